@@ -1,0 +1,135 @@
+//! Every bound of the core by name: default, unit and what happens when it is reached.
+
+use std::time::Duration;
+
+/// Bounds on bytes, counts and time. All are per connection unless they say otherwise.
+///
+/// The defaults suit an untrusted network. A value of zero is never "unlimited": where a bound can be switched off,
+/// its type is an `Option` and the field says so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    // ---- HTTP ----
+    /// Bytes of a request head, line and headers together. Default 16 KiB. Over it: 431.
+    pub head_bytes_max: usize,
+    /// Header fields in a request head. Default 64. Over it: 431.
+    pub headers_max: usize,
+    /// From accept (or from a request's first byte) until its head and body are complete. Default 10 s.
+    /// Over it: 408 if anything came, otherwise the socket is closed silently.
+    pub head_timeout: Duration,
+    /// Bytes of a request body (`POST /publish`). Default 4 MiB. Over it: 413.
+    pub body_bytes_max: usize,
+    /// Idle time of a kept HTTP connection between requests. Default 75 s (nginx keeps 60 s). Over it: closed.
+    pub http_idle_timeout: Duration,
+
+    // ---- WebSocket ----
+    /// Bytes of one message, all fragments together. Default 1 MiB. Over it: close 1009.
+    pub message_bytes_max: usize,
+    /// Frames of one message. Default 65,536 (Autobahn 9.* sends that many). Over it: close 1008.
+    pub fragments_max: u32,
+    /// Pings, pongs and empty fragments per second, with a burst of twice that. Default 200. Over it: close 1008.
+    pub control_frames_per_second_max: u32,
+    /// A ping is sent after this long without a byte from the peer. Default 20 s. `None`: no pings.
+    pub ping_interval: Option<Duration>,
+    /// Time for the pong after a ping. Default 20 s. Over it: close 1011.
+    pub pong_timeout: Duration,
+    /// Time without any byte from the peer, pongs included. Default 300 s. Over it: close 1001. `None`: no such limit.
+    pub connection_timeout: Option<Duration>,
+    /// From our close frame until the peer's, and from then until its end of stream. Default 5 s. Over it: dropped.
+    pub close_timeout: Duration,
+
+    // ---- Outbox ----
+    /// Bytes waiting to be written. Default 1 MiB, at least `message_bytes_max` is advisable. A broadcast that does
+    /// not fit meets the channel's slow-reader policy.
+    pub outbox_bytes_max: usize,
+    /// Bytes waiting above which the connection is not read any more: a client that does not read its answers cannot
+    /// make more of them. Default 64 KiB.
+    pub outbox_read_watermark: usize,
+    /// Bytes of a channel's frames that are gathered into one shared segment within a turn. Default 64 KiB. Over it:
+    /// the segment is handed out and a new one begun.
+    pub round_bytes_max: usize,
+
+    // ---- Connections and sessions (per hub) ----
+    /// Open WebSocket connections, over all shards. Default 10,000. Over it: accepted, then closed 1013.
+    pub connections_max: usize,
+    /// Open sockets of any kind, so that health checks are answered at `connections_max`. Default 12,000.
+    /// Over it: dropped unread.
+    pub sockets_max: usize,
+    /// New WebSocket connections per minute and address. Default `None`: off. Over it: accepted, then closed 1013.
+    pub connects_per_minute: Option<u32>,
+    /// Whether `connects_per_minute` also holds for loopback addresses. Default false.
+    pub connects_limit_loopback: bool,
+    /// Addresses whose rate is remembered. Default 65,536. Over it: the one longest unseen is forgotten.
+    pub addresses_max: usize,
+    /// Time from the handshake until authentication. Default 10 s. Over it: close 1008.
+    pub auth_timeout: Duration,
+    /// Pings of the message protocol answered before authentication. Default 16. Over it: close 1008.
+    pub pings_before_auth_max: u8,
+    /// Messages per second. Default 100. Over it and the burst: `RATE_LIMIT_EXCEEDED`, message dropped.
+    /// `None`: off.
+    pub messages_per_second: Option<u32>,
+    /// Messages that may come at once. Default 150.
+    pub messages_burst: u32,
+    /// Subscriptions. Default 1,000. Over it: `RATE_LIMIT_EXCEEDED`.
+    pub channels_per_connection_max: usize,
+    /// Channels with subscribers or state on one hub. Default 100,000. Over it: `SERVER_ERROR`.
+    pub channels_max: usize,
+    /// Bytes of a channel's name. Default 256. Over it: `INVALID_CHANNEL`.
+    pub channel_bytes_max: usize,
+    /// Bytes of an event's name. Default 256. Over it: `DECODE_ERROR`.
+    pub event_bytes_max: usize,
+
+    // ---- Requests and publishing ----
+    /// Requests that wait for the application, per connection. Default 32. Over it: `RATE_LIMIT_EXCEEDED`.
+    pub requests_in_flight_max: u16,
+    /// Time for the application to answer. Default 30 s. Over it: `SERVER_ERROR`.
+    pub request_timeout: Duration,
+    /// Messages in one `POST /publish`. Default 1,000. Over it: 400.
+    pub publish_batch_max: usize,
+    /// Idempotency keys remembered per hub. Default 10,000. Over it: the oldest is forgotten.
+    pub idempotency_keys_max: usize,
+    /// How long an idempotency key is remembered. Default 300 s.
+    pub idempotency_ttl: Duration,
+    /// Publishes that wait for other shards, per hub. Default 10,000. Over it: `SERVER_ERROR` "Server busy".
+    pub publishes_in_flight_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 16 * 1024,
+            headers_max: 64,
+            head_timeout: Duration::from_secs(10),
+            body_bytes_max: 4 * 1024 * 1024,
+            http_idle_timeout: Duration::from_secs(75),
+            message_bytes_max: 1024 * 1024,
+            fragments_max: 65_536,
+            control_frames_per_second_max: 200,
+            ping_interval: Some(Duration::from_secs(20)),
+            pong_timeout: Duration::from_secs(20),
+            connection_timeout: Some(Duration::from_secs(300)),
+            close_timeout: Duration::from_secs(5),
+            outbox_bytes_max: 1024 * 1024,
+            outbox_read_watermark: 64 * 1024,
+            round_bytes_max: 64 * 1024,
+            connections_max: 10_000,
+            sockets_max: 12_000,
+            connects_per_minute: None,
+            connects_limit_loopback: false,
+            addresses_max: 65_536,
+            auth_timeout: Duration::from_secs(10),
+            pings_before_auth_max: 16,
+            messages_per_second: Some(100),
+            messages_burst: 150,
+            channels_per_connection_max: 1_000,
+            channels_max: 100_000,
+            channel_bytes_max: 256,
+            event_bytes_max: 256,
+            requests_in_flight_max: 32,
+            request_timeout: Duration::from_secs(30),
+            publish_batch_max: 1_000,
+            idempotency_keys_max: 10_000,
+            idempotency_ttl: Duration::from_secs(300),
+            publishes_in_flight_max: 10_000,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Time as an input, and the timers that wait for it.
+//!
+//! The core never reads a clock. The driver reads both clocks once per wake-up and passes them as [`Now`].
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    time::{Duration, Instant},
+};
+
+/// The current time, read once per wake-up by whoever drives the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time: every deadline is measured against it. Must not decrease between calls.
+    pub mono: Instant,
+    /// Wall-clock time since the Unix epoch: token claims and timestamps. May jump either way.
+    pub unix: Duration,
+}
+
+impl Now {
+    /// The same wall-clock offset, `step` later on both clocks.
+    #[must_use]
+    pub fn plus(self, step: Duration) -> Self {
+        Self { mono: self.mono + step, unix: self.unix + step }
+    }
+}
+
+/// Deadlines of many owners, soonest first.
+///
+/// An owner has at most one effective deadline: arming again replaces it. Replaced and cancelled entries stay in the
+/// heap until they come up and are then skipped, because the owner's own record (`current`) no longer names them.
+/// A deadline that only moves *later* costs nothing: the old entry comes up, is compared and re-armed.
+#[derive(Debug)]
+pub struct Timers<K> {
+    heap: BinaryHeap<Reverse<(Instant, K)>>,
+}
+
+impl<K: Ord + Copy> Timers<K> {
+    /// No deadlines.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { heap: BinaryHeap::new() }
+    }
+
+    /// Wakes `key` at `at`. The caller remembers `at` as the entry it believes in and ignores others.
+    pub fn arm(&mut self, at: Instant, key: K) {
+        self.heap.push(Reverse((at, key)));
+    }
+
+    /// The next entry that is due, with the instant it was armed for.
+    pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
+        let Reverse((at, _)) = self.heap.peek()?;
+        if *at > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// When the soonest entry comes up; it may turn out to have been replaced.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Entries in the heap, replaced ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether no entry is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
+    /// Drops every entry that `keep` no longer believes in. Called when stale entries outnumber live ones.
+    pub fn compact(&mut self, mut keep: impl FnMut(Instant, K) -> bool) {
+        self.heap.retain(|Reverse((at, key))| keep(*at, *key));
+    }
+}
+
+impl<K: Ord + Copy> Default for Timers<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Against an ordered map: with the caller's rule (believe only the latest `arm`), both fire the same owners
+        /// in the same order.
+        #[test]
+        fn timers_fire_like_an_ordered_map(steps in prop::collection::vec((0u8..3, 0u32..8, 0u64..50), 1..200)) {
+            let start = Instant::now();
+            let mut timers = Timers::new();
+            let mut believed: BTreeMap<u32, Instant> = BTreeMap::new();
+            let mut model: BTreeMap<(Instant, u32), ()> = BTreeMap::new();
+            let mut now = start;
+            for (what, key, ms) in steps {
+                match what {
+                    0 => {
+                        let at = now + Duration::from_millis(ms);
+                        if let Some(old) = believed.insert(key, at) {
+                            model.remove(&(old, key));
+                        }
+                        model.insert((at, key), ());
+                        timers.arm(at, key);
+                    }
+                    1 => {
+                        if let Some(old) = believed.remove(&key) {
+                            model.remove(&(old, key));
+                        }
+                    }
+                    _ => {
+                        now += Duration::from_millis(ms);
+                        let mut fired = Vec::new();
+                        while let Some((at, key)) = timers.pop_due(now) {
+                            if believed.get(&key) == Some(&at) {
+                                believed.remove(&key);
+                                fired.push((at, key));
+                            }
+                        }
+                        let mut expected = Vec::new();
+                        while let Some((&(at, key), ())) = model.first_key_value() {
+                            if at > now {
+                                break;
+                            }
+                            model.remove(&(at, key));
+                            expected.push((at, key));
+                        }
+                        prop_assert_eq!(fired, expected);
+                    }
+                }
+            }
+        }
+    }
+}
