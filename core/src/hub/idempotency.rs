@@ -41,7 +41,14 @@ impl Keys {
         Self { entries: KeyedMap::with_hasher(keys), order: VecDeque::new() }
     }
 
-    pub(crate) fn claim(&mut self, now: Instant, key: Box<str>, digest: u64, max: usize, ttl: Duration) -> Verdict {
+    pub(crate) fn claim(
+        &mut self,
+        now: Instant,
+        key: Box<str>,
+        digest: u64,
+        max: usize,
+        ttl: Duration,
+    ) -> Verdict {
         self.forget(now, max, ttl);
         match self.entries.get(&key) {
             Some(entry) if entry.digest != digest => Verdict::Conflict,
