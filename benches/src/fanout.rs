@@ -260,8 +260,8 @@ impl<'a> Generator<'a> {
             (Phase::WarmUp, Until::Elapsed { warm_up, .. }) if elapsed_ns >= nanos(warm_up) => {
                 self.begin_measuring(now_ns)?;
             }
-            (Phase::Measure, Until::Elapsed { warm_up, measured })
-                if elapsed_ns >= nanos(warm_up + measured) =>
+            (Phase::Measure, Until::Elapsed { measured, .. })
+                if now_ns - self.begin.at_ns >= nanos(measured) =>
             {
                 self.end_measuring(now_ns)?;
                 self.phase = Phase::Drain;

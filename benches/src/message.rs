@@ -66,7 +66,8 @@ impl Template {
 
     /// Appends the message as a client's frame.
     pub fn append_frame(&self, out: &mut Vec<u8>) {
-        // The key must differ from frame to frame only for a real client behind a proxy that caches (RFC 6455 §10.3).
+        // A fixed key: unpredictable ones protect proxies from scripts in browsers (RFC 6455 §10.3), and unmasking
+        // costs the server the same with any.
         frame::encode_client(out, self.opcode, MASK, &self.bytes);
     }
 
