@@ -168,6 +168,8 @@ reasons! {
     UpgradeRequired: None, Some(426), None, No, Never, "This is a WebSocket server: upgrade required";
     /// A WebSocket version other than 13 (RFC 6455 §4.4).
     BadVersion: None, Some(426), None, Connection("bad_request"), Never, "Unsupported WebSocket version";
+    /// Client role: the server answered the handshake with another status than 101.
+    HandshakeRefused: None, None, None, Connection("handshake_refused"), Later, "";
     /// An HTTP version other than 1.0 and 1.1.
     HttpVersion: None, Some(505), None, Connection("bad_request"), Never, "HTTP version not supported";
     /// A body without Content-Length.
@@ -248,11 +250,17 @@ mod tests {
         for reason in Reason::ALL {
             let row = reason.row();
             assert!(names.insert(reason.name()), "{reason:?} twice");
-            assert!(row.text.len() <= 123, "{reason:?}: a close reason has at most 123 bytes (RFC 6455 §5.5)");
+            assert!(
+                row.text.len() <= 123,
+                "{reason:?}: a close reason has at most 123 bytes (RFC 6455 §5.5)"
+            );
             assert!(row.text.is_ascii(), "{reason:?}");
             if let Some(code) = row.close {
                 assert!((1000..=1013).contains(&code), "{reason:?}");
-                assert!(![1004, 1005, 1006].contains(&code), "{reason:?}: reserved codes are never sent (§7.4.1)");
+                assert!(
+                    ![1004, 1005, 1006].contains(&code),
+                    "{reason:?}: reserved codes are never sent (§7.4.1)"
+                );
             }
             if let Some(status) = row.status {
                 assert!((400..=505).contains(&status), "{reason:?}");
@@ -262,7 +270,12 @@ mod tests {
                 assert!(!row.text.is_empty(), "{reason:?}: an error message explains itself");
             }
             if let Counted::Connection(label) | Counted::Message(label) = row.counted {
-                assert!(label.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{reason:?}");
+                assert!(
+                    label
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                    "{reason:?}"
+                );
             }
         }
     }
