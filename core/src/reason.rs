@@ -270,7 +270,12 @@ mod tests {
                 assert!(!row.text.is_empty(), "{reason:?}: an error message explains itself");
             }
             if let Counted::Connection(label) | Counted::Message(label) = row.counted {
-                assert!(label.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{reason:?}");
+                assert!(
+                    label
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                    "{reason:?}"
+                );
             }
         }
     }

@@ -39,6 +39,8 @@ pub struct Connection {
     pub(super) eof: bool,
     /// A request was answered on this connection.
     pub(super) served: bool,
+    /// Messages that were queued and will not be sent, because a close frame took their place.
+    messages_dropped: u32,
     /// The connection speaks HTTP, not WebSocket yet.
     pub(super) http: bool,
 }
@@ -107,6 +109,7 @@ impl Connection {
             since: now.mono,
             eof: false,
             served: false,
+            messages_dropped: 0,
             http: true,
         }
     }
@@ -143,10 +146,7 @@ impl Connection {
                 None => {}
             },
             State::Closing(..) => self.end(now, Reason::CloseTimeout, Finish::Drop),
-            State::Ended(ended) => {
-                ended.finish = Finish::Drop;
-                self.outbox.clear();
-            }
+            State::Ended(ended) => ended.finish = Finish::Drop,
         }
         self.report()
     }
@@ -305,10 +305,17 @@ impl Connection {
         matches!(self.state, State::Open(_))
     }
 
-    /// Whether the connection speaks HTTP (still, or to its end).
+    /// Whether the connection speaks HTTP: no handshake was accepted, and it has not ended.
     #[must_use]
     pub fn is_http(&self) -> bool {
-        self.http
+        self.http && !matches!(self.state, State::Ended(_))
+    }
+
+    /// Messages that were queued and dropped to make way for a close frame, over the connection's life. What the
+    /// [`outbox`](Self::outbox) holds when the socket is dropped comes on top.
+    #[must_use]
+    pub fn messages_dropped(&self) -> u32 {
+        self.messages_dropped
     }
 
     /// Whether the socket should be read. False while a request waits for its answer, and while more than
@@ -325,10 +332,19 @@ impl Connection {
         }
     }
 
-    /// Whether input is kept that [`receive`](Self::receive) will look at once the request before it is answered.
+    /// Whether [`receive`](Self::receive) has something to do even with an empty slice, once no request waits for its
+    /// answer any more: input was kept, or the end is to be reported.
     #[must_use]
     pub fn has_buffered_input(&self) -> bool {
-        self.kept.is_some()
+        match &self.state {
+            State::Ended(ended) => !ended.is_reported,
+            State::Head(_)
+            | State::Body(_)
+            | State::Exchange(_)
+            | State::Shake(_)
+            | State::Open(_)
+            | State::Closing(..) => self.eof || self.kept.is_some(),
+        }
     }
 
     /// Why the connection ended, or is about to.
@@ -376,7 +392,7 @@ impl Connection {
     pub(super) fn fail(&mut self, now: Now, reason: Reason) {
         match &self.state {
             State::Open(_) => {
-                self.outbox.clear_data();
+                self.messages_dropped += self.outbox.clear_data();
                 if let Some(code) = reason.row().close {
                     self.control(Opcode::Close, &close::payload(code, reason.row().text));
                 }
@@ -393,9 +409,6 @@ impl Connection {
 
     /// No more input. What is queued is delivered or not, as `finish` says.
     pub(super) fn end(&mut self, now: Now, reason: Reason, finish: Finish) {
-        if finish == Finish::Drop {
-            self.outbox.clear();
-        }
         self.outbox.seal(true);
         self.kept = None;
         self.since = now.mono;
@@ -420,7 +433,7 @@ impl Connection {
 
     pub(super) fn control_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
-        encode::frame(&mut frame, opcode, payload, self.role.mask());
+        encode::encode_frame(&mut frame, opcode, payload, self.role.mask());
         frame
     }
 
@@ -448,7 +461,7 @@ impl Connection {
     fn send(&mut self, opcode: Opcode, payload: &[u8]) {
         if self.is_open() {
             let mask = self.role.mask();
-            self.outbox.append(|out| encode::frame(out, opcode, payload, mask));
+            self.outbox.append(|out| encode::encode_frame(out, opcode, payload, mask));
         }
     }
 
@@ -473,14 +486,14 @@ impl Connection {
                 match when {
                     CloseWhen::AfterData => self.outbox.raw(Bytes::from(frame)),
                     CloseWhen::AtOnce => {
-                        self.outbox.clear_data();
+                        self.messages_dropped += self.outbox.clear_data();
                         self.outbox.urgent(&frame);
                     }
                 }
                 self.outbox.seal(true);
             }
             State::Closing(..) if when == CloseWhen::AtOnce => {
-                self.outbox.clear_data();
+                self.messages_dropped += self.outbox.clear_data();
             }
             State::Head(Some(_)) | State::Body(_) => self.answer_refusal(now, reason, LAST),
             State::Exchange(_) => self.refuse(now, reason),
@@ -493,7 +506,6 @@ impl Connection {
     fn io_failed(&mut self, now: Now) -> Flush {
         if let State::Ended(ended) = &mut self.state {
             ended.finish = Finish::Drop;
-            self.outbox.clear();
         } else {
             self.end(now, Reason::Io, Finish::Drop);
         }

@@ -1,6 +1,5 @@
 //! Encoding of frames, once and at their exact size.
 
-use bytes::Bytes;
 use tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Control, Data, OpCode},
@@ -58,12 +57,12 @@ impl Opcode {
 
 /// Appends one final frame to `out`. Servers pass no mask (RFC 6455 §5.1), so their frames are the same for every
 /// receiver and can be shared; clients pass a fresh unpredictable one for each frame (§5.3).
-pub fn frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
-    fragment(out, opcode, true, payload, mask);
+pub fn encode_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
+    encode_fragment(out, opcode, true, payload, mask);
 }
 
 /// Appends one frame, final or not.
-pub fn fragment(
+pub fn encode_fragment(
     out: &mut Vec<u8>,
     opcode: Opcode,
     is_final: bool,
@@ -81,12 +80,9 @@ pub fn fragment(
     }
 }
 
-/// One final unmasked frame in a buffer of its exact size.
-#[must_use]
-pub fn server_frame(opcode: Opcode, payload: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(frame_len(payload.len(), false));
-    frame(&mut out, opcode, payload, None);
-    Bytes::from(out)
+/// Appends a server's text message, which must be UTF-8, in one frame.
+pub fn encode_text(out: &mut Vec<u8>, text: &[u8]) {
+    encode_frame(out, Opcode::Text, text, None);
 }
 
 /// Bytes of a frame with a payload of `payload_len` bytes.
@@ -101,6 +97,9 @@ pub fn frame_len(payload_len: usize, masked: bool) -> usize {
     2 + extended + if masked { 4 } else { 0 } + payload_len
 }
 
+/// Bytes of the longest header: two, a 64-bit length and a mask (RFC 6455 §5.2).
+pub const FRAME_HEADER_MAX: usize = 14;
+
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
@@ -111,8 +110,10 @@ mod tests {
     fn buffers_have_the_exact_size() {
         for len in [0, 1, 125, 126, 65_535, 65_536, 100_000] {
             let payload = vec![7; len];
-            let bytes = server_frame(Opcode::Binary, &payload);
+            let mut bytes = Vec::new();
+            encode_frame(&mut bytes, Opcode::Binary, &payload, None);
             assert_eq!(bytes.len(), frame_len(len, false));
+            assert_eq!(bytes.capacity(), bytes.len().max(8), "no second allocation");
             let mut cursor = Cursor::new(&bytes);
             let (header, length) = FrameHeader::parse(&mut cursor).unwrap().unwrap();
             assert_eq!(length, len as u64);
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn client_frames_are_masked() {
         let mut out = Vec::new();
-        frame(&mut out, Opcode::Text, b"Hello", Some([0x37, 0xfa, 0x21, 0x3d]));
+        encode_frame(&mut out, Opcode::Text, b"Hello", Some([0x37, 0xfa, 0x21, 0x3d]));
         // The example of RFC 6455 §5.7.
         assert_eq!(out, [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]);
     }

@@ -4,7 +4,11 @@ use std::io::Cursor;
 
 use tungstenite::protocol::frame::FrameHeader;
 
-use super::{encode::Opcode, mask, utf8::Utf8};
+use super::{
+    encode::{FRAME_HEADER_MAX, Opcode},
+    mask,
+    utf8::Utf8,
+};
 use crate::{limits::Limits, reason::Reason};
 
 /// A frame header that passed the rules that need no context.
@@ -83,7 +87,7 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     /// An incomplete header.
-    head: [u8; HEADER_BYTES_MAX],
+    head: [u8; FRAME_HEADER_MAX],
     head_len: usize,
     /// The frame whose payload is being received.
     frame: Option<Frame>,
@@ -260,9 +264,6 @@ pub(super) fn check_size(limits: &Limits, so_far: usize, length: u64) -> Result<
 
 /// RFC 6455 §5.5.
 const CONTROL_BYTES_MAX: u64 = 125;
-
-/// Two bytes, a 64-bit length and a mask (RFC 6455 §5.2).
-const HEADER_BYTES_MAX: usize = 14;
 
 /// Memory reserved ahead of bytes received.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;

@@ -33,8 +33,8 @@ impl HeadReader {
             skip_empty_lines(wire);
         }
         let end = self.line.find_end(wire);
-        let whole = std::mem::take(wire);
-        let (taken, rest) = whole.split_at_mut(end.unwrap_or(whole.len()).min(whole.len()));
+        let take = end.unwrap_or(wire.len());
+        let (taken, rest) = std::mem::take(wire).split_at_mut(take);
         *wire = rest;
         if self.kept.len() + taken.len() > limits.head_bytes_max {
             return Err(Reason::HeadTooLarge);

@@ -15,7 +15,7 @@
 
 mod close;
 mod connection;
-pub mod encode;
+mod encode;
 mod event;
 mod frame;
 mod head;
@@ -33,7 +33,8 @@ mod tests;
 
 pub use close::{PeerClose, may_be_sent};
 pub use connection::{CloseWhen, Connection, Flush};
+pub use encode::{FRAME_HEADER_MAX, Opcode, encode_fragment, encode_frame, encode_text, frame_len};
 pub use event::{Event, Payload, Text};
 pub use http1::refusal;
 pub use negotiate::{Accept, ClientRequest};
-pub use outbox::{NO_TAG, Outbox, Segment};
+pub use outbox::{Outbox, Segment};

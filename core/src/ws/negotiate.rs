@@ -13,12 +13,10 @@ use tungstenite::handshake::derive_accept_key;
 use crate::{entropy::Entropy, reason::Reason};
 
 /// How a server answers an upgrade request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Accept<'a> {
     /// The one of the client's subprotocols that was chosen, if any.
     pub subprotocol: Option<&'a str>,
-    /// Further header fields of the answer.
-    pub headers: HeaderMap,
 }
 
 /// What a client asks for.

@@ -11,14 +11,16 @@ pub struct Segment {
     pub bytes: Bytes,
     /// Messages in `bytes`, at least one.
     pub messages: u32,
-    /// The channel's index, for [`Outbox::replace`]; [`NO_TAG`] if the segment belongs to none.
+    /// The channel's index, for [`Outbox::replace`]; [`NO_TAG`](Self::NO_TAG) if the segment belongs to none.
     pub tag: u32,
     /// Where in `bytes` the last frame starts.
     pub last: u32,
 }
 
-/// The tag of what belongs to no channel.
-pub const NO_TAG: u32 = u32::MAX;
+impl Segment {
+    /// The tag of what belongs to no channel.
+    pub const NO_TAG: u32 = u32::MAX;
+}
 
 /// Bytes that wait for one socket, in the order in which they go out.
 ///
@@ -85,7 +87,11 @@ impl Outbox {
         }
         if !matches!(self.back(), Some(Chunk { store: Store::Own(buffer), messages: 1.., .. }) if buffer.len() < OWN_CHUNK)
         {
-            self.push_back(Chunk { store: Store::Own(Vec::new()), messages: 0, tag: NO_TAG });
+            self.push_back(Chunk {
+                store: Store::Own(Vec::new()),
+                messages: 0,
+                tag: Segment::NO_TAG,
+            });
         }
         if let Some(Chunk { store: Store::Own(buffer), messages, .. }) = self.back_mut() {
             let before = buffer.len();
@@ -102,7 +108,7 @@ impl Outbox {
     /// written by the *last* frame of `segment`, at the place of the last of them. Returns the messages that nobody
     /// will see, or `None` if there was nothing to replace and nothing is queued.
     pub fn replace(&mut self, segment: &Segment) -> Option<u32> {
-        if segment.tag == NO_TAG {
+        if segment.tag == Segment::NO_TAG {
             return None;
         }
         let begun = usize::from(self.sent > 0);
@@ -299,12 +305,7 @@ impl Outbox {
         }
         self.bytes += bytes.len();
         self.own_bytes += bytes.len();
-        self.push_back(Chunk { store: Store::Shared(bytes), messages: 0, tag: NO_TAG });
-    }
-
-    /// Drops everything, partly written frames included: the socket is gone.
-    pub(super) fn clear(&mut self) {
-        *self = Self { sealed: true, ..Self::new() };
+        self.push_back(Chunk { store: Store::Shared(bytes), messages: 0, tag: Segment::NO_TAG });
     }
 
     /// Bytes until a control frame may go out: the rest of the frame in progress, or of the HTTP head before the first

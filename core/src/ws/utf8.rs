@@ -89,11 +89,11 @@ mod tests {
 
     /// How many bytes std accepts as the beginning of some valid text.
     fn viable(bytes: &[u8]) -> usize {
-        match str::from_utf8(bytes) {
-            Ok(_) => bytes.len(),
-            Err(error) if error.error_len().is_none() => bytes.len(),
-            Err(_) => (0..bytes.len()).rev().find(|&n| viable(&bytes[..n]) == n).unwrap_or(0),
-        }
+        let begins_text = |len: &usize| match str::from_utf8(&bytes[..*len]) {
+            Ok(_) => true,
+            Err(error) => error.error_len().is_none(),
+        };
+        (1..=bytes.len()).take_while(begins_text).count()
     }
 
     proptest! {
