@@ -108,7 +108,7 @@ impl Hub {
         };
         self.encode_broadcast(now, index, broadcast);
         let round_max = self.config.limits.round_bytes_max;
-        let frame_max = ws::encode::frame_len(self.scratch.len(), false);
+        let frame_max = ws::frame_len(self.scratch.len(), false);
         let full = self.homes.slots.get(index).is_some_and(|home| {
             home.round.messages > 0 && home.round.frames.len() + frame_max > round_max
         });
@@ -127,7 +127,7 @@ impl Hub {
         round.messages += 1;
         let offset = home.offset;
         home.offset += 1;
-        ws::encode::frame(&mut round.frames, ws::encode::Opcode::Text, &self.scratch, None);
+        ws::encode_text(&mut round.frames, &self.scratch);
         Published { subscribers: home.subscribers, offset }
     }
 
@@ -154,7 +154,7 @@ impl Hub {
         let segment = ws::Segment {
             bytes: Bytes::from(round.frames),
             messages: round.messages,
-            tag: ws::NO_TAG,
+            tag: ws::Segment::NO_TAG,
             last: round.last,
         };
         let (name, own) = (home.name.clone(), usize::from(self.place.shard.0));
