@@ -248,11 +248,17 @@ mod tests {
         for reason in Reason::ALL {
             let row = reason.row();
             assert!(names.insert(reason.name()), "{reason:?} twice");
-            assert!(row.text.len() <= 123, "{reason:?}: a close reason has at most 123 bytes (RFC 6455 §5.5)");
+            assert!(
+                row.text.len() <= 123,
+                "{reason:?}: a close reason has at most 123 bytes (RFC 6455 §5.5)"
+            );
             assert!(row.text.is_ascii(), "{reason:?}");
             if let Some(code) = row.close {
                 assert!((1000..=1013).contains(&code), "{reason:?}");
-                assert!(![1004, 1005, 1006].contains(&code), "{reason:?}: reserved codes are never sent (§7.4.1)");
+                assert!(
+                    ![1004, 1005, 1006].contains(&code),
+                    "{reason:?}: reserved codes are never sent (§7.4.1)"
+                );
             }
             if let Some(status) = row.status {
                 assert!((400..=505).contains(&status), "{reason:?}");
