@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{FindArgs, StatusArgs, StopArgs},
     exit::{Exit, Failure},
-    out,
+    http, out,
     pid::{self, Candidates, Found},
     settings::{self, Loaded},
     url::Target,
@@ -93,7 +93,7 @@ fn loaded(args: &FindArgs) -> Result<Loaded, Failure> {
 
 /// Only the state directory matters here: whatever else is wrong must not keep a server from being stopped.
 fn candidates(loaded: &Loaded) -> Result<Candidates, Failure> {
-    loaded.demand_only(&["MAHAVISHNU_STATE_DIR"])?;
+    loaded.demand_sound(&["MAHAVISHNU_STATE_DIR"])?;
     Ok(Candidates::new(loaded.settings.state_dir.as_deref()))
 }
 
@@ -165,11 +165,10 @@ fn configured_url(loaded: &Loaded) -> String {
 
 /// The body of `/health` if the server says that it is healthy, else why not.
 fn health(url: &str) -> Result<Value, String> {
-    let agent = ureq::Agent::config_builder().timeout_global(Some(HEALTH_TIMEOUT)).http_status_as_error(false);
-    let agent: ureq::Agent = agent.proxy(None).build().into();
-    let mut response = agent.get(format!("{url}/health")).call().map_err(|error| error.to_string())?;
+    let unreachable = |error: &ureq::Error| http::failure(url, error).to_string().replace(&format!("{url}: "), "");
+    let mut response = http::agent(HEALTH_TIMEOUT).get(format!("{url}/health")).call().map_err(|error| unreachable(&error))?;
     let status = response.status();
-    let body = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
+    let body = response.body_mut().read_to_string().map_err(|error| unreachable(&error))?;
     if status != 200 {
         return Err(format!("HTTP {}", status.as_u16()));
     }

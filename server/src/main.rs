@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod control;
 mod exit;
+mod http;
 mod out;
 mod pid;
 mod publish;

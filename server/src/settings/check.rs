@@ -52,7 +52,7 @@ impl Loaded {
     }
 
     /// Fails if something is wrong with one of `names`: what a subcommand that uses only those needs.
-    pub(crate) fn demand_only(&self, names: &[&str]) -> Result<(), Failure> {
+    pub(crate) fn demand_sound(&self, names: &[&str]) -> Result<(), Failure> {
         self.demand(|problem| names.contains(&problem.name))
     }
 
@@ -104,6 +104,10 @@ impl Loaded {
         if required && self.keys.is_empty() && !self.problems.iter().any(broken) {
             let text = "is true, but there is no key: set MAHAVISHNU_JWT_SECRET (`openssl rand -base64 32` makes one)";
             self.problem("MAHAVISHNU_AUTH_ENABLED", text);
+        }
+        // What the core would refuse whatever the switch says: too many keys, or the text of a key file as a secret.
+        if let Err(failure) = crate::token::key_set(&self.keys) {
+            self.problems.extend(failure.lines.into_iter().map(|line| Problem { name: "MAHAVISHNU_JWT_KEYS", line, exit: Exit::Configuration }));
         }
         let unset = self.origins.get("MAHAVISHNU_AUTH_ENABLED") == Some(&Origin::Default);
         if unset && !self.keys.is_empty() {
@@ -167,6 +171,15 @@ fn unknown_names(sources: &Sources) -> Vec<String> {
 fn overlap(a: &str, b: &str) -> bool {
     let any = |host: &str| host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
     a.eq_ignore_ascii_case(b) || any(a) || any(b)
+}
+
+/// `host` as this machine reaches it: a wildcard is every address, the loopback one among them.
+pub(crate) fn reachable(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".into(),
+        Ok(IpAddr::V6(address)) if address.is_unspecified() => "::1".into(),
+        _ => host.to_owned(),
+    }
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use mahavishnu_core::auth::{Pattern, Policy};
+
 use super::value::{MASK, NamedKey, Secret, Shards, SlowReader, SlowReaderRule};
 
 /// A parser for one kind of setting.
@@ -333,6 +335,50 @@ impl Kind for ShardCount {
     }
 }
 
+/// The name of a service whose policy the core knows, in any case.
+pub(crate) struct Service;
+
+impl Kind for Service {
+    type Value = String;
+
+    fn parse(&self, text: &str) -> Option<String> {
+        let name = text.to_ascii_lowercase();
+        Policy::services().any(|known| known == name).then_some(name)
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn allowed(&self) -> String {
+        let names: Vec<_> = Policy::services().collect();
+        format!("one of {}", names.join(", "))
+    }
+}
+
+/// Texts with commas between, none of them empty.
+pub(crate) struct List;
+
+impl Kind for List {
+    type Value = Vec<String>;
+
+    fn parse(&self, text: &str) -> Option<Self::Value> {
+        if text.is_empty() {
+            return Some(Vec::new());
+        }
+        let items: Vec<_> = text.split(',').map(|item| item.trim().to_owned()).collect();
+        (!items.iter().any(|item| item.is_empty() || item.chars().any(char::is_control))).then_some(items)
+    }
+
+    fn show(&self, value: &Self::Value) -> String {
+        value.join(",")
+    }
+
+    fn allowed(&self) -> String {
+        "one or more texts with commas between".into()
+    }
+}
+
 /// `pattern=policy` pairs with commas between.
 pub(crate) struct Rules;
 
@@ -345,7 +391,8 @@ impl Kind for Rules {
         }
         let rule = |pair: &str| {
             let (pattern, policy) = pair.split_once('=')?;
-            let pattern = Some(pattern.trim()).filter(|pattern| !pattern.is_empty())?;
+            let pattern = pattern.trim();
+            Pattern::parse(pattern).ok()?;
             let policy = OneOf(SlowReader::NAMES).parse(policy.trim())?;
             Some(SlowReaderRule { pattern: pattern.to_owned(), policy })
         };
@@ -432,7 +479,7 @@ mod tests {
         let rules = Rules.parse("pool:*=latest, global=GAP").unwrap();
         assert_eq!(rules[0], SlowReaderRule { pattern: "pool:*".into(), policy: SlowReader::Latest });
         assert_eq!(rules[1].pattern, "global");
-        for text in ["pool:*", "=gap", "a=drop", "a=gap,"] {
+        for text in ["pool:*", "=gap", "a=drop", "a=gap,", "a*b=gap"] {
             assert_eq!(Rules.parse(text), None, "{text}");
         }
     }

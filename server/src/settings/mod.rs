@@ -7,15 +7,16 @@ mod reader;
 mod show;
 mod sources;
 mod table;
+#[cfg(test)]
+mod tests;
 mod value;
 
-pub(crate) use check::{Loaded, load};
+pub(crate) use check::{KEY_VARIABLES, Loaded, load, reachable};
+pub(crate) use keys::Key;
 pub(crate) use show::{docs, show};
-pub(crate) use sources::{Override, Request, Sources};
+pub(crate) use sources::{Override, Request};
 pub(crate) use table::Settings;
-pub(crate) use value::{
-    Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, SlowReader,
-};
+pub(crate) use value::Secret;
 
 /// What every variable's name begins with.
 pub(crate) const PREFIX: &str = "MAHAVISHNU_";

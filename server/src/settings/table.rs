@@ -2,8 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use mahavishnu_core::auth::TokenRules;
+
 use super::{
-    kind::{Bool, Host, Int, Kind, KeyList, Maybe, OneOf, OrOff, Path, Rules, Seconds, SecretText, ShardCount, Text, int, seconds},
+    kind::{Bool, Host, Kind, KeyList, List, Maybe, OneOf, OrOff, Path, Rules, SecretText, Service, ShardCount, Text, int, seconds},
     reader::{Reader, Reload, Variable},
     value::{Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader, SlowReaderRule},
 };
@@ -88,12 +90,12 @@ settings! {
         jwt_keys_file: Option<PathBuf> = None, Maybe(Path), ["JWT_KEYS_FILE"], Live;
         /// Refuse tokens that never expire.
         jwt_require_exp: bool = false, Bool, ["JWT_REQUIRE_EXP"], Live;
-        /// The `aud` that tokens must have. Not set: tokens with an `aud` are refused.
-        jwt_audience: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["JWT_AUDIENCE"], Live;
+        /// The `aud` that tokens must have, or several with commas between. Not set: tokens with an `aud` are refused.
+        jwt_audience: Vec<String> = Vec::new(), List, ["JWT_AUDIENCE"], Live;
         /// The `iss` that tokens must have. Not set: any.
         jwt_issuer: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["JWT_ISSUER"], Live;
         /// Whose rules map permissions to channels: the name of a service.
-        auth_policy: String = "mahavishnu".into(), Text { bytes_max: 64 }, ["AUTH_POLICY"], Live;
+        auth_policy: String = "mahavishnu".into(), Service, ["AUTH_POLICY"], Live;
         /// Seconds that a client has for authentication.
         auth_timeout: Duration = Duration::from_secs(10), seconds(100, 3600), ["AUTH_TIMEOUT"], Live;
         /// Accept a token in the URL (`?token=`). URLs end up in logs of proxies.
@@ -154,7 +156,7 @@ settings! {
         /// Which id an answer carries as `correlation_id`: told from the request's shape, or always the one named.
         correlation: Correlation = Correlation::Auto, CORRELATIONS, ["CORRELATION"], Live;
         /// Repeat `data.status` of answers at the top level, for clients that look there.
-        mirror_status: bool = false, Bool, ["MIRROR_STATUS"], Live;
+        mirror_status: bool = true, Bool, ["MIRROR_STATUS"], Live;
     }
     "Logging" {
         /// Least severe level that is logged.
@@ -182,3 +184,15 @@ const LOG_LEVELS: OneOf<LogLevel> = OneOf(&[
 ]);
 
 const LOG_FORMATS: OneOf<LogFormat> = OneOf(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+
+impl Settings {
+    /// What is asked of tokens.
+    pub(crate) fn token_rules(&self) -> TokenRules {
+        TokenRules {
+            require_exp: self.jwt_require_exp,
+            audience: (!self.jwt_audience.is_empty()).then(|| self.jwt_audience.clone()),
+            issuer: self.jwt_issuer.clone(),
+            ..TokenRules::default()
+        }
+    }
+}
