@@ -1,15 +1,20 @@
 //! `mahavishnu`: the server as a program, and the tools around it.
 
+mod banner;
 mod cli;
 mod config;
 mod control;
 mod exit;
 mod http;
+mod logging;
 mod out;
 mod pid;
+mod prometheus;
 mod publish;
 mod settings;
+mod start;
 mod token;
+mod translate;
 mod url;
 
 use std::process::ExitCode;
@@ -43,7 +48,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Websocket(WebsocketCommand::Start(_)) => Err(Failure::new(Exit::General, "not yet")),
+        Command::Websocket(WebsocketCommand::Start(args)) => start::start(&args),
         Command::Websocket(WebsocketCommand::Stop(args)) => control::stop(&args),
         Command::Websocket(WebsocketCommand::Status(args)) => control::status(&args),
         Command::Websocket(WebsocketCommand::Reload(args)) => control::reload(&args),

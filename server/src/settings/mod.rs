@@ -8,15 +8,17 @@ mod show;
 mod sources;
 mod table;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod value;
 
 pub(crate) use check::{KEY_VARIABLES, Loaded, load, reachable};
 pub(crate) use keys::Key;
-pub(crate) use show::{docs, show};
+pub(crate) use show::{changes, docs, show};
 pub(crate) use sources::{Override, Request};
 pub(crate) use table::Settings;
-pub(crate) use value::Secret;
+pub(crate) use value::{Correlation, LogFormat, LogLevel, Secret, SlowReader};
 
 /// What every variable's name begins with.
 pub(crate) const PREFIX: &str = "MAHAVISHNU_";

@@ -37,3 +37,31 @@ fn quoted(value: &str) -> String {
     let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_-./:,*=".contains(c));
     if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
 }
+
+/// Names of variables that differ between two readings.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// Those that a reload puts in force.
+    pub(crate) live: Vec<&'static str>,
+    /// Those that wait for the next start.
+    pub(crate) restart: Vec<&'static str>,
+}
+
+/// What a reload changes.
+pub(crate) fn changes(old: &Loaded, new: &Loaded) -> Changes {
+    let mut changes = Changes::default();
+    let pairs = old.settings.shown().into_iter().zip(new.settings.shown());
+    for (variable, ((_, before), (_, after))) in table().iter().zip(pairs) {
+        let list = match variable.reload {
+            Reload::Live => &mut changes.live,
+            Reload::Restart => &mut changes.restart,
+        };
+        // Secrets are masked alike, old and new.
+        let name = variable.name();
+        let secrets = old.keys.iter().filter(|key| key.source() == name).ne(new.keys.iter().filter(|key| key.source() == name));
+        if before != after || secrets {
+            list.push(name);
+        }
+    }
+    changes
+}

@@ -3,9 +3,12 @@
 use std::{ffi::OsString, path::Path};
 
 use super::{
+    changes,
     check::{Loaded, evaluate},
     sources::{Origin, Request, Sources},
+    show::Changes,
     table::table,
+    testing::load,
 };
 use crate::exit::Exit;
 
@@ -64,12 +67,6 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
 
 const STRONG: &str = "q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
 const KEYS: &str = "new:q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
-
-fn load(pairs: &[(&str, &str)]) -> Loaded {
-    let vars: Vec<_> =
-        pairs.iter().map(|(name, value)| (format!("MAHAVISHNU_{name}"), OsString::from(value))).collect();
-    evaluate(&Sources::assemble(&Request::default(), vars.into_iter(), Path::new("/nonexistent")).unwrap())
-}
 
 fn shown(loaded: &Loaded, name: &str) -> String {
     let name = format!("MAHAVISHNU_{name}");
@@ -246,4 +243,15 @@ fn the_documentation_has_a_row_for_every_variable() {
         assert_eq!(docs.matches(&format!("| `{}`", variable.name())).count(), 1, "{}", variable.name());
         assert!(!variable.doc.is_empty() && variable.doc.ends_with('.'), "{}", variable.doc);
     }
+}
+
+#[test]
+fn changes_are_told_by_name_and_by_when_they_count() {
+    let secret = |secret| load(&[("JWT_SECRET", secret)]);
+    let old = load(&[("PORT", "1"), ("RATE_LIMIT", "5")]);
+    let new = load(&[("PORT", "2"), ("RATE_LIMIT", "6")]);
+    assert_eq!(changes(&old, &new), Changes { live: vec!["MAHAVISHNU_RATE_LIMIT"], restart: vec!["MAHAVISHNU_PORT"] });
+    assert_eq!(changes(&old, &old), Changes::default());
+    let rotated = changes(&secret(STRONG), &secret("vT4yK8pQ2sW6xZ0bN3mJ7hG1fD5cR9aL"));
+    assert_eq!(rotated, Changes { live: vec!["MAHAVISHNU_JWT_SECRET"], restart: vec![] });
 }
