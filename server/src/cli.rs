@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Token(TokenCommand),
     /// Publish one event to a channel.
     Publish(PublishArgs),
+    /// Print the events of channels, one line each, until interrupted.
+    Subscribe(SubscribeArgs),
     /// Check and show the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -222,6 +224,24 @@ pub(crate) struct PublishArgs {
     /// JSON object; - reads it from standard input, @FILE from a file.
     #[arg(default_value = "{}")]
     pub(crate) data: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SubscribeArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+    /// Print whole messages as JSON instead of channel, event and data.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End after this many events.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End when the connection is lost instead of coming back.
+    #[arg(long)]
+    pub(crate) no_reconnect: bool,
+    /// Channels, e.g. workflow:42.
+    #[arg(required = true, value_name = "CHANNEL")]
+    pub(crate) channels: Vec<String>,
 }
 
 /// How long a new token is valid.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{FindArgs, StatusArgs, StopArgs},
     exit::{Exit, Failure},
-    http, out,
+    client, out,
     pid::{self, Candidates, Found},
     settings::{self, Loaded},
     url::Target,
@@ -165,8 +165,8 @@ fn configured_url(loaded: &Loaded) -> String {
 
 /// The body of `/health` if the server says that it is healthy, else why not.
 fn health(url: &str) -> Result<Value, String> {
-    let unreachable = |error: &ureq::Error| http::failure(url, error).to_string().replace(&format!("{url}: "), "");
-    let mut response = http::agent(HEALTH_TIMEOUT).get(format!("{url}/health")).call().map_err(|error| unreachable(&error))?;
+    let unreachable = |error: &ureq::Error| client::failure(url, error).to_string().replace(&format!("{url}: "), "");
+    let mut response = client::agent(HEALTH_TIMEOUT).get(format!("{url}/health")).call().map_err(|error| unreachable(&error))?;
     let status = response.status();
     let body = response.body_mut().read_to_string().map_err(|error| unreachable(&error))?;
     if status != 200 {

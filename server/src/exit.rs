@@ -32,7 +32,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// Why a subcommand failed: one line per problem, and the exit code.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     pub(crate) lines: Vec<String>,

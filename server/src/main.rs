@@ -2,10 +2,11 @@
 
 mod banner;
 mod cli;
+mod client;
 mod config;
 mod control;
 mod exit;
-mod http;
+
 mod logging;
 mod out;
 mod pid;
@@ -13,6 +14,7 @@ mod prometheus;
 mod publish;
 mod settings;
 mod start;
+mod subscribe;
 mod token;
 mod translate;
 mod url;
@@ -55,6 +57,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Token(TokenCommand::Create(args)) => token::create(&args),
         Command::Token(TokenCommand::Inspect(args)) => token::inspect(&args),
         Command::Publish(args) => publish::publish(&args),
+        Command::Subscribe(args) => subscribe::subscribe(&args),
         Command::Config(ConfigCommand::Check(args)) => config::check(&args),
         Command::Config(ConfigCommand::Show(args)) => config::show(&args),
         Command::Config(ConfigCommand::Docs) => config::docs(),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::{
     cli::PublishArgs,
     exit::{Exit, Failure},
-    http, out,
+    client, out,
     url::Target,
 };
 
@@ -16,7 +16,7 @@ pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
     let url = Target::from_args(args.client.url.as_deref())?.http("/publish");
     let data = object(read(&args.data)?)?;
     let body = body(&args.channel, &args.event, &data);
-    let mut request = http::agent(TIMEOUT).post(&url).header("content-type", "application/json");
+    let mut request = client::agent(TIMEOUT).post(&url).header("content-type", "application/json");
     if let Some(token) = token(args.client.token.as_deref()) {
         request = request.header("authorization", format!("Bearer {token}"));
     }
@@ -26,10 +26,10 @@ pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
     let mut response = request.send(&body).map_err(|error| match error {
         // The library's words would repeat the header, which may be the token.
         ureq::Error::Http(_) => Failure::new(Exit::General, "the token or the key has characters that no header may have"),
-        other => http::failure(&url, &other),
+        other => client::failure(&url, &other),
     })?;
     let status = response.status().as_u16();
-    let answer = response.body_mut().read_to_string().map_err(|error| http::failure(&url, &error))?;
+    let answer = response.body_mut().read_to_string().map_err(|error| client::failure(&url, &error))?;
     outcome(&url, status, &answer).and_then(|line| {
         out::line(line)?;
         Ok(Exit::Ok)
