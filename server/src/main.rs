@@ -6,7 +6,6 @@ mod client;
 mod config;
 mod control;
 mod exit;
-
 mod logging;
 mod out;
 mod pid;
