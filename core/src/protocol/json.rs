@@ -141,3 +141,29 @@ impl<const N: usize> Visitor<'_> for Position<'_, N> {
         Ok(self.0.iter().position(|name| *name == key))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn strings_are_written_as_serde_json_writes_them(text: String) {
+            let mut out = Vec::new();
+            write_string(&mut out, &text);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&text).unwrap());
+        }
+    }
+
+    #[test]
+    fn every_ascii_character_is_escaped_if_it_must_be() {
+        for byte in 0..128_u8 {
+            let text = char::from(byte).to_string();
+            let mut out = Vec::new();
+            write_string(&mut out, &text);
+            assert_eq!(out, serde_json::to_vec(&text).unwrap());
+        }
+    }
+}
