@@ -168,6 +168,8 @@ reasons! {
     UpgradeRequired: None, Some(426), None, No, Never, "This is a WebSocket server: upgrade required";
     /// A WebSocket version other than 13 (RFC 6455 §4.4).
     BadVersion: None, Some(426), None, Connection("bad_request"), Never, "Unsupported WebSocket version";
+    /// Client role: the server answered the handshake with another status than 101.
+    HandshakeRefused: None, None, None, Connection("handshake_refused"), Later, "";
     /// An HTTP version other than 1.0 and 1.1.
     HttpVersion: None, Some(505), None, Connection("bad_request"), Never, "HTTP version not supported";
     /// A body without Content-Length.
@@ -268,7 +270,12 @@ mod tests {
                 assert!(!row.text.is_empty(), "{reason:?}: an error message explains itself");
             }
             if let Counted::Connection(label) | Counted::Message(label) = row.counted {
-                assert!(label.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{reason:?}");
+                assert!(
+                    label
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                    "{reason:?}"
+                );
             }
         }
     }
