@@ -12,8 +12,11 @@ use crate::exit::{Exit, Failure};
 /// Returns what renders the exposition. A small thread folds histogram samples into buckets, so that memory stays
 /// bounded even if nobody ever scrapes.
 pub(crate) fn install() -> Result<Arc<dyn Fn() -> String + Send + Sync>, Failure> {
-    let failure = |error: &dyn std::fmt::Display| Failure::new(Exit::General, format!("metrics cannot start: {error}"));
-    let handle = builder().and_then(PrometheusBuilder::install_recorder).map_err(|error| failure(&error))?;
+    let failure = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::General, format!("metrics cannot start: {error}"))
+    };
+    let handle =
+        builder().and_then(PrometheusBuilder::install_recorder).map_err(|error| failure(&error))?;
     metrics::describe();
     let upkeep = handle.clone();
     let run = move || {
@@ -22,14 +25,20 @@ pub(crate) fn install() -> Result<Arc<dyn Fn() -> String + Send + Sync>, Failure
             upkeep.run_upkeep();
         }
     };
-    std::thread::Builder::new().name("metrics".into()).spawn(run).map_err(|error| failure(&error))?;
+    std::thread::Builder::new()
+        .name("metrics".into())
+        .spawn(run)
+        .map_err(|error| failure(&error))?;
     Ok(Arc::new(move || render(&handle)))
 }
 
 fn builder() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildError> {
-    FAMILIES.iter().filter(|family| family.kind == Type::Histogram).try_fold(PrometheusBuilder::new(), |builder, family| {
-        builder.set_buckets_for_metric(Matcher::Full(family.name.to_owned()), family.buckets)
-    })
+    FAMILIES.iter().filter(|family| family.kind == Type::Histogram).try_fold(
+        PrometheusBuilder::new(),
+        |builder, family| {
+            builder.set_buckets_for_metric(Matcher::Full(family.name.to_owned()), family.buckets)
+        },
+    )
 }
 
 /// All series, and the HELP and TYPE of families that have none yet: dashboards and checks look for the names.
@@ -71,7 +80,12 @@ mod tests {
         let recorder = builder().unwrap().build_recorder();
         let text = render(&recorder.handle());
         for family in FAMILIES {
-            let expected = format!("# HELP {name} {}\n# TYPE {name} {}\n", family.help, type_name(family.kind), name = family.name);
+            let expected = format!(
+                "# HELP {name} {}\n# TYPE {name} {}\n",
+                family.help,
+                type_name(family.kind),
+                name = family.name
+            );
             assert_eq!(text.matches(&expected).count(), 1, "{}", family.name);
         }
     }
@@ -97,10 +111,16 @@ mod tests {
         let text = render(&recorder.handle());
         let bounds = |name: &str| -> Vec<String> {
             let start = format!("{name}_bucket{{le=\"");
-            text.lines().filter_map(|line| Some(line.strip_prefix(&start)?.split('"').next()?.to_owned())).collect()
+            text.lines()
+                .filter_map(|line| Some(line.strip_prefix(&start)?.split('"').next()?.to_owned()))
+                .collect()
         };
-        let common = ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"];
-        assert_eq!(bounds("websocket_broadcast_duration_seconds"), [&common[..], &["+Inf"]].concat());
+        let common =
+            ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"];
+        assert_eq!(
+            bounds("websocket_broadcast_duration_seconds"),
+            [&common[..], &["+Inf"]].concat()
+        );
         assert_eq!(bounds("websocket_latency_seconds"), [&common[..], &["10", "+Inf"]].concat());
         assert!(text.contains("websocket_latency_seconds_bucket{le=\"0.001\"} 0\n"), "{text}");
         assert!(text.contains("websocket_latency_seconds_bucket{le=\"0.005\"} 1\n"), "{text}");

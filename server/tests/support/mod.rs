@@ -37,7 +37,11 @@ impl Place {
     /// The binary with `arguments`, separated by spaces.
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mahavishnu"));
-        command.args(arguments.split_whitespace()).env_clear().env("HOME", self.path()).current_dir(self.path());
+        command
+            .args(arguments.split_whitespace())
+            .env_clear()
+            .env("HOME", self.path())
+            .current_dir(self.path());
         command
     }
 
@@ -52,7 +56,11 @@ impl Place {
     /// With `input` on its standard input.
     pub(crate) fn run_on(&self, arguments: &str, variables: &[(&str, &str)], input: &str) -> Done {
         let mut command = self.command(arguments);
-        command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         Done::of(child.wait_with_output().unwrap())
