@@ -1,5 +1,6 @@
 //! Behaviour of whole connections. Helpers for the suites below.
 
+mod outbox;
 mod server;
 
 use std::{
