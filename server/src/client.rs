@@ -6,7 +6,8 @@ use crate::exit::{Exit, Failure, plain};
 
 /// A client that answers within `timeout` and goes straight to the server: a proxy would hide what it is asked for.
 pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
-    let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false);
+    let config =
+        ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false);
     config.max_redirects(0).max_redirects_will_error(false).proxy(None).build().into()
 }
 

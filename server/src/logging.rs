@@ -35,7 +35,9 @@ impl Log {
         match format {
             // Colours would be escape codes in a file.
             LogFormat::Text => registry.with(layer.with_ansi(false).with_target(false)).try_init(),
-            LogFormat::Json => registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init(),
+            LogFormat::Json => {
+                registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init()
+            }
         }
         .map_err(|error| Failure::new(Exit::General, format!("logging cannot start: {error}")))?;
         Ok(Self { level: handle })

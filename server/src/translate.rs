@@ -2,7 +2,9 @@
 
 use mahavishnu_core::{
     auth::{Pattern, Policy},
-    config::{AnonymousPublish, Auth, Compat, Config, MetricsConfig, Service, SlowPolicy, SlowReaders},
+    config::{
+        AnonymousPublish, Auth, Compat, Config, MetricsConfig, Service, SlowPolicy, SlowReaders,
+    },
     limits::Limits,
     protocol::CorrelationRule,
 };
@@ -16,8 +18,9 @@ use crate::{
 /// What the core is told. `loaded` must be free of problems.
 pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
     let settings = &loaded.settings;
-    let policy = Policy::for_service(&settings.auth_policy)
-        .ok_or_else(|| Failure::new(Exit::Configuration, format!("no policy {:?}", settings.auth_policy)))?;
+    let policy = Policy::for_service(&settings.auth_policy).ok_or_else(|| {
+        Failure::new(Exit::Configuration, format!("no policy {:?}", settings.auth_policy))
+    })?;
     Ok(Config {
         service: Service { name: settings.server_name.as_str().into(), ..Service::default() },
         limits: limits(settings),
@@ -43,7 +46,10 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             mirror_status: settings.mirror_status,
             ..Compat::default()
         },
-        metrics: MetricsConfig { channel_names: settings.metrics_channel_names, ..MetricsConfig::default() },
+        metrics: MetricsConfig {
+            channel_names: settings.metrics_channel_names,
+            ..MetricsConfig::default()
+        },
         ..Config::default()
     })
 }
@@ -53,11 +59,15 @@ fn limits(settings: &Settings) -> Limits {
     Limits {
         message_bytes_max: settings.max_message_bytes,
         // A message that WebSocket may carry can also be posted, with room for its envelope.
-        body_bytes_max: default.body_bytes_max.max(settings.max_message_bytes.saturating_add(ENVELOPE_BYTES)),
+        body_bytes_max: default
+            .body_bytes_max
+            .max(settings.max_message_bytes.saturating_add(ENVELOPE_BYTES)),
         outbox_bytes_max: settings.outbox_bytes,
         connections_max: settings.max_connections,
         // Health checks must get through when all connections are taken.
-        sockets_max: settings.max_connections.saturating_add((settings.max_connections / 5).max(SPARE_SOCKETS)),
+        sockets_max: settings
+            .max_connections
+            .saturating_add((settings.max_connections / 5).max(SPARE_SOCKETS)),
         connects_per_minute: settings.rate_limit,
         auth_timeout: settings.auth_timeout,
         messages_per_second: settings.message_rate_limit,
@@ -76,11 +86,15 @@ fn slow_readers(settings: &Settings) -> Result<SlowReaders, Failure> {
         SlowReader::Latest => SlowPolicy::Latest,
     };
     let rules = settings.slow_reader_rules.iter().map(|rule| {
-        let pattern = Pattern::parse(&rule.pattern)
-            .map_err(|error| Failure::new(Exit::Configuration, format!("MAHAVISHNU_SLOW_READER_RULES: {error}")))?;
+        let pattern = Pattern::parse(&rule.pattern).map_err(|error| {
+            Failure::new(Exit::Configuration, format!("MAHAVISHNU_SLOW_READER_RULES: {error}"))
+        })?;
         Ok((pattern, policy(rule.policy)))
     });
-    Ok(SlowReaders { default: policy(settings.slow_reader), rules: rules.collect::<Result<_, Failure>>()? })
+    Ok(SlowReaders {
+        default: policy(settings.slow_reader),
+        rules: rules.collect::<Result<_, Failure>>()?,
+    })
 }
 
 /// Where a token is looked for in the URL, if that is allowed.
@@ -103,7 +117,11 @@ mod tests {
         assert_eq!(config.compat, Compat::default());
         assert_eq!(config.metrics, MetricsConfig::default());
         assert_eq!(config.anonymous_publish, AnonymousPublish::default());
-        assert!(!config.auth.required && config.auth.keys.is_empty() && config.auth.query_parameter.is_none());
+        assert!(
+            !config.auth.required
+                && config.auth.keys.is_empty()
+                && config.auth.query_parameter.is_none()
+        );
     }
 
     #[test]
@@ -147,11 +165,17 @@ mod tests {
         assert_eq!(config.compat.correlation, CorrelationRule::Id);
         assert!(!config.compat.mirror_status);
         let limits = config.limits;
-        assert_eq!((limits.connects_per_minute, limits.messages_per_second, limits.messages_burst), (Some(100), None, 7));
+        assert_eq!(
+            (limits.connects_per_minute, limits.messages_per_second, limits.messages_burst),
+            (Some(100), None, 7)
+        );
         assert_eq!((limits.connections_max, limits.sockets_max), (50, 250));
         assert_eq!((limits.message_bytes_max, limits.outbox_bytes_max), (8 << 20, 16 << 20));
         assert!(limits.body_bytes_max > limits.message_bytes_max);
         assert_eq!((limits.connection_timeout, limits.ping_interval), (None, None));
-        assert_eq!((limits.pong_timeout, limits.auth_timeout), (Duration::from_secs(2), Duration::from_secs(3)));
+        assert_eq!(
+            (limits.pong_timeout, limits.auth_timeout),
+            (Duration::from_secs(2), Duration::from_secs(3))
+        );
     }
 }
