@@ -40,7 +40,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum WebsocketCommand {
     /// Run the server in the foreground until SIGTERM or SIGINT. SIGHUP reloads.
-    Start(ServerArgs),
+    Start(Box<ServerArgs>),
     /// Stop the running server and wait until it is gone.
     Stop(StopArgs),
     /// Say whether a server runs and is healthy.
