@@ -69,7 +69,8 @@ fn render(handle: &PrometheusHandle) -> String {
     ordered
 }
 
-/// The recorder's order is that of a hash table: sorted, two scrapes can be compared by eye. Buckets are in order already.
+/// The recorder's order is that of a hash table: sorted, two scrapes can be compared by eye. Buckets are in order
+/// already.
 fn push_block(text: &mut String, block: &str, kind: Type) {
     let (comments, mut series): (Vec<_>, Vec<_>) =
         block.lines().partition(|line| line.starts_with('#'));

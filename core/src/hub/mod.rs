@@ -17,6 +17,8 @@ mod quota;
 mod request;
 mod session;
 mod slab;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::{

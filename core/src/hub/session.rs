@@ -335,6 +335,10 @@ impl Hub {
     pub(crate) fn close(&mut self, now: Now, id: ConnId, reason: Reason) {
         // To these, what is queued is part of the problem.
         let at_once = matches!(reason, Reason::SlowReader | Reason::Disconnected);
+        if !at_once {
+            // What was published before this moment still goes out before the close frame.
+            self.seal_all(now);
+        }
         let when = if at_once { ws::CloseWhen::AtOnce } else { ws::CloseWhen::AfterData };
         let Some((conn, limits)) = self.conn_mut(id) else { return };
         let before = conn.ws.outbox().messages();
