@@ -189,6 +189,12 @@ impl Tally {
         self.errors.add(reason, 1);
     }
 
+    /// Messages that were queued for a connection whose socket is gone.
+    pub(crate) fn undelivered(&mut self, count: u64) {
+        self.errors.add(Reason::SendFailed, count);
+        self.dropped.add(Reason::SendFailed, count);
+    }
+
     pub(crate) fn dropped(&mut self, reason: Reason, count: u64) {
         self.dropped.add(reason, count);
     }
@@ -267,9 +273,6 @@ impl Metrics {
             let text = if *status == 0 { "other".to_owned() } else { status.to_string() };
             counter!(HTTP, "server" => server.clone(), "status" => text)
         };
-        // A send that fails is a connection that is lost: the label stays for dashboards that name it.
-        counter!(MESSAGE_ERRORS, "server" => server.clone(), "error_type" => "send_failed")
-            .increment(0);
         let this = Self {
             connections: counter!(CONNECTIONS, "server" => server.clone(), "tls_mode" => "ws"),
             active: gauge!(ACTIVE, "server" => server.clone()),
@@ -285,8 +288,12 @@ impl Metrics {
                 .map(|kind| histogram!(LATENCY, "server" => server.clone(), "message_type" => kind.as_str()))
                 .collect(),
             errors: Reason::ALL.iter().map(error).collect(),
-            dropped: by_reason(DROPPED, &|reason| reason.row().close.is_some() || matches!(reason, Reason::Eof | Reason::Io)),
-            closed: by_reason(CLOSED, &|reason| reason.row().close.is_some() || reason.row().status.is_none()),
+            dropped: by_reason(DROPPED, &|reason| {
+                reason.row().close.is_some() || reason == Reason::SendFailed
+            }),
+            closed: by_reason(CLOSED, &|reason| {
+                reason.row().close.is_some() || matches!(reason, Reason::Eof | Reason::Io | Reason::CloseTimeout)
+            }),
             statuses: STATUSES.iter().map(status).collect(),
             labels: Labels::new(config, keys),
         };

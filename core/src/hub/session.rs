@@ -48,7 +48,7 @@ impl Hub {
         conn.local = local;
         conn.ws.accept(
             now,
-            &ws::Accept { subprotocol: token.subprotocol.as_deref(), ..ws::Accept::default() },
+            &ws::Accept { subprotocol: token.subprotocol.as_deref() },
         );
         if let Some(reason) = refusal {
             self.close(now, id, reason);
@@ -409,7 +409,7 @@ impl Hub {
             return;
         }
         if let Some(conn) = self.conns.remove(id.index) {
-            self.tally.dropped(Reason::Eof, u64::from(conn.ws.outbox().messages()));
+            self.tally.undelivered(u64::from(conn.ws.outbox().messages()));
         }
         self.check_drained();
     }
