@@ -12,6 +12,7 @@ mod drain;
 mod home;
 mod http;
 mod idempotency;
+mod inspect;
 mod publish;
 mod quota;
 mod request;
@@ -28,6 +29,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[doc(hidden)]
+pub use self::inspect::Holdings;
 pub use self::types::{
     Command, CommandId, ConnId, DrainPlan, Listener, Output, Peer, Place, Placement, Publication,
     Published, RequestError, RequestId, ShardId, ShardMessage,
