@@ -13,6 +13,7 @@ impl Client {
         self.close_code = None;
         self.showed_token = false;
         self.bad_token = false;
+        self.said_all = false;
         match self.kind {
             Kind::Poster => self.phase = Phase::Http,
             Kind::Hostile => hostile::begin(self, options, wishes),
@@ -62,12 +63,12 @@ impl Client {
         match (self.kind, self.phase) {
             (Kind::Hostile, _) => hostile::go_on(self, options, wishes),
             (Kind::Poster, Phase::Http) => {
-                if self.asked.is_none() && self.close_code.is_none() {
+                if self.asked.is_none() && !self.healing && !self.said_all {
                     self.post_or_get(options, oracle, wishes);
                 }
             }
-            (_, Phase::Open) => self.act(options, oracle, wishes),
-            (_, Phase::Away | Phase::Head | Phase::Greeting | Phase::Closing | Phase::Http) => {}
+            (_, Phase::Open) if !self.said_all => self.act(options, oracle, wishes),
+            _ => {}
         }
         if !self.healing && self.phase != Phase::Away {
             self.leave_perhaps(options, wishes);
@@ -80,6 +81,7 @@ impl Client {
             wishes.reset = true;
         } else if self.random.chance(options.half_close_pm + storm / 4) {
             wishes.fin = true;
+            self.said_all = true;
         } else if self.random.chance(storm / 4) && self.phase == Phase::Open {
             self.phase = Phase::Closing;
             self.send_frame(8, &1000u16.to_be_bytes(), wishes);

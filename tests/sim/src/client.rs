@@ -93,6 +93,8 @@ pub(crate) struct Client {
     pub(crate) close_code: Option<u16>,
     pub(crate) pongs: u64,
     pub(crate) healing: bool,
+    /// Its side of the socket is at its end.
+    pub(crate) said_all: bool,
     partial: Vec<u8>,
 }
 
@@ -133,6 +135,7 @@ impl Client {
             close_code: None,
             pongs: 0,
             healing: false,
+            said_all: false,
             partial: Vec::new(),
             random,
         };

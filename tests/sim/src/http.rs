@@ -72,6 +72,10 @@ pub(crate) fn post(
         compose(client, options, oracle)
     };
     if asked.key.is_some() && !asked.again {
+        // Servers forget keys, so do clients, and sooner.
+        if client.remembered.len() == REMEMBERED_MAX {
+            client.remembered.remove(0);
+        }
         client.remembered.push(asked.clone());
     }
     let tokens = client.tokens.clone();
@@ -171,3 +175,6 @@ fn on_published(asked: &Asked, body: &[u8], oracle: &mut Oracle, who: usize) {
         oracle.answered(*number, Fate::Published(subscribers));
     }
 }
+
+/// Requests that a client may send again.
+const REMEMBERED_MAX: usize = 8;

@@ -250,6 +250,8 @@ impl World {
 impl World {
     fn wake(&mut self, client: usize) {
         let think = self.options.think_ms * MILLI;
+        // Once it is healed the world is quiet.
+        let think = if self.healing { think.clamp(100 * MILLI, 500 * MILLI) } else { think };
         let next = self.clients[client].random.below(2 * think + 1) + MICRO;
         self.agenda.plan(self.clock.nanos + next, Event::Wake(client));
         let who = &mut self.clients[client];
