@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct Channels {
     names: KeyedMap<Arc<str>, u32>,
     slots: Slab<Channel>,
+    /// The latest channel's tag.
+    tag: u32,
     /// Connections that could not take a round; empty between rounds.
     slow: Vec<u32>,
 }
@@ -30,6 +32,9 @@ pub(crate) struct Channels {
 #[derive(Debug)]
 struct Channel {
     name: Arc<str>,
+    /// Marks its segments in outboxes. An index would not do: it is given to the next channel while segments of the one
+    /// before may still wait, and the newest message of the one would then replace those of the other.
+    tag: u32,
     policy: SlowPolicy,
     members: Vec<Member>,
     /// Subscriptions that the home has not confirmed, in the order in which they were asked for.
@@ -54,7 +59,7 @@ struct Waiting {
 
 impl Channels {
     pub(crate) fn new(keys: KeyedState) -> Self {
-        Self { names: KeyedMap::with_hasher(keys), slots: Slab::new(), slow: Vec::new() }
+        Self { names: KeyedMap::with_hasher(keys), slots: Slab::new(), tag: 0, slow: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -70,8 +75,14 @@ impl Channels {
             return Some(index);
         }
         let name: Arc<str> = name.into();
-        let channel =
-            Channel { name: name.clone(), policy, members: Vec::new(), waiting: VecDeque::new() };
+        self.tag = if self.tag == Segment::NO_TAG - 1 { 0 } else { self.tag + 1 };
+        let channel = Channel {
+            name: name.clone(),
+            tag: self.tag,
+            policy,
+            members: Vec::new(),
+            waiting: VecDeque::new(),
+        };
         let (index, _) = self.slots.insert(channel)?;
         self.names.insert(name, index);
         Some(index)
@@ -178,7 +189,17 @@ impl Hub {
             conn.subscriptions.iter().position(|subscription| subscription.channel == index)
         });
         if let Some(at) = at {
+            if let Some(channel) = self.channels.slots.get(index) {
+                self.keep_queued(id, channel.tag);
+            }
             self.remove_member(now, id, at);
+        }
+    }
+
+    /// What a connection is told next must not be overtaken by newer messages that take the place of queued ones.
+    fn keep_queued(&mut self, id: ConnId, tag: u32) {
+        if let Some(conn) = self.conns.get_mut(id.index) {
+            conn.ws.outbox_mut().keep(tag);
         }
     }
 
@@ -235,8 +256,8 @@ impl Hub {
         first_offset: u64,
     ) {
         let Some(index) = self.channels.find(name) else { return };
-        segment.tag = index;
         let Some(channel) = self.channels.slots.get(index) else { return };
+        segment.tag = channel.tag;
         let (policy, size) = (channel.policy, segment.bytes.len());
         let room = self.config.limits.outbox_bytes_max.saturating_sub(size);
         let fits_at_all = size <= self.config.limits.outbox_bytes_max;
@@ -262,7 +283,7 @@ impl Hub {
         }
         self.tally.sent(Kind::Event, taken * u64::from(segment.messages));
         if !self.channels.slow.is_empty() {
-            self.deliver_slowly(now, policy, &segment, first_offset);
+            self.deliver_slowly(now, index, policy, &segment, first_offset);
         }
     }
 
@@ -270,6 +291,7 @@ impl Hub {
     fn deliver_slowly(
         &mut self,
         now: Now,
+        channel: u32,
         policy: SlowPolicy,
         segment: &Segment,
         first_offset: u64,
@@ -278,12 +300,12 @@ impl Hub {
         for index in slow.drain(..) {
             let Some(generation) = self.conns.generation(index) else { continue };
             let id = self.id(index, generation);
-            if policy == SlowPolicy::Latest && self.conflate(id, segment) {
+            if policy == SlowPolicy::Latest && self.conflate(id, channel, segment) {
                 continue;
             }
             let max = self.config.limits.outbox_bytes_max;
             let Some(conn) = self.conns.get_mut(index) else { continue };
-            let behind = conn.gaps.iter().any(|gap| gap.channel == segment.tag);
+            let behind = conn.gaps.iter().any(|gap| gap.channel == channel);
             if !behind && conn.ws.outbox().bytes() + segment.bytes.len() <= max {
                 conn.ws.outbox_mut().push(segment);
                 self.tally.sent(Kind::Event, u64::from(segment.messages));
@@ -294,17 +316,17 @@ impl Hub {
             } else {
                 self.tally.dropped(Reason::SlowReader, u64::from(segment.messages));
                 let last_offset = first_offset + u64::from(segment.messages.saturating_sub(1));
-                note_gap(conn, segment, first_offset, last_offset);
+                note_gap(conn, channel, segment, first_offset, last_offset);
             }
         }
         self.channels.slow = slow;
     }
 
     /// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
-    fn conflate(&mut self, id: ConnId, segment: &Segment) -> bool {
+    fn conflate(&mut self, id: ConnId, channel: u32, segment: &Segment) -> bool {
         let max = self.config.limits.outbox_bytes_max;
         let Some(conn) = self.conns.get_mut(id.index) else { return true };
-        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == segment.tag) {
+        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == channel) {
             return false;
         }
         let newest = segment.bytes.len().saturating_sub(segment.last as usize);
@@ -329,11 +351,12 @@ impl Hub {
         let gaps = std::mem::take(&mut conn.gaps);
         conn.lossy = false;
         for gap in gaps {
-            let Some(name) =
-                self.channels.slots.get(gap.channel).map(|channel| channel.name.clone())
+            let channel = self.channels.slots.get(gap.channel);
+            let Some((name, tag)) = channel.map(|channel| (channel.name.clone(), channel.tag))
             else {
                 continue;
             };
+            self.keep_queued(id, tag);
             self.send_gap(now, id, &name, gap);
         }
         self.mark_dirty(id.index);
@@ -341,14 +364,20 @@ impl Hub {
 }
 
 /// Adds a lost round to what the connection will be told.
-fn note_gap(conn: &mut super::conn::Conn, segment: &Segment, first_offset: u64, last_offset: u64) {
+fn note_gap(
+    conn: &mut super::conn::Conn,
+    channel: u32,
+    segment: &Segment,
+    first_offset: u64,
+    last_offset: u64,
+) {
     let lost = u64::from(segment.messages);
     conn.lossy = true;
-    match conn.gaps.iter_mut().find(|gap| gap.channel == segment.tag) {
+    match conn.gaps.iter_mut().find(|gap| gap.channel == channel) {
         Some(gap) => {
             gap.lost += lost;
             gap.last_offset = last_offset;
         }
-        None => conn.gaps.push(Gap { channel: segment.tag, lost, first_offset, last_offset }),
+        None => conn.gaps.push(Gap { channel, lost, first_offset, last_offset }),
     }
 }
