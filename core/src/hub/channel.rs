@@ -175,6 +175,7 @@ impl Hub {
 
     /// Takes a connection out of a channel; it is not an error if it is not in it.
     pub(crate) fn unsubscribe(&mut self, now: Now, id: ConnId, name: &str) {
+        self.cancel_subscribe(id, name);
         let Some(index) = self.channels.find(name) else { return };
         // What was published before this moment is still delivered.
         self.seal_channel(now, name);
