@@ -91,8 +91,8 @@ impl Client {
     fn act(&mut self, options: &Options, oracle: &mut Oracle, wishes: &mut Wishes) {
         let roll = self.random.below(1000);
         if self.healing {
-            self.subscribe_wanted(options, 1000, wishes);
             self.leave_unwanted(options, wishes);
+            self.subscribe_wanted(options, 1000, wishes);
             return;
         }
         self.subscribe_wanted(options, 500, wishes);

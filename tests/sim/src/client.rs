@@ -298,7 +298,7 @@ impl Client {
                     oracle.fail("answers", || format!("client {who}: no such request: {message}"))
                 }
             },
-            "error" => self.on_error(options, pending, correlation, &message, oracle),
+            "error" => self.on_error(options, pending, &message, oracle),
             _ => oracle.fail("content", || format!("client {who} got {message}")),
         }
     }
@@ -379,7 +379,6 @@ impl Client {
         &mut self,
         options: &Options,
         pending: Option<Pending>,
-        correlation: u64,
         message: &Value,
         oracle: &mut Oracle,
     ) {
@@ -397,8 +396,6 @@ impl Client {
                 if forbidden && options.ask_subscribe == 0 && self.may_subscribe(options, channel) {
                     oracle.fail("permission", || format!("client {who} may see {channel}"));
                 }
-                let member = &mut self.members[channel as usize];
-                member.answered = member.answered.max(correlation);
             }
             Some(Pending::Auth) if options.rate == 0 => {
                 oracle

@@ -63,6 +63,8 @@ pub(crate) struct Membership {
     expected: Option<u64>,
     /// A gap was announced since `last`.
     gap: bool,
+    /// A gap was announced before the first message.
+    began_with_gap: bool,
 }
 
 /// Knows every publication.
@@ -265,6 +267,7 @@ impl Oracle {
         }
         member.expected = self.offsets.then_some(last + 1);
         member.gap = true;
+        member.began_with_gap |= member.first.is_none();
     }
 
     /// Nothing that was published after the subscription was confirmed is missing before the first message: called
@@ -279,7 +282,7 @@ impl Oracle {
         for _ in 0..64 {
             let Some(previous) = self.publications[at as usize].previous else { return };
             let sent_at = self.publications[previous as usize].sent_at;
-            if sent_at > member.since && !member.gap {
+            if sent_at > member.since && !member.began_with_gap {
                 let since = member.since;
                 return self.fail("loss", || {
                     format!("client {who}, subscribed since {since}, missed {previous}, sent {sent_at}, before {first}")

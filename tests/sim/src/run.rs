@@ -155,9 +155,8 @@ impl World {
 
     /// Publishes once to every channel: each subscriber must get it, and a pong besides.
     fn probe(&mut self) -> bool {
-        let probes: Vec<u32> = (0..self.options.channels)
-            .map(|channel| self.publish(channel as usize % self.nodes.len(), channel))
-            .collect();
+        let probes: Vec<u32> =
+            (0..self.options.channels).map(|channel| self.publish(channel)).collect();
         let pongs: Vec<u64> = self.clients.iter().map(|client| client.pongs).collect();
         let open: Vec<usize> = (0..self.clients.len()).filter(|c| self.is_open(*c)).collect();
         for client in &open {

@@ -18,11 +18,13 @@ pub enum Wrong {
     Alter,
 }
 
-/// Strikes once, at the first chance.
+/// Strikes once, when the world is in full swing.
 #[derive(Debug, Default)]
 pub(crate) struct Sabotage {
     wrong: Wrong,
     struck: bool,
+    /// Chances let pass, so that others are there who know better.
+    chances: u32,
     altered: Vec<u8>,
 }
 
@@ -48,6 +50,10 @@ impl Sabotage {
         };
         let at = (1..frames.len().saturating_sub(1))
             .find(|at| same(at - 1, *at) && same(*at, at + 1))?;
+        self.chances += 1;
+        if self.chances < CHANCES {
+            return None;
+        }
         let order: Vec<usize> = match self.wrong {
             Wrong::Drop => (0..frames.len()).filter(|n| *n != at).collect(),
             Wrong::Duplicate => (0..=at).chain(at..frames.len()).collect(),
@@ -68,3 +74,5 @@ impl Sabotage {
         Some(&self.altered)
     }
 }
+
+const CHANCES: u32 = 200;

@@ -142,6 +142,11 @@ impl Options {
         this.draw_people(&mut r);
         this.draw_network(&mut r);
         this.draw_server(&mut r);
+        // Many quick clients live short, and crumbs are costly: seeds take milliseconds, so that many can be searched.
+        let costly = if this.chunk_max < 100 { 10 } else { 1 };
+        let actions = ACTIONS_MAX * if this.clients() > 200 { 10 } else { 1 };
+        let longest = actions * this.think_ms / this.clients() / costly;
+        this.duration_ms = this.duration_ms.min(longest.max(200));
         this
     }
 
@@ -368,5 +373,8 @@ fn policy() -> Policy {
     let rules = vec![rule("open:*", &["read"], &["work"]), rule("secret:*", &["secret"], &[])];
     Policy::new(vec!["root".into()], Vec::new(), rules).expect("few rules")
 }
+
+/// What the clients of a world do, all together, in its safety phase.
+const ACTIONS_MAX: u64 = 4_000;
 
 pub(crate) const SECRET: &[u8] = b"a secret of at least thirty-two bytes, for simulated worlds";

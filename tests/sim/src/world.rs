@@ -7,7 +7,8 @@ use mahavishnu_core::{
     auth::{TokenSpec, issue},
     entropy::Seed,
     hub::{
-        Command, ConnId, Hub, Listener, Output, Peer, Place, Publication, ShardId, ShardMessage,
+        Command, ConnId, Hub, Listener, Output, Peer, Place, Placement, Publication, ShardId,
+        ShardMessage,
     },
     ws::Flush,
 };
@@ -230,14 +231,20 @@ impl World {
         self.plan_turn(hub);
     }
 
-    /// The application broadcasts, at whichever hub.
-    pub(crate) fn publish(&mut self, hub: usize, channel: u64) -> u32 {
+    /// The application broadcasts, at the channel's home: there it is never too busy.
+    pub(crate) fn publish(&mut self, channel: u64) -> u32 {
+        let place = Place {
+            shard: ShardId(0),
+            shards: self.nodes.len() as u16,
+            seed: Seed::from(self.options.seed),
+        };
+        let home = Placement::new(place).home(self.oracle.name(channel));
         let number = self.oracle.publish(channel, 0, APPLICATION as usize);
         let mut data = Vec::new();
         crate::message::write_data(&mut data, channel, number, 0);
         let name = channel_names(self.options.channels)[channel as usize].as_str().into();
         let publication = Publication { channel: name, event: "e".into(), data: Bytes::from(data) };
-        self.command(hub, Command::Publish { id: None, publication });
+        self.command(usize::from(home.0), Command::Publish { id: None, publication });
         number
     }
 
