@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Everything a hub needs to know. Shared by all shards; replaced as a whole on reload.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// What the server calls itself.
     pub service: Service,
@@ -17,7 +17,7 @@ pub struct Config {
     pub limits: Limits,
     /// Who may connect.
     pub auth: Auth,
-    /// Who may subscribe and publish where.
+    /// Who may subscribe and publish where. Default [`Policy::mahavishnu`].
     pub policy: Policy,
     /// Who may publish when there is no authentication.
     pub anonymous_publish: AnonymousPublish,
@@ -29,6 +29,22 @@ pub struct Config {
     pub hooks: Hooks,
     /// How metrics are labelled.
     pub metrics: MetricsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            service: Service::default(),
+            limits: Limits::default(),
+            auth: Auth::default(),
+            policy: Policy::mahavishnu(),
+            anonymous_publish: AnonymousPublish::default(),
+            slow_readers: SlowReaders::default(),
+            compat: Compat::default(),
+            hooks: Hooks::default(),
+            metrics: MetricsConfig::default(),
+        }
+    }
 }
 
 /// The server's names.
@@ -105,7 +121,10 @@ impl SlowReaders {
     /// The policy of `channel`.
     #[must_use]
     pub fn of(&self, channel: &str) -> SlowPolicy {
-        self.rules.iter().find(|(pattern, _)| pattern.fits(channel)).map_or(self.default, |(_, policy)| *policy)
+        self.rules
+            .iter()
+            .find(|(pattern, _)| pattern.fits(channel))
+            .map_or(self.default, |(_, policy)| *policy)
     }
 }
 

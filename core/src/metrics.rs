@@ -44,7 +44,8 @@ pub struct Family {
 /// Buckets of `websocket_broadcast_duration_seconds`.
 const BROADCAST_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 /// Buckets of `websocket_latency_seconds`: the same and 10.
-const LATENCY_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LATENCY_BUCKETS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 macro_rules! families {
     ($($konst:ident $name:literal $kind:ident [$($label:literal),*] $buckets:expr, $help:literal;)*) => {
@@ -97,14 +98,18 @@ pub fn describe() {
         match family.kind {
             Type::Counter => metrics::describe_counter!(family.name, family.help),
             Type::Gauge => metrics::describe_gauge!(family.name, family.help),
-            Type::Histogram => metrics::describe_histogram!(family.name, metrics::Unit::Seconds, family.help),
+            Type::Histogram => {
+                metrics::describe_histogram!(family.name, metrics::Unit::Seconds, family.help)
+            }
         }
     }
 }
 
 /// Statuses that plain HTTP requests are answered with; others are counted as the last.
-const STATUSES: &[u16] =
-    &[200, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 426, 429, 431, 500, 503, 504, 505, 0];
+const STATUSES: &[u16] = &[
+    200, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 426, 429, 431, 500, 503, 504, 505,
+    0,
+];
 
 /// The kinds of message that a server sends.
 const SENT_KINDS: &[Kind] = &[Kind::Response, Kind::Event, Kind::Error, Kind::Ack, Kind::Pong];
@@ -165,7 +170,9 @@ impl Counts {
 
 impl Tally {
     pub(crate) fn received(&mut self, at: Instant, kind: Kind) {
-        self.received.iter_mut().nth(kind.index()).map_or((), |slot| *slot += 1);
+        if let Some(slot) = self.received.get_mut(kind.index()) {
+            *slot += 1;
+        }
         match self.latencies.last_mut() {
             Some((when, last, count)) if *when == at && *last == kind => *count += 1,
             _ => self.latencies.push((at, kind, 1)),
@@ -173,7 +180,9 @@ impl Tally {
     }
 
     pub(crate) fn sent(&mut self, kind: Kind, count: u64) {
-        self.sent.iter_mut().nth(kind.index()).map_or((), |slot| *slot += count);
+        if let Some(slot) = self.sent.get_mut(kind.index()) {
+            *slot += count;
+        }
     }
 
     pub(crate) fn error(&mut self, reason: Reason) {
@@ -189,8 +198,11 @@ impl Tally {
     }
 
     pub(crate) fn answered(&mut self, status: u16) {
-        let index = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
-        self.statuses.iter_mut().nth(index).map_or((), |slot| *slot += 1);
+        let index =
+            STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
+        if let Some(slot) = self.statuses.get_mut(index) {
+            *slot += 1;
+        }
     }
 
     pub(crate) fn broadcast(&mut self, at: Instant, label: u16) {
@@ -238,13 +250,15 @@ impl Metrics {
             Reason::ALL.iter().map(handle).collect()
         };
         let error = |reason: &Reason| match reason.row().counted {
-            Counted::Connection(label) => counter!(CONNECTION_ERRORS, "server" => server.clone(), "error_type" => label),
-            Counted::Message(label) => counter!(MESSAGE_ERRORS, "server" => server.clone(), "error_type" => label),
+            Counted::Connection(label) => {
+                counter!(CONNECTION_ERRORS, "server" => server.clone(), "error_type" => label)
+            }
+            Counted::Message(label) => {
+                counter!(MESSAGE_ERRORS, "server" => server.clone(), "error_type" => label)
+            }
             Counted::No => Counter::noop(),
         };
-        let messages = |kind: &Kind, direction: &'static str| {
-            counter!(MESSAGES, "server" => server.clone(), "message_type" => kind.as_str(), "direction" => direction)
-        };
+        let messages = |kind: &Kind, direction: &'static str| counter!(MESSAGES, "server" => server.clone(), "message_type" => kind.as_str(), "direction" => direction);
         let sent = |kind: &Kind| match SENT_KINDS.contains(kind) {
             true => messages(kind, "sent"),
             false => Counter::noop(),
@@ -254,7 +268,8 @@ impl Metrics {
             counter!(HTTP, "server" => server.clone(), "status" => text)
         };
         // A send that fails is a connection that is lost: the label stays for dashboards that name it.
-        counter!(MESSAGE_ERRORS, "server" => server.clone(), "error_type" => "send_failed").increment(0);
+        counter!(MESSAGE_ERRORS, "server" => server.clone(), "error_type" => "send_failed")
+            .increment(0);
         let this = Self {
             connections: counter!(CONNECTIONS, "server" => server.clone(), "tls_mode" => "ws"),
             active: gauge!(ACTIVE, "server" => server.clone()),
@@ -297,14 +312,24 @@ impl Metrics {
         shift(&mut tally.active, &self.active);
         shift(&mut tally.channels, &self.channels);
         shift(&mut tally.subscriptions, &self.subscriptions);
-        tally.received.iter_mut().zip(&self.received).for_each(|(count, handle)| add(count, handle));
+        tally
+            .received
+            .iter_mut()
+            .zip(&self.received)
+            .for_each(|(count, handle)| add(count, handle));
         tally.sent.iter_mut().zip(&self.sent).for_each(|(count, handle)| add(count, handle));
-        tally.statuses.iter_mut().zip(&self.statuses).for_each(|(count, handle)| add(count, handle));
+        tally
+            .statuses
+            .iter_mut()
+            .zip(&self.statuses)
+            .for_each(|(count, handle)| add(count, handle));
         tally.errors.publish(&self.errors);
         tally.dropped.publish(&self.dropped);
         tally.closed.publish(&self.closed);
         for (at, label, count) in tally.broadcasts.drain(..) {
-            let Some((total, duration)) = self.labels.handles.get(usize::from(label)) else { continue };
+            let Some((total, duration)) = self.labels.handles.get(usize::from(label)) else {
+                continue;
+            };
             total.increment(u64::from(count));
             duration.record_many(now.saturating_duration_since(at).as_secs_f64(), count as usize);
         }
@@ -400,8 +425,18 @@ mod tests {
     #[test]
     fn names_follow_prometheus_conventions() {
         for family in FAMILIES {
-            assert_eq!(family.kind == Type::Counter, family.name.ends_with("_total"), "{}", family.name);
-            assert_eq!(family.kind == Type::Histogram, !family.buckets.is_empty(), "{}", family.name);
+            assert_eq!(
+                family.kind == Type::Counter,
+                family.name.ends_with("_total"),
+                "{}",
+                family.name
+            );
+            assert_eq!(
+                family.kind == Type::Histogram,
+                !family.buckets.is_empty(),
+                "{}",
+                family.name
+            );
         }
     }
 }

@@ -22,6 +22,10 @@ pub struct TokenSpec<'a> {
     pub kid: Option<&'a str>,
     /// `jti`: names this token, for revocation.
     pub id: Option<&'a str>,
+    /// `aud`: whom the token is for, where verifiers ask for it.
+    pub audience: Option<&'a str>,
+    /// `iss`: who makes it, where verifiers ask for it.
+    pub issuer: Option<&'a str>,
 }
 
 /// Why no token could be made.
@@ -77,6 +81,11 @@ pub fn issue(secret: &[u8], spec: &TokenSpec<'_>) -> Result<String, IssueError> 
     if let Some(id) = spec.id {
         claims.insert("jti".to_owned(), json!(id));
     }
+    for (name, value) in [("aud", spec.audience), ("iss", spec.issuer)] {
+        if let Some(value) = value {
+            claims.insert(name.to_owned(), json!(value));
+        }
+    }
     let mut header = Header::new(Algorithm::HS256);
     header.kid = spec.kid.map(str::to_owned);
     jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret))
@@ -114,6 +123,7 @@ mod tests {
             expires_in: Some(Duration::from_secs(3600)),
             kid: Some("2026"),
             id: Some("t-1"),
+            ..TokenSpec::default()
         }
     }
 
@@ -132,6 +142,16 @@ mod tests {
         assert_eq!(claims.id.as_deref(), Some("t-1"));
         let late = keys.verify(&token, Duration::from_secs(1_770_003_600), &TokenRules::default());
         assert_eq!(late, Err(Denied::Expired));
+    }
+
+    #[test]
+    fn audience_and_issuer_are_those_that_the_rules_ask_for() {
+        let token = issue(SECRET, &TokenSpec { audience: Some("a"), issuer: Some("i"), ..spec() }).unwrap();
+        let mut keys = KeySet::new();
+        keys.add_secret(None, SECRET).unwrap();
+        let rules = TokenRules { audience: Some(vec!["a".into()]), issuer: Some("i".into()), ..TokenRules::default() };
+        assert!(keys.verify(&token, NOW, &rules).is_ok());
+        assert_eq!(keys.verify(&token, NOW, &TokenRules::default()), Err(Denied::Audience));
     }
 
     #[test]

@@ -304,3 +304,8 @@ pub(super) const PERMISSIONS_MAX: usize = 100;
 pub(super) const PERMISSION_BYTES_MAX: usize = 256;
 /// 9999-12-31T23:59:59Z: the last second that RFC 3339 can write, and far below what an `Instant` can hold.
 const YEAR_9999_END: u64 = 253_402_300_799;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;

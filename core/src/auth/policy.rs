@@ -228,3 +228,156 @@ impl std::error::Error for PolicyError {}
 pub(super) const RULES_MAX: usize = 64;
 /// The label of channels that no pattern fits.
 const OTHER: &str = "other";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn patterns_are_names_or_prefixes() {
+        for (pattern, channel, fits) in [
+            ("global", "global", true),
+            ("global", "globally", false),
+            ("pool:*", "pool:7", true),
+            ("pool:*", "pool:", true),
+            ("pool:*", "pool", false),
+            ("goal-teams*", "goal-teamsX", true),
+            ("*", "anything", true),
+        ] {
+            let parsed = Pattern::parse(pattern).unwrap();
+            assert_eq!(parsed.fits(channel), fits, "{pattern} {channel}");
+            assert_eq!(parsed.to_string(), pattern);
+        }
+        for pattern in ["", "a*b", "**", "*a"] {
+            assert_eq!(Pattern::parse(pattern), Err(PolicyError::Pattern), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides() {
+        let policy = policy(vec![
+            rule("job:secret*", &["secret"], &[]),
+            rule("job:*", &["job"], &["worker"]),
+        ]);
+        let access = policy.access(&["job", "worker"]);
+        let decide = |verb, channel| policy.decide(&access, verb, channel);
+
+        assert_eq!(decide(Verb::Subscribe, "job:1"), Decision { allowed: true, why: Why::Rule(1) });
+        assert_eq!(
+            decide(Verb::Subscribe, "job:secret:1"),
+            Decision { allowed: false, why: Why::Rule(0) }
+        );
+        assert_eq!(decide(Verb::Publish, "job:1"), Decision { allowed: true, why: Why::Rule(1) });
+        assert_eq!(
+            decide(Verb::Publish, "job:secret"),
+            Decision { allowed: false, why: Why::Rule(0) }
+        );
+        assert_eq!(decide(Verb::Subscribe, "other"), Decision { allowed: false, why: Why::NoRule });
+    }
+
+    #[test]
+    fn publishing_anywhere_is_not_subscribing_anywhere() {
+        let policy = policy(vec![]);
+        let access = policy.access(&["write"]);
+        assert_eq!(
+            policy.decide(&access, Verb::Publish, "x"),
+            Decision { allowed: true, why: Why::PublishAnywhere }
+        );
+        assert_eq!(
+            policy.decide(&access, Verb::Subscribe, "x"),
+            Decision { allowed: false, why: Why::NoRule }
+        );
+    }
+
+    #[test]
+    fn full_access_needs_no_rule() {
+        let policy = policy(vec![rule("x", &[], &[])]);
+        for access in [policy.access(&["root"]), Access::FULL] {
+            for verb in [Verb::Subscribe, Verb::Publish] {
+                assert_eq!(
+                    policy.decide(&access, verb, "x"),
+                    Decision { allowed: true, why: Why::FullAccess }
+                );
+            }
+        }
+        assert!(!policy.decide(&Access::NONE, Verb::Subscribe, "x").allowed);
+    }
+
+    #[test]
+    fn sixty_four_rules_are_enough() {
+        let rules = |count: usize| {
+            (0..count).map(|n| rule(&format!("c{n}:*"), &["p"], &[])).collect::<Vec<_>>()
+        };
+        let most = policy(rules(64));
+        let access = most.access(&["p"]);
+        assert_eq!(
+            most.decide(&access, Verb::Subscribe, "c63:x"),
+            Decision { allowed: true, why: Why::Rule(63) }
+        );
+        assert!(!most.decide(&access, Verb::Publish, "c63:x").allowed);
+        assert_eq!(Policy::new(vec![], vec![], rules(65)), Err(PolicyError::TooManyRules));
+    }
+
+    #[test]
+    fn labels_are_patterns_and_other() {
+        let policy = policy(vec![rule("pool:*", &[], &[]), rule("global", &[], &[])]);
+        let labels: Vec<String> = policy.labels().collect();
+        assert_eq!(labels, ["pool:*", "global", "other"]);
+        for (channel, label) in [("pool:1", "pool:*"), ("global", "global"), ("globe", "other")] {
+            assert_eq!(labels[policy.label(channel)], label);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn masks_agree_with_reading_the_rules(
+            rules in prop::collection::vec(("[ab]{0,2}\\*?", words(), words()), 0..8),
+            held in words(), channel in "[ab]{1,3}", publish: bool,
+        ) {
+            let rules: Vec<Rule> = rules
+                .into_iter()
+                .filter_map(|(pattern, subscribe, publish)| {
+                    Some(Rule { pattern: Pattern::parse(&pattern).ok()?, subscribe, publish })
+                })
+                .collect();
+            let policy = policy(rules.clone());
+
+            let verb = if publish { Verb::Publish } else { Verb::Subscribe };
+            let decision = policy.decide(&policy.access(&held), verb, &channel);
+
+            let holds = |wanted: &[Box<str>]| wanted.iter().any(|word| held.contains(word));
+            let fits = |rule: &&Rule| {
+                let pattern = rule.pattern.to_string();
+                match pattern.strip_suffix('*') {
+                    Some(prefix) => channel.starts_with(prefix),
+                    None => channel == pattern,
+                }
+            };
+            let by_rule = rules.iter().find(fits).is_some_and(|rule| {
+                holds(if publish { &rule.publish } else { &rule.subscribe })
+            });
+            let expected = holds(&["root".into()]) || publish && holds(&["write".into()]) || by_rule;
+            prop_assert_eq!(decision.allowed, expected);
+        }
+    }
+
+    fn words() -> impl Strategy<Value = Vec<Box<str>>> {
+        let word = prop::sample::select(vec!["p", "q", "pq", "write", "root"]);
+        prop::collection::vec(word.prop_map(Box::from), 0..3)
+    }
+
+    fn policy(rules: Vec<Rule>) -> Policy {
+        Policy::new(vec!["root".into()], vec!["write".into()], rules).unwrap()
+    }
+
+    fn rule(pattern: &str, subscribe: &[&str], publish: &[&str]) -> Rule {
+        let list = |words: &[&str]| words.iter().map(|word| Box::from(*word)).collect();
+        Rule {
+            pattern: Pattern::parse(pattern).unwrap(),
+            subscribe: list(subscribe),
+            publish: list(publish),
+        }
+    }
+}

@@ -8,7 +8,7 @@ use super::{
     types::{ConnId, Published, RequestError},
 };
 use crate::{
-    protocol::{self, Answer, Envelope, Kind, Stamp, Timestamp, Welcome},
+    protocol::{self, Answer, Envelope, Stamp, Timestamp, Welcome},
     reason::Reason,
     time::Now,
 };
@@ -45,7 +45,14 @@ impl Hub {
         self.send(now, id, Envelope::welcome(stamp, welcome));
     }
 
-    pub(crate) fn answer_user(&mut self, now: Now, id: ConnId, event: &str, status: &str, correlation: Option<&str>) {
+    pub(crate) fn answer_user(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        event: &str,
+        status: &str,
+        correlation: Option<&str>,
+    ) {
         let user = self.conn(id).and_then(super::conn::Conn::user);
         let timestamp = self.timestamp(now);
         let stamp = self.stamp(&timestamp);
@@ -58,7 +65,13 @@ impl Hub {
         self.send(now, id, answer);
     }
 
-    pub(crate) fn answer_subscribed(&mut self, now: Now, id: ConnId, channel: &str, answer: &AnswerTo) {
+    pub(crate) fn answer_subscribed(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        channel: &str,
+        answer: &AnswerTo,
+    ) {
         let timestamp = self.timestamp(now);
         let stamp = self.stamp(&timestamp);
         let message = Envelope::subscribed(stamp, channel, answer.correlation.as_deref());
@@ -100,13 +113,26 @@ impl Hub {
         self.send(now, id, Envelope::published(stamp, channel, subscribers, offset, correlation));
     }
 
-    pub(crate) fn answer_request(&mut self, now: Now, id: ConnId, event: &str, data: &str, correlation: Option<&str>) {
+    pub(crate) fn answer_request(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        event: &str,
+        data: &str,
+        correlation: Option<&str>,
+    ) {
         let timestamp = self.timestamp(now);
         let stamp = self.stamp(&timestamp);
         self.send(now, id, Envelope::response(stamp, event, data, correlation));
     }
 
-    pub(crate) fn send_error(&mut self, now: Now, id: ConnId, reason: Reason, correlation: Option<&str>) {
+    pub(crate) fn send_error(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        reason: Reason,
+        correlation: Option<&str>,
+    ) {
         if reason.row().code.is_none() {
             return;
         }
@@ -116,7 +142,13 @@ impl Hub {
     }
 
     /// `RATE_LIMIT_EXCEEDED` with the time after which the next message is accepted.
-    pub(crate) fn refuse_rate(&mut self, now: Now, id: ConnId, wait: Duration, correlation: Option<&str>) {
+    pub(crate) fn refuse_rate(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        wait: Duration,
+        correlation: Option<&str>,
+    ) {
         self.tally.error(Reason::MessageRate);
         // Rounded up: a client that waits exactly as long as it is told is accepted.
         let millis = wait.as_nanos().div_ceil(1_000_000);
@@ -195,12 +227,16 @@ fn styled(message: Envelope<'_>, style: Answer) -> Envelope<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Kind;
 
     #[test]
     fn what_a_server_sends_is_counted_under_a_kind_of_its_own() {
         let timestamp = Timestamp::from_unix(Duration::ZERO);
         let stamp = Stamp { id: uuid::Uuid::nil(), timestamp: &timestamp };
-        assert_eq!(styled(Envelope::subscribed(stamp, "c", None), Answer::Response).kind, Kind::Response);
+        assert_eq!(
+            styled(Envelope::subscribed(stamp, "c", None), Answer::Response).kind,
+            Kind::Response
+        );
         assert_eq!(styled(Envelope::subscribed(stamp, "c", None), Answer::Ack).kind, Kind::Ack);
     }
 }

@@ -78,7 +78,10 @@ impl Channels {
     }
 
     fn drop_if_unused(&mut self, index: u32) {
-        let unused = self.slots.get(index).is_some_and(|channel| channel.members.is_empty() && channel.waiting.is_empty());
+        let unused = self
+            .slots
+            .get(index)
+            .is_some_and(|channel| channel.members.is_empty() && channel.waiting.is_empty());
         if unused && let Some(channel) = self.slots.remove(index) {
             self.names.remove(&channel.name);
         }
@@ -100,7 +103,9 @@ impl Hub {
     pub(crate) fn subscribe(&mut self, now: Now, id: ConnId, name: &str, answer: AnswerTo) {
         let Some(conn) = self.conn(id) else { return };
         let known = self.channels.find(name);
-        if known.is_some_and(|index| conn.subscriptions.iter().any(|subscription| subscription.channel == index)) {
+        if known.is_some_and(|index| {
+            conn.subscriptions.iter().any(|subscription| subscription.channel == index)
+        }) {
             self.answer_subscribed(now, id, name, &answer);
             return;
         }
@@ -109,7 +114,8 @@ impl Hub {
             return;
         }
         let full = known.is_none() && self.channels.len() >= self.config.limits.channels_max;
-        let index = if full { None } else { self.channels.found(name, self.config.slow_readers.of(name)) };
+        let index =
+            if full { None } else { self.channels.found(name, self.config.slow_readers.of(name)) };
         let Some(channel) = index.and_then(|index| self.channels.slots.get_mut(index)) else {
             self.refuse(now, id, Reason::ChannelsFull, answer.correlation.as_deref());
             return;
@@ -143,7 +149,9 @@ impl Hub {
     }
 
     fn add_member(&mut self, index: u32, id: ConnId) -> bool {
-        let (Some(channel), Some(conn)) = (self.channels.slots.get_mut(index), self.conns.get_mut(id.index)) else {
+        let (Some(channel), Some(conn)) =
+            (self.channels.slots.get_mut(index), self.conns.get_mut(id.index))
+        else {
             return false;
         };
         let member = u32::try_from(channel.members.len()).unwrap_or(u32::MAX);
@@ -160,11 +168,15 @@ impl Hub {
         // What was published before this moment is still delivered.
         self.seal_channel(now, name);
         if let Some(channel) = self.channels.slots.get_mut(index) {
-            channel.waiting.iter_mut().filter(|waiting| waiting.conn == id).for_each(|waiting| waiting.cancelled = true);
+            channel
+                .waiting
+                .iter_mut()
+                .filter(|waiting| waiting.conn == id)
+                .for_each(|waiting| waiting.cancelled = true);
         }
-        let at = self
-            .conn(id)
-            .and_then(|conn| conn.subscriptions.iter().position(|subscription| subscription.channel == index));
+        let at = self.conn(id).and_then(|conn| {
+            conn.subscriptions.iter().position(|subscription| subscription.channel == index)
+        });
         if let Some(at) = at {
             self.remove_member(now, id, at);
         }
@@ -172,7 +184,9 @@ impl Hub {
 
     /// Takes a connection out of all its channels.
     pub(crate) fn unsubscribe_all(&mut self, now: Now, id: ConnId) {
-        while let Some(last) = self.conn(id).and_then(|conn| conn.subscriptions.len().checked_sub(1)) {
+        while let Some(last) =
+            self.conn(id).and_then(|conn| conn.subscriptions.len().checked_sub(1))
+        {
             self.remove_member(now, id, last);
         }
         if let Some(conn) = self.conns.get_mut(id.index) {
@@ -213,7 +227,13 @@ impl Hub {
     }
 
     /// A round of a channel for the subscribers here.
-    pub(crate) fn deliver(&mut self, now: Now, name: &str, mut segment: Segment, first_offset: u64) {
+    pub(crate) fn deliver(
+        &mut self,
+        now: Now,
+        name: &str,
+        mut segment: Segment,
+        first_offset: u64,
+    ) {
         let Some(index) = self.channels.find(name) else { return };
         segment.tag = index;
         let Some(channel) = self.channels.slots.get(index) else { return };
@@ -225,7 +245,11 @@ impl Hub {
             let Some(conn) = self.conns.get_mut(member.conn) else { continue };
             let outbox = conn.ws.outbox_mut();
             let waiting = outbox.bytes();
-            if waiting > room || !fits_at_all || conn.lossy || (policy == SlowPolicy::Latest && waiting > 0) {
+            if waiting > room
+                || !fits_at_all
+                || conn.lossy
+                || (policy == SlowPolicy::Latest && waiting > 0)
+            {
                 self.channels.slow.push(member.conn);
                 continue;
             }
@@ -243,11 +267,17 @@ impl Hub {
     }
 
     /// The round for those who have no room, or have lost something already.
-    fn deliver_slowly(&mut self, now: Now, policy: SlowPolicy, segment: &Segment, first_offset: u64) {
+    fn deliver_slowly(
+        &mut self,
+        now: Now,
+        policy: SlowPolicy,
+        segment: &Segment,
+        first_offset: u64,
+    ) {
         let mut slow = std::mem::take(&mut self.channels.slow);
         for index in slow.drain(..) {
             let Some(generation) = self.conns.generation(index) else { continue };
-            let id = ConnId { index, generation };
+            let id = self.id(index, generation);
             if policy == SlowPolicy::Latest && self.conflate(id, segment) {
                 continue;
             }
@@ -282,7 +312,8 @@ impl Hub {
             return false;
         }
         let Some(replaced) = conn.ws.outbox_mut().replace(segment) else { return false };
-        self.tally.dropped(Reason::SlowReader, u64::from(replaced + segment.messages.saturating_sub(1)));
+        self.tally
+            .dropped(Reason::SlowReader, u64::from(replaced + segment.messages.saturating_sub(1)));
         self.tally.sent(Kind::Event, 1);
         self.mark_dirty(id.index);
         true
@@ -298,7 +329,11 @@ impl Hub {
         let gaps = std::mem::take(&mut conn.gaps);
         conn.lossy = false;
         for gap in gaps {
-            let Some(name) = self.channels.slots.get(gap.channel).map(|channel| channel.name.clone()) else { continue };
+            let Some(name) =
+                self.channels.slots.get(gap.channel).map(|channel| channel.name.clone())
+            else {
+                continue;
+            };
             self.send_gap(now, id, &name, gap);
         }
         self.mark_dirty(id.index);

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use uuid::Uuid;
 
-use super::{quota::Bucket, types::{Listener, Peer}};
+use super::{
+    quota::Bucket,
+    types::{Listener, Peer},
+};
 use crate::{
     auth::{Access, Claims},
     ws,
@@ -88,7 +91,7 @@ impl Conn {
             lossy: false,
             in_flight: 0,
             claims: None,
-            access: Access::default(),
+            access: Access::NONE,
             bucket: Bucket::default(),
             subscriptions: Vec::new(),
             gaps: Vec::new(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     Hub, Timer,
     conn::Session,
-    types::{ConnId, DrainPlan, Output},
+    types::{DrainPlan, Output},
 };
 use crate::{reason::Reason, time::Now};
 
@@ -37,16 +37,20 @@ impl Hub {
         let mut after = Duration::ZERO;
         for index in indices {
             let Some(generation) = self.conns.generation(index) else { continue };
-            let id = ConnId { index, generation };
+            let id = self.id(index, generation);
             match self.conn(id).map(|conn| conn.session) {
-                Some(Session::Active | Session::Unauthenticated { .. }) if !plan.window.is_zero() => {
+                Some(Session::Active | Session::Unauthenticated { .. })
+                    if !plan.window.is_zero() =>
+                {
                     if let Some((conn, _)) = self.conn_mut(id) {
                         conn.deadline = Some(now.mono + after);
                     }
                     after += step;
                     self.arm(now, id);
                 }
-                Some(Session::Active | Session::Unauthenticated { .. }) => self.close(now, id, Reason::Shutdown),
+                Some(Session::Active | Session::Unauthenticated { .. }) => {
+                    self.close(now, id, Reason::Shutdown)
+                }
                 Some(Session::Http) => self.end_http(now, id),
                 Some(Session::Gone) | None => {}
             }
@@ -62,7 +66,7 @@ impl Hub {
         let indices: Vec<u32> = self.conns.indices().collect();
         for index in indices {
             let Some(generation) = self.conns.generation(index) else { continue };
-            let id = ConnId { index, generation };
+            let id = self.id(index, generation);
             self.retire(now, id, Reason::CloseTimeout);
             self.remove(id);
         }

@@ -1,14 +1,14 @@
 //! Channels at home: one hub is each channel's authority. It numbers the channel's messages, so their order is total,
 //! and gathers those of a turn into one shared segment.
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{
     Hub,
     slab::Slab,
-    types::{ConnId, Inner, Place, Publication, Published, ShardId, Ticket},
+    types::{ConnId, Inner, Place, Placement, Publication, Published, ShardId, Ticket},
 };
 use crate::{
     entropy::{KeyedMap, KeyedState},
@@ -20,8 +20,7 @@ use crate::{
 /// The channels that are at home in this hub.
 #[derive(Debug)]
 pub(crate) struct Homes {
-    /// Keys that all hubs of a process share: they agree on each channel's home.
-    placement: KeyedState,
+    placement: Placement,
     shards: u16,
     names: KeyedMap<Arc<str>, u32>,
     slots: Slab<Home>,
@@ -79,9 +78,9 @@ impl<'a> Broadcast<'a> {
 }
 
 impl Homes {
-    pub(crate) fn new(placement: KeyedState, keys: KeyedState, place: Place) -> Self {
+    pub(crate) fn new(keys: KeyedState, place: Place) -> Self {
         Self {
-            placement,
+            placement: Placement::new(place),
             shards: place.shards.max(1),
             names: KeyedMap::with_hasher(keys),
             slots: Slab::new(),
@@ -91,16 +90,10 @@ impl Homes {
 
     /// The hub at which `name`, a channel or an idempotency key, is at home.
     pub(crate) fn of(&self, name: &str) -> ShardId {
-        if self.shards == 1 {
-            return ShardId(0);
-        }
-        let hash = u128::from(self.placement.hash_one(name));
-        // Multiply-shift maps the hash evenly onto the shards.
-        ShardId(((hash * u128::from(self.shards)) >> 64) as u16)
+        self.placement.home(name)
     }
 
-    /// Keys that all hubs of a process share.
-    pub(crate) fn placement(&self) -> KeyedState {
+    pub(crate) fn placement(&self) -> Placement {
         self.placement
     }
 }
@@ -115,16 +108,16 @@ impl Hub {
         };
         self.encode_broadcast(now, index, broadcast);
         let round_max = self.config.limits.round_bytes_max;
-        let frame_max = self.scratch.len() + ws::FRAME_HEADER_MAX;
-        let full = self
-            .homes
-            .slots
-            .get(index)
-            .is_some_and(|home| home.round.messages > 0 && home.round.frames.len() + frame_max > round_max);
+        let frame_max = ws::frame_len(self.scratch.len(), false);
+        let full = self.homes.slots.get(index).is_some_and(|home| {
+            home.round.messages > 0 && home.round.frames.len() + frame_max > round_max
+        });
         if full {
             self.seal(now, index);
         }
-        let Some(home) = self.homes.slots.get_mut(index) else { return Published { subscribers: 0, offset: 0 } };
+        let Some(home) = self.homes.slots.get_mut(index) else {
+            return Published { subscribers: 0, offset: 0 };
+        };
         let round = &mut home.round;
         if round.messages == 0 {
             round.first_offset = home.offset;
@@ -170,8 +163,11 @@ impl Hub {
                 continue;
             }
             if let Some(batch) = self.batches.get_mut(usize::from(shard)) {
-                let message =
-                    Inner::Deliver { channel: name.clone(), segment: segment.clone(), first_offset: round.first_offset };
+                let message = Inner::Deliver {
+                    channel: name.clone(),
+                    segment: segment.clone(),
+                    first_offset: round.first_offset,
+                };
                 batch.push(super::ShardMessage(message));
             }
         }
@@ -198,7 +194,12 @@ impl Hub {
     }
 
     /// Another hub, or this one, asks to broadcast.
-    pub(crate) fn on_home_publish(&mut self, now: Now, ticket: Option<Ticket>, publication: &Publication) {
+    pub(crate) fn on_home_publish(
+        &mut self,
+        now: Now,
+        ticket: Option<Ticket>,
+        publication: &Publication,
+    ) {
         let published = self.broadcast(now, Broadcast::of(publication));
         if let Some(ticket) = ticket {
             self.tell(now, ticket.shard, Inner::Published { ticket, published });
@@ -215,7 +216,9 @@ impl Hub {
         let home = index.and_then(|index| self.homes.slots.get_mut(index));
         if let Some(home) = home {
             home.subscribers += 1;
-            home.by_shard.get_mut(usize::from(from.0)).map_or((), |count| *count += 1);
+            if let Some(count) = home.by_shard.get_mut(usize::from(from.0)) {
+                *count += 1;
+            }
         }
         self.tell(now, from, Inner::Joined { channel, conn });
     }
@@ -239,7 +242,9 @@ impl Hub {
         let Some(&index) = self.homes.names.get(channel) else { return };
         let Some(home) = self.homes.slots.get_mut(index) else { return };
         home.subscribers = home.subscribers.saturating_sub(1);
-        home.by_shard.get_mut(usize::from(from.0)).map_or((), |count| *count = count.saturating_sub(1));
+        if let Some(count) = home.by_shard.get_mut(usize::from(from.0)) {
+            *count = count.saturating_sub(1);
+        }
         if home.subscribers == 0 {
             self.homes.names.remove(channel);
             self.homes.slots.remove(index);

@@ -96,7 +96,12 @@ impl Hub {
             status: if self.is_draining() { "draining" } else { "healthy" },
             server: &service.name,
             timestamp: self.timestamp(now).zulu(),
-            checks: Checks { websocket: "passing", redis: service.redis_check, pools: "passing", metrics: "passing" },
+            checks: Checks {
+                websocket: "passing",
+                redis: service.redis_check,
+                pools: "passing",
+                metrics: "passing",
+            },
             metrics: HealthMetrics {
                 active_connections: self.connections(),
                 total_connections: self.census.iter().map(|census| census.total).sum(),
@@ -137,16 +142,19 @@ impl Hub {
     }
 
     fn check_http_publish(
-        &mut self,
+        &self,
         now: Now,
         id: ConnId,
         request: &Request<Payload<'_>>,
     ) -> Result<(Origin, Vec<Publication>), Refused> {
         let headers = request.headers();
         // A browser asks first before it sends JSON to another site, and is told no: a form cannot publish.
-        let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-            value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(JSON))
-        });
+        let json = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| {
+                value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(JSON))
+            });
         if !json {
             return Err(Reason::NotJson.into());
         }
@@ -159,8 +167,9 @@ impl Hub {
             _ => None,
         };
         let limits = &self.config.limits;
-        let body = publish::parse(request.body(), limits.publish_batch_max)
-            .map_err(|error| Refused { reason: Reason::BadPublish, detail: Some(error.to_string().into()) })?;
+        let body = publish::parse(request.body(), limits.publish_batch_max).map_err(|error| {
+            Refused { reason: Reason::BadPublish, detail: Some(error.to_string().into()) }
+        })?;
         let peer = self.conn(id).ok_or(Reason::Internal)?.peer.ip();
         let anonymous = self.may_publish_anonymously(is_local(peer, headers));
         let mut publications = Vec::with_capacity(body.messages.len());
@@ -168,11 +177,15 @@ impl Hub {
             if !protocol::channel_is_valid(&message.channel, limits.channel_bytes_max) {
                 return Err(Reason::InvalidChannel.into());
             }
-            if message.event.len() > limits.event_bytes_max || message.data.len() > limits.message_bytes_max {
+            if message.event.len() > limits.event_bytes_max
+                || message.data.len() > limits.message_bytes_max
+            {
                 return Err(Reason::BadPublish.into());
             }
             let allowed = match &access {
-                Some(access) => self.config.policy.decide(access, Verb::Publish, &message.channel).allowed,
+                Some(access) => {
+                    self.config.policy.decide(access, Verb::Publish, &message.channel).allowed
+                }
                 None => anonymous,
             };
             if !allowed {
@@ -185,8 +198,10 @@ impl Hub {
             });
         }
         let header_key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
-        let key = header_key.or(body.idempotency_key.as_deref()).filter(|key| (1..=256).contains(&key.len()));
-        let digest = self.digest(request.body());
+        let key = header_key
+            .or(body.idempotency_key.as_deref())
+            .filter(|key| (1..=256).contains(&key.len()));
+        let digest = self.homes.placement().digest(request.body());
         Ok((Origin::Http { conn: id, key: key.map(Into::into), digest }, publications))
     }
 
@@ -245,11 +260,23 @@ impl Hub {
         }
     }
 
-    fn answer(&mut self, now: Now, id: ConnId, status: u16, content_type: &'static str, body: Bytes) {
+    fn answer(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        status: u16,
+        content_type: &'static str,
+        body: Bytes,
+    ) {
         let mut response = Response::new(body);
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
-        response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+        *response.status_mut() =
+            StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         self.respond(now, id, response);
     }
 

@@ -41,7 +41,14 @@ impl Keys {
         Self { entries: KeyedMap::with_hasher(keys), order: VecDeque::new() }
     }
 
-    pub(crate) fn claim(&mut self, now: Instant, key: Box<str>, digest: u64, max: usize, ttl: Duration) -> Verdict {
+    pub(crate) fn claim(
+        &mut self,
+        now: Instant,
+        key: Box<str>,
+        digest: u64,
+        max: usize,
+        ttl: Duration,
+    ) -> Verdict {
         self.forget(now, max, ttl);
         match self.entries.get(&key) {
             Some(entry) if entry.digest != digest => Verdict::Conflict,
@@ -85,7 +92,7 @@ mod tests {
     fn a_key_goes_through_its_life() {
         let mut keys = Keys::new(Entropy::new(Seed::from(1)).hash_keys());
         let now = Instant::now();
-        let mut claim = |keys: &mut Keys, after: u64, digest| {
+        let claim = |keys: &mut Keys, after: u64, digest| {
             keys.claim(now + Duration::from_secs(after), "k".into(), digest, 10, TTL)
         };
         assert_eq!(claim(&mut keys, 0, 1), Verdict::Fresh);

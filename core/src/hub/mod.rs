@@ -27,12 +27,20 @@ use std::{
 };
 
 pub use self::types::{
-    Command, CommandId, ConnId, DrainPlan, Listener, Output, Peer, Place, Publication, Published, RequestError,
-    RequestId, ShardId, ShardMessage,
+    Command, CommandId, ConnId, DrainPlan, Listener, Output, Peer, Place, Placement, Publication,
+    Published, RequestError, RequestId, ShardId, ShardMessage,
 };
 use self::{
-    channel::Channels, conn::Conn, drain::Stage, home::Homes, idempotency::Keys, publish::Pending, quota::Addresses,
-    request::Question, slab::Slab, types::Inner,
+    channel::Channels,
+    conn::{Conn, Session},
+    drain::Stage,
+    home::Homes,
+    idempotency::Keys,
+    publish::Pending,
+    quota::Addresses,
+    request::Question,
+    slab::Slab,
+    types::Inner,
 };
 use crate::{
     config::Config,
@@ -98,7 +106,8 @@ impl Hub {
     #[must_use]
     pub fn new(config: Arc<Config>, place: Place, now: Now) -> Self {
         let mut shared = Entropy::new(place.seed);
-        let placement = shared.hash_keys();
+        // The placement's keys are drawn first; see `Placement::new`.
+        let _ = shared.hash_keys();
         let mut entropy = shared.fork();
         for _ in 0..place.shard.0 {
             entropy = shared.fork();
@@ -108,7 +117,7 @@ impl Hub {
         Self {
             conns: Slab::new(),
             channels: Channels::new(entropy.hash_keys()),
-            homes: Homes::new(placement, entropy.hash_keys(), place),
+            homes: Homes::new(entropy.hash_keys(), place),
             keys: Keys::new(entropy.hash_keys()),
             addresses: Addresses::new(entropy.hash_keys()),
             questions: Slab::new(),
@@ -135,14 +144,15 @@ impl Hub {
 
     /// A socket was accepted. The refusal is counted; the driver just drops the socket.
     pub fn handle_accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
-        let room = self.conns.len() < self.config.limits.sockets_max && matches!(self.stage, Stage::Running);
+        let room = self.conns.len() < self.config.limits.sockets_max
+            && matches!(self.stage, Stage::Running);
         let ws = room.then(|| ws::Connection::server(now, &self.config.limits));
         let placed = ws.and_then(|ws| self.conns.insert(Box::new(Conn::new(ws, peer))));
         let Some((index, generation)) = placed else {
             self.tally.error(Reason::MaxSockets);
             return Err(Reason::MaxSockets);
         };
-        let id = ConnId { index, generation };
+        let id = self.id(index, generation);
         self.settle(now, id);
         Ok(id)
     }
@@ -187,7 +197,8 @@ impl Hub {
             Command::Decide { id, allow } => self.on_decision(now, id, allow),
             Command::Exposition { conn, text } => self.on_exposition(now, conn, text),
             Command::Disconnect { conn } => {
-                if self.conns.get_at(conn.index, conn.generation).is_some() {
+                let here = conn.shard == self.place.shard;
+                if here && self.conn(conn).is_some_and(|found| found.session != Session::Http) {
                     self.close(now, conn, Reason::Disconnected);
                 }
             }
@@ -234,7 +245,7 @@ impl Hub {
             let Some(generation) = self.conns.generation(index) else { continue };
             if let Some(conn) = self.conns.get_mut(index) {
                 conn.dirty = false;
-                return Some(ConnId { index, generation });
+                return Some(ConnId { index, generation, shard: self.place.shard });
             }
         }
         None
@@ -248,9 +259,10 @@ impl Hub {
         let flush = found.ws.flush(now, limits, sink);
         let after = found.ws.outbox().bytes();
         let gaps = !found.gaps.is_empty();
+        let reason = found.ws.reason().unwrap_or(Reason::Io);
         self.tally.sent_bytes += before.saturating_sub(after) as u64;
         if flush == ws::Flush::Closed {
-            self.retire(now, conn, Reason::Io);
+            self.retire(now, conn, reason);
             self.remove(conn);
             return flush;
         }
@@ -264,10 +276,14 @@ impl Hub {
     /// The turn is over: counts are handed to the `metrics` facade. `now` is best read after the turn's writes.
     pub fn end_turn(&mut self, now: Now) {
         self.metrics.publish(now.mono, &mut self.tally);
-        if self.timers.len() > 1024 && self.timers.len() > 4 * (self.conns.len() + self.questions.len()) {
+        if self.timers.len() > 1024
+            && self.timers.len() > 4 * (self.conns.len() + self.questions.len())
+        {
             let (conns, questions) = (&self.conns, &self.questions);
             self.timers.compact(|at, timer| match timer {
-                Timer::Conn(id) => conns.get_at(id.index, id.generation).is_some_and(|conn| conn.armed == Some(at)),
+                Timer::Conn(id) => {
+                    conns.get_at(id.index, id.generation).is_some_and(|conn| conn.armed == Some(at))
+                }
                 Timer::Question(id) => questions.get_at(id.index, id.generation).is_some(),
                 Timer::Drain => true,
             });
@@ -332,12 +348,16 @@ impl Hub {
 
     fn on_shard(&mut self, now: Now, from: ShardId, message: Inner) {
         match message {
-            Inner::Publish { ticket, publication } => self.on_home_publish(now, ticket, &publication),
+            Inner::Publish { ticket, publication } => {
+                self.on_home_publish(now, ticket, &publication)
+            }
             Inner::Published { ticket, published } => self.on_published(now, ticket, published),
             Inner::Join { channel, conn } => self.on_join(now, from, channel, conn),
             Inner::Joined { channel, conn } => self.on_joined(now, &channel, conn),
             Inner::Leave { channel } => self.on_leave(from, &channel),
-            Inner::Deliver { channel, segment, first_offset } => self.deliver(now, &channel, segment, first_offset),
+            Inner::Deliver { channel, segment, first_offset } => {
+                self.deliver(now, &channel, segment, first_offset)
+            }
             Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),
             Inner::Settle { key, answer } => self.keys.settle(&key, answer),
@@ -382,6 +402,10 @@ impl Hub {
         }
     }
 
+    fn id(&self, index: u32, generation: u32) -> ConnId {
+        ConnId { index, generation, shard: self.place.shard }
+    }
+
     fn conn(&self, id: ConnId) -> Option<&Conn> {
         self.conns.get_at(id.index, id.generation).map(AsRef::as_ref)
     }
@@ -412,7 +436,9 @@ impl Hub {
 
     fn arm(&mut self, _now: Now, id: ConnId) {
         let Some((conn, limits)) = self.conn_mut(id) else { return };
-        let Some(at) = conn.deadline.into_iter().chain(conn.ws.poll_timeout(limits)).min() else { return };
+        let Some(at) = conn.deadline.into_iter().chain(conn.ws.poll_timeout(limits)).min() else {
+            return;
+        };
         if conn.armed.is_none_or(|armed| at < armed) {
             conn.armed = Some(at);
             self.timers.arm(at, Timer::Conn(id));

@@ -1,11 +1,8 @@
 //! Publishing: by message, by `POST /publish`, by command. Several messages may have several homes; the publisher is
 //! answered when all have answered.
 
-use std::hash::BuildHasher;
-
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::{
     Hub,
@@ -67,14 +64,18 @@ impl Hub {
         correlation: Option<&str>,
         channel: Option<&str>,
         event: Option<&str>,
-        data: Option<&RawValue>,
+        data: Option<&str>,
     ) {
         let limits = &self.config.limits;
-        let Some(channel) = channel.filter(|name| protocol::channel_is_valid(name, limits.channel_bytes_max)) else {
+        let Some(channel) =
+            channel.filter(|name| protocol::channel_is_valid(name, limits.channel_bytes_max))
+        else {
             self.refuse(now, id, Reason::InvalidChannel, correlation);
             return;
         };
-        let Some(event) = event.filter(|event| !event.is_empty() && event.len() <= limits.event_bytes_max) else {
+        let event =
+            event.filter(|event| !event.is_empty() && event.len() <= limits.event_bytes_max);
+        let (Some(event), Some(data)) = (event, data) else {
             self.refuse(now, id, Reason::Decode, correlation);
             return;
         };
@@ -82,7 +83,7 @@ impl Hub {
             self.refuse(now, id, Reason::PublishForbidden, correlation);
             return;
         }
-        let broadcast = Broadcast { channel, event, data: data.map_or("{}", RawValue::get) };
+        let broadcast = Broadcast { channel, event, data };
         if !self.config.hooks.authorize_publish && self.homes.of(channel) == self.place.shard {
             // The usual case: nothing is copied but into the channel's round.
             let published = self.broadcast(now, broadcast);
@@ -98,10 +99,16 @@ impl Hub {
         }
     }
 
-    pub(crate) fn on_publish_command(&mut self, now: Now, id: Option<CommandId>, publication: Publication) {
+    pub(crate) fn on_publish_command(
+        &mut self,
+        now: Now,
+        id: Option<CommandId>,
+        publication: Publication,
+    ) {
         let limits = &self.config.limits;
         let channel = protocol::channel_is_valid(&publication.channel, limits.channel_bytes_max);
-        let event = !publication.event.is_empty() && publication.event.len() <= limits.event_bytes_max;
+        let event =
+            !publication.event.is_empty() && publication.event.len() <= limits.event_bytes_max;
         let size = publication.data.len() <= limits.message_bytes_max;
         let origin = Origin::Command { id };
         match (channel, event, size) {
@@ -119,7 +126,8 @@ impl Hub {
             return;
         };
         let (key, digest) = (key.clone(), *digest);
-        let pending = Pending { origin, claimed: Some(publications), results: Vec::new(), waiting: 1 };
+        let pending =
+            Pending { origin, claimed: Some(publications), results: Vec::new(), waiting: 1 };
         if let Some(ticket) = self.hold(now, pending) {
             self.tell(now, self.homes.of(&key), Inner::Claim { ticket, key, digest });
         }
@@ -155,10 +163,17 @@ impl Hub {
             return;
         }
         let waiting = u32::try_from(remote.len()).unwrap_or(u32::MAX);
-        let Some(ticket) = self.hold(now, Pending { origin, claimed: None, results, waiting }) else { return };
+        let Some(ticket) = self.hold(now, Pending { origin, claimed: None, results, waiting })
+        else {
+            return;
+        };
         for (item, publication) in remote {
             let ticket = Some(Ticket { item, ..ticket });
-            self.tell(now, self.homes.of(&publication.channel), Inner::Publish { ticket, publication });
+            self.tell(
+                now,
+                self.homes.of(&publication.channel),
+                Inner::Publish { ticket, publication },
+            );
         }
     }
 
@@ -183,7 +198,8 @@ impl Hub {
 
     /// This hub is the home of an idempotency key.
     pub(crate) fn on_claim(&mut self, now: Now, ticket: Ticket, key: Box<str>, digest: u64) {
-        let (max, ttl) = (self.config.limits.idempotency_keys_max, self.config.limits.idempotency_ttl);
+        let (max, ttl) =
+            (self.config.limits.idempotency_keys_max, self.config.limits.idempotency_ttl);
         let verdict = self.keys.claim(now.mono, key, digest, max, ttl);
         self.tell(now, ticket.shard, Inner::Claimed { ticket, verdict });
     }
@@ -192,12 +208,18 @@ impl Hub {
         if self.pending(ticket).is_none() {
             return;
         }
-        let Some(Pending { origin, claimed, .. }) = self.publishes.remove(ticket.index) else { return };
+        let Some(Pending { origin, claimed, .. }) = self.publishes.remove(ticket.index) else {
+            return;
+        };
         match (verdict, &origin) {
             (Verdict::Fresh, _) => self.carry_out(now, origin, claimed.unwrap_or_default()),
-            (Verdict::Answered(answer), Origin::Http { conn, .. }) => self.answer_json(now, *conn, 200, answer),
+            (Verdict::Answered(answer), Origin::Http { conn, .. }) => {
+                self.answer_json(now, *conn, 200, answer)
+            }
             (Verdict::Conflict, _) => self.fail_publish(now, &origin, Reason::KeyReused),
-            (Verdict::InProgress | Verdict::Answered(_), _) => self.fail_publish(now, &origin, Reason::KeyInUse),
+            (Verdict::InProgress | Verdict::Answered(_), _) => {
+                self.fail_publish(now, &origin, Reason::KeyInUse)
+            }
         }
     }
 
@@ -215,7 +237,11 @@ impl Hub {
             Origin::Http { conn, key, .. } => {
                 let answer = http_answer(results);
                 if let Some(key) = key {
-                    self.tell(now, self.homes.of(&key), Inner::Settle { key, answer: answer.clone() });
+                    self.tell(
+                        now,
+                        self.homes.of(&key),
+                        Inner::Settle { key, answer: answer.clone() },
+                    );
                 }
                 self.answer_json(now, conn, 200, answer);
             }
@@ -247,21 +273,20 @@ impl Hub {
             }
         }
     }
-
-    /// A number that tells one request body from another; equal on all hubs of a process.
-    pub(crate) fn digest(&self, body: &[u8]) -> u64 {
-        self.homes.placement().hash_one(body)
-    }
 }
 
 fn http_answer(results: &[(Box<str>, Published)]) -> Bytes {
-    let message = |(channel, published): &'_ (Box<str>, Published)| (channel.clone(), published.subscribers);
+    let message =
+        |(channel, published): &'_ (Box<str>, Published)| (channel.clone(), published.subscribers);
     let reached: Vec<(Box<str>, u32)> = results.iter().map(message).collect();
     let answer = HttpAnswer {
         status: "published",
         published: reached.len(),
         subscribers: reached.iter().map(|(_, subscribers)| u64::from(*subscribers)).sum(),
-        messages: reached.iter().map(|(channel, count)| HttpAnswerMessage { channel, subscribers: *count }).collect(),
+        messages: reached
+            .iter()
+            .map(|(channel, count)| HttpAnswerMessage { channel, subscribers: *count })
+            .collect(),
     };
     // Serialising strings and numbers into memory cannot fail.
     serde_json::to_vec(&answer).map(Bytes::from).unwrap_or_default()

@@ -22,7 +22,12 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     /// Takes one token, or says how long until there is one.
-    pub(crate) fn take(&mut self, now: Instant, interval: Duration, burst: u32) -> Result<(), Duration> {
+    pub(crate) fn take(
+        &mut self,
+        now: Instant,
+        interval: Duration,
+        burst: u32,
+    ) -> Result<(), Duration> {
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         let room = interval * burst.saturating_sub(1);
         let debt = full_at.duration_since(now);
@@ -40,7 +45,11 @@ impl Bucket {
 }
 
 /// Takes one message's token under `limits`.
-pub(crate) fn take_message(bucket: &mut Bucket, now: Instant, limits: &Limits) -> Result<(), Duration> {
+pub(crate) fn take_message(
+    bucket: &mut Bucket,
+    now: Instant,
+    limits: &Limits,
+) -> Result<(), Duration> {
     match limits.messages_per_second {
         None | Some(0) => Ok(()),
         Some(rate) => bucket.take(now, Duration::from_secs(1) / rate, limits.messages_burst),
@@ -78,7 +87,11 @@ impl Addresses {
     /// Makes room: drops the oldest addresses whose buckets are full again, and one more if it has to.
     fn forget(&mut self, now: Instant, max: usize) {
         for _ in 0..2 {
-            let full = self.order.front().and_then(|oldest| self.buckets.get(oldest)).is_some_and(|b| b.is_full(now));
+            let full = self
+                .order
+                .front()
+                .and_then(|oldest| self.buckets.get(oldest))
+                .is_some_and(|b| b.is_full(now));
             if !full && self.order.len() < max {
                 break;
             }
@@ -96,7 +109,7 @@ fn network(address: IpAddr) -> IpAddr {
             let [a, b, c, d, ..] = v6.segments();
             IpAddr::V6(std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
-        other => other,
+        v4_or_loopback @ (IpAddr::V4(_) | IpAddr::V6(_)) => v4_or_loopback,
     }
 }
 
@@ -116,12 +129,21 @@ mod tests {
         assert_eq!(wait, interval);
         assert!(bucket.take(now + wait, interval, 150).is_ok());
         assert!(bucket.take(now + wait, interval, 150).is_err());
-        assert_eq!((0..200).filter(|_| bucket.take(now + Duration::from_secs(9), interval, 150).is_ok()).count(), 150);
+        assert_eq!(
+            (0..200)
+                .filter(|_| bucket.take(now + Duration::from_secs(9), interval, 150).is_ok())
+                .count(),
+            150
+        );
     }
 
     fn addresses() -> (Addresses, Instant, Limits) {
         let keys = Entropy::new(Seed::from(1)).hash_keys();
-        (Addresses::new(keys), Instant::now(), Limits { connects_per_minute: Some(3), ..Limits::default() })
+        (
+            Addresses::new(keys),
+            Instant::now(),
+            Limits { connects_per_minute: Some(3), ..Limits::default() },
+        )
     }
 
     #[test]

@@ -35,14 +35,14 @@ impl Hub {
         now: Now,
         id: ConnId,
         event: &str,
-        data: Option<&RawValue>,
+        data: &str,
         correlation: Option<&str>,
     ) {
         if !self.config.hooks.requests.contains(event) {
             self.refuse(now, id, Reason::UnknownRequest, correlation);
             return;
         }
-        let data = data.map_or(Bytes::from_static(b"{}"), |data| Bytes::copy_from_slice(data.get().as_bytes()));
+        let data = Bytes::copy_from_slice(data.as_bytes());
         let event: Box<str> = event.into();
         let answer = AnswerTo::new(correlation, Answer::Response);
         let about = About::Request { event: event.clone(), answer };
@@ -54,14 +54,29 @@ impl Hub {
     pub(crate) fn ask_subscribe(&mut self, now: Now, id: ConnId, channel: &str, answer: AnswerTo) {
         let correlation = answer.correlation.clone();
         let about = About::Subscribe { channel: channel.into(), answer };
-        let Some((request, user)) = self.ask(now, id, about, correlation.as_deref()) else { return };
+        let Some((request, user)) = self.ask(now, id, about, correlation.as_deref()) else {
+            return;
+        };
         let channel = channel.into();
-        self.outputs.push_back(Output::Authorize { id: request, conn: id, user, verb: Verb::Subscribe, channel });
+        self.outputs.push_back(Output::Authorize {
+            id: request,
+            conn: id,
+            user,
+            verb: Verb::Subscribe,
+            channel,
+        });
     }
 
     /// Puts a publish that the policy allows to the application, one channel at a time.
-    pub(crate) fn ask_publish(&mut self, now: Now, id: ConnId, origin: Origin, publications: Vec<Publication>) {
-        let mut left: Vec<Box<str>> = publications.iter().map(|publication| publication.channel.clone()).collect();
+    pub(crate) fn ask_publish(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        origin: Origin,
+        publications: Vec<Publication>,
+    ) {
+        let mut left: Vec<Box<str>> =
+            publications.iter().map(|publication| publication.channel.clone()).collect();
         left.sort();
         left.dedup();
         self.ask_next_publish(now, id, origin, publications, left);
@@ -81,8 +96,16 @@ impl Hub {
         };
         let correlation = origin.correlation().map(Box::<str>::from);
         let about = About::Publish { origin, publications, left };
-        let Some((request, user)) = self.ask(now, id, about, correlation.as_deref()) else { return };
-        self.outputs.push_back(Output::Authorize { id: request, conn: id, user, verb: Verb::Publish, channel });
+        let Some((request, user)) = self.ask(now, id, about, correlation.as_deref()) else {
+            return;
+        };
+        self.outputs.push_back(Output::Authorize {
+            id: request,
+            conn: id,
+            user,
+            verb: Verb::Publish,
+            channel,
+        });
     }
 
     /// Registers a question under the connection's limit.
@@ -93,7 +116,8 @@ impl Hub {
         about: About,
         correlation: Option<&str>,
     ) -> Option<(RequestId, Option<Arc<str>>)> {
-        let (max, timeout) = (self.config.limits.requests_in_flight_max, self.config.limits.request_timeout);
+        let (max, timeout) =
+            (self.config.limits.requests_in_flight_max, self.config.limits.request_timeout);
         let conn = self.conn(id)?;
         let user = conn.user();
         if conn.in_flight >= max {
@@ -123,7 +147,12 @@ impl Hub {
         Some(question)
     }
 
-    pub(crate) fn on_reply(&mut self, now: Now, id: RequestId, result: Result<Bytes, RequestError>) {
+    pub(crate) fn on_reply(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        result: Result<Bytes, RequestError>,
+    ) {
         let Some(Question { conn, about }) = self.take_question(id) else { return };
         let About::Request { event, answer } = about else {
             // A reply where a decision was due decides nothing.
@@ -158,7 +187,9 @@ impl Hub {
             About::Publish { origin, publications, left } if allow => {
                 self.ask_next_publish(now, conn, origin, publications, left);
             }
-            About::Subscribe { .. } => self.fail_question(now, conn, about, Reason::SubscribeForbidden),
+            About::Subscribe { .. } => {
+                self.fail_question(now, conn, about, Reason::SubscribeForbidden)
+            }
             About::Publish { .. } => self.fail_question(now, conn, about, Reason::PublishForbidden),
             About::Request { .. } => self.fail_question(now, conn, about, Reason::RequestFailed),
         }

@@ -46,7 +46,10 @@ impl Hub {
         let refusal = self.admission(now, address);
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.local = local;
-        conn.ws.accept(now, &ws::Accept { subprotocol: token.subprotocol.as_deref() });
+        conn.ws.accept(
+            now,
+            &ws::Accept { subprotocol: token.subprotocol.as_deref(), ..ws::Accept::default() },
+        );
         if let Some(reason) = refusal {
             self.close(now, id, reason);
             return;
@@ -114,7 +117,9 @@ impl Hub {
     pub(crate) fn on_message(&mut self, now: Now, id: ConnId, message: &[u8]) {
         match self.conn(id).map(|conn| conn.session) {
             Some(Session::Active) => self.on_active_message(now, id, message),
-            Some(Session::Unauthenticated { pings }) => self.on_first_message(now, id, pings, message),
+            Some(Session::Unauthenticated { pings }) => {
+                self.on_first_message(now, id, pings, message)
+            }
             Some(Session::Http | Session::Gone) | None => {}
         }
     }
@@ -128,7 +133,9 @@ impl Hub {
         self.tally.received(now.mono, incoming.kind);
         let correlation = incoming.correlation(self.config.compat.correlation);
         match incoming.command() {
-            Command::Auth { token: None } => self.refuse_and_close(now, id, Reason::AuthMissing, correlation),
+            Command::Auth { token: None } => {
+                self.refuse_and_close(now, id, Reason::AuthMissing, correlation)
+            }
             Command::Auth { token: Some(token) } => match self.verify(now, &token) {
                 Ok(claims) => {
                     self.set_claims(id, claims);
@@ -143,7 +150,13 @@ impl Hub {
                 }
                 self.answer_pong(now, id, correlation);
             }
-            _ => self.refuse_and_close(now, id, Reason::AuthRequired, None),
+            Command::Ping
+            | Command::RefreshToken { .. }
+            | Command::Subscribe { .. }
+            | Command::Unsubscribe { .. }
+            | Command::Publish { .. }
+            | Command::Request { .. }
+            | Command::Ignored => self.refuse_and_close(now, id, Reason::AuthRequired, None),
         }
     }
 
@@ -152,13 +165,10 @@ impl Hub {
         let limits = &self.config.limits;
         let Some(conn) = self.conns.get_mut(id.index) else { return };
         let token = quota::take_message(&mut conn.bucket, now.mono, limits);
-        let incoming = match decoded {
-            Ok(incoming) => incoming,
-            Err(_) => {
-                let reason = if token.is_ok() { Reason::Decode } else { Reason::MessageRate };
-                self.refuse(now, id, reason, None);
-                return;
-            }
+        let Ok(incoming) = decoded else {
+            let reason = if token.is_ok() { Reason::Decode } else { Reason::MessageRate };
+            self.refuse(now, id, reason, None);
+            return;
         };
         self.tally.received(now.mono, incoming.kind);
         if let Err(wait) = token {
@@ -175,15 +185,38 @@ impl Hub {
             Command::Subscribe { channel, answer } => {
                 self.on_subscribe(now, id, channel, AnswerTo::new(correlation, answer));
             }
-            Command::Unsubscribe { channel, answer } => self.on_unsubscribe(now, id, channel, correlation, answer),
+            Command::Unsubscribe { channel, answer } => {
+                self.on_unsubscribe(now, id, channel, correlation, answer)
+            }
             Command::Publish { channel, event, data } => {
-                self.on_publish_message(now, id, correlation, channel.as_deref(), event.as_deref(), data);
+                self.on_publish_message(
+                    now,
+                    id,
+                    correlation,
+                    channel.as_deref(),
+                    event.as_deref(),
+                    data,
+                );
             }
             Command::Auth { token } => {
-                self.on_late_token(now, id, protocol::event::AUTH, "authenticated", token, correlation);
+                self.on_late_token(
+                    now,
+                    id,
+                    protocol::event::AUTH,
+                    "authenticated",
+                    token,
+                    correlation,
+                );
             }
             Command::RefreshToken { token } => {
-                self.on_late_token(now, id, protocol::event::REFRESH_TOKEN, "refreshed", token, correlation);
+                self.on_late_token(
+                    now,
+                    id,
+                    protocol::event::REFRESH_TOKEN,
+                    "refreshed",
+                    token,
+                    correlation,
+                );
             }
             Command::Ping => self.answer_pong(now, id, correlation),
             Command::Request { event, data } => self.on_request(now, id, &event, data, correlation),
@@ -212,7 +245,9 @@ impl Hub {
         };
         let claims = self.verify(now, &token);
         let same = |claims: &Claims| {
-            self.conn(id).is_some_and(|conn| conn.claims.as_ref().is_none_or(|known| known.user == claims.user))
+            self.conn(id).is_some_and(|conn| {
+                conn.claims.as_ref().is_none_or(|known| known.user == claims.user)
+            })
         };
         match claims {
             Ok(claims) if same(&claims) => {
@@ -223,9 +258,16 @@ impl Hub {
         }
     }
 
-    fn on_subscribe(&mut self, now: Now, id: ConnId, channel: Option<Cow<'_, str>>, answer: AnswerTo) {
+    fn on_subscribe(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        channel: Option<Cow<'_, str>>,
+        answer: AnswerTo,
+    ) {
         let max = self.config.limits.channel_bytes_max;
-        let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max)) else {
+        let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max))
+        else {
             self.refuse(now, id, Reason::InvalidChannel, answer.correlation.as_deref());
             return;
         };
@@ -247,7 +289,8 @@ impl Hub {
         answer: Answer,
     ) {
         let max = self.config.limits.channel_bytes_max;
-        let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max)) else {
+        let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max))
+        else {
             self.refuse(now, id, Reason::InvalidChannel, correlation);
             return;
         };
@@ -262,7 +305,9 @@ impl Hub {
         match (&conn.claims, verb) {
             (Some(_), _) => self.config.policy.decide(&conn.access, verb, channel).allowed,
             (None, Verb::Subscribe) => !self.config.auth.required,
-            (None, Verb::Publish) => !self.config.auth.required && self.may_publish_anonymously(conn.local),
+            (None, Verb::Publish) => {
+                !self.config.auth.required && self.may_publish_anonymously(conn.local)
+            }
         }
     }
 
@@ -279,17 +324,18 @@ impl Hub {
             Some(Session::Unauthenticated { .. }) if !self.is_draining() => {
                 self.refuse_and_close(now, id, Reason::AuthTimeout, None);
             }
-            Some(Session::Unauthenticated { .. } | Session::Active) => self.close(now, id, Reason::Shutdown),
+            Some(Session::Unauthenticated { .. } | Session::Active) => {
+                self.close(now, id, Reason::Shutdown)
+            }
             Some(Session::Http | Session::Gone) | None => {}
         }
     }
 
     /// Ends a WebSocket connection for `reason`: membership and counts at once, the close handshake in its own time.
     pub(crate) fn close(&mut self, now: Now, id: ConnId, reason: Reason) {
-        let when = match reason {
-            Reason::SlowReader | Reason::Disconnected => ws::CloseWhen::AtOnce,
-            _ => ws::CloseWhen::AfterData,
-        };
+        // To these, what is queued is part of the problem.
+        let at_once = matches!(reason, Reason::SlowReader | Reason::Disconnected);
+        let when = if at_once { ws::CloseWhen::AtOnce } else { ws::CloseWhen::AfterData };
         let Some((conn, limits)) = self.conn_mut(id) else { return };
         let before = conn.ws.outbox().messages();
         conn.ws.close(now, limits, reason, when);
@@ -299,13 +345,25 @@ impl Hub {
         self.settle(now, id);
     }
 
-    fn refuse_and_close(&mut self, now: Now, id: ConnId, reason: Reason, correlation: Option<&str>) {
+    fn refuse_and_close(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        reason: Reason,
+        correlation: Option<&str>,
+    ) {
         self.send_error(now, id, reason, correlation);
         self.close(now, id, reason);
     }
 
     /// An error message; the connection stays.
-    pub(crate) fn refuse(&mut self, now: Now, id: ConnId, reason: Reason, correlation: Option<&str>) {
+    pub(crate) fn refuse(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        reason: Reason,
+        correlation: Option<&str>,
+    ) {
         self.tally.error(reason);
         self.send_error(now, id, reason, correlation);
     }
@@ -378,12 +436,14 @@ struct Token<'r> {
 
 impl<'r> Token<'r> {
     fn of(request: &'r Request<()>, config: &Config) -> Self {
-        let mut this = Self { value: bearer(request.headers()).map(Cow::Borrowed), subprotocol: None };
+        let mut this =
+            Self { value: bearer(request.headers()).map(Cow::Borrowed), subprotocol: None };
         if config.auth.subprotocol {
             this.take_subprotocol(request.headers());
         }
         if let (None, Some(name)) = (&this.value, &config.auth.query_parameter) {
-            this.value = query_value(request.uri().query().unwrap_or_default(), name).map(Cow::Borrowed);
+            this.value =
+                query_value(request.uri().query().unwrap_or_default(), name).map(Cow::Borrowed);
         }
         this
     }
@@ -402,11 +462,14 @@ impl<'r> Token<'r> {
         if let Some(token) = pair.and_then(|at| offered.get(at + 1)) {
             self.value.get_or_insert(Cow::Borrowed(token));
             self.subprotocol = Some(Cow::Borrowed("bearer"));
-        } else if let Some((at, token)) =
-            offered.iter().enumerate().find_map(|(at, offer)| offer.strip_prefix("bearer.").map(|token| (at, token)))
+        } else if let Some((at, token)) = offered
+            .iter()
+            .enumerate()
+            .find_map(|(at, offer)| offer.strip_prefix("bearer.").map(|token| (at, token)))
         {
             self.value.get_or_insert(Cow::Borrowed(token));
-            let other = offered.iter().enumerate().find(|(other, _)| *other != at).map(|(_, offer)| *offer);
+            let other =
+                offered.iter().enumerate().find(|(other, _)| *other != at).map(|(_, offer)| *offer);
             self.subprotocol = other.or_else(|| offered.get(at).copied()).map(Cow::Borrowed);
         }
     }
@@ -420,19 +483,27 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
-    query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)).map(|(_, value)| value)
+    query
+        .split('&')
+        .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+        .map(|(_, value)| value)
 }
 
 /// Whether a request comes from this machine itself: a loopback address, no proxy in between, and if a browser sends
 /// it, from a page of this machine. Who may publish without a token hangs on it.
 pub(crate) fn is_local(address: IpAddr, headers: &HeaderMap) -> bool {
-    let proxied = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
-    let foreign_page = headers.get(header::ORIGIN).is_some_and(|origin| !is_loopback_origin(origin.as_bytes()));
+    let proxied = ["forwarded", "x-forwarded-for", "x-real-ip", "via"]
+        .iter()
+        .any(|name| headers.contains_key(*name));
+    let foreign_page =
+        headers.get(header::ORIGIN).is_some_and(|origin| !is_loopback_origin(origin.as_bytes()));
     address.to_canonical().is_loopback() && !proxied && !foreign_page
 }
 
 fn is_loopback_origin(origin: &[u8]) -> bool {
-    let Some((_, authority)) = std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://")) else {
+    let Some((_, authority)) =
+        std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://"))
+    else {
         return false;
     };
     let host = match authority.strip_prefix('[') {
@@ -482,7 +553,10 @@ mod tests {
             let map = headers(&[("sec-websocket-protocol", offered)]);
             let mut found = Token { value: None, subprotocol: None };
             found.take_subprotocol(&map);
-            assert_eq!((found.value.as_deref(), found.subprotocol.as_deref()), (Some(token), Some(agreed)));
+            assert_eq!(
+                (found.value.as_deref(), found.subprotocol.as_deref()),
+                (Some(token), Some(agreed))
+            );
         }
     }
 

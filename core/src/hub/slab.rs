@@ -69,7 +69,11 @@ impl<T> Slab<T> {
 
     /// Indices in use, ascending.
     pub(crate) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
-        self.slots.iter().zip(0u32..).filter(|(slot, _)| slot.value.is_some()).map(|(_, index)| index)
+        self.slots
+            .iter()
+            .zip(0u32..)
+            .filter(|(slot, _)| slot.value.is_some())
+            .map(|(_, index)| index)
     }
 }
 

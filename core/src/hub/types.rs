@@ -1,10 +1,15 @@
 //! What goes into a hub and what comes out, besides bytes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{hash::BuildHasher, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{auth::Verb, config::Config, entropy::Seed, reason::Reason};
+use crate::{
+    auth::Verb,
+    config::Config,
+    entropy::{Entropy, KeyedState, Seed},
+    reason::Reason,
+};
 
 /// One connection of one hub. The generation makes an id unique over the hub's life: an input about a connection that
 /// is gone is ignored, even after its place was taken again.
@@ -12,9 +17,16 @@ use crate::{auth::Verb, config::Config, entropy::Seed, reason::Reason};
 pub struct ConnId {
     pub(crate) index: u32,
     pub(crate) generation: u32,
+    pub(crate) shard: ShardId,
 }
 
 impl ConnId {
+    /// The hub that holds it.
+    #[must_use]
+    pub fn shard(self) -> ShardId {
+        self.shard
+    }
+
     /// A small number that is free again after the connection is gone: an index for the driver's table of sockets.
     #[must_use]
     pub fn index(self) -> usize {
@@ -42,6 +54,37 @@ impl Place {
     #[must_use]
     pub fn alone(seed: Seed) -> Self {
         Self { shard: ShardId(0), shards: 1, seed }
+    }
+}
+
+/// Where channels are at home, for drivers that hand a publish to the right hub at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    keys: KeyedState,
+    shards: u16,
+}
+
+impl Placement {
+    /// The placement that all hubs of a process with this place's seed agree on.
+    #[must_use]
+    pub fn new(place: Place) -> Self {
+        Self { keys: Entropy::new(place.seed).hash_keys(), shards: place.shards.max(1) }
+    }
+
+    /// The hub at which `name`, a channel or an idempotency key, is at home.
+    #[must_use]
+    pub fn home(&self, name: &str) -> ShardId {
+        if self.shards == 1 {
+            return ShardId(0);
+        }
+        let hash = u128::from(self.keys.hash_one(name));
+        // Multiply-shift maps the hash evenly onto the shards.
+        ShardId(((hash * u128::from(self.shards)) >> 64) as u16)
+    }
+
+    /// A number that tells one content from another; equal on all hubs of a process.
+    pub(crate) fn digest(&self, content: &[u8]) -> u64 {
+        self.keys.hash_one(content)
     }
 }
 

@@ -218,3 +218,168 @@ fn write_number(out: &mut Vec<u8>, number: u64) {
 
 /// Bytes of a message around its data, with names of ordinary length.
 const FIXED_BYTES: usize = 288;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::protocol::{Stamp, decode};
+
+    #[test]
+    fn nine_fields_in_order_without_spaces() {
+        let timestamp = timestamp();
+        let envelope = Envelope::broadcast(
+            stamp(&timestamp),
+            "pool:7",
+            "pool.scaled",
+            r#"{"worker_count": 3}"#,
+            None,
+        );
+        assert_eq!(
+            text(&envelope),
+            concat!(
+                r#"{"id":"0e0e0e0e-0e0e-0e0e-0e0e-0e0e0e0e0e0e","correlation_id":null,"type":"event","#,
+                r#""event":"pool.scaled","data":{"worker_count": 3},"timestamp":"2025-02-11T10:30:00.000000+00:00","#,
+                r#""room":"pool:7","error_code":null,"error_message":null}"#
+            )
+        );
+    }
+
+    #[test]
+    fn extra_fields_come_last() {
+        let timestamp = timestamp();
+        let base = Envelope::broadcast(stamp(&timestamp), "c", "e", "{}", Some(u64::MAX));
+        assert!(text(&base).ends_with(r#""error_message":null,"offset":18446744073709551615}"#));
+        let both = Envelope { status: Some("ok"), ..base };
+        assert!(
+            text(&both)
+                .ends_with(r#""error_message":null,"status":"ok","offset":18446744073709551615}"#)
+        );
+    }
+
+    #[test]
+    fn writing_appends() {
+        let timestamp = timestamp();
+        let mut out = b"before".to_vec();
+        Envelope::pong(stamp(&timestamp), None).write(&mut out);
+        assert!(out.starts_with(b"before{\"id\":"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_field_reads_back(
+            correlation in prop::option::of(any::<String>()), event in prop::option::of(any::<String>()),
+            room in prop::option::of(any::<String>()), error in prop::option::of((any::<String>(), any::<String>())),
+            status in prop::option::of(any::<String>()), offset: Option<u64>, kind in 0_usize..9, id: [u8; 16],
+            data in 0_usize..7, number: u64,
+        ) {
+            let timestamp = timestamp();
+            let id = Uuid::from_bytes(id);
+            let word = event.as_deref().unwrap_or("x");
+            let (data, expected) = data_of(data, word, number, offset, id);
+            let envelope = Envelope {
+                id,
+                correlation_id: correlation.as_deref(),
+                kind: Kind::ALL[kind],
+                event: event.as_deref(),
+                data,
+                timestamp: &timestamp,
+                room: room.as_deref(),
+                error: error.as_ref().map(|(code, message)| (code.as_str(), message.as_str())),
+                status: status.as_deref(),
+                offset,
+            };
+
+            let text = text(&envelope);
+
+            let mut all = json!({
+                "id": id.to_string(), "correlation_id": correlation, "type": Kind::ALL[kind].as_str(), "event": event,
+                "data": expected, "timestamp": timestamp.as_str(), "room": room,
+                "error_code": error.as_ref().map(|(code, _)| code),
+                "error_message": error.as_ref().map(|(_, message)| message),
+            });
+            if let Some(status) = &status {
+                all["status"] = json!(status);
+            }
+            if let Some(offset) = offset {
+                all["offset"] = json!(offset);
+            }
+            prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), all);
+            let decoded = decode(text.as_bytes()).unwrap();
+            prop_assert_eq!(decoded.correlation_id.as_deref(), correlation.as_deref());
+            prop_assert!(decoded.full_dump);
+        }
+    }
+
+    fn data_of<'a>(
+        which: usize,
+        word: &'a str,
+        number: u64,
+        offset: Option<u64>,
+        id: Uuid,
+    ) -> (Data<'a>, Value) {
+        match which {
+            0 => (Data::Empty, json!({})),
+            1 => (Data::Raw(r#"{"a":[1, {}]}"#), json!({ "a": [1, {}] })),
+            2 => (
+                Data::User { status: word, user_id: Some(word) },
+                json!({ "status": word, "user_id": word }),
+            ),
+            3 => (
+                Data::Channel { status: "subscribed", channel: word },
+                json!({ "status": "subscribed", "channel": word }),
+            ),
+            4 => {
+                let mut data =
+                    json!({ "status": "published", "channel": word, "subscribers": number });
+                if let Some(offset) = offset {
+                    data["offset"] = json!(offset);
+                }
+                (Data::Published { channel: word, subscribers: number, offset }, data)
+            }
+            5 => {
+                let gap =
+                    Gap { channel: word, lost: number, first_offset: offset, last_offset: None };
+                let data = json!({ "channel": word, "lost": number, "first_offset": offset, "last_offset": null });
+                (Data::Gap(gap), data)
+            }
+            _ => {
+                let welcome = Welcome {
+                    connection_id: id,
+                    server: word,
+                    message: word,
+                    authenticated: number.is_multiple_of(2),
+                    secure: number.is_multiple_of(3),
+                    rate_limit: offset.map(|offset| offset as u32),
+                };
+                let mut data = json!({
+                    "connection_id": id.to_string(), "server": word, "message": word,
+                    "authenticated": welcome.authenticated, "secure": welcome.secure,
+                    "tls_mode": if welcome.secure { "WSS" } else { "WS" },
+                });
+                if let Some(rate) = welcome.rate_limit {
+                    data["rate_limit"] = json!(rate);
+                }
+                (Data::Welcome(welcome), data)
+            }
+        }
+    }
+
+    fn text(envelope: &Envelope<'_>) -> String {
+        let mut out = Vec::new();
+        envelope.write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn timestamp() -> Timestamp {
+        Timestamp::from_unix(Duration::from_secs(1_739_269_800))
+    }
+
+    fn stamp(timestamp: &Timestamp) -> Stamp<'_> {
+        Stamp { id: Uuid::from_bytes([14; 16]), timestamp }
+    }
+}

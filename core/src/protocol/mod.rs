@@ -34,3 +34,6 @@ pub use envelope::{Data, Envelope};
 pub use json::{NESTING_MAX, write_string};
 pub use names::{Kind, channel_is_valid, error_code, event};
 pub use timestamp::Timestamp;
+
+#[cfg(test)]
+mod traps;

@@ -168,3 +168,112 @@ impl<'de> Visitor<'de> for Items {
 }
 
 const KEY_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_message_several_or_an_array() {
+        let first = message("pool:1", "pool.scaled", r#"{"worker_count":3}"#);
+        let second = message("global", "note", "{}");
+        let one = r#"{"channel":"pool:1","event":"pool.scaled","data":{"worker_count":3}}"#;
+        let two = r#"{"room":"global","event":"note"}"#;
+        for (body, expected) in [
+            (one.to_owned(), vec![first.clone()]),
+            (format!(" [{one},{two}] "), vec![first.clone(), second.clone()]),
+            (format!(r#"{{"messages":[{two},{one}]}}"#), vec![second.clone(), first.clone()]),
+        ] {
+            let request = parse(body.as_bytes(), 10).unwrap();
+            assert_eq!(request.messages, expected, "{body}");
+            assert_eq!(request.idempotency_key, None);
+        }
+    }
+
+    #[test]
+    fn an_idempotency_key_is_a_short_string() {
+        let body = |key: &str| format!(r#"{{"channel":"c","event":"e","idempotency_key":{key}}}"#);
+        let key = |text: &str| {
+            parse(text.as_bytes(), 1).map(|request| request.idempotency_key.map(Cow::into_owned))
+        };
+        assert_eq!(key(&body(r#""k-1""#)), Ok(Some("k-1".to_owned())));
+        assert_eq!(key(&body("null")), Ok(None));
+        assert_eq!(
+            key(&format!(r#"{{"messages":[{}],"idempotency_key":"k"}}"#, body("5"))),
+            Ok(Some("k".to_owned()))
+        );
+        for wrong in ["5", r#""""#, &format!("\"{}\"", "k".repeat(257))] {
+            assert_eq!(key(&body(wrong)), Err(PublishError::Key));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_by_its_index() {
+        let good = r#"{"channel":"c","event":"e"}"#;
+        for (second, error) in [
+            ("5", PublishError::Message(1)),
+            ("[]", PublishError::Message(1)),
+            (r#"{"event":"e"}"#, PublishError::Channel(1)),
+            (r#"{"channel":5,"event":"e"}"#, PublishError::Channel(1)),
+            (r#"{"channel":"c"}"#, PublishError::Event(1)),
+            (r#"{"channel":"c","event":""}"#, PublishError::Event(1)),
+            (r#"{"channel":"c","event":"e","data":null}"#, PublishError::Data(1)),
+            (r#"{"channel":"c","event":"e","data":[]}"#, PublishError::Data(1)),
+        ] {
+            assert_eq!(parse(format!("[{good},{second}]").as_bytes(), 10), Err(error), "{second}");
+        }
+    }
+
+    #[test]
+    fn other_bodies_are_refused() {
+        let deep = format!(
+            r#"{{"channel":"c","event":"e","data":{{"x":{}{}}}}}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
+        let cases: &[(&[u8], PublishError)] = &[
+            (b"", PublishError::Syntax),
+            (b"channel=c", PublishError::Syntax),
+            (b"{} {}", PublishError::Syntax),
+            (b"\xff", PublishError::Utf8),
+            (b"5", PublishError::Shape),
+            (b"\"text\"", PublishError::Shape),
+            (b"{\"messages\":{}}", PublishError::Shape),
+            (b"{\"messages\":null}", PublishError::Shape),
+            (b"{}", PublishError::Channel(0)),
+            (b"[]", PublishError::Empty),
+            (b"{\"messages\":[]}", PublishError::Empty),
+            (deep.as_bytes(), PublishError::TooDeep),
+        ];
+        for (body, error) in cases {
+            assert_eq!(parse(body, 10), Err(*error), "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bounded() {
+        let batch =
+            |count: usize| format!("[{}]", vec![r#"{"channel":"c","event":"e"}"#; count].join(","));
+        assert_eq!(parse(batch(3).as_bytes(), 3).unwrap().messages.len(), 3);
+        for count in [4, 5, 400] {
+            assert_eq!(parse(batch(count).as_bytes(), 3), Err(PublishError::TooMany));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bodies_do_not_panic(body in "[\\[\\]{}:,\"a-e0 ]{0,60}") {
+            let _ = parse(body.as_bytes(), 2);
+        }
+    }
+
+    fn message(
+        channel: &'static str,
+        event: &'static str,
+        data: &'static str,
+    ) -> PublishMessage<'static> {
+        PublishMessage { channel: channel.into(), event: event.into(), data }
+    }
+}

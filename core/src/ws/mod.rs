@@ -1,1 +1,40 @@
+//! One socket's protocol: HTTP/1.x requests, the WebSocket handshake, frames and messages (RFC 6455), both roles.
+//!
+//! A [`Connection`] knows nothing of channels or of other connections. Bytes go in by [`Connection::receive`], which
+//! gives [`Event`]s; commands put answers into the [`Outbox`]; [`Connection::flush`] writes it. After every input and
+//! command, flush, and arm one timer at [`Connection::poll_timeout`].
+//!
+//! ```text
+//! server:  Head → (Body →) Exchange → Open → Closing → Ended      client:  Shake → Open → Closing → Ended
+//!            ↑───── respond ──────┘                                any state may end at once
+//! ```
+//!
+//! In detail: while an `Exchange` waits for its answer nothing is parsed. `Closing` is our own close frame waiting for
+//! the peer's. `Ended` delivers what is queued, then ends our side of the stream and reads on until the peer ends its
+//! own: dropping the socket earlier could make the kernel reset the connection and destroy what the peer has not read.
 
+mod close;
+mod connection;
+mod encode;
+mod event;
+mod frame;
+mod head;
+mod http1;
+mod keepalive;
+mod mask;
+mod negotiate;
+mod outbox;
+mod receive;
+mod state;
+mod utf8;
+
+#[cfg(test)]
+mod tests;
+
+pub use close::{PeerClose, may_be_sent};
+pub use connection::{CloseWhen, Connection, Flush};
+pub use encode::{FRAME_HEADER_MAX, Opcode, encode_fragment, encode_frame, encode_text, frame_len};
+pub use event::{Event, Payload, Text};
+pub use http1::refusal;
+pub use negotiate::{Accept, ClientRequest};
+pub use outbox::{Outbox, Segment};

@@ -1,0 +1,528 @@
+//! The state of a connection, the commands that change it, time, and the way out.
+
+use std::{
+    io::{self, IoSlice},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{Response, header::CONNECTION};
+
+use super::{
+    close::{self, PeerClose},
+    encode::{self, Opcode},
+    event::Event,
+    head::HeadReader,
+    http1::{self, Manner},
+    keepalive::{ControlRate, Due, KeepAlive},
+    negotiate::{self, Accept, ClientRequest},
+    outbox::Outbox,
+    state::{Ended, Finish, Kept, LAST, LastWords, Role, Shake, State},
+};
+use crate::{entropy::Entropy, limits::Limits, reason::Reason, time::Now};
+
+/// One socket's protocol state. At most 256 bytes, and nothing on the heap while it is open and idle.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) outbox: Outbox,
+    pub(super) state: State,
+    /// Input that came behind a request that is not answered yet.
+    pub(super) kept: Option<Box<Kept>>,
+    pub(super) role: Role,
+    pub(super) keepalive: KeepAlive,
+    pub(super) control_rate: ControlRate,
+    /// What the peer said at the end.
+    pub(super) last_words: Option<Box<LastWords>>,
+    /// When the wait began that the state's timeout bounds.
+    pub(super) since: Instant,
+    /// The peer ended its side of the stream.
+    pub(super) eof: bool,
+    /// A request was answered on this connection.
+    pub(super) served: bool,
+    /// Messages that were queued and will not be sent, because a close frame took their place.
+    messages_dropped: u32,
+    /// The connection speaks HTTP, not WebSocket yet.
+    pub(super) http: bool,
+}
+
+/// When a close frame goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseWhen {
+    /// Behind everything that is queued.
+    AfterData,
+    /// At the next frame boundary; what is queued is dropped.
+    AtOnce,
+}
+
+/// What [`Connection::flush`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Flush {
+    /// Everything is written.
+    Drained,
+    /// The socket takes no more: flush again when it is writable.
+    Blocked,
+    /// Everything is written and nothing will follow: end our side of the stream (`shutdown(Write)`), and read on until
+    /// the peer ends its own. Returned once.
+    Fin,
+    /// Drop the socket. If the end was noticed here, [`Event::Closed`] is still to be taken: call
+    /// [`Connection::handle_eof`].
+    Closed,
+}
+
+impl Connection {
+    /// A server's end of a socket that was just accepted.
+    #[must_use]
+    pub fn server(now: Now, _limits: &Limits) -> Self {
+        Self::new(now, State::Head(None), Role::Server)
+    }
+
+    /// A client's end of a socket that was just connected; queues the handshake. `entropy` must be this connection's
+    /// own: masks are drawn from it.
+    #[must_use]
+    pub fn client(
+        now: Now,
+        _limits: &Limits,
+        request: ClientRequest,
+        mut entropy: Entropy,
+    ) -> Self {
+        let (head, accept_key) = negotiate::client_head(&request, &mut entropy);
+        let shake =
+            Shake { reader: HeadReader::default(), accept_key, offered: request.subprotocols };
+        let mut connection =
+            Self::new(now, State::Shake(Box::new(shake)), Role::Client(Box::new(entropy)));
+        connection.outbox.raw(Bytes::from(head));
+        connection
+    }
+
+    fn new(now: Now, state: State, role: Role) -> Self {
+        let mut outbox = Outbox::new();
+        outbox.seal(true);
+        Self {
+            outbox,
+            state,
+            kept: None,
+            role,
+            keepalive: KeepAlive::new(now),
+            control_rate: ControlRate::default(),
+            last_words: None,
+            since: now.mono,
+            eof: false,
+            served: false,
+            messages_dropped: 0,
+            http: true,
+        }
+    }
+
+    /// The peer ended its side of the stream, or the socket failed. Requests that came whole are still answered: if
+    /// [`has_buffered_input`](Self::has_buffered_input), go on with [`receive`](Self::receive) and an empty slice.
+    pub fn handle_eof(&mut self, now: Now, limits: &Limits) -> Option<Event<'static>> {
+        self.eof = true;
+        let mut nothing: &'static mut [u8] = &mut [];
+        self.receive(now, limits, &mut nothing)
+    }
+
+    /// Time has passed. Harmless when nothing is due.
+    pub fn handle_timeout(&mut self, now: Now, limits: &Limits) -> Option<Event<'static>> {
+        if self.poll_timeout(limits).is_none_or(|at| at > now.mono) {
+            return None;
+        }
+        match &mut self.state {
+            State::Head(None) if self.served => {
+                // An answer that was not taken in all that time is given up with the connection.
+                let finish = if self.outbox.is_empty() { Finish::Drain } else { Finish::Drop };
+                self.end(now, Reason::KeepAliveTimeout, finish);
+            }
+            State::Head(None) => self.end(now, Reason::HeadTimeout, Finish::Drop),
+            State::Head(Some(_)) | State::Body(_) => {
+                self.answer_refusal(now, Reason::HeadTimeout, LAST)
+            }
+            State::Exchange(_) => {}
+            State::Shake(_) => self.end(now, Reason::HeadTimeout, Finish::Drop),
+            State::Open(_) => match self.keepalive.next(limits) {
+                Some((_, Due::Ping)) => self.ping(now),
+                Some((_, Due::PongTimeout)) => self.fail(now, Reason::PongTimeout),
+                Some((_, Due::IdleTimeout)) => self.fail(now, Reason::IdleTimeout),
+                None => {}
+            },
+            State::Closing(..) => self.end(now, Reason::CloseTimeout, Finish::Drop),
+            State::Ended(ended) => ended.finish = Finish::Drop,
+        }
+        self.report()
+    }
+
+    /// Accepts an upgrade request: 101. Call [`receive`](Self::receive) next, with an empty slice if nothing is at hand.
+    /// Ignored unless [`Event::Upgrade`] is waiting for its answer.
+    pub fn accept(&mut self, now: Now, accept: &Accept<'_>) {
+        let State::Exchange(exchange) = &self.state else { return };
+        let Some(key) = &exchange.accept_key else { return };
+        let head = http1::switching_protocols(key, accept);
+        self.outbox.raw(Bytes::from(head));
+        self.open(now);
+    }
+
+    /// Answers an HTTP request. Whether the connection is kept depends on the request, on `Connection: close` in
+    /// `response`, and on whether earlier answers are being read. Call [`receive`](Self::receive) next, with an empty
+    /// slice if nothing is at hand. Ignored unless a request is waiting for its answer.
+    pub fn respond(&mut self, now: Now, limits: &Limits, response: Response<Bytes>) {
+        let State::Exchange(exchange) = &self.state else { return };
+        let mut manner = exchange.manner;
+        // A client that sends requests without reading the answers cannot make more than this of them.
+        let unread = self.outbox.own_bytes() > limits.outbox_read_watermark;
+        if unread || negotiate::has_token(response.headers(), &CONNECTION, "close") {
+            manner.keep_alive = false;
+        }
+        self.write_response(response, manner);
+        if manner.keep_alive {
+            self.state = State::Head(None);
+            self.served = true;
+            self.since = now.mono;
+        } else {
+            self.end(now, Reason::HttpDone, Finish::Drain);
+        }
+    }
+
+    /// Answers an HTTP or upgrade request by `reason`'s row in the table of reasons, then ends the connection. A reason
+    /// without an HTTP status ends it without an answer. Ignored unless a request is waiting for its answer.
+    pub fn refuse(&mut self, now: Now, reason: Reason) {
+        let State::Exchange(exchange) = &self.state else { return };
+        let manner = exchange.manner;
+        self.answer_refusal(now, reason, manner);
+    }
+
+    /// Queues a text message for this connection alone. `payload` must be UTF-8. Ignored unless open.
+    pub fn send_text(&mut self, payload: &[u8]) {
+        self.send(Opcode::Text, payload);
+    }
+
+    /// Queues a binary message for this connection alone. Ignored unless open.
+    pub fn send_binary(&mut self, payload: &[u8]) {
+        self.send(Opcode::Binary, payload);
+    }
+
+    /// Queues a ping now instead of after `ping_interval`. Its answer is [`Event::Pong`]. Ignored unless open.
+    pub fn ping(&mut self, now: Now) {
+        if self.is_open() {
+            let payload = self.keepalive.ask(now);
+            self.control(Opcode::Ping, &payload);
+        }
+    }
+
+    /// Begins the close handshake with the reason's code and text; [`Event::Closed`] follows when it is over. A request
+    /// that is waiting for its answer is refused instead; a connection that has nothing to say any more just ends.
+    pub fn close(&mut self, now: Now, _limits: &Limits, reason: Reason, when: CloseWhen) {
+        let row = reason.row();
+        self.close_by(now, reason, row.close, row.text, when);
+    }
+
+    /// Like [`close`](Self::close) with a code and text of the application's. A code that must not be sent
+    /// ([`may_be_sent`](super::may_be_sent)) is replaced by 1000; a text over 123 bytes is cut. Reported as
+    /// `Disconnected` by a server and `Finished` by a client.
+    pub fn close_with(
+        &mut self,
+        now: Now,
+        _limits: &Limits,
+        code: u16,
+        text: &str,
+        when: CloseWhen,
+    ) {
+        let reason = match self.role {
+            Role::Server => Reason::Disconnected,
+            Role::Client(_) => Reason::Finished,
+        };
+        let code = if close::may_be_sent(code) { code } else { 1000 };
+        self.close_by(now, reason, Some(code), text, when);
+    }
+
+    /// What waits to be written, for pushing shared segments.
+    pub fn outbox_mut(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Writes what `sink` takes, until nothing is left or it would block. A short write is followed by another try: that
+    /// makes edge-triggered readiness notice when there is room again.
+    pub fn flush(&mut self, now: Now, _limits: &Limits, sink: &mut dyn io::Write) -> Flush {
+        if matches!(self.state, State::Ended(Ended { finish: Finish::Drop, .. })) {
+            return Flush::Closed;
+        }
+        while !self.outbox.is_empty() {
+            let written = if self.outbox.is_single() {
+                sink.write(self.outbox.head())
+            } else {
+                write_gathered(&self.outbox, sink)
+            };
+            match written {
+                Ok(0) => return self.io_failed(now),
+                Ok(bytes) => self.outbox.consume(bytes),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flush::Blocked,
+                Err(_) => return self.io_failed(now),
+            }
+        }
+        let State::Ended(ended) = &mut self.state else { return Flush::Drained };
+        match ended.finish {
+            Finish::Drain | Finish::Linger if self.eof => {
+                ended.finish = Finish::Drop;
+                Flush::Closed
+            }
+            Finish::Drain => {
+                ended.finish = Finish::Linger;
+                self.since = now.mono;
+                Flush::Fin
+            }
+            Finish::Linger => Flush::Drained,
+            Finish::Drop => Flush::Closed,
+        }
+    }
+}
+
+impl Connection {
+    /// The soonest instant at which [`handle_timeout`](Self::handle_timeout) has something to do: head, body and HTTP idle
+    /// timeouts, pings and their pongs, the connection timeout, close and linger deadlines.
+    #[must_use]
+    pub fn poll_timeout(&self, limits: &Limits) -> Option<Instant> {
+        let wait = match &self.state {
+            State::Head(None) if self.served => limits.http_idle_timeout,
+            State::Head(_) | State::Body(_) | State::Shake(_) => limits.head_timeout,
+            State::Exchange(_) | State::Ended(Ended { finish: Finish::Drop, .. }) => return None,
+            State::Open(_) => return self.keepalive.next(limits).map(|(at, _)| at),
+            // The last answer may be long and the client slow.
+            State::Ended(_) if self.http && !self.outbox.is_empty() => limits.http_idle_timeout,
+            State::Closing(..) | State::Ended(_) => limits.close_timeout,
+        };
+        Some(self.since + wait)
+    }
+
+    /// What waits to be written.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Whether messages can be sent: the handshake is done and nobody has begun to close.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// Whether the connection speaks HTTP: no handshake was accepted, and it has not ended.
+    #[must_use]
+    pub fn is_http(&self) -> bool {
+        self.http && !matches!(self.state, State::Ended(_))
+    }
+
+    /// Messages that were queued and dropped to make way for a close frame, over the connection's life. What the
+    /// [`outbox`](Self::outbox) holds when the socket is dropped comes on top.
+    #[must_use]
+    pub fn messages_dropped(&self) -> u32 {
+        self.messages_dropped
+    }
+
+    /// Whether the socket should be read. False while a request waits for its answer, and while more than
+    /// `outbox_read_watermark` bytes of answers wait to be read by the peer.
+    #[must_use]
+    pub fn wants_read(&self, limits: &Limits) -> bool {
+        match &self.state {
+            _ if self.eof => false,
+            State::Exchange(_) | State::Ended(Ended { finish: Finish::Drop, .. }) => false,
+            State::Closing(..) | State::Ended(_) => true,
+            State::Head(_) | State::Body(_) | State::Shake(_) | State::Open(_) => {
+                self.outbox.own_bytes() <= limits.outbox_read_watermark
+            }
+        }
+    }
+
+    /// Whether [`receive`](Self::receive) has something to do even with an empty slice, once no request waits for its
+    /// answer any more: input was kept, or the end is to be reported.
+    #[must_use]
+    pub fn has_buffered_input(&self) -> bool {
+        match &self.state {
+            State::Ended(ended) => !ended.is_reported,
+            State::Head(_)
+            | State::Body(_)
+            | State::Exchange(_)
+            | State::Shake(_)
+            | State::Open(_)
+            | State::Closing(..) => self.eof || self.kept.is_some(),
+        }
+    }
+
+    /// Why the connection ended, or is about to.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match &self.state {
+            State::Closing(reason, _) | State::Ended(Ended { reason, .. }) => Some(*reason),
+            State::Head(_)
+            | State::Body(_)
+            | State::Exchange(_)
+            | State::Shake(_)
+            | State::Open(_) => None,
+        }
+    }
+
+    /// The peer's close frame, once it came.
+    #[must_use]
+    pub fn peer_close(&self) -> Option<&PeerClose> {
+        match self.last_words.as_deref() {
+            Some(LastWords::Close(close)) => Some(close),
+            Some(LastWords::Refusal(_)) | None => None,
+        }
+    }
+
+    /// Client role: the head of the answer by which the server refused the handshake.
+    #[must_use]
+    pub fn refused_with(&self) -> Option<&Response<()>> {
+        match self.last_words.as_deref() {
+            Some(LastWords::Refusal(response)) => Some(response),
+            Some(LastWords::Close(_)) | None => None,
+        }
+    }
+}
+
+impl Connection {
+    /// The handshake is done.
+    pub(super) fn open(&mut self, now: Now) {
+        self.state = State::Open(None);
+        self.http = false;
+        self.keepalive = KeepAlive::new(now);
+        self.outbox.seal(false);
+    }
+
+    /// The peer broke a rule or fell silent: a close frame says so, and nothing is taken in any more (RFC 6455 §7.1.7).
+    pub(super) fn fail(&mut self, now: Now, reason: Reason) {
+        match &self.state {
+            State::Open(_) => {
+                self.messages_dropped += self.outbox.clear_data();
+                if let Some(code) = reason.row().close {
+                    self.control(Opcode::Close, &close::payload(code, reason.row().text));
+                }
+                self.end(now, reason, Finish::Drain);
+            }
+            // Our close frame is queued already, and there is only one.
+            State::Closing(own, _) => self.end(now, *own, Finish::Drain),
+            State::Head(_) | State::Body(_) => self.answer_refusal(now, reason, LAST),
+            State::Exchange(_) => self.refuse(now, reason),
+            State::Shake(_) => self.end(now, Reason::BadHandshake, Finish::Drain),
+            State::Ended(_) => {}
+        }
+    }
+
+    /// No more input. What is queued is delivered or not, as `finish` says.
+    pub(super) fn end(&mut self, now: Now, reason: Reason, finish: Finish) {
+        self.outbox.seal(true);
+        self.kept = None;
+        self.since = now.mono;
+        self.state = State::Ended(Ended { reason, finish, is_reported: false });
+    }
+
+    /// The final event, the first time it is asked for after the end.
+    pub(super) fn report(&mut self) -> Option<Event<'static>> {
+        let State::Ended(ended) = &mut self.state else { return None };
+        if std::mem::replace(&mut ended.is_reported, true) {
+            None
+        } else {
+            Some(Event::Closed(ended.reason))
+        }
+    }
+
+    /// Queues a control frame, masked if we are the client.
+    pub(super) fn control(&mut self, opcode: Opcode, payload: &[u8]) {
+        let frame = self.control_frame(opcode, payload);
+        self.outbox.urgent(&frame);
+    }
+
+    pub(super) fn control_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        encode::encode_frame(&mut frame, opcode, payload, self.role.mask());
+        frame
+    }
+
+    /// Answers by the table of reasons, as far as it has an answer, and ends.
+    pub(super) fn answer_refusal(&mut self, now: Now, reason: Reason, manner: Manner) {
+        if let Some(response) = http1::refusal(reason) {
+            self.write_response(response, Manner { keep_alive: false, ..manner });
+        }
+        self.end(now, reason, Finish::Drain);
+    }
+
+    fn write_response(&mut self, response: Response<Bytes>, manner: Manner) {
+        let mut head = http1::response_head(&response, manner);
+        let has_body = http1::has_body(response.status()) && !manner.head_only;
+        let body = if has_body { response.into_body() } else { Bytes::new() };
+        if body.len() <= COPIED_BODY_MAX {
+            head.extend_from_slice(&body);
+            self.outbox.raw(Bytes::from(head));
+        } else {
+            self.outbox.raw(Bytes::from(head));
+            self.outbox.raw(body);
+        }
+    }
+
+    fn send(&mut self, opcode: Opcode, payload: &[u8]) {
+        if self.is_open() {
+            let mask = self.role.mask();
+            self.outbox.append(|out| encode::encode_frame(out, opcode, payload, mask));
+        }
+    }
+
+    fn close_by(
+        &mut self,
+        now: Now,
+        reason: Reason,
+        code: Option<u16>,
+        text: &str,
+        when: CloseWhen,
+    ) {
+        match &mut self.state {
+            State::Open(assembly) => {
+                let Some(code) = code else { return self.end(now, reason, Finish::Drop) };
+                let mut assembly = assembly.take();
+                if let Some(assembly) = &mut assembly {
+                    assembly.discard();
+                }
+                self.state = State::Closing(reason, assembly);
+                self.since = now.mono;
+                let frame = self.control_frame(Opcode::Close, &close::payload(code, text));
+                match when {
+                    CloseWhen::AfterData => self.outbox.raw(Bytes::from(frame)),
+                    CloseWhen::AtOnce => {
+                        self.messages_dropped += self.outbox.clear_data();
+                        self.outbox.urgent(&frame);
+                    }
+                }
+                self.outbox.seal(true);
+            }
+            State::Closing(..) if when == CloseWhen::AtOnce => {
+                self.messages_dropped += self.outbox.clear_data();
+            }
+            State::Head(Some(_)) | State::Body(_) => self.answer_refusal(now, reason, LAST),
+            State::Exchange(_) => self.refuse(now, reason),
+            State::Head(None) => self.end(now, reason, Finish::Drain),
+            State::Shake(_) => self.end(now, reason, Finish::Drop),
+            State::Closing(..) | State::Ended(_) => {}
+        }
+    }
+
+    fn io_failed(&mut self, now: Now) -> Flush {
+        if let State::Ended(ended) = &mut self.state {
+            ended.finish = Finish::Drop;
+        } else {
+            self.end(now, Reason::Io, Finish::Drop);
+        }
+        Flush::Closed
+    }
+}
+
+/// Not inlined: the slices need a kilobyte of stack, which the common single write does without.
+#[inline(never)]
+fn write_gathered(outbox: &Outbox, sink: &mut dyn io::Write) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); GATHERED_MAX];
+    let filled = outbox.chunks(&mut slices);
+    sink.write_vectored(slices.get(..filled).unwrap_or_default())
+}
+
+/// Slices per vectored write.
+const GATHERED_MAX: usize = 64;
+
+/// Bodies up to this size are copied behind their head, so that an answer is one write.
+const COPIED_BODY_MAX: usize = 4096;

@@ -1,0 +1,186 @@
+//! What a connection reports.
+
+use std::{fmt, ops::Deref, time::Duration};
+
+use http::{Request, Response};
+
+use crate::reason::Reason;
+
+/// Something that came from the peer, or the end.
+///
+/// Lifetimes tie events to the bytes that were passed in, never to the connection: it can be used while an event is
+/// being looked at.
+#[derive(Debug)]
+pub enum Event<'w> {
+    /// A WebSocket upgrade request that passed the checks of RFC 6455 §4.2.1. Nothing more is parsed until
+    /// [`accept`](super::Connection::accept), [`refuse`](super::Connection::refuse) or
+    /// [`respond`](super::Connection::respond).
+    Upgrade(Box<Request<()>>),
+    /// Any other complete HTTP request. Nothing more is parsed until [`respond`](super::Connection::respond) or
+    /// [`refuse`](super::Connection::refuse).
+    Http(Box<Request<Payload<'w>>>),
+    /// A text message.
+    Text(Text<'w>),
+    /// A binary message.
+    Binary(Payload<'w>),
+    /// Client role: the server accepted the handshake; its answer's head.
+    Accepted(Box<Response<()>>),
+    /// The answer to our latest ping.
+    Pong {
+        /// Time between ping and pong.
+        rtt: Duration,
+    },
+    /// Nothing more will come. Emitted exactly once, whatever the cause: the peer's close, a violation, end of stream, a
+    /// timeout, our own close. Output may still have to be flushed.
+    Closed(Reason),
+}
+
+impl Event<'_> {
+    /// The same event, independent of the wire buffer.
+    #[must_use]
+    pub fn into_owned(self) -> Event<'static> {
+        match self {
+            Self::Upgrade(request) => Event::Upgrade(request),
+            Self::Http(request) => Event::Http(Box::new(request.map(Payload::into_owned))),
+            Self::Text(text) => Event::Text(Text::from(text.into_string())),
+            Self::Binary(payload) => Event::Binary(payload.into_owned()),
+            Self::Accepted(response) => Event::Accepted(response),
+            Self::Pong { rtt } => Event::Pong { rtt },
+            Self::Closed(reason) => Event::Closed(reason),
+        }
+    }
+}
+
+/// Bytes from the peer: in the wire buffer if they came in one piece, otherwise on their own.
+#[derive(Clone)]
+pub struct Payload<'w>(Bytes<'w>);
+
+impl Payload<'_> {
+    /// The bytes as a vector, copied only if they are borrowed.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.0 {
+            Bytes::Wire(bytes) => bytes.to_vec(),
+            Bytes::Own(bytes) => bytes,
+        }
+    }
+
+    /// Whether the bytes lie in the wire buffer.
+    #[must_use]
+    pub fn is_borrowed(&self) -> bool {
+        matches!(self.0, Bytes::Wire(_))
+    }
+
+    fn into_owned(self) -> Payload<'static> {
+        Payload::from(self.into_vec())
+    }
+}
+
+impl<'w> From<&'w [u8]> for Payload<'w> {
+    fn from(bytes: &'w [u8]) -> Self {
+        Self(Bytes::Wire(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Payload<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Bytes::Own(bytes))
+    }
+}
+
+impl Deref for Payload<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Wire(bytes) => bytes,
+            Bytes::Own(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Payload<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Payload<'_> {}
+
+impl fmt::Debug for Payload<'_> {
+    /// Only the size: payloads do not belong into logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.len())
+    }
+}
+
+/// Text from the peer, checked to be UTF-8.
+#[derive(Clone)]
+pub struct Text<'w>(Chars<'w>);
+
+impl Text<'_> {
+    /// The text as a string, copied only if it is borrowed.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        match self.0 {
+            Chars::Wire(text) => text.to_owned(),
+            Chars::Own(text) => text,
+        }
+    }
+
+    /// Whether the text lies in the wire buffer.
+    #[must_use]
+    pub fn is_borrowed(&self) -> bool {
+        matches!(self.0, Chars::Wire(_))
+    }
+}
+
+impl<'w> From<&'w str> for Text<'w> {
+    fn from(text: &'w str) -> Self {
+        Self(Chars::Wire(text))
+    }
+}
+
+impl From<String> for Text<'_> {
+    fn from(text: String) -> Self {
+        Self(Chars::Own(text))
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match &self.0 {
+            Chars::Wire(text) => text,
+            Chars::Own(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text<'_> {}
+
+impl fmt::Debug for Text<'_> {
+    /// Only the size: payloads do not belong into logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text({} bytes)", self.len())
+    }
+}
+
+#[derive(Clone)]
+enum Bytes<'w> {
+    Wire(&'w [u8]),
+    Own(Vec<u8>),
+}
+
+#[derive(Clone)]
+enum Chars<'w> {
+    Wire(&'w str),
+    Own(String),
+}

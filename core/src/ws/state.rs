@@ -1,0 +1,106 @@
+//! Where a connection is in its life, and what it remembers there.
+
+use http::{Request, Response, Version};
+
+use super::{close::PeerClose, frame::Assembly, head::HeadReader, http1::Manner};
+use crate::{entropy::Entropy, reason::Reason};
+
+/// The states; transitions are drawn in the module's documentation.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Server: a request head is awaited, or a part of it has come.
+    Head(Option<Box<HeadReader>>),
+    /// Server: the rest of a request's body is awaited.
+    Body(Box<Body>),
+    /// Server: a request waits for its answer.
+    Exchange(Box<Exchange>),
+    /// Client: the server's answer to the handshake is awaited.
+    Shake(Box<Shake>),
+    /// Messages flow. The assembly exists while a frame or message is incomplete.
+    Open(Option<Box<Assembly>>),
+    /// Our close frame is queued, the peer's is awaited.
+    Closing(Reason, Option<Box<Assembly>>),
+    /// No more input.
+    Ended(Ended),
+}
+
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) reason: Reason,
+    pub(super) finish: Finish,
+    /// Whether `Event::Closed` was given out.
+    pub(super) is_reported: bool,
+}
+
+/// How a connection that has ended leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// What is queued goes out first.
+    Drain,
+    /// Our side of the stream has ended; the peer's end is awaited.
+    Linger,
+    /// The socket is to be dropped.
+    Drop,
+}
+
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) request: Request<()>,
+    pub(super) manner: Manner,
+    /// The declared length.
+    pub(super) length: usize,
+    pub(super) bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) manner: Manner,
+    /// For an upgrade request: what proves that we understood it.
+    pub(super) accept_key: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shake {
+    pub(super) reader: HeadReader,
+    pub(super) accept_key: String,
+    /// Subprotocols of which the server may choose one.
+    pub(super) offered: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) bytes: Vec<u8>,
+    /// Bytes that were looked at.
+    pub(super) at: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum LastWords {
+    Close(PeerClose),
+    Refusal(Response<()>),
+}
+
+#[derive(Debug)]
+pub(super) enum Role {
+    Server,
+    /// With the stream that masks are drawn from.
+    Client(Box<Entropy>),
+}
+
+impl Role {
+    /// Whether frames from the peer are masked (RFC 6455 §5.1).
+    pub(super) fn peer_masks(&self) -> bool {
+        matches!(self, Self::Server)
+    }
+
+    pub(super) fn mask(&mut self) -> Option<[u8; 4]> {
+        match self {
+            Self::Server => None,
+            Self::Client(entropy) => Some(entropy.mask()),
+        }
+    }
+}
+
+/// How a request is answered of which we know nothing.
+pub(super) const LAST: Manner =
+    Manner { keep_alive: false, head_only: false, version: Version::HTTP_11 };
