@@ -169,9 +169,9 @@ fn trap_07_failures_of_authentication_stay_cheap() {
 #[test]
 fn trap_08_a_stop_closes_with_1001_and_finishes_the_handshake() {
     let mut server = Server::start();
-    let mut clients: Vec<Client> = (0..10).map(|_| Client::hello(&server)).collect();
+    let clients: Vec<Client> = (0..10).map(|_| Client::hello(&server)).collect();
     server.signal(Signal::TERM);
-    for client in &mut clients {
+    for mut client in clients {
         client.expect_close(1001);
         assert_eq!(client.hear(), Heard::End);
     }
