@@ -193,7 +193,7 @@ impl Connection {
     /// that is waiting for its answer is refused instead; a connection that has nothing to say any more just ends.
     pub fn close(&mut self, now: Now, _limits: &Limits, reason: Reason, when: CloseWhen) {
         let row = reason.row();
-        self.close_by(now, reason, row.close, row.text, when);
+        self.close_by(now, reason, row.close, reason.close_text(), when);
     }
 
     /// Like [`close`](Self::close) with a code and text of the application's. A code that must not be sent
@@ -339,7 +339,7 @@ impl Connection {
             State::Open(_) => {
                 self.messages_dropped += self.outbox.clear_data();
                 if let Some(code) = reason.row().close {
-                    self.control(Opcode::Close, &close::payload(code, reason.row().text));
+                    self.control(Opcode::Close, &close::payload(code, reason.close_text()));
                 }
                 self.end(now, reason, Finish::Drain);
             }
