@@ -9,6 +9,7 @@ mod answer;
 mod channel;
 mod conn;
 mod drain;
+mod handshake;
 mod home;
 mod http;
 mod idempotency;
