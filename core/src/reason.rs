@@ -59,7 +59,7 @@ pub struct Row {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident: $close:expr, $status:expr, $code:expr, $counted:expr, $retry:ident, $text:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident $word:literal: $close:expr, $status:expr, $code:expr, $counted:expr, $retry:ident, $text:expr;)*) => {
         /// Why a connection, request or message was refused or ended.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -84,7 +84,7 @@ macro_rules! reasons {
             /// The reason's name in logs, metrics of our own and documents: `snake_case`, stable.
             #[must_use]
             pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
+                match self { $(Self::$name => $word,)* }
             }
         }
     };
@@ -93,149 +93,151 @@ macro_rules! reasons {
 reasons! {
     // Orderly ends.
     /// The peer sent a close frame first.
-    PeerClosed: Some(1000), None, None, No, Done, "";
+    PeerClosed "peer_closed": Some(1000), None, None, No, Done, "";
     /// The application or an operator ended this connection.
-    Disconnected: Some(1008), None, None, No, Never, "Disconnected by the server";
+    Disconnected "disconnected": Some(1008), None, None, No, Never, "Disconnected by the server";
     /// The server is going away: restart, upgrade or stop.
-    Shutdown: Some(1001), Some(503), None, No, Now, "Server shutting down";
+    Shutdown "shutdown": Some(1001), Some(503), None, No, Now, "Server shutting down";
     /// A client role ended its own connection.
-    Finished: Some(1000), None, None, No, Done, "";
+    Finished "finished": Some(1000), None, None, No, Done, "";
     /// An HTTP exchange is over and its connection is not kept.
-    HttpDone: None, None, None, No, Done, "";
+    HttpDone "http_done": None, None, None, No, Done, "";
 
     // The transport ended.
     /// End of stream without a close handshake (RFC 6455 §7.1.5, seen by the application as 1006).
-    Eof: None, None, None, Connection("eof"), Later, "";
+    Eof "eof": None, None, None, Connection("eof"), Later, "";
     /// The socket failed.
-    Io: None, None, None, Connection("io"), Later, "";
+    Io "io": None, None, None, Connection("io"), Later, "";
+    /// A message was still queued when its connection's socket was gone.
+    SendFailed "send_failed": None, None, None, Message("send_failed"), Later, "";
     /// The peer closed before a complete HTTP request had come.
-    EofInHead: None, None, None, No, Done, "";
+    EofInHead "eof_in_head": None, None, None, No, Done, "";
 
     // Framing: RFC 6455 §5.
     /// A client frame without a mask (§5.1).
-    Unmasked: Some(1002), None, None, Connection("protocol_error"), Never, "Client frames must be masked";
+    Unmasked "unmasked": Some(1002), None, None, Connection("protocol_error"), Never, "Client frames must be masked";
     /// A server frame with a mask (§5.1).
-    Masked: Some(1002), None, None, Connection("protocol_error"), Never, "Server frames must not be masked";
+    Masked "masked": Some(1002), None, None, Connection("protocol_error"), Never, "Server frames must not be masked";
     /// A reserved bit without an extension that defines it (§5.2).
-    ReservedBits: Some(1002), None, None, Connection("protocol_error"), Never, "Reserved bits set";
+    ReservedBits "reserved_bits": Some(1002), None, None, Connection("protocol_error"), Never, "Reserved bits set";
     /// An opcode that RFC 6455 reserves (§5.2).
-    ReservedOpcode: Some(1002), None, None, Connection("protocol_error"), Never, "Reserved opcode";
+    ReservedOpcode "reserved_opcode": Some(1002), None, None, Connection("protocol_error"), Never, "Reserved opcode";
     /// A payload length not in its shortest form, or with its top bit set (§5.2).
-    BadLength: Some(1002), None, None, Connection("protocol_error"), Never, "Malformed payload length";
+    BadLength "bad_length": Some(1002), None, None, Connection("protocol_error"), Never, "Malformed payload length";
     /// A control frame in fragments (§5.5).
-    FragmentedControl: Some(1002), None, None, Connection("protocol_error"), Never, "Fragmented control frame";
+    FragmentedControl "fragmented_control": Some(1002), None, None, Connection("protocol_error"), Never, "Fragmented control frame";
     /// A control frame of more than 125 bytes (§5.5).
-    LongControl: Some(1002), None, None, Connection("protocol_error"), Never, "Control frame too long";
+    LongControl "long_control": Some(1002), None, None, Connection("protocol_error"), Never, "Control frame too long";
     /// A continuation frame without a message to continue (§5.4).
-    UnexpectedContinuation: Some(1002), None, None, Connection("protocol_error"), Never, "Unexpected continuation frame";
+    UnexpectedContinuation "unexpected_continuation": Some(1002), None, None, Connection("protocol_error"), Never, "Unexpected continuation frame";
     /// A new data frame inside a fragmented message (§5.4).
-    ExpectedContinuation: Some(1002), None, None, Connection("protocol_error"), Never, "Expected continuation frame";
+    ExpectedContinuation "expected_continuation": Some(1002), None, None, Connection("protocol_error"), Never, "Expected continuation frame";
     /// A close frame with one byte, or a code that must not be sent (§7.4).
-    BadClose: Some(1002), None, None, Connection("protocol_error"), Never, "Malformed close frame";
+    BadClose "bad_close": Some(1002), None, None, Connection("protocol_error"), Never, "Malformed close frame";
     /// Text or a close reason that is not UTF-8 (§8.1).
-    BadUtf8: Some(1007), None, None, Connection("invalid_utf8"), Never, "Invalid UTF-8";
+    BadUtf8 "bad_utf8": Some(1007), None, None, Connection("invalid_utf8"), Never, "Invalid UTF-8";
     /// A message over `message_bytes_max`.
-    MessageTooBig: Some(1009), None, None, Connection("message_too_big"), Never, "Message too big";
+    MessageTooBig "message_too_big": Some(1009), None, None, Connection("message_too_big"), Never, "Message too big";
     /// A message in more than `fragments_max` frames.
-    TooManyFragments: Some(1008), None, None, Connection("too_many_fragments"), Never, "Too many fragments";
+    TooManyFragments "too_many_fragments": Some(1008), None, None, Connection("too_many_fragments"), Never, "Too many fragments";
     /// More than `control_frames_per_second_max` pings, pongs and empty fragments.
-    ControlFlood: Some(1008), None, None, Connection("control_flood"), Later, "Too many control frames";
+    ControlFlood "control_flood": Some(1008), None, None, Connection("control_flood"), Later, "Too many control frames";
 
     // Time.
     /// No pong within `pong_timeout`.
-    PongTimeout: Some(1011), None, None, Connection("ping_timeout"), Now, "Keepalive ping timeout";
+    PongTimeout "pong_timeout": Some(1011), None, None, Connection("ping_timeout"), Now, "Keepalive ping timeout";
     /// Nothing at all came within `connection_timeout`.
-    IdleTimeout: Some(1001), None, None, Connection("idle_timeout"), Now, "Connection timed out";
+    IdleTimeout "idle_timeout": Some(1001), None, None, Connection("idle_timeout"), Now, "Connection timed out";
     /// The peer did not finish the close handshake within `close_timeout`.
-    CloseTimeout: None, None, None, Connection("close_timeout"), Later, "";
+    CloseTimeout "close_timeout": None, None, None, Connection("close_timeout"), Later, "";
     /// No complete request head or body within `head_timeout`.
-    HeadTimeout: None, Some(408), None, Connection("head_timeout"), Later, "Request timed out";
+    HeadTimeout "head_timeout": None, Some(408), None, Connection("head_timeout"), Later, "Request timed out";
     /// A kept HTTP connection without a further request.
-    KeepAliveTimeout: None, None, None, No, Done, "";
+    KeepAliveTimeout "keep_alive_timeout": None, None, None, No, Done, "";
 
     // HTTP.
     /// Not HTTP, or a malformed head.
-    BadRequest: None, Some(400), None, Connection("bad_request"), Never, "Bad request";
+    BadRequest "bad_request": None, Some(400), None, Connection("bad_request"), Never, "Bad request";
     /// A malformed WebSocket handshake (RFC 6455 §4.2.1).
-    BadHandshake: None, Some(400), None, Connection("bad_request"), Never, "Bad WebSocket handshake";
+    BadHandshake "bad_handshake": None, Some(400), None, Connection("bad_request"), Never, "Bad WebSocket handshake";
     /// Head over `head_bytes_max` or `headers_max`.
-    HeadTooLarge: None, Some(431), None, Connection("head_too_large"), Never, "Request header fields too large";
+    HeadTooLarge "head_too_large": None, Some(431), None, Connection("head_too_large"), Never, "Request header fields too large";
     /// No resource at this path.
-    NotFound: None, Some(404), None, No, Never, "Not found";
+    NotFound "not_found": None, Some(404), None, No, Never, "Not found";
     /// The path exists, the method does not.
-    MethodNotAllowed: None, Some(405), None, No, Never, "Method not allowed";
+    MethodNotAllowed "method_not_allowed": None, Some(405), None, No, Never, "Method not allowed";
     /// A plain GET where a WebSocket handshake is expected.
-    UpgradeRequired: None, Some(426), None, No, Never, "This is a WebSocket server: upgrade required";
+    UpgradeRequired "upgrade_required": None, Some(426), None, No, Never, "This is a WebSocket server: upgrade required";
     /// A WebSocket version other than 13 (RFC 6455 §4.4).
-    BadVersion: None, Some(426), None, Connection("bad_request"), Never, "Unsupported WebSocket version";
+    BadVersion "bad_version": None, Some(426), None, Connection("bad_request"), Never, "Unsupported WebSocket version";
     /// Client role: the server answered the handshake with another status than 101.
-    HandshakeRefused: None, None, None, Connection("handshake_refused"), Later, "";
+    HandshakeRefused "handshake_refused": None, None, None, Connection("handshake_refused"), Later, "";
     /// An HTTP version other than 1.0 and 1.1.
-    HttpVersion: None, Some(505), None, Connection("bad_request"), Never, "HTTP version not supported";
+    HttpVersion "http_version": None, Some(505), None, Connection("bad_request"), Never, "HTTP version not supported";
     /// A body without Content-Length.
-    LengthRequired: None, Some(411), None, No, Never, "Content-Length required";
+    LengthRequired "length_required": None, Some(411), None, No, Never, "Content-Length required";
     /// A body over `body_bytes_max`.
-    BodyTooLarge: None, Some(413), None, No, Never, "Request body too large";
+    BodyTooLarge "body_too_large": None, Some(413), None, No, Never, "Request body too large";
     /// A body that is not declared as JSON.
-    NotJson: None, Some(415), None, No, Never, "Content-Type must be application/json";
+    NotJson "not_json": None, Some(415), None, No, Never, "Content-Type must be application/json";
     /// A publish request whose JSON does not fit.
-    BadPublish: None, Some(400), Some("DECODE_ERROR"), Message("decode_error"), Never, "Invalid publish request";
+    BadPublish "bad_publish": None, Some(400), Some("DECODE_ERROR"), Message("decode_error"), Never, "Invalid publish request";
     /// An idempotency key used again for other content.
-    KeyReused: None, Some(422), Some("DECODE_ERROR"), Message("decode_error"), Never, "Idempotency key was used for another request";
+    KeyReused "key_reused": None, Some(422), Some("DECODE_ERROR"), Message("decode_error"), Never, "Idempotency key was used for another request";
     /// The first use of this idempotency key is still being answered.
-    KeyInUse: None, Some(409), Some("SERVER_ERROR"), Message("busy"), Later, "A request with this idempotency key is in progress";
+    KeyInUse "key_in_use": None, Some(409), Some("SERVER_ERROR"), Message("busy"), Later, "A request with this idempotency key is in progress";
     /// No answer from the application or another shard in time.
-    GatewayTimeout: None, Some(504), Some("SERVER_ERROR"), Message("timeout"), Later, "No answer in time";
+    GatewayTimeout "gateway_timeout": None, Some(504), Some("SERVER_ERROR"), Message("timeout"), Later, "No answer in time";
 
     // Capacity.
     /// `connections_max` WebSocket connections are open.
-    MaxConnections: Some(1013), Some(503), None, Connection("max_connections"), Later, "Server at maximum capacity";
+    MaxConnections "max_connections": Some(1013), Some(503), None, Connection("max_connections"), Later, "Server at maximum capacity";
     /// More new connections from this address than `connects_per_minute`.
-    ConnectRate: Some(1013), Some(429), None, Connection("connect_rate"), Later, "Too many new connections from this address";
+    ConnectRate "connect_rate": Some(1013), Some(429), None, Connection("connect_rate"), Later, "Too many new connections from this address";
     /// More sockets than `sockets_max`: dropped before a byte is read.
-    MaxSockets: None, None, None, Connection("max_sockets"), Later, "";
+    MaxSockets "max_sockets": None, None, None, Connection("max_sockets"), Later, "";
     /// The outbox is full and the channel's policy is to disconnect.
-    SlowReader: Some(1013), None, None, Connection("slow_reader"), Now, "Reading too slowly";
+    SlowReader "slow_reader": Some(1013), None, None, Connection("slow_reader"), Now, "Reading too slowly";
     /// A bug of ours: the connection ends, nothing else is harmed.
-    Internal: Some(1011), Some(500), Some("SERVER_ERROR"), Connection("internal"), Later, "Internal server error";
+    Internal "internal": Some(1011), Some(500), Some("SERVER_ERROR"), Connection("internal"), Later, "Internal server error";
 
     // Authentication.
     /// The auth message has no usable token.
-    AuthMissing: Some(1008), Some(401), Some("AUTH_FAILED"), Connection("auth_missing"), Never, "Missing or malformed auth token";
+    AuthMissing "auth_missing": Some(1008), Some(401), Some("AUTH_FAILED"), Connection("auth_missing"), Never, "Missing or malformed auth token";
     /// The token does not verify.
-    AuthFailed: Some(1008), Some(401), Some("AUTH_FAILED"), Connection("auth_failed"), Never, "Invalid or expired token";
+    AuthFailed "auth_failed": Some(1008), Some(401), Some("AUTH_FAILED"), Connection("auth_failed"), Never, "Invalid or expired token";
     /// Something else came before authentication.
-    AuthRequired: Some(1008), Some(401), Some("AUTH_REQUIRED"), Connection("auth_required"), Never, "Authentication required";
+    AuthRequired "auth_required": Some(1008), Some(401), Some("AUTH_REQUIRED"), Connection("auth_required"), Never, "Authentication required";
     /// The first message could not be decoded.
-    AuthError: Some(1011), None, None, Connection("auth_error"), Never, "Authentication error";
+    AuthError "auth_error": Some(1011), None, None, Connection("auth_error"), Never, "Authentication error";
     /// No authentication within `auth_timeout`.
-    AuthTimeout: Some(1008), None, Some("AUTH_REQUIRED"), Connection("auth_timeout"), Later, "Authentication timed out";
+    AuthTimeout "auth_timeout": Some(1008), None, Some("AUTH_REQUIRED"), Connection("auth_timeout"), Later, "Authentication timed out";
     /// A token was sent to a server that has no keys to verify it.
-    AuthOff: None, None, Some("AUTH_FAILED"), No, Never, "Authentication is not enabled on this server";
+    AuthOff "auth_off": None, None, Some("AUTH_FAILED"), No, Never, "Authentication is not enabled on this server";
 
     // Messages.
     /// Not a message of the protocol.
-    Decode: None, Some(400), Some("DECODE_ERROR"), Message("decode_error"), Never, "Message could not be decoded";
+    Decode "decode": None, Some(400), Some("DECODE_ERROR"), Message("decode_error"), Never, "Message could not be decoded";
     /// More messages than `messages_per_second` and its burst.
-    MessageRate: None, Some(429), Some("RATE_LIMIT_EXCEEDED"), Message("rate_limit"), Later, "Message rate limit exceeded";
+    MessageRate "message_rate": None, Some(429), Some("RATE_LIMIT_EXCEEDED"), Message("rate_limit"), Later, "Message rate limit exceeded";
     /// No permission to subscribe to this channel.
-    SubscribeForbidden: None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Not authorized to subscribe to this channel";
+    SubscribeForbidden "subscribe_forbidden": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Not authorized to subscribe to this channel";
     /// No permission to publish to this channel.
-    PublishForbidden: None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Not authorized to publish to this channel";
+    PublishForbidden "publish_forbidden": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Not authorized to publish to this channel";
     /// No such request.
-    UnknownRequest: None, None, Some("UNKNOWN_REQUEST"), Message("unknown_request"), Never, "Unknown request event";
+    UnknownRequest "unknown_request": None, None, Some("UNKNOWN_REQUEST"), Message("unknown_request"), Never, "Unknown request event";
     /// No channel, or a name that is empty, too long or not text.
-    InvalidChannel: None, Some(400), Some("INVALID_CHANNEL"), Message("invalid_channel"), Never, "Missing or invalid channel";
+    InvalidChannel "invalid_channel": None, Some(400), Some("INVALID_CHANNEL"), Message("invalid_channel"), Never, "Missing or invalid channel";
     /// More than `channels_per_connection_max` subscriptions.
-    TooManyChannels: None, None, Some("RATE_LIMIT_EXCEEDED"), Message("too_many_channels"), Never, "Too many subscriptions on this connection";
+    TooManyChannels "too_many_channels": None, None, Some("RATE_LIMIT_EXCEEDED"), Message("too_many_channels"), Never, "Too many subscriptions on this connection";
     /// The server holds `channels_max` channels.
-    ChannelsFull: None, Some(503), Some("SERVER_ERROR"), Message("channels_full"), Later, "Too many channels on this server";
+    ChannelsFull "channels_full": None, Some(503), Some("SERVER_ERROR"), Message("channels_full"), Later, "Too many channels on this server";
     /// More than `requests_in_flight_max` unanswered requests on this connection.
-    RequestsInFlight: None, Some(429), Some("RATE_LIMIT_EXCEEDED"), Message("requests_in_flight"), Later, "Too many requests in flight";
+    RequestsInFlight "requests_in_flight": None, Some(429), Some("RATE_LIMIT_EXCEEDED"), Message("requests_in_flight"), Later, "Too many requests in flight";
     /// The application answered with an error, or not within `request_timeout`.
-    RequestFailed: None, Some(500), Some("SERVER_ERROR"), Message("request_failed"), Later, "The request failed";
+    RequestFailed "request_failed": None, Some(500), Some("SERVER_ERROR"), Message("request_failed"), Later, "The request failed";
     /// A shard's queue is full: the publisher has to slow down.
-    Busy: None, Some(503), Some("SERVER_ERROR"), Message("busy"), Later, "Server busy";
+    Busy "busy": None, Some(503), Some("SERVER_ERROR"), Message("busy"), Later, "Server busy";
 }
 
 #[cfg(test)]

@@ -1,0 +1,39 @@
+//! The message protocol: one JSON object per WebSocket message, nine fields, tolerant reading, exact writing.
+//!
+//! Reading is borrowed: [`decode`] makes one pass over a message and keeps slices of it; `data` stays the bytes that
+//! came in. Writing goes straight into a buffer of the caller's: [`Envelope::write`].
+//!
+//! ```
+//! use std::time::Duration;
+//! use mahavishnu_core::protocol::{Command, CorrelationRule, Envelope, Stamp, Timestamp, decode};
+//!
+//! let message = decode(br#"{"type":"request","event":"subscribe","id":"1","data":{"channel":"pool:7"}}"#)?;
+//! let Command::Subscribe { channel: Some(channel), .. } = message.command() else { panic!() };
+//!
+//! let now = Timestamp::from_unix(Duration::from_secs(1_770_000_000));
+//! let stamp = Stamp { id: uuid::Uuid::nil(), timestamp: &now };
+//! let mut out = Vec::new();
+//! Envelope::subscribed(stamp, &channel, message.correlation(CorrelationRule::Tolerant)).write(&mut out);
+//! assert!(out.starts_with(br#"{"id":"00000000-0000-0000-0000-000000000000","correlation_id":"1","type":"response","#));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod answers;
+mod command;
+mod decode;
+mod envelope;
+mod json;
+mod names;
+pub mod publish;
+mod timestamp;
+
+pub use answers::{Gap, Stamp, Welcome};
+pub use command::{Answer, Command};
+pub use decode::{CorrelationRule, DecodeError, Incoming, decode, decode_text};
+pub use envelope::{Data, Envelope};
+pub use json::{NESTING_MAX, write_string};
+pub use names::{Kind, channel_is_valid, error_code, event};
+pub use timestamp::Timestamp;
+
+#[cfg(test)]
+mod traps;

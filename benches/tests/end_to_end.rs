@@ -1,0 +1,287 @@
+//! The generator against servers that behave, and against one that does not.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper that panics fails its test, as it should"
+)]
+
+mod stub;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use mahavishnu_benches::{
+    Result,
+    check::Violations,
+    client::{PAYLOAD_BYTES_MAX, Setup, Token},
+    echo::Echo,
+    fanout::{Fanout, Pace, Until, Wire},
+    handshake::Target,
+    idle::{Churn, Idle},
+    process::Process,
+    rawloop::{Mode, RawLoop},
+    stats::FanoutReport,
+};
+use stub::{Fault, Stub};
+
+/// A raw server on a free port; it stops when dropped.
+struct Raw {
+    target: Target,
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Raw {
+    fn start(mode: Mode) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        let (sender, receiver) = mpsc::channel();
+        // Bound in its own thread: the kernel's event list is not `Send`.
+        let thread = thread::spawn(move || {
+            let mut server = RawLoop::bind("127.0.0.1:0".parse().unwrap(), mode).unwrap();
+            sender.send(server.local_addr().unwrap()).unwrap();
+            server.run(&flag).unwrap();
+        });
+        let target = Target::parse(&format!("ws://{}", receiver.recv().unwrap())).unwrap();
+        Self { target, stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn fanout(target: &Target, wire: Wire, subscribers: u32, window: usize, messages: u64) -> Fanout {
+    Fanout {
+        target: target.clone(),
+        wire,
+        subscribers,
+        pace: Pace::Closed,
+        window,
+        until: Until::Messages(messages),
+        stall: Duration::from_secs(30),
+        server: None,
+        label: String::new(),
+        case: String::new(),
+    }
+}
+
+fn raw(frame_bytes: usize) -> Wire {
+    Wire::Raw { frame_bytes }
+}
+
+fn json() -> Wire {
+    Wire::Json { channel: "workflow:bench".to_owned(), data_bytes: 128, token: None }
+}
+
+fn setup(target: &Target) -> Setup {
+    Setup {
+        target: target.clone(),
+        token: None,
+        channel: None,
+        payload_bytes_max: PAYLOAD_BYTES_MAX,
+    }
+}
+
+/// Runs against a stub that commits one fault, and is not patient.
+fn with_fault(fault: Fault) -> Result<FanoutReport> {
+    let stub = Stub::start(5, fault);
+    let run =
+        Fanout { stall: Duration::from_millis(300), ..fanout(&stub.target, json(), 5, 8, 100) };
+    run.run()
+}
+
+#[test]
+fn twenty_subscribers_get_every_frame_in_either_mode() {
+    for mode in [Mode::Send, Mode::Batch] {
+        let server = Raw::start(mode);
+
+        let report = fanout(&server.target, raw(380), 20, 16, 2_000).run().unwrap();
+
+        assert_eq!((report.publishes, report.deliveries), (2_000, 40_000), "{mode:?}");
+        assert!(report.violations.is_empty(), "{mode:?}: {:?}", report.violations);
+        assert_eq!((report.frame_bytes_min, report.frame_bytes_max), (380, 380), "{mode:?}");
+    }
+}
+
+#[test]
+fn frames_longer_than_any_buffer_arrive_whole() {
+    let server = Raw::start(Mode::Batch);
+
+    let report = fanout(&server.target, raw(1 << 20), 3, 4, 30).run().unwrap();
+
+    assert_eq!(report.deliveries, 90);
+    assert!(report.violations.is_empty(), "{:?}", report.violations);
+}
+
+#[test]
+fn a_fixed_rate_publishes_all_whatever_the_server_does() {
+    let server = Raw::start(Mode::Batch);
+    let run = Fanout {
+        pace: Pace::PerSecond(20_000.0),
+        ..fanout(&server.target, raw(130), 20, 4096, 200)
+    };
+
+    let report = run.run().unwrap();
+
+    assert_eq!((report.mode.as_str(), report.deliveries), ("rate", 4_000));
+    assert!(report.latency.p99_us >= report.latency.p50_us && report.latency.p50_us > 0.0);
+}
+
+#[test]
+fn a_timed_run_measures_an_interval_and_the_server() {
+    let server = Raw::start(Mode::Batch);
+    let until =
+        Until::Elapsed { warm_up: Duration::from_millis(20), measured: Duration::from_millis(50) };
+    let this = Some(Process::new(std::process::id()));
+    let run = Fanout { until, server: this, ..fanout(&server.target, raw(130), 5, 4, 0) };
+
+    let report = run.run().unwrap();
+
+    assert!(report.deliveries > 0 && report.seconds >= 0.05, "{report}");
+    assert!(report.server.is_some_and(|server| server.rss_bytes > 0), "{report}");
+}
+
+#[test]
+fn echoes_are_checked_at_any_depth_and_size() {
+    let server = Raw::start(Mode::Echo);
+    for (connections, depth, payload_bytes, messages) in
+        [(10, 1, 128, 500), (10, 16, 128, 5_000), (1, 2, 1 << 20, 10)]
+    {
+        let echo = Echo {
+            target: server.target.clone(),
+            connections,
+            depth,
+            payload_bytes,
+            until: Until::Messages(messages),
+            stall: Duration::from_secs(30),
+            server: None,
+            label: String::new(),
+            case: String::new(),
+        };
+
+        let report = echo.run().unwrap();
+
+        assert!(report.deliveries >= messages, "{report}");
+    }
+}
+
+#[test]
+fn connections_are_held_and_churned() {
+    let server = Raw::start(Mode::Send);
+    let this = Some(Process::new(std::process::id()));
+    let (setup, label) = (setup(&server.target), String::new());
+    let hold = Duration::from_millis(20);
+
+    let idle = Idle {
+        setup: setup.clone(),
+        connections: 100,
+        at_once: 16,
+        hold,
+        server: this,
+        label: label.clone(),
+    };
+    let churn = Churn { setup, connections: 100, at_once: 16, server: this, label };
+
+    assert!(idle.run().unwrap().connects_per_second > 0.0);
+    assert!(churn.run().unwrap().cpu_us_per_connect.is_some());
+}
+
+#[test]
+fn the_json_protocol_is_spoken_and_every_publish_is_answered() {
+    let stub = Stub::start(20, Fault::None);
+
+    let report = fanout(&stub.target, json(), 20, 16, 500).run().unwrap();
+
+    assert_eq!((report.deliveries, report.answers), (10_000, 500));
+    assert!(report.violations.is_empty(), "{:?}", report.violations);
+    assert!(report.frame_bytes_min > 128 + 100, "an envelope is longer than its data: {report}");
+}
+
+#[test]
+fn a_token_is_shown_first() {
+    let stub = Stub::start(3, Fault::None);
+    let token = Some(Token::Message("secret".to_owned()));
+    let wire = Wire::Json { channel: "workflow:bench".to_owned(), data_bytes: 128, token };
+
+    fanout(&stub.target, wire, 3, 4, 10).run().unwrap();
+
+    // In groups: the three subscribers authenticate and subscribe, then the publisher authenticates and publishes.
+    let shown: Vec<bool> = stub
+        .requests()
+        .iter()
+        .take(8)
+        .map(|request| request.contains("\"token\":\"secret\""))
+        .collect();
+    assert_eq!(shown, [true, true, true, false, false, false, true, false]);
+}
+
+#[test]
+fn a_loss_fails_the_run() {
+    let Violations { lost, duplicated, reordered, .. } =
+        with_fault(Fault::Lose).unwrap().violations;
+
+    assert_eq!((lost, duplicated, reordered), (1, 0, 0));
+}
+
+#[test]
+fn a_loss_at_the_very_end_fails_the_run() {
+    let Violations { lost, duplicated, reordered, .. } =
+        with_fault(Fault::LoseLast(100)).unwrap().violations;
+
+    assert_eq!((lost, duplicated, reordered), (1, 0, 0));
+}
+
+#[test]
+fn a_repetition_fails_the_run() {
+    let Violations { lost, duplicated, reordered, .. } =
+        with_fault(Fault::Repeat).unwrap().violations;
+
+    assert_eq!((lost, duplicated, reordered), (0, 1, 0));
+}
+
+#[test]
+fn a_wrong_order_fails_the_run() {
+    let Violations { lost, duplicated, reordered, .. } =
+        with_fault(Fault::Swap).unwrap().violations;
+
+    assert_eq!((lost, duplicated, reordered), (0, 0, 1));
+}
+
+#[test]
+fn a_cut_message_fails_the_run() {
+    let violations = with_fault(Fault::Cut).unwrap().violations;
+
+    assert_eq!(violations.damaged, 1, "{violations:?}");
+}
+
+#[test]
+fn an_error_answer_ends_the_run_with_its_text() {
+    let error = with_fault(Fault::Refuse).unwrap_err().to_string();
+
+    assert!(error.contains("RATE_LIMIT_EXCEEDED: slow down"), "{error}");
+}
+
+#[test]
+fn a_missing_answer_ends_the_run() {
+    let error = with_fault(Fault::NoAnswer).unwrap_err().to_string();
+
+    assert!(error.contains("99 answers to 100 publishes"), "{error}");
+}
+
+#[test]
+fn a_close_ends_the_run_with_its_code() {
+    let error = with_fault(Fault::Close).unwrap_err().to_string();
+
+    assert!(error.contains("1013 full"), "{error}");
+}

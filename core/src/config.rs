@@ -1,0 +1,196 @@
+//! What a hub is told at start and on reload.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{
+    auth::{KeySet, Pattern, Policy, TokenRules},
+    limits::Limits,
+    protocol::CorrelationRule,
+};
+
+/// Everything a hub needs to know. Shared by all shards; replaced as a whole on reload.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the server calls itself.
+    pub service: Service,
+    /// Bounds on bytes, counts and time.
+    pub limits: Limits,
+    /// Who may connect.
+    pub auth: Auth,
+    /// Who may subscribe and publish where. Default [`Policy::mahavishnu`].
+    pub policy: Policy,
+    /// Who may publish when there is no authentication.
+    pub anonymous_publish: AnonymousPublish,
+    /// What happens to subscribers that read too slowly.
+    pub slow_readers: SlowReaders,
+    /// Rules that keep old clients working.
+    pub compat: Compat,
+    /// What the embedding application wants to be asked or told.
+    pub hooks: Hooks,
+    /// How metrics are labelled.
+    pub metrics: MetricsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            service: Service::default(),
+            limits: Limits::default(),
+            auth: Auth::default(),
+            policy: Policy::mahavishnu(),
+            anonymous_publish: AnonymousPublish::default(),
+            slow_readers: SlowReaders::default(),
+            compat: Compat::default(),
+            hooks: Hooks::default(),
+            metrics: MetricsConfig::default(),
+        }
+    }
+}
+
+/// The server's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Label `server` of all metrics and `server` in the welcome. Default `mahavishnu`.
+    pub label: Arc<str>,
+    /// `server` in `/health`. Default `mahavishnu`.
+    pub name: Arc<str>,
+    /// `message` in the welcome. Default "Connected to Mahavishnu orchestration".
+    pub greeting: Arc<str>,
+    /// Redis as `/health` reports it: `passing` when nothing depends on it. Default `passing`.
+    pub redis_check: &'static str,
+    /// The exposition of metrics as `/health` reports it. Default `passing`.
+    pub metrics_check: &'static str,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            label: "mahavishnu".into(),
+            name: "mahavishnu".into(),
+            greeting: "Connected to Mahavishnu orchestration".into(),
+            redis_check: "passing",
+            metrics_check: "passing",
+        }
+    }
+}
+
+/// Authentication (RFC 7519 tokens).
+#[derive(Clone, Debug, Default)]
+pub struct Auth {
+    /// Whether a connection must authenticate before anything else. Default false.
+    pub required: bool,
+    /// Keys that tokens are verified with. Without keys no token is looked at.
+    pub keys: KeySet,
+    /// What is asked of a token beyond its signature.
+    pub rules: TokenRules,
+    /// Query parameter of the handshake that may carry a token. Default `None`: URLs end up in logs.
+    pub query_parameter: Option<Box<str>>,
+    /// Whether a token may come as a subprotocol (`bearer, <token>` or `bearer.<token>`). Default false.
+    pub subprotocol: bool,
+}
+
+/// Who may publish on a server that requires no authentication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnonymousPublish {
+    /// Clients on this machine that no proxy and no foreign web page stands before.
+    #[default]
+    Loopback,
+    /// Anyone who can reach the port.
+    Anywhere,
+}
+
+/// What happens to a broadcast that does not fit into a subscriber's outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowPolicy {
+    /// The subscriber is closed with a retryable code; it can come back and fetch what it missed.
+    #[default]
+    Disconnect,
+    /// The messages are dropped for this subscriber, which is told how many and which as soon as there is room.
+    Gap,
+    /// Only the newest message of the channel is kept waiting.
+    Latest,
+}
+
+/// [`SlowPolicy`] by channel pattern.
+#[derive(Clone, Debug, Default)]
+pub struct SlowReaders {
+    /// For channels that no rule names. Default [`SlowPolicy::Disconnect`].
+    pub default: SlowPolicy,
+    /// First match wins.
+    pub rules: Vec<(Pattern, SlowPolicy)>,
+}
+
+impl SlowReaders {
+    /// The policy of `channel`.
+    #[must_use]
+    pub fn of(&self, channel: &str) -> SlowPolicy {
+        self.rules
+            .iter()
+            .find(|(pattern, _)| pattern.fits(channel))
+            .map_or(self.default, |(_, policy)| *policy)
+    }
+}
+
+/// Rules that keep old clients working.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compat {
+    /// Which of a request's ids its answer is correlated with.
+    pub correlation: CorrelationRule,
+    /// Whether answers repeat `data.status` at the top level, where older documents look for it. Default true.
+    pub mirror_status: bool,
+    /// Whether broadcasts carry a tenth field `offset`: their number in the channel. Default false.
+    pub offsets: bool,
+}
+
+impl Default for Compat {
+    fn default() -> Self {
+        Self { correlation: CorrelationRule::default(), mirror_status: true, offsets: false }
+    }
+}
+
+/// What the embedding application takes part in.
+#[derive(Clone, Debug, Default)]
+pub struct Hooks {
+    /// Request events that the application answers (`get_pool_status`, …). All others get `UNKNOWN_REQUEST`.
+    pub requests: BTreeSet<Box<str>>,
+    /// Whether every subscription that the policy allows is put to the application as well. Default false.
+    pub authorize_subscribe: bool,
+    /// Whether every publish that the policy allows is put to the application as well. Default false.
+    pub authorize_publish: bool,
+    /// Whether the application is told of connections that open and close. Default false.
+    pub lifecycle: bool,
+}
+
+/// How metrics are labelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// Whether `channel` labels are full names instead of patterns. Default false: names are unbounded.
+    pub channel_names: bool,
+    /// Full names that get a label of their own; all further ones are `other`. Default 1,000.
+    pub channel_names_max: usize,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { channel_names: false, channel_names_max: 1_000 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_slow_reader_rule_wins() {
+        let readers = SlowReaders {
+            default: SlowPolicy::Disconnect,
+            rules: vec![
+                (Pattern::parse("pool:hot").unwrap(), SlowPolicy::Latest),
+                (Pattern::parse("pool:*").unwrap(), SlowPolicy::Gap),
+            ],
+        };
+        assert_eq!(readers.of("pool:hot"), SlowPolicy::Latest);
+        assert_eq!(readers.of("pool:1"), SlowPolicy::Gap);
+        assert_eq!(readers.of("workflow:1"), SlowPolicy::Disconnect);
+    }
+}

@@ -1,0 +1,354 @@
+//! Channels as one hub sees them: which of its connections subscribe, and how a round reaches their outboxes.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    Hub,
+    answer::AnswerTo,
+    conn::{Gap, Session, Subscription},
+    slab::Slab,
+    types::{ConnId, Inner},
+};
+use crate::{
+    config::SlowPolicy,
+    entropy::{KeyedMap, KeyedState},
+    protocol::Kind,
+    reason::Reason,
+    time::Now,
+    ws::Segment,
+};
+
+/// The channels that connections of this hub subscribe to.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    names: KeyedMap<Arc<str>, u32>,
+    slots: Slab<Channel>,
+    /// Connections that could not take a round; empty between rounds.
+    slow: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    name: Arc<str>,
+    policy: SlowPolicy,
+    members: Vec<Member>,
+    /// Subscriptions that the home has not confirmed, in the order in which they were asked for.
+    waiting: VecDeque<Waiting>,
+}
+
+/// One subscriber of a channel.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    conn: u32,
+    /// Where the connection lists this channel.
+    subscription: u32,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    conn: ConnId,
+    answer: AnswerTo,
+    /// Unsubscribed before the home had confirmed.
+    cancelled: bool,
+}
+
+impl Channels {
+    pub(crate) fn new(keys: KeyedState) -> Self {
+        Self { names: KeyedMap::with_hasher(keys), slots: Slab::new(), slow: Vec::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn find(&self, name: &str) -> Option<u32> {
+        self.names.get(name).copied()
+    }
+
+    fn found(&mut self, name: &str, policy: SlowPolicy) -> Option<u32> {
+        if let Some(index) = self.find(name) {
+            return Some(index);
+        }
+        let name: Arc<str> = name.into();
+        let channel =
+            Channel { name: name.clone(), policy, members: Vec::new(), waiting: VecDeque::new() };
+        let (index, _) = self.slots.insert(channel)?;
+        self.names.insert(name, index);
+        Some(index)
+    }
+
+    fn drop_if_unused(&mut self, index: u32) {
+        let unused = self
+            .slots
+            .get(index)
+            .is_some_and(|channel| channel.members.is_empty() && channel.waiting.is_empty());
+        if unused && let Some(channel) = self.slots.remove(index) {
+            self.names.remove(&channel.name);
+        }
+    }
+
+    /// Puts a new configuration's policies in force.
+    pub(crate) fn set_policies(&mut self, of: impl Fn(&str) -> SlowPolicy) {
+        let indices: Vec<u32> = self.slots.indices().collect();
+        for index in indices {
+            if let Some(channel) = self.slots.get_mut(index) {
+                channel.policy = of(&channel.name);
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// Asks the channel's home to add a connection. The answer follows once it is confirmed.
+    pub(crate) fn subscribe(&mut self, now: Now, id: ConnId, name: &str, answer: AnswerTo) {
+        let Some(conn) = self.conn(id) else { return };
+        let known = self.channels.find(name);
+        if known.is_some_and(|index| {
+            conn.subscriptions.iter().any(|subscription| subscription.channel == index)
+        }) {
+            self.answer_subscribed(now, id, name, &answer);
+            return;
+        }
+        if conn.subscriptions.len() >= self.config.limits.channels_per_connection_max {
+            self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
+            return;
+        }
+        let full = known.is_none() && self.channels.len() >= self.config.limits.channels_max;
+        let index =
+            if full { None } else { self.channels.found(name, self.config.slow_readers.of(name)) };
+        let Some(channel) = index.and_then(|index| self.channels.slots.get_mut(index)) else {
+            self.refuse(now, id, Reason::ChannelsFull, answer.correlation.as_deref());
+            return;
+        };
+        let name = channel.name.clone();
+        channel.waiting.push_back(Waiting { conn: id, answer, cancelled: false });
+        self.tell(now, self.homes.of(&name), Inner::Join { channel: name, conn: id });
+    }
+
+    /// The home has added the connection: segments that come from now on are for it.
+    pub(crate) fn on_joined(&mut self, now: Now, name: &str, id: ConnId) {
+        let index = self.channels.find(name);
+        let channel = index.and_then(|index| self.channels.slots.get_mut(index));
+        let waiting = channel.and_then(|channel| {
+            let at = channel.waiting.iter().position(|waiting| waiting.conn == id)?;
+            channel.waiting.remove(at)
+        });
+        let (Some(index), Some(waiting)) = (index, waiting) else { return };
+        let wanted = !waiting.cancelled
+            && self.conn(id).is_some_and(|conn| {
+                conn.session == Session::Active
+                    && conn.subscriptions.iter().all(|subscription| subscription.channel != index)
+            });
+        if !wanted || !self.add_member(index, id) {
+            self.channels.drop_if_unused(index);
+            self.tell(now, self.homes.of(name), Inner::Leave { channel: name.into() });
+        }
+        if self.conn(id).is_some_and(|conn| conn.session == Session::Active) {
+            self.answer_subscribed(now, id, name, &waiting.answer);
+        }
+    }
+
+    fn add_member(&mut self, index: u32, id: ConnId) -> bool {
+        let (Some(channel), Some(conn)) =
+            (self.channels.slots.get_mut(index), self.conns.get_mut(id.index))
+        else {
+            return false;
+        };
+        let member = u32::try_from(channel.members.len()).unwrap_or(u32::MAX);
+        let subscription = u32::try_from(conn.subscriptions.len()).unwrap_or(u32::MAX);
+        channel.members.push(Member { conn: id.index, subscription });
+        conn.subscriptions.push(Subscription { channel: index, member });
+        self.tally.subscriptions += 1;
+        true
+    }
+
+    /// Takes a connection out of a channel; it is not an error if it is not in it.
+    pub(crate) fn unsubscribe(&mut self, now: Now, id: ConnId, name: &str) {
+        let Some(index) = self.channels.find(name) else { return };
+        // What was published before this moment is still delivered.
+        self.seal_channel(now, name);
+        if let Some(channel) = self.channels.slots.get_mut(index) {
+            channel
+                .waiting
+                .iter_mut()
+                .filter(|waiting| waiting.conn == id)
+                .for_each(|waiting| waiting.cancelled = true);
+        }
+        let at = self.conn(id).and_then(|conn| {
+            conn.subscriptions.iter().position(|subscription| subscription.channel == index)
+        });
+        if let Some(at) = at {
+            self.remove_member(now, id, at);
+        }
+    }
+
+    /// Takes a connection out of all its channels.
+    pub(crate) fn unsubscribe_all(&mut self, now: Now, id: ConnId) {
+        while let Some(last) =
+            self.conn(id).and_then(|conn| conn.subscriptions.len().checked_sub(1))
+        {
+            self.remove_member(now, id, last);
+        }
+        if let Some(conn) = self.conns.get_mut(id.index) {
+            conn.subscriptions = Vec::new();
+        }
+    }
+
+    /// Removes the subscription at `at` in the connection's list. Both lists fill the hole with their last entry, whose
+    /// partner is told of its new place.
+    fn remove_member(&mut self, now: Now, id: ConnId, at: usize) {
+        let Some(conn) = self.conns.get_mut(id.index) else { return };
+        if at >= conn.subscriptions.len() {
+            return;
+        }
+        let Subscription { channel: index, member } = conn.subscriptions.swap_remove(at);
+        conn.gaps.retain(|gap| gap.channel != index);
+        conn.lossy = !conn.gaps.is_empty();
+        if let Some(moved) = conn.subscriptions.get(at).copied()
+            && let Some(other) = self.channels.slots.get_mut(moved.channel)
+            && let Some(entry) = other.members.get_mut(moved.member as usize)
+        {
+            entry.subscription = at as u32;
+        }
+        let Some(channel) = self.channels.slots.get_mut(index) else { return };
+        if (member as usize) < channel.members.len() {
+            channel.members.swap_remove(member as usize);
+        }
+        if let Some(moved) = channel.members.get(member as usize).copied()
+            && let Some(other) = self.conns.get_mut(moved.conn)
+            && let Some(entry) = other.subscriptions.get_mut(moved.subscription as usize)
+        {
+            entry.member = member;
+        }
+        let name = channel.name.clone();
+        self.tally.subscriptions -= 1;
+        self.channels.drop_if_unused(index);
+        self.tell(now, self.homes.of(&name), Inner::Leave { channel: name });
+    }
+
+    /// A round of a channel for the subscribers here.
+    pub(crate) fn deliver(
+        &mut self,
+        now: Now,
+        name: &str,
+        mut segment: Segment,
+        first_offset: u64,
+    ) {
+        let Some(index) = self.channels.find(name) else { return };
+        segment.tag = index;
+        let Some(channel) = self.channels.slots.get(index) else { return };
+        let (policy, size) = (channel.policy, segment.bytes.len());
+        let room = self.config.limits.outbox_bytes_max.saturating_sub(size);
+        let fits_at_all = size <= self.config.limits.outbox_bytes_max;
+        let mut taken = 0u64;
+        for member in &channel.members {
+            let Some(conn) = self.conns.get_mut(member.conn) else { continue };
+            let outbox = conn.ws.outbox_mut();
+            let waiting = outbox.bytes();
+            if waiting > room
+                || !fits_at_all
+                || conn.lossy
+                || (policy == SlowPolicy::Latest && waiting > 0)
+            {
+                self.channels.slow.push(member.conn);
+                continue;
+            }
+            outbox.push(&segment);
+            taken += 1;
+            if !conn.dirty {
+                conn.dirty = true;
+                self.dirty.push_back(member.conn);
+            }
+        }
+        self.tally.sent(Kind::Event, taken * u64::from(segment.messages));
+        if !self.channels.slow.is_empty() {
+            self.deliver_slowly(now, policy, &segment, first_offset);
+        }
+    }
+
+    /// The round for those who have no room, or have lost something already.
+    fn deliver_slowly(
+        &mut self,
+        now: Now,
+        policy: SlowPolicy,
+        segment: &Segment,
+        first_offset: u64,
+    ) {
+        let mut slow = std::mem::take(&mut self.channels.slow);
+        for index in slow.drain(..) {
+            let Some(generation) = self.conns.generation(index) else { continue };
+            let id = self.id(index, generation);
+            if policy == SlowPolicy::Latest && self.conflate(id, segment) {
+                continue;
+            }
+            let max = self.config.limits.outbox_bytes_max;
+            let Some(conn) = self.conns.get_mut(index) else { continue };
+            let behind = conn.gaps.iter().any(|gap| gap.channel == segment.tag);
+            if !behind && conn.ws.outbox().bytes() + segment.bytes.len() <= max {
+                conn.ws.outbox_mut().push(segment);
+                self.tally.sent(Kind::Event, u64::from(segment.messages));
+                self.mark_dirty(index);
+            } else if policy == SlowPolicy::Disconnect {
+                self.tally.dropped(Reason::SlowReader, u64::from(segment.messages));
+                self.close(now, id, Reason::SlowReader);
+            } else {
+                self.tally.dropped(Reason::SlowReader, u64::from(segment.messages));
+                let last_offset = first_offset + u64::from(segment.messages.saturating_sub(1));
+                note_gap(conn, segment, first_offset, last_offset);
+            }
+        }
+        self.channels.slow = slow;
+    }
+
+    /// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
+    fn conflate(&mut self, id: ConnId, segment: &Segment) -> bool {
+        let max = self.config.limits.outbox_bytes_max;
+        let Some(conn) = self.conns.get_mut(id.index) else { return true };
+        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == segment.tag) {
+            return false;
+        }
+        let newest = segment.bytes.len().saturating_sub(segment.last as usize);
+        if conn.ws.outbox().bytes() + newest > max {
+            return false;
+        }
+        let Some(replaced) = conn.ws.outbox_mut().replace(segment) else { return false };
+        self.tally
+            .dropped(Reason::SlowReader, u64::from(replaced + segment.messages.saturating_sub(1)));
+        self.tally.sent(Kind::Event, 1);
+        self.mark_dirty(id.index);
+        true
+    }
+
+    /// Tells a connection what it lost, as soon as half of its outbox is free.
+    pub(crate) fn announce_gaps(&mut self, now: Now, id: ConnId) {
+        let max = self.config.limits.outbox_bytes_max;
+        let Some(conn) = self.conns.get_mut(id.index) else { return };
+        if conn.ws.outbox().bytes() > max / 2 || !conn.ws.is_open() {
+            return;
+        }
+        let gaps = std::mem::take(&mut conn.gaps);
+        conn.lossy = false;
+        for gap in gaps {
+            let Some(name) =
+                self.channels.slots.get(gap.channel).map(|channel| channel.name.clone())
+            else {
+                continue;
+            };
+            self.send_gap(now, id, &name, gap);
+        }
+        self.mark_dirty(id.index);
+    }
+}
+
+/// Adds a lost round to what the connection will be told.
+fn note_gap(conn: &mut super::conn::Conn, segment: &Segment, first_offset: u64, last_offset: u64) {
+    let lost = u64::from(segment.messages);
+    conn.lossy = true;
+    match conn.gaps.iter_mut().find(|gap| gap.channel == segment.tag) {
+        Some(gap) => {
+            gap.lost += lost;
+            gap.last_offset = last_offset;
+        }
+        None => conn.gaps.push(Gap { channel: segment.tag, lost, first_offset, last_offset }),
+    }
+}

@@ -1,0 +1,117 @@
+//! One connection as the hub sees it: the socket's protocol and the session above it.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use uuid::Uuid;
+
+use super::{
+    quota::Bucket,
+    types::{Listener, Peer},
+};
+use crate::{
+    auth::{Access, Claims},
+    ws,
+};
+
+/// A connection. Boxed in the slab, so that its size is paid only while it exists.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) ws: ws::Connection,
+    pub(crate) session: Session,
+    /// Name in the welcome. Nil until the connection is active.
+    pub(crate) uuid: Uuid,
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: Listener,
+    /// Whether it comes from this machine, past no proxy and from no foreign web page.
+    pub(crate) local: bool,
+    /// On the hub's list of connections to flush.
+    pub(crate) dirty: bool,
+    /// Subscribed to something whose messages it lost and was not told of yet.
+    pub(crate) lossy: bool,
+    /// Questions of this connection that wait for the application.
+    pub(crate) in_flight: u16,
+    /// Who it is, once a token was accepted.
+    pub(crate) claims: Option<Arc<Claims>>,
+    /// What the policy lets it do; meaningful only with claims.
+    pub(crate) access: Access,
+    pub(crate) bucket: Bucket,
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// Losses to be announced. Empty unless a channel's policy is [`Gap`](crate::config::SlowPolicy::Gap).
+    pub(crate) gaps: Vec<Gap>,
+    /// The session's own deadline: authentication, or its turn in a drain.
+    pub(crate) deadline: Option<Instant>,
+    /// The timer entry that is believed in.
+    pub(crate) armed: Option<Instant>,
+}
+
+/// How far a connection has come above the socket's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// Still HTTP.
+    Http,
+    /// WebSocket, waiting for the auth message.
+    Unauthenticated {
+        /// Pings answered so far.
+        pings: u8,
+    },
+    /// Welcomed.
+    Active,
+    /// Over; only its last bytes may still be on their way.
+    Gone,
+}
+
+/// Membership of one channel, as the connection knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    /// The channel's index in this hub.
+    pub(crate) channel: u32,
+    /// Where the channel lists this connection.
+    pub(crate) member: u32,
+}
+
+/// Messages of one channel that were dropped for one subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub(crate) channel: u32,
+    pub(crate) lost: u64,
+    pub(crate) first_offset: u64,
+    pub(crate) last_offset: u64,
+}
+
+impl Conn {
+    pub(crate) fn new(ws: ws::Connection, peer: Peer) -> Self {
+        Self {
+            ws,
+            session: Session::Http,
+            uuid: Uuid::nil(),
+            peer: peer.address,
+            listener: peer.listener,
+            local: false,
+            dirty: false,
+            lossy: false,
+            in_flight: 0,
+            claims: None,
+            access: Access::NONE,
+            bucket: Bucket::default(),
+            subscriptions: Vec::new(),
+            gaps: Vec::new(),
+            deadline: None,
+            armed: None,
+        }
+    }
+
+    pub(crate) fn user(&self) -> Option<Arc<str>> {
+        self.claims.as_ref().and_then(|claims| claims.user.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The documented budget: below 512 bytes for an idle connection, its slot in the slab included.
+    #[test]
+    fn an_idle_connection_keeps_its_budget() {
+        assert!(size_of::<Conn>() + 16 < 512, "{}", size_of::<Conn>());
+    }
+}

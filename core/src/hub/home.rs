@@ -1,0 +1,254 @@
+//! Channels at home: one hub is each channel's authority. It numbers the channel's messages, so their order is total,
+//! and gathers those of a turn into one shared segment.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Hub,
+    slab::Slab,
+    types::{ConnId, Inner, Place, Placement, Publication, Published, ShardId, Ticket},
+};
+use crate::{
+    entropy::{KeyedMap, KeyedState},
+    protocol::Envelope,
+    time::Now,
+    ws,
+};
+
+/// The channels that are at home in this hub.
+#[derive(Debug)]
+pub(crate) struct Homes {
+    placement: Placement,
+    shards: u16,
+    names: KeyedMap<Arc<str>, u32>,
+    slots: Slab<Home>,
+    /// Channels whose round has messages, each at most once.
+    dirty: Vec<u32>,
+}
+
+/// A channel at home. Exists while it has subscribers.
+#[derive(Debug)]
+struct Home {
+    name: Arc<str>,
+    /// Messages so far.
+    offset: u64,
+    /// Subscribers on all hubs.
+    subscribers: u32,
+    /// Subscribers by hub.
+    by_shard: Vec<u32>,
+    /// Frames of the present turn.
+    round: Round,
+}
+
+#[derive(Debug, Default)]
+struct Round {
+    frames: Vec<u8>,
+    messages: u32,
+    /// Where the last frame begins.
+    last: u32,
+    /// Number of the first message.
+    first_offset: u64,
+}
+
+/// A broadcast before it is encoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Broadcast<'a> {
+    pub(crate) channel: &'a str,
+    pub(crate) event: &'a str,
+    /// A JSON object.
+    pub(crate) data: &'a str,
+}
+
+impl<'a> Broadcast<'a> {
+    /// Data is checked to be UTF-8 where it enters; should it not be, an empty object is sent rather than a broken one.
+    pub(crate) fn of(publication: &'a Publication) -> Self {
+        let data = std::str::from_utf8(&publication.data).unwrap_or("{}");
+        Self { channel: &publication.channel, event: &publication.event, data }
+    }
+
+    pub(crate) fn to_owned(self) -> Publication {
+        Publication {
+            channel: self.channel.into(),
+            event: self.event.into(),
+            data: Bytes::copy_from_slice(self.data.as_bytes()),
+        }
+    }
+}
+
+impl Homes {
+    pub(crate) fn new(keys: KeyedState, place: Place) -> Self {
+        Self {
+            placement: Placement::new(place),
+            shards: place.shards.max(1),
+            names: KeyedMap::with_hasher(keys),
+            slots: Slab::new(),
+            dirty: Vec::new(),
+        }
+    }
+
+    /// The hub at which `name`, a channel or an idempotency key, is at home.
+    pub(crate) fn of(&self, name: &str) -> ShardId {
+        self.placement.home(name)
+    }
+
+    pub(crate) fn placement(&self) -> Placement {
+        self.placement
+    }
+}
+
+impl Hub {
+    /// Broadcasts here, where the channel is at home.
+    pub(crate) fn broadcast(&mut self, now: Now, broadcast: Broadcast<'_>) -> Published {
+        let label = self.metrics.label(&self.config, broadcast.channel);
+        self.tally.broadcast(now.mono, label);
+        let Some(&index) = self.homes.names.get(broadcast.channel) else {
+            return Published { subscribers: 0, offset: 0 };
+        };
+        self.encode_broadcast(now, index, broadcast);
+        let round_max = self.config.limits.round_bytes_max;
+        let frame_max = ws::frame_len(self.scratch.len(), false);
+        let full = self.homes.slots.get(index).is_some_and(|home| {
+            home.round.messages > 0 && home.round.frames.len() + frame_max > round_max
+        });
+        if full {
+            self.seal(now, index);
+        }
+        let Some(home) = self.homes.slots.get_mut(index) else {
+            return Published { subscribers: 0, offset: 0 };
+        };
+        let round = &mut home.round;
+        if round.messages == 0 {
+            round.first_offset = home.offset;
+            self.homes.dirty.push(index);
+        }
+        round.last = u32::try_from(round.frames.len()).unwrap_or(u32::MAX);
+        round.messages += 1;
+        let offset = home.offset;
+        home.offset += 1;
+        ws::encode_text(&mut round.frames, &self.scratch);
+        Published { subscribers: home.subscribers, offset }
+    }
+
+    /// Writes the message of a broadcast to `self.scratch`.
+    fn encode_broadcast(&mut self, now: Now, index: u32, broadcast: Broadcast<'_>) {
+        let timestamp = self.timestamp(now);
+        let stamp = self.stamp(&timestamp);
+        let offset = match self.config.compat.offsets {
+            true => self.homes.slots.get(index).map(|home| home.offset),
+            false => None,
+        };
+        let Broadcast { channel, event, data } = broadcast;
+        self.scratch.clear();
+        Envelope::broadcast(stamp, channel, event, data, offset).write(&mut self.scratch);
+    }
+
+    /// Hands a channel's round to every hub with subscribers.
+    fn seal(&mut self, now: Now, index: u32) {
+        let Some(home) = self.homes.slots.get_mut(index) else { return };
+        if home.round.messages == 0 {
+            return;
+        }
+        let round = std::mem::take(&mut home.round);
+        let segment = ws::Segment {
+            bytes: Bytes::from(round.frames),
+            messages: round.messages,
+            tag: ws::Segment::NO_TAG,
+            last: round.last,
+        };
+        let (name, own) = (home.name.clone(), usize::from(self.place.shard.0));
+        for (&subscribers, shard) in home.by_shard.iter().zip(0u16..) {
+            if subscribers == 0 || usize::from(shard) == own {
+                continue;
+            }
+            if let Some(batch) = self.batches.get_mut(usize::from(shard)) {
+                let message = Inner::Deliver {
+                    channel: name.clone(),
+                    segment: segment.clone(),
+                    first_offset: round.first_offset,
+                };
+                batch.push(super::ShardMessage(message));
+            }
+        }
+        if home.by_shard.get(own).is_some_and(|subscribers| *subscribers > 0) {
+            self.deliver(now, &name, segment, round.first_offset);
+        }
+    }
+
+    /// Hands out what the turn's publishes gathered.
+    pub(crate) fn seal_all(&mut self, now: Now) {
+        let mut dirty = std::mem::take(&mut self.homes.dirty);
+        for index in dirty.drain(..) {
+            self.seal(now, index);
+        }
+        // Sealing publishes nothing, so the list stayed empty and its memory can be used again.
+        self.homes.dirty = dirty;
+    }
+
+    /// Hands out the channel's round if it is at home here: membership is about to change.
+    pub(crate) fn seal_channel(&mut self, now: Now, name: &str) {
+        if let Some(&index) = self.homes.names.get(name) {
+            self.seal(now, index);
+        }
+    }
+
+    /// Another hub, or this one, asks to broadcast.
+    pub(crate) fn on_home_publish(
+        &mut self,
+        now: Now,
+        ticket: Option<Ticket>,
+        publication: &Publication,
+    ) {
+        let published = self.broadcast(now, Broadcast::of(publication));
+        if let Some(ticket) = ticket {
+            self.tell(now, ticket.shard, Inner::Published { ticket, published });
+        }
+    }
+
+    /// A connection subscribes. It gets what is published from now on, so the present round goes out first.
+    pub(crate) fn on_join(&mut self, now: Now, from: ShardId, channel: Arc<str>, conn: ConnId) {
+        self.seal_channel(now, &channel);
+        let index = match self.homes.names.get(&channel) {
+            Some(&index) => Some(index),
+            None => self.found_home(&channel),
+        };
+        let home = index.and_then(|index| self.homes.slots.get_mut(index));
+        if let Some(home) = home {
+            home.subscribers += 1;
+            if let Some(count) = home.by_shard.get_mut(usize::from(from.0)) {
+                *count += 1;
+            }
+        }
+        self.tell(now, from, Inner::Joined { channel, conn });
+    }
+
+    fn found_home(&mut self, channel: &Arc<str>) -> Option<u32> {
+        let home = Home {
+            name: channel.clone(),
+            offset: 0,
+            subscribers: 0,
+            by_shard: vec![0; usize::from(self.homes.shards)],
+            round: Round::default(),
+        };
+        let (index, _) = self.homes.slots.insert(home)?;
+        self.homes.names.insert(channel.clone(), index);
+        self.tally.channels += 1;
+        Some(index)
+    }
+
+    /// A connection left. The last one takes the channel with it.
+    pub(crate) fn on_leave(&mut self, from: ShardId, channel: &str) {
+        let Some(&index) = self.homes.names.get(channel) else { return };
+        let Some(home) = self.homes.slots.get_mut(index) else { return };
+        home.subscribers = home.subscribers.saturating_sub(1);
+        if let Some(count) = home.by_shard.get_mut(usize::from(from.0)) {
+            *count = count.saturating_sub(1);
+        }
+        if home.subscribers == 0 {
+            self.homes.names.remove(channel);
+            self.homes.slots.remove(index);
+            self.tally.channels -= 1;
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Plain HTTP on the WebSocket port: health, readiness, publishing; and the metrics port.
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::{
+    Hub,
+    publish::Origin,
+    session::{bearer, is_local},
+    types::{ConnId, Listener, Output, Publication},
+};
+use crate::{
+    auth::Verb,
+    protocol::{self, publish},
+    reason::Reason,
+    time::Now,
+    ws::Payload,
+};
+
+const JSON: &str = "application/json";
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The body of `/health`.
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'a str,
+    server: &'a str,
+    timestamp: String,
+    checks: Checks<'a>,
+    metrics: HealthMetrics,
+}
+
+#[derive(Serialize)]
+struct Checks<'a> {
+    websocket: &'a str,
+    redis: &'a str,
+    pools: &'a str,
+    metrics: &'a str,
+}
+
+#[derive(Serialize)]
+struct HealthMetrics {
+    active_connections: u64,
+    total_connections: u64,
+    uptime_seconds: u64,
+}
+
+/// The body of `/ready`.
+#[derive(Serialize)]
+struct Ready<'a> {
+    status: &'a str,
+    server: &'a str,
+    checks: ReadyChecks<'a>,
+}
+
+#[derive(Serialize)]
+struct ReadyChecks<'a> {
+    accepting: &'a str,
+    capacity: &'a str,
+}
+
+/// The body of a refusal.
+#[derive(Serialize)]
+struct Refusal<'a> {
+    status: &'a str,
+    error_code: &'a str,
+    error_message: &'a str,
+    retry: &'a str,
+}
+
+impl Hub {
+    /// A complete request that is not a WebSocket handshake.
+    pub(crate) fn on_http(&mut self, now: Now, id: ConnId, request: Request<Payload<'_>>) {
+        let Some(conn) = self.conn(id) else { return };
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        match (conn.listener, request.uri().path()) {
+            (Listener::Metrics, _) if reads => self.outputs.push_back(Output::Metrics { conn: id }),
+            (Listener::Main, "/health") if reads => self.answer_health(now, id),
+            (Listener::Main, "/ready") if reads => self.answer_ready(now, id),
+            (Listener::Main, "/publish") if *request.method() == Method::POST => {
+                self.on_http_publish(now, id, &request);
+            }
+            (Listener::Main, "/publish") => self.answer_not_allowed(now, id, "POST"),
+            _ if !reads => self.answer_not_allowed(now, id, "GET, HEAD"),
+            (Listener::Main, path) if path == "/" || path == "/ws" || path.starts_with("/ws/") => {
+                self.answer_reason(now, id, Reason::UpgradeRequired);
+            }
+            _ => self.answer_reason(now, id, Reason::NotFound),
+        }
+    }
+
+    fn answer_health(&mut self, now: Now, id: ConnId) {
+        let service = self.config.service.clone();
+        let health = Health {
+            status: if self.is_draining() { "draining" } else { "healthy" },
+            server: &service.name,
+            timestamp: self.timestamp(now).zulu(),
+            checks: Checks {
+                websocket: if self.is_draining() { "draining" } else { "passing" },
+                redis: service.redis_check,
+                pools: if self.application_silent { "failing" } else { "passing" },
+                metrics: service.metrics_check,
+            },
+            metrics: HealthMetrics {
+                active_connections: self.connections(),
+                total_connections: self.census.iter().map(|census| census.total).sum(),
+                uptime_seconds: now.mono.saturating_duration_since(self.started).as_secs(),
+            },
+        };
+        let body = serde_json::to_vec(&health).unwrap_or_default();
+        self.answer_json(now, id, 200, body.into());
+    }
+
+    /// Whether this instance should be sent new clients.
+    fn answer_ready(&mut self, now: Now, id: ConnId) {
+        let service = self.config.service.clone();
+        let accepting = !self.is_draining();
+        let room = self.connections() < self.config.limits.connections_max as u64;
+        let word = |passing: bool| if passing { "passing" } else { "failing" };
+        let ready = Ready {
+            status: if accepting && room { "ready" } else { "not_ready" },
+            server: &service.name,
+            checks: ReadyChecks { accepting: word(accepting), capacity: word(room) },
+        };
+        let body = serde_json::to_vec(&ready).unwrap_or_default();
+        self.answer_json(now, id, if accepting && room { 200 } else { 503 }, body.into());
+    }
+
+    /// `POST /publish`: content type, token, shape, permission for every message, then all or nothing.
+    fn on_http_publish(&mut self, now: Now, id: ConnId, request: &Request<Payload<'_>>) {
+        match self.check_http_publish(now, id, request) {
+            Ok((origin, publications)) if self.config.hooks.authorize_publish => {
+                self.ask_publish(now, id, origin, publications);
+            }
+            Ok((origin, publications)) => self.publish(now, origin, publications),
+            Err(Refused { reason, detail }) => {
+                self.tally.error(reason);
+                self.answer_refusal(now, id, reason, detail.as_deref(), None);
+            }
+        }
+    }
+
+    fn check_http_publish(
+        &self,
+        now: Now,
+        id: ConnId,
+        request: &Request<Payload<'_>>,
+    ) -> Result<(Origin, Vec<Publication>), Refused> {
+        let headers = request.headers();
+        // A browser asks first before it sends JSON to another site, and is told no: a form cannot publish.
+        let json = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| {
+                value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(JSON))
+            });
+        if !json {
+            return Err(Reason::NotJson.into());
+        }
+        let access = match bearer(headers) {
+            Some(token) if !self.config.auth.keys.is_empty() => {
+                let claims = self.verify(now, token).map_err(|_| Reason::AuthFailed)?;
+                Some(self.config.policy.access(&claims.permissions))
+            }
+            _ if self.config.auth.required => return Err(Reason::AuthRequired.into()),
+            _ => None,
+        };
+        let limits = &self.config.limits;
+        let body = publish::parse(request.body(), limits.publish_batch_max).map_err(|error| {
+            Refused { reason: Reason::BadPublish, detail: Some(error.to_string().into()) }
+        })?;
+        let peer = self.conn(id).ok_or(Reason::Internal)?.peer.ip();
+        let anonymous = self.may_publish_anonymously(is_local(peer, headers));
+        let mut publications = Vec::with_capacity(body.messages.len());
+        for message in &body.messages {
+            if !protocol::channel_is_valid(&message.channel, limits.channel_bytes_max) {
+                return Err(Reason::InvalidChannel.into());
+            }
+            if message.event.len() > limits.event_bytes_max
+                || message.data.len() > limits.message_bytes_max
+            {
+                return Err(Reason::BadPublish.into());
+            }
+            let allowed = match &access {
+                Some(access) => {
+                    self.config.policy.decide(access, Verb::Publish, &message.channel).allowed
+                }
+                None => anonymous,
+            };
+            if !allowed {
+                return Err(Reason::PublishForbidden.into());
+            }
+            publications.push(Publication {
+                channel: message.channel.as_ref().into(),
+                event: message.event.as_ref().into(),
+                data: Bytes::copy_from_slice(message.data.as_bytes()),
+            });
+        }
+        let header_key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
+        let key = header_key
+            .or(body.idempotency_key.as_deref())
+            .filter(|key| (1..=256).contains(&key.len()));
+        let digest = self.homes.placement().digest(request.body());
+        Ok((Origin::Http { conn: id, key: key.map(Into::into), digest }, publications))
+    }
+
+    /// The application has rendered the metrics.
+    pub(crate) fn on_exposition(&mut self, now: Now, id: ConnId, text: Bytes) {
+        self.answer(now, id, 200, EXPOSITION, text);
+    }
+
+    pub(crate) fn answer_json(&mut self, now: Now, id: ConnId, status: u16, body: Bytes) {
+        self.answer(now, id, status, JSON, body);
+    }
+
+    /// A refusal from the table of reasons; the connection is kept where HTTP allows.
+    pub(crate) fn answer_reason(&mut self, now: Now, id: ConnId, reason: Reason) {
+        self.answer_refusal(now, id, reason, None, None);
+    }
+
+    fn answer_not_allowed(&mut self, now: Now, id: ConnId, allow: &'static str) {
+        self.answer_refusal(now, id, Reason::MethodNotAllowed, None, Some(allow));
+    }
+
+    fn answer_refusal(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        reason: Reason,
+        detail: Option<&str>,
+        allow: Option<&'static str>,
+    ) {
+        let row = reason.row();
+        let refusal = Refusal {
+            status: "error",
+            error_code: row.code.unwrap_or_else(|| reason.name()),
+            error_message: detail.unwrap_or(row.text),
+            retry: row.retry.as_str(),
+        };
+        let body = serde_json::to_vec(&refusal).unwrap_or_default();
+        let status = row.status.unwrap_or(500);
+        let mut response = Response::builder().status(status).header(header::CONTENT_TYPE, JSON);
+        match status {
+            401 => response = response.header(header::WWW_AUTHENTICATE, "Bearer"),
+            426 => {
+                response = response
+                    .header(header::UPGRADE, "websocket")
+                    .header(header::CONNECTION, "Upgrade")
+                    .header(header::SEC_WEBSOCKET_VERSION, "13");
+            }
+            429 | 503 => response = response.header(header::RETRY_AFTER, "1"),
+            _ => {}
+        }
+        if let Some(allow) = allow {
+            response = response.header(header::ALLOW, allow);
+        }
+        if let Ok(response) = response.body(body.into()) {
+            self.respond(now, id, response);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        status: u16,
+        content_type: &'static str,
+        body: Bytes,
+    ) {
+        let mut response = Response::new(body);
+        *response.status_mut() =
+            StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+        self.respond(now, id, response);
+    }
+
+    /// Answers, and goes on with what the client had sent ahead.
+    fn respond(&mut self, now: Now, id: ConnId, response: Response<Bytes>) {
+        let Some((conn, limits)) = self.conn_mut(id) else { return };
+        if !conn.ws.is_http() {
+            return;
+        }
+        let status = response.status().as_u16();
+        conn.ws.respond(now, limits, response);
+        let more = conn.ws.has_buffered_input();
+        self.tally.answered(status);
+        self.settle(now, id);
+        if more {
+            self.resume.push_back(id);
+        }
+    }
+}
+
+/// A publish that is not carried out.
+struct Refused {
+    reason: Reason,
+    detail: Option<Box<str>>,
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self { reason, detail: None }
+    }
+}

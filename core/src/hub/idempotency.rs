@@ -1,0 +1,115 @@
+//! Idempotency keys: a publish that is sent again is answered again, not carried out again.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::entropy::{KeyedMap, KeyedState};
+
+/// Whether a request under a key may be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// First use: carry it out and settle.
+    Fresh,
+    /// The first use is not answered yet.
+    InProgress,
+    /// Answered before: the same answer.
+    Answered(Bytes),
+    /// The key was used for another content.
+    Conflict,
+}
+
+/// The keys of which this hub is the home.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    entries: KeyedMap<Box<str>, Entry>,
+    /// Keys in the order of their first use, each with its time.
+    order: VecDeque<(Instant, Box<str>)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    digest: u64,
+    answer: Option<Bytes>,
+}
+
+impl Keys {
+    pub(crate) fn new(keys: KeyedState) -> Self {
+        Self { entries: KeyedMap::with_hasher(keys), order: VecDeque::new() }
+    }
+
+    pub(crate) fn claim(
+        &mut self,
+        now: Instant,
+        key: Box<str>,
+        digest: u64,
+        max: usize,
+        ttl: Duration,
+    ) -> Verdict {
+        self.forget(now, max, ttl);
+        match self.entries.get(&key) {
+            Some(entry) if entry.digest != digest => Verdict::Conflict,
+            Some(Entry { answer: Some(answer), .. }) => Verdict::Answered(answer.clone()),
+            Some(_) => Verdict::InProgress,
+            None => {
+                self.order.push_back((now, key.clone()));
+                self.entries.insert(key, Entry { digest, answer: None });
+                Verdict::Fresh
+            }
+        }
+    }
+
+    pub(crate) fn settle(&mut self, key: &str, answer: Bytes) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.answer = Some(answer);
+        }
+    }
+
+    fn forget(&mut self, now: Instant, max: usize, ttl: Duration) {
+        while let Some((at, _)) = self.order.front() {
+            if self.order.len() < max.max(1) && now.saturating_duration_since(*at) < ttl {
+                break;
+            }
+            if let Some((_, key)) = self.order.pop_front() {
+                self.entries.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
+mod tests {
+    use super::*;
+    use crate::entropy::{Entropy, Seed};
+
+    const TTL: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn a_key_goes_through_its_life() {
+        let mut keys = Keys::new(Entropy::new(Seed::from(1)).hash_keys());
+        let now = Instant::now();
+        let claim = |keys: &mut Keys, after: u64, digest| {
+            keys.claim(now + Duration::from_secs(after), "k".into(), digest, 10, TTL)
+        };
+        assert_eq!(claim(&mut keys, 0, 1), Verdict::Fresh);
+        assert_eq!(claim(&mut keys, 1, 1), Verdict::InProgress);
+        keys.settle("k", Bytes::from_static(b"{}"));
+        assert_eq!(claim(&mut keys, 2, 1), Verdict::Answered(Bytes::from_static(b"{}")));
+        assert_eq!(claim(&mut keys, 3, 2), Verdict::Conflict);
+        assert_eq!(claim(&mut keys, 300, 2), Verdict::Fresh);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut keys = Keys::new(Entropy::new(Seed::from(1)).hash_keys());
+        let now = Instant::now();
+        for n in 0..100 {
+            keys.claim(now, n.to_string().into(), 0, 10, TTL);
+        }
+        assert!(keys.entries.len() <= 10 && keys.order.len() == keys.entries.len());
+    }
+}

@@ -1,0 +1,485 @@
+//! The hub: all connections, channels and queues of one core, as one state machine.
+//!
+//! A process has one hub per shard. Inputs are `handle_*`, outputs `poll_*` and [`Hub::flush`]; the contract is in the
+//! crate's documentation. Inside, a publish goes to its channel's *home* ([`home`]), which gathers the frames of a turn
+//! into one shared segment; at the end of the turn the segment is handed to every subscriber's outbox ([`channel`]),
+//! and each dirty connection is written once.
+
+mod answer;
+mod channel;
+mod conn;
+mod drain;
+mod home;
+mod http;
+mod idempotency;
+mod publish;
+mod quota;
+mod request;
+mod session;
+mod slab;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use self::types::{
+    Command, CommandId, ConnId, DrainPlan, Listener, Output, Peer, Place, Placement, Publication,
+    Published, RequestError, RequestId, ShardId, ShardMessage,
+};
+use self::{
+    channel::Channels,
+    conn::{Conn, Session},
+    drain::Stage,
+    home::Homes,
+    idempotency::Keys,
+    publish::Pending,
+    quota::Addresses,
+    request::Question,
+    slab::Slab,
+    types::Inner,
+};
+use crate::{
+    config::Config,
+    entropy::Entropy,
+    metrics::{Metrics, Tally},
+    protocol::Timestamp,
+    reason::Reason,
+    time::{Now, Timers},
+    ws,
+};
+
+/// All connections, channels and queues of one core. See the [crate documentation](crate) for how to drive it.
+#[derive(Debug)]
+pub struct Hub {
+    config: Arc<Config>,
+    place: Place,
+    entropy: Entropy,
+    conns: Slab<Box<Conn>>,
+    channels: Channels,
+    homes: Homes,
+    keys: Keys,
+    addresses: Addresses,
+    questions: Slab<Question>,
+    publishes: Slab<Pending>,
+    timers: Timers<Timer>,
+    /// Connections to flush, each at most once (`Conn::dirty`).
+    dirty: VecDeque<u32>,
+    outputs: VecDeque<Output>,
+    /// Messages for other hubs, by hub; handed out once per turn.
+    batches: Vec<Vec<ShardMessage>>,
+    stage: Stage,
+    tally: Tally,
+    metrics: Metrics,
+    generation: u64,
+    started: Instant,
+    /// Connections whose answered requests let more of their buffered input be read.
+    resume: VecDeque<ConnId>,
+    /// The present turn's time and its text, formatted once.
+    clock: (Duration, Timestamp),
+    /// Open WebSocket connections and connections ever, by hub; this hub's own entry is always current.
+    census: Vec<Census>,
+    census_told: Census,
+    /// The last question to the application was not answered in time.
+    application_silent: bool,
+    /// Where messages are put together before they are copied behind their frame header.
+    scratch: Vec<u8>,
+}
+
+/// How many WebSocket connections a hub has, and had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Census {
+    open: u32,
+    total: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Conn(ConnId),
+    Question(RequestId),
+    Drain,
+}
+
+impl Hub {
+    /// A hub without connections.
+    #[must_use]
+    pub fn new(config: Arc<Config>, place: Place, now: Now) -> Self {
+        let mut shared = Entropy::new(place.seed);
+        // The placement's keys are drawn first; see `Placement::new`.
+        let _ = shared.hash_keys();
+        let mut entropy = shared.fork();
+        for _ in 0..place.shard.0 {
+            entropy = shared.fork();
+        }
+        let metrics = Metrics::new(&config, entropy.hash_keys());
+        let shards = usize::from(place.shards.max(1));
+        Self {
+            conns: Slab::new(),
+            channels: Channels::new(entropy.hash_keys()),
+            homes: Homes::new(entropy.hash_keys(), place),
+            keys: Keys::new(entropy.hash_keys()),
+            addresses: Addresses::new(entropy.hash_keys()),
+            questions: Slab::new(),
+            publishes: Slab::new(),
+            timers: Timers::new(),
+            dirty: VecDeque::new(),
+            outputs: VecDeque::new(),
+            batches: (0..shards).map(|_| Vec::new()).collect(),
+            stage: Stage::Running,
+            tally: Tally::default(),
+            metrics,
+            generation: 0,
+            started: now.mono,
+            resume: VecDeque::new(),
+            clock: (now.unix, Timestamp::from_unix(now.unix)),
+            census: vec![Census::default(); shards],
+            census_told: Census::default(),
+            application_silent: false,
+            scratch: Vec::new(),
+            config,
+            place,
+            entropy,
+        }
+    }
+
+    /// A socket was accepted. The refusal is counted; the driver just drops the socket.
+    pub fn handle_accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
+        let room = self.conns.len() < self.config.limits.sockets_max
+            && matches!(self.stage, Stage::Running);
+        let ws = room.then(|| ws::Connection::server(now, &self.config.limits));
+        let placed = ws.and_then(|ws| self.conns.insert(Box::new(Conn::new(ws, peer))));
+        let Some((index, generation)) = placed else {
+            self.tally.error(Reason::MaxSockets);
+            return Err(Reason::MaxSockets);
+        };
+        let id = self.id(index, generation);
+        self.settle(now, id);
+        Ok(id)
+    }
+
+    /// Bytes came in. They are unmasked in place; nothing of `wire` is referred to afterwards.
+    pub fn handle_bytes(&mut self, now: Now, conn: ConnId, wire: &mut [u8]) {
+        self.tally.received_bytes += wire.len() as u64;
+        self.pump(now, conn, wire);
+    }
+
+    /// The peer will send no more.
+    pub fn handle_eof(&mut self, now: Now, conn: ConnId) {
+        let Some(found) = self.conn_mut(conn) else { return };
+        let limits = found.1;
+        if let Some(event) = found.0.ws.handle_eof(now, limits) {
+            self.on_event(now, conn, event);
+        }
+        self.settle(now, conn);
+        self.mark_dirty(conn.index);
+    }
+
+    /// The socket failed; the driver drops it.
+    pub fn handle_io_error(&mut self, now: Now, conn: ConnId, _kind: io::ErrorKind) {
+        if self.conns.get_at(conn.index, conn.generation).is_some() {
+            self.retire(now, conn, Reason::Io);
+            self.remove(conn);
+        }
+    }
+
+    /// Messages of another hub, in the order in which it sent them.
+    pub fn handle_shard(&mut self, now: Now, from: ShardId, batch: Vec<ShardMessage>) {
+        for ShardMessage(message) in batch {
+            self.on_shard(now, from, message);
+        }
+    }
+
+    /// Something the application or the operator wants.
+    pub fn handle_command(&mut self, now: Now, command: Command) {
+        match command {
+            Command::Publish { id, publication } => self.on_publish_command(now, id, publication),
+            Command::Reply { id, result } => self.on_reply(now, id, result),
+            Command::Decide { id, allow } => self.on_decision(now, id, allow),
+            Command::Exposition { conn, text } => self.on_exposition(now, conn, text),
+            Command::Disconnect { conn } => {
+                let here = conn.shard == self.place.shard;
+                if here && self.conn(conn).is_some_and(|found| found.session != Session::Http) {
+                    self.close(now, conn, Reason::Disconnected);
+                }
+            }
+            Command::Reload(config) => self.on_reload(now, config),
+            Command::Drain(plan) => self.on_drain(now, plan),
+        }
+    }
+
+    /// Some deadline has come; see [`poll_timeout`](Self::poll_timeout).
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some((at, timer)) = self.timers.pop_due(now.mono) {
+            match timer {
+                Timer::Conn(conn) => self.on_conn_timer(now, conn, at),
+                Timer::Question(id) => self.on_question_timer(now, id),
+                Timer::Drain => self.on_drain_timer(now),
+            }
+        }
+    }
+
+    /// The next thing for the driver to do. Call until `None` before [`poll_dirty`](Self::poll_dirty): the first call of
+    /// a turn hands the turn's broadcasts to their subscribers.
+    #[must_use]
+    pub fn poll_output(&mut self, now: Now) -> Option<Output> {
+        while let Some(conn) = self.resume.pop_front() {
+            self.pump(now, conn, &mut []);
+        }
+        self.seal_all(now);
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        self.tell_census();
+        for (batch, shard) in self.batches.iter_mut().zip(0u16..) {
+            if !batch.is_empty() {
+                return Some(Output::Shard { to: ShardId(shard), batch: std::mem::take(batch) });
+            }
+        }
+        None
+    }
+
+    /// The next connection to [`flush`](Self::flush).
+    #[must_use]
+    pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        while let Some(index) = self.dirty.pop_front() {
+            let Some(generation) = self.conns.generation(index) else { continue };
+            if let Some(conn) = self.conns.get_mut(index) {
+                conn.dirty = false;
+                return Some(ConnId { index, generation, shard: self.place.shard });
+            }
+        }
+        None
+    }
+
+    /// Writes what the socket takes. Errors of the sink end the connection and are answered with
+    /// [`ws::Flush::Closed`].
+    pub fn flush(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
+        let Some((found, limits)) = self.conn_mut(conn) else { return ws::Flush::Closed };
+        let before = found.ws.outbox().bytes();
+        let flush = found.ws.flush(now, limits, sink);
+        let after = found.ws.outbox().bytes();
+        let gaps = !found.gaps.is_empty();
+        let reason = found.ws.reason().unwrap_or(Reason::Io);
+        self.tally.sent_bytes += before.saturating_sub(after) as u64;
+        if flush == ws::Flush::Closed {
+            self.retire(now, conn, reason);
+            self.remove(conn);
+            return flush;
+        }
+        if gaps {
+            self.announce_gaps(now, conn);
+        }
+        self.arm(now, conn);
+        flush
+    }
+
+    /// The turn is over: counts are handed to the `metrics` facade. `now` is best read after the turn's writes.
+    pub fn end_turn(&mut self, now: Now) {
+        self.metrics.publish(now.mono, &mut self.tally);
+        if self.timers.len() > 1024
+            && self.timers.len() > 4 * (self.conns.len() + self.questions.len())
+        {
+            let (conns, questions) = (&self.conns, &self.questions);
+            self.timers.compact(|at, timer| match timer {
+                Timer::Conn(id) => {
+                    conns.get_at(id.index, id.generation).is_some_and(|conn| conn.armed == Some(at))
+                }
+                Timer::Question(id) => questions.get_at(id.index, id.generation).is_some(),
+                Timer::Drain => true,
+            });
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Whether the driver should read from this connection. False while its own unread answers pile up.
+    #[must_use]
+    pub fn wants_read(&self, conn: ConnId) -> bool {
+        self.conns
+            .get_at(conn.index, conn.generation)
+            .is_some_and(|found| found.ws.wants_read(&self.config.limits))
+    }
+
+    /// Sockets of any kind that this hub holds.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// WebSocket connections through handshake and authentication, over all hubs as far as this one knows.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.census.iter().map(|census| u64::from(census.open)).sum()
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Feeds the connection until it has no more events, then sees to its queue and timers.
+    fn pump(&mut self, now: Now, id: ConnId, mut wire: &mut [u8]) {
+        if self.conns.get_at(id.index, id.generation).is_none() {
+            return;
+        }
+        loop {
+            let Some(conn) = self.conns.get_mut(id.index) else { return };
+            let Some(event) = conn.ws.receive(now, &self.config.limits, &mut wire) else { break };
+            self.on_event(now, id, event);
+        }
+        self.settle(now, id);
+    }
+
+    fn on_event(&mut self, now: Now, id: ConnId, event: ws::Event<'_>) {
+        match event {
+            ws::Event::Text(text) => self.on_message(now, id, text.as_bytes()),
+            ws::Event::Binary(payload) => self.on_message(now, id, &payload),
+            ws::Event::Upgrade(request) => self.on_upgrade(now, id, &request),
+            ws::Event::Http(request) => self.on_http(now, id, *request),
+            ws::Event::Pong { .. } | ws::Event::Accepted(_) => {}
+            ws::Event::Closed(reason) => self.retire(now, id, reason),
+        }
+    }
+
+    fn on_shard(&mut self, now: Now, from: ShardId, message: Inner) {
+        match message {
+            Inner::Publish { ticket, publication } => {
+                self.on_home_publish(now, ticket, &publication)
+            }
+            Inner::Published { ticket, published } => self.on_published(now, ticket, published),
+            Inner::Join { channel, conn } => self.on_join(now, from, channel, conn),
+            Inner::Joined { channel, conn } => self.on_joined(now, &channel, conn),
+            Inner::Leave { channel } => self.on_leave(from, &channel),
+            Inner::Deliver { channel, segment, first_offset } => {
+                self.deliver(now, &channel, segment, first_offset)
+            }
+            Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
+            Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),
+            Inner::Settle { key, answer } => self.keys.settle(&key, answer),
+            Inner::Census { open, total } => {
+                if let Some(slot) = self.census.get_mut(usize::from(from.0)) {
+                    *slot = Census { open, total };
+                }
+            }
+        }
+    }
+
+    /// To another hub, or straight on when it is this one: one shard pays nothing for the others.
+    fn tell(&mut self, now: Now, to: ShardId, message: Inner) {
+        if to == self.place.shard {
+            self.on_shard(now, to, message);
+        } else if let Some(batch) = self.batches.get_mut(usize::from(to.0)) {
+            batch.push(ShardMessage(message));
+        }
+    }
+
+    /// Tells the other hubs how many connections there are here, if that changed.
+    fn tell_census(&mut self) {
+        let own = self.own_census();
+        if self.place.shards < 2 || own == self.census_told {
+            return;
+        }
+        self.census_told = own;
+        for (batch, shard) in self.batches.iter_mut().zip(0u16..) {
+            if shard != self.place.shard.0 {
+                batch.push(ShardMessage(Inner::Census { open: own.open, total: own.total }));
+            }
+        }
+    }
+
+    fn own_census(&self) -> Census {
+        self.census.get(usize::from(self.place.shard.0)).copied().unwrap_or_default()
+    }
+
+    fn count(&mut self, change: impl FnOnce(&mut Census)) {
+        if let Some(own) = self.census.get_mut(usize::from(self.place.shard.0)) {
+            change(own);
+        }
+    }
+
+    fn id(&self, index: u32, generation: u32) -> ConnId {
+        ConnId { index, generation, shard: self.place.shard }
+    }
+
+    fn conn(&self, id: ConnId) -> Option<&Conn> {
+        self.conns.get_at(id.index, id.generation).map(AsRef::as_ref)
+    }
+
+    /// The connection with the limits that its methods want.
+    fn conn_mut(&mut self, id: ConnId) -> Option<(&mut Conn, &crate::limits::Limits)> {
+        self.conns.get_at(id.index, id.generation)?;
+        Some((self.conns.get_mut(id.index)?.as_mut(), &self.config.limits))
+    }
+
+    fn mark_dirty(&mut self, index: u32) {
+        if let Some(conn) = self.conns.get_mut(index)
+            && !conn.dirty
+        {
+            conn.dirty = true;
+            self.dirty.push_back(index);
+        }
+    }
+
+    /// After anything happened to a connection: it may have something to write and another deadline.
+    fn settle(&mut self, now: Now, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        if !conn.ws.outbox().is_empty() || !(conn.ws.is_open() || conn.ws.is_http()) {
+            self.mark_dirty(id.index);
+        }
+        self.arm(now, id);
+    }
+
+    fn arm(&mut self, _now: Now, id: ConnId) {
+        let Some((conn, limits)) = self.conn_mut(id) else { return };
+        let Some(at) = conn.deadline.into_iter().chain(conn.ws.poll_timeout(limits)).min() else {
+            return;
+        };
+        if conn.armed.is_none_or(|armed| at < armed) {
+            conn.armed = Some(at);
+            self.timers.arm(at, Timer::Conn(id));
+        }
+    }
+
+    fn on_conn_timer(&mut self, now: Now, id: ConnId, at: Instant) {
+        let Some((conn, limits)) = self.conn_mut(id) else { return };
+        if conn.armed != Some(at) {
+            return;
+        }
+        conn.armed = None;
+        let own = conn.deadline.is_some_and(|deadline| deadline <= now.mono);
+        if own {
+            conn.deadline = None;
+        }
+        let due = conn.ws.poll_timeout(limits).is_some_and(|deadline| deadline <= now.mono);
+        let event = if due { conn.ws.handle_timeout(now, limits) } else { None };
+        if let Some(event) = event {
+            self.on_event(now, id, event);
+        }
+        if own {
+            self.on_session_deadline(now, id);
+        }
+        self.settle(now, id);
+        if due {
+            self.mark_dirty(id.index);
+        }
+    }
+
+    /// Ends a connection that speaks plain HTTP: at once if it is idle, after the answer if one is due.
+    fn end_http(&mut self, now: Now, id: ConnId) {
+        if let Some((conn, limits)) = self.conn_mut(id) {
+            conn.ws.close(now, limits, Reason::HttpDone, ws::CloseWhen::AfterData);
+        }
+        self.settle(now, id);
+        self.mark_dirty(id.index);
+    }
+}

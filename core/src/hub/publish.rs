@@ -1,0 +1,293 @@
+//! Publishing: by message, by `POST /publish`, by command. Several messages may have several homes; the publisher is
+//! answered when all have answered.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{
+    Hub,
+    conn::Session,
+    home::Broadcast,
+    idempotency::Verdict,
+    types::{CommandId, ConnId, Inner, Output, Publication, Published, Ticket},
+};
+use crate::{auth::Verb, protocol, reason::Reason, time::Now};
+
+/// Who published, and how to answer.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    Message { conn: ConnId, correlation: Option<Box<str>> },
+    Http { conn: ConnId, key: Option<Box<str>>, digest: u64 },
+    Command { id: Option<CommandId> },
+}
+
+impl Origin {
+    pub(crate) fn correlation(&self) -> Option<&str> {
+        match self {
+            Self::Message { correlation, .. } => correlation.as_deref(),
+            Self::Http { .. } | Self::Command { .. } => None,
+        }
+    }
+}
+
+/// A publish that waits for other hubs.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    origin: Origin,
+    /// Not carried out yet: its idempotency key is being asked for.
+    claimed: Option<Vec<Publication>>,
+    results: Vec<(Box<str>, Published)>,
+    waiting: u32,
+}
+
+/// The body of the answer to `POST /publish`.
+#[derive(Serialize)]
+struct HttpAnswer<'a> {
+    status: &'a str,
+    published: usize,
+    subscribers: u64,
+    messages: Vec<HttpAnswerMessage<'a>>,
+}
+
+#[derive(Serialize)]
+struct HttpAnswerMessage<'a> {
+    channel: &'a str,
+    subscribers: u32,
+}
+
+impl Hub {
+    /// The request `publish` of a WebSocket client.
+    pub(crate) fn on_publish_message(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        correlation: Option<&str>,
+        channel: Option<&str>,
+        event: Option<&str>,
+        data: Option<&str>,
+    ) {
+        let limits = &self.config.limits;
+        let Some(channel) =
+            channel.filter(|name| protocol::channel_is_valid(name, limits.channel_bytes_max))
+        else {
+            self.refuse(now, id, Reason::InvalidChannel, correlation);
+            return;
+        };
+        let event =
+            event.filter(|event| !event.is_empty() && event.len() <= limits.event_bytes_max);
+        let (Some(event), Some(data)) = (event, data) else {
+            self.refuse(now, id, Reason::Decode, correlation);
+            return;
+        };
+        if !self.allows(id, Verb::Publish, channel) {
+            self.refuse(now, id, Reason::PublishForbidden, correlation);
+            return;
+        }
+        let broadcast = Broadcast { channel, event, data };
+        if !self.config.hooks.authorize_publish && self.homes.of(channel) == self.place.shard {
+            // The usual case: nothing is copied but into the channel's round.
+            let published = self.broadcast(now, broadcast);
+            self.answer_published(now, id, channel, published, correlation);
+            return;
+        }
+        let origin = Origin::Message { conn: id, correlation: correlation.map(Into::into) };
+        let publications = vec![broadcast.to_owned()];
+        if self.config.hooks.authorize_publish {
+            self.ask_publish(now, id, origin, publications);
+        } else {
+            self.publish(now, origin, publications);
+        }
+    }
+
+    pub(crate) fn on_publish_command(
+        &mut self,
+        now: Now,
+        id: Option<CommandId>,
+        publication: Publication,
+    ) {
+        let limits = &self.config.limits;
+        let channel = protocol::channel_is_valid(&publication.channel, limits.channel_bytes_max);
+        let event =
+            !publication.event.is_empty() && publication.event.len() <= limits.event_bytes_max;
+        let size = publication.data.len() <= limits.message_bytes_max;
+        let origin = Origin::Command { id };
+        match (channel, event, size) {
+            (false, _, _) => self.fail_publish(now, &origin, Reason::InvalidChannel),
+            (_, false, _) => self.fail_publish(now, &origin, Reason::BadPublish),
+            (_, _, false) => self.fail_publish(now, &origin, Reason::MessageTooBig),
+            (true, true, true) => self.publish(now, origin, vec![publication]),
+        }
+    }
+
+    /// Publishes what has been authorised, after its idempotency key, if it has one, was claimed.
+    pub(crate) fn publish(&mut self, now: Now, origin: Origin, publications: Vec<Publication>) {
+        let Origin::Http { key: Some(key), digest, .. } = &origin else {
+            self.carry_out(now, origin, publications);
+            return;
+        };
+        let (key, digest) = (key.clone(), *digest);
+        let pending =
+            Pending { origin, claimed: Some(publications), results: Vec::new(), waiting: 1 };
+        if let Some(ticket) = self.hold(now, pending) {
+            self.tell(now, self.homes.of(&key), Inner::Claim { ticket, key, digest });
+        }
+    }
+
+    /// Keeps a publish until other hubs have answered, or refuses it when too many wait already.
+    fn hold(&mut self, now: Now, pending: Pending) -> Option<Ticket> {
+        if self.publishes.len() >= self.config.limits.publishes_in_flight_max {
+            self.fail_publish(now, &pending.origin, Reason::Busy);
+            return None;
+        }
+        let (index, generation) = self.publishes.insert(pending)?;
+        Some(Ticket { shard: self.place.shard, index, generation, item: 0 })
+    }
+
+    fn carry_out(&mut self, now: Now, origin: Origin, publications: Vec<Publication>) {
+        let own = self.place.shard;
+        let nobody = Published { subscribers: 0, offset: 0 };
+        let mut results: Vec<(Box<str>, Published)> = Vec::with_capacity(publications.len());
+        let mut remote: Vec<(u32, Publication)> = Vec::new();
+        for (publication, item) in publications.into_iter().zip(0u32..) {
+            let published = match self.homes.of(&publication.channel) == own {
+                true => self.broadcast(now, Broadcast::of(&publication)),
+                false => nobody,
+            };
+            results.push((publication.channel.clone(), published));
+            if self.homes.of(&publication.channel) != own {
+                remote.push((item, publication));
+            }
+        }
+        if remote.is_empty() {
+            self.finish_publish(now, origin, &results);
+            return;
+        }
+        let waiting = u32::try_from(remote.len()).unwrap_or(u32::MAX);
+        let Some(ticket) = self.hold(now, Pending { origin, claimed: None, results, waiting })
+        else {
+            return;
+        };
+        for (item, publication) in remote {
+            let ticket = Some(Ticket { item, ..ticket });
+            self.tell(
+                now,
+                self.homes.of(&publication.channel),
+                Inner::Publish { ticket, publication },
+            );
+        }
+    }
+
+    /// A home has broadcast one message of a waiting publish.
+    pub(crate) fn on_published(&mut self, now: Now, ticket: Ticket, published: Published) {
+        let Some(pending) = self.pending(ticket) else { return };
+        if let Some((_, slot)) = pending.results.get_mut(ticket.item as usize) {
+            *slot = published;
+        }
+        pending.waiting = pending.waiting.saturating_sub(1);
+        if pending.waiting == 0
+            && let Some(Pending { origin, results, .. }) = self.publishes.remove(ticket.index)
+        {
+            self.finish_publish(now, origin, &results);
+        }
+    }
+
+    fn pending(&mut self, ticket: Ticket) -> Option<&mut Pending> {
+        self.publishes.get_at(ticket.index, ticket.generation)?;
+        self.publishes.get_mut(ticket.index)
+    }
+
+    /// This hub is the home of an idempotency key.
+    pub(crate) fn on_claim(&mut self, now: Now, ticket: Ticket, key: Box<str>, digest: u64) {
+        let (max, ttl) =
+            (self.config.limits.idempotency_keys_max, self.config.limits.idempotency_ttl);
+        let verdict = self.keys.claim(now.mono, key, digest, max, ttl);
+        self.tell(now, ticket.shard, Inner::Claimed { ticket, verdict });
+    }
+
+    pub(crate) fn on_claimed(&mut self, now: Now, ticket: Ticket, verdict: Verdict) {
+        if self.pending(ticket).is_none() {
+            return;
+        }
+        let Some(Pending { origin, claimed, .. }) = self.publishes.remove(ticket.index) else {
+            return;
+        };
+        match (verdict, &origin) {
+            (Verdict::Fresh, _) => self.carry_out(now, origin, claimed.unwrap_or_default()),
+            (Verdict::Answered(answer), Origin::Http { conn, .. }) => {
+                self.answer_json(now, *conn, 200, answer)
+            }
+            (Verdict::Conflict, _) => self.fail_publish(now, &origin, Reason::KeyReused),
+            (Verdict::InProgress | Verdict::Answered(_), _) => {
+                self.fail_publish(now, &origin, Reason::KeyInUse)
+            }
+        }
+    }
+
+    /// All messages are broadcast: tells the publisher.
+    fn finish_publish(&mut self, now: Now, origin: Origin, results: &[(Box<str>, Published)]) {
+        let first = results.first().map(|(channel, published)| (channel.clone(), *published));
+        match origin {
+            Origin::Message { conn, correlation } => {
+                let Some((channel, published)) = first else { return };
+                if self.conn(conn).is_some_and(|found| found.session == Session::Active) {
+                    self.answer_published(now, conn, &channel, published, correlation.as_deref());
+                    self.settle(now, conn);
+                }
+            }
+            Origin::Http { conn, key, .. } => {
+                let answer = http_answer(results);
+                if let Some(key) = key {
+                    self.tell(
+                        now,
+                        self.homes.of(&key),
+                        Inner::Settle { key, answer: answer.clone() },
+                    );
+                }
+                self.answer_json(now, conn, 200, answer);
+            }
+            Origin::Command { id } => {
+                if let (Some(id), Some((_, published))) = (id, first) {
+                    self.outputs.push_back(Output::Done { id, result: Ok(published) });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn fail_publish(&mut self, now: Now, origin: &Origin, reason: Reason) {
+        match origin {
+            Origin::Message { conn, correlation } => {
+                if self.conn(*conn).is_some_and(|found| found.session == Session::Active) {
+                    self.refuse(now, *conn, reason, correlation.as_deref());
+                    self.settle(now, *conn);
+                }
+            }
+            Origin::Http { conn, .. } => {
+                self.tally.error(reason);
+                self.answer_reason(now, *conn, reason);
+            }
+            Origin::Command { id } => {
+                self.tally.error(reason);
+                if let Some(id) = id {
+                    self.outputs.push_back(Output::Done { id: *id, result: Err(reason) });
+                }
+            }
+        }
+    }
+}
+
+fn http_answer(results: &[(Box<str>, Published)]) -> Bytes {
+    let message =
+        |(channel, published): &'_ (Box<str>, Published)| (channel.clone(), published.subscribers);
+    let reached: Vec<(Box<str>, u32)> = results.iter().map(message).collect();
+    let answer = HttpAnswer {
+        status: "published",
+        published: reached.len(),
+        subscribers: reached.iter().map(|(_, subscribers)| u64::from(*subscribers)).sum(),
+        messages: reached
+            .iter()
+            .map(|(channel, count)| HttpAnswerMessage { channel, subscribers: *count })
+            .collect(),
+    };
+    // Serialising strings and numbers into memory cannot fail.
+    serde_json::to_vec(&answer).map(Bytes::from).unwrap_or_default()
+}

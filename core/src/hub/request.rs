@@ -1,0 +1,223 @@
+//! Questions to the embedding application: requests that it answers, subscriptions and publishes that it decides on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::{
+    Hub, Timer,
+    answer::AnswerTo,
+    conn::Session,
+    publish::Origin,
+    types::{ConnId, Output, Publication, RequestError, RequestId},
+};
+use crate::{auth::Verb, protocol::Answer, reason::Reason, time::Now};
+
+/// A question that waits for the application.
+#[derive(Debug)]
+pub(crate) struct Question {
+    conn: ConnId,
+    about: About,
+}
+
+#[derive(Debug)]
+enum About {
+    Request { event: Box<str>, answer: AnswerTo },
+    Subscribe { channel: Box<str>, answer: AnswerTo },
+    Publish { origin: Origin, publications: Vec<Publication>, left: Vec<Box<str>> },
+}
+
+impl Hub {
+    /// A request of the application's own vocabulary.
+    pub(crate) fn on_request(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        event: &str,
+        data: &str,
+        correlation: Option<&str>,
+    ) {
+        if !self.config.hooks.requests.contains(event) {
+            self.refuse(now, id, Reason::UnknownRequest, correlation);
+            return;
+        }
+        let data = Bytes::copy_from_slice(data.as_bytes());
+        let event: Box<str> = event.into();
+        let answer = AnswerTo::new(correlation, Answer::Response);
+        let about = About::Request { event: event.clone(), answer };
+        let Some((request, user)) = self.ask(now, id, about, correlation) else { return };
+        self.outputs.push_back(Output::Request { id: request, conn: id, user, event, data });
+    }
+
+    /// Puts a subscription that the policy allows to the application.
+    pub(crate) fn ask_subscribe(&mut self, now: Now, id: ConnId, channel: &str, answer: AnswerTo) {
+        let correlation = answer.correlation.clone();
+        let about = About::Subscribe { channel: channel.into(), answer };
+        let Some((request, user)) = self.ask(now, id, about, correlation.as_deref()) else {
+            return;
+        };
+        let channel = channel.into();
+        self.outputs.push_back(Output::Authorize {
+            id: request,
+            conn: id,
+            user,
+            verb: Verb::Subscribe,
+            channel,
+        });
+    }
+
+    /// Puts a publish that the policy allows to the application, one channel at a time.
+    pub(crate) fn ask_publish(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        origin: Origin,
+        publications: Vec<Publication>,
+    ) {
+        let mut left: Vec<Box<str>> =
+            publications.iter().map(|publication| publication.channel.clone()).collect();
+        left.sort();
+        left.dedup();
+        self.ask_next_publish(now, id, origin, publications, left);
+    }
+
+    fn ask_next_publish(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        origin: Origin,
+        publications: Vec<Publication>,
+        mut left: Vec<Box<str>>,
+    ) {
+        let Some(channel) = left.pop() else {
+            self.publish(now, origin, publications);
+            return;
+        };
+        let correlation = origin.correlation().map(Box::<str>::from);
+        let about = About::Publish { origin, publications, left };
+        let Some((request, user)) = self.ask(now, id, about, correlation.as_deref()) else {
+            return;
+        };
+        self.outputs.push_back(Output::Authorize {
+            id: request,
+            conn: id,
+            user,
+            verb: Verb::Publish,
+            channel,
+        });
+    }
+
+    /// Registers a question under the connection's limit.
+    fn ask(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        about: About,
+        correlation: Option<&str>,
+    ) -> Option<(RequestId, Option<Arc<str>>)> {
+        let (max, timeout) =
+            (self.config.limits.requests_in_flight_max, self.config.limits.request_timeout);
+        let conn = self.conn(id)?;
+        let user = conn.user();
+        if conn.in_flight >= max {
+            if let About::Publish { origin, .. } = about {
+                self.fail_publish(now, &origin, Reason::RequestsInFlight);
+            } else {
+                self.refuse(now, id, Reason::RequestsInFlight, correlation);
+            }
+            return None;
+        }
+        let (index, generation) = self.questions.insert(Question { conn: id, about })?;
+        if let Some((conn, _)) = self.conn_mut(id) {
+            conn.in_flight += 1;
+        }
+        let request = RequestId { index, generation };
+        self.timers.arm(now.mono + timeout, Timer::Question(request));
+        Some((request, user))
+    }
+
+    /// Takes a question back, unless it was answered or its connection is gone.
+    fn take_question(&mut self, id: RequestId) -> Option<Question> {
+        self.questions.get_at(id.index, id.generation)?;
+        let question = self.questions.remove(id.index)?;
+        if let Some((conn, _)) = self.conn_mut(question.conn) {
+            conn.in_flight = conn.in_flight.saturating_sub(1);
+        }
+        Some(question)
+    }
+
+    pub(crate) fn on_reply(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        result: Result<Bytes, RequestError>,
+    ) {
+        let Some(Question { conn, about }) = self.take_question(id) else { return };
+        self.application_silent = false;
+        let About::Request { event, answer } = about else {
+            // A reply where a decision was due decides nothing.
+            self.fail_question(now, conn, about, Reason::RequestFailed);
+            return;
+        };
+        if self.conn(conn).is_none_or(|found| found.session != Session::Active) {
+            return;
+        }
+        let correlation = answer.correlation.as_deref();
+        match result {
+            Ok(data) => match std::str::from_utf8(&data).ok().filter(|data| is_object(data)) {
+                Some(data) => self.answer_request(now, conn, &event, data, correlation),
+                None => self.refuse(now, conn, Reason::RequestFailed, correlation),
+            },
+            Err(error) => {
+                self.tally.error(Reason::RequestFailed);
+                self.send_application_error(now, conn, &error, correlation);
+            }
+        }
+        self.settle(now, conn);
+    }
+
+    pub(crate) fn on_decision(&mut self, now: Now, id: RequestId, allow: bool) {
+        let Some(Question { conn, about }) = self.take_question(id) else { return };
+        self.application_silent = false;
+        match about {
+            About::Subscribe { channel, answer } if allow => {
+                if self.conn(conn).is_some_and(|found| found.session == Session::Active) {
+                    self.subscribe(now, conn, &channel, answer);
+                }
+            }
+            About::Publish { origin, publications, left } if allow => {
+                self.ask_next_publish(now, conn, origin, publications, left);
+            }
+            About::Subscribe { .. } => {
+                self.fail_question(now, conn, about, Reason::SubscribeForbidden)
+            }
+            About::Publish { .. } => self.fail_question(now, conn, about, Reason::PublishForbidden),
+            About::Request { .. } => self.fail_question(now, conn, about, Reason::RequestFailed),
+        }
+        self.settle(now, conn);
+    }
+
+    pub(crate) fn on_question_timer(&mut self, now: Now, id: RequestId) {
+        let Some(Question { conn, about }) = self.take_question(id) else { return };
+        self.application_silent = true;
+        self.fail_question(now, conn, about, Reason::GatewayTimeout);
+        self.settle(now, conn);
+    }
+
+    fn fail_question(&mut self, now: Now, conn: ConnId, about: About, reason: Reason) {
+        match about {
+            About::Request { answer, .. } | About::Subscribe { answer, .. } => {
+                if self.conn(conn).is_some_and(|found| found.session == Session::Active) {
+                    self.refuse(now, conn, reason, answer.correlation.as_deref());
+                }
+            }
+            About::Publish { origin, .. } => self.fail_publish(now, &origin, reason),
+        }
+    }
+}
+
+/// Whether an application's answer is what the protocol's `data` must be.
+fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok()
+}

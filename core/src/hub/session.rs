@@ -1,0 +1,567 @@
+//! The session above a WebSocket connection: admission, authentication, messages, end.
+
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, Request, header};
+
+use super::{
+    Hub,
+    answer::AnswerTo,
+    conn::Session,
+    quota,
+    types::{ConnId, Listener, Output},
+};
+use crate::{
+    auth::{Claims, Denied, Verb},
+    config::{AnonymousPublish, Config},
+    protocol::{self, Answer, Command, Incoming},
+    reason::{Counted, Reason},
+    time::Now,
+    ws,
+};
+
+impl Hub {
+    /// A WebSocket handshake. Over a limit it is accepted and closed with 1013: clients of this protocol give up for
+    /// good when a handshake is answered with an HTTP error, but come back after a close.
+    pub(crate) fn on_upgrade(&mut self, now: Now, id: ConnId, request: &Request<()>) {
+        let Some(conn) = self.conn(id) else { return };
+        let address = conn.peer.ip();
+        if conn.listener == Listener::Metrics {
+            self.answer_reason(now, id, Reason::NotFound);
+            return;
+        }
+        let token = Token::of(request, &self.config);
+        let claims = match (&token.value, self.config.auth.keys.is_empty()) {
+            (Some(value), false) => match self.verify(now, value) {
+                Ok(claims) => Some(claims),
+                Err(_) => {
+                    self.tally.error(Reason::AuthFailed);
+                    self.answer_reason(now, id, Reason::AuthFailed);
+                    return;
+                }
+            },
+            _ => None,
+        };
+        let local = is_local(address, request.headers());
+        let refusal = self.admission(now, address);
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        conn.local = local;
+        conn.ws.accept(now, &ws::Accept { subprotocol: token.subprotocol.as_deref() });
+        if let Some(reason) = refusal {
+            self.close(now, id, reason);
+            return;
+        }
+        self.count(|census| census.open += 1);
+        let auth_timeout = self.config.limits.auth_timeout;
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        conn.session = Session::Unauthenticated { pings: 0 };
+        if let Some(claims) = claims {
+            self.set_claims(id, claims);
+            self.activate(now, id);
+        } else if self.config.auth.required {
+            let Some((conn, _)) = self.conn_mut(id) else { return };
+            conn.deadline = Some(now.mono + auth_timeout);
+        } else {
+            self.activate(now, id);
+        }
+    }
+
+    /// Why a new connection may not stay, if so.
+    fn admission(&mut self, now: Now, address: IpAddr) -> Option<Reason> {
+        let open = self.connections();
+        if self.is_draining() {
+            Some(Reason::Shutdown)
+        } else if open >= self.config.limits.connections_max as u64 {
+            Some(Reason::MaxConnections)
+        } else if !self.addresses.admit(now.mono, address, &self.config.limits) {
+            Some(Reason::ConnectRate)
+        } else {
+            None
+        }
+    }
+
+    /// From here on the connection counts, gets answers and can subscribe.
+    fn activate(&mut self, now: Now, id: ConnId) {
+        let uuid = self.entropy.uuid();
+        let lifecycle = self.config.hooks.lifecycle;
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        conn.session = Session::Active;
+        conn.uuid = uuid;
+        conn.deadline = None;
+        let (peer, user) = (conn.peer, conn.user());
+        self.tally.connections += 1;
+        self.tally.active += 1;
+        self.count(|census| census.total += 1);
+        self.send_welcome(now, id);
+        if lifecycle {
+            self.outputs.push_back(Output::Connected { conn: id, peer, user });
+        }
+    }
+
+    fn set_claims(&mut self, id: ConnId, claims: Claims) {
+        let access = self.config.policy.access(&claims.permissions);
+        if let Some((conn, _)) = self.conn_mut(id) {
+            conn.claims = Some(Arc::new(claims));
+            conn.access = access;
+        }
+    }
+
+    pub(crate) fn verify(&self, now: Now, token: &str) -> Result<Claims, Denied> {
+        self.config.auth.keys.verify(token, now.unix, &self.config.auth.rules)
+    }
+
+    /// A complete text or binary message.
+    pub(crate) fn on_message(&mut self, now: Now, id: ConnId, message: &[u8]) {
+        match self.conn(id).map(|conn| conn.session) {
+            Some(Session::Active) => self.on_active_message(now, id, message),
+            Some(Session::Unauthenticated { pings }) => {
+                self.on_first_message(now, id, pings, message)
+            }
+            Some(Session::Http | Session::Gone) | None => {}
+        }
+    }
+
+    /// Before authentication: the auth message, a few pings, nothing else.
+    fn on_first_message(&mut self, now: Now, id: ConnId, pings: u8, message: &[u8]) {
+        let Ok(incoming) = protocol::decode(message) else {
+            self.close(now, id, Reason::AuthError);
+            return;
+        };
+        self.tally.received(now.mono, incoming.kind);
+        let correlation = incoming.correlation(self.config.compat.correlation);
+        match incoming.command() {
+            Command::Auth { token: None } => {
+                self.refuse_and_close(now, id, Reason::AuthMissing, correlation)
+            }
+            Command::Auth { token: Some(token) } => match self.verify(now, &token) {
+                Ok(claims) => {
+                    self.set_claims(id, claims);
+                    self.answer_user(now, id, protocol::event::AUTH, "authenticated", correlation);
+                    self.activate(now, id);
+                }
+                Err(_) => self.refuse_and_close(now, id, Reason::AuthFailed, correlation),
+            },
+            Command::Ping if pings < self.config.limits.pings_before_auth_max => {
+                if let Some((conn, _)) = self.conn_mut(id) {
+                    conn.session = Session::Unauthenticated { pings: pings + 1 };
+                }
+                self.answer_pong(now, id, correlation);
+            }
+            Command::Ping
+            | Command::RefreshToken { .. }
+            | Command::Subscribe { .. }
+            | Command::Unsubscribe { .. }
+            | Command::Publish { .. }
+            | Command::Request { .. }
+            | Command::Ignored => self.refuse_and_close(now, id, Reason::AuthRequired, None),
+        }
+    }
+
+    fn on_active_message(&mut self, now: Now, id: ConnId, message: &[u8]) {
+        let decoded = protocol::decode(message);
+        let limits = &self.config.limits;
+        let Some(conn) = self.conns.get_mut(id.index) else { return };
+        let token = quota::take_message(&mut conn.bucket, now.mono, limits);
+        let Ok(incoming) = decoded else {
+            let reason = if token.is_ok() { Reason::Decode } else { Reason::MessageRate };
+            self.refuse(now, id, reason, None);
+            return;
+        };
+        self.tally.received(now.mono, incoming.kind);
+        if let Err(wait) = token {
+            let correlation = incoming.correlation(self.config.compat.correlation);
+            self.refuse_rate(now, id, wait, correlation);
+            return;
+        }
+        self.on_command(now, id, &incoming);
+    }
+
+    fn on_command(&mut self, now: Now, id: ConnId, incoming: &Incoming<'_>) {
+        let correlation = incoming.correlation(self.config.compat.correlation);
+        match incoming.command() {
+            Command::Subscribe { channel, answer } => {
+                self.on_subscribe(now, id, channel, AnswerTo::new(correlation, answer));
+            }
+            Command::Unsubscribe { channel, answer } => {
+                self.on_unsubscribe(now, id, channel, correlation, answer)
+            }
+            Command::Publish { channel, event, data } => {
+                self.on_publish_message(
+                    now,
+                    id,
+                    correlation,
+                    channel.as_deref(),
+                    event.as_deref(),
+                    data,
+                );
+            }
+            Command::Auth { token } => {
+                self.on_late_token(
+                    now,
+                    id,
+                    protocol::event::AUTH,
+                    "authenticated",
+                    token,
+                    correlation,
+                );
+            }
+            Command::RefreshToken { token } => {
+                self.on_late_token(
+                    now,
+                    id,
+                    protocol::event::REFRESH_TOKEN,
+                    "refreshed",
+                    token,
+                    correlation,
+                );
+            }
+            Command::Ping => self.answer_pong(now, id, correlation),
+            Command::Request { event, data } => self.on_request(now, id, &event, data, correlation),
+            Command::Ignored => {}
+        }
+    }
+
+    /// A token on a connection that is already active: the connection stays, whatever comes of it. A connection that
+    /// has a user keeps to that user.
+    fn on_late_token(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        event: &str,
+        status: &str,
+        token: Option<Cow<'_, str>>,
+        correlation: Option<&str>,
+    ) {
+        if self.config.auth.keys.is_empty() {
+            self.refuse(now, id, Reason::AuthOff, correlation);
+            return;
+        }
+        let Some(token) = token else {
+            self.refuse(now, id, Reason::AuthMissing, correlation);
+            return;
+        };
+        let claims = self.verify(now, &token);
+        let same = |claims: &Claims| {
+            self.conn(id).is_some_and(|conn| {
+                conn.claims.as_ref().is_none_or(|known| known.user == claims.user)
+            })
+        };
+        match claims {
+            Ok(claims) if same(&claims) => {
+                self.set_claims(id, claims);
+                self.answer_user(now, id, event, status, correlation);
+            }
+            _ => self.refuse(now, id, Reason::AuthFailed, correlation),
+        }
+    }
+
+    fn on_subscribe(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        channel: Option<Cow<'_, str>>,
+        answer: AnswerTo,
+    ) {
+        let max = self.config.limits.channel_bytes_max;
+        let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max))
+        else {
+            self.refuse(now, id, Reason::InvalidChannel, answer.correlation.as_deref());
+            return;
+        };
+        if !self.allows(id, Verb::Subscribe, &channel) {
+            self.refuse(now, id, Reason::SubscribeForbidden, answer.correlation.as_deref());
+        } else if self.config.hooks.authorize_subscribe {
+            self.ask_subscribe(now, id, &channel, answer);
+        } else {
+            self.subscribe(now, id, &channel, answer);
+        }
+    }
+
+    fn on_unsubscribe(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        channel: Option<Cow<'_, str>>,
+        correlation: Option<&str>,
+        answer: Answer,
+    ) {
+        let max = self.config.limits.channel_bytes_max;
+        let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max))
+        else {
+            self.refuse(now, id, Reason::InvalidChannel, correlation);
+            return;
+        };
+        self.unsubscribe(now, id, &channel);
+        self.answer_unsubscribed(now, id, &channel, correlation, answer);
+    }
+
+    /// What the policy says. Without a user every channel is open to subscribers; publishing then asks where the
+    /// connection comes from.
+    pub(crate) fn allows(&self, id: ConnId, verb: Verb, channel: &str) -> bool {
+        let Some(conn) = self.conn(id) else { return false };
+        match (&conn.claims, verb) {
+            (Some(_), _) => self.config.policy.decide(&conn.access, verb, channel).allowed,
+            (None, Verb::Subscribe) => !self.config.auth.required,
+            (None, Verb::Publish) => {
+                !self.config.auth.required && self.may_publish_anonymously(conn.local)
+            }
+        }
+    }
+
+    pub(crate) fn may_publish_anonymously(&self, local: bool) -> bool {
+        match self.config.anonymous_publish {
+            AnonymousPublish::Anywhere => true,
+            AnonymousPublish::Loopback => local,
+        }
+    }
+
+    /// The session's own deadline has come: authentication is overdue, or it is this connection's turn in a drain.
+    pub(crate) fn on_session_deadline(&mut self, now: Now, id: ConnId) {
+        match self.conn(id).map(|conn| conn.session) {
+            Some(Session::Unauthenticated { .. }) if !self.is_draining() => {
+                self.refuse_and_close(now, id, Reason::AuthTimeout, None);
+            }
+            Some(Session::Unauthenticated { .. } | Session::Active) => {
+                self.close(now, id, Reason::Shutdown)
+            }
+            Some(Session::Http | Session::Gone) | None => {}
+        }
+    }
+
+    /// Ends a WebSocket connection for `reason`: membership and counts at once, the close handshake in its own time.
+    pub(crate) fn close(&mut self, now: Now, id: ConnId, reason: Reason) {
+        // To these, what is queued is part of the problem.
+        let at_once = matches!(reason, Reason::SlowReader | Reason::Disconnected);
+        if !at_once {
+            // What was published before this moment still goes out before the close frame.
+            self.seal_all(now);
+        }
+        let when = if at_once { ws::CloseWhen::AtOnce } else { ws::CloseWhen::AfterData };
+        let Some((conn, limits)) = self.conn_mut(id) else { return };
+        conn.ws.close(now, limits, reason, when);
+        self.retire(now, id, reason);
+        self.settle(now, id);
+    }
+
+    fn refuse_and_close(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        reason: Reason,
+        correlation: Option<&str>,
+    ) {
+        self.send_error(now, id, reason, correlation);
+        self.close(now, id, reason);
+    }
+
+    /// An error message; the connection stays.
+    pub(crate) fn refuse(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        reason: Reason,
+        correlation: Option<&str>,
+    ) {
+        self.tally.error(reason);
+        self.send_error(now, id, reason, correlation);
+    }
+
+    /// The connection takes no further part: no membership, no questions, no count. Idempotent.
+    pub(crate) fn retire(&mut self, now: Now, id: ConnId, reason: Reason) {
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        let was = std::mem::replace(&mut conn.session, Session::Gone);
+        conn.deadline = None;
+        conn.gaps = Vec::new();
+        conn.lossy = false;
+        match was {
+            Session::Gone => return,
+            Session::Http => {
+                if let Some(status) = reason.row().status.filter(|_| reason.row().close.is_none()) {
+                    self.tally.answered(status);
+                }
+            }
+            Session::Unauthenticated { .. } | Session::Active => {
+                self.count(|census| census.open = census.open.saturating_sub(1));
+                self.tally.closed(reason);
+            }
+        }
+        if matches!(reason.row().counted, Counted::Connection(_)) {
+            self.tally.error(reason);
+        }
+        if was == Session::Active {
+            self.tally.active -= 1;
+            if self.config.hooks.lifecycle {
+                self.outputs.push_back(Output::Disconnected { conn: id, reason });
+            }
+        }
+        self.unsubscribe_all(now, id);
+    }
+
+    /// The socket is gone. What was still queued did not reach the peer.
+    pub(crate) fn remove(&mut self, id: ConnId) {
+        if self.conn(id).is_none() {
+            return;
+        }
+        if let Some(conn) = self.conns.remove(id.index) {
+            let lost = conn.ws.messages_dropped() + conn.ws.outbox().messages();
+            self.tally.undelivered(conn.ws.reason().unwrap_or(Reason::Io), u64::from(lost));
+        }
+        self.check_drained();
+    }
+
+    /// A new configuration: what each user may do is worked out anew, limits hold from now on.
+    pub(crate) fn on_reload(&mut self, _now: Now, config: Arc<Config>) {
+        self.generation += 1;
+        let keys = self.entropy.hash_keys();
+        self.metrics = crate::metrics::Metrics::new(&config, keys);
+        self.metrics.generation(self.generation);
+        self.channels.set_policies(|name| config.slow_readers.of(name));
+        self.config = config;
+        let indices: Vec<u32> = self.conns.indices().collect();
+        for index in indices {
+            let Some(conn) = self.conns.get_mut(index) else { continue };
+            if let Some(claims) = &conn.claims {
+                conn.access = self.config.policy.access(&claims.permissions);
+            }
+        }
+    }
+}
+
+/// A token that came with the handshake, and the subprotocol to agree on.
+struct Token<'r> {
+    value: Option<Cow<'r, str>>,
+    subprotocol: Option<Cow<'r, str>>,
+}
+
+impl<'r> Token<'r> {
+    fn of(request: &'r Request<()>, config: &Config) -> Self {
+        let mut this =
+            Self { value: bearer(request.headers()).map(Cow::Borrowed), subprotocol: None };
+        if config.auth.subprotocol {
+            this.take_subprotocol(request.headers());
+        }
+        if let (None, Some(name)) = (&this.value, &config.auth.query_parameter) {
+            this.value =
+                query_value(request.uri().query().unwrap_or_default(), name).map(Cow::Borrowed);
+        }
+        this
+    }
+
+    /// `bearer, <token>` agrees on `bearer`; `bearer.<token>` on the first other protocol offered, or on itself:
+    /// browsers fail a connection whose offer is not taken up (RFC 6455 §4.1).
+    fn take_subprotocol(&mut self, headers: &'r HeaderMap) {
+        let offered: Vec<&str> = headers
+            .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .collect();
+        let pair = offered.iter().position(|protocol| *protocol == "bearer");
+        if let Some(token) = pair.and_then(|at| offered.get(at + 1)) {
+            self.value.get_or_insert(Cow::Borrowed(token));
+            self.subprotocol = Some(Cow::Borrowed("bearer"));
+        } else if let Some((at, token)) = offered
+            .iter()
+            .enumerate()
+            .find_map(|(at, offer)| offer.strip_prefix("bearer.").map(|token| (at, token)))
+        {
+            self.value.get_or_insert(Cow::Borrowed(token));
+            let other =
+                offered.iter().enumerate().find(|(other, _)| *other != at).map(|(_, offer)| *offer);
+            self.subprotocol = other.or_else(|| offered.get(at).copied()).map(Cow::Borrowed);
+        }
+    }
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query
+        .split('&')
+        .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+        .map(|(_, value)| value)
+}
+
+/// Whether a request comes from this machine itself: a loopback address, no proxy in between, and if a browser sends
+/// it, from a page of this machine. Who may publish without a token hangs on it.
+pub(crate) fn is_local(address: IpAddr, headers: &HeaderMap) -> bool {
+    let proxied = ["forwarded", "x-forwarded-for", "x-real-ip", "via"]
+        .iter()
+        .any(|name| headers.contains_key(*name));
+    let foreign_page =
+        headers.get(header::ORIGIN).is_some_and(|origin| !is_loopback_origin(origin.as_bytes()));
+    address.to_canonical().is_loopback() && !proxied && !foreign_page
+}
+
+fn is_loopback_origin(origin: &[u8]) -> bool {
+    let Some((_, authority)) =
+        std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://"))
+    else {
+        return false;
+    };
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn only_this_machine_itself_is_local() {
+        let me = IpAddr::from([127, 0, 0, 1]);
+        assert!(is_local(me, &headers(&[])));
+        assert!(is_local("::ffff:127.0.0.1".parse().unwrap(), &headers(&[])));
+        assert!(is_local(me, &headers(&[("origin", "http://localhost:3000")])));
+        assert!(is_local(me, &headers(&[("origin", "http://[::1]:3000")])));
+        assert!(!is_local(IpAddr::from([192, 0, 2, 1]), &headers(&[])));
+        assert!(!is_local(me, &headers(&[("x-forwarded-for", "192.0.2.1")])));
+        assert!(!is_local(me, &headers(&[("origin", "https://example.com")])));
+        assert!(!is_local(me, &headers(&[("origin", "http://localhost.example.com")])));
+        assert!(!is_local(me, &headers(&[("origin", "null")])));
+    }
+
+    #[test]
+    fn a_bearer_token_is_found_in_any_case_of_the_scheme() {
+        assert_eq!(bearer(&headers(&[("authorization", "bearer abc")])), Some("abc"));
+        assert_eq!(bearer(&headers(&[("authorization", "Bearer abc")])), Some("abc"));
+        assert_eq!(bearer(&headers(&[("authorization", "Basic abc")])), None);
+    }
+
+    #[test]
+    fn a_subprotocol_may_carry_the_token() {
+        for (offer, token, agreed) in [
+            ("bearer, abc", "abc", "bearer"),
+            ("bearer.abc", "abc", "bearer.abc"),
+            ("mahavishnu, bearer.abc", "abc", "mahavishnu"),
+        ] {
+            let offered: &'static str = offer;
+            let map = headers(&[("sec-websocket-protocol", offered)]);
+            let mut found = Token { value: None, subprotocol: None };
+            found.take_subprotocol(&map);
+            assert_eq!(
+                (found.value.as_deref(), found.subprotocol.as_deref()),
+                (Some(token), Some(agreed))
+            );
+        }
+    }
+
+    #[test]
+    fn a_query_parameter_is_found_by_its_whole_name() {
+        assert_eq!(query_value("a=1&token=abc&b=2", "token"), Some("abc"));
+        assert_eq!(query_value("mytoken=abc", "token"), None);
+    }
+}

@@ -1,0 +1,322 @@
+//! What goes into a hub and what comes out, besides bytes.
+
+use std::{hash::BuildHasher, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    auth::Verb,
+    config::Config,
+    entropy::{Entropy, KeyedState, Seed},
+    reason::Reason,
+};
+
+/// One connection of one hub. The generation makes an id unique over the hub's life: an input about a connection that
+/// is gone is ignored, even after its place was taken again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+    pub(crate) shard: ShardId,
+}
+
+impl ConnId {
+    /// The hub that holds it.
+    #[must_use]
+    pub fn shard(self) -> ShardId {
+        self.shard
+    }
+
+    /// A small number that is free again after the connection is gone: an index for the driver's table of sockets.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// One of the hubs of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// Where a hub stands among the hubs of its process.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// This hub.
+    pub shard: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// The process's seed, the same for all its hubs: they agree by it on each channel's home.
+    pub seed: Seed,
+}
+
+impl Place {
+    /// The only hub of its process.
+    #[must_use]
+    pub fn alone(seed: Seed) -> Self {
+        Self { shard: ShardId(0), shards: 1, seed }
+    }
+}
+
+/// Where channels are at home, for drivers that hand a publish to the right hub at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    keys: KeyedState,
+    shards: u16,
+}
+
+impl Placement {
+    /// The placement that all hubs of a process with this place's seed agree on.
+    #[must_use]
+    pub fn new(place: Place) -> Self {
+        Self { keys: Entropy::new(place.seed).hash_keys(), shards: place.shards.max(1) }
+    }
+
+    /// The hub at which `name`, a channel or an idempotency key, is at home.
+    #[must_use]
+    pub fn home(&self, name: &str) -> ShardId {
+        if self.shards == 1 {
+            return ShardId(0);
+        }
+        let hash = u128::from(self.keys.hash_one(name));
+        // Multiply-shift maps the hash evenly onto the shards.
+        ShardId(((hash * u128::from(self.shards)) >> 64) as u16)
+    }
+
+    /// A number that tells one content from another; equal on all hubs of a process.
+    pub(crate) fn digest(&self, content: &[u8]) -> u64 {
+        self.keys.hash_one(content)
+    }
+}
+
+/// Which of the server's ports a connection came in by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Listener {
+    /// WebSocket, `/health`, `/ready`, `POST /publish`.
+    #[default]
+    Main,
+    /// The exposition of metrics, at any path; no WebSocket.
+    Metrics,
+}
+
+/// Who connected, and by which port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The other end of the socket.
+    pub address: SocketAddr,
+    /// The port.
+    pub listener: Listener,
+}
+
+/// Names a question to the application, until it is answered or its time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// Names a command whose completion the driver waits for. Chosen by the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommandId(pub u64);
+
+/// One broadcast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The channel, for example `workflow:42`.
+    pub channel: Box<str>,
+    /// The event's name, for example `workflow.started`.
+    pub event: Box<str>,
+    /// A JSON object, as text. It is sent as it stands.
+    pub data: Bytes,
+}
+
+/// What became of a broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Subscribers that it was handed to.
+    pub subscribers: u32,
+    /// Its number in the channel since the channel last had no subscribers.
+    pub offset: u64,
+}
+
+/// How a server stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainPlan {
+    /// Closes are spread evenly over this time. Zero: all at once.
+    pub window: Duration,
+    /// Connections that are left after this time are dropped.
+    pub deadline: Duration,
+}
+
+impl Default for DrainPlan {
+    fn default() -> Self {
+        Self { window: Duration::ZERO, deadline: Duration::from_secs(10) }
+    }
+}
+
+/// What the application or the operator wants of a hub.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Broadcast. With an id, [`Output::Done`] tells what became of it.
+    Publish {
+        /// Names the answer.
+        id: Option<CommandId>,
+        /// What to broadcast.
+        publication: Publication,
+    },
+    /// The answer to [`Output::Request`]: a JSON object as text, or an error of the message protocol.
+    Reply {
+        /// The question.
+        id: RequestId,
+        /// The answer's `data`, or why there is none.
+        result: Result<Bytes, RequestError>,
+    },
+    /// The answer to [`Output::Authorize`].
+    Decide {
+        /// The question.
+        id: RequestId,
+        /// Whether it may happen.
+        allow: bool,
+    },
+    /// The answer to [`Output::Metrics`].
+    Exposition {
+        /// The connection that asked.
+        conn: ConnId,
+        /// The exposition in Prometheus' text format.
+        text: Bytes,
+    },
+    /// End one connection with close code 1008.
+    Disconnect {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Put a new configuration in force. Live connections stay.
+    Reload(Arc<Config>),
+    /// Close every connection with 1001 and take no new ones.
+    Drain(DrainPlan),
+}
+
+/// Why the application does not answer a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestError {
+    /// `error_code` of the answer, for example `NOT_FOUND`.
+    pub code: Box<str>,
+    /// `error_message` of the answer: sent to the client as it stands.
+    pub message: Box<str>,
+}
+
+/// What a hub asks its driver to do.
+#[derive(Debug)]
+pub enum Output {
+    /// A client's request that the application answers with [`Command::Reply`].
+    Request {
+        /// Names the answer.
+        id: RequestId,
+        /// Who asks.
+        conn: ConnId,
+        /// The user, if there is one.
+        user: Option<Arc<str>>,
+        /// The request's event, for example `get_pool_status`.
+        event: Box<str>,
+        /// The request's `data`, a JSON object as text.
+        data: Bytes,
+    },
+    /// Something that the policy allows and that the application wants to decide on, by [`Command::Decide`].
+    Authorize {
+        /// Names the answer.
+        id: RequestId,
+        /// Who wants it.
+        conn: ConnId,
+        /// The user, if there is one.
+        user: Option<Arc<str>>,
+        /// Subscribe or publish.
+        verb: Verb,
+        /// Where.
+        channel: Box<str>,
+    },
+    /// A connection got through handshake and authentication.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+        /// Its address.
+        peer: SocketAddr,
+        /// The user, if there is one.
+        user: Option<Arc<str>>,
+    },
+    /// A connection that was [`Output::Connected`] ended.
+    Disconnected {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: Reason,
+    },
+    /// Someone asks for the metrics; [`Command::Exposition`] answers.
+    Metrics {
+        /// The connection to answer.
+        conn: ConnId,
+    },
+    /// A [`Command::Publish`] with an id is done.
+    Done {
+        /// The command.
+        id: CommandId,
+        /// What became of it.
+        result: Result<Published, Reason>,
+    },
+    /// Messages for another hub of this process, in order.
+    Shard {
+        /// Which hub.
+        to: ShardId,
+        /// The messages.
+        batch: Vec<ShardMessage>,
+    },
+    /// A drain is complete: no connection is left.
+    Drained,
+}
+
+/// What hubs of one process tell each other. The driver carries these; it cannot make or read them.
+#[derive(Debug)]
+pub struct ShardMessage(pub(crate) Inner);
+
+/// Names one message of a publish that waits for another hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) shard: ShardId,
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+    /// Which message of the publish.
+    pub(crate) item: u32,
+}
+
+/// The messages between hubs.
+#[derive(Debug)]
+pub(crate) enum Inner {
+    /// To a channel's home: broadcast this.
+    Publish { ticket: Option<Ticket>, publication: Publication },
+    /// From the home to the origin: done.
+    Published { ticket: Ticket, published: Published },
+    /// To the home: a connection subscribes.
+    Join { channel: Arc<str>, conn: ConnId },
+    /// From the home: from now on the channel's segments concern this connection.
+    Joined { channel: Arc<str>, conn: ConnId },
+    /// To the home: a connection left.
+    Leave { channel: Arc<str> },
+    /// From the home to every hub with subscribers: a round of the channel.
+    Deliver { channel: Arc<str>, segment: crate::ws::Segment, first_offset: u64 },
+    /// To the home of an idempotency key: may this request be carried out?
+    Claim { ticket: Ticket, key: Box<str>, digest: u64 },
+    /// From the home of the key.
+    Claimed { ticket: Ticket, verdict: super::idempotency::Verdict },
+    /// To the home of the key: this is what was answered.
+    Settle { key: Box<str>, answer: Bytes },
+    /// To all: how many connections this hub has, and had.
+    Census { open: u32, total: u64 },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_message_stays_small() {
+        assert!(size_of::<ShardMessage>() <= 96, "{}", size_of::<ShardMessage>());
+    }
+}

@@ -1,0 +1,230 @@
+//! The messages that the server sends, each by its name.
+
+use uuid::Uuid;
+
+use super::{
+    envelope::{Data, Envelope},
+    names::{Kind, error_code, event},
+    timestamp::Timestamp,
+};
+use crate::reason::Reason;
+
+/// What every message has: an id of its own and the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp<'a> {
+    /// `id`.
+    pub id: Uuid,
+    /// `timestamp`.
+    pub timestamp: &'a Timestamp,
+}
+
+/// What a new connection is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Welcome<'a> {
+    /// The connection's public name.
+    pub connection_id: Uuid,
+    /// The server's name, as in metric labels.
+    pub server: &'a str,
+    /// A greeting for people.
+    pub message: &'a str,
+    /// Whether the connection has a user.
+    pub authenticated: bool,
+    /// Whether it is encrypted.
+    pub secure: bool,
+    /// Messages per second that are accepted. `None`: no limit, and the field is left out.
+    pub rate_limit: Option<u32>,
+}
+
+/// Events that a subscriber did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap<'a> {
+    /// Where.
+    pub channel: &'a str,
+    /// How many.
+    pub lost: u64,
+    /// The first one lost, if the channel counts.
+    pub first_offset: Option<u64>,
+    /// The last one lost, if the channel counts.
+    pub last_offset: Option<u64>,
+}
+
+impl<'a> Envelope<'a> {
+    /// The first message of a connection without authentication, the second of one with.
+    #[must_use]
+    pub fn welcome(stamp: Stamp<'a>, welcome: Welcome<'a>) -> Self {
+        Self {
+            event: Some(event::SESSION_CREATED),
+            data: Data::Welcome(welcome),
+            ..Self::blank(stamp, Kind::Event)
+        }
+    }
+
+    /// Answers `auth`.
+    #[must_use]
+    pub fn authenticated(
+        stamp: Stamp<'a>,
+        user_id: Option<&'a str>,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        let data = Data::User { status: "authenticated", user_id };
+        Self {
+            status: Some("authenticated"),
+            data,
+            ..Self::answer(stamp, event::AUTH, correlation_id)
+        }
+    }
+
+    /// Answers `refresh_token`.
+    #[must_use]
+    pub fn refreshed(
+        stamp: Stamp<'a>,
+        user_id: Option<&'a str>,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        let data = Data::User { status: "refreshed", user_id };
+        Self {
+            status: Some("refreshed"),
+            data,
+            ..Self::answer(stamp, event::REFRESH_TOKEN, correlation_id)
+        }
+    }
+
+    /// Confirms a subscription by a response.
+    #[must_use]
+    pub fn subscribed(stamp: Stamp<'a>, channel: &'a str, correlation_id: Option<&'a str>) -> Self {
+        let data = Data::Channel { status: "subscribed", channel };
+        Self {
+            status: Some("subscribed"),
+            data,
+            ..Self::answer(stamp, event::SUBSCRIBE, correlation_id)
+        }
+    }
+
+    /// Confirms the end of a subscription by a response.
+    #[must_use]
+    pub fn unsubscribed(
+        stamp: Stamp<'a>,
+        channel: &'a str,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        let data = Data::Channel { status: "unsubscribed", channel };
+        Self {
+            status: Some("unsubscribed"),
+            data,
+            ..Self::answer(stamp, event::UNSUBSCRIBE, correlation_id)
+        }
+    }
+
+    /// The same message as an `ack`: for [`Answer::Ack`](super::Answer::Ack).
+    #[must_use]
+    pub fn as_ack(self) -> Self {
+        Self { kind: Kind::Ack, ..self }
+    }
+
+    /// Answers a ping.
+    #[must_use]
+    pub fn pong(stamp: Stamp<'a>, correlation_id: Option<&'a str>) -> Self {
+        Self { correlation_id, ..Self::blank(stamp, Kind::Pong) }
+    }
+
+    /// Answers `publish`.
+    #[must_use]
+    pub fn published(
+        stamp: Stamp<'a>,
+        channel: &'a str,
+        subscribers: u64,
+        offset: Option<u64>,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        let data = Data::Published { channel, subscribers, offset };
+        Self {
+            status: Some("published"),
+            data,
+            ..Self::answer(stamp, event::PUBLISH, correlation_id)
+        }
+    }
+
+    /// Answers a request with what the application said: the JSON text of an object.
+    #[must_use]
+    pub fn response(
+        stamp: Stamp<'a>,
+        event: &'a str,
+        data: &'a str,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        Self { data: Data::Raw(data), ..Self::answer(stamp, event, correlation_id) }
+    }
+
+    /// Refuses. `text` replaces the reason's own, for the few that have a number in them; it must not repeat input.
+    #[must_use]
+    pub fn error(
+        stamp: Stamp<'a>,
+        reason: Reason,
+        text: Option<&'a str>,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        let row = reason.row();
+        Self::failure(
+            stamp,
+            row.code.unwrap_or(error_code::SERVER_ERROR),
+            text.unwrap_or(row.text),
+            correlation_id,
+        )
+    }
+
+    /// Refuses with a code and text of the application's.
+    #[must_use]
+    pub fn failure(
+        stamp: Stamp<'a>,
+        code: &'a str,
+        text: &'a str,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        Self { correlation_id, error: Some((code, text)), ..Self::blank(stamp, Kind::Error) }
+    }
+
+    /// An event of a channel. `data` is the JSON text of an object.
+    #[must_use]
+    pub fn broadcast(
+        stamp: Stamp<'a>,
+        channel: &'a str,
+        event: &'a str,
+        data: &'a str,
+        offset: Option<u64>,
+    ) -> Self {
+        let data = Data::Raw(data);
+        Self {
+            event: Some(event),
+            data,
+            room: Some(channel),
+            offset,
+            ..Self::blank(stamp, Kind::Event)
+        }
+    }
+
+    /// Tells a subscriber that it lost events.
+    #[must_use]
+    pub fn gap(stamp: Stamp<'a>, gap: Gap<'a>) -> Self {
+        let (event, room) = (Some(event::CHANNEL_GAP), Some(gap.channel));
+        Self { event, data: Data::Gap(gap), room, ..Self::blank(stamp, Kind::Event) }
+    }
+
+    fn answer(stamp: Stamp<'a>, event: &'a str, correlation_id: Option<&'a str>) -> Self {
+        Self { correlation_id, event: Some(event), ..Self::blank(stamp, Kind::Response) }
+    }
+
+    fn blank(stamp: Stamp<'a>, kind: Kind) -> Self {
+        Self {
+            id: stamp.id,
+            correlation_id: None,
+            kind,
+            event: None,
+            data: Data::Empty,
+            timestamp: stamp.timestamp,
+            room: None,
+            error: None,
+            status: None,
+            offset: None,
+        }
+    }
+}

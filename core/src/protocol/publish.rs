@@ -1,0 +1,279 @@
+//! The body of `POST /publish`: one message, several in `messages`, or an array of them.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::json::{EMPTY_OBJECT, Members, is_null, is_object, is_too_deep, text};
+
+/// What a publisher asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishRequest<'a> {
+    /// At least one.
+    pub messages: Vec<PublishMessage<'a>>,
+    /// `idempotency_key`: the same request under the same key is carried out once. 1 to 256 bytes.
+    pub idempotency_key: Option<Cow<'a, str>>,
+}
+
+/// One event for one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishMessage<'a> {
+    /// `channel`, or `room`. Not yet checked for its form.
+    pub channel: Cow<'a, str>,
+    /// `event`, not empty.
+    pub event: Cow<'a, str>,
+    /// `data`: the JSON text of an object, `{}` if it is missing.
+    pub data: &'a str,
+}
+
+/// Why a body is refused. Says which message, never what was in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// Not UTF-8.
+    Utf8,
+    /// Not JSON.
+    Syntax,
+    /// Neither an object nor an array.
+    Shape,
+    /// Nested deeper than [`NESTING_MAX`](super::NESTING_MAX).
+    TooDeep,
+    /// No message.
+    Empty,
+    /// More messages than allowed at once.
+    TooMany,
+    /// An `idempotency_key` that is no string, empty, or over 256 bytes.
+    Key,
+    /// The message at this index is not an object.
+    Message(usize),
+    /// The message at this index has no `channel`, or one that is no string.
+    Channel(usize),
+    /// The message at this index has no `event`, or one that is no string or empty.
+    Event(usize),
+    /// The message at this index has `data` that is not an object.
+    Data(usize),
+}
+
+/// Reads a body of at most `batch_max` messages.
+pub fn parse(body: &[u8], batch_max: usize) -> Result<PublishRequest<'_>, PublishError> {
+    let body = std::str::from_utf8(body).map_err(|_| PublishError::Utf8)?;
+    let whole: &RawValue = serde_json::from_str(body).map_err(|_| PublishError::Syntax)?;
+    if is_too_deep(body) {
+        return Err(PublishError::TooDeep);
+    }
+    let (messages, idempotency_key) = match whole.get().as_bytes().first() {
+        Some(b'[') => (batch(whole, batch_max)?, None),
+        Some(b'{') => {
+            let Members([messages, key]) =
+                Members::read(whole.get(), &["messages", "idempotency_key"])
+                    .map_err(|_| PublishError::Syntax)?;
+            let messages = match messages {
+                Some(messages) => batch(messages, batch_max)?,
+                None => vec![message(whole, 0)?],
+            };
+            (messages, key.filter(|key| !is_null(key)).map(idempotency_key).transpose()?)
+        }
+        Some(_) | None => return Err(PublishError::Shape),
+    };
+    if messages.is_empty() {
+        return Err(PublishError::Empty);
+    }
+    Ok(PublishRequest { messages, idempotency_key })
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Utf8 => f.write_str("the body is not UTF-8"),
+            Self::Syntax => f.write_str("the body is not JSON"),
+            Self::Shape => f.write_str(
+                "the body must be a message, {\"messages\": […]}, or an array of messages",
+            ),
+            Self::TooDeep => f.write_str("the body is nested too deep"),
+            Self::Empty => f.write_str("there is no message in the body"),
+            Self::TooMany => f.write_str("too many messages at once"),
+            Self::Key => {
+                write!(f, "idempotency_key must be a string of 1 to {KEY_BYTES_MAX} bytes")
+            }
+            Self::Message(index) => write!(f, "message {index} must be an object"),
+            Self::Channel(index) => write!(f, "message {index}: channel must be a string"),
+            Self::Event(index) => {
+                write!(f, "message {index}: event must be a string that is not empty")
+            }
+            Self::Data(index) => write!(f, "message {index}: data must be an object"),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+fn idempotency_key(key: &RawValue) -> Result<Cow<'_, str>, PublishError> {
+    text(key).filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len())).ok_or(PublishError::Key)
+}
+
+fn batch(list: &RawValue, batch_max: usize) -> Result<Vec<PublishMessage<'_>>, PublishError> {
+    let mut json = serde_json::Deserializer::from_str(list.get());
+    let items = json.deserialize_seq(Items { batch_max }).map_err(|_| PublishError::Shape)?;
+    if items.len() > batch_max {
+        return Err(PublishError::TooMany);
+    }
+    items.into_iter().enumerate().map(|(index, item)| message(item, index)).collect()
+}
+
+fn message(item: &RawValue, index: usize) -> Result<PublishMessage<'_>, PublishError> {
+    if !is_object(item) {
+        return Err(PublishError::Message(index));
+    }
+    let Members([channel, room, event, data]) =
+        Members::read(item.get(), &["channel", "room", "event", "data"])
+            .map_err(|_| PublishError::Message(index))?;
+    Ok(PublishMessage {
+        channel: channel.or(room).and_then(text).ok_or(PublishError::Channel(index))?,
+        event: event
+            .and_then(text)
+            .filter(|event| !event.is_empty())
+            .ok_or(PublishError::Event(index))?,
+        data: match data {
+            None => EMPTY_OBJECT,
+            Some(data) if is_object(data) => data.get(),
+            Some(_) => return Err(PublishError::Data(index)),
+        },
+    })
+}
+
+/// Collects one item more than allowed and skips the rest, so that a body full of commas costs no memory.
+struct Items {
+    batch_max: usize,
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() <= self.batch_max {
+            let Some(item) = seq.next_element::<&RawValue>()? else { return Ok(items) };
+            items.push(item);
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(items)
+    }
+}
+
+const KEY_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_message_several_or_an_array() {
+        let first = message("pool:1", "pool.scaled", r#"{"worker_count":3}"#);
+        let second = message("global", "note", "{}");
+        let one = r#"{"channel":"pool:1","event":"pool.scaled","data":{"worker_count":3}}"#;
+        let two = r#"{"room":"global","event":"note"}"#;
+        for (body, expected) in [
+            (one.to_owned(), vec![first.clone()]),
+            (format!(" [{one},{two}] "), vec![first.clone(), second.clone()]),
+            (format!(r#"{{"messages":[{two},{one}]}}"#), vec![second.clone(), first.clone()]),
+        ] {
+            let request = parse(body.as_bytes(), 10).unwrap();
+            assert_eq!(request.messages, expected, "{body}");
+            assert_eq!(request.idempotency_key, None);
+        }
+    }
+
+    #[test]
+    fn an_idempotency_key_is_a_short_string() {
+        let body = |key: &str| format!(r#"{{"channel":"c","event":"e","idempotency_key":{key}}}"#);
+        let key = |text: &str| {
+            parse(text.as_bytes(), 1).map(|request| request.idempotency_key.map(Cow::into_owned))
+        };
+        assert_eq!(key(&body(r#""k-1""#)), Ok(Some("k-1".to_owned())));
+        assert_eq!(key(&body("null")), Ok(None));
+        assert_eq!(
+            key(&format!(r#"{{"messages":[{}],"idempotency_key":"k"}}"#, body("5"))),
+            Ok(Some("k".to_owned()))
+        );
+        for wrong in ["5", r#""""#, &format!("\"{}\"", "k".repeat(257))] {
+            assert_eq!(key(&body(wrong)), Err(PublishError::Key));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_by_its_index() {
+        let good = r#"{"channel":"c","event":"e"}"#;
+        for (second, error) in [
+            ("5", PublishError::Message(1)),
+            ("[]", PublishError::Message(1)),
+            (r#"{"event":"e"}"#, PublishError::Channel(1)),
+            (r#"{"channel":5,"event":"e"}"#, PublishError::Channel(1)),
+            (r#"{"channel":"c"}"#, PublishError::Event(1)),
+            (r#"{"channel":"c","event":""}"#, PublishError::Event(1)),
+            (r#"{"channel":"c","event":"e","data":null}"#, PublishError::Data(1)),
+            (r#"{"channel":"c","event":"e","data":[]}"#, PublishError::Data(1)),
+        ] {
+            assert_eq!(parse(format!("[{good},{second}]").as_bytes(), 10), Err(error), "{second}");
+        }
+    }
+
+    #[test]
+    fn other_bodies_are_refused() {
+        let deep = format!(
+            r#"{{"channel":"c","event":"e","data":{{"x":{}{}}}}}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
+        let cases: &[(&[u8], PublishError)] = &[
+            (b"", PublishError::Syntax),
+            (b"channel=c", PublishError::Syntax),
+            (b"{} {}", PublishError::Syntax),
+            (b"\xff", PublishError::Utf8),
+            (b"5", PublishError::Shape),
+            (b"\"text\"", PublishError::Shape),
+            (b"{\"messages\":{}}", PublishError::Shape),
+            (b"{\"messages\":null}", PublishError::Shape),
+            (b"{}", PublishError::Channel(0)),
+            (b"[]", PublishError::Empty),
+            (b"{\"messages\":[]}", PublishError::Empty),
+            (deep.as_bytes(), PublishError::TooDeep),
+        ];
+        for (body, error) in cases {
+            assert_eq!(parse(body, 10), Err(*error), "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bounded() {
+        let batch =
+            |count: usize| format!("[{}]", vec![r#"{"channel":"c","event":"e"}"#; count].join(","));
+        assert_eq!(parse(batch(3).as_bytes(), 3).unwrap().messages.len(), 3);
+        for count in [4, 5, 400] {
+            assert_eq!(parse(batch(count).as_bytes(), 3), Err(PublishError::TooMany));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bodies_do_not_panic(body in "[\\[\\]{}:,\"a-e0 ]{0,60}") {
+            let _ = parse(body.as_bytes(), 2);
+        }
+    }
+
+    fn message(
+        channel: &'static str,
+        event: &'static str,
+        data: &'static str,
+    ) -> PublishMessage<'static> {
+        PublishMessage { channel: channel.into(), event: event.into(), data }
+    }
+}

@@ -1,0 +1,143 @@
+//! What a person at a terminal sees when the server is up: where it is, and lines to paste.
+
+use std::{fmt, net::SocketAddr, path::Path};
+
+use crate::settings::{self, Settings};
+
+/// Where a running server is.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    /// `host:port` as this machine reaches WebSocket, health and publishing.
+    pub(crate) main: String,
+    /// The same for metrics, if they are served.
+    pub(crate) metrics: Option<String>,
+}
+
+impl Addresses {
+    pub(crate) fn new(main: SocketAddr, metrics: Option<SocketAddr>) -> Self {
+        Self { main: authority(main), metrics: metrics.map(authority) }
+    }
+}
+
+/// The text, with a line break at its end.
+#[derive(Debug)]
+pub(crate) struct Banner<'a> {
+    /// How this program was called.
+    pub(crate) program: &'a str,
+    pub(crate) settings: &'a Settings,
+    pub(crate) addresses: &'a Addresses,
+    pub(crate) state_dir: &'a Path,
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { program, settings, addresses, state_dir } = self;
+        let main = &addresses.main;
+        let auth = match settings.auth_enabled {
+            true => "required: clients need a token",
+            false => "off: clients need no token",
+        };
+        writeln!(f, "\nMahavishnu {} is up.\n", env!("CARGO_PKG_VERSION"))?;
+        writeln!(f, "  WebSocket       ws://{main}{}", everywhere(&settings.host))?;
+        if let Some(metrics) = &addresses.metrics {
+            let host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
+            writeln!(f, "  Metrics         http://{metrics}/metrics{}", everywhere(host))?;
+        }
+        writeln!(f, "  Authentication  {auth}")?;
+        writeln!(f, "  State           {}\n", state_dir.display())?;
+        writeln!(f, "In another terminal:\n")?;
+        if settings.auth_enabled {
+            writeln!(
+                f,
+                "  export MAHAVISHNU_TOKEN=$({program} token create --user me --permission admin)"
+            )?;
+        }
+        let header = if settings.auth_enabled {
+            " -H \"Authorization: Bearer $MAHAVISHNU_TOKEN\""
+        } else {
+            ""
+        };
+        writeln!(f, "  {program} subscribe --url ws://{main} workflow:42")?;
+        writeln!(
+            f,
+            "  {program} publish --url http://{main} workflow:42 workflow.started '{{\"workflow_id\":\"42\"}}'"
+        )?;
+        writeln!(f, "  wscat -c ws://{main}{header}")?;
+        writeln!(f, "    {SUBSCRIBE}")?;
+        writeln!(f, "  curl -s http://{main}/health\n")?;
+        writeln!(f, "Ctrl-C stops it.\n")
+    }
+}
+
+/// `address` as this machine reaches it.
+fn authority(address: SocketAddr) -> String {
+    let host = settings::reachable(&address.ip().to_string());
+    if host.contains(':') {
+        format!("[{host}]:{}", address.port())
+    } else {
+        format!("{host}:{}", address.port())
+    }
+}
+
+fn everywhere(host: &str) -> &'static str {
+    match host.parse::<std::net::IpAddr>() {
+        Ok(address) if address.is_unspecified() => "  (on every address of this machine)",
+        _ => "",
+    }
+}
+
+/// What one types into wscat.
+const SUBSCRIBE: &str =
+    r#"{"type":"request","event":"subscribe","data":{"channel":"workflow:42"}}"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::testing::load;
+
+    fn text(pairs: &[(&str, &str)], main: &str) -> String {
+        let loaded = load(pairs);
+        let addresses = Addresses::new(main.parse().unwrap(), Some("127.0.0.1:9".parse().unwrap()));
+        let settings = &loaded.settings;
+        Banner { program: "bin/m", settings, addresses: &addresses, state_dir: Path::new("/s") }
+            .to_string()
+    }
+
+    #[test]
+    fn its_lines_can_be_pasted() {
+        let text = text(&[], "127.0.0.1:1");
+        for line in [
+            "  bin/m subscribe --url ws://127.0.0.1:1 workflow:42",
+            "  bin/m publish --url http://127.0.0.1:1 workflow:42 workflow.started '{\"workflow_id\":\"42\"}'",
+            "  wscat -c ws://127.0.0.1:1",
+            "  curl -s http://127.0.0.1:1/health",
+            "  Metrics         http://127.0.0.1:9/metrics",
+            "  Authentication  off: clients need no token",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn with_authentication_it_shows_how_to_get_a_token() {
+        let secret = "q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
+        let text = text(&[("AUTH_ENABLED", "true"), ("JWT_SECRET", secret)], "127.0.0.1:1");
+        assert!(text.contains("export MAHAVISHNU_TOKEN=$(bin/m token create"), "{text}");
+        assert!(
+            text.contains(
+                "wscat -c ws://127.0.0.1:1 -H \"Authorization: Bearer $MAHAVISHNU_TOKEN\""
+            ),
+            "{text}"
+        );
+        assert!(!text.contains(secret), "{text}");
+    }
+
+    #[test]
+    fn wildcards_are_shown_as_something_to_connect_to() {
+        assert!(
+            text(&[("HOST", "0.0.0.0")], "0.0.0.0:1").contains("ws://127.0.0.1:1  (on every"),
+            "IPv4"
+        );
+        assert!(text(&[("HOST", "::")], "[::]:1").contains("ws://[::1]:1  (on every"), "IPv6");
+    }
+}

@@ -1,0 +1,327 @@
+//! The command line. Flags that stand for a variable carry its text: the table of settings parses them all.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::{Override, Request};
+
+/// WebSocket broadcast server with rooms, JWT authentication and Prometheus metrics.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mahavishnu",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    args_override_self = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run and control the server.
+    #[command(subcommand)]
+    Websocket(WebsocketCommand),
+    /// Make and look into tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Publish one event to a channel.
+    Publish(PublishArgs),
+    /// Print the events of channels, one line each, until interrupted.
+    Subscribe(SubscribeArgs),
+    /// Check and show the settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WebsocketCommand {
+    /// Run the server in the foreground until SIGTERM or SIGINT. SIGHUP reloads.
+    Start(Box<ServerArgs>),
+    /// Stop the running server and wait until it is gone.
+    Stop(StopArgs),
+    /// Say whether a server runs and is healthy.
+    Status(StatusArgs),
+    /// Have the running server read its settings again.
+    Reload(FindArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token. It is the last line of the output.
+    Create(TokenCreateArgs),
+    /// Show what a token says and whether it verifies.
+    Inspect(TokenInspectArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Find everything that is wrong with the settings.
+    Check(ServerArgs),
+    /// Print every setting, secrets masked.
+    Show(ServerArgs),
+    /// Print the table of variables as Markdown.
+    #[command(hide = true)]
+    Docs,
+}
+
+/// Which settings count, and flags for the common ones. Each wins over its MAHAVISHNU_ variable.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ServerArgs {
+    /// File of MAHAVISHNU_ variables [default: .env if there is one]. The environment wins over it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
+    /// Directory of the PID file.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<String>,
+    /// Address to listen on [default: 127.0.0.1].
+    #[arg(long)]
+    host: Option<String>,
+    /// Port to listen on, 0 for any [default: 8686].
+    #[arg(long)]
+    port: Option<String>,
+    /// Name of this instance in /health [default: mahavishnu].
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// tokio; smol is not part of this build [default: tokio].
+    #[arg(long)]
+    runtime: Option<String>,
+    /// Threads that serve connections, or auto [default: 1].
+    #[arg(long)]
+    shards: Option<String>,
+    /// Require a token from every client: true or false [default: false].
+    #[arg(long, value_name = "BOOL")]
+    auth_enabled: Option<String>,
+    /// Address for metrics [default: that of --host].
+    #[arg(long, value_name = "HOST")]
+    metrics_host: Option<String>,
+    /// Port for metrics, 0 for any [default: 9090].
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<String>,
+    /// Open connections at most [default: 10000].
+    #[arg(long, value_name = "COUNT")]
+    max_connections: Option<String>,
+    /// DEBUG, INFO, WARNING, ERROR or CRITICAL [default: INFO].
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// text or json [default: text].
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl ServerArgs {
+    /// What to read settings from.
+    pub(crate) fn request(&self) -> Request {
+        let flags = [
+            ("MAHAVISHNU_STATE_DIR", "--state-dir", &self.state_dir),
+            ("MAHAVISHNU_HOST", "--host", &self.host),
+            ("MAHAVISHNU_PORT", "--port", &self.port),
+            ("MAHAVISHNU_SERVER_NAME", "--server-name", &self.server_name),
+            ("MAHAVISHNU_RUNTIME", "--runtime", &self.runtime),
+            ("MAHAVISHNU_SHARDS", "--shards", &self.shards),
+            ("MAHAVISHNU_AUTH_ENABLED", "--auth-enabled", &self.auth_enabled),
+            ("MAHAVISHNU_METRICS_HOST", "--metrics-host", &self.metrics_host),
+            ("MAHAVISHNU_METRICS_PORT", "--metrics-port", &self.metrics_port),
+            ("MAHAVISHNU_MAX_CONNECTIONS", "--max-connections", &self.max_connections),
+            ("MAHAVISHNU_LOG_LEVEL", "--log-level", &self.log_level),
+            ("MAHAVISHNU_LOG_FORMAT", "--log-format", &self.log_format),
+        ];
+        let overrides =
+            flags.into_iter().filter_map(|(name, flag, value)| Some((name, flag, value.clone()?)));
+        Request { env_file: self.env_file.clone(), overrides: overrides.collect() }
+    }
+}
+
+/// Which server is meant.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct FindArgs {
+    /// File of MAHAVISHNU_ variables that the server was started with [default: .env if there is one].
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Directory of its PID file.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<String>,
+}
+
+impl FindArgs {
+    pub(crate) fn request(&self) -> Request {
+        let state_dir: Option<Override> =
+            self.state_dir.clone().map(|dir| ("MAHAVISHNU_STATE_DIR", "--state-dir", dir));
+        Request { env_file: self.env_file.clone(), overrides: state_dir.into_iter().collect() }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StopArgs {
+    #[command(flatten)]
+    pub(crate) find: FindArgs,
+    /// Seconds to wait for the server to go.
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: f64,
+    /// Kill it if it is still there after that.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) find: FindArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TokenCreateArgs {
+    /// File of MAHAVISHNU_ variables with the secret [default: .env if there is one].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
+    /// Whom the token is for: its user_id and sub.
+    #[arg(long)]
+    pub(crate) user: String,
+    /// What it permits, e.g. workflow:read; give it several times for several.
+    #[arg(long = "permission", value_name = "PERMISSION")]
+    pub(crate) permissions: Vec<String>,
+    /// Seconds until it expires, or never [default: MAHAVISHNU_JWT_EXPIRY].
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) expires_in: Option<Lifetime>,
+    /// Sign with this secret [default: MAHAVISHNU_JWT_SECRET]. Other users can see it while this runs.
+    #[arg(long)]
+    pub(crate) secret: Option<String>,
+    /// Sign with the key of this name from MAHAVISHNU_JWT_KEYS or its file; with --secret: the name to put in.
+    #[arg(long)]
+    pub(crate) kid: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TokenInspectArgs {
+    /// File of MAHAVISHNU_ variables with the keys [default: .env if there is one].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
+    /// The token [default: MAHAVISHNU_TOKEN]; - reads it from standard input.
+    pub(crate) token: Option<String>,
+}
+
+/// How a client subcommand reaches a server.
+#[derive(Args, Debug)]
+pub(crate) struct ClientArgs {
+    /// The server: http:// or ws:// [default: MAHAVISHNU_URL, else http://127.0.0.1:8686].
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// Token to present [default: MAHAVISHNU_TOKEN]. Other users can see it while this runs.
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PublishArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+    /// A repetition with the same key is not published again.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Channel, e.g. workflow:42.
+    pub(crate) channel: String,
+    /// Name of the event, e.g. workflow.completed.
+    pub(crate) event: String,
+    /// JSON object; - reads it from standard input, @FILE from a file.
+    #[arg(default_value = "{}")]
+    pub(crate) data: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SubscribeArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+    /// Print whole messages as JSON instead of channel, event and data.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End after this many events.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End when the connection is lost instead of coming back.
+    #[arg(long)]
+    pub(crate) no_reconnect: bool,
+    /// Channels, e.g. workflow:42.
+    #[arg(required = true, value_name = "CHANNEL")]
+    pub(crate) channels: Vec<String>,
+}
+
+/// How long a new token is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    Never,
+    Seconds(u64),
+}
+
+impl std::str::FromStr for Lifetime {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("never") {
+            return Ok(Self::Never);
+        }
+        text.parse()
+            .ok()
+            .filter(|seconds| *seconds > 0)
+            .map(Self::Seconds)
+            .ok_or("use whole seconds or never")
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, &'static str> {
+    text.parse()
+        .ok()
+        .filter(|value| (0.0..=86_400.0).contains(value))
+        .ok_or("use seconds from 0 to 86400")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_overrides_of_their_variables() {
+        let cli = Cli::try_parse_from([
+            "mahavishnu",
+            "websocket",
+            "start",
+            "--port",
+            "1",
+            "--host",
+            "::1",
+        ])
+        .unwrap();
+        let Command::Websocket(WebsocketCommand::Start(args)) = cli.command else {
+            panic!("not start")
+        };
+        let request = args.request();
+        assert_eq!(
+            request.overrides,
+            [
+                ("MAHAVISHNU_HOST", "--host", "::1".to_owned()),
+                ("MAHAVISHNU_PORT", "--port", "1".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn lifetimes_are_seconds_or_never() {
+        assert_eq!("60".parse(), Ok(Lifetime::Seconds(60)));
+        assert_eq!("Never".parse(), Ok(Lifetime::Never));
+        for bad in ["0", "-1", "1h", ""] {
+            assert!(bad.parse::<Lifetime>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `mahavishnu websocket stop | status | reload`: what one does to a server that runs already.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{FindArgs, StatusArgs, StopArgs},
+    client,
+    exit::{Exit, Failure},
+    out,
+    pid::{self, Candidates, Found},
+    settings::{self, Loaded},
+    url::Target,
+};
+
+/// Ends the server with SIGTERM and waits until it has gone.
+pub(crate) fn stop(args: &StopArgs) -> Result<Exit, Failure> {
+    let candidates = candidates(&loaded(&args.find)?)?;
+    let (dir, pid) = match running(&candidates)? {
+        Ok(running) => running,
+        Err(found) => return not_running(found),
+    };
+    signal(pid, Signal::TERM)?;
+    let here = Candidates::new(Some(&dir));
+    if wait_gone(&here, pid, Duration::from_secs_f64(args.timeout))? {
+        out::line(format_args!("stopped (pid {pid})"))?;
+        return Ok(Exit::Ok);
+    }
+    if !args.force {
+        let text = format!("pid {pid} is still running after {} s; --force kills it", args.timeout);
+        return Err(Failure::new(Exit::Timeout, text));
+    }
+    signal(pid, Signal::KILL)?;
+    if wait_gone(&here, pid, KILL_TIMEOUT)? {
+        pid::clean(&dir);
+        out::line(format_args!("killed (pid {pid})"))?;
+        return Ok(Exit::Ok);
+    }
+    Err(Failure::new(Exit::Timeout, format!("pid {pid} is still running after SIGKILL")))
+}
+
+/// Says whether a server runs and what it says of its health.
+pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
+    let loaded = loaded(&args.find)?;
+    let found = pid::find(&candidates(&loaded)?)?;
+    let (exit, words, report) = match found {
+        Found::Running { pid, url, .. } => {
+            let url = url.unwrap_or_else(|| configured_url(&loaded));
+            let health = health(&url);
+            let exit = if health.is_ok() { Exit::Ok } else { Exit::Unhealthy };
+            let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+            let words = match &health {
+                Ok(body) => format!("running{who} at {url}: healthy{}", summary(body)),
+                Err(why) => format!("running{who} at {url}: unhealthy: {why}"),
+            };
+            let (body, why) = match health {
+                Ok(body) => (body, Value::Null),
+                Err(why) => (Value::Null, Value::from(why)),
+            };
+            (
+                exit,
+                words,
+                json!({ "status": if exit == Exit::Ok { "running" } else { "unhealthy" }, "pid": pid, "url": url, "health": body, "error": why }),
+            )
+        }
+        Found::Stale { dir, pid } => {
+            pid::clean(&dir);
+            let who = pid.map_or_else(String::new, |pid| format!(" of pid {pid}"));
+            let words = format!("not running (removed a stale PID file{who} in {})", dir.display());
+            (Exit::StalePid, words, json!({ "status": "stale", "pid": pid }))
+        }
+        Found::Nothing => {
+            (Exit::NotRunning, "not running".to_owned(), json!({ "status": "stopped" }))
+        }
+    };
+    if args.json {
+        out::line(report)?
+    } else {
+        out::line(words)?
+    }
+    Ok(exit)
+}
+
+/// Has the server read its settings again.
+pub(crate) fn reload(args: &FindArgs) -> Result<Exit, Failure> {
+    match running(&candidates(&loaded(args)?)?)? {
+        Ok((_, pid)) => {
+            signal(pid, Signal::HUP)?;
+            out::line(format_args!(
+                "reload requested (pid {pid}); its log says what became of it"
+            ))?;
+            Ok(Exit::Ok)
+        }
+        Err(_) => Err(Failure::new(Exit::NotRunning, "not running")),
+    }
+}
+
+fn loaded(args: &FindArgs) -> Result<Loaded, Failure> {
+    settings::load(&args.request())
+}
+
+/// Only the state directory matters here: whatever else is wrong must not keep a server from being stopped.
+fn candidates(loaded: &Loaded) -> Result<Candidates, Failure> {
+    loaded.demand_sound(&["MAHAVISHNU_STATE_DIR"])?;
+    Ok(Candidates::new(loaded.settings.state_dir.as_deref()))
+}
+
+/// Directory and PID of the running server, or what there is instead.
+fn running(candidates: &Candidates) -> Result<Result<(PathBuf, i32), Found>, Failure> {
+    let deadline = Instant::now() + START_GRACE;
+    loop {
+        match pid::find(candidates)? {
+            Found::Running { dir, pid: Some(pid), .. } => return Ok(Ok((dir, pid))),
+            Found::Running { dir, pid: None, .. } if Instant::now() > deadline => {
+                let text = format!("a server runs, but {} has no PID file", dir.display());
+                return Err(Failure::new(Exit::General, text));
+            }
+            // Between locking and writing: a moment later it is there.
+            Found::Running { pid: None, .. } => std::thread::sleep(POLL),
+            other @ (Found::Stale { .. } | Found::Nothing) => return Ok(Err(other)),
+        }
+    }
+}
+
+/// Nothing to stop. That is no failure for a service manager, which runs `ExecStop` also after the server has ended by
+/// itself (systemd tells by `SERVICE_RESULT`).
+fn not_running(found: Found) -> Result<Exit, Failure> {
+    let text = match found {
+        Found::Stale { dir, .. } => {
+            pid::clean(&dir);
+            "not running (removed a stale PID file)"
+        }
+        Found::Running { .. } | Found::Nothing => "not running",
+    };
+    if std::env::var_os("SERVICE_RESULT").is_some() {
+        out::line(text)?;
+        return Ok(Exit::Ok);
+    }
+    Err(Failure::new(Exit::NotRunning, text))
+}
+
+/// Sends a signal. A process that has gone in the meantime is no error.
+fn signal(pid: i32, signal: Signal) -> Result<(), Failure> {
+    let Some(target) = Pid::from_raw(pid) else { return Ok(()) };
+    match kill_process(target, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(pid::signal_failure(pid, error)),
+    }
+}
+
+/// Whether server `pid` has given up its directory within `timeout`.
+fn wait_gone(candidates: &Candidates, pid: i32, timeout: Duration) -> Result<bool, Failure> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match pid::find(candidates)? {
+            // Another PID: a service manager has started the next one already.
+            Found::Running { pid: Some(other), .. } if other != pid => return Ok(true),
+            Found::Running { .. } => {}
+            Found::Stale { .. } | Found::Nothing => return Ok(true),
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Where a server with these settings would answer on this machine.
+fn configured_url(loaded: &Loaded) -> String {
+    let host = settings::reachable(&loaded.settings.host);
+    Target { host, port: loaded.settings.port, path: String::new() }.http("")
+}
+
+/// The body of `/health` if the server says that it is healthy, else why not.
+fn health(url: &str) -> Result<Value, String> {
+    let unreachable = |error: &ureq::Error| {
+        client::failure(url, error).to_string().replace(&format!("{url}: "), "")
+    };
+    let mut response = client::agent(HEALTH_TIMEOUT)
+        .get(format!("{url}/health"))
+        .call()
+        .map_err(|error| unreachable(&error))?;
+    let status = response.status();
+    let body = response.body_mut().read_to_string().map_err(|error| unreachable(&error))?;
+    if status != 200 {
+        return Err(format!("HTTP {}", status.as_u16()));
+    }
+    serde_json::from_str(&body).map_err(|_| "its answer is not JSON".to_owned())
+}
+
+/// The numbers of a health answer, if it has them.
+fn summary(body: &Value) -> String {
+    let number = |name| body.pointer(&format!("/metrics/{name}")).and_then(Value::as_u64);
+    let mut text = String::new();
+    if let Some(count) = number("active_connections") {
+        text.push_str(&format!(", {count} connection{}", if count == 1 { "" } else { "s" }));
+    }
+    if let Some(seconds) = number("uptime_seconds") {
+        text.push_str(&format!(", up {}", out::span(seconds)));
+    }
+    text
+}
+
+const POLL: Duration = Duration::from_millis(20);
+const START_GRACE: Duration = Duration::from_secs(1);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_takes_what_the_answer_has() {
+        let body = json!({ "metrics": { "active_connections": 1, "uptime_seconds": 7260 } });
+        assert_eq!(summary(&body), ", 1 connection, up 2 h 1 min");
+        assert_eq!(summary(&json!({})), "");
+    }
+}

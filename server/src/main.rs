@@ -1,0 +1,64 @@
+//! `mahavishnu`: the server as a program, and the tools around it.
+
+mod banner;
+mod cli;
+mod client;
+mod config;
+mod control;
+mod exit;
+mod logging;
+mod out;
+mod pid;
+mod prometheus;
+mod publish;
+mod settings;
+mod start;
+mod subscribe;
+mod token;
+mod translate;
+mod url;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Command, ConfigCommand, TokenCommand, WebsocketCommand},
+    exit::{Exit, Failure},
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version arrive here too. clap's own code for wrong usage, 2, means "not running" here.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::General } else { Exit::Ok }.into();
+        }
+    };
+    match run(cli.command) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            for line in &failure.lines {
+                out::note(format_args!("mahavishnu: {line}"));
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Websocket(WebsocketCommand::Start(args)) => start::start(&args),
+        Command::Websocket(WebsocketCommand::Stop(args)) => control::stop(&args),
+        Command::Websocket(WebsocketCommand::Status(args)) => control::status(&args),
+        Command::Websocket(WebsocketCommand::Reload(args)) => control::reload(&args),
+        Command::Token(TokenCommand::Create(args)) => token::create(&args),
+        Command::Token(TokenCommand::Inspect(args)) => token::inspect(&args),
+        Command::Publish(args) => publish::publish(&args),
+        Command::Subscribe(args) => subscribe::subscribe(&args),
+        Command::Config(ConfigCommand::Check(args)) => config::check(&args),
+        Command::Config(ConfigCommand::Show(args)) => config::show(&args),
+        Command::Config(ConfigCommand::Docs) => config::docs(),
+    }
+}

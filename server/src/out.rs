@@ -1,0 +1,56 @@
+//! Lines for people: results on stdout, notes on stderr. Neither panics when its reader has gone.
+
+use std::{fmt::Display, io::Write};
+
+use crate::exit::{Exit, Failure};
+
+/// Prints one line of the subcommand's result.
+///
+/// A reader that has gone (`mahavishnu subscribe … | head -1`) ends the process quietly: nobody is left to tell.
+pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|error| {
+        match error.kind() == std::io::ErrorKind::BrokenPipe {
+            true => Failure { exit: Exit::Ok, lines: Vec::new() },
+            false => Failure::io("standard output", &error),
+        }
+    })
+}
+
+/// Prints one line beside the result. Nothing can be done if that fails, so nothing is.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// A span of time in at most two units.
+pub(crate) fn span(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+    let mut left = seconds;
+    let mut parts = Vec::new();
+    for (size, unit) in units {
+        let count = left / size;
+        left %= size;
+        if count > 0 {
+            parts.push(format!("{count} {unit}"));
+        } else if !parts.is_empty() {
+            break;
+        }
+    }
+    parts.truncate(2);
+    if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::span;
+
+    #[test]
+    fn spans_have_at_most_two_units() {
+        assert_eq!(span(0), "0 s");
+        assert_eq!(span(59), "59 s");
+        assert_eq!(span(3600), "1 h");
+        assert_eq!(span(3661), "1 h 1 min");
+        assert_eq!(span(86_400 + 61), "1 d");
+        assert_eq!(span(2 * 86_400 + 3 * 3600 + 5), "2 d 3 h");
+    }
+}

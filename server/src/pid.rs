@@ -1,0 +1,393 @@
+//! One server per state directory: a lock that the kernel releases however the server ends, and a PID file beside it.
+//!
+//! The lock, not the PID file, says whether a server runs. So a PID file left by `kill -9` prevents nothing, and a
+//! process that merely got the same PID is never signalled. The lock file stays where it is for good: removing it would
+//! let two servers lock two files of one name.
+
+use std::{
+    ffi::OsString,
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::fs::OFlags;
+use serde_json::json;
+
+use crate::exit::{Exit, Failure};
+
+/// Where a state directory may be, best first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidates {
+    dirs: Vec<PathBuf>,
+    /// The operator named the directory: it, or none.
+    explicit: bool,
+}
+
+impl Candidates {
+    /// `explicit` if given, else what the environment suggests.
+    pub(crate) fn new(explicit: Option<&Path>) -> Self {
+        Self::from_environment(explicit, |name| {
+            std::env::var_os(name).filter(|value| !value.is_empty())
+        })
+    }
+
+    fn from_environment(
+        explicit: Option<&Path>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Self {
+        if let Some(dir) = explicit {
+            return Self { dirs: vec![dir.to_owned()], explicit: true };
+        }
+        // systemd: several directories are separated by colons.
+        let managed = |name| variable(name).and_then(|list| std::env::split_paths(&list).next());
+        let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+        let home = variable("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        let dirs = [
+            managed("RUNTIME_DIRECTORY"),
+            managed("STATE_DIRECTORY"),
+            variable("XDG_STATE_HOME")
+                .map(PathBuf::from)
+                .and_then(absolute)
+                .map(|dir| dir.join(NAME)),
+            home.and_then(absolute).map(|dir| dir.join(NAME)),
+            // Where units make the only writable place, if somebody has made it.
+            Some(PathBuf::from(SYSTEM_DIR)).filter(|dir| dir.is_dir()),
+            Some(temporary_dir()),
+        ];
+        Self { dirs: dirs.into_iter().flatten().collect(), explicit: false }
+    }
+}
+
+/// The right to be the server of a state directory, held until dropped or until the process ends.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    dir: PathBuf,
+    lock: File,
+}
+
+impl Claim {
+    /// Claims the first directory that can be used, and writes the PID file.
+    pub(crate) fn take(candidates: &Candidates) -> Result<Self, Failure> {
+        let mut failures = Vec::new();
+        for dir in &candidates.dirs {
+            match Self::take_dir(dir) {
+                Ok(claim) => return Ok(claim),
+                Err(failure) if candidates.explicit || failure.exit == Exit::AlreadyRunning => {
+                    return Err(failure);
+                }
+                Err(failure) => failures.push(failure),
+            }
+        }
+        let exit = failures.last().map_or(Exit::General, |failure| failure.exit);
+        let mut lines: Vec<_> = failures.into_iter().flat_map(|failure| failure.lines).collect();
+        lines.push("no directory for the PID file; name one by --state-dir".into());
+        Err(Failure { exit, lines })
+    }
+
+    fn take_dir(dir: &Path) -> Result<Self, Failure> {
+        prepare(dir)?;
+        let path = dir.join(LOCK);
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(no_follow())
+            .clone();
+        let lock = options.open(&path).map_err(|error| Failure::io(path.display(), &error))?;
+        try_lock_patiently(&lock).map_err(|error| match error {
+            TryLockError::WouldBlock => already_running(dir),
+            TryLockError::Error(error) => Failure::io(path.display(), &error),
+        })?;
+        let claim = Self { dir: dir.to_owned(), lock };
+        claim.write_pid().map_err(|error| Failure::io(dir.join(PID).display(), &error))?;
+        Ok(claim)
+    }
+
+    /// Tells the other subcommands where the server answers. Called once it listens.
+    pub(crate) fn announce(&mut self, url: &str) -> io::Result<()> {
+        let text =
+            json!({ "pid": std::process::id(), "url": url, "version": env!("CARGO_PKG_VERSION") })
+                .to_string();
+        self.lock.set_len(0)?;
+        self.lock.rewind()?;
+        self.lock.write_all(text.as_bytes())
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// By rename, so that a reader never sees half a number.
+    fn write_pid(&self) -> io::Result<()> {
+        let draft = self.dir.join(format!("{PID}.new"));
+        match std::fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        writeln!(file, "{}", std::process::id())?;
+        std::fs::rename(&draft, self.dir.join(PID))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // While the lock is still held, so that the next server's PID file is never the one removed.
+        let _ = std::fs::remove_file(self.dir.join(PID));
+        let _ = self.lock.set_len(0);
+    }
+}
+
+/// What the state directories say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A server holds this directory. Its PID is unknown for the instant between locking and writing.
+    Running { dir: PathBuf, pid: Option<i32>, url: Option<String> },
+    /// A PID file, but no server.
+    Stale { dir: PathBuf, pid: Option<i32> },
+    /// Neither.
+    Nothing,
+}
+
+/// Looks for a running server in all candidates, then for a stale PID file.
+pub(crate) fn find(candidates: &Candidates) -> Result<Found, Failure> {
+    let mut stale = Found::Nothing;
+    for dir in &candidates.dirs {
+        match look(dir) {
+            Ok(found @ Found::Running { .. }) => return Ok(found),
+            Ok(found @ Found::Stale { .. }) if stale == Found::Nothing => stale = found,
+            Ok(Found::Stale { .. } | Found::Nothing) => {}
+            Err(error) if candidates.explicit => return Err(Failure::io(dir.display(), &error)),
+            // Somebody else's directory is not where our server is.
+            Err(_) => {}
+        }
+    }
+    Ok(stale)
+}
+
+/// Removes the PID file of a server that is gone, unless a new one has just started.
+pub(crate) fn clean(dir: &Path) {
+    if matches!(look(dir), Ok(Found::Stale { .. })) {
+        let _ = std::fs::remove_file(dir.join(PID));
+    }
+}
+
+fn look(dir: &Path) -> io::Result<Found> {
+    let pid = match std::fs::read_to_string(dir.join(PID)) {
+        Ok(text) => Some(text.trim().parse().ok().filter(|pid| *pid > 0)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mut lock = match File::open(dir.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(without_server(dir, pid));
+        }
+        Err(error) => return Err(error),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(without_server(dir, pid)),
+        Err(TryLockError::Error(error)) => Err(error),
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            lock.read_to_string(&mut text)?;
+            let url = serde_json::from_str::<serde_json::Value>(&text).ok();
+            let url = url.and_then(|value| Some(value.get("url")?.as_str()?.to_owned()));
+            Ok(Found::Running { dir: dir.to_owned(), pid: pid.flatten(), url })
+        }
+    }
+}
+
+/// `pid`: `None` without a PID file, `Some(None)` for one without a number.
+fn without_server(dir: &Path, pid: Option<Option<i32>>) -> Found {
+    pid.map_or(Found::Nothing, |pid| Found::Stale { dir: dir.to_owned(), pid })
+}
+
+/// `status` and `stop` hold the lock, shared, for an instant when they look: that is no reason to give up.
+fn try_lock_patiently(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            done => return done,
+        }
+    }
+    lock.try_lock()
+}
+
+fn already_running(dir: &Path) -> Failure {
+    let pid = match look(dir) {
+        Ok(Found::Running { pid: Some(pid), .. }) => format!(" (pid {pid})"),
+        _ => String::new(),
+    };
+    let text = format!(
+        "already running{pid} with state directory {}; another server needs another --state-dir",
+        dir.display()
+    );
+    Failure::new(Exit::AlreadyRunning, text)
+}
+
+/// Makes the directory, for this user only, or checks one in a shared place.
+fn prepare(dir: &Path) -> Result<(), Failure> {
+    let failure =
+        |error: &io::Error| Failure::io(format!("state directory {}", dir.display()), error);
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failure(&error))?;
+    if dir == temporary_dir() {
+        let meta = std::fs::symlink_metadata(dir).map_err(|error| failure(&error))?;
+        // Anyone may have made it first, to read or to swap what we keep there.
+        let ours = meta.is_dir()
+            && meta.uid() == rustix::process::geteuid().as_raw()
+            && meta.mode() & 0o022 == 0;
+        if !ours {
+            let text = format!("state directory {} belongs to somebody else", dir.display());
+            return Err(Failure::new(Exit::Permission, text));
+        }
+    }
+    Ok(())
+}
+
+fn temporary_dir() -> PathBuf {
+    PathBuf::from(format!("/tmp/{NAME}-{}", rustix::process::geteuid().as_raw()))
+}
+
+/// A symbolic link in place of the lock file is not followed.
+fn no_follow() -> i32 {
+    i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default()
+}
+
+/// The error of a `kill` that failed, as a line.
+pub(crate) fn signal_failure(pid: i32, error: rustix::io::Errno) -> Failure {
+    Failure::io(format!("signal to pid {pid}"), &io::Error::from(error))
+}
+
+const NAME: &str = "mahavishnu";
+const SYSTEM_DIR: &str = "/var/lib/mahavishnu";
+const PID: &str = "mahavishnu_websocket.pid";
+const LOCK: &str = "mahavishnu_websocket.lock";
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn only(dir: &Path) -> Candidates {
+        Candidates::new(Some(dir))
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_service_manager_chooses_before_the_user() {
+        let variables = |name: &str| match name {
+            "RUNTIME_DIRECTORY" => Some("/run/m:/run/other".into()),
+            "STATE_DIRECTORY" => Some("/var/lib/m".into()),
+            "XDG_STATE_HOME" => Some("/x".into()),
+            "HOME" => Some("/h".into()),
+            _ => None,
+        };
+        let dirs = Candidates::from_environment(None, variables).dirs;
+        let expected = ["/run/m", "/var/lib/m", "/x/mahavishnu", "/h/.local/state/mahavishnu"];
+        assert_eq!(dirs[..4], expected.map(PathBuf::from));
+        assert_eq!(dirs.last(), Some(&temporary_dir()));
+        assert_eq!(
+            Candidates::from_environment(Some(Path::new("/e")), variables).dirs,
+            [PathBuf::from("/e")]
+        );
+    }
+
+    #[test]
+    fn a_claim_is_private_and_excludes_a_second_one() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("a/b");
+        let mut claim = Claim::take(&only(&dir)).unwrap();
+        claim.announce("http://127.0.0.1:1").unwrap();
+        assert_eq!(mode(&dir), 0o700);
+        assert_eq!(mode(&dir.join(PID)), 0o600);
+        assert_eq!(mode(&dir.join(LOCK)), 0o600);
+        let me = i32::try_from(std::process::id()).unwrap();
+        let running = Found::Running {
+            dir: dir.clone(),
+            pid: Some(me),
+            url: Some("http://127.0.0.1:1".into()),
+        };
+        assert_eq!(find(&only(&dir)), Ok(running));
+        let second = Claim::take(&only(&dir)).unwrap_err();
+        assert_eq!(second.exit, Exit::AlreadyRunning);
+        assert!(second.to_string().contains(&format!("(pid {me})")), "{second}");
+    }
+
+    #[test]
+    fn an_orderly_end_leaves_no_pid_file() {
+        let tmp = tempfile::tempdir().unwrap();
+        drop(Claim::take(&only(tmp.path())).unwrap());
+        assert!(!tmp.path().join(PID).exists());
+        assert_eq!(find(&only(tmp.path())), Ok(Found::Nothing));
+    }
+
+    #[test]
+    fn a_pid_file_without_a_lock_is_stale_and_prevents_nothing() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::write(tmp.path().join(PID), "1\n").unwrap();
+        assert_eq!(
+            find(&only(tmp.path())),
+            Ok(Found::Stale { dir: tmp.path().into(), pid: Some(1) })
+        );
+        std::fs::write(tmp.path().join(LOCK), "{\"pid\":1}").unwrap();
+        assert_eq!(
+            find(&only(tmp.path())),
+            Ok(Found::Stale { dir: tmp.path().into(), pid: Some(1) })
+        );
+        drop(Claim::take(&only(tmp.path())).unwrap());
+    }
+
+    #[test]
+    fn cleaning_spares_a_running_server() {
+        let tmp = tempfile::tempdir().unwrap();
+        let _claim = Claim::take(&only(tmp.path())).unwrap();
+        clean(tmp.path());
+        assert!(tmp.path().join(PID).exists());
+    }
+
+    #[test]
+    fn a_pid_file_without_a_number_names_nobody() {
+        let tmp = tempfile::tempdir().unwrap();
+        for text in ["", "abc", "-1", "0", "99999999999"] {
+            std::fs::write(tmp.path().join(PID), text).unwrap();
+            assert_eq!(
+                find(&only(tmp.path())),
+                Ok(Found::Stale { dir: tmp.path().into(), pid: None }),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_one_clear_line() {
+        let tmp = tempfile::tempdir().unwrap();
+        let file = tmp.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let failure = Claim::take(&only(&file.join("x"))).unwrap_err();
+        assert_eq!(failure.lines.len(), 1);
+        assert!(failure.lines[0].contains("file/x: Not a directory"), "{failure}");
+    }
+
+    #[test]
+    fn an_unusable_candidate_is_passed_over() {
+        let tmp = tempfile::tempdir().unwrap();
+        let file = tmp.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let dirs = vec![file.join("x"), tmp.path().join("y")];
+        let claim = Claim::take(&Candidates { dirs, explicit: false }).unwrap();
+        assert_eq!(claim.dir(), tmp.path().join("y"));
+    }
+}

@@ -1,0 +1,225 @@
+//! Reads all settings and checks them against each other. Every problem is found in one go.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::{
+    PREFIX, Settings,
+    keys::{self, Key},
+    reader::{Problem, Reader},
+    sources::{Origin, Request, Sources},
+    table::table,
+    value::Runtime,
+};
+use crate::exit::{Exit, Failure};
+
+/// All settings, and what is wrong with them.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) settings: Settings,
+    /// Keys that tokens are verified with, the one without `kid` first.
+    pub(crate) keys: Vec<Key>,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) warnings: Vec<String>,
+    /// Where each value came from, by full name.
+    pub(crate) origins: BTreeMap<&'static str, Origin>,
+}
+
+/// Reads the sources that `request` names. Fails only if a source cannot be read; what is wrong with the settings
+/// themselves is in [`Loaded::problems`].
+pub(crate) fn load(request: &Request) -> Result<Loaded, Failure> {
+    Ok(evaluate(&Sources::read(request)?))
+}
+
+/// [`load`] from sources that have been read.
+pub(crate) fn evaluate(sources: &Sources) -> Loaded {
+    let mut reader = Reader::new(sources);
+    let settings = Settings::read(&mut reader);
+    let Reader { problems, mut warnings, origins, .. } = reader;
+    warnings.extend(unknown_names(sources));
+    let mut loaded = Loaded { settings, keys: Vec::new(), problems, warnings, origins };
+    loaded.load_keys();
+    loaded.check_build();
+    loaded.check_keys();
+    loaded.check_network();
+    loaded.check_limits();
+    loaded
+}
+
+impl Loaded {
+    /// Fails if anything is wrong: what a server needs.
+    pub(crate) fn demand_all(&self) -> Result<(), Failure> {
+        self.demand(|_| true)
+    }
+
+    /// Fails if something is wrong with one of `names`: what a subcommand that uses only those needs.
+    pub(crate) fn demand_sound(&self, names: &[&str]) -> Result<(), Failure> {
+        self.demand(|problem| names.contains(&problem.name))
+    }
+
+    fn demand(&self, relevant: impl Fn(&Problem) -> bool) -> Result<(), Failure> {
+        let problems: Vec<_> = self.problems.iter().filter(|problem| relevant(problem)).collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let exit = if problems.iter().all(|p| p.exit == Exit::Permission) {
+            Exit::Permission
+        } else {
+            Exit::Configuration
+        };
+        Err(Failure {
+            exit,
+            lines: problems.into_iter().map(|problem| problem.line.clone()).collect(),
+        })
+    }
+
+    fn problem(&mut self, name: &'static str, text: impl std::fmt::Display) {
+        self.problems.push(Problem {
+            name,
+            line: format!("{name}: {text}"),
+            exit: Exit::Configuration,
+        });
+    }
+
+    fn load_keys(&mut self) {
+        let (keys, problems) = keys::load(&self.settings);
+        self.keys = keys;
+        self.problems.extend(problems);
+    }
+
+    /// What the table has but this build has not.
+    fn check_build(&mut self) {
+        if self.settings.tls_enabled {
+            let text = "TLS is not part of this build; set it to false and terminate TLS in a proxy in front";
+            self.problem("MAHAVISHNU_TLS_ENABLED", text);
+        }
+        if self.settings.runtime == Runtime::Smol {
+            self.problem(
+                "MAHAVISHNU_RUNTIME",
+                "the smol runtime is not part of this build; use tokio",
+            );
+        }
+        if let Some(host) = &self.settings.redis_host {
+            self.warnings.push(format!("MAHAVISHNU_REDIS_HOST={host}: Redis is not used by this build; this node works alone"));
+        }
+    }
+
+    /// Required authentication needs keys that cannot be guessed; optional authentication is only warned about.
+    fn check_keys(&mut self) {
+        let required = self.settings.auth_enabled;
+        let faults: Vec<_> =
+            self.keys.iter().filter_map(|key| Some((key.source(), key.fault()?))).collect();
+        for (name, fault) in faults {
+            if required {
+                self.problem(name, fault);
+            } else {
+                self.warnings.push(format!("{name}: {fault}"));
+            }
+        }
+        let broken = |problem: &Problem| KEY_VARIABLES.contains(&problem.name);
+        if required && self.keys.is_empty() && !self.problems.iter().any(broken) {
+            let text = "is true, but there is no key: set MAHAVISHNU_JWT_SECRET (`openssl rand -base64 32` makes one)";
+            self.problem("MAHAVISHNU_AUTH_ENABLED", text);
+        }
+        // What the core would refuse whatever the switch says: too many keys, or the text of a key file as a secret.
+        if let Err(failure) = crate::token::key_set(&self.keys) {
+            self.problems.extend(failure.lines.into_iter().map(|line| Problem {
+                name: "MAHAVISHNU_JWT_KEYS",
+                line,
+                exit: Exit::Configuration,
+            }));
+        }
+        let unset = self.origins.get("MAHAVISHNU_AUTH_ENABLED") == Some(&Origin::Default);
+        if unset && !self.keys.is_empty() {
+            let text = "MAHAVISHNU_AUTH_ENABLED is not set: clients are let in without a token, although there are keys";
+            self.warnings.push(text.into());
+        }
+    }
+
+    fn check_network(&mut self) {
+        let settings = &self.settings;
+        let metrics_host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
+        let same_port = settings.port == settings.metrics_port && settings.port != 0;
+        if settings.metrics_enabled && same_port && overlap(&settings.host, metrics_host) {
+            let text = format!(
+                "{} is MAHAVISHNU_PORT already; metrics need a port of their own",
+                settings.port
+            );
+            self.problem("MAHAVISHNU_METRICS_PORT", text);
+        }
+        if !self.settings.auth_enabled && !is_loopback(&self.settings.host) {
+            let text = "authentication is off and MAHAVISHNU_HOST is not a loopback address: anyone who can reach it may subscribe";
+            self.warnings.push(text.into());
+            if self.settings.allow_remote_publish {
+                let text = "MAHAVISHNU_ALLOW_REMOTE_PUBLISH is true and authentication is off: anyone who can reach it may publish";
+                self.warnings.push(text.into());
+            }
+        }
+    }
+
+    fn check_limits(&mut self) {
+        let Settings { outbox_bytes, max_message_bytes, .. } = self.settings;
+        if outbox_bytes < max_message_bytes {
+            self.warnings.push(format!(
+                "MAHAVISHNU_OUTBOX_BYTES={outbox_bytes} is less than MAHAVISHNU_MAX_MESSAGE_BYTES={max_message_bytes}: \
+                 the longest messages cannot be delivered"
+            ));
+        }
+    }
+}
+
+/// Warnings about variables that no row names. Not errors: other services share the prefix and the environment.
+fn unknown_names(sources: &Sources) -> Vec<String> {
+    let known: Vec<&str> = table()
+        .iter()
+        .flat_map(|variable| variable.names)
+        .copied()
+        .chain(CLIENT_VARIABLES)
+        .collect();
+    let mut warnings = Vec::new();
+    let mut others = Vec::new();
+    for name in sources.names().filter(|name| !known.contains(name)) {
+        let bare = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+        let nearest = known
+            .iter()
+            .map(|known| (strsim::damerau_levenshtein(&bare(name), &bare(known)), known))
+            .min();
+        match nearest {
+            // Short names are all near each other.
+            Some((distance, known)) if distance <= (bare(name).len() / 3).min(3) => {
+                warnings.push(format!("{name} is not a setting; did you mean {known}?"));
+            }
+            _ => others.push(name),
+        }
+    }
+    if !others.is_empty() {
+        warnings.push(format!("not settings of this server, ignored: {}", others.join(", ")));
+    }
+    warnings
+}
+
+/// Whether two listeners on one port would collide.
+fn overlap(a: &str, b: &str) -> bool {
+    let any = |host: &str| host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    a.eq_ignore_ascii_case(b) || any(a) || any(b)
+}
+
+/// `host` as this machine reaches it: a wildcard is every address, the loopback one among them.
+pub(crate) fn reachable(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".into(),
+        Ok(IpAddr::V6(address)) if address.is_unspecified() => "::1".into(),
+        _ => host.to_owned(),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Variables that keys come from.
+pub(crate) const KEY_VARIABLES: &[&str] =
+    &["MAHAVISHNU_JWT_SECRET", "MAHAVISHNU_JWT_KEYS", "MAHAVISHNU_JWT_KEYS_FILE"];
+
+/// Read by the client subcommands, not by the server.
+const CLIENT_VARIABLES: [&str; 2] = ["MAHAVISHNU_TOKEN", "MAHAVISHNU_URL"];

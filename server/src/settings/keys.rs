@@ -1,0 +1,135 @@
+//! The keys that tokens are signed with, from all their sources, and whether they are worth the name.
+
+use std::path::Path;
+
+use mahavishnu_core::auth;
+
+use super::{
+    Settings,
+    reader::Problem,
+    value::{NamedKey, Secret},
+};
+use crate::exit::{Exit, plain};
+
+/// One HS256 key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// The `kid` that tokens name it by. `None`: for tokens that name none.
+    pub(crate) kid: Option<String>,
+    pub(crate) secret: Secret,
+    source: &'static str,
+}
+
+impl Key {
+    /// The variable that it came from.
+    pub(crate) fn source(&self) -> &'static str {
+        self.source
+    }
+
+    /// Why this key protects nothing, if so. Never shows the key.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let weak = auth::check_secret(self.secret.reveal().as_bytes()).err()?;
+        let which = self.kid.as_ref().map_or_else(String::new, |kid| format!("{kid:?}: "));
+        Some(format!("{which}{weak}; `openssl rand -base64 32` makes a real one"))
+    }
+}
+
+/// All keys of `settings`, the one without `kid` first, and what is wrong with the file of keys.
+pub(crate) fn load(settings: &Settings) -> (Vec<Key>, Vec<Problem>) {
+    let plain = settings.jwt_secret.iter().map(|secret| Key {
+        kid: None,
+        secret: secret.clone(),
+        source: "MAHAVISHNU_JWT_SECRET",
+    });
+    let named = |key: NamedKey, source| Key { kid: Some(key.kid), secret: key.secret, source };
+    let listed = settings.jwt_keys.iter().cloned().map(|key| named(key, "MAHAVISHNU_JWT_KEYS"));
+    let mut keys: Vec<Key> = plain.chain(listed).collect();
+    let mut problems = Vec::new();
+    let mut problem = |exit, text: String| {
+        problems.push(Problem { name: KEYS_FILE, line: format!("{KEYS_FILE}: {text}"), exit });
+    };
+    match settings.jwt_keys_file.as_deref().map(read_file) {
+        Some(Ok(filed)) => {
+            for key in filed {
+                if keys.iter().any(|known| known.kid.as_deref() == Some(&key.kid)) {
+                    problem(
+                        Exit::Configuration,
+                        format!("{:?} is in MAHAVISHNU_JWT_KEYS too", key.kid),
+                    );
+                } else {
+                    keys.push(named(key, KEYS_FILE));
+                }
+            }
+        }
+        Some(Err((exit, text))) => problem(exit, text),
+        None => {}
+    }
+    (keys, problems)
+}
+
+/// A JSON object of kid and secret, in the order of the kids.
+fn read_file(path: &Path) -> Result<Vec<NamedKey>, (Exit, String)> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        (
+            if denied { Exit::Permission } else { Exit::Configuration },
+            format!("{shown}: {}", plain(&error)),
+        )
+    })?;
+    let wrong = |detail: String| {
+        (Exit::Configuration, format!("{shown}: {detail}; use a JSON object of kid and secret"))
+    };
+    // The parser's own words may repeat the text, which is secret: only the place is shown.
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+        wrong(format!("not JSON at line {} column {}", error.line(), error.column()))
+    })?;
+    let object = value.as_object().ok_or_else(|| wrong("not an object".into()))?;
+    let key = |(kid, secret): (&String, &serde_json::Value)| {
+        let secret = secret.as_str().filter(|secret| !secret.is_empty() && !kid.is_empty())?;
+        Some(NamedKey { kid: kid.clone(), secret: Secret::new(secret) })
+    };
+    object
+        .iter()
+        .map(key)
+        .collect::<Option<_>>()
+        .ok_or_else(|| wrong("a kid or secret is empty or not text".into()))
+}
+
+const KEYS_FILE: &str = "MAHAVISHNU_JWT_KEYS_FILE";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(secret: &str) -> Key {
+        Key { kid: None, secret: Secret::new(secret), source: "X" }
+    }
+
+    #[test]
+    fn weak_keys_are_told_from_strong_ones_without_being_shown() {
+        assert_eq!(key("q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu").fault(), None);
+        for weak in ["short", "dev-secret-change-in-production", "Your-Generated-Secret-Key-Here"] {
+            let fault = key(weak).fault().unwrap();
+            assert!(!fault.contains(weak), "{fault}");
+        }
+        assert!(key("31-bytes-31-bytes-31-bytes-31-b").fault().unwrap().contains("has 31 bytes"));
+    }
+
+    #[test]
+    fn a_file_of_keys_is_a_json_object_of_texts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.json");
+        std::fs::write(&path, r#"{"b": "two", "a": "one"}"#).unwrap();
+        let keys = read_file(&path).unwrap();
+        assert_eq!(keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        for bad in ["", "[]", r#"{"a": 1}"#, r#"{"a": ""}"#, r#"{"a": "hunter2" x}"#] {
+            std::fs::write(&path, bad).unwrap();
+            let (exit, text) = read_file(&path).unwrap_err();
+            assert_eq!(exit, Exit::Configuration);
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        let (_, text) = read_file(&dir.path().join("none")).unwrap_err();
+        assert!(text.ends_with("none: No such file or directory"), "{text}");
+    }
+}

@@ -1,0 +1,24 @@
+//! All settings: one table of MAHAVISHNU_ variables, from which parsing, `config show` and the documentation follow.
+
+mod check;
+mod keys;
+mod kind;
+mod reader;
+mod show;
+mod sources;
+mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub(crate) use check::{KEY_VARIABLES, Loaded, load, reachable};
+pub(crate) use keys::Key;
+pub(crate) use show::{changes, docs, show};
+pub(crate) use sources::{Override, Request};
+pub(crate) use table::Settings;
+pub(crate) use value::{Correlation, LogFormat, LogLevel, Secret, SlowReader};
+
+/// What every variable's name begins with.
+pub(crate) const PREFIX: &str = "MAHAVISHNU_";

@@ -1,0 +1,233 @@
+//! Where settings come from: flags win over the process environment, which wins over a file. Nothing is ever written
+//! to the process environment.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::Cursor,
+    path::{Path, PathBuf},
+};
+
+use crate::exit::{Exit, Failure, plain};
+
+/// What a variable was given as, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    /// `None`: not UTF-8.
+    pub(crate) text: Option<String>,
+    pub(crate) origin: Origin,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Flag(&'static str),
+    Environment,
+    File(PathBuf),
+    Default,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag(flag) => f.write_str(flag),
+            Self::Environment => f.write_str("environment"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A flag that stands for a variable: the variable's full name, the flag, its value.
+pub(crate) type Override = (&'static str, &'static str, String);
+
+/// What to read. Kept by a running server, which reads the same sources again on SIGHUP.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    /// `--env-file`. Without it `.env` in the working directory is read if it is there.
+    pub(crate) env_file: Option<PathBuf>,
+    pub(crate) overrides: Vec<Override>,
+}
+
+/// All given variables, best source first.
+pub(crate) struct Sources {
+    layers: Vec<BTreeMap<String, Given>>,
+}
+
+impl Sources {
+    /// Reads what `request` names. Fails if a file cannot be read or parsed.
+    pub(crate) fn read(request: &Request) -> Result<Self, Failure> {
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        Self::assemble(request, environment, Path::new("."))
+    }
+
+    /// [`Self::read`] with the environment and the working directory as arguments.
+    pub(crate) fn assemble(
+        request: &Request,
+        environment: impl Iterator<Item = (String, OsString)>,
+        working_directory: &Path,
+    ) -> Result<Self, Failure> {
+        let flags = request.overrides.iter().map(|(name, flag, value)| {
+            ((*name).to_owned(), Given { text: Some(value.clone()), origin: Origin::Flag(flag) })
+        });
+        let environment =
+            environment.filter(|(name, _)| name.starts_with(super::PREFIX)).map(|(name, value)| {
+                (name, Given { text: value.into_string().ok(), origin: Origin::Environment })
+            });
+        let file = match &request.env_file {
+            Some(path) => read_file(path)?,
+            None => {
+                let path = working_directory.join(DOT_ENV);
+                if path.is_file() { read_file(&path)? } else { BTreeMap::new() }
+            }
+        };
+        Ok(Self { layers: vec![flags.collect(), environment.collect(), file] })
+    }
+
+    /// The best value given under one of `names`; within a source an earlier name wins.
+    pub(crate) fn find<'a>(&'a self, names: &[&'a str]) -> Option<(&'a str, &'a Given)> {
+        self.layers
+            .iter()
+            .find_map(|layer| names.iter().find_map(|name| Some((*name, layer.get(*name)?))))
+    }
+
+    /// Names in one source that stand for the same variable but differ in value.
+    pub(crate) fn conflicts<'a>(&'a self, names: &'a [&str]) -> Option<(&'a str, &'a str)> {
+        self.layers.iter().find_map(|layer| {
+            let mut given = names.iter().filter_map(|name| Some((*name, &layer.get(*name)?.text)));
+            let (first, value) = given.next()?;
+            given.find(|(_, other)| *other != value).map(|(second, _)| (first, second))
+        })
+    }
+
+    /// Every name that was given, once.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let all: std::collections::BTreeSet<_> =
+            self.layers.iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
+        all.into_iter()
+    }
+}
+
+/// The MAHAVISHNU_ variables of a file. The last of equal names wins, as in a shell.
+fn read_file(path: &Path) -> Result<BTreeMap<String, Given>, Failure> {
+    let failure = |line: String| Failure::new(Exit::Configuration, line);
+    let bytes = std::fs::read(path).map_err(|e| {
+        let exit = Failure::io("", &e).exit;
+        let exit = if exit == Exit::Permission { exit } else { Exit::Configuration };
+        Failure::new(exit, format!("{}: {}", path.display(), plain(&e)))
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| failure(format!("{}: not UTF-8 text", path.display())))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut values = BTreeMap::new();
+    let mut bad = Vec::new();
+    for item in dotenvy::from_read_iter(Cursor::new(text)) {
+        match item {
+            Ok((name, value)) if name.starts_with(super::PREFIX) => {
+                values.insert(
+                    name,
+                    Given { text: Some(value), origin: Origin::File(path.to_owned()) },
+                );
+            }
+            Ok(_) => {}
+            // The line itself may hold a secret: only its number is shown.
+            Err(dotenvy::Error::LineParse(line, _)) => {
+                let number = line_number(text, &line)
+                    .map_or_else(String::new, |number| format!(" line {number}"));
+                bad.push(format!(
+                    "{}{number}: not a NAME=value line (quote values with spaces, # or $)",
+                    path.display()
+                ));
+            }
+            Err(_) => bad.push(format!("{}: could not be parsed", path.display())),
+        }
+    }
+    if bad.is_empty() { Ok(values) } else { Err(Failure { exit: Exit::Configuration, lines: bad }) }
+}
+
+/// Where the parser's (possibly trimmed, possibly multi-line) `line` begins in `text`, counted from 1.
+fn line_number(text: &str, line: &str) -> Option<usize> {
+    let first = line.lines().map(str::trim).find(|line| !line.is_empty())?;
+    text.lines().position(|candidate| candidate.contains(first)).map(|index| index + 1)
+}
+
+const DOT_ENV: &str = ".env";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, OsString)> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    fn text(sources: &Sources, name: &str) -> Option<String> {
+        sources.find(&[name]).and_then(|(_, given)| given.text.clone())
+    }
+
+    #[test]
+    fn flags_win_over_environment_which_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join(".env"),
+            "MAHAVISHNU_A=file\nMAHAVISHNU_B=file\nMAHAVISHNU_C='file'\nPATH=x\n",
+        )
+        .unwrap();
+        let request =
+            Request { env_file: None, overrides: vec![("MAHAVISHNU_A", "--a", "flag".into())] };
+        let vars = environment(&[("MAHAVISHNU_A", "env"), ("MAHAVISHNU_B", "env"), ("HOME", "/")]);
+        let sources = Sources::assemble(&request, vars, dir.path()).unwrap();
+        assert_eq!(text(&sources, "MAHAVISHNU_A").as_deref(), Some("flag"));
+        assert_eq!(text(&sources, "MAHAVISHNU_B").as_deref(), Some("env"));
+        assert_eq!(text(&sources, "MAHAVISHNU_C").as_deref(), Some("file"));
+        assert_eq!(sources.names().count(), 3);
+    }
+
+    #[test]
+    fn a_named_file_replaces_dot_env_and_must_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(".env"), "MAHAVISHNU_A=dot\n").unwrap();
+        let named = dir.path().join("production.env");
+        std::fs::write(&named, "\u{feff}export MAHAVISHNU_B=\"named\" # note\n").unwrap();
+        let request = Request { env_file: Some(named), overrides: Vec::new() };
+        let sources = Sources::assemble(&request, environment(&[]), dir.path()).unwrap();
+        assert_eq!(text(&sources, "MAHAVISHNU_A"), None);
+        assert_eq!(text(&sources, "MAHAVISHNU_B").as_deref(), Some("named"));
+        let missing = Request { env_file: Some(dir.path().join("none")), overrides: Vec::new() };
+        let failure = Sources::assemble(&missing, environment(&[]), dir.path()).err().unwrap();
+        assert_eq!(failure.exit, Exit::Configuration);
+        assert!(failure.lines[0].ends_with("none: No such file or directory"), "{failure}");
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_number_and_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join(".env"),
+            "MAHAVISHNU_A=1\n\nMAHAVISHNU_JWT_SECRET=top secret\n",
+        )
+        .unwrap();
+        let failure =
+            Sources::assemble(&Request::default(), environment(&[]), dir.path()).err().unwrap();
+        assert_eq!(failure.lines.len(), 1);
+        assert!(failure.lines[0].contains(".env line 3:"), "{failure}");
+        assert!(!failure.to_string().contains("secret"), "{failure}");
+    }
+
+    #[test]
+    fn two_spellings_with_different_values_are_a_conflict() {
+        let vars = environment(&[("MAHAVISHNU_X", "1"), ("MAHAVISHNU_WS_X", "2")]);
+        let sources =
+            Sources::assemble(&Request::default(), vars, Path::new("/nonexistent")).unwrap();
+        assert_eq!(
+            sources.conflicts(&["MAHAVISHNU_X", "MAHAVISHNU_WS_X"]),
+            Some(("MAHAVISHNU_X", "MAHAVISHNU_WS_X"))
+        );
+        assert_eq!(sources.find(&["MAHAVISHNU_X", "MAHAVISHNU_WS_X"]).unwrap().0, "MAHAVISHNU_X");
+    }
+}

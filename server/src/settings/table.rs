@@ -1,0 +1,205 @@
+//! The table of variables. Everything that is said about a variable is said in its row, once.
+
+use std::{path::PathBuf, time::Duration};
+
+use mahavishnu_core::auth::TokenRules;
+
+use super::{
+    kind::{
+        Bool, Host, KeyList, Kind, List, Maybe, OneOf, OrOff, Path, Rules, SecretText, Service,
+        ShardCount, Text, int, seconds,
+    },
+    reader::{Reader, Reload, Variable},
+    value::{
+        Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader,
+        SlowReaderRule,
+    },
+};
+
+macro_rules! settings {
+    ($($section:literal { $(
+        $(#[doc = $doc:literal])+
+        $field:ident: $value:ty = $default:expr, $kind:expr, [$name:literal $(, $alias:literal)*], $reload:ident;
+    )* })*) => {
+        /// The value of every variable. See the table for what each is.
+        #[derive(Clone, Debug)]
+        pub(crate) struct Settings { $($( $(#[doc = $doc])+ pub(crate) $field: $value, )*)* }
+
+        impl Settings {
+            /// Reads every variable; those that are missing or malformed have their default.
+            pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
+                Self { $($(
+                    $field: reader.read(
+                        &[concat!("MAHAVISHNU_", $name) $(, concat!("MAHAVISHNU_", $alias))*], &$kind, $default,
+                    ),
+                )*)* }
+            }
+
+            /// Every variable's full name with its value as text, in the order of the table. Secrets are masked.
+            pub(crate) fn shown(&self) -> Vec<(&'static str, String)> {
+                vec![$($( (concat!("MAHAVISHNU_", $name), $kind.show(&self.$field)), )*)*]
+            }
+        }
+
+        /// The table as data, for documents and suggestions.
+        pub(crate) fn table() -> Vec<Variable> {
+            vec![$($( Variable {
+                section: $section,
+                names: &[concat!("MAHAVISHNU_", $name) $(, concat!("MAHAVISHNU_", $alias))*],
+                doc: concat!($($doc),+).trim().to_owned(),
+                default: $kind.show(&{ let value: $value = $default; value }),
+                allowed: $kind.allowed(),
+                reload: Reload::$reload,
+            }, )*)*]
+        }
+    };
+}
+
+settings! {
+    "Listening" {
+        /// Address that WebSocket, health and publishing listen on. 0.0.0.0 is every IPv4 address, :: every address.
+        host: String = "127.0.0.1".into(), Host, ["HOST"], Restart;
+        /// Port of WebSocket, health and publishing. 0 takes any free port.
+        port: u16 = 8686, int::<u16>(0, 65535), ["PORT"], Restart;
+        /// Name of this instance in `/health`.
+        server_name: String = "mahavishnu".into(), Text { bytes_max: 128 }, ["SERVER_NAME"], Live;
+        /// Asynchronous runtime. This build has tokio only.
+        runtime: Runtime = Runtime::Tokio, RUNTIMES, ["RUNTIME"], Restart;
+        /// Threads that serve connections; auto is one for each core.
+        shards: Shards = Shards::Count(1), ShardCount, ["SHARDS"], Restart;
+        /// Directory of the PID file and of whatever else is kept. Not set: the service manager's directory, else the
+        /// user's state directory.
+        state_dir: Option<PathBuf> = None, Maybe(Path), ["STATE_DIR"], Restart;
+    }
+    "TLS" {
+        /// Serve TLS. Not in this build: true is refused.
+        tls_enabled: bool = false, Bool, ["TLS_ENABLED", "WS_TLS_ENABLED"], Restart;
+        /// Certificate chain, PEM.
+        cert_file: Option<PathBuf> = None, Maybe(Path), ["CERT_FILE", "WS_CERT_FILE"], Restart;
+        /// Private key, PEM.
+        key_file: Option<PathBuf> = None, Maybe(Path), ["KEY_FILE", "WS_KEY_FILE"], Restart;
+        /// Certificates that sign client certificates, PEM.
+        ca_file: Option<PathBuf> = None, Maybe(Path), ["CA_FILE", "WS_CA_FILE"], Restart;
+        /// Require client certificates.
+        verify_client: bool = false, Bool, ["VERIFY_CLIENT", "WS_VERIFY_CLIENT"], Restart;
+    }
+    "Authentication" {
+        /// Require a valid token from every client.
+        auth_enabled: bool = false, Bool, ["AUTH_ENABLED"], Live;
+        /// Key that tokens are signed with (HS256), at least 32 bytes. `openssl rand -base64 32` makes one.
+        jwt_secret: Option<Secret> = None, Maybe(SecretText), ["JWT_SECRET"], Live;
+        /// Lifetime of tokens made by `token create`, in seconds.
+        jwt_expiry: Duration = Duration::from_secs(3600), seconds(1000, 315_360_000), ["JWT_EXPIRY", "TOKEN_EXPIRY"], Live;
+        /// Several keys by the `kid` that tokens name, so that keys can be rotated: `kid1:secret1,kid2:secret2`.
+        jwt_keys: Vec<NamedKey> = Vec::new(), KeyList, ["JWT_KEYS"], Live;
+        /// The same as a file: a JSON object of kid and secret.
+        jwt_keys_file: Option<PathBuf> = None, Maybe(Path), ["JWT_KEYS_FILE"], Live;
+        /// Refuse tokens that never expire.
+        jwt_require_exp: bool = false, Bool, ["JWT_REQUIRE_EXP"], Live;
+        /// The `aud` that tokens must have, or several with commas between. Not set: tokens with an `aud` are refused.
+        jwt_audience: Vec<String> = Vec::new(), List, ["JWT_AUDIENCE"], Live;
+        /// The `iss` that tokens must have. Not set: any.
+        jwt_issuer: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["JWT_ISSUER"], Live;
+        /// Whose rules map permissions to channels: the name of a service.
+        auth_policy: String = "mahavishnu".into(), Service, ["AUTH_POLICY"], Live;
+        /// Seconds that a client has for authentication.
+        auth_timeout: Duration = Duration::from_secs(10), seconds(100, 3600), ["AUTH_TIMEOUT"], Live;
+        /// Accept a token in the URL (`?token=`). URLs end up in logs of proxies.
+        token_in_query: bool = false, Bool, ["TOKEN_IN_QUERY"], Live;
+        /// Accept a token in `Sec-WebSocket-Protocol`, for browsers.
+        token_in_subprotocol: bool = false, Bool, ["TOKEN_IN_SUBPROTOCOL"], Live;
+        /// Without authentication, let others than this machine publish.
+        allow_remote_publish: bool = false, Bool, ["ALLOW_REMOTE_PUBLISH"], Live;
+    }
+    "Metrics" {
+        /// Serve Prometheus metrics on a port of their own.
+        metrics_enabled: bool = true, Bool, ["METRICS_ENABLED"], Restart;
+        /// Address that metrics listen on. Not set: that of HOST.
+        metrics_host: Option<String> = None, Maybe(Host), ["METRICS_HOST"], Restart;
+        /// Port that metrics listen on. 0 takes any free port.
+        metrics_port: u16 = 9090, int::<u16>(0, 65535), ["METRICS_PORT"], Restart;
+        /// Label metrics with whole channel names instead of their patterns: one time series for each channel.
+        metrics_channel_names: bool = false, Bool, ["METRICS_CHANNEL_NAMES"], Restart;
+    }
+    "Redis" {
+        /// Redis that joins several servers. Not used by this build: it works alone and says so.
+        redis_host: Option<String> = None, Maybe(Host), ["REDIS_HOST"], Restart;
+        /// Port of Redis.
+        redis_port: u16 = 6379, int::<u16>(1, 65535), ["REDIS_PORT"], Restart;
+        /// Number of the Redis database.
+        redis_db: u32 = 0, int::<u32>(0, 65535), ["REDIS_DB"], Restart;
+        /// Password of Redis.
+        redis_password: Option<Secret> = None, Maybe(SecretText), ["REDIS_PASSWORD"], Restart;
+    }
+    "Limits" {
+        /// New connections per minute and address; this machine is exempt.
+        rate_limit: Option<u32> = None, OrOff(int::<u32>(1, 1_000_000)), ["RATE_LIMIT"], Live;
+        /// Messages per second and connection.
+        message_rate_limit: Option<u32> = Some(100), OrOff(int::<u32>(1, 1_000_000)), ["MESSAGE_RATE_LIMIT"], Live;
+        /// Messages that a connection may send at once.
+        message_burst: u32 = 150, int::<u32>(1, 1_000_000), ["MESSAGE_BURST"], Live;
+        /// Open WebSocket connections. One more is accepted and closed with 1013.
+        max_connections: usize = 10_000, int::<usize>(1, 10_000_000), ["MAX_CONNECTIONS"], Live;
+        /// Seconds without a byte from the client, pongs included, before it is closed with 1001.
+        connection_timeout: Option<Duration> = Some(Duration::from_secs(300)), OrOff(seconds(1000, 86_400)), ["CONNECTION_TIMEOUT"], Live;
+        /// Bytes of one message from a client. A longer one is closed with 1009.
+        max_message_bytes: usize = 1_048_576, int::<usize>(125, 268_435_456), ["MAX_MESSAGE_BYTES"], Live;
+        /// Bytes that wait for one slow reader before SLOW_READER applies.
+        outbox_bytes: usize = 1_048_576, int::<usize>(4096, 268_435_456), ["OUTBOX_BYTES"], Live;
+        /// What happens to a subscriber whose outbox is full: close it, drop messages and tell it, or keep only the
+        /// newest message of each channel.
+        slow_reader: SlowReader = SlowReader::Disconnect, OneOf(SlowReader::NAMES), ["SLOW_READER"], Live;
+        /// SLOW_READER for some channels: `pool:*=latest,global=gap`. The first match counts.
+        slow_reader_rules: Vec<SlowReaderRule> = Vec::new(), Rules, ["SLOW_READER_RULES"], Live;
+        /// Seconds of silence after which the server pings.
+        ping_interval: Option<Duration> = Some(Duration::from_secs(20)), OrOff(seconds(100, 86_400)), ["PING_INTERVAL"], Live;
+        /// Seconds that a client has to answer a ping.
+        pong_timeout: Duration = Duration::from_secs(20), seconds(100, 3600), ["PONG_TIMEOUT"], Live;
+        /// Seconds that clients have to say goodbye when the server stops.
+        drain_timeout: Duration = Duration::from_secs(5), seconds(0, 3600), ["DRAIN_TIMEOUT"], Live;
+    }
+    "Messages" {
+        /// Which id an answer carries as `correlation_id`: told from the request's shape, or always the one named.
+        correlation: Correlation = Correlation::Auto, CORRELATIONS, ["CORRELATION"], Live;
+        /// Repeat `data.status` of answers at the top level, for clients that look there.
+        mirror_status: bool = true, Bool, ["MIRROR_STATUS"], Live;
+    }
+    "Logging" {
+        /// Least severe level that is logged.
+        log_level: LogLevel = LogLevel::Info, LOG_LEVELS, ["LOG_LEVEL"], Live;
+        /// Lines for people or JSON objects for machines.
+        log_format: LogFormat = LogFormat::Text, LOG_FORMATS, ["LOG_FORMAT"], Restart;
+    }
+}
+
+const RUNTIMES: OneOf<Runtime> = OneOf(&[("tokio", Runtime::Tokio), ("smol", Runtime::Smol)]);
+
+const CORRELATIONS: OneOf<Correlation> = OneOf(&[
+    ("auto", Correlation::Auto),
+    ("id", Correlation::Id),
+    ("correlation_id", Correlation::Field),
+]);
+
+const LOG_LEVELS: OneOf<LogLevel> = OneOf(&[
+    ("DEBUG", LogLevel::Debug),
+    ("INFO", LogLevel::Info),
+    ("WARNING", LogLevel::Warning),
+    ("WARN", LogLevel::Warning),
+    ("ERROR", LogLevel::Error),
+    ("CRITICAL", LogLevel::Critical),
+]);
+
+const LOG_FORMATS: OneOf<LogFormat> =
+    OneOf(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+
+impl Settings {
+    /// What is asked of tokens.
+    pub(crate) fn token_rules(&self) -> TokenRules {
+        TokenRules {
+            require_exp: self.jwt_require_exp,
+            audience: (!self.jwt_audience.is_empty()).then(|| self.jwt_audience.clone()),
+            issuer: self.jwt_issuer.clone(),
+            ..TokenRules::default()
+        }
+    }
+}

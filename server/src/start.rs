@@ -1,0 +1,237 @@
+//! `mahavishnu websocket start`: settings, state directory, log, metrics and listeners, in that order; then signals.
+
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
+
+use mahavishnu_core::{config::Config, hub::DrainPlan};
+use mahavishnu_tokio::{
+    Handle, Server,
+    signal::{Signal, Signals},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::{error, info, warn};
+
+use crate::{
+    banner::{Addresses, Banner},
+    cli::ServerArgs,
+    exit::{Exit, Failure, plain},
+    logging::Log,
+    pid::{Candidates, Claim},
+    prometheus,
+    settings::{self, Loaded, LogFormat, Request, Settings},
+    translate,
+};
+
+/// Runs the server until it is told to stop.
+pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
+    let request = args.request();
+    let (loaded, config) = read(&request)?;
+    let claim = Claim::take(&Candidates::new(loaded.settings.state_dir.as_deref()))?;
+    let log = Log::start(loaded.settings.log_format, loaded.settings.log_level)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    raise_file_limit(loaded.settings.max_connections);
+    let render = if loaded.settings.metrics_enabled { Some(prometheus::install()?) } else { None };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io("runtime", &error))?;
+    let outcome = runtime.block_on(Running { request, loaded, claim, log }.serve(config, render));
+    // After a second signal threads may still be busy: they end with the process.
+    runtime.shutdown_background();
+    outcome.map(|()| Exit::Ok)
+}
+
+/// Everything that a running server holds besides its sockets.
+struct Running {
+    request: Request,
+    loaded: Loaded,
+    claim: Claim,
+    log: Log,
+}
+
+type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+impl Running {
+    async fn serve(mut self, config: Config, render: Option<Render>) -> Result<(), Failure> {
+        // Before listening: whoever sees the port open may send a signal.
+        let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
+        let mut server = listen(&self.loaded.settings, config, render).await?;
+        self.announce(&server)?;
+        loop {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                shard = server.failed() => {
+                    // Half a server would look healthy and serve nobody: whoever supervises it starts a whole one.
+                    return Err(Failure::new(Exit::General, format!("shard {shard} ended unexpectedly")));
+                }
+            };
+            match signal {
+                Signal::Reload => self.reload(&server.handle()).await,
+                Signal::Terminate => break,
+            }
+        }
+        let plan =
+            DrainPlan { deadline: self.loaded.settings.drain_timeout, ..DrainPlan::default() };
+        info!(deadline_seconds = plan.deadline.as_secs_f64(), "stopping");
+        tokio::select! {
+            () = server.stop_with(plan) => info!("stopped"),
+            () = terminate(&mut signals) => warn!("second signal: ending at once"),
+        }
+        Ok(())
+    }
+
+    /// Tells operators and the other subcommands where the server is.
+    fn announce(&mut self, server: &Server) -> Result<(), Failure> {
+        let main = server
+            .local_addr()
+            .ok_or_else(|| Failure::new(Exit::General, "the server does not listen"))?;
+        let addresses = Addresses::new(main, server.metrics_addr());
+        let settings = &self.loaded.settings;
+        let announced = self.claim.announce(&format!("http://{}", addresses.main));
+        announced.map_err(|error| Failure::io(self.claim.dir().display(), &error))?;
+        if settings.log_format == LogFormat::Text {
+            let program = std::env::args().next().unwrap_or_else(|| "mahavishnu".into());
+            let banner = Banner {
+                program: &program,
+                settings,
+                addresses: &addresses,
+                state_dir: self.claim.dir(),
+            };
+            // Nobody may be reading.
+            let _ = write!(io::stdout(), "{banner}").and_then(|()| io::stdout().flush());
+        }
+        let metrics = addresses.metrics.as_deref().unwrap_or("off");
+        info!(
+            address = addresses.main,
+            metrics,
+            auth = settings.auth_enabled,
+            pid = std::process::id(),
+            "listening"
+        );
+        Ok(())
+    }
+
+    /// Reads all sources again. What is wrong with them is logged, and the old configuration stays as a whole.
+    async fn reload(&mut self, handle: &Handle) {
+        let (loaded, config) = match read(&self.request) {
+            Ok(read) => read,
+            Err(failure) => {
+                for line in &failure.lines {
+                    error!("reload: {line}");
+                }
+                error!("reload refused: the configuration stays as it was");
+                return;
+            }
+        };
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        let changes = settings::changes(&self.loaded, &loaded);
+        if !changes.restart.is_empty() {
+            warn!("changed, but not before the next start: {}", changes.restart.join(", "));
+        }
+        self.log.set_level(loaded.settings.log_level);
+        handle.reload(&config).await;
+        let changed =
+            if changes.live.is_empty() { "nothing".to_owned() } else { changes.live.join(", ") };
+        info!(changed, keys = loaded.keys.len(), "reloaded");
+        self.loaded = loaded;
+    }
+}
+
+/// Reads and checks everything, or tells everything that is wrong.
+fn read(request: &Request) -> Result<(Loaded, Config), Failure> {
+    let loaded = settings::load(request)?;
+    loaded.demand_all()?;
+    let config = translate::core_config(&loaded)?;
+    Ok((loaded, config))
+}
+
+async fn listen(
+    settings: &Settings,
+    config: Config,
+    render: Option<Render>,
+) -> Result<Server, Failure> {
+    let main = listen_address(&settings.host, settings.port);
+    let mut builder =
+        Server::builder().config(config).listen(&main).shards(settings.shards.resolve());
+    if let Some(render) = render {
+        let host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
+        builder =
+            builder.listen_metrics(listen_address(host, settings.metrics_port), move || render());
+    }
+    builder.start().await.map_err(|error| bind_failure(&error, &main))
+}
+
+/// A listener that could not be had, with what to do about it. `main` tells which of the two it was.
+fn bind_failure(error: &io::Error, main: &str) -> Failure {
+    let text = plain(error);
+    let option = if text.starts_with(&format!("{main}: ")) { "--port" } else { "--metrics-port" };
+    let (exit, hint) = if error.kind() == io::ErrorKind::AddrInUse {
+        (
+            Exit::General,
+            format!("; another program listens there: stop it or choose another {option}"),
+        )
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        (Exit::Permission, format!("; choose a {option} above 1023"))
+    } else {
+        (Exit::General, String::new())
+    };
+    Failure::new(exit, format!("cannot listen on {text}{hint}"))
+}
+
+fn listen_address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+async fn terminate(signals: &mut Signals) {
+    while signals.next().await != Signal::Terminate {}
+}
+
+/// Takes all file descriptors that this process may have: each connection needs one.
+fn raise_file_limit(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // Refused only if somebody lowered the maximum in between: then the check below speaks.
+        let _ =
+            setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(SPARE_FILES);
+    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
+        warn!(
+            "MAHAVISHNU_MAX_CONNECTIONS={connections}, but this process may open only {files} files (ulimit -n)"
+        );
+    }
+}
+
+/// Listeners, logs, HTTP connections and the like.
+const SPARE_FILES: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_cannot_be_had_is_one_line_with_advice() {
+        let failed =
+            |kind, text: &str| bind_failure(&io::Error::new(kind, text.to_owned()), "127.0.0.1:1");
+        let used =
+            failed(io::ErrorKind::AddrInUse, "127.0.0.1:1: Address already in use (os error 98)");
+        let expected = "cannot listen on 127.0.0.1:1: Address already in use; another program listens there: stop it or choose another --port";
+        assert_eq!(used, Failure::new(Exit::General, expected));
+        let metrics =
+            failed(io::ErrorKind::AddrInUse, "127.0.0.1:10: Address already in use (os error 98)");
+        assert!(metrics.to_string().ends_with("--metrics-port"), "{metrics}");
+        let denied =
+            failed(io::ErrorKind::PermissionDenied, "127.0.0.1:1: Permission denied (os error 13)");
+        assert_eq!(denied.exit, Exit::Permission);
+    }
+
+    #[test]
+    fn ipv6_addresses_are_bracketed() {
+        assert_eq!(listen_address("::1", 1), "[::1]:1");
+        assert_eq!(listen_address("localhost", 1), "localhost:1");
+    }
+}

@@ -1,0 +1,277 @@
+//! One connection: a blocking socket under the core's WebSocket client.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read},
+    net::{Shutdown, TcpStream, ToSocketAddrs},
+    time::{Duration, Instant},
+};
+
+use mahavishnu_core::{
+    entropy::Entropy,
+    limits::Limits,
+    reason::{Reason, Retry},
+    time::Now,
+    ws::{ClientRequest, CloseWhen, Connection, Event, Flush, PeerClose},
+};
+
+use super::End;
+use crate::{
+    exit::{Exit, Failure, plain},
+    token,
+    url::Target,
+};
+
+/// What a link reports.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// The handshake is done.
+    Open,
+    Text(String),
+    /// Nothing more will come.
+    Ended(End),
+}
+
+/// A connection to a server.
+pub(crate) struct Link {
+    stream: TcpStream,
+    ws: Connection,
+    limits: Limits,
+    scratch: Vec<u8>,
+    news: VecDeque<News>,
+}
+
+impl Link {
+    /// Connects and begins the handshake.
+    pub(crate) fn open(target: &Target, entropy: Entropy) -> Result<Self, End> {
+        let lost = |error: &io::Error| {
+            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+            End::Lost(if refused { Exit::NotRunning } else { Exit::General }, plain(error))
+        };
+        let stream = connect(target).map_err(|error| lost(&error))?;
+        stream
+            .set_nodelay(true)
+            .and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)))
+            .map_err(|error| lost(&error))?;
+        let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() };
+        let request = ClientRequest {
+            host: target.authority(),
+            path: if target.path.is_empty() { "/".to_owned() } else { target.path.clone() },
+            headers: http::HeaderMap::new(),
+            subprotocols: Vec::new(),
+        };
+        let ws = Connection::client(now(), &limits, request, entropy);
+        Ok(Self { stream, ws, limits, scratch: vec![0; SCRATCH_BYTES], news: VecDeque::new() })
+    }
+
+    /// Queues a text message; [`next`](Self::next) writes it.
+    pub(crate) fn send(&mut self, text: &str) {
+        self.ws.send_text(text.as_bytes());
+    }
+
+    /// Waits for news. `None` at `until`.
+    pub(crate) fn next(&mut self, until: Option<Instant>) -> Option<News> {
+        loop {
+            if let Some(news) = self.news.pop_front() {
+                return Some(news);
+            }
+            self.write();
+            if !self.news.is_empty() {
+                continue;
+            }
+            let now = now().mono;
+            if until.is_some_and(|until| until <= now) {
+                return None;
+            }
+            let deadline = [self.ws.poll_timeout(&self.limits), until].into_iter().flatten().min();
+            // Zero would mean "no timeout" to the socket.
+            let wait = deadline.map(|at| at.saturating_duration_since(now).max(WAIT_MIN));
+            self.read(wait);
+        }
+    }
+
+    /// Says goodbye, and waits a little for the server to do the same.
+    pub(crate) fn finish(&mut self, reason: Reason) {
+        self.ws.close(now(), &self.limits, reason, CloseWhen::AfterData);
+        let until = Instant::now() + GOODBYE;
+        while let Some(news) = self.next(Some(until)) {
+            if matches!(news, News::Ended(_)) {
+                break;
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        match self.ws.flush(now(), &self.limits, &mut &self.stream) {
+            Flush::Drained => {}
+            // The timeout of a blocking socket.
+            Flush::Blocked => {
+                self.ended(End::Lost(Exit::General, "the server does not read".into()))
+            }
+            Flush::Fin => {
+                // If that fails, so will the next read.
+                let _ = self.stream.shutdown(Shutdown::Write);
+            }
+            Flush::Closed => {
+                let event = self.ws.handle_eof(now(), &self.limits);
+                self.take(event);
+                let end = self.ending();
+                self.ended(end);
+            }
+        }
+    }
+
+    fn read(&mut self, wait: Option<Duration>) {
+        let result =
+            self.stream.set_read_timeout(wait).and_then(|()| self.stream.read(&mut self.scratch));
+        match result {
+            Ok(0) => self.eof(),
+            Ok(n) => self.bytes(n),
+            Err(error) if WAITED.contains(&error.kind()) => {
+                let event = self.ws.handle_timeout(now(), &self.limits);
+                self.take(event);
+            }
+            Err(_) => self.eof(),
+        }
+    }
+
+    fn eof(&mut self) {
+        let event = self.ws.handle_eof(now(), &self.limits);
+        self.take(event);
+        let end = self.ending();
+        self.ended(end);
+    }
+
+    fn bytes(&mut self, n: usize) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut wire = scratch.get_mut(..n).unwrap_or_default();
+        while let Some(event) = self.ws.receive(now(), &self.limits, &mut wire) {
+            self.take(Some(event));
+        }
+        self.scratch = scratch;
+    }
+
+    fn take(&mut self, event: Option<Event<'_>>) {
+        match event {
+            Some(Event::Accepted(_)) => self.news.push_back(News::Open),
+            Some(Event::Text(text)) => self.news.push_back(News::Text(text.into_string())),
+            // The goodbye, if there is one, is still to be written, so the end is told when the socket is done with.
+            Some(Event::Closed(_)) => {
+                let _ = self.ws.flush(now(), &self.limits, &mut &self.stream);
+                let end = self.ending();
+                self.ended(end);
+            }
+            Some(Event::Binary(_) | Event::Pong { .. } | Event::Upgrade(_) | Event::Http(_))
+            | None => {}
+        }
+    }
+
+    /// Tells the end once.
+    fn ended(&mut self, end: End) {
+        if !self.news.iter().any(|news| matches!(news, News::Ended(_))) {
+            self.news.push_back(News::Ended(end));
+        }
+    }
+
+    fn ending(&self) -> End {
+        let status = self.ws.refused_with().map(|response| response.status().as_u16());
+        classify(self.ws.reason().unwrap_or(Reason::Eof), self.ws.peer_close(), status)
+    }
+}
+
+/// Whether another try makes sense after a connection that ended like this.
+fn classify(reason: Reason, close: Option<&PeerClose>, status: Option<u16>) -> End {
+    let lost = |text: String| End::Lost(Exit::General, text);
+    let fatal = |exit, text: String| End::Fatal(Failure::new(exit, text));
+    if let Some(status) = status {
+        let text = format!("the server refused the handshake: HTTP {status}");
+        return match status {
+            401 | 403 => fatal(Exit::Permission, text),
+            408 | 429 | 500.. => lost(text),
+            _ => fatal(Exit::General, text),
+        };
+    }
+    if let Some(close) = close {
+        let code = close.code.map_or_else(|| "without a code".to_owned(), |code| code.to_string());
+        let text = format!("closed by the server: {code} {}", close.text).trim_end().to_owned();
+        return match close.code {
+            // A wrong or expired token stays what it is.
+            Some(1008) => fatal(Exit::Permission, text),
+            Some(1002 | 1003 | 1007 | 1009 | 1010) => fatal(Exit::General, text),
+            _ => lost(text),
+        };
+    }
+    let row = reason.row();
+    let text = if row.text.is_empty() { "connection lost".to_owned() } else { row.text.to_owned() };
+    match row.retry {
+        Retry::Never => fatal(Exit::General, text),
+        Retry::Now | Retry::Later | Retry::Done => lost(text),
+    }
+}
+
+/// Tries every address of the host.
+fn connect(target: &Target) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "host has no address");
+    for address in (target.host.as_str(), target.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn now() -> Now {
+    Now { mono: Instant::now(), unix: token::unix_now() }
+}
+
+/// How a blocking socket says that nothing came.
+const WAITED: [io::ErrorKind; 3] =
+    [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted];
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const WAIT_MIN: Duration = Duration::from_millis(1);
+const GOODBYE: Duration = Duration::from_secs(1);
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// The server may have been given a higher limit than ours would be by default.
+const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(code: u16) -> Option<PeerClose> {
+        Some(PeerClose { code: Some(code), text: "why".into() })
+    }
+
+    fn is_fatal(end: &End) -> bool {
+        matches!(end, End::Fatal(_))
+    }
+
+    #[test]
+    fn what_a_restart_mends_is_tried_again() {
+        for code in [1000, 1001, 1011, 1012, 1013, 4000] {
+            let end = classify(Reason::PeerClosed, close(code).as_ref(), None);
+            assert_eq!(end, End::Lost(Exit::General, format!("closed by the server: {code} why")));
+        }
+        assert!(!is_fatal(&classify(Reason::Eof, None, None)));
+        assert!(!is_fatal(&classify(Reason::PongTimeout, None, None)));
+        for status in [429, 500, 502, 503] {
+            assert!(!is_fatal(&classify(Reason::BadHandshake, None, Some(status))), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_stays_wrong_is_not() {
+        let denied = classify(Reason::PeerClosed, close(1008).as_ref(), None);
+        assert_eq!(
+            denied,
+            End::Fatal(Failure::new(Exit::Permission, "closed by the server: 1008 why"))
+        );
+        assert!(is_fatal(&classify(Reason::PeerClosed, close(1009).as_ref(), None)));
+        for status in [200, 301, 400, 401, 403, 404, 426] {
+            assert!(is_fatal(&classify(Reason::BadHandshake, None, Some(status))), "{status}");
+        }
+        assert!(is_fatal(&classify(Reason::Masked, None, None)));
+    }
+}

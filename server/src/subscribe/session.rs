@@ -1,0 +1,334 @@
+//! The conversation of a subscriber: authenticate, subscribe, listen. Knows nothing of sockets.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+
+use crate::exit::{Exit, Failure};
+
+/// One subscriber over all its connections.
+#[derive(Debug)]
+pub(crate) struct Session {
+    token: Option<String>,
+    channels: Vec<Channel>,
+    phase: Phase,
+    /// Channels, by index, that are yet to be asked for on this connection.
+    queue: VecDeque<usize>,
+    /// Asked for, not answered.
+    asked: BTreeSet<usize>,
+    /// The server wants a pause until then.
+    paused_until: Option<Instant>,
+    /// What the server said last before it closed.
+    last_error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    name: String,
+    /// Why it is not asked for again.
+    refused: Option<Failure>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No handshake yet.
+    Shut,
+    /// The token is to be presented.
+    Greeting,
+    /// The token is being looked at.
+    Authenticating,
+    Subscribing,
+}
+
+/// What a message came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Event(Event),
+    Subscribed(String),
+    /// One channel of several was refused: the line to show.
+    Refused(String),
+    AllRefused(Failure),
+    Nothing,
+}
+
+/// An event of a channel.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) channel: String,
+    pub(crate) name: String,
+    /// JSON, as it came.
+    pub(crate) data: String,
+}
+
+/// What matters here of the nine fields.
+#[derive(Deserialize)]
+struct Message {
+    #[serde(rename = "type")]
+    kind: String,
+    event: Option<String>,
+    room: Option<String>,
+    correlation_id: Option<String>,
+    error_code: Option<String>,
+    error_message: Option<String>,
+    data: Option<Box<RawValue>>,
+}
+
+impl Session {
+    pub(crate) fn new(token: Option<String>, channels: Vec<String>) -> Self {
+        Self {
+            token,
+            channels: channels.into_iter().map(|name| Channel { name, refused: None }).collect(),
+            phase: Phase::Shut,
+            queue: VecDeque::new(),
+            asked: BTreeSet::new(),
+            paused_until: None,
+            last_error: None,
+        }
+    }
+
+    /// A new connection: everything has to be said again.
+    pub(crate) fn reset(&mut self) {
+        let wanted =
+            self.channels.iter().enumerate().filter(|(_, channel)| channel.refused.is_none());
+        self.queue = wanted.map(|(index, _)| index).collect();
+        self.asked.clear();
+        self.phase = Phase::Shut;
+        self.paused_until = None;
+        self.last_error = None;
+    }
+
+    /// The handshake is done.
+    pub(crate) fn opened(&mut self) {
+        self.phase = if self.token.is_some() { Phase::Greeting } else { Phase::Subscribing };
+    }
+
+    /// Messages that are due. A server answers a limited number at once, so requests go out in small groups.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<String> {
+        match (self.phase, &self.token) {
+            (Phase::Greeting, Some(token)) => {
+                self.phase = Phase::Authenticating;
+                vec![json!({ "type": "request", "event": "auth", "id": AUTH_ID, "data": { "token": token } }).to_string()]
+            }
+            (Phase::Subscribing, _) if self.paused_until.is_none_or(|until| until <= now) => {
+                self.paused_until = None;
+                let mut messages = Vec::new();
+                while self.asked.len() < ASKED_MAX
+                    && let Some(index) = self.queue.pop_front()
+                {
+                    self.asked.insert(index);
+                    let channel = self.channels.get(index).map(|channel| &channel.name);
+                    let request = json!({ "type": "request", "event": "subscribe", "id": format!("{SUBSCRIBE_ID}{index}"), "data": { "channel": channel } });
+                    messages.push(request.to_string());
+                }
+                messages
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes a message of the server.
+    pub(crate) fn receive(&mut self, text: &str, now: Instant) -> Heard {
+        // Other servers may say more than we understand: that is no reason to go.
+        let Ok(message) = serde_json::from_str::<Message>(text) else { return Heard::Nothing };
+        match message.kind.as_str() {
+            "event" => match (message.room, message.event) {
+                (Some(channel), Some(name)) => {
+                    let data =
+                        message.data.map_or_else(|| "{}".to_owned(), |data| data.get().to_owned());
+                    Heard::Event(Event { channel, name, data })
+                }
+                // The welcome and the like.
+                _ => Heard::Nothing,
+            },
+            "response" if message.event.as_deref() == Some("auth") => {
+                self.authenticated();
+                Heard::Nothing
+            }
+            "response" => self.subscribed(message.correlation_id.as_deref()),
+            "error" => self.refused(message, now),
+            _ => Heard::Nothing,
+        }
+    }
+
+    /// When [`take_due`](Self::take_due) has something again although nothing came.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// What the server complained of last, for the case that it closes then.
+    pub(crate) fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    fn authenticated(&mut self) {
+        if self.phase == Phase::Authenticating {
+            self.phase = Phase::Subscribing;
+        }
+    }
+
+    fn subscribed(&mut self, correlation_id: Option<&str>) -> Heard {
+        let channel = self.take_asked(correlation_id).and_then(|index| self.channels.get(index));
+        channel.map_or(Heard::Nothing, |channel| Heard::Subscribed(channel.name.clone()))
+    }
+
+    fn refused(&mut self, message: Message, now: Instant) -> Heard {
+        let code = message.error_code.unwrap_or_default();
+        let error = format!("{code}: {}", message.error_message.unwrap_or_default());
+        self.last_error = Some(error.clone());
+        let Some(index) = self.take_asked(message.correlation_id.as_deref()) else {
+            // A refused token: the server closes next. One that needs no tokens says so and goes on, and so do we.
+            self.authenticated();
+            return Heard::Nothing;
+        };
+        if code == "RATE_LIMIT_EXCEEDED" {
+            self.queue.push_front(index);
+            self.paused_until = Some(now + RATE_PAUSE);
+            return Heard::Nothing;
+        }
+        let exit = if code == "FORBIDDEN" { Exit::Permission } else { Exit::General };
+        let Some(channel) = self.channels.get_mut(index) else { return Heard::Nothing };
+        let failure = Failure::new(exit, format!("not subscribed to {:?}: {error}", channel.name));
+        let line = failure.to_string();
+        channel.refused = Some(failure.clone());
+        if self.channels.iter().all(|channel| channel.refused.is_some()) {
+            return Heard::AllRefused(failure);
+        }
+        Heard::Refused(line)
+    }
+
+    /// The channel whose request this answers.
+    fn take_asked(&mut self, correlation_id: Option<&str>) -> Option<usize> {
+        let index = correlation_id?.strip_prefix(SUBSCRIBE_ID)?.parse().ok()?;
+        self.asked.remove(&index).then_some(index)
+    }
+}
+
+const AUTH_ID: &str = "auth";
+const SUBSCRIBE_ID: &str = "subscribe-";
+/// Unanswered subscriptions at once: well under the burst that servers allow.
+const ASKED_MAX: usize = 32;
+const RATE_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn session(token: Option<&str>, channels: &[&str]) -> Session {
+        let mut session = Session::new(
+            token.map(str::to_owned),
+            channels.iter().map(|name| (*name).to_owned()).collect(),
+        );
+        session.reset();
+        session.opened();
+        session
+    }
+
+    fn sent(session: &mut Session, now: Instant) -> Vec<Value> {
+        session.take_due(now).iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+    }
+
+    fn answer(id: &str) -> String {
+        json!({ "type": "response", "event": "subscribe", "correlation_id": id, "data": { "status": "subscribed" } }).to_string()
+    }
+
+    fn error(code: &str, id: Option<&str>) -> String {
+        json!({ "type": "error", "correlation_id": id, "error_code": code, "error_message": "No." })
+            .to_string()
+    }
+
+    #[test]
+    fn without_a_token_it_subscribes_at_once() {
+        let now = Instant::now();
+        let mut session = session(None, &["a", "b"]);
+        let requests = sent(&mut session, now);
+        assert_eq!(requests.len(), 2);
+        assert_eq!(
+            requests[1],
+            json!({ "type": "request", "event": "subscribe", "id": "subscribe-1", "data": { "channel": "b" } })
+        );
+        assert_eq!(sent(&mut session, now).len(), 0);
+        assert_eq!(session.receive(&answer("subscribe-1"), now), Heard::Subscribed("b".into()));
+        assert_eq!(
+            session.receive(&answer("subscribe-1"), now),
+            Heard::Nothing,
+            "answered already"
+        );
+    }
+
+    #[test]
+    fn a_token_comes_first_and_subscriptions_wait_for_its_answer() {
+        let now = Instant::now();
+        let mut session = session(Some("T"), &["a"]);
+        assert_eq!(sent(&mut session, now)[0]["data"], json!({ "token": "T" }));
+        assert_eq!(sent(&mut session, now).len(), 0);
+        session.receive(
+            r#"{"type":"response","event":"auth","data":{"status":"authenticated"}}"#,
+            now,
+        );
+        assert_eq!(sent(&mut session, now)[0]["event"], json!("subscribe"));
+    }
+
+    #[test]
+    fn a_server_without_authentication_is_subscribed_to_all_the_same() {
+        let now = Instant::now();
+        let mut session = session(Some("T"), &["a"]);
+        sent(&mut session, now);
+        session.receive(&error("UNKNOWN_REQUEST", None), now);
+        assert_eq!(session.last_error(), Some("UNKNOWN_REQUEST: No."));
+        assert_eq!(sent(&mut session, now).len(), 1);
+    }
+
+    #[test]
+    fn events_keep_their_data_as_it_came_and_the_welcome_is_none() {
+        let now = Instant::now();
+        let mut session = session(None, &["a"]);
+        let event = r#"{"type":"event","event":"e","room":"a","data":{"n":1.10}}"#;
+        let expected =
+            Event { channel: "a".into(), name: "e".into(), data: r#"{"n":1.10}"#.into() };
+        assert_eq!(session.receive(event, now), Heard::Event(expected));
+        assert_eq!(
+            session.receive(
+                r#"{"type":"event","event":"session.created","room":null,"data":{}}"#,
+                now
+            ),
+            Heard::Nothing
+        );
+        for odd in ["", "[]", "{}", r#"{"type":5}"#, r#"{"type":"event","event":"e","room":5}"#] {
+            assert_eq!(session.receive(odd, now), Heard::Nothing, "{odd}");
+        }
+    }
+
+    #[test]
+    fn refused_channels_are_not_asked_for_again() {
+        let now = Instant::now();
+        let mut session = session(None, &["a", "b"]);
+        sent(&mut session, now);
+        let heard = session.receive(&error("FORBIDDEN", Some("subscribe-0")), now);
+        assert_eq!(heard, Heard::Refused("not subscribed to \"a\": FORBIDDEN: No.".into()));
+        session.reset();
+        session.opened();
+        assert_eq!(sent(&mut session, now).len(), 1);
+        let heard = session.receive(&error("FORBIDDEN", Some("subscribe-1")), now);
+        assert!(matches!(heard, Heard::AllRefused(failure) if failure.exit == Exit::Permission));
+    }
+
+    #[test]
+    fn many_channels_are_asked_for_in_groups_and_after_a_pause_if_that_was_too_much() {
+        let now = Instant::now();
+        let names: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+        let mut session = session(None, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(sent(&mut session, now).len(), ASKED_MAX);
+        session.receive(&answer("subscribe-0"), now);
+        assert_eq!(sent(&mut session, now).len(), 1);
+        session.receive(&error("RATE_LIMIT_EXCEEDED", Some("subscribe-1")), now);
+        assert_eq!(sent(&mut session, now).len(), 0);
+        let later = session.wake_at().unwrap();
+        assert_eq!(sent(&mut session, later)[0]["id"], json!("subscribe-1"));
+    }
+}

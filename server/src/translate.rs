@@ -1,0 +1,187 @@
+//! From settings to the core's configuration.
+
+use mahavishnu_core::{
+    auth::{Pattern, Policy},
+    config::{
+        AnonymousPublish, Auth, Compat, Config, MetricsConfig, Service, SlowPolicy, SlowReaders,
+    },
+    limits::Limits,
+    protocol::CorrelationRule,
+};
+
+use crate::{
+    exit::{Exit, Failure},
+    settings::{Correlation, Loaded, Settings, SlowReader},
+    token,
+};
+
+/// What the core is told. `loaded` must be free of problems.
+pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
+    let settings = &loaded.settings;
+    let policy = Policy::for_service(&settings.auth_policy).ok_or_else(|| {
+        Failure::new(Exit::Configuration, format!("no policy {:?}", settings.auth_policy))
+    })?;
+    Ok(Config {
+        service: Service {
+            name: settings.server_name.as_str().into(),
+            // Configured, but this node works alone: saying that Redis passes would be a lie.
+            redis_check: if settings.redis_host.is_some() { "unused" } else { "passing" },
+            metrics_check: if settings.metrics_enabled { "passing" } else { "disabled" },
+            ..Service::default()
+        },
+        limits: limits(settings),
+        auth: Auth {
+            required: settings.auth_enabled,
+            keys: token::key_set(&loaded.keys)?,
+            rules: settings.token_rules(),
+            query_parameter: settings.token_in_query.then(|| QUERY_PARAMETER.into()),
+            subprotocol: settings.token_in_subprotocol,
+        },
+        policy,
+        anonymous_publish: match settings.allow_remote_publish {
+            true => AnonymousPublish::Anywhere,
+            false => AnonymousPublish::Loopback,
+        },
+        slow_readers: slow_readers(settings)?,
+        compat: Compat {
+            correlation: match settings.correlation {
+                Correlation::Auto => CorrelationRule::Tolerant,
+                Correlation::Id => CorrelationRule::Id,
+                Correlation::Field => CorrelationRule::CorrelationId,
+            },
+            mirror_status: settings.mirror_status,
+            ..Compat::default()
+        },
+        metrics: MetricsConfig {
+            channel_names: settings.metrics_channel_names,
+            ..MetricsConfig::default()
+        },
+        ..Config::default()
+    })
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let default = Limits::default();
+    Limits {
+        message_bytes_max: settings.max_message_bytes,
+        // A message that WebSocket may carry can also be posted, with room for its envelope.
+        body_bytes_max: default
+            .body_bytes_max
+            .max(settings.max_message_bytes.saturating_add(ENVELOPE_BYTES)),
+        outbox_bytes_max: settings.outbox_bytes,
+        connections_max: settings.max_connections,
+        // Health checks must get through when all connections are taken.
+        sockets_max: settings
+            .max_connections
+            .saturating_add((settings.max_connections / 5).max(SPARE_SOCKETS)),
+        connects_per_minute: settings.rate_limit,
+        auth_timeout: settings.auth_timeout,
+        messages_per_second: settings.message_rate_limit,
+        messages_burst: settings.message_burst,
+        ping_interval: settings.ping_interval,
+        pong_timeout: settings.pong_timeout,
+        connection_timeout: settings.connection_timeout,
+        ..default
+    }
+}
+
+fn slow_readers(settings: &Settings) -> Result<SlowReaders, Failure> {
+    let policy = |policy| match policy {
+        SlowReader::Disconnect => SlowPolicy::Disconnect,
+        SlowReader::Gap => SlowPolicy::Gap,
+        SlowReader::Latest => SlowPolicy::Latest,
+    };
+    let rules = settings.slow_reader_rules.iter().map(|rule| {
+        let pattern = Pattern::parse(&rule.pattern).map_err(|error| {
+            Failure::new(Exit::Configuration, format!("MAHAVISHNU_SLOW_READER_RULES: {error}"))
+        })?;
+        Ok((pattern, policy(rule.policy)))
+    });
+    Ok(SlowReaders {
+        default: policy(settings.slow_reader),
+        rules: rules.collect::<Result<_, Failure>>()?,
+    })
+}
+
+/// Where a token is looked for in the URL, if that is allowed.
+const QUERY_PARAMETER: &str = "token";
+const ENVELOPE_BYTES: usize = 64 * 1024;
+const SPARE_SOCKETS: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::settings::testing::load;
+
+    #[test]
+    fn defaults_are_those_of_the_core() {
+        let config = core_config(&load(&[])).unwrap();
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.service, Service::default());
+        assert_eq!(config.compat, Compat::default());
+        assert_eq!(config.metrics, MetricsConfig::default());
+        assert_eq!(config.anonymous_publish, AnonymousPublish::default());
+        assert!(
+            !config.auth.required
+                && config.auth.keys.is_empty()
+                && config.auth.query_parameter.is_none()
+        );
+    }
+
+    #[test]
+    fn every_setting_reaches_the_core() {
+        let config = core_config(&load(&[
+            ("SERVER_NAME", "prod"),
+            ("AUTH_ENABLED", "true"),
+            ("JWT_SECRET", "q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu"),
+            ("JWT_AUDIENCE", "a,b"),
+            ("AUTH_POLICY", "crackerjack"),
+            ("AUTH_TIMEOUT", "3"),
+            ("TOKEN_IN_QUERY", "true"),
+            ("TOKEN_IN_SUBPROTOCOL", "true"),
+            ("ALLOW_REMOTE_PUBLISH", "true"),
+            ("METRICS_CHANNEL_NAMES", "true"),
+            ("RATE_LIMIT", "100"),
+            ("MESSAGE_RATE_LIMIT", "0"),
+            ("MESSAGE_BURST", "7"),
+            ("MAX_CONNECTIONS", "50"),
+            ("CONNECTION_TIMEOUT", "0"),
+            ("MAX_MESSAGE_BYTES", "8388608"),
+            ("OUTBOX_BYTES", "16777216"),
+            ("SLOW_READER", "gap"),
+            ("SLOW_READER_RULES", "pool:*=latest"),
+            ("PING_INTERVAL", "0"),
+            ("PONG_TIMEOUT", "2"),
+            ("CORRELATION", "id"),
+            ("MIRROR_STATUS", "false"),
+        ]))
+        .unwrap();
+        assert_eq!(&*config.service.name, "prod");
+        assert!(config.auth.required && config.auth.subprotocol);
+        assert_eq!(config.auth.keys.len(), 1);
+        assert_eq!(config.auth.rules.audience, Some(vec!["a".into(), "b".into()]));
+        assert_eq!(config.auth.query_parameter.as_deref(), Some("token"));
+        assert!(config.policy.labels().any(|label| label == "quality:*"));
+        assert_eq!(config.anonymous_publish, AnonymousPublish::Anywhere);
+        assert!(config.metrics.channel_names);
+        assert_eq!(config.slow_readers.of("pool:1"), SlowPolicy::Latest);
+        assert_eq!(config.slow_readers.of("global"), SlowPolicy::Gap);
+        assert_eq!(config.compat.correlation, CorrelationRule::Id);
+        assert!(!config.compat.mirror_status);
+        let limits = config.limits;
+        assert_eq!(
+            (limits.connects_per_minute, limits.messages_per_second, limits.messages_burst),
+            (Some(100), None, 7)
+        );
+        assert_eq!((limits.connections_max, limits.sockets_max), (50, 250));
+        assert_eq!((limits.message_bytes_max, limits.outbox_bytes_max), (8 << 20, 16 << 20));
+        assert!(limits.body_bytes_max > limits.message_bytes_max);
+        assert_eq!((limits.connection_timeout, limits.ping_interval), (None, None));
+        assert_eq!(
+            (limits.pong_timeout, limits.auth_timeout),
+            (Duration::from_secs(2), Duration::from_secs(3))
+        );
+    }
+}

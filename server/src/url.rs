@@ -1,0 +1,131 @@
+//! Addresses of servers as people write them, for the client subcommands.
+
+use crate::exit::{Exit, Failure};
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Without brackets, also if it is an IPv6 address.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Without a slash at its end: empty for the root.
+    pub(crate) path: String,
+}
+
+impl Target {
+    /// The server that `--url`, else MAHAVISHNU_URL names, else the default one on this machine.
+    pub(crate) fn from_args(url: Option<&str>) -> Result<Self, Failure> {
+        match url {
+            Some(url) => Self::parse(url),
+            None => Self::parse(
+                std::env::var("MAHAVISHNU_URL")
+                    .ok()
+                    .filter(|url| !url.is_empty())
+                    .as_deref()
+                    .unwrap_or(DEFAULT),
+            ),
+        }
+    }
+
+    /// Reads `http://host:port/path`; ws:// is the same, and without a scheme the port is 8686 unless given.
+    pub(crate) fn parse(url: &str) -> Result<Self, Failure> {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let port_default = match scheme.to_ascii_lowercase().as_str() {
+            "http" | "ws" => 80,
+            "" => 8686,
+            "https" | "wss" => {
+                return Err(fault(url, "TLS is not part of this build; use http:// or ws://"));
+            }
+            _ => return Err(fault(url, "use http:// or ws://")),
+        };
+        if rest.contains(['?', '#', '@'])
+            || rest.contains(|c: char| c.is_whitespace() || c.is_control())
+        {
+            // Not shown: a password or token may be in it.
+            return Err(Failure::new(
+                Exit::Configuration,
+                "--url: use only scheme, host, port and path",
+            ));
+        }
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = split_authority(authority).ok_or_else(|| fault(url, "use host:port"))?;
+        let port = match port {
+            "" => port_default,
+            digits => digits.parse().map_err(|_| fault(url, "the port is a number up to 65535"))?,
+        };
+        Ok(Self { host: host.to_owned(), port, path: path.trim_end_matches('/').to_owned() })
+    }
+
+    /// Host and port as in a `Host` header.
+    pub(crate) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// The address of `resource` (with its slash) over HTTP.
+    pub(crate) fn http(&self, resource: &str) -> String {
+        format!("http://{}{}{resource}", self.authority(), self.path)
+    }
+}
+
+/// Host without brackets, and the port's text, empty if there is none.
+fn split_authority(authority: &str) -> Option<(&str, &str)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']')?;
+            let port = if after.is_empty() { "" } else { after.strip_prefix(':')? };
+            (host.parse::<std::net::Ipv6Addr>().is_ok().then_some(host)?, port)
+        }
+        None => authority.split_once(':').unwrap_or((authority, "")),
+    };
+    (!host.is_empty()).then_some((host, port))
+}
+
+fn fault(url: &str, text: &str) -> Failure {
+    Failure::new(Exit::Configuration, format!("--url: {url:?} is not allowed; {text}"))
+}
+
+const DEFAULT: &str = "http://127.0.0.1:8686";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(url: &str) -> (String, u16, String) {
+        let target = Target::parse(url).unwrap();
+        (target.host, target.port, target.path)
+    }
+
+    #[test]
+    fn http_and_ws_are_the_same_server() {
+        assert_eq!(parts("http://h:1/"), ("h".into(), 1, String::new()));
+        assert_eq!(parts("ws://h:1/a/b/"), ("h".into(), 1, "/a/b".into()));
+        assert_eq!(parts("WS://h"), ("h".into(), 80, String::new()));
+        assert_eq!(parts("localhost"), ("localhost".into(), 8686, String::new()));
+        assert_eq!(parts("http://[::1]:9"), ("::1".into(), 9, String::new()));
+        assert_eq!(Target::parse("[::1]").unwrap().http("/health"), "http://[::1]:8686/health");
+    }
+
+    #[test]
+    fn other_addresses_are_refused_in_one_line() {
+        for url in [
+            "https://h",
+            "wss://h:1",
+            "ftp://h",
+            "http://",
+            "http://:1",
+            "http://h:x",
+            "h:65536",
+            "http://[h]:1",
+            "ws://u:p@h",
+            "ws://h/?token=x",
+            "",
+        ] {
+            let failure = Target::parse(url).unwrap_err();
+            assert_eq!(failure.exit, Exit::Configuration, "{url}");
+        }
+    }
+}
