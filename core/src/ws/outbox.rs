@@ -292,6 +292,11 @@ impl Outbox {
         self.first.is_none() && self.urgent.is_none()
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.rest.capacity()
+    }
+
     /// Refuses data from now on (`true`), or accepts it.
     pub(super) fn seal(&mut self, sealed: bool) {
         self.sealed = sealed;
