@@ -108,6 +108,8 @@ reasons! {
     Eof "eof": None, None, None, Connection("eof"), Later, "";
     /// The socket failed.
     Io "io": None, None, None, Connection("io"), Later, "";
+    /// A message was still queued when its connection's socket was gone.
+    SendFailed "send_failed": None, None, None, Message("send_failed"), Later, "";
     /// The peer closed before a complete HTTP request had come.
     EofInHead "eof_in_head": None, None, None, No, Done, "";
 

@@ -59,11 +59,8 @@ impl Running {
         let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
         let server = listen(&self.loaded.settings, config, render).await?;
         self.announce(&server)?;
-        loop {
-            match signals.next().await {
-                Signal::Reload => self.reload(&server.handle()).await,
-                Signal::Terminate => break,
-            }
+        while signals.next().await == Signal::Reload {
+            self.reload(&server.handle()).await;
         }
         let plan =
             DrainPlan { deadline: self.loaded.settings.drain_timeout, ..DrainPlan::default() };
@@ -162,15 +159,15 @@ async fn listen(
 fn bind_failure(error: &io::Error, main: &str) -> Failure {
     let text = plain(error);
     let option = if text.starts_with(&format!("{main}: ")) { "--port" } else { "--metrics-port" };
-    let (exit, hint) = match error.kind() {
-        io::ErrorKind::AddrInUse => (
+    let (exit, hint) = if error.kind() == io::ErrorKind::AddrInUse {
+        (
             Exit::General,
             format!("; another program listens there: stop it or choose another {option}"),
-        ),
-        io::ErrorKind::PermissionDenied => {
-            (Exit::Permission, format!("; choose a {option} above 1023"))
-        }
-        _ => (Exit::General, String::new()),
+        )
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        (Exit::Permission, format!("; choose a {option} above 1023"))
+    } else {
+        (Exit::General, String::new())
     };
     Failure::new(exit, format!("cannot listen on {text}{hint}"))
 }

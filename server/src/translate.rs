@@ -41,7 +41,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             correlation: match settings.correlation {
                 Correlation::Auto => CorrelationRule::Tolerant,
                 Correlation::Id => CorrelationRule::Id,
-                Correlation::CorrelationId => CorrelationRule::CorrelationId,
+                Correlation::Field => CorrelationRule::CorrelationId,
             },
             mirror_status: settings.mirror_status,
             ..Compat::default()
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(config.auth.keys.len(), 1);
         assert_eq!(config.auth.rules.audience, Some(vec!["a".into(), "b".into()]));
         assert_eq!(config.auth.query_parameter.as_deref(), Some("token"));
-        assert!(config.policy.labels().any(|label| label.to_string() == "quality:*"));
+        assert!(config.policy.labels().any(|label| label == "quality:*"));
         assert_eq!(config.anonymous_publish, AnonymousPublish::Anywhere);
         assert!(config.metrics.channel_names);
         assert_eq!(config.slow_readers.of("pool:1"), SlowPolicy::Latest);

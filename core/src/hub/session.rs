@@ -46,10 +46,7 @@ impl Hub {
         let refusal = self.admission(now, address);
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.local = local;
-        conn.ws.accept(
-            now,
-            &ws::Accept { subprotocol: token.subprotocol.as_deref(), ..ws::Accept::default() },
-        );
+        conn.ws.accept(now, &ws::Accept { subprotocol: token.subprotocol.as_deref() });
         if let Some(reason) = refusal {
             self.close(now, id, reason);
             return;
@@ -341,10 +338,7 @@ impl Hub {
         }
         let when = if at_once { ws::CloseWhen::AtOnce } else { ws::CloseWhen::AfterData };
         let Some((conn, limits)) = self.conn_mut(id) else { return };
-        let before = conn.ws.outbox().messages();
         conn.ws.close(now, limits, reason, when);
-        let dropped = before.saturating_sub(conn.ws.outbox().messages());
-        self.tally.dropped(reason, u64::from(dropped));
         self.retire(now, id, reason);
         self.settle(now, id);
     }
@@ -409,7 +403,8 @@ impl Hub {
             return;
         }
         if let Some(conn) = self.conns.remove(id.index) {
-            self.tally.dropped(Reason::Eof, u64::from(conn.ws.outbox().messages()));
+            let lost = conn.ws.messages_dropped() + conn.ws.outbox().messages();
+            self.tally.undelivered(conn.ws.reason().unwrap_or(Reason::Io), u64::from(lost));
         }
         self.check_drained();
     }
