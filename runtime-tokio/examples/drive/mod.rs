@@ -33,20 +33,17 @@ pub(crate) fn now() -> Now {
     }
 }
 
-/// Echoes every message until the connection is over, and says why it is.
-pub(crate) async fn echo(
-    stream: TcpStream,
-    mut ws: Connection,
-    limits: &Limits,
-) -> io::Result<Option<Reason>> {
+/// Echoes every message until the connection is over.
+pub(crate) async fn echo(stream: TcpStream, mut ws: Connection, limits: &Limits) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut scratch = vec![0; SCRATCH_BYTES];
     loop {
         let flush = ws.flush(now(), limits, &mut Sink(&stream));
         match flush {
             Flush::Drained | Flush::Blocked => {}
-            Flush::Fin => SockRef::from(&stream).shutdown(Shutdown::Write)?,
-            Flush::Closed => return Ok(ws.reason()),
+            // Failing means that the peer is gone, which the next read says.
+            Flush::Fin => drop(SockRef::from(&stream).shutdown(Shutdown::Write)),
+            Flush::Closed => return Ok(()),
         }
         let timeout = ws.poll_timeout(limits);
         tokio::select! {
@@ -55,7 +52,8 @@ pub(crate) async fn echo(
                 match stream.try_read(&mut scratch) {
                     Ok(count) => receive(&mut ws, limits, scratch.get_mut(..count).unwrap_or_default()),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
+                    // A reset is an end of the stream like any other.
+                    Err(_) => receive(&mut ws, limits, &mut []),
                 }
             }
             ready = stream.writable(), if flush == Flush::Blocked => ready?,
