@@ -57,10 +57,20 @@ impl Running {
     async fn serve(mut self, config: Config, render: Option<Render>) -> Result<(), Failure> {
         // Before listening: whoever sees the port open may send a signal.
         let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-        let server = listen(&self.loaded.settings, config, render).await?;
+        let mut server = listen(&self.loaded.settings, config, render).await?;
         self.announce(&server)?;
-        while signals.next().await == Signal::Reload {
-            self.reload(&server.handle()).await;
+        loop {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                shard = server.failed() => {
+                    // Half a server would look healthy and serve nobody: whoever supervises it starts a whole one.
+                    return Err(Failure::new(Exit::General, format!("shard {shard} ended unexpectedly")));
+                }
+            };
+            match signal {
+                Signal::Reload => self.reload(&server.handle()).await,
+                Signal::Terminate => break,
+            }
         }
         let plan =
             DrainPlan { deadline: self.loaded.settings.drain_timeout, ..DrainPlan::default() };

@@ -22,7 +22,13 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         Failure::new(Exit::Configuration, format!("no policy {:?}", settings.auth_policy))
     })?;
     Ok(Config {
-        service: Service { name: settings.server_name.as_str().into(), ..Service::default() },
+        service: Service {
+            name: settings.server_name.as_str().into(),
+            // Configured, but this node works alone: saying that Redis passes would be a lie.
+            redis_check: if settings.redis_host.is_some() { "unused" } else { "passing" },
+            metrics_check: if settings.metrics_enabled { "passing" } else { "disabled" },
+            ..Service::default()
+        },
         limits: limits(settings),
         auth: Auth {
             required: settings.auth_enabled,

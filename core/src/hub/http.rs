@@ -97,10 +97,10 @@ impl Hub {
             server: &service.name,
             timestamp: self.timestamp(now).zulu(),
             checks: Checks {
-                websocket: "passing",
+                websocket: if self.is_draining() { "draining" } else { "passing" },
                 redis: service.redis_check,
-                pools: "passing",
-                metrics: "passing",
+                pools: if self.application_silent { "failing" } else { "passing" },
+                metrics: service.metrics_check,
             },
             metrics: HealthMetrics {
                 active_connections: self.connections(),
