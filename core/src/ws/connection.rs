@@ -193,7 +193,7 @@ impl Connection {
     /// that is waiting for its answer is refused instead; a connection that has nothing to say any more just ends.
     pub fn close(&mut self, now: Now, _limits: &Limits, reason: Reason, when: CloseWhen) {
         let row = reason.row();
-        self.close_by(now, reason, row.close, row.text, when);
+        self.close_by(now, reason, row.close, reason.close_text(), when);
     }
 
     /// Like [`close`](Self::close) with a code and text of the application's. A code that must not be sent
@@ -341,7 +341,7 @@ impl Connection {
                     // What came before the violation was sound and gets its answer; a peer that fell silent takes none.
                     let silent = matches!(reason, Reason::PongTimeout | Reason::IdleTimeout);
                     let when = if silent { CloseWhen::AtOnce } else { CloseWhen::AfterData };
-                    self.queue_close(code, reason.row().text, when);
+                    self.queue_close(code, reason.close_text(), when);
                 }
                 self.end(now, reason, Finish::Drain);
             }
