@@ -8,7 +8,13 @@ use crate::settings::{Override, Request};
 
 /// WebSocket broadcast server with rooms, JWT authentication and Prometheus metrics.
 #[derive(Debug, Parser)]
-#[command(name = "mahavishnu", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "mahavishnu",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    args_override_self = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -34,7 +40,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum WebsocketCommand {
     /// Run the server in the foreground until SIGTERM or SIGINT. SIGHUP reloads.
-    Start(ServerArgs),
+    Start(Box<ServerArgs>),
     /// Stop the running server and wait until it is gone.
     Stop(StopArgs),
     /// Say whether a server runs and is healthy.

@@ -13,14 +13,15 @@ pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
 
 /// What became of a request that got no answer.
 pub(crate) fn failure(url: &str, error: &ureq::Error) -> Failure {
-    let (exit, why) = match error {
-        ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            (Exit::NotRunning, "nothing listens there (connection refused)".to_owned())
+    let (exit, why) = if let ureq::Error::Io(error) = error {
+        match error.kind() == io::ErrorKind::ConnectionRefused {
+            true => (Exit::NotRunning, "nothing listens there (connection refused)".to_owned()),
+            false => (Exit::General, plain(error)),
         }
-        ureq::Error::Io(error) => (Exit::General, plain(error)),
-        ureq::Error::Timeout(_) => (Exit::Timeout, "no answer in time".to_owned()),
-        ureq::Error::HostNotFound => (Exit::General, "host not found".to_owned()),
-        other => (Exit::General, other.to_string()),
+    } else if matches!(error, ureq::Error::Timeout(_)) {
+        (Exit::Timeout, "no answer in time".to_owned())
+    } else {
+        (Exit::General, error.to_string())
     };
     Failure::new(exit, format!("{url}: {why}"))
 }

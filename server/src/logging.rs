@@ -1,6 +1,7 @@
 //! Log lines: text or JSON, at a level that a reload can change.
 //!
-//! Warnings and errors go to stderr, all else to stdout, so that a service manager's two files are what their names say.
+//! Warnings and errors go to stderr, all else to stdout, so that a service manager's two files are what their names
+//! say.
 
 use std::io;
 

@@ -16,7 +16,7 @@ use std::{
 use rustix::fs::OFlags;
 use serde_json::json;
 
-use crate::exit::{Exit, Failure, plain};
+use crate::exit::{Exit, Failure};
 
 /// Where a state directory may be, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]

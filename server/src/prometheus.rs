@@ -1,6 +1,6 @@
 //! Metrics in Prometheus' text format (version 0.0.4).
 
-use std::{collections::HashSet, fmt::Write, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
 use mahavishnu_core::metrics::{self, FAMILIES, Family, Type};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -41,20 +41,46 @@ fn builder() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildErro
     )
 }
 
-/// All series, and the HELP and TYPE of families that have none yet: dashboards and checks look for the names.
+/// All series in the order of the table, and the HELP and TYPE of families that have none yet: dashboards and checks
+/// look for the names.
 fn render(handle: &PrometheusHandle) -> String {
-    let mut text = handle.render();
-    let present: HashSet<String> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .map(str::to_owned)
-        .collect();
-    for family in FAMILIES.iter().filter(|family| !present.contains(family.name)) {
-        let Family { name, help, .. } = family;
-        // Writing into memory cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}\n", type_name(family.kind));
+    let text = handle.render();
+    let mut blocks: HashMap<&str, &str> = HashMap::new();
+    for block in text.split("\n\n") {
+        let name = block.lines().find_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        blocks.extend(name.map(|name| (name, block)));
     }
-    text
+    let mut ordered = String::with_capacity(text.len() + 4096);
+    for family in FAMILIES {
+        match blocks.get(family.name) {
+            Some(block) => push_block(&mut ordered, block, family.kind),
+            None => {
+                let Family { name, help, .. } = family;
+                // Writing into memory cannot fail.
+                let _ = writeln!(
+                    ordered,
+                    "# HELP {name} {help}\n# TYPE {name} {}",
+                    type_name(family.kind)
+                );
+            }
+        }
+        ordered.push('\n');
+    }
+    ordered
+}
+
+/// The recorder's order is that of a hash table: sorted, two scrapes can be compared by eye. Buckets are in order
+/// already.
+fn push_block(text: &mut String, block: &str, kind: Type) {
+    let (comments, mut series): (Vec<_>, Vec<_>) =
+        block.lines().partition(|line| line.starts_with('#'));
+    if kind != Type::Histogram {
+        series.sort_unstable();
+    }
+    for line in comments.into_iter().chain(series) {
+        text.push_str(line);
+        text.push('\n');
+    }
 }
 
 fn type_name(kind: Type) -> &'static str {
@@ -69,7 +95,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use ::metrics::{Key, Level, Metadata, Recorder};
+    use ::metrics::{Key, Label, Level, Metadata, Recorder};
 
     use super::*;
 
@@ -100,6 +126,26 @@ mod tests {
         assert_eq!(text.matches(&format!("# TYPE {} counter\n", family.name)).count(), 1);
         assert_eq!(text.matches(&format!("# HELP {} ", family.name)).count(), 1);
         assert!(text.contains(&format!("\n{} 3\n", family.name)), "{text}");
+    }
+
+    #[test]
+    fn families_come_in_the_order_of_the_table_and_series_by_label() {
+        let recorder = builder().unwrap().build_recorder();
+        for kind in ["b", "a", "c"] {
+            let key = Key::from_parts(
+                "websocket_message_errors_total",
+                vec![Label::new("error_type", kind)],
+            );
+            recorder.register_counter(&key, &METADATA).increment(1);
+        }
+        let text = render(&recorder.handle());
+        let names: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        assert_eq!(names, FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>());
+        let labels: Vec<_> = text.lines().filter_map(|line| line.split('"').nth(1)).collect();
+        assert_eq!(labels, ["a", "b", "c"]);
     }
 
     #[test]

@@ -24,13 +24,15 @@ pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
     if let Some(key) = &args.idempotency_key {
         request = request.header("idempotency-key", key);
     }
-    let mut response = request.send(&body).map_err(|error| match error {
+    let mut response = request.send(&body).map_err(|error| {
         // The library's words would repeat the header, which may be the token.
-        ureq::Error::Http(_) => Failure::new(
-            Exit::General,
-            "the token or the key has characters that no header may have",
-        ),
-        other => client::failure(&url, &other),
+        match matches!(error, ureq::Error::Http(_)) {
+            true => Failure::new(
+                Exit::General,
+                "the token or the key has characters that no header may have",
+            ),
+            false => client::failure(&url, &error),
+        }
     })?;
     let status = response.status().as_u16();
     let answer =

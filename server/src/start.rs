@@ -57,10 +57,17 @@ impl Running {
     async fn serve(mut self, config: Config, render: Option<Render>) -> Result<(), Failure> {
         // Before listening: whoever sees the port open may send a signal.
         let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-        let server = listen(&self.loaded.settings, config, render).await?;
+        let mut server = listen(&self.loaded.settings, config, render).await?;
         self.announce(&server)?;
         loop {
-            match signals.next().await {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                shard = server.failed() => {
+                    // Half a server would look healthy and serve nobody: whoever supervises it starts a whole one.
+                    return Err(Failure::new(Exit::General, format!("shard {shard} ended unexpectedly")));
+                }
+            };
+            match signal {
                 Signal::Reload => self.reload(&server.handle()).await,
                 Signal::Terminate => break,
             }
@@ -162,15 +169,15 @@ async fn listen(
 fn bind_failure(error: &io::Error, main: &str) -> Failure {
     let text = plain(error);
     let option = if text.starts_with(&format!("{main}: ")) { "--port" } else { "--metrics-port" };
-    let (exit, hint) = match error.kind() {
-        io::ErrorKind::AddrInUse => (
+    let (exit, hint) = if error.kind() == io::ErrorKind::AddrInUse {
+        (
             Exit::General,
             format!("; another program listens there: stop it or choose another {option}"),
-        ),
-        io::ErrorKind::PermissionDenied => {
-            (Exit::Permission, format!("; choose a {option} above 1023"))
-        }
-        _ => (Exit::General, String::new()),
+        )
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        (Exit::Permission, format!("; choose a {option} above 1023"))
+    } else {
+        (Exit::General, String::new())
     };
     Failure::new(exit, format!("cannot listen on {text}{hint}"))
 }

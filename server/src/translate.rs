@@ -22,7 +22,13 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         Failure::new(Exit::Configuration, format!("no policy {:?}", settings.auth_policy))
     })?;
     Ok(Config {
-        service: Service { name: settings.server_name.as_str().into(), ..Service::default() },
+        service: Service {
+            name: settings.server_name.as_str().into(),
+            // Configured, but this node works alone: saying that Redis passes would be a lie.
+            redis_check: if settings.redis_host.is_some() { "unused" } else { "passing" },
+            metrics_check: if settings.metrics_enabled { "passing" } else { "disabled" },
+            ..Service::default()
+        },
         limits: limits(settings),
         auth: Auth {
             required: settings.auth_enabled,
@@ -41,7 +47,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             correlation: match settings.correlation {
                 Correlation::Auto => CorrelationRule::Tolerant,
                 Correlation::Id => CorrelationRule::Id,
-                Correlation::CorrelationId => CorrelationRule::CorrelationId,
+                Correlation::Field => CorrelationRule::CorrelationId,
             },
             mirror_status: settings.mirror_status,
             ..Compat::default()
@@ -157,7 +163,7 @@ mod tests {
         assert_eq!(config.auth.keys.len(), 1);
         assert_eq!(config.auth.rules.audience, Some(vec!["a".into(), "b".into()]));
         assert_eq!(config.auth.query_parameter.as_deref(), Some("token"));
-        assert!(config.policy.labels().any(|label| label.to_string() == "quality:*"));
+        assert!(config.policy.labels().any(|label| label == "quality:*"));
         assert_eq!(config.anonymous_publish, AnonymousPublish::Anywhere);
         assert!(config.metrics.channel_names);
         assert_eq!(config.slow_readers.of("pool:1"), SlowPolicy::Latest);

@@ -9,6 +9,7 @@ mod answer;
 mod channel;
 mod conn;
 mod drain;
+mod handshake;
 mod home;
 mod http;
 mod idempotency;
@@ -85,6 +86,8 @@ pub struct Hub {
     /// Open WebSocket connections and connections ever, by hub; this hub's own entry is always current.
     census: Vec<Census>,
     census_told: Census,
+    /// The last question to the application was not answered in time.
+    application_silent: bool,
     /// Where messages are put together before they are copied behind their frame header.
     scratch: Vec<u8>,
 }
@@ -137,6 +140,7 @@ impl Hub {
             clock: (now.unix, Timestamp::from_unix(now.unix)),
             census: vec![Census::default(); shards],
             census_told: Census::default(),
+            application_silent: false,
             scratch: Vec::new(),
             config,
             place,

@@ -177,7 +177,7 @@ const RUNTIMES: OneOf<Runtime> = OneOf(&[("tokio", Runtime::Tokio), ("smol", Run
 const CORRELATIONS: OneOf<Correlation> = OneOf(&[
     ("auto", Correlation::Auto),
     ("id", Correlation::Id),
-    ("correlation_id", Correlation::CorrelationId),
+    ("correlation_id", Correlation::Field),
 ]);
 
 const LOG_LEVELS: OneOf<LogLevel> = OneOf(&[

@@ -127,15 +127,11 @@ impl Link {
         match result {
             Ok(0) => self.eof(),
             Ok(n) => self.bytes(n),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock
-                | io::ErrorKind::TimedOut
-                | io::ErrorKind::Interrupted => {
-                    let event = self.ws.handle_timeout(now(), &self.limits);
-                    self.take(event);
-                }
-                _ => self.eof(),
-            },
+            Err(error) if WAITED.contains(&error.kind()) => {
+                let event = self.ws.handle_timeout(now(), &self.limits);
+                self.take(event);
+            }
+            Err(_) => self.eof(),
         }
     }
 
@@ -229,6 +225,9 @@ fn now() -> Now {
     Now { mono: Instant::now(), unix: token::unix_now() }
 }
 
+/// How a blocking socket says that nothing came.
+const WAITED: [io::ErrorKind; 3] =
+    [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const WAIT_MIN: Duration = Duration::from_millis(1);

@@ -85,7 +85,7 @@ impl Subscriber {
                 Some(News::Ended(end)) => return Ok(self.explain(end)),
                 None => {}
             }
-            for message in self.session.to_send(Instant::now()) {
+            for message in self.session.take_due(Instant::now()) {
                 link.send(&message);
             }
         }

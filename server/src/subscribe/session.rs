@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// Messages that are due. A server answers a limited number at once, so requests go out in small groups.
-    pub(crate) fn to_send(&mut self, now: Instant) -> Vec<String> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<String> {
         match (self.phase, &self.token) {
             (Phase::Greeting, Some(token)) => {
                 self.phase = Phase::Authenticating;
@@ -154,7 +154,7 @@ impl Session {
         }
     }
 
-    /// When [`to_send`](Self::to_send) has something again although nothing came.
+    /// When [`take_due`](Self::take_due) has something again although nothing came.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         self.paused_until
     }
@@ -230,7 +230,7 @@ mod tests {
     }
 
     fn sent(session: &mut Session, now: Instant) -> Vec<Value> {
-        session.to_send(now).iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+        session.take_due(now).iter().map(|text| serde_json::from_str(text).unwrap()).collect()
     }
 
     fn answer(id: &str) -> String {

@@ -25,10 +25,13 @@ fn step(shards: usize) -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A client, its channels and what it must get.
+type Modelled = (Client, BTreeSet<u8>, Vec<u64>);
+
 /// Every subscriber in the model, and nobody else, gets each message once and in order.
 fn agree(shards: u16, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut rig = Rig::new(shards, unlimited());
-    let mut clients: Vec<Option<(Client, BTreeSet<u8>, Vec<u64>)>> = Vec::new();
+    let mut clients: Vec<Option<Modelled>> = Vec::new();
     let mut next = 0;
     for step in steps {
         match step {

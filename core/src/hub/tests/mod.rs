@@ -156,9 +156,10 @@ impl Rig {
             for (index, hub) in self.hubs.iter_mut().enumerate() {
                 loop {
                     while let Some(output) = hub.poll_output(self.now) {
-                        match output {
-                            Output::Shard { to, batch } => mail.push((index, to, batch)),
-                            other => self.outputs.push(other),
+                        if let Output::Shard { to, batch } = output {
+                            mail.push((index, to, batch));
+                        } else {
+                            self.outputs.push(output);
                         }
                     }
                     let Some(conn) = hub.poll_dirty() else { break };

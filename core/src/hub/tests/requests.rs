@@ -17,19 +17,14 @@ fn ask(rig: &mut Rig, client: &Client, id: &str) {
 }
 
 fn asked(rig: &mut Rig) -> Vec<RequestId> {
-    rig.outputs
-        .drain(..)
-        .filter_map(|output| match output {
-            Output::Request { id, event, data, .. } => {
-                assert_eq!(
-                    (&*event, &*data),
-                    ("get_pool_status", br#"{"pool_id":"p"}"#.as_slice())
-                );
-                Some(id)
-            }
-            _ => None,
-        })
-        .collect()
+    let mut ids = Vec::new();
+    for output in rig.outputs.drain(..) {
+        if let Output::Request { id, event, data, .. } = output {
+            assert_eq!((&*event, &*data), ("get_pool_status", br#"{"pool_id":"p"}"#.as_slice()));
+            ids.push(id);
+        }
+    }
+    ids
 }
 
 #[test]
