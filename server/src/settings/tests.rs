@@ -48,6 +48,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("REDIS_DB", "0", "15", "15", "zero", "a whole number from 0 to 65535"),
     ("REDIS_PASSWORD", "", STRONG, "********", "", ""),
     ("RATE_LIMIT", "0", "100", "100", "-1", "a whole number from 1 to 1000000, or 0 for off"),
+    ("RATE_LIMIT_LOOPBACK", "false", "true", "true", "x", "true or false"),
     ("MESSAGE_RATE_LIMIT", "100", "0", "0", "1.5", "a whole number from 1 to 1000000, or 0 for off"),
     ("MESSAGE_BURST", "150", "300", "300", "0", "a whole number from 1 to 1000000"),
     ("MAX_CONNECTIONS", "10000", "5", "5", "0", "a whole number from 1 to 10000000"),
