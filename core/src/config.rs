@@ -58,6 +58,8 @@ pub struct Service {
     pub greeting: Arc<str>,
     /// Redis as `/health` reports it: `passing` when nothing depends on it. Default `passing`.
     pub redis_check: &'static str,
+    /// The exposition of metrics as `/health` reports it. Default `passing`.
+    pub metrics_check: &'static str,
 }
 
 impl Default for Service {
@@ -67,6 +69,7 @@ impl Default for Service {
             name: "mahavishnu".into(),
             greeting: "Connected to Mahavishnu orchestration".into(),
             redis_check: "passing",
+            metrics_check: "passing",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Every metric by name, and the counts of one turn.
 //!
-//! The hot path only adds to plain integers in a [`Tally`]; once per turn they are handed to the `metrics` facade
+//! The hot path only adds to plain integers in a tally; once per turn they are handed to the `metrics` facade
 //! through handles that were looked up at start. Labels are the server's name, closed lists, and channel *patterns*:
 //! never user input, unless full channel names are switched on, and then capped.
 
@@ -189,6 +189,12 @@ impl Tally {
         self.errors.add(reason, 1);
     }
 
+    /// Messages that were queued for a connection whose socket is gone.
+    pub(crate) fn undelivered(&mut self, reason: Reason, count: u64) {
+        self.errors.add(Reason::SendFailed, count);
+        self.dropped.add(reason, count);
+    }
+
     pub(crate) fn dropped(&mut self, reason: Reason, count: u64) {
         self.dropped.add(reason, count);
     }
@@ -242,8 +248,8 @@ impl Metrics {
     /// Looks every handle up, which also makes every series visible at zero.
     pub(crate) fn new(config: &Config, keys: KeyedState) -> Self {
         let server = config.service.label.to_string();
-        let by_reason = |name: &'static str, wanted: &dyn Fn(Reason) -> bool| -> Vec<Counter> {
-            let handle = |reason: &Reason| match wanted(*reason) {
+        let by_reason = |name: &'static str| -> Vec<Counter> {
+            let handle = |reason: &Reason| match ends_connections(*reason) {
                 true => counter!(name, "server" => server.clone(), "reason" => reason.name()),
                 false => Counter::noop(),
             };
@@ -267,9 +273,6 @@ impl Metrics {
             let text = if *status == 0 { "other".to_owned() } else { status.to_string() };
             counter!(HTTP, "server" => server.clone(), "status" => text)
         };
-        // A send that fails is a connection that is lost: the label stays for dashboards that name it.
-        counter!(MESSAGE_ERRORS, "server" => server.clone(), "error_type" => "send_failed")
-            .increment(0);
         let this = Self {
             connections: counter!(CONNECTIONS, "server" => server.clone(), "tls_mode" => "ws"),
             active: gauge!(ACTIVE, "server" => server.clone()),
@@ -285,8 +288,8 @@ impl Metrics {
                 .map(|kind| histogram!(LATENCY, "server" => server.clone(), "message_type" => kind.as_str()))
                 .collect(),
             errors: Reason::ALL.iter().map(error).collect(),
-            dropped: by_reason(DROPPED, &|reason| reason.row().close.is_some() || matches!(reason, Reason::Eof | Reason::Io)),
-            closed: by_reason(CLOSED, &|reason| reason.row().close.is_some() || reason.row().status.is_none()),
+            dropped: by_reason(DROPPED),
+            closed: by_reason(CLOSED),
             statuses: STATUSES.iter().map(status).collect(),
             labels: Labels::new(config, keys),
         };
@@ -348,6 +351,12 @@ impl Metrics {
     pub(crate) fn label(&mut self, config: &Config, channel: &str) -> u16 {
         self.labels.of(config, channel)
     }
+}
+
+/// Whether a WebSocket connection may end for `reason`.
+fn ends_connections(reason: Reason) -> bool {
+    reason.row().close.is_some()
+        || matches!(reason, Reason::Eof | Reason::Io | Reason::CloseTimeout)
 }
 
 /// Labels of channels: one for each pattern of the policy, or one for each name up to a cap.

@@ -95,7 +95,11 @@ impl Reason {
     /// details before, and clients of this protocol know the close by these words.
     #[must_use]
     pub const fn close_text(self) -> &'static str {
-        if matches!(self, Self::AuthMissing | Self::AuthFailed) { "Authentication failed" } else { self.row().text }
+        if matches!(self, Self::AuthMissing | Self::AuthFailed) {
+            "Authentication failed"
+        } else {
+            self.row().text
+        }
     }
 }
 
@@ -117,6 +121,8 @@ reasons! {
     Eof "eof": None, None, None, Connection("eof"), Later, "";
     /// The socket failed.
     Io "io": None, None, None, Connection("io"), Later, "";
+    /// A message was still queued when its connection's socket was gone.
+    SendFailed "send_failed": None, None, None, Message("send_failed"), Later, "";
     /// The peer closed before a complete HTTP request had come.
     EofInHead "eof_in_head": None, None, None, No, Done, "";
 
@@ -264,7 +270,10 @@ mod tests {
                 "{reason:?}: a close reason has at most 123 bytes (RFC 6455 §5.5)"
             );
             assert!(row.text.is_ascii(), "{reason:?}");
-            assert!(reason.close_text().len() <= 123 && reason.close_text().is_ascii(), "{reason:?}");
+            assert!(
+                reason.close_text().len() <= 123 && reason.close_text().is_ascii(),
+                "{reason:?}"
+            );
             if let Some(code) = row.close {
                 assert!((1000..=1013).contains(&code), "{reason:?}");
                 assert!(

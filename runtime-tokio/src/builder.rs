@@ -15,7 +15,7 @@ use mahavishnu_core::{
     reason::Reason,
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{runtime, task::spawn_blocking};
+use tokio::{runtime, sync::mpsc, task::spawn_blocking};
 
 use crate::{
     app::{App, Authorize, Handlers, Request, RequestResult},
@@ -165,6 +165,7 @@ impl Builder {
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| Mailbox::new()).unzip();
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
         let mut threads = Vec::new();
+        let (end, ended) = mpsc::unbounded_channel();
         for (inbox, shard) in inboxes.into_iter().zip(0u16..) {
             let start = Start {
                 config: config.clone(),
@@ -174,14 +175,15 @@ impl Builder {
                 app: app.clone(),
                 listeners: std::mem::take(&mut listeners),
             };
-            threads.push(
-                std::thread::Builder::new()
-                    .name(format!("shard-{shard}"))
-                    .spawn(|| shard::run(start))?,
-            );
+            let end = End { shard, tell: end.clone() };
+            let thread = std::thread::Builder::new().name(format!("shard-{shard}"));
+            threads.push(thread.spawn(move || {
+                let _end = end;
+                shard::run(start)
+            })?);
         }
         let placement = Placement::new(Place { shard: ShardId(0), shards, seed });
-        Ok(Server { handle: Handle { mailboxes, placement, hooks }, addresses, threads })
+        Ok(Server { handle: Handle { mailboxes, placement, hooks }, addresses, threads, ended })
     }
 }
 
@@ -191,6 +193,20 @@ pub struct Server {
     handle: Handle,
     addresses: Vec<(SocketAddr, Listener)>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    ended: mpsc::UnboundedReceiver<u16>,
+}
+
+/// Tells that a shard's thread has ended, by whatever way.
+struct End {
+    shard: u16,
+    tell: mpsc::UnboundedSender<u16>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Nobody listens once the server was stopped.
+        let _ = self.tell.send(self.shard);
+    }
 }
 
 impl Server {
@@ -220,6 +236,15 @@ impl Server {
 
     fn addresses_of(&self, wanted: Listener) -> impl Iterator<Item = SocketAddr> + '_ {
         self.addresses.iter().filter(move |(_, kind)| *kind == wanted).map(|(address, _)| *address)
+    }
+
+    /// Waits until a shard ends by itself, which only a bug or a runtime that cannot be set up makes it do; its
+    /// connections are lost then. Returns the shard's number.
+    pub async fn failed(&mut self) -> u16 {
+        match self.ended.recv().await {
+            Some(shard) => shard,
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops accepting, closes every connection with 1001 and waits until all sockets are closed, at most ten seconds.

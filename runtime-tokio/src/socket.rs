@@ -10,9 +10,10 @@ use std::{
 use mahavishnu_core::{hub::ConnId, ws::Flush};
 use socket2::SockRef;
 use tokio::{
+    io::Interest,
     net::TcpStream,
     sync::Notify,
-    task::{AbortHandle, spawn_local},
+    task::{AbortHandle, spawn_local, yield_now},
 };
 
 use crate::{clock, shard::Shard};
@@ -56,6 +57,14 @@ pub(crate) fn open(shard: &Rc<Shard>, conn: ConnId, stream: TcpStream) -> Entry 
     Entry { socket, reader }
 }
 
+impl Socket {
+    /// The socket was just emptied: it becomes readable with the next byte, which saves a read that finds nothing.
+    fn await_more(&self) {
+        let emptied = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        drop(self.stream.try_io(Interest::READABLE, emptied));
+    }
+}
+
 /// Feeds the hub with what the socket brings, until the end of the stream.
 async fn read(shard: Rc<Shard>, socket: Rc<Socket>) {
     loop {
@@ -67,9 +76,10 @@ async fn read(shard: Rc<Shard>, socket: Rc<Socket>) {
                 Taken::End
             }
             Ok(count) => {
+                let all = count == scratch.len();
                 let wire = scratch.get_mut(..count).unwrap_or_default();
                 hub.handle_bytes(clock::now(), socket.conn, wire);
-                if hub.wants_read(socket.conn) { Taken::Some } else { Taken::Enough }
+                if hub.wants_read(socket.conn) { Taken::Some { all } } else { Taken::Enough }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Nothing,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Taken::Nothing,
@@ -79,8 +89,16 @@ async fn read(shard: Rc<Shard>, socket: Rc<Socket>) {
             }
         });
         match taken {
-            Taken::Nothing => continue,
-            Taken::Some => shard.wake(),
+            Taken::Nothing => {}
+            Taken::Some { all } => {
+                shard.wake();
+                if all {
+                    // More may wait: the others come first, so that one busy socket does not starve them.
+                    yield_now().await;
+                } else {
+                    socket.await_more();
+                }
+            }
             Taken::Enough => {
                 socket.paused.set(true);
                 shard.wake();
@@ -101,7 +119,10 @@ async fn read(shard: Rc<Shard>, socket: Rc<Socket>) {
 
 enum Taken {
     Nothing,
-    Some,
+    Some {
+        /// As much as was asked for.
+        all: bool,
+    },
     /// The core wants no more for now.
     Enough,
     End,

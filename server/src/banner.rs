@@ -47,11 +47,21 @@ impl fmt::Display for Banner<'_> {
         writeln!(f, "  State           {}\n", state_dir.display())?;
         writeln!(f, "In another terminal:\n")?;
         if settings.auth_enabled {
-            writeln!(f, "  export MAHAVISHNU_TOKEN=$({program} token create --user me --permission admin)")?;
+            writeln!(
+                f,
+                "  export MAHAVISHNU_TOKEN=$({program} token create --user me --permission admin)"
+            )?;
         }
-        let header = if settings.auth_enabled { " -H \"Authorization: Bearer $MAHAVISHNU_TOKEN\"" } else { "" };
+        let header = if settings.auth_enabled {
+            " -H \"Authorization: Bearer $MAHAVISHNU_TOKEN\""
+        } else {
+            ""
+        };
         writeln!(f, "  {program} subscribe --url ws://{main} workflow:42")?;
-        writeln!(f, "  {program} publish --url http://{main} workflow:42 workflow.started '{{\"workflow_id\":\"42\"}}'")?;
+        writeln!(
+            f,
+            "  {program} publish --url http://{main} workflow:42 workflow.started '{{\"workflow_id\":\"42\"}}'"
+        )?;
         writeln!(f, "  wscat -c ws://{main}{header}")?;
         writeln!(f, "    {SUBSCRIBE}")?;
         writeln!(f, "  curl -s http://{main}/health\n")?;
@@ -62,7 +72,11 @@ impl fmt::Display for Banner<'_> {
 /// `address` as this machine reaches it.
 fn authority(address: SocketAddr) -> String {
     let host = settings::reachable(&address.ip().to_string());
-    if host.contains(':') { format!("[{host}]:{}", address.port()) } else { format!("{host}:{}", address.port()) }
+    if host.contains(':') {
+        format!("[{host}]:{}", address.port())
+    } else {
+        format!("{host}:{}", address.port())
+    }
 }
 
 fn everywhere(host: &str) -> &'static str {
@@ -73,7 +87,8 @@ fn everywhere(host: &str) -> &'static str {
 }
 
 /// What one types into wscat.
-const SUBSCRIBE: &str = r#"{"type":"request","event":"subscribe","data":{"channel":"workflow:42"}}"#;
+const SUBSCRIBE: &str =
+    r#"{"type":"request","event":"subscribe","data":{"channel":"workflow:42"}}"#;
 
 #[cfg(test)]
 mod tests {
@@ -84,7 +99,8 @@ mod tests {
         let loaded = load(pairs);
         let addresses = Addresses::new(main.parse().unwrap(), Some("127.0.0.1:9".parse().unwrap()));
         let settings = &loaded.settings;
-        Banner { program: "bin/m", settings, addresses: &addresses, state_dir: Path::new("/s") }.to_string()
+        Banner { program: "bin/m", settings, addresses: &addresses, state_dir: Path::new("/s") }
+            .to_string()
     }
 
     #[test]
@@ -107,13 +123,21 @@ mod tests {
         let secret = "q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
         let text = text(&[("AUTH_ENABLED", "true"), ("JWT_SECRET", secret)], "127.0.0.1:1");
         assert!(text.contains("export MAHAVISHNU_TOKEN=$(bin/m token create"), "{text}");
-        assert!(text.contains("wscat -c ws://127.0.0.1:1 -H \"Authorization: Bearer $MAHAVISHNU_TOKEN\""), "{text}");
+        assert!(
+            text.contains(
+                "wscat -c ws://127.0.0.1:1 -H \"Authorization: Bearer $MAHAVISHNU_TOKEN\""
+            ),
+            "{text}"
+        );
         assert!(!text.contains(secret), "{text}");
     }
 
     #[test]
     fn wildcards_are_shown_as_something_to_connect_to() {
-        assert!(text(&[("HOST", "0.0.0.0")], "0.0.0.0:1").contains("ws://127.0.0.1:1  (on every"), "IPv4");
+        assert!(
+            text(&[("HOST", "0.0.0.0")], "0.0.0.0:1").contains("ws://127.0.0.1:1  (on every"),
+            "IPv4"
+        );
         assert!(text(&[("HOST", "::")], "[::]:1").contains("ws://[::1]:1  (on every"), "IPv6");
     }
 }

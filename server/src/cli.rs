@@ -8,7 +8,13 @@ use crate::settings::{Override, Request};
 
 /// WebSocket broadcast server with rooms, JWT authentication and Prometheus metrics.
 #[derive(Debug, Parser)]
-#[command(name = "mahavishnu", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "mahavishnu",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    args_override_self = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -34,7 +40,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum WebsocketCommand {
     /// Run the server in the foreground until SIGTERM or SIGINT. SIGHUP reloads.
-    Start(ServerArgs),
+    Start(Box<ServerArgs>),
     /// Stop the running server and wait until it is gone.
     Stop(StopArgs),
     /// Say whether a server runs and is healthy.
@@ -123,7 +129,8 @@ impl ServerArgs {
             ("MAHAVISHNU_LOG_LEVEL", "--log-level", &self.log_level),
             ("MAHAVISHNU_LOG_FORMAT", "--log-format", &self.log_format),
         ];
-        let overrides = flags.into_iter().filter_map(|(name, flag, value)| Some((name, flag, value.clone()?)));
+        let overrides =
+            flags.into_iter().filter_map(|(name, flag, value)| Some((name, flag, value.clone()?)));
         Request { env_file: self.env_file.clone(), overrides: overrides.collect() }
     }
 }
@@ -258,12 +265,19 @@ impl std::str::FromStr for Lifetime {
         if text.eq_ignore_ascii_case("never") {
             return Ok(Self::Never);
         }
-        text.parse().ok().filter(|seconds| *seconds > 0).map(Self::Seconds).ok_or("use whole seconds or never")
+        text.parse()
+            .ok()
+            .filter(|seconds| *seconds > 0)
+            .map(Self::Seconds)
+            .ok_or("use whole seconds or never")
     }
 }
 
 fn seconds(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|value| (0.0..=86_400.0).contains(value)).ok_or("use seconds from 0 to 86400")
+    text.parse()
+        .ok()
+        .filter(|value| (0.0..=86_400.0).contains(value))
+        .ok_or("use seconds from 0 to 86400")
 }
 
 #[cfg(test)]
@@ -279,12 +293,26 @@ mod tests {
 
     #[test]
     fn flags_become_overrides_of_their_variables() {
-        let cli = Cli::try_parse_from(["mahavishnu", "websocket", "start", "--port", "1", "--host", "::1"]).unwrap();
-        let Command::Websocket(WebsocketCommand::Start(args)) = cli.command else { panic!("not start") };
+        let cli = Cli::try_parse_from([
+            "mahavishnu",
+            "websocket",
+            "start",
+            "--port",
+            "1",
+            "--host",
+            "::1",
+        ])
+        .unwrap();
+        let Command::Websocket(WebsocketCommand::Start(args)) = cli.command else {
+            panic!("not start")
+        };
         let request = args.request();
         assert_eq!(
             request.overrides,
-            [("MAHAVISHNU_HOST", "--host", "::1".to_owned()), ("MAHAVISHNU_PORT", "--port", "1".to_owned())]
+            [
+                ("MAHAVISHNU_HOST", "--host", "::1".to_owned()),
+                ("MAHAVISHNU_PORT", "--port", "1".to_owned())
+            ]
         );
     }
 

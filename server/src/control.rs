@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{FindArgs, StatusArgs, StopArgs},
+    client,
     exit::{Exit, Failure},
-    client, out,
+    out,
     pid::{self, Candidates, Found},
     settings::{self, Loaded},
     url::Target,
@@ -61,7 +62,11 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
                 Ok(body) => (body, Value::Null),
                 Err(why) => (Value::Null, Value::from(why)),
             };
-            (exit, words, json!({ "status": if exit == Exit::Ok { "running" } else { "unhealthy" }, "pid": pid, "url": url, "health": body, "error": why }))
+            (
+                exit,
+                words,
+                json!({ "status": if exit == Exit::Ok { "running" } else { "unhealthy" }, "pid": pid, "url": url, "health": body, "error": why }),
+            )
         }
         Found::Stale { dir, pid } => {
             pid::clean(&dir);
@@ -69,9 +74,15 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
             let words = format!("not running (removed a stale PID file{who} in {})", dir.display());
             (Exit::StalePid, words, json!({ "status": "stale", "pid": pid }))
         }
-        Found::Nothing => (Exit::NotRunning, "not running".to_owned(), json!({ "status": "stopped" })),
+        Found::Nothing => {
+            (Exit::NotRunning, "not running".to_owned(), json!({ "status": "stopped" }))
+        }
     };
-    if args.json { out::line(report)? } else { out::line(words)? }
+    if args.json {
+        out::line(report)?
+    } else {
+        out::line(words)?
+    }
     Ok(exit)
 }
 
@@ -80,7 +91,9 @@ pub(crate) fn reload(args: &FindArgs) -> Result<Exit, Failure> {
     match running(&candidates(&loaded(args)?)?)? {
         Ok((_, pid)) => {
             signal(pid, Signal::HUP)?;
-            out::line(format_args!("reload requested (pid {pid}); its log says what became of it"))?;
+            out::line(format_args!(
+                "reload requested (pid {pid}); its log says what became of it"
+            ))?;
             Ok(Exit::Ok)
         }
         Err(_) => Err(Failure::new(Exit::NotRunning, "not running")),
@@ -165,8 +178,13 @@ fn configured_url(loaded: &Loaded) -> String {
 
 /// The body of `/health` if the server says that it is healthy, else why not.
 fn health(url: &str) -> Result<Value, String> {
-    let unreachable = |error: &ureq::Error| client::failure(url, error).to_string().replace(&format!("{url}: "), "");
-    let mut response = client::agent(HEALTH_TIMEOUT).get(format!("{url}/health")).call().map_err(|error| unreachable(&error))?;
+    let unreachable = |error: &ureq::Error| {
+        client::failure(url, error).to_string().replace(&format!("{url}: "), "")
+    };
+    let mut response = client::agent(HEALTH_TIMEOUT)
+        .get(format!("{url}/health"))
+        .call()
+        .map_err(|error| unreachable(&error))?;
     let status = response.status();
     let body = response.body_mut().read_to_string().map_err(|error| unreachable(&error))?;
     if status != 200 {

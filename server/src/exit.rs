@@ -45,7 +45,11 @@ impl Failure {
 
     /// An I/O error on `what`, with the code that its kind calls for.
     pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
-        let exit = if error.kind() == io::ErrorKind::PermissionDenied { Exit::Permission } else { Exit::General };
+        let exit = if error.kind() == io::ErrorKind::PermissionDenied {
+            Exit::Permission
+        } else {
+            Exit::General
+        };
         Self::new(exit, format!("{what}: {}", plain(error)))
     }
 }

@@ -1,6 +1,7 @@
 //! Log lines: text or JSON, at a level that a reload can change.
 //!
-//! Warnings and errors go to stderr, all else to stdout, so that a service manager's two files are what their names say.
+//! Warnings and errors go to stderr, all else to stdout, so that a service manager's two files are what their names
+//! say.
 
 use std::io;
 
@@ -35,7 +36,9 @@ impl Log {
         match format {
             // Colours would be escape codes in a file.
             LogFormat::Text => registry.with(layer.with_ansi(false).with_target(false)).try_init(),
-            LogFormat::Json => registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init(),
+            LogFormat::Json => {
+                registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init()
+            }
         }
         .map_err(|error| Failure::new(Exit::General, format!("logging cannot start: {error}")))?;
         Ok(Self { level: handle })

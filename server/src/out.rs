@@ -9,9 +9,11 @@ use crate::exit::{Exit, Failure};
 /// A reader that has gone (`mahavishnu subscribe … | head -1`) ends the process quietly: nobody is left to tell.
 pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
-        std::io::ErrorKind::BrokenPipe => Failure { exit: Exit::Ok, lines: Vec::new() },
-        _ => Failure::io("standard output", &error),
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|error| {
+        match error.kind() == std::io::ErrorKind::BrokenPipe {
+            true => Failure { exit: Exit::Ok, lines: Vec::new() },
+            false => Failure::io("standard output", &error),
+        }
     })
 }
 

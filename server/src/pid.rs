@@ -16,7 +16,7 @@ use std::{
 use rustix::fs::OFlags;
 use serde_json::json;
 
-use crate::exit::{Exit, Failure, plain};
+use crate::exit::{Exit, Failure};
 
 /// Where a state directory may be, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +29,15 @@ pub(crate) struct Candidates {
 impl Candidates {
     /// `explicit` if given, else what the environment suggests.
     pub(crate) fn new(explicit: Option<&Path>) -> Self {
-        Self::from_environment(explicit, |name| std::env::var_os(name).filter(|value| !value.is_empty()))
+        Self::from_environment(explicit, |name| {
+            std::env::var_os(name).filter(|value| !value.is_empty())
+        })
     }
 
-    fn from_environment(explicit: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+    fn from_environment(
+        explicit: Option<&Path>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Self {
         if let Some(dir) = explicit {
             return Self { dirs: vec![dir.to_owned()], explicit: true };
         }
@@ -43,7 +48,10 @@ impl Candidates {
         let dirs = [
             managed("RUNTIME_DIRECTORY"),
             managed("STATE_DIRECTORY"),
-            variable("XDG_STATE_HOME").map(PathBuf::from).and_then(absolute).map(|dir| dir.join(NAME)),
+            variable("XDG_STATE_HOME")
+                .map(PathBuf::from)
+                .and_then(absolute)
+                .map(|dir| dir.join(NAME)),
             home.and_then(absolute).map(|dir| dir.join(NAME)),
             // Where units make the only writable place, if somebody has made it.
             Some(PathBuf::from(SYSTEM_DIR)).filter(|dir| dir.is_dir()),
@@ -67,7 +75,9 @@ impl Claim {
         for dir in &candidates.dirs {
             match Self::take_dir(dir) {
                 Ok(claim) => return Ok(claim),
-                Err(failure) if candidates.explicit || failure.exit == Exit::AlreadyRunning => return Err(failure),
+                Err(failure) if candidates.explicit || failure.exit == Exit::AlreadyRunning => {
+                    return Err(failure);
+                }
                 Err(failure) => failures.push(failure),
             }
         }
@@ -80,7 +90,14 @@ impl Claim {
     fn take_dir(dir: &Path) -> Result<Self, Failure> {
         prepare(dir)?;
         let path = dir.join(LOCK);
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow()).clone();
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(no_follow())
+            .clone();
         let lock = options.open(&path).map_err(|error| Failure::io(path.display(), &error))?;
         try_lock_patiently(&lock).map_err(|error| match error {
             TryLockError::WouldBlock => already_running(dir),
@@ -93,7 +110,9 @@ impl Claim {
 
     /// Tells the other subcommands where the server answers. Called once it listens.
     pub(crate) fn announce(&mut self, url: &str) -> io::Result<()> {
-        let text = json!({ "pid": std::process::id(), "url": url, "version": env!("CARGO_PKG_VERSION") }).to_string();
+        let text =
+            json!({ "pid": std::process::id(), "url": url, "version": env!("CARGO_PKG_VERSION") })
+                .to_string();
         self.lock.set_len(0)?;
         self.lock.rewind()?;
         self.lock.write_all(text.as_bytes())
@@ -167,7 +186,9 @@ fn look(dir: &Path) -> io::Result<Found> {
     };
     let mut lock = match File::open(dir.join(LOCK)) {
         Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(without_server(dir, pid)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(without_server(dir, pid));
+        }
         Err(error) => return Err(error),
     };
     match lock.try_lock_shared() {
@@ -204,18 +225,24 @@ fn already_running(dir: &Path) -> Failure {
         Ok(Found::Running { pid: Some(pid), .. }) => format!(" (pid {pid})"),
         _ => String::new(),
     };
-    let text = format!("already running{pid} with state directory {}; another server needs another --state-dir", dir.display());
+    let text = format!(
+        "already running{pid} with state directory {}; another server needs another --state-dir",
+        dir.display()
+    );
     Failure::new(Exit::AlreadyRunning, text)
 }
 
 /// Makes the directory, for this user only, or checks one in a shared place.
 fn prepare(dir: &Path) -> Result<(), Failure> {
-    let failure = |error: &io::Error| Failure::io(format!("state directory {}", dir.display()), error);
+    let failure =
+        |error: &io::Error| Failure::io(format!("state directory {}", dir.display()), error);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failure(&error))?;
     if dir == temporary_dir() {
         let meta = std::fs::symlink_metadata(dir).map_err(|error| failure(&error))?;
         // Anyone may have made it first, to read or to swap what we keep there.
-        let ours = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0;
+        let ours = meta.is_dir()
+            && meta.uid() == rustix::process::geteuid().as_raw()
+            && meta.mode() & 0o022 == 0;
         if !ours {
             let text = format!("state directory {} belongs to somebody else", dir.display());
             return Err(Failure::new(Exit::Permission, text));
@@ -272,7 +299,10 @@ mod tests {
         let expected = ["/run/m", "/var/lib/m", "/x/mahavishnu", "/h/.local/state/mahavishnu"];
         assert_eq!(dirs[..4], expected.map(PathBuf::from));
         assert_eq!(dirs.last(), Some(&temporary_dir()));
-        assert_eq!(Candidates::from_environment(Some(Path::new("/e")), variables).dirs, [PathBuf::from("/e")]);
+        assert_eq!(
+            Candidates::from_environment(Some(Path::new("/e")), variables).dirs,
+            [PathBuf::from("/e")]
+        );
     }
 
     #[test]
@@ -285,7 +315,11 @@ mod tests {
         assert_eq!(mode(&dir.join(PID)), 0o600);
         assert_eq!(mode(&dir.join(LOCK)), 0o600);
         let me = i32::try_from(std::process::id()).unwrap();
-        let running = Found::Running { dir: dir.clone(), pid: Some(me), url: Some("http://127.0.0.1:1".into()) };
+        let running = Found::Running {
+            dir: dir.clone(),
+            pid: Some(me),
+            url: Some("http://127.0.0.1:1".into()),
+        };
         assert_eq!(find(&only(&dir)), Ok(running));
         let second = Claim::take(&only(&dir)).unwrap_err();
         assert_eq!(second.exit, Exit::AlreadyRunning);
@@ -304,9 +338,15 @@ mod tests {
     fn a_pid_file_without_a_lock_is_stale_and_prevents_nothing() {
         let tmp = tempfile::tempdir().unwrap();
         std::fs::write(tmp.path().join(PID), "1\n").unwrap();
-        assert_eq!(find(&only(tmp.path())), Ok(Found::Stale { dir: tmp.path().into(), pid: Some(1) }));
+        assert_eq!(
+            find(&only(tmp.path())),
+            Ok(Found::Stale { dir: tmp.path().into(), pid: Some(1) })
+        );
         std::fs::write(tmp.path().join(LOCK), "{\"pid\":1}").unwrap();
-        assert_eq!(find(&only(tmp.path())), Ok(Found::Stale { dir: tmp.path().into(), pid: Some(1) }));
+        assert_eq!(
+            find(&only(tmp.path())),
+            Ok(Found::Stale { dir: tmp.path().into(), pid: Some(1) })
+        );
         drop(Claim::take(&only(tmp.path())).unwrap());
     }
 
@@ -323,7 +363,11 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         for text in ["", "abc", "-1", "0", "99999999999"] {
             std::fs::write(tmp.path().join(PID), text).unwrap();
-            assert_eq!(find(&only(tmp.path())), Ok(Found::Stale { dir: tmp.path().into(), pid: None }), "{text}");
+            assert_eq!(
+                find(&only(tmp.path())),
+                Ok(Found::Stale { dir: tmp.path().into(), pid: None }),
+                "{text}"
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! Metrics in Prometheus' text format (version 0.0.4).
 
-use std::{collections::HashSet, fmt::Write, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
 use mahavishnu_core::metrics::{self, FAMILIES, Family, Type};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -12,8 +12,11 @@ use crate::exit::{Exit, Failure};
 /// Returns what renders the exposition. A small thread folds histogram samples into buckets, so that memory stays
 /// bounded even if nobody ever scrapes.
 pub(crate) fn install() -> Result<Arc<dyn Fn() -> String + Send + Sync>, Failure> {
-    let failure = |error: &dyn std::fmt::Display| Failure::new(Exit::General, format!("metrics cannot start: {error}"));
-    let handle = builder().and_then(PrometheusBuilder::install_recorder).map_err(|error| failure(&error))?;
+    let failure = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::General, format!("metrics cannot start: {error}"))
+    };
+    let handle =
+        builder().and_then(PrometheusBuilder::install_recorder).map_err(|error| failure(&error))?;
     metrics::describe();
     let upkeep = handle.clone();
     let run = move || {
@@ -22,30 +25,62 @@ pub(crate) fn install() -> Result<Arc<dyn Fn() -> String + Send + Sync>, Failure
             upkeep.run_upkeep();
         }
     };
-    std::thread::Builder::new().name("metrics".into()).spawn(run).map_err(|error| failure(&error))?;
+    std::thread::Builder::new()
+        .name("metrics".into())
+        .spawn(run)
+        .map_err(|error| failure(&error))?;
     Ok(Arc::new(move || render(&handle)))
 }
 
 fn builder() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildError> {
-    FAMILIES.iter().filter(|family| family.kind == Type::Histogram).try_fold(PrometheusBuilder::new(), |builder, family| {
-        builder.set_buckets_for_metric(Matcher::Full(family.name.to_owned()), family.buckets)
-    })
+    FAMILIES.iter().filter(|family| family.kind == Type::Histogram).try_fold(
+        PrometheusBuilder::new(),
+        |builder, family| {
+            builder.set_buckets_for_metric(Matcher::Full(family.name.to_owned()), family.buckets)
+        },
+    )
 }
 
-/// All series, and the HELP and TYPE of families that have none yet: dashboards and checks look for the names.
+/// All series in the order of the table, and the HELP and TYPE of families that have none yet: dashboards and checks
+/// look for the names.
 fn render(handle: &PrometheusHandle) -> String {
-    let mut text = handle.render();
-    let present: HashSet<String> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .map(str::to_owned)
-        .collect();
-    for family in FAMILIES.iter().filter(|family| !present.contains(family.name)) {
-        let Family { name, help, .. } = family;
-        // Writing into memory cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}\n", type_name(family.kind));
+    let text = handle.render();
+    let mut blocks: HashMap<&str, &str> = HashMap::new();
+    for block in text.split("\n\n") {
+        let name = block.lines().find_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        blocks.extend(name.map(|name| (name, block)));
     }
-    text
+    let mut ordered = String::with_capacity(text.len() + 4096);
+    for family in FAMILIES {
+        match blocks.get(family.name) {
+            Some(block) => push_block(&mut ordered, block, family.kind),
+            None => {
+                let Family { name, help, .. } = family;
+                // Writing into memory cannot fail.
+                let _ = writeln!(
+                    ordered,
+                    "# HELP {name} {help}\n# TYPE {name} {}",
+                    type_name(family.kind)
+                );
+            }
+        }
+        ordered.push('\n');
+    }
+    ordered
+}
+
+/// The recorder's order is that of a hash table: sorted, two scrapes can be compared by eye. Buckets are in order
+/// already.
+fn push_block(text: &mut String, block: &str, kind: Type) {
+    let (comments, mut series): (Vec<_>, Vec<_>) =
+        block.lines().partition(|line| line.starts_with('#'));
+    if kind != Type::Histogram {
+        series.sort_unstable();
+    }
+    for line in comments.into_iter().chain(series) {
+        text.push_str(line);
+        text.push('\n');
+    }
 }
 
 fn type_name(kind: Type) -> &'static str {
@@ -60,7 +95,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use ::metrics::{Key, Level, Metadata, Recorder};
+    use ::metrics::{Key, Label, Level, Metadata, Recorder};
 
     use super::*;
 
@@ -71,7 +106,12 @@ mod tests {
         let recorder = builder().unwrap().build_recorder();
         let text = render(&recorder.handle());
         for family in FAMILIES {
-            let expected = format!("# HELP {name} {}\n# TYPE {name} {}\n", family.help, type_name(family.kind), name = family.name);
+            let expected = format!(
+                "# HELP {name} {}\n# TYPE {name} {}\n",
+                family.help,
+                type_name(family.kind),
+                name = family.name
+            );
             assert_eq!(text.matches(&expected).count(), 1, "{}", family.name);
         }
     }
@@ -89,6 +129,26 @@ mod tests {
     }
 
     #[test]
+    fn families_come_in_the_order_of_the_table_and_series_by_label() {
+        let recorder = builder().unwrap().build_recorder();
+        for kind in ["b", "a", "c"] {
+            let key = Key::from_parts(
+                "websocket_message_errors_total",
+                vec![Label::new("error_type", kind)],
+            );
+            recorder.register_counter(&key, &METADATA).increment(1);
+        }
+        let text = render(&recorder.handle());
+        let names: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        assert_eq!(names, FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>());
+        let labels: Vec<_> = text.lines().filter_map(|line| line.split('"').nth(1)).collect();
+        assert_eq!(labels, ["a", "b", "c"]);
+    }
+
+    #[test]
     fn histograms_have_the_promised_buckets() {
         let recorder = builder().unwrap().build_recorder();
         for name in ["websocket_broadcast_duration_seconds", "websocket_latency_seconds"] {
@@ -97,10 +157,16 @@ mod tests {
         let text = render(&recorder.handle());
         let bounds = |name: &str| -> Vec<String> {
             let start = format!("{name}_bucket{{le=\"");
-            text.lines().filter_map(|line| Some(line.strip_prefix(&start)?.split('"').next()?.to_owned())).collect()
+            text.lines()
+                .filter_map(|line| Some(line.strip_prefix(&start)?.split('"').next()?.to_owned()))
+                .collect()
         };
-        let common = ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"];
-        assert_eq!(bounds("websocket_broadcast_duration_seconds"), [&common[..], &["+Inf"]].concat());
+        let common =
+            ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"];
+        assert_eq!(
+            bounds("websocket_broadcast_duration_seconds"),
+            [&common[..], &["+Inf"]].concat()
+        );
         assert_eq!(bounds("websocket_latency_seconds"), [&common[..], &["10", "+Inf"]].concat());
         assert!(text.contains("websocket_latency_seconds_bucket{le=\"0.001\"} 0\n"), "{text}");
         assert!(text.contains("websocket_latency_seconds_bucket{le=\"0.005\"} 1\n"), "{text}");

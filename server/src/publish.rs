@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     cli::PublishArgs,
+    client,
     exit::{Exit, Failure},
-    client, out,
+    out,
     url::Target,
 };
 
@@ -23,13 +24,19 @@ pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
     if let Some(key) = &args.idempotency_key {
         request = request.header("idempotency-key", key);
     }
-    let mut response = request.send(&body).map_err(|error| match error {
+    let mut response = request.send(&body).map_err(|error| {
         // The library's words would repeat the header, which may be the token.
-        ureq::Error::Http(_) => Failure::new(Exit::General, "the token or the key has characters that no header may have"),
-        other => client::failure(&url, &other),
+        match matches!(error, ureq::Error::Http(_)) {
+            true => Failure::new(
+                Exit::General,
+                "the token or the key has characters that no header may have",
+            ),
+            false => client::failure(&url, &error),
+        }
     })?;
     let status = response.status().as_u16();
-    let answer = response.body_mut().read_to_string().map_err(|error| client::failure(&url, &error))?;
+    let answer =
+        response.body_mut().read_to_string().map_err(|error| client::failure(&url, &error))?;
     outcome(&url, status, &answer).and_then(|line| {
         out::line(line)?;
         Ok(Exit::Ok)
@@ -46,7 +53,9 @@ pub(crate) fn token(flag: Option<&str>) -> Option<String> {
 fn read(data: &str) -> Result<String, Failure> {
     if data == "-" {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::io("standard input", &error))?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::io("standard input", &error))?;
         return Ok(text);
     }
     match data.strip_prefix('@') {
@@ -57,7 +66,8 @@ fn read(data: &str) -> Result<String, Failure> {
 
 /// `data` if it is a JSON object. The text itself is sent, so that no number loses its digits on the way.
 fn object(data: String) -> Result<String, Failure> {
-    let fault = |why: String| Failure::new(Exit::General, format!("DATA is not a JSON object: {why}"));
+    let fault =
+        |why: String| Failure::new(Exit::General, format!("DATA is not a JSON object: {why}"));
     match serde_json::from_str::<Value>(&data) {
         Ok(Value::Object(_)) => Ok(data),
         Ok(_) => Err(fault("put it into one, for example {\"value\": …}".into())),
@@ -66,7 +76,12 @@ fn object(data: String) -> Result<String, Failure> {
 }
 
 fn body(channel: &str, event: &str, data: &str) -> String {
-    format!(r#"{{"channel":{},"event":{},"data":{}}}"#, Value::from(channel), Value::from(event), data.trim())
+    format!(
+        r#"{{"channel":{},"event":{},"data":{}}}"#,
+        Value::from(channel),
+        Value::from(event),
+        data.trim()
+    )
 }
 
 /// The line to print, or why not.
@@ -75,9 +90,15 @@ fn outcome(url: &str, status: u16, answer: &str) -> Result<String, Failure> {
     let text = |name: &str| answer.get(name).and_then(Value::as_str);
     if status == 200 {
         let Some(count) = answer.get("subscribers").and_then(Value::as_u64) else {
-            return Err(Failure::new(Exit::General, format!("{url}: answered, but not as a Mahavishnu server does")));
+            return Err(Failure::new(
+                Exit::General,
+                format!("{url}: answered, but not as a Mahavishnu server does"),
+            ));
         };
-        return Ok(format!("published; reached {count} subscriber{}", if count == 1 { "" } else { "s" }));
+        return Ok(format!(
+            "published; reached {count} subscriber{}",
+            if count == 1 { "" } else { "s" }
+        ));
     }
     let exit = match status {
         401 | 403 => Exit::Permission,
@@ -85,7 +106,8 @@ fn outcome(url: &str, status: u16, answer: &str) -> Result<String, Failure> {
         _ => Exit::General,
     };
     let code = text("error_code").map_or_else(String::new, |code| format!(" {code}"));
-    let message = text("error_message").map_or_else(String::new, |message| format!(": {}", message.escape_debug()));
+    let message = text("error_message")
+        .map_or_else(String::new, |message| format!(": {}", message.escape_debug()));
     let hint = if status == 401 { " (give a token by --token or MAHAVISHNU_TOKEN)" } else { "" };
     Err(Failure::new(exit, format!("not published: HTTP {status}{code}{message}{hint}")))
 }
@@ -108,16 +130,24 @@ mod tests {
     #[test]
     fn the_body_is_json_whatever_the_names() {
         let value: Value = serde_json::from_str(&body("a\"b", "e\n", " {\"x\":1} ")).unwrap();
-        assert_eq!(value, serde_json::json!({ "channel": "a\"b", "event": "e\n", "data": { "x": 1 } }));
+        assert_eq!(
+            value,
+            serde_json::json!({ "channel": "a\"b", "event": "e\n", "data": { "x": 1 } })
+        );
     }
 
     #[test]
     fn answers_become_one_line_and_a_code() {
-        let reached = outcome("u", 200, r#"{"status":"published","published":1,"subscribers":1}"#).unwrap();
+        let reached =
+            outcome("u", 200, r#"{"status":"published","published":1,"subscribers":1}"#).unwrap();
         assert_eq!(reached, "published; reached 1 subscriber");
-        let refused = r#"{"status":"error","error_code":"FORBIDDEN","error_message":"Not\nauthorized"}"#;
+        let refused =
+            r#"{"status":"error","error_code":"FORBIDDEN","error_message":"Not\nauthorized"}"#;
         let failure = outcome("u", 403, refused).unwrap_err();
-        assert_eq!(failure, Failure::new(Exit::Permission, r"not published: HTTP 403 FORBIDDEN: Not\nauthorized"));
+        assert_eq!(
+            failure,
+            Failure::new(Exit::Permission, r"not published: HTTP 403 FORBIDDEN: Not\nauthorized")
+        );
         assert_eq!(outcome("u", 502, "<html>").unwrap_err().lines, ["not published: HTTP 502"]);
         assert_eq!(outcome("u", 200, "hello").unwrap_err().exit, Exit::General);
     }

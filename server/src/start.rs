@@ -57,15 +57,23 @@ impl Running {
     async fn serve(mut self, config: Config, render: Option<Render>) -> Result<(), Failure> {
         // Before listening: whoever sees the port open may send a signal.
         let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-        let server = listen(&self.loaded.settings, config, render).await?;
+        let mut server = listen(&self.loaded.settings, config, render).await?;
         self.announce(&server)?;
         loop {
-            match signals.next().await {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                shard = server.failed() => {
+                    // Half a server would look healthy and serve nobody: whoever supervises it starts a whole one.
+                    return Err(Failure::new(Exit::General, format!("shard {shard} ended unexpectedly")));
+                }
+            };
+            match signal {
                 Signal::Reload => self.reload(&server.handle()).await,
                 Signal::Terminate => break,
             }
         }
-        let plan = DrainPlan { deadline: self.loaded.settings.drain_timeout, ..DrainPlan::default() };
+        let plan =
+            DrainPlan { deadline: self.loaded.settings.drain_timeout, ..DrainPlan::default() };
         info!(deadline_seconds = plan.deadline.as_secs_f64(), "stopping");
         tokio::select! {
             () = server.stop_with(plan) => info!("stopped"),
@@ -76,19 +84,32 @@ impl Running {
 
     /// Tells operators and the other subcommands where the server is.
     fn announce(&mut self, server: &Server) -> Result<(), Failure> {
-        let main = server.local_addr().ok_or_else(|| Failure::new(Exit::General, "the server does not listen"))?;
+        let main = server
+            .local_addr()
+            .ok_or_else(|| Failure::new(Exit::General, "the server does not listen"))?;
         let addresses = Addresses::new(main, server.metrics_addr());
         let settings = &self.loaded.settings;
         let announced = self.claim.announce(&format!("http://{}", addresses.main));
         announced.map_err(|error| Failure::io(self.claim.dir().display(), &error))?;
         if settings.log_format == LogFormat::Text {
             let program = std::env::args().next().unwrap_or_else(|| "mahavishnu".into());
-            let banner = Banner { program: &program, settings, addresses: &addresses, state_dir: self.claim.dir() };
+            let banner = Banner {
+                program: &program,
+                settings,
+                addresses: &addresses,
+                state_dir: self.claim.dir(),
+            };
             // Nobody may be reading.
             let _ = write!(io::stdout(), "{banner}").and_then(|()| io::stdout().flush());
         }
         let metrics = addresses.metrics.as_deref().unwrap_or("off");
-        info!(address = addresses.main, metrics, auth = settings.auth_enabled, pid = std::process::id(), "listening");
+        info!(
+            address = addresses.main,
+            metrics,
+            auth = settings.auth_enabled,
+            pid = std::process::id(),
+            "listening"
+        );
         Ok(())
     }
 
@@ -113,7 +134,8 @@ impl Running {
         }
         self.log.set_level(loaded.settings.log_level);
         handle.reload(&config).await;
-        let changed = if changes.live.is_empty() { "nothing".to_owned() } else { changes.live.join(", ") };
+        let changed =
+            if changes.live.is_empty() { "nothing".to_owned() } else { changes.live.join(", ") };
         info!(changed, keys = loaded.keys.len(), "reloaded");
         self.loaded = loaded;
     }
@@ -127,12 +149,18 @@ fn read(request: &Request) -> Result<(Loaded, Config), Failure> {
     Ok((loaded, config))
 }
 
-async fn listen(settings: &Settings, config: Config, render: Option<Render>) -> Result<Server, Failure> {
+async fn listen(
+    settings: &Settings,
+    config: Config,
+    render: Option<Render>,
+) -> Result<Server, Failure> {
     let main = listen_address(&settings.host, settings.port);
-    let mut builder = Server::builder().config(config).listen(&main).shards(settings.shards.resolve());
+    let mut builder =
+        Server::builder().config(config).listen(&main).shards(settings.shards.resolve());
     if let Some(render) = render {
         let host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
-        builder = builder.listen_metrics(listen_address(host, settings.metrics_port), move || render());
+        builder =
+            builder.listen_metrics(listen_address(host, settings.metrics_port), move || render());
     }
     builder.start().await.map_err(|error| bind_failure(&error, &main))
 }
@@ -141,10 +169,15 @@ async fn listen(settings: &Settings, config: Config, render: Option<Render>) -> 
 fn bind_failure(error: &io::Error, main: &str) -> Failure {
     let text = plain(error);
     let option = if text.starts_with(&format!("{main}: ")) { "--port" } else { "--metrics-port" };
-    let (exit, hint) = match error.kind() {
-        io::ErrorKind::AddrInUse => (Exit::General, format!("; another program listens there: stop it or choose another {option}")),
-        io::ErrorKind::PermissionDenied => (Exit::Permission, format!("; choose a {option} above 1023")),
-        _ => (Exit::General, String::new()),
+    let (exit, hint) = if error.kind() == io::ErrorKind::AddrInUse {
+        (
+            Exit::General,
+            format!("; another program listens there: stop it or choose another {option}"),
+        )
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        (Exit::Permission, format!("; choose a {option} above 1023"))
+    } else {
+        (Exit::General, String::new())
     };
     Failure::new(exit, format!("cannot listen on {text}{hint}"))
 }
@@ -162,11 +195,14 @@ fn raise_file_limit(connections: usize) {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         // Refused only if somebody lowered the maximum in between: then the check below speaks.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+        let _ =
+            setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
     let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(SPARE_FILES);
     if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
-        warn!("MAHAVISHNU_MAX_CONNECTIONS={connections}, but this process may open only {files} files (ulimit -n)");
+        warn!(
+            "MAHAVISHNU_MAX_CONNECTIONS={connections}, but this process may open only {files} files (ulimit -n)"
+        );
     }
 }
 
@@ -179,13 +215,17 @@ mod tests {
 
     #[test]
     fn a_port_that_cannot_be_had_is_one_line_with_advice() {
-        let failed = |kind, text: &str| bind_failure(&io::Error::new(kind, text.to_owned()), "127.0.0.1:1");
-        let used = failed(io::ErrorKind::AddrInUse, "127.0.0.1:1: Address already in use (os error 98)");
+        let failed =
+            |kind, text: &str| bind_failure(&io::Error::new(kind, text.to_owned()), "127.0.0.1:1");
+        let used =
+            failed(io::ErrorKind::AddrInUse, "127.0.0.1:1: Address already in use (os error 98)");
         let expected = "cannot listen on 127.0.0.1:1: Address already in use; another program listens there: stop it or choose another --port";
         assert_eq!(used, Failure::new(Exit::General, expected));
-        let metrics = failed(io::ErrorKind::AddrInUse, "127.0.0.1:10: Address already in use (os error 98)");
+        let metrics =
+            failed(io::ErrorKind::AddrInUse, "127.0.0.1:10: Address already in use (os error 98)");
         assert!(metrics.to_string().ends_with("--metrics-port"), "{metrics}");
-        let denied = failed(io::ErrorKind::PermissionDenied, "127.0.0.1:1: Permission denied (os error 13)");
+        let denied =
+            failed(io::ErrorKind::PermissionDenied, "127.0.0.1:1: Permission denied (os error 13)");
         assert_eq!(denied.exit, Exit::Permission);
     }
 

@@ -24,7 +24,9 @@ pub(crate) fn create(args: &TokenCreateArgs) -> Result<Exit, Failure> {
     let loaded = loaded(args.env_file.clone())?;
     let key = signing_key(&loaded, args.secret.as_deref(), args.kid.as_deref())?;
     if let Err(weak) = auth::check_secret(key.secret.reveal().as_bytes()) {
-        out::note(format_args!("warning: {weak}; a server that requires authentication refuses to start with it"));
+        out::note(format_args!(
+            "warning: {weak}; a server that requires authentication refuses to start with it"
+        ));
     }
     let expires_in = match args.expires_in {
         Some(Lifetime::Never) => None,
@@ -50,7 +52,10 @@ pub(crate) fn create(args: &TokenCreateArgs) -> Result<Exit, Failure> {
     for line in create_notes(&args.user, &permissions, now, expires_in) {
         out::note(line);
     }
-    if let (true, Err(denied)) = (!loaded.keys.is_empty(), key_set(&loaded.keys)?.verify(&token, now, &loaded.settings.token_rules())) {
+    if let (true, Err(denied)) = (
+        !loaded.keys.is_empty(),
+        key_set(&loaded.keys)?.verify(&token, now, &loaded.settings.token_rules()),
+    ) {
         out::note(format_args!("warning: a server with these settings refuses it: {denied}"));
     }
     out::line(token)?;
@@ -62,11 +67,18 @@ pub(crate) fn inspect(args: &TokenInspectArgs) -> Result<Exit, Failure> {
     let token = match args.token.as_deref() {
         Some("-") => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::io("standard input", &error))?;
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| Failure::io("standard input", &error))?;
             // The last line, so that the output of `create` can be piped in.
             text.trim().lines().last().unwrap_or_default().trim().to_owned()
         }
-        given => publish::token(given).ok_or_else(|| Failure::new(Exit::General, "no token: give it as argument, by - or in MAHAVISHNU_TOKEN"))?,
+        given => publish::token(given).ok_or_else(|| {
+            Failure::new(
+                Exit::General,
+                "no token: give it as argument, by - or in MAHAVISHNU_TOKEN",
+            )
+        })?,
     };
     let loaded = loaded(args.env_file.clone())?;
     let parts = auth::inspect(&token).ok_or_else(|| Failure::new(Exit::General, "not a token"))?;
@@ -99,8 +111,9 @@ pub(crate) fn inspect(args: &TokenInspectArgs) -> Result<Exit, Failure> {
 pub(crate) fn key_set(keys: &[Key]) -> Result<KeySet, Failure> {
     let mut set = KeySet::new();
     for key in keys {
-        set.add_weak_secret(key.kid.as_deref(), key.secret.reveal().as_bytes())
-            .map_err(|error| Failure::new(Exit::Configuration, format!("{}: {error}", key.source())))?;
+        set.add_weak_secret(key.kid.as_deref(), key.secret.reveal().as_bytes()).map_err(
+            |error| Failure::new(Exit::Configuration, format!("{}: {error}", key.source())),
+        )?;
     }
     Ok(set)
 }
@@ -108,7 +121,8 @@ pub(crate) fn key_set(keys: &[Key]) -> Result<KeySet, Failure> {
 /// 32 bytes of the operating system's randomness.
 pub(crate) fn seed() -> Result<Seed, Failure> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::new(Exit::General, format!("no randomness: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::new(Exit::General, format!("no randomness: {error}")))?;
     Ok(Seed(bytes))
 }
 
@@ -119,7 +133,13 @@ pub(crate) fn unix_now() -> Duration {
 
 fn loaded(env_file: Option<std::path::PathBuf>) -> Result<Loaded, Failure> {
     let loaded = settings::load(&Request { env_file, overrides: Vec::new() })?;
-    loaded.demand_sound(&[KEY_VARIABLES, &["MAHAVISHNU_JWT_EXPIRY", "MAHAVISHNU_JWT_AUDIENCE", "MAHAVISHNU_JWT_ISSUER"]].concat())?;
+    loaded.demand_sound(
+        &[
+            KEY_VARIABLES,
+            &["MAHAVISHNU_JWT_EXPIRY", "MAHAVISHNU_JWT_AUDIENCE", "MAHAVISHNU_JWT_ISSUER"],
+        ]
+        .concat(),
+    )?;
     Ok(loaded)
 }
 
@@ -129,7 +149,11 @@ struct SigningKey {
     secret: Secret,
 }
 
-fn signing_key(loaded: &Loaded, secret: Option<&str>, kid: Option<&str>) -> Result<SigningKey, Failure> {
+fn signing_key(
+    loaded: &Loaded,
+    secret: Option<&str>,
+    kid: Option<&str>,
+) -> Result<SigningKey, Failure> {
     if let Some(secret) = secret {
         return Ok(SigningKey { kid: kid.map(str::to_owned), secret: Secret::new(secret) });
     }
@@ -137,17 +161,26 @@ fn signing_key(loaded: &Loaded, secret: Option<&str>, kid: Option<&str>) -> Resu
         Some(kid) => loaded.keys.iter().find(|key| key.kid.as_deref() == Some(kid)),
         None => loaded.keys.first(),
     };
-    found.map(|key| SigningKey { kid: key.kid.clone(), secret: key.secret.clone() }).ok_or_else(|| {
-        let text = match kid {
-            Some(kid) => format!("no key {kid:?} in MAHAVISHNU_JWT_KEYS or its file"),
-            None => "no secret to sign with: set MAHAVISHNU_JWT_SECRET (or give --secret)".to_owned(),
-        };
-        Failure::new(Exit::Configuration, text)
-    })
+    found.map(|key| SigningKey { kid: key.kid.clone(), secret: key.secret.clone() }).ok_or_else(
+        || {
+            let text = match kid {
+                Some(kid) => format!("no key {kid:?} in MAHAVISHNU_JWT_KEYS or its file"),
+                None => "no secret to sign with: set MAHAVISHNU_JWT_SECRET (or give --secret)"
+                    .to_owned(),
+            };
+            Failure::new(Exit::Configuration, text)
+        },
+    )
 }
 
-fn create_notes(user: &str, permissions: &[&str], now: Duration, expires_in: Option<Duration>) -> Vec<String> {
-    let may = if permissions.is_empty() { "no permissions".to_owned() } else { permissions.join(", ") };
+fn create_notes(
+    user: &str,
+    permissions: &[&str],
+    now: Duration,
+    expires_in: Option<Duration>,
+) -> Vec<String> {
+    let may =
+        if permissions.is_empty() { "no permissions".to_owned() } else { permissions.join(", ") };
     let until = expires_in.map_or_else(
         || "it never expires".to_owned(),
         |expires_in| {
@@ -162,7 +195,13 @@ fn create_notes(user: &str, permissions: &[&str], now: Duration, expires_in: Opt
 fn times(claims: &Value, now: Duration) -> Vec<String> {
     let now = now.as_secs();
     // Fractions are allowed (RFC 7519 §2): they are cut off here.
-    let time = |name| claims.get(name).and_then(Value::as_f64).filter(|value| *value >= 0.0).map(|value| value as u64);
+    let time = |name| {
+        claims
+            .get(name)
+            .and_then(Value::as_f64)
+            .filter(|value| *value >= 0.0)
+            .map(|value| value as u64)
+    };
     let relative = |at: u64| match at.checked_sub(now) {
         Some(0) => "now".to_owned(),
         Some(ahead) => format!("in {}", out::span(ahead)),
@@ -185,7 +224,8 @@ fn times(claims: &Value, now: Duration) -> Vec<String> {
 
 /// A moment as RFC 3339 in UTC, or its number if it is beyond all calendars.
 fn instant(unix_seconds: u64) -> String {
-    let time = i64::try_from(unix_seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let time =
+        i64::try_from(unix_seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     time.map_or_else(|| unix_seconds.to_string(), |time| time.to_string())
 }
 
@@ -200,10 +240,18 @@ mod tests {
     #[test]
     fn times_are_told_in_words() {
         let lines = times(&json!({ "iat": 1_769_999_940, "exp": 1_770_003_600.5 }), NOW);
-        assert_eq!(lines, ["issued: 2026-02-02T02:39:00Z (1 min ago)", "expires: 2026-02-02T03:40:00Z (in 1 h)"]);
-        assert_eq!(times(&json!({ "exp": 1_770_000_000 }), NOW), ["expired: 2026-02-02T02:40:00Z (now)"]);
+        assert_eq!(
+            lines,
+            ["issued: 2026-02-02T02:39:00Z (1 min ago)", "expires: 2026-02-02T03:40:00Z (in 1 h)"]
+        );
+        assert_eq!(
+            times(&json!({ "exp": 1_770_000_000 }), NOW),
+            ["expired: 2026-02-02T02:40:00Z (now)"]
+        );
         assert_eq!(times(&json!({}), NOW), ["expires: never"]);
         assert_eq!(times(&json!({ "exp": "soon" }), NOW), ["expires: never"]);
-        assert!(times(&json!({ "exp": 1e300 }), NOW)[0].starts_with("expires: 18446744073709551615"));
+        assert!(
+            times(&json!({ "exp": 1e300 }), NOW)[0].starts_with("expires: 18446744073709551615")
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use mahavishnu_core::{
     auth::{Pattern, Policy},
-    config::{AnonymousPublish, Auth, Compat, Config, MetricsConfig, Service, SlowPolicy, SlowReaders},
+    config::{
+        AnonymousPublish, Auth, Compat, Config, MetricsConfig, Service, SlowPolicy, SlowReaders,
+    },
     limits::Limits,
     protocol::CorrelationRule,
 };
@@ -16,10 +18,17 @@ use crate::{
 /// What the core is told. `loaded` must be free of problems.
 pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
     let settings = &loaded.settings;
-    let policy = Policy::for_service(&settings.auth_policy)
-        .ok_or_else(|| Failure::new(Exit::Configuration, format!("no policy {:?}", settings.auth_policy)))?;
+    let policy = Policy::for_service(&settings.auth_policy).ok_or_else(|| {
+        Failure::new(Exit::Configuration, format!("no policy {:?}", settings.auth_policy))
+    })?;
     Ok(Config {
-        service: Service { name: settings.server_name.as_str().into(), ..Service::default() },
+        service: Service {
+            name: settings.server_name.as_str().into(),
+            // Configured, but this node works alone: saying that Redis passes would be a lie.
+            redis_check: if settings.redis_host.is_some() { "unused" } else { "passing" },
+            metrics_check: if settings.metrics_enabled { "passing" } else { "disabled" },
+            ..Service::default()
+        },
         limits: limits(settings),
         auth: Auth {
             required: settings.auth_enabled,
@@ -38,12 +47,15 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             correlation: match settings.correlation {
                 Correlation::Auto => CorrelationRule::Tolerant,
                 Correlation::Id => CorrelationRule::Id,
-                Correlation::CorrelationId => CorrelationRule::CorrelationId,
+                Correlation::Field => CorrelationRule::CorrelationId,
             },
             mirror_status: settings.mirror_status,
             ..Compat::default()
         },
-        metrics: MetricsConfig { channel_names: settings.metrics_channel_names, ..MetricsConfig::default() },
+        metrics: MetricsConfig {
+            channel_names: settings.metrics_channel_names,
+            ..MetricsConfig::default()
+        },
         ..Config::default()
     })
 }
@@ -53,11 +65,15 @@ fn limits(settings: &Settings) -> Limits {
     Limits {
         message_bytes_max: settings.max_message_bytes,
         // A message that WebSocket may carry can also be posted, with room for its envelope.
-        body_bytes_max: default.body_bytes_max.max(settings.max_message_bytes.saturating_add(ENVELOPE_BYTES)),
+        body_bytes_max: default
+            .body_bytes_max
+            .max(settings.max_message_bytes.saturating_add(ENVELOPE_BYTES)),
         outbox_bytes_max: settings.outbox_bytes,
         connections_max: settings.max_connections,
         // Health checks must get through when all connections are taken.
-        sockets_max: settings.max_connections.saturating_add((settings.max_connections / 5).max(SPARE_SOCKETS)),
+        sockets_max: settings
+            .max_connections
+            .saturating_add((settings.max_connections / 5).max(SPARE_SOCKETS)),
         connects_per_minute: settings.rate_limit,
         connects_limit_loopback: settings.rate_limit_loopback,
         auth_timeout: settings.auth_timeout,
@@ -77,11 +93,15 @@ fn slow_readers(settings: &Settings) -> Result<SlowReaders, Failure> {
         SlowReader::Latest => SlowPolicy::Latest,
     };
     let rules = settings.slow_reader_rules.iter().map(|rule| {
-        let pattern = Pattern::parse(&rule.pattern)
-            .map_err(|error| Failure::new(Exit::Configuration, format!("MAHAVISHNU_SLOW_READER_RULES: {error}")))?;
+        let pattern = Pattern::parse(&rule.pattern).map_err(|error| {
+            Failure::new(Exit::Configuration, format!("MAHAVISHNU_SLOW_READER_RULES: {error}"))
+        })?;
         Ok((pattern, policy(rule.policy)))
     });
-    Ok(SlowReaders { default: policy(settings.slow_reader), rules: rules.collect::<Result<_, Failure>>()? })
+    Ok(SlowReaders {
+        default: policy(settings.slow_reader),
+        rules: rules.collect::<Result<_, Failure>>()?,
+    })
 }
 
 /// Where a token is looked for in the URL, if that is allowed.
@@ -104,7 +124,11 @@ mod tests {
         assert_eq!(config.compat, Compat::default());
         assert_eq!(config.metrics, MetricsConfig::default());
         assert_eq!(config.anonymous_publish, AnonymousPublish::default());
-        assert!(!config.auth.required && config.auth.keys.is_empty() && config.auth.query_parameter.is_none());
+        assert!(
+            !config.auth.required
+                && config.auth.keys.is_empty()
+                && config.auth.query_parameter.is_none()
+        );
     }
 
     #[test]
@@ -141,7 +165,7 @@ mod tests {
         assert_eq!(config.auth.keys.len(), 1);
         assert_eq!(config.auth.rules.audience, Some(vec!["a".into(), "b".into()]));
         assert_eq!(config.auth.query_parameter.as_deref(), Some("token"));
-        assert!(config.policy.labels().any(|label| label.to_string() == "quality:*"));
+        assert!(config.policy.labels().any(|label| label == "quality:*"));
         assert_eq!(config.anonymous_publish, AnonymousPublish::Anywhere);
         assert!(config.metrics.channel_names);
         assert_eq!(config.slow_readers.of("pool:1"), SlowPolicy::Latest);
@@ -149,12 +173,18 @@ mod tests {
         assert_eq!(config.compat.correlation, CorrelationRule::Id);
         assert!(!config.compat.mirror_status);
         let limits = config.limits;
-        assert_eq!((limits.connects_per_minute, limits.messages_per_second, limits.messages_burst), (Some(100), None, 7));
+        assert_eq!(
+            (limits.connects_per_minute, limits.messages_per_second, limits.messages_burst),
+            (Some(100), None, 7)
+        );
         assert!(limits.connects_limit_loopback);
         assert_eq!((limits.connections_max, limits.sockets_max), (50, 250));
         assert_eq!((limits.message_bytes_max, limits.outbox_bytes_max), (8 << 20, 16 << 20));
         assert!(limits.body_bytes_max > limits.message_bytes_max);
         assert_eq!((limits.connection_timeout, limits.ping_interval), (None, None));
-        assert_eq!((limits.pong_timeout, limits.auth_timeout), (Duration::from_secs(2), Duration::from_secs(3)));
+        assert_eq!(
+            (limits.pong_timeout, limits.auth_timeout),
+            (Duration::from_secs(2), Duration::from_secs(3))
+        );
     }
 }

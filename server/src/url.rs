@@ -17,7 +17,13 @@ impl Target {
     pub(crate) fn from_args(url: Option<&str>) -> Result<Self, Failure> {
         match url {
             Some(url) => Self::parse(url),
-            None => Self::parse(std::env::var("MAHAVISHNU_URL").ok().filter(|url| !url.is_empty()).as_deref().unwrap_or(DEFAULT)),
+            None => Self::parse(
+                std::env::var("MAHAVISHNU_URL")
+                    .ok()
+                    .filter(|url| !url.is_empty())
+                    .as_deref()
+                    .unwrap_or(DEFAULT),
+            ),
         }
     }
 
@@ -27,12 +33,19 @@ impl Target {
         let port_default = match scheme.to_ascii_lowercase().as_str() {
             "http" | "ws" => 80,
             "" => 8686,
-            "https" | "wss" => return Err(fault(url, "TLS is not part of this build; use http:// or ws://")),
+            "https" | "wss" => {
+                return Err(fault(url, "TLS is not part of this build; use http:// or ws://"));
+            }
             _ => return Err(fault(url, "use http:// or ws://")),
         };
-        if rest.contains(['?', '#', '@']) || rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        if rest.contains(['?', '#', '@'])
+            || rest.contains(|c: char| c.is_whitespace() || c.is_control())
+        {
             // Not shown: a password or token may be in it.
-            return Err(Failure::new(Exit::Configuration, "--url: use only scheme, host, port and path"));
+            return Err(Failure::new(
+                Exit::Configuration,
+                "--url: use only scheme, host, port and path",
+            ));
         }
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = split_authority(authority).ok_or_else(|| fault(url, "use host:port"))?;
@@ -45,7 +58,11 @@ impl Target {
 
     /// Host and port as in a `Host` header.
     pub(crate) fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// The address of `resource` (with its slash) over HTTP.
@@ -94,7 +111,19 @@ mod tests {
 
     #[test]
     fn other_addresses_are_refused_in_one_line() {
-        for url in ["https://h", "wss://h:1", "ftp://h", "http://", "http://:1", "http://h:x", "h:65536", "http://[h]:1", "ws://u:p@h", "ws://h/?token=x", ""] {
+        for url in [
+            "https://h",
+            "wss://h:1",
+            "ftp://h",
+            "http://",
+            "http://:1",
+            "http://h:x",
+            "h:65536",
+            "http://[h]:1",
+            "ws://u:p@h",
+            "ws://h/?token=x",
+            "",
+        ] {
             let failure = Target::parse(url).unwrap_err();
             assert_eq!(failure.exit, Exit::Configuration, "{url}");
         }

@@ -22,10 +22,18 @@ fn answer_once(status: &'static str, body: &'static str) -> (u16, JoinHandle<(St
             assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
         }
         let head = head.to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .unwrap()
+            .parse()
+            .unwrap();
         let mut sent = vec![0; length];
         reader.read_exact(&mut sent).unwrap();
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
         reader.into_inner().write_all(answer.as_bytes()).unwrap();
         (head, String::from_utf8(sent).unwrap())
     });
@@ -36,12 +44,15 @@ fn answer_once(status: &'static str, body: &'static str) -> (u16, JoinHandle<(St
 fn an_event_is_posted_with_token_and_key() {
     let place = Place::new();
     let (port, server) = answer_once("200 OK", REACHED);
-    let arguments = format!("publish --url ws://127.0.0.1:{port}/ --idempotency-key k1 workflow:42 workflow.started {{\"n\":1.10}}");
+    let arguments = format!(
+        "publish --url ws://127.0.0.1:{port}/ --idempotency-key k1 workflow:42 workflow.started {{\"n\":1.10}}"
+    );
     let done = place.run_with(&arguments, &[("MAHAVISHNU_TOKEN", "T")]).expect(0);
     assert_eq!(done.out, "published; reached 2 subscribers\n");
     let (head, body) = server.join().unwrap();
     assert!(head.starts_with("post /publish http/1.1\r\n"), "{head}");
-    for line in ["authorization: bearer t", "content-type: application/json", "idempotency-key: k1"] {
+    for line in ["authorization: bearer t", "content-type: application/json", "idempotency-key: k1"]
+    {
         assert!(head.lines().any(|sent| sent == line), "{line} in {head}");
     }
     assert_eq!(body, r#"{"channel":"workflow:42","event":"workflow.started","data":{"n":1.10}}"#);
@@ -51,7 +62,8 @@ fn an_event_is_posted_with_token_and_key() {
 fn data_comes_from_standard_input_or_a_file() {
     let place = Place::new();
     place.write("data.json", "{\"from\":\"file\"}\n");
-    for (data, input, from) in [("-", "{\"from\":\"stdin\"}", "stdin"), ("@data.json", "", "file")] {
+    for (data, input, from) in [("-", "{\"from\":\"stdin\"}", "stdin"), ("@data.json", "", "file")]
+    {
         let (port, server) = answer_once("200 OK", REACHED);
         let variables = [("MAHAVISHNU_URL", &*format!("http://127.0.0.1:{port}"))];
         place.run_on(&format!("publish c e {data}"), &variables, input).expect(0);
@@ -73,7 +85,9 @@ fn a_refusal_is_one_line_and_a_code() {
 fn where_nothing_listens_nothing_is_published() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let done = Place::new().run(&format!("publish --url http://127.0.0.1:{port} c e")).expect(2);
-    let expected = format!("mahavishnu: http://127.0.0.1:{port}/publish: nothing listens there (connection refused)\n");
+    let expected = format!(
+        "mahavishnu: http://127.0.0.1:{port}/publish: nothing listens there (connection refused)\n"
+    );
     assert_eq!(done.err, expected);
 }
 

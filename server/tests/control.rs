@@ -19,7 +19,11 @@ fn a_stale_pid_file_is_told_once_and_cleaned() {
     // PID 1 exists and is not ours: it must not be taken for the server.
     let file = place.write(PID, "1\n");
     let done = place.run("websocket status").expect(8);
-    assert!(done.out.starts_with("not running (removed a stale PID file of pid 1 in "), "{}", done.out);
+    assert!(
+        done.out.starts_with("not running (removed a stale PID file of pid 1 in "),
+        "{}",
+        done.out
+    );
     assert!(!file.exists());
     place.run("websocket status").expect(2);
 }

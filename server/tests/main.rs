@@ -1,8 +1,15 @@
 //! The binary as operators use it: arguments in, lines and exit codes out.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers fail a test as tests do; clippy exempts only functions marked as tests"
+)]
+
 mod support;
 
 mod client;
 mod config;
 mod control;
+mod server;
 mod token;

@@ -38,7 +38,16 @@ fn build() -> PathBuf {
         Some(name) => name,
     };
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--package", "mahavishnu", "--bin", "mahavishnu", "--profile", profile])
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "mahavishnu",
+            "--bin",
+            "mahavishnu",
+            "--profile",
+            profile,
+        ])
         .arg("--target-dir")
         .arg(target_dir)
         .current_dir(workspace())
@@ -57,9 +66,12 @@ struct Turn {
 impl Turn {
     /// `None`: another process of this run has built already.
     fn take(profile_dir: &Path) -> Option<Self> {
-        let lock = std::fs::File::create(profile_dir.join("e2e-build.lock")).expect("the target directory is ours");
+        let lock = std::fs::File::create(profile_dir.join("e2e-build.lock"))
+            .expect("the target directory is ours");
         lock.lock().expect("a file of ours can be locked");
-        let done = std::env::var("NEXTEST_RUN_ID").ok().map(|run| profile_dir.join(format!("e2e-build-{run}")));
+        let done = std::env::var("NEXTEST_RUN_ID")
+            .ok()
+            .map(|run| profile_dir.join(format!("e2e-build-{run}")));
         match &done {
             Some(done) if done.exists() => None,
             _ => Some(Self { done, _lock: lock }),

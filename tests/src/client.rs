@@ -59,7 +59,8 @@ impl Default for Connect<'_> {
 impl Client {
     /// Connects, whatever comes first.
     pub fn connect(server: &Server) -> Self {
-        Self::open(server.address(), &Connect::default()).unwrap_or_else(|refused| panic!("refused: {refused:?}"))
+        Self::open(server.address(), &Connect::default())
+            .unwrap_or_else(|refused| panic!("refused: {refused:?}"))
     }
 
     /// Connects to a server without authentication and reads its welcome.
@@ -80,11 +81,15 @@ impl Client {
 
     /// Connects in a particular way. An answer other than 101 is an error.
     pub fn open(address: SocketAddr, how: &Connect<'_>) -> Result<Self, Box<Response>> {
-        let stream = connect(address, how.receive_buffer).unwrap_or_else(|error| panic!("{address}: {error}"));
-        let mut request = format!("ws://{address}{}", how.path).into_client_request().expect("a URL");
+        let stream = connect(address, how.receive_buffer)
+            .unwrap_or_else(|error| panic!("{address}: {error}"));
+        let mut request =
+            format!("ws://{address}{}", how.path).into_client_request().expect("a URL");
         for (name, value) in how.headers {
             let name: HeaderName = name.parse().expect("a field's name");
-            request.headers_mut().append(name, HeaderValue::from_str(value).expect("a field's value"));
+            request
+                .headers_mut()
+                .append(name, HeaderValue::from_str(value).expect("a field's value"));
         }
         match tungstenite::client(request, stream) {
             Ok((socket, response)) => Ok(Self { socket, kept: VecDeque::new(), response }),
@@ -100,7 +105,9 @@ impl Client {
 
     /// Sends a text frame.
     pub fn send_text(&mut self, text: &str) {
-        self.socket.send(Message::text(text)).unwrap_or_else(|error| panic!("cannot send: {error}"));
+        self.socket
+            .send(Message::text(text))
+            .unwrap_or_else(|error| panic!("cannot send: {error}"));
     }
 
     /// Sends any frame; whether it can be sent is up to the caller.
@@ -148,18 +155,27 @@ impl Client {
     /// Subscribes and waits for the confirmation.
     pub fn subscribe(&mut self, channel: &str) {
         let answer = self.request("subscribe", json!({ "channel": channel }));
-        assert_eq!(answer["data"], json!({ "status": "subscribed", "channel": channel }), "{answer}");
+        assert_eq!(
+            answer["data"],
+            json!({ "status": "subscribed", "channel": channel }),
+            "{answer}"
+        );
     }
 
     /// Unsubscribes and waits for the confirmation.
     pub fn unsubscribe(&mut self, channel: &str) {
         let answer = self.request("unsubscribe", json!({ "channel": channel }));
-        assert_eq!(answer["data"], json!({ "status": "unsubscribed", "channel": channel }), "{answer}");
+        assert_eq!(
+            answer["data"],
+            json!({ "status": "unsubscribed", "channel": channel }),
+            "{answer}"
+        );
     }
 
     /// Publishes and returns how many subscribers it reached.
     pub fn publish(&mut self, channel: &str, event: &str, data: Value) -> u64 {
-        let answer = self.request("publish", json!({ "channel": channel, "event": event, "data": data }));
+        let answer =
+            self.request("publish", json!({ "channel": channel, "event": event, "data": data }));
         assert_eq!(answer["data"]["status"], "published", "{answer}");
         answer["data"]["subscribers"].as_u64().expect("a number")
     }
@@ -193,7 +209,11 @@ impl Client {
     /// Panics unless the next message is an error with this code, which is returned.
     pub fn expect_error(&mut self, code: &str) -> Value {
         let message = self.message();
-        assert_eq!((&message["type"], &message["error_code"]), (&json!("error"), &json!(code)), "{message}");
+        assert_eq!(
+            (&message["type"], &message["error_code"]),
+            (&json!("error"), &json!(code)),
+            "{message}"
+        );
         message
     }
 
@@ -251,9 +271,15 @@ impl Client {
                     });
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                Err(Error::Io(error)) if is_timeout(&error) => panic!("nothing came within {DEADLINE:?}"),
-                Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => return Heard::End,
-                Err(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => return Heard::End,
+                Err(Error::Io(error)) if is_timeout(&error) => {
+                    panic!("nothing came within {DEADLINE:?}")
+                }
+                Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => {
+                    return Heard::End;
+                }
+                Err(Error::Protocol(
+                    tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+                )) => return Heard::End,
                 Err(error) => panic!("the server broke the protocol: {error}"),
             }
         }
@@ -277,7 +303,8 @@ pub fn fresh_id() -> String {
 
 /// A blocking socket with deadlines.
 pub fn connect(address: SocketAddr, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     if let Some(bytes) = receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }

@@ -30,9 +30,14 @@ pub fn curl(args: &[&str]) -> String {
 
 /// Directory of the installed clients. Panics if it is not there.
 fn environment() -> PathBuf {
-    let dir = std::env::var_os("MAHAVISHNU_TEST_ENV").map_or_else(|| binary::workspace().join("target/test-env"), PathBuf::from);
+    let dir = std::env::var_os("MAHAVISHNU_TEST_ENV")
+        .map_or_else(|| binary::workspace().join("target/test-env"), PathBuf::from);
     let stamp = dir.join("ready");
-    assert!(stamp.is_file(), "{} is not there: run scripts/setup-tests once, it installs the foreign clients", stamp.display());
+    assert!(
+        stamp.is_file(),
+        "{} is not there: run scripts/setup-tests once, it installs the foreign clients",
+        stamp.display()
+    );
     dir
 }
 
@@ -42,8 +47,13 @@ fn clients() -> PathBuf {
 
 fn text(command: &mut Command) -> String {
     let shown = format!("{command:?}");
-    let command = command.stdin(Stdio::null()).env_remove("http_proxy").env_remove("HTTP_PROXY").env_remove("ALL_PROXY");
-    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{shown}: {error}"));
+    let command = command
+        .stdin(Stdio::null())
+        .env_remove("http_proxy")
+        .env_remove("HTTP_PROXY")
+        .env_remove("ALL_PROXY");
+    let Output { status, stdout, stderr } =
+        command.output().unwrap_or_else(|error| panic!("{shown}: {error}"));
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success(), "{shown}: {status}\n{stdout}\n{stderr}");
     stdout.into_owned()

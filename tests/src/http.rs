@@ -107,7 +107,8 @@ impl Connection {
     /// Panics unless the server closes now, without a further byte.
     pub fn expect_end(&mut self) {
         let read = self.fill();
-        let over = matches!(&read, Ok(0)) || read.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset);
+        let over = matches!(&read, Ok(0))
+            || read.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset);
         assert!(over && self.buffer.is_empty(), "expected the end, got {read:?} {:?}", self.rest());
     }
 
@@ -138,7 +139,9 @@ pub fn get(address: SocketAddr, path: &str) -> Response {
 /// `GET path`, for servers that may not be there.
 pub fn try_get(address: SocketAddr, path: &str) -> io::Result<Response> {
     let mut connection = Connection::open(address)?;
-    connection.write(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes());
+    connection.write(
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
+    );
     connection.try_read(true)
 }
 
@@ -149,7 +152,8 @@ pub fn post(address: SocketAddr, path: &str, fields: &[(&str, &str)], body: &str
 
 /// The bytes of [`post`].
 pub fn post_bytes(path: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
-    let mut head = format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n", body.len());
+    let mut head =
+        format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n", body.len());
     if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
         head.push_str("Content-Type: application/json\r\n");
     }

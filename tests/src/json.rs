@@ -9,8 +9,17 @@ use serde::{
 use serde_json::Value;
 
 /// The nine fields of every message, in their order.
-pub const FIELDS: [&str; 9] =
-    ["id", "correlation_id", "type", "event", "data", "timestamp", "room", "error_code", "error_message"];
+pub const FIELDS: [&str; 9] = [
+    "id",
+    "correlation_id",
+    "type",
+    "event",
+    "data",
+    "timestamp",
+    "room",
+    "error_code",
+    "error_message",
+];
 
 /// The keys of an object in the order in which they stand there.
 pub fn keys(text: &str) -> Vec<String> {
@@ -32,7 +41,9 @@ pub fn keys(text: &str) -> Vec<String> {
         }
     }
 
-    serde_json::Deserializer::from_str(text).deserialize_map(Keys).unwrap_or_else(|error| panic!("{error} in {text}"))
+    serde_json::Deserializer::from_str(text)
+        .deserialize_map(Keys)
+        .unwrap_or_else(|error| panic!("{error} in {text}"))
 }
 
 /// Panics unless `text` is a message with the nine fields first, in their order and with their types, and no white
@@ -68,7 +79,10 @@ pub fn is_utc_micros(text: &str) -> bool {
 pub fn is_zulu(text: &str) -> bool {
     let Some(start) = text.get(..19) else { return false };
     let fraction = text.get(19..).and_then(|rest| rest.strip_suffix('Z'));
-    let digits = |fraction: &str| fraction.is_empty() || fraction.strip_prefix('.').is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
+    let digits = |fraction: &str| {
+        fraction.is_empty()
+            || fraction.strip_prefix('.').is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()))
+    };
     fits(start, "dddd-dd-ddTdd:dd:dd") && fraction.is_some_and(digits)
 }
 

@@ -33,7 +33,10 @@ impl Metrics {
                 assert!(this.help.insert(name.into(), help.into()).is_none(), "HELP twice: {line}");
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').unwrap_or((rest, ""));
-                assert!(this.types.insert(name.into(), kind.into()).is_none(), "TYPE twice: {line}");
+                assert!(
+                    this.types.insert(name.into(), kind.into()).is_none(),
+                    "TYPE twice: {line}"
+                );
             } else if !line.starts_with('#') {
                 let sample = sample(line).unwrap_or_else(|| panic!("not a sample: {line:?}"));
                 let series = line.rsplit_once(' ').map(|(series, _)| series);
@@ -60,8 +63,14 @@ impl Metrics {
     }
 
     /// Every series of this name whose labels contain `labels`.
-    pub fn series<'m>(&'m self, name: &'m str, labels: &'m [(&str, &str)]) -> impl Iterator<Item = &'m Sample> + 'm {
-        let fits = |sample: &&Sample| labels.iter().all(|(name, value)| sample.labels.get(*name).is_some_and(|v| v == value));
+    pub fn series<'m>(
+        &'m self,
+        name: &'m str,
+        labels: &'m [(&str, &str)],
+    ) -> impl Iterator<Item = &'m Sample> + 'm {
+        let fits = |sample: &&Sample| {
+            labels.iter().all(|(name, value)| sample.labels.get(*name).is_some_and(|v| v == value))
+        };
         self.samples.iter().filter(move |sample| sample.name == name).filter(fits)
     }
 
@@ -77,7 +86,10 @@ impl Metrics {
 
     /// `websocket_messages_total` of this type and direction.
     pub fn messages(&self, message_type: &str, direction: &str) -> u64 {
-        self.count("websocket_messages_total", &[("message_type", message_type), ("direction", direction)])
+        self.count(
+            "websocket_messages_total",
+            &[("message_type", message_type), ("direction", direction)],
+        )
     }
 
     /// `websocket_connections_active`.

@@ -60,7 +60,8 @@ impl Raw {
 
     /// Connects with a receive buffer of this size.
     pub fn connect_with(address: SocketAddr, receive_buffer: Option<usize>) -> Self {
-        let stream = client::connect(address, receive_buffer).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let stream = client::connect(address, receive_buffer)
+            .unwrap_or_else(|error| panic!("{address}: {error}"));
         Self { stream, buffer: Vec::new() }
     }
 
@@ -92,7 +93,12 @@ impl Raw {
     }
 
     /// Sends `bytes` again and again until nothing was taken for `patience`, or `enough` bytes were. Returns how many.
-    pub fn write_for(&mut self, patience: std::time::Duration, bytes: &[u8], enough: usize) -> usize {
+    pub fn write_for(
+        &mut self,
+        patience: std::time::Duration,
+        bytes: &[u8],
+        enough: usize,
+    ) -> usize {
         self.stream.set_write_timeout(Some(patience)).expect("not zero");
         let mut written = 0;
         while written < enough {
@@ -122,7 +128,8 @@ impl Raw {
             }
             127 => {
                 self.fill_to(10)?;
-                let length = u64::from_be_bytes(self.buffer[2..10].try_into().expect("eight bytes"));
+                let length =
+                    u64::from_be_bytes(self.buffer[2..10].try_into().expect("eight bytes"));
                 (10, usize::try_from(length).expect("a length that fits"))
             }
             short => (2, usize::from(short)),
@@ -149,7 +156,11 @@ impl Raw {
                 let head = self.buffer.drain(..at + 4).collect();
                 return String::from_utf8(head).expect("heads are ASCII");
             }
-            assert!(self.fill(), "the stream ended within the head: {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(
+                self.fill(),
+                "the stream ended within the head: {:?}",
+                String::from_utf8_lossy(&self.buffer)
+            );
         }
     }
 
@@ -162,7 +173,8 @@ impl Raw {
     /// Whether nothing comes, and nothing ends, for as long as this.
     pub fn is_quiet_for(&mut self, time: std::time::Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).expect("not zero");
-        let quiet = self.buffer.is_empty() && self.stream.peek(&mut [0]).is_err_and(|error| is_timeout(&error));
+        let quiet = self.buffer.is_empty()
+            && self.stream.peek(&mut [0]).is_err_and(|error| is_timeout(&error));
         self.stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
         quiet
     }
@@ -207,9 +219,10 @@ impl Frame {
     /// Code and reason of a close frame; 1005 without a code.
     pub fn close(&self) -> (u16, String) {
         match self.payload.split_at_checked(2) {
-            Some((code, reason)) => {
-                (u16::from_be_bytes([code[0], code[1]]), String::from_utf8(reason.to_vec()).expect("UTF-8"))
-            }
+            Some((code, reason)) => (
+                u16::from_be_bytes([code[0], code[1]]),
+                String::from_utf8(reason.to_vec()).expect("UTF-8"),
+            ),
             None => (1005, String::new()),
         }
     }

@@ -55,7 +55,11 @@ impl Server {
     pub fn with(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the server's state");
         let mut env = base_env(dir.path());
-        env.extend(settings.iter().map(|(name, value)| (format!("MAHAVISHNU_{name}"), (*value).to_owned())));
+        env.extend(
+            settings
+                .iter()
+                .map(|(name, value)| (format!("MAHAVISHNU_{name}"), (*value).to_owned())),
+        );
         // Another test may take a free port before the server does: then with other ports.
         for _ in 0..10 {
             let (port, metrics_port) = free_ports();
@@ -83,7 +87,8 @@ impl Server {
     /// Starts the same server again, on the same ports and state, after it ended.
     pub fn start_again(&mut self) {
         self.process = spawn(self.dir.path(), &self.env, &["websocket", "start"]);
-        if let Err(log) = self.process.wait_ready(self.port, self.env.get("MAHAVISHNU_SERVER_NAME")) {
+        if let Err(log) = self.process.wait_ready(self.port, self.env.get("MAHAVISHNU_SERVER_NAME"))
+        {
             panic!("the server did not start again:\n{log}");
         }
     }
@@ -181,8 +186,10 @@ impl Server {
 
     /// Resident memory in bytes.
     pub fn rss(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
         let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().expect("a number");
         kib * 1024
     }
@@ -210,7 +217,10 @@ impl Drop for Server {
 impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a process has an id");
         kill_process(pid, signal).expect("it is ours");
     }
 
@@ -262,7 +272,8 @@ impl Process {
             }
             let answer = http::try_get(address, "/health");
             let expected = name.map_or_else(String::new, |name| format!("\"server\":\"{name}\""));
-            if answer.is_ok_and(|answer| answer.status == 200 && answer.text().contains(&expected)) {
+            if answer.is_ok_and(|answer| answer.status == 200 && answer.text().contains(&expected))
+            {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -298,7 +309,8 @@ pub fn free_ports() -> (u16, u16) {
 
 /// Every server has a name of its own, so that a test never takes another's for the one it waits for.
 fn base_env(dir: &Path) -> BTreeMap<String, String> {
-    let name = dir.file_name().map(|name| name.to_string_lossy().trim_start_matches('.').to_owned());
+    let name =
+        dir.file_name().map(|name| name.to_string_lossy().trim_start_matches('.').to_owned());
     let path = std::env::var("PATH").unwrap_or_default();
     let dir = dir.display().to_string();
     BTreeMap::from([
@@ -331,7 +343,11 @@ fn spawn(dir: &Path, env: &BTreeMap<String, String>, args: &[&str]) -> Process {
 pub const STDERR: &str = "[stderr] ";
 
 /// Copies a stream into the log, line by line. The pipe is always read, so the server never blocks on it.
-fn follow(stream: impl Read + Send + 'static, mark: &'static str, log: &Arc<Mutex<String>>) -> JoinHandle<()> {
+fn follow(
+    stream: impl Read + Send + 'static,
+    mark: &'static str,
+    log: &Arc<Mutex<String>>,
+) -> JoinHandle<()> {
     let log = Arc::clone(log);
     std::thread::spawn(move || {
         let mut lines = std::io::BufReader::new(stream);

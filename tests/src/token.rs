@@ -42,7 +42,8 @@ pub fn sign(claims: &Value) -> String {
 /// Signs with any key, and names it.
 pub fn sign_with(secret: &str, kid: Option<&str>, claims: &Value) -> String {
     let header = Header { kid: kid.map(str::to_owned), ..Header::new(Algorithm::HS256) };
-    encode(&header, claims, &EncodingKey::from_secret(secret.as_bytes())).expect("claims are an object")
+    encode(&header, claims, &EncodingKey::from_secret(secret.as_bytes()))
+        .expect("claims are an object")
 }
 
 /// A token that says it needs no signature (RFC 7518 §3.6), and has none.

@@ -23,7 +23,8 @@ fn exchange(server: &Server, first: &str) -> (Vec<Value>, u16, String) {
 }
 
 fn auth_message(token: &Value) -> String {
-    json!({ "type": "request", "id": "a1", "event": "auth", "data": { "token": token } }).to_string()
+    json!({ "type": "request", "id": "a1", "event": "auth", "data": { "token": token } })
+        .to_string()
 }
 
 #[test]
@@ -54,7 +55,9 @@ fn nothing_comes_before_the_auth_answer() {
 fn a_token_without_user_has_a_null_user_id() {
     let server = Server::with_auth(&[]);
     let mut client = Client::connect(&server);
-    client.send_text(&auth_message(&json!(token::sign(&json!({ "permissions": [], "exp": token::now() + 60 })))));
+    client.send_text(&auth_message(&json!(token::sign(
+        &json!({ "permissions": [], "exp": token::now() + 60 })
+    ))));
     assert_eq!(client.message()["data"], json!({ "status": "authenticated", "user_id": null }));
 }
 
@@ -71,20 +74,33 @@ fn a_missing_or_malformed_token_is_refused() {
     for first in &messages {
         let (said, code, reason) = exchange(&server, first);
         assert_eq!(said.len(), 1, "{said:?}");
-        assert_eq!((&said[0]["type"], &said[0]["error_code"]), (&json!("error"), &json!("AUTH_FAILED")));
+        assert_eq!(
+            (&said[0]["type"], &said[0]["error_code"]),
+            (&json!("error"), &json!("AUTH_FAILED"))
+        );
         assert_eq!(said[0]["error_message"], "Missing or malformed auth token");
         assert_eq!(said[0]["correlation_id"], "a1");
         assert_eq!((code, reason.as_str()), (1008, "Authentication failed"), "{first}");
     }
     let count = messages.len() as u64;
-    let metrics = server.metrics_when("the errors", |metrics| metrics.connection_errors("auth_missing") == count);
-    assert_eq!(metrics.count("websocket_connections_total", &[]), 0, "not a connection until past auth");
+    let metrics = server
+        .metrics_when("the errors", |metrics| metrics.connection_errors("auth_missing") == count);
+    assert_eq!(
+        metrics.count("websocket_connections_total", &[]),
+        0,
+        "not a connection until past auth"
+    );
 }
 
 #[test]
 fn a_token_that_does_not_verify_is_refused() {
     let server = Server::with_auth(&[]);
-    for bad in [token::sign_with(token::OTHER_SECRET, None, &token::claims("ada", &[])), "x.y.z".into(), "not a token".into(), String::new()] {
+    for bad in [
+        token::sign_with(token::OTHER_SECRET, None, &token::claims("ada", &[])),
+        "x.y.z".into(),
+        "not a token".into(),
+        String::new(),
+    ] {
         let (said, code, reason) = exchange(&server, &auth_message(&json!(bad)));
         assert_eq!(said.len(), 1, "{said:?}");
         assert_eq!(said[0]["error_code"], "AUTH_FAILED");
@@ -92,7 +108,9 @@ fn a_token_that_does_not_verify_is_refused() {
         assert_eq!(said[0]["correlation_id"], "a1");
         assert_eq!((code, reason.as_str()), (1008, "Authentication failed"));
     }
-    server.metrics_when("the errors", |metrics| metrics.connection_errors("auth_failed") + metrics.connection_errors("auth_missing") == 4);
+    server.metrics_when("the errors", |metrics| {
+        metrics.connection_errors("auth_failed") + metrics.connection_errors("auth_missing") == 4
+    });
 }
 
 #[test]
@@ -114,7 +132,8 @@ fn any_other_message_first_is_refused() {
         assert_eq!((code, reason.as_str()), (1008, "Authentication required"));
     }
     let count = messages.len() as u64;
-    server.metrics_when("the errors", |metrics| metrics.connection_errors("auth_required") == count);
+    server
+        .metrics_when("the errors", |metrics| metrics.connection_errors("auth_required") == count);
 }
 
 #[test]
@@ -140,7 +159,9 @@ fn pings_before_authentication_are_answered_and_bounded() {
                 assert_eq!(message["correlation_id"], format!("p{pongs}"));
                 pongs += 1;
             }
-            Heard::Message(message) => assert_eq!(message["error_code"], "AUTH_REQUIRED", "{message}"),
+            Heard::Message(message) => {
+                assert_eq!(message["error_code"], "AUTH_REQUIRED", "{message}")
+            }
             Heard::Close(code, _) => break code,
             Heard::End => panic!("no close"),
         }
@@ -210,7 +231,13 @@ fn permissions_open_their_channels_only() {
         if !closed.is_empty() {
             let answer = client.request("subscribe", json!({ "channel": closed }));
             assert_eq!(answer["error_code"], "FORBIDDEN", "{permission} {closed}: {answer}");
-            assert!(answer["error_message"].as_str().unwrap().starts_with("Not authorized to subscribe to "), "{answer}");
+            assert!(
+                answer["error_message"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("Not authorized to subscribe to "),
+                "{answer}"
+            );
         }
     }
 }
@@ -218,7 +245,9 @@ fn permissions_open_their_channels_only() {
 #[test]
 fn permissions_may_be_called_scopes_and_the_user_sub() {
     let server = Server::with_auth(&[]);
-    let token = token::sign(&json!({ "sub": "ada", "scopes": ["workflow:read"], "exp": token::now() + 60 }));
+    let token = token::sign(
+        &json!({ "sub": "ada", "scopes": ["workflow:read"], "exp": token::now() + 60 }),
+    );
     let mut client = Client::connect(&server);
     let answer = client.request("auth", json!({ "token": token }));
     assert_eq!(answer["data"]["user_id"], "ada");
@@ -229,7 +258,8 @@ fn permissions_may_be_called_scopes_and_the_user_sub() {
 #[test]
 fn permissions_as_text_are_not_tested_by_substring() {
     let server = Server::with_auth(&[]);
-    let claims = json!({ "user_id": "ada", "permissions": "not-an-admin", "exp": token::now() + 60 });
+    let claims =
+        json!({ "user_id": "ada", "permissions": "not-an-admin", "exp": token::now() + 60 });
     let mut client = Client::connect(&server);
     client.send_text(&auth_message(&json!(token::sign(&claims))));
     if client.message()["type"] == "response" {
@@ -244,7 +274,8 @@ fn publishing_needs_a_permission_of_its_own() {
     let server = Server::with_auth(&[]);
     let mut reader = Client::login(&server, &token::of("ada", &["workflow:read"]));
     reader.subscribe("workflow:1");
-    let answer = reader.request("publish", json!({ "channel": "workflow:1", "event": "e", "data": {} }));
+    let answer =
+        reader.request("publish", json!({ "channel": "workflow:1", "event": "e", "data": {} }));
     assert_eq!(answer["error_code"], "FORBIDDEN", "{answer}");
     reader.expect_silence();
     for permissions in [&["workflow:write"][..], &["write"], &["admin"]] {
@@ -259,7 +290,9 @@ fn a_bearer_header_authenticates_the_handshake() {
     let server = Server::with_auth(&[]);
     let value = format!("Bearer {}", token::of("ada", &["workflow:read"]));
     let headers = [("Authorization", value.as_str())];
-    let mut client = Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() }).unwrap();
+    let mut client =
+        Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() })
+            .unwrap();
     assert_eq!(client.expect_welcome()["data"]["authenticated"], true);
     client.subscribe("workflow:1");
     let answer = client.request("subscribe", json!({ "channel": "global" }));
@@ -269,9 +302,14 @@ fn a_bearer_header_authenticates_the_handshake() {
 #[test]
 fn a_wrong_bearer_header_is_refused_at_the_handshake() {
     let server = Server::with_auth(&[]);
-    let value = format!("Bearer {}", token::sign_with(token::OTHER_SECRET, None, &token::claims("ada", &["admin"])));
+    let value = format!(
+        "Bearer {}",
+        token::sign_with(token::OTHER_SECRET, None, &token::claims("ada", &["admin"]))
+    );
     let headers = [("Authorization", value.as_str())];
-    let refused = Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() }).unwrap_err();
+    let refused =
+        Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() })
+            .unwrap_err();
     assert_eq!(refused.status(), 401);
     assert_eq!(refused.headers()["www-authenticate"], "Bearer");
     server.metrics_when("the error", |metrics| metrics.connection_errors("auth_failed") == 1);
@@ -282,8 +320,10 @@ fn tokens_in_the_url_and_subprotocol_are_off_unless_asked_for() {
     let server = Server::with_auth(&[]);
     let token = token::of("ada", &["admin"]);
     let path = format!("/?token={token}");
-    let mut client = Client::open(server.address(), &Connect { path: &path, ..Connect::default() }).unwrap();
-    client.send(&json!({ "type": "request", "event": "subscribe", "data": { "channel": "global" } }));
+    let mut client =
+        Client::open(server.address(), &Connect { path: &path, ..Connect::default() }).unwrap();
+    client
+        .send(&json!({ "type": "request", "event": "subscribe", "data": { "channel": "global" } }));
     client.expect_error("AUTH_REQUIRED");
     assert!(!server.log().contains(&token), "{}", server.log());
 }
@@ -292,7 +332,8 @@ fn tokens_in_the_url_and_subprotocol_are_off_unless_asked_for() {
 fn a_token_in_the_url_is_an_option() {
     let server = Server::with_auth(&[("TOKEN_IN_QUERY", "true")]);
     let path = format!("/ws?x=1&token={}", token::of("ada", &["admin"]));
-    let mut client = Client::open(server.address(), &Connect { path: &path, ..Connect::default() }).unwrap();
+    let mut client =
+        Client::open(server.address(), &Connect { path: &path, ..Connect::default() }).unwrap();
     assert_eq!(client.expect_welcome()["data"]["authenticated"], true);
 }
 
@@ -301,7 +342,9 @@ fn a_token_as_subprotocol_is_an_option() {
     let server = Server::with_auth(&[("TOKEN_IN_SUBPROTOCOL", "true")]);
     let offer = format!("bearer, {}", token::of("ada", &["admin"]));
     let headers = [("Sec-WebSocket-Protocol", offer.as_str())];
-    let mut client = Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() }).unwrap();
+    let mut client =
+        Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() })
+            .unwrap();
     assert_eq!(client.response.headers()["sec-websocket-protocol"], "bearer");
     assert_eq!(client.expect_welcome()["data"]["authenticated"], true);
 }

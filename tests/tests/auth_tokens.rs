@@ -38,7 +38,11 @@ fn times_are_judged_without_leeway() {
         ("iat", json!(now - 3600), true),
     ];
     for (name, value, good) in rows {
-        assert_eq!(accepts(&server, &token::sign(&claims_and(name, value.clone()))), good, "{name} {value}");
+        assert_eq!(
+            accepts(&server, &token::sign(&claims_and(name, value.clone()))),
+            good,
+            "{name} {value}"
+        );
     }
 }
 
@@ -65,11 +69,23 @@ fn that_a_token_expires_can_be_required() {
 fn an_audience_is_refused_unless_it_is_ours() {
     let server = Server::with_auth(&[]);
     for audience in [json!("mahavishnu"), json!(["a", "b"]), json!("")] {
-        assert!(!accepts(&server, &token::sign(&claims_and("aud", audience.clone()))), "{audience}");
+        assert!(
+            !accepts(&server, &token::sign(&claims_and("aud", audience.clone()))),
+            "{audience}"
+        );
     }
     let server = Server::with_auth(&[("JWT_AUDIENCE", "us,them")]);
-    for (audience, good) in [(json!("us"), true), (json!(["x", "them"]), true), (json!("x"), false), (json!(["x"]), false)] {
-        assert_eq!(accepts(&server, &token::sign(&claims_and("aud", audience.clone()))), good, "{audience}");
+    for (audience, good) in [
+        (json!("us"), true),
+        (json!(["x", "them"]), true),
+        (json!("x"), false),
+        (json!(["x"]), false),
+    ] {
+        assert_eq!(
+            accepts(&server, &token::sign(&claims_and("aud", audience.clone()))),
+            good,
+            "{audience}"
+        );
     }
     assert!(!accepts(&server, &token::of("ada", &[])), "an audience is required once it is set");
 }
@@ -142,7 +158,8 @@ fn a_late_auth_is_answered_and_keeps_the_connection() {
 fn a_token_can_be_refreshed_with_other_permissions() {
     let server = Server::with_auth(&[]);
     let mut client = Client::login(&server, &token::of("ada", &[]));
-    let answer = client.request("refresh_token", json!({ "token": token::of("ada", &["workflow:read"]) }));
+    let answer =
+        client.request("refresh_token", json!({ "token": token::of("ada", &["workflow:read"]) }));
     assert_eq!((&answer["type"], &answer["event"]), (&json!("response"), &json!("refresh_token")));
     assert_eq!(answer["data"], json!({ "status": "refreshed", "user_id": "ada" }));
     client.subscribe("workflow:1");
@@ -178,7 +195,10 @@ fn with_optional_authentication_a_token_binds_its_bearer() {
     let answer = client.request("auth", json!({ "token": token::of("ada", &["workflow:read"]) }));
     assert_eq!(answer["data"]["status"], "authenticated", "{answer}");
     let answer = client.request("subscribe", json!({ "channel": "pool:1" }));
-    assert_eq!(answer["error_code"], "FORBIDDEN", "checked once the connection has a user: {answer}");
+    assert_eq!(
+        answer["error_code"], "FORBIDDEN",
+        "checked once the connection has a user: {answer}"
+    );
     client.subscribe("workflow:1");
 }
 
@@ -195,15 +215,31 @@ fn nothing_of_tokens_payloads_and_secrets_is_logged() {
         client.send_text(r#"{"type":"request","event":5,"data":{"card":"4111-1111"}}"#);
         let header = format!("Bearer {expired}");
         let headers = [("Authorization", header.as_str())];
-        assert!(Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() }).is_err());
+        assert!(
+            Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() })
+                .is_err()
+        );
         assert!(!accepts(&server, &expired));
         http::get(server.address(), &format!("/health?token={good}"));
         let body = r#"{"channel":"global","event":"e","data":{"card":"4111-1111"}}"#;
-        assert_eq!(http::post(server.address(), "/publish", &[("Authorization", &format!("Bearer {good}"))], body).status, 200);
+        assert_eq!(
+            http::post(
+                server.address(),
+                "/publish",
+                &[("Authorization", &format!("Bearer {good}"))],
+                body
+            )
+            .status,
+            200
+        );
         client.close();
         server.metrics_when("nobody", |metrics| metrics.active() == 0);
         let log = server.log();
-        for secret in [SECRET, "4111-1111"].into_iter().chain(good.split('.')).chain(expired.split('.').skip(1)) {
+        for secret in [SECRET, "4111-1111"]
+            .into_iter()
+            .chain(good.split('.'))
+            .chain(expired.split('.').skip(1))
+        {
             assert!(!log.contains(secret), "{secret} in the log:\n{log}");
         }
         let exposition = server.metrics().text().to_owned();

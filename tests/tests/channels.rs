@@ -23,7 +23,10 @@ fn a_subscriber_gets_what_another_client_publishes() {
 fn a_broadcast_has_the_nine_fields_and_its_data_byte_for_byte() {
     let server = Server::start();
     let mut raw = Raw::hello(&server);
-    raw.send(op::TEXT, br#"{"type":"request","id":"1","event":"subscribe","data":{"channel":"global"}}"#);
+    raw.send(
+        op::TEXT,
+        br#"{"type":"request","id":"1","event":"subscribe","data":{"channel":"global"}}"#,
+    );
     raw.frame().unwrap();
     let data = r#"{"z":12345678901234567890123,"a":1.10,"z":"\u00fc\/"}"#;
     let body = format!(r#"{{"channel":"global","event":"e","data":{data}}}"#);
@@ -56,9 +59,13 @@ fn the_answer_to_a_publish_says_where_and_how_many() {
     let mut client = Client::hello(&server);
     let mut readers: Vec<Client> = (0..3).map(|_| Client::hello(&server)).collect();
     readers.iter_mut().for_each(|reader| reader.subscribe("global"));
-    let answer = client.request("publish", json!({ "channel": "global", "event": "e", "data": {} }));
+    let answer =
+        client.request("publish", json!({ "channel": "global", "event": "e", "data": {} }));
     assert_eq!((&answer["type"], &answer["event"]), (&json!("response"), &json!("publish")));
-    assert_eq!(answer["data"], json!({ "status": "published", "channel": "global", "subscribers": 3 }));
+    assert_eq!(
+        answer["data"],
+        json!({ "status": "published", "channel": "global", "subscribers": 3 })
+    );
 }
 
 #[test]
@@ -91,10 +98,16 @@ fn two_publishers_are_seen_in_one_order_by_all() {
             });
         }
     });
-    let mut seen = readers.iter_mut().map(|reader| (0..400).map(|_| reader.message()["data"].take()).collect::<Vec<_>>());
+    let mut seen = readers
+        .iter_mut()
+        .map(|reader| (0..400).map(|_| reader.message()["data"].take()).collect::<Vec<_>>());
     let first = seen.next().unwrap();
     for name in ["a", "b"] {
-        let of: Vec<_> = first.iter().filter(|data| data["of"] == name).map(|data| data["n"].as_u64().unwrap()).collect();
+        let of: Vec<_> = first
+            .iter()
+            .filter(|data| data["of"] == name)
+            .map(|data| data["n"].as_u64().unwrap())
+            .collect();
         assert_eq!(of, (0..200).collect::<Vec<_>>(), "{name} in its own order");
     }
     assert!(seen.all(|other| other == first));
@@ -138,7 +151,8 @@ fn a_connection_may_have_many_channels_and_gets_each_ones_own() {
     for n in 0..50 {
         assert_eq!(writer.publish(&format!("pool:{n}"), "e", json!({ "n": n })), n % 2);
     }
-    let got: Vec<_> = reader.drain().iter().map(|event| event["data"]["n"].as_u64().unwrap()).collect();
+    let got: Vec<_> =
+        reader.drain().iter().map(|event| event["data"]["n"].as_u64().unwrap()).collect();
     assert_eq!(got, (0..50).filter(|n| n % 2 == 1).collect::<Vec<_>>());
 }
 
@@ -202,7 +216,8 @@ fn without_authentication_a_page_of_another_site_may_not_publish() {
     let how = Connect { headers: &headers, ..Connect::default() };
     let mut client = Client::open(server.address(), &how).unwrap();
     client.expect_welcome();
-    let answer = client.request("publish", json!({ "channel": "global", "event": "e", "data": {} }));
+    let answer =
+        client.request("publish", json!({ "channel": "global", "event": "e", "data": {} }));
     assert_eq!(answer["error_code"], "FORBIDDEN", "{answer}");
     client.subscribe("global");
 }
@@ -214,7 +229,8 @@ fn without_authentication_a_client_behind_a_proxy_may_not_publish() {
     let how = Connect { headers: &headers, ..Connect::default() };
     let mut client = Client::open(server.address(), &how).unwrap();
     client.expect_welcome();
-    let answer = client.request("publish", json!({ "channel": "global", "event": "e", "data": {} }));
+    let answer =
+        client.request("publish", json!({ "channel": "global", "event": "e", "data": {} }));
     assert_eq!(answer["error_code"], "FORBIDDEN", "{answer}");
 }
 
@@ -269,8 +285,15 @@ fn several_shards_serve_one_channel() {
     for reader in &mut readers {
         let got: Vec<_> = (0..100).map(|_| reader.message()).collect();
         for channel in ["global", "pool:1"] {
-            let of: Vec<_> = got.iter().filter(|event| event["room"] == channel).map(|event| event["data"]["n"].as_u64().unwrap()).collect();
-            assert_eq!(of, (0..100).filter(|n| (n % 2 == 0) == (channel == "global")).collect::<Vec<_>>());
+            let of: Vec<_> = got
+                .iter()
+                .filter(|event| event["room"] == channel)
+                .map(|event| event["data"]["n"].as_u64().unwrap())
+                .collect();
+            assert_eq!(
+                of,
+                (0..100).filter(|n| (n % 2 == 0) == (channel == "global")).collect::<Vec<_>>()
+            );
         }
     }
 }

@@ -46,7 +46,8 @@ fn every_connection_has_an_id_of_its_own() {
 fn any_path_and_query_is_a_websocket() {
     let server = Server::start();
     for path in ["/", "/ws", "/ws/events?x=1&y=%20", "/health", "/publish", "/no/such/path"] {
-        let mut client = Client::open(server.address(), &Connect { path, ..Connect::default() }).expect(path);
+        let mut client =
+            Client::open(server.address(), &Connect { path, ..Connect::default() }).expect(path);
         client.expect_welcome();
     }
 }
@@ -65,7 +66,11 @@ fn a_compression_offer_does_not_stop_a_client() {
     let headers = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")];
     let how = Connect { headers: &headers, ..Connect::default() };
     let mut raw = Raw::connect(server.address());
-    raw.write(HANDSHAKE.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n").as_bytes());
+    raw.write(
+        HANDSHAKE
+            .replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+            .as_bytes(),
+    );
     assert!(raw.read_head().starts_with("HTTP/1.1 101 "));
     if let Ok(mut client) = Client::open(server.address(), &how) {
         client.expect_welcome();
@@ -109,7 +114,9 @@ fn a_response_repeats_event_and_correlation_id() {
 fn a_request_without_ids_is_answered_without_correlation() {
     let server = Server::start();
     let mut client = Client::hello(&server);
-    client.send(&json!({ "type": "request", "event": "subscribe", "data": { "channel": "workflow:1" } }));
+    client.send(
+        &json!({ "type": "request", "event": "subscribe", "data": { "channel": "workflow:1" } }),
+    );
     assert_eq!(client.message()["correlation_id"], Value::Null);
 }
 
@@ -118,7 +125,9 @@ fn an_unknown_request_is_refused_and_not_echoed() {
     let server = Server::start();
     let mut client = Client::hello(&server);
     for event in [json!("get_pool_status<script>"), json!("Subscribe"), json!(""), Value::Null] {
-        client.send(&json!({ "type": "request", "id": "q", "event": event, "data": { "pool_id": "p" } }));
+        client.send(
+            &json!({ "type": "request", "id": "q", "event": event, "data": { "pool_id": "p" } }),
+        );
         let error = client.expect_error("UNKNOWN_REQUEST");
         assert_eq!(error["correlation_id"], "q");
         assert_eq!((&error["event"], &error["data"]), (&Value::Null, &json!({})));
@@ -132,7 +141,16 @@ fn a_channel_must_be_a_short_text() {
     let server = Server::start();
     let mut client = Client::hello(&server);
     let long = "x".repeat(257);
-    for channel in [json!(null), json!(5), json!(["a"]), json!({}), json!(""), json!("a\nb"), json!("\u{0}"), json!(long)] {
+    for channel in [
+        json!(null),
+        json!(5),
+        json!(["a"]),
+        json!({}),
+        json!(""),
+        json!("a\nb"),
+        json!("\u{0}"),
+        json!(long),
+    ] {
         for event in ["subscribe", "unsubscribe", "publish"] {
             let data = json!({ "channel": channel, "event": "e", "data": {} });
             client.send(&json!({ "type": "request", "id": "q", "event": event, "data": data }));
@@ -156,13 +174,32 @@ fn what_is_not_a_message_is_refused_and_the_connection_stays() {
     let server = Server::start();
     let mut client = Client::hello(&server);
     for text in [
-        "", "x", "{", "[]", "5", "null", "\"ping\"", "{}", "{\"type\":\"ping\"} x", "{\"type\":\"ping\"}{\"type\":\"ping\"}",
-        r#"{"type":"secret-word"}"#, r#"{"type":"PING"}"#, r#"{"type":5}"#, r#"{"type":null}"#,
-        r#"{"type":"ping","id":null}"#, r#"{"type":"ping","id":5}"#, r#"{"type":"ping","correlation_id":5}"#,
-        r#"{"type":"request","event":5}"#, r#"{"type":"request","event":"x","data":null}"#,
-        r#"{"type":"request","event":"x","data":[]}"#, r#"{"type":"request","event":"x","data":"secret-word"}"#,
-        r#"{"type":"ping","timestamp":1770000000}"#, r#"{"type":"ping","timestamp":null}"#,
-        r#"{"type":"ping","room":5}"#, r#"{"type":"ping","error_code":5}"#, r#"{"type":"ping","error_message":5}"#,
+        "",
+        "x",
+        "{",
+        "[]",
+        "5",
+        "null",
+        "\"ping\"",
+        "{}",
+        "{\"type\":\"ping\"} x",
+        "{\"type\":\"ping\"}{\"type\":\"ping\"}",
+        r#"{"type":"secret-word"}"#,
+        r#"{"type":"PING"}"#,
+        r#"{"type":5}"#,
+        r#"{"type":null}"#,
+        r#"{"type":"ping","id":null}"#,
+        r#"{"type":"ping","id":5}"#,
+        r#"{"type":"ping","correlation_id":5}"#,
+        r#"{"type":"request","event":5}"#,
+        r#"{"type":"request","event":"x","data":null}"#,
+        r#"{"type":"request","event":"x","data":[]}"#,
+        r#"{"type":"request","event":"x","data":"secret-word"}"#,
+        r#"{"type":"ping","timestamp":1770000000}"#,
+        r#"{"type":"ping","timestamp":null}"#,
+        r#"{"type":"ping","room":5}"#,
+        r#"{"type":"ping","error_code":5}"#,
+        r#"{"type":"ping","error_message":5}"#,
     ] {
         client.send_text(text);
         let error = client.expect_error("DECODE_ERROR");
@@ -176,7 +213,11 @@ fn what_is_not_a_message_is_refused_and_the_connection_stays() {
 fn nesting_is_bounded() {
     let server = Server::start();
     let mut client = Client::hello(&server);
-    let deep = format!(r#"{{"type":"ping","data":{}1{}}}"#, r#"{"a":"#.repeat(100_000), "}".repeat(100_000));
+    let deep = format!(
+        r#"{{"type":"ping","data":{}1{}}}"#,
+        r#"{"a":"#.repeat(100_000),
+        "}".repeat(100_000)
+    );
     client.send_text(&deep);
     client.expect_error("DECODE_ERROR");
 }
@@ -239,7 +280,13 @@ fn a_message_may_come_with_the_handshake_in_one_segment() {
     let ping = masked(op::TEXT, br#"{"type":"ping","id":"early"}"#);
     raw.write(&[HANDSHAKE.as_bytes(), &ping].concat());
     let head = raw.read_head();
-    assert!(head.to_ascii_lowercase().contains(&format!("sec-websocket-accept: {}", mahavishnu_tests::raw::ACCEPT).to_ascii_lowercase()), "{head}");
+    assert!(
+        head.to_ascii_lowercase().contains(
+            &format!("sec-websocket-accept: {}", mahavishnu_tests::raw::ACCEPT)
+                .to_ascii_lowercase()
+        ),
+        "{head}"
+    );
     assert_eq!(raw.frame().unwrap().json()["event"], "session.created");
     assert_eq!(raw.frame().unwrap().json()["correlation_id"], "early");
 }

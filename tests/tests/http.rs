@@ -34,8 +34,17 @@ fn health_has_the_documented_shape() {
 fn health_lists_checks_and_metrics_in_order() {
     let server = Server::start();
     let text = http::get(server.address(), "/health").text();
-    let order = ["websocket", "redis", "pools", "metrics\":\"", "active_connections", "total_connections", "uptime_seconds"];
-    let places: Vec<_> = order.iter().map(|key| text.find(&format!("\"{key}")).expect(key)).collect();
+    let order = [
+        "websocket",
+        "redis",
+        "pools",
+        "metrics\":\"",
+        "active_connections",
+        "total_connections",
+        "uptime_seconds",
+    ];
+    let places: Vec<_> =
+        order.iter().map(|key| text.find(&format!("\"{key}")).expect(key)).collect();
     assert!(places.is_sorted(), "{text}");
 }
 
@@ -51,7 +60,9 @@ fn head_is_answered_like_get_without_a_body() {
     for path in ["/health", "/ready", "/none"] {
         let get = http::get(server.address(), path);
         let mut connection = Connection::to(server.address());
-        connection.write(format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+        connection.write(
+            format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+        );
         let head = connection.read_head();
         connection.expect_end();
         assert_eq!(head.status, get.status);
@@ -83,7 +94,10 @@ fn http_1_0_can_be_kept_alive() {
         connection.write(b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
         let answer = connection.read();
         assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("connection").map(str::to_ascii_lowercase).as_deref(), Some("keep-alive"));
+        assert_eq!(
+            answer.header("connection").map(str::to_ascii_lowercase).as_deref(),
+            Some("keep-alive")
+        );
     }
 }
 
@@ -115,7 +129,8 @@ fn a_kept_connection_can_become_a_websocket() {
 fn pipelined_requests_are_answered_in_order() {
     let server = Server::start();
     let mut connection = Connection::to(server.address());
-    let publish = http::post_bytes("/publish", &[], r#"{"channel":"global","event":"e","data":{}}"#);
+    let publish =
+        http::post_bytes("/publish", &[], r#"{"channel":"global","event":"e","data":{}}"#);
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes();
     connection.write(&[get("/health"), get("/none"), publish, get("/ready"), get("/ws")].concat());
     let statuses: Vec<_> = (0..5).map(|_| connection.read().status).collect();
@@ -142,7 +157,11 @@ fn ready_says_whether_there_is_room() {
     let answer = http::get(server.address(), "/ready");
     assert_eq!(answer.status, 503);
     assert_ne!(answer.json()["status"], "ready");
-    assert_eq!(http::get(server.address(), "/health").status, 200, "health is about this process, not about room");
+    assert_eq!(
+        http::get(server.address(), "/health").status,
+        200,
+        "health is about this process, not about room"
+    );
 }
 
 #[test]
@@ -166,9 +185,13 @@ fn other_methods_are_405_with_allow() {
         ("GET", "/publish", &["POST"]),
         ("PATCH", "/publish", &["POST"]),
     ] {
-        let answer = exchange(server.address(), format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let answer = exchange(
+            server.address(),
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),
+        );
         assert_eq!(answer.status, 405, "{method} {path}");
-        let allowed: Vec<_> = answer.header("allow").expect("Allow").split(',').map(str::trim).collect();
+        let allowed: Vec<_> =
+            answer.header("allow").expect("Allow").split(',').map(str::trim).collect();
         assert!(allow.iter().all(|method| allowed.contains(method)), "{allowed:?}");
         assert!(!allowed.contains(&method), "{allowed:?}");
     }
@@ -206,7 +229,10 @@ fn malformed_handshakes_are_400() {
         HANDSHAKE.replace("GET ", "POST "),
         HANDSHAKE.replace("Host: test\r\n", ""),
         HANDSHAKE.replace("Host: test\r\n", "Host: test\r\nHost: other\r\n"),
-        HANDSHAKE.replace("Sec-WebSocket-Version", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version"),
+        HANDSHAKE.replace(
+            "Sec-WebSocket-Version",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version",
+        ),
     ] {
         assert_eq!(exchange(server.address(), request.as_bytes()).status, 400, "{request}");
     }
@@ -243,7 +269,8 @@ fn another_http_version_is_505() {
 #[test]
 fn large_heads_are_431() {
     let server = Server::start();
-    let long = format!("GET /health HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let long =
+        format!("GET /health HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(64 * 1024));
     let many = format!("GET /health HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: 1\r\n".repeat(1_000));
     let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(64 * 1024));
     for request in [long, many, target] {
@@ -263,12 +290,27 @@ fn a_usual_browser_head_is_not_too_large() {
 }
 
 #[test]
-fn refusals_are_json() {
+fn all_refusals_have_one_shape() {
     let server = Server::start();
-    for path in ["/none", "/"] {
-        let answer = http::get(server.address(), path);
-        assert_eq!(answer.header("content-type"), Some("application/json"));
-        assert!(answer.json()["error_message"].is_string() || answer.json()["message"].is_string(), "{}", answer.text());
+    for request in [
+        "GET /none HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "PUT /health HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /publish HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "garbage\r\n\r\n",
+        "GET / HTTP/3.0\r\n\r\n",
+        &HANDSHAKE.replace("Version: 13", "Version: 8"),
+    ] {
+        let answer = exchange(server.address(), request.as_bytes());
+        assert!(answer.status >= 400, "{request}");
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{request}");
+        assert_eq!(
+            json::keys(&answer.text()),
+            ["status", "error_code", "error_message", "retry"],
+            "{request}"
+        );
+        assert_eq!(answer.json()["status"], "error");
     }
 }
 

@@ -29,7 +29,10 @@ fn one_message_reaches_its_subscribers() {
     assert_eq!((&answer["published"], &answer["subscribers"]), (&json!(1), &json!(2)), "{answer}");
     for reader in &mut readers {
         let event = reader.message();
-        assert_eq!((&event["event"], &event["room"], &event["data"]["n"]), (&json!("workflow.started"), &json!("workflow:1"), &json!(1)));
+        assert_eq!(
+            (&event["event"], &event["room"], &event["data"]["n"]),
+            (&json!("workflow.started"), &json!("workflow:1"), &json!(1))
+        );
     }
 }
 
@@ -39,12 +42,21 @@ fn many_messages_are_published_in_order() {
     let mut reader = Client::hello(&server);
     reader.subscribe("pool:1");
     let message = |n: u32| json!({ "channel": if n == 1 { "nobody" } else { "pool:1" }, "event": "e", "data": { "n": n } });
-    for body in [json!({ "messages": [message(0), message(1), message(2)] }), json!([message(0), message(1), message(2)])] {
+    for body in [
+        json!({ "messages": [message(0), message(1), message(2)] }),
+        json!([message(0), message(1), message(2)]),
+    ] {
         let answer = publish(&server, &body);
         assert_eq!(answer.status, 200, "{}", answer.text());
-        assert_eq!((&answer.json()["published"], &answer.json()["subscribers"]), (&json!(3), &json!(2)));
+        assert_eq!(
+            (&answer.json()["published"], &answer.json()["subscribers"]),
+            (&json!(3), &json!(2))
+        );
         assert_eq!(answer.json()["messages"][1], json!({ "channel": "nobody", "subscribers": 0 }));
-        assert_eq!([reader.message(), reader.message()].map(|event| event["data"]["n"].clone()), [json!(0), json!(2)]);
+        assert_eq!(
+            [reader.message(), reader.message()].map(|event| event["data"]["n"].clone()),
+            [json!(0), json!(2)]
+        );
     }
     reader.expect_silence();
 }
@@ -54,7 +66,10 @@ fn room_is_another_word_for_channel_and_data_may_be_missing() {
     let server = Server::start();
     let mut reader = Client::hello(&server);
     reader.subscribe("pool:1");
-    assert_eq!(publish(&server, &json!({ "room": "pool:1", "event": "e" })).json()["subscribers"], 1);
+    assert_eq!(
+        publish(&server, &json!({ "room": "pool:1", "event": "e" })).json()["subscribers"],
+        1
+    );
     assert_eq!(reader.message()["data"], json!({}));
 }
 
@@ -65,16 +80,35 @@ fn what_does_not_fit_is_400_and_nothing_of_it_is_published() {
     reader.subscribe("pool:1");
     let good = json!({ "channel": "pool:1", "event": "e", "data": {} });
     for body in [
-        "", "x", "5", "null", "\"x\"", "[]", "{}", r#"{"messages":[]}"#, r#"{"messages":5}"#, "[5]",
-        r#"{"channel":"pool:1"}"#, r#"{"channel":"pool:1","event":""}"#, r#"{"channel":"pool:1","event":5}"#,
-        r#"{"channel":5,"event":"e"}"#, r#"{"channel":"pool:1","event":"e","data":[]}"#,
-        r#"{"channel":"pool:1","event":"e","data":null}"#, r#"{"channel":"","event":"e"}"#,
-        r#"{"channel":"pool:1","event":"e","idempotency_key":""}"#, r#"{"channel":"pool:1","event":"e"} x"#,
+        "",
+        "x",
+        "5",
+        "null",
+        "\"x\"",
+        "[]",
+        "{}",
+        r#"{"messages":[]}"#,
+        r#"{"messages":5}"#,
+        "[5]",
+        r#"{"channel":"pool:1"}"#,
+        r#"{"channel":"pool:1","event":""}"#,
+        r#"{"channel":"pool:1","event":5}"#,
+        r#"{"channel":5,"event":"e"}"#,
+        r#"{"channel":"pool:1","event":"e","data":[]}"#,
+        r#"{"channel":"pool:1","event":"e","data":null}"#,
+        r#"{"channel":"","event":"e"}"#,
+        r#"{"channel":"pool:1","event":"e","idempotency_key":""}"#,
+        r#"{"channel":"pool:1","event":"e"} x"#,
         &format!("[{good},{{}}]"),
     ] {
         let answer = post(server.address(), "/publish", &[], body);
         assert_eq!(answer.status, 400, "{body}: {}", answer.text());
-        assert!(["DECODE_ERROR", "INVALID_CHANNEL"].contains(&answer.json()["error_code"].as_str().unwrap()), "{}", answer.text());
+        assert!(
+            ["DECODE_ERROR", "INVALID_CHANNEL"]
+                .contains(&answer.json()["error_code"].as_str().unwrap()),
+            "{}",
+            answer.text()
+        );
     }
     reader.expect_silence();
 }
@@ -124,7 +158,8 @@ fn a_key_used_for_something_else_is_422() {
     let server = Server::start();
     let mut reader = Client::hello(&server);
     reader.subscribe("workflow:1");
-    let send = |body: &str| post(server.address(), "/publish", &[("Idempotency-Key", "k-3")], body).status;
+    let send =
+        |body: &str| post(server.address(), "/publish", &[("Idempotency-Key", "k-3")], body).status;
     assert_eq!(send(ONE), 200);
     assert_eq!(send(&ONE.replace("\"n\":1", "\"n\":2")), 422);
     assert_eq!(send(ONE), 200);
@@ -138,7 +173,10 @@ fn other_keys_and_no_keys_are_carried_out_each_time() {
     let mut reader = Client::hello(&server);
     reader.subscribe("workflow:1");
     for key in ["a", "b"] {
-        assert_eq!(post(server.address(), "/publish", &[("Idempotency-Key", key)], ONE).status, 200);
+        assert_eq!(
+            post(server.address(), "/publish", &[("Idempotency-Key", key)], ONE).status,
+            200
+        );
     }
     for _ in 0..2 {
         assert_eq!(post(server.address(), "/publish", &[], ONE).status, 200);
@@ -153,7 +191,13 @@ fn a_refused_publish_does_not_use_its_key_up() {
     reader.subscribe("workflow:1");
     let send = |permissions: &[&str]| {
         let authorization = bearer(&token::of("bob", permissions));
-        post(server.address(), "/publish", &[("Authorization", &authorization), ("Idempotency-Key", "k")], ONE).status
+        post(
+            server.address(),
+            "/publish",
+            &[("Authorization", &authorization), ("Idempotency-Key", "k")],
+            ONE,
+        )
+        .status
     };
     assert_eq!(send(&["read"]), 403);
     assert_eq!(send(&["write"]), 200);
@@ -175,11 +219,19 @@ fn with_auth_a_publisher_needs_a_token_and_a_permission() {
     assert_eq!(send(&[("Authorization", &bearer(&expired))]).status, 401);
     for permissions in [&[][..], &["read"], &["workflow:read"], &["pool:write"]] {
         let refused = send(&[("Authorization", &bearer(&token::of("bob", permissions)))]);
-        assert_eq!((refused.status, &refused.json()["error_code"]), (403, &json!("FORBIDDEN")), "{permissions:?}");
+        assert_eq!(
+            (refused.status, &refused.json()["error_code"]),
+            (403, &json!("FORBIDDEN")),
+            "{permissions:?}"
+        );
     }
     reader.expect_silence();
     for permissions in [&["workflow:write"][..], &["write"], &["mahavishnu:write"], &["admin"]] {
-        assert_eq!(send(&[("Authorization", &bearer(&token::of("bob", permissions)))]).status, 200, "{permissions:?}");
+        assert_eq!(
+            send(&[("Authorization", &bearer(&token::of("bob", permissions)))]).status,
+            200,
+            "{permissions:?}"
+        );
         assert_eq!(reader.message()["room"], "workflow:1");
     }
 }
@@ -190,9 +242,14 @@ fn one_forbidden_message_refuses_all() {
     let mut reader = Client::login(&server, &token::of("ada", &["admin"]));
     reader.subscribe("workflow:1");
     reader.subscribe("pool:1");
-    let body = json!([{ "channel": "workflow:1", "event": "e" }, { "channel": "pool:1", "event": "e" }]).to_string();
+    let body =
+        json!([{ "channel": "workflow:1", "event": "e" }, { "channel": "pool:1", "event": "e" }])
+            .to_string();
     let authorization = bearer(&token::of("bob", &["workflow:write"]));
-    assert_eq!(post(server.address(), "/publish", &[("Authorization", &authorization)], &body).status, 403);
+    assert_eq!(
+        post(server.address(), "/publish", &[("Authorization", &authorization)], &body).status,
+        403
+    );
     reader.expect_silence();
 }
 
@@ -209,27 +266,51 @@ fn without_auth_only_this_machine_itself_may_publish() {
         [("Origin", "http://localhost.example.com")],
     ] {
         let refused = post(server.address(), "/publish", &fields, ONE);
-        assert_eq!((refused.status, &refused.json()["error_code"]), (403, &json!("FORBIDDEN")), "{fields:?}");
+        assert_eq!(
+            (refused.status, &refused.json()["error_code"]),
+            (403, &json!("FORBIDDEN")),
+            "{fields:?}"
+        );
     }
-    assert_eq!(post(server.address(), "/publish", &[("Origin", "http://localhost:3000")], ONE).status, 200);
+    assert_eq!(
+        post(server.address(), "/publish", &[("Origin", "http://localhost:3000")], ONE).status,
+        200
+    );
 }
 
 #[test]
 fn publishing_from_elsewhere_can_be_allowed() {
     let server = Server::with(&[("ALLOW_REMOTE_PUBLISH", "true")]);
-    assert_eq!(post(server.address(), "/publish", &[("X-Forwarded-For", "203.0.113.7")], ONE).status, 200);
+    assert_eq!(
+        post(server.address(), "/publish", &[("X-Forwarded-For", "203.0.113.7")], ONE).status,
+        200
+    );
 }
 
 #[test]
 fn a_body_must_be_declared_as_json() {
     let server = Server::start();
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"] {
-        assert_eq!(post(server.address(), "/publish", &[("Content-Type", kind)], ONE).status, 415, "{kind}");
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "application/jsonx",
+    ] {
+        assert_eq!(
+            post(server.address(), "/publish", &[("Content-Type", kind)], ONE).status,
+            415,
+            "{kind}"
+        );
     }
     for kind in ["application/json; charset=utf-8", "Application/JSON"] {
-        assert_eq!(post(server.address(), "/publish", &[("Content-Type", kind)], ONE).status, 200, "{kind}");
+        assert_eq!(
+            post(server.address(), "/publish", &[("Content-Type", kind)], ONE).status,
+            200,
+            "{kind}"
+        );
     }
-    let request = format!("POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{ONE}", ONE.len());
+    let request =
+        format!("POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{ONE}", ONE.len());
     assert_eq!(http::exchange(server.address(), request.as_bytes()).status, 415);
 }
 
@@ -244,7 +325,9 @@ fn a_chunked_body_is_411() {
 fn too_large_a_body_is_413_before_it_is_sent() {
     let server = Server::start();
     for length in ["99999999", "99999999999999999999999999"] {
-        let head = format!("POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!(
+            "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
         let mut connection = Connection::to(server.address());
         connection.write(head.as_bytes());
         assert_eq!(connection.read().status, 413);
@@ -296,11 +379,21 @@ fn the_subcommand_publishes() {
     let mut reader = Client::hello(&server);
     reader.subscribe("workflow:42");
     let url = server.url();
-    let done = server.run(&["publish", "--url", &url, "workflow:42", "workflow.completed", r#"{"ok":true}"#]);
+    let done = server.run(&[
+        "publish",
+        "--url",
+        &url,
+        "workflow:42",
+        "workflow.completed",
+        r#"{"ok":true}"#,
+    ]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stdout.contains('1'), "it says how many it reached: {done:?}");
     let event = reader.message();
-    assert_eq!((&event["event"], &event["data"]), (&json!("workflow.completed"), &json!({ "ok": true })));
+    assert_eq!(
+        (&event["event"], &event["data"]),
+        (&json!("workflow.completed"), &json!({ "ok": true }))
+    );
 }
 
 #[test]
@@ -310,7 +403,16 @@ fn the_subcommand_publishes_with_a_token_it_made() {
     reader.subscribe("workflow:42");
     let url = server.url();
     assert_ne!(server.run(&["publish", "--url", &url, "workflow:42", "e"]).code, Some(0));
-    let made = server.run(&["token", "create", "--user", "bob", "--permission", "workflow:write", "--expires-in", "60"]);
+    let made = server.run(&[
+        "token",
+        "create",
+        "--user",
+        "bob",
+        "--permission",
+        "workflow:write",
+        "--expires-in",
+        "60",
+    ]);
     let token = made.stdout.lines().last().expect("the token is the last line");
     let done = server.run(&["publish", "--url", &url, "--token", token, "workflow:42", "e"]);
     assert_eq!(done.code, Some(0), "{done:?}");

@@ -80,7 +80,9 @@ fn while_stopping_no_new_connection_is_taken() {
     let mut raw = Raw::hello(&server);
     server.signal(Signal::TERM);
     raw.close_frame();
-    wait::until("a closed port", || http::try_get(server.address(), "/health").is_err().then_some(()));
+    wait::until("a closed port", || {
+        http::try_get(server.address(), "/health").is_err().then_some(())
+    });
     drop(raw);
     assert_eq!(server.wait().code(), Some(0));
 }
@@ -142,7 +144,8 @@ fn a_second_server_with_the_same_state_is_exit_3() {
     let server = Server::start();
     let (port, metrics_port) = free_ports();
     let (port, metrics_port) = (port.to_string(), metrics_port.to_string());
-    let second = server.run(&["websocket", "start", "--port", &port, "--metrics-port", &metrics_port]);
+    let second =
+        server.run(&["websocket", "start", "--port", &port, "--metrics-port", &metrics_port]);
     assert_eq!(second.code, Some(3), "{second:?}");
     assert!(second.stderr.contains(&format!("pid {}", server.pid())), "{second:?}");
     assert_eq!(second.stderr.lines().count(), 1, "{second:?}");
@@ -160,7 +163,11 @@ fn status_says_what_is_so() {
     assert_eq!(server.run(&["websocket", "status"]).code, Some(2), "not running");
     server.start_again();
     let json = server.run(&["websocket", "status", "--json"]);
-    assert_eq!((json.code, json::keys(json.stdout.trim()).is_empty()), (Some(0), false), "{json:?}");
+    assert_eq!(
+        (json.code, json::keys(json.stdout.trim()).is_empty()),
+        (Some(0), false),
+        "{json:?}"
+    );
 }
 
 #[test]
@@ -241,7 +248,11 @@ fn sighup_is_a_reload() {
     assert_eq!(client.request("subscribe", json!({ "channel": "global" }))["status"], "subscribed");
     server.signal(Signal::HUP);
     wait::until("the new setting", || {
-        client.request("subscribe", json!({ "channel": "global" })).get("status").is_none().then_some(())
+        client
+            .request("subscribe", json!({ "channel": "global" }))
+            .get("status")
+            .is_none()
+            .then_some(())
     });
 }
 
@@ -261,10 +272,13 @@ fn keys_are_rotated_by_a_reload() {
     let path = dir.path().join("keys.json");
     let write = |keys: &serde_json::Value| std::fs::write(&path, keys.to_string()).unwrap();
     write(&json!({ "old": token::OTHER_SECRET }));
-    let server = Server::with(&[("AUTH_ENABLED", "true"), ("JWT_KEYS_FILE", path.to_str().unwrap())]);
+    let server =
+        Server::with(&[("AUTH_ENABLED", "true"), ("JWT_KEYS_FILE", path.to_str().unwrap())]);
     let claims = token::claims("ada", &["admin"]);
     let new = token::sign_with(SECRET, Some("new"), &claims);
-    let accepts = |token: &str| Client::connect(&server).request("auth", json!({ "token": token }))["type"] == "response";
+    let accepts = |token: &str| {
+        Client::connect(&server).request("auth", json!({ "token": token }))["type"] == "response"
+    };
     write(&json!({ "old": token::OTHER_SECRET, "new": SECRET }));
     server.signal(Signal::HUP);
     wait::until("the new key", || accepts(&new).then_some(()));

@@ -22,10 +22,15 @@ fn ping(n: usize) -> Value {
 /// The seconds in "… Retry after N.NNN seconds."
 fn retry_after(error: &Value) -> f64 {
     let text = error["error_message"].as_str().expect("a text");
-    let number = text.strip_prefix("Message rate limit exceeded. Retry after ").and_then(|rest| rest.strip_suffix(" seconds."));
+    let number = text
+        .strip_prefix("Message rate limit exceeded. Retry after ")
+        .and_then(|rest| rest.strip_suffix(" seconds."));
     let number = number.unwrap_or_else(|| panic!("{text}"));
     let (whole, fraction) = number.split_once('.').expect("a fraction");
-    assert!(fraction.len() == 3 && (whole.to_owned() + fraction).bytes().all(|b| b.is_ascii_digit()), "{text}");
+    assert!(
+        fraction.len() == 3 && (whole.to_owned() + fraction).bytes().all(|b| b.is_ascii_digit()),
+        "{text}"
+    );
     number.parse().expect("digits")
 }
 
@@ -37,14 +42,20 @@ fn a_burst_of_150_messages_is_accepted_and_the_next_one_refused() {
     let answers: Vec<Value> = (0..200).map(|_| raw.frame().expect("an answer").json()).collect();
     for (n, answer) in answers.iter().enumerate() {
         assert_eq!(answer["correlation_id"], n.to_string(), "refusals are correlated: {answer}");
-        let expected = if n < 150 { ("pong", Value::Null) } else { ("error", json!("RATE_LIMIT_EXCEEDED")) };
+        let expected =
+            if n < 150 { ("pong", Value::Null) } else { ("error", json!("RATE_LIMIT_EXCEEDED")) };
         // A slow machine may earn a token in between.
         if !(150..155).contains(&n) {
-            assert_eq!((answer["type"].as_str().unwrap(), answer["error_code"].clone()), expected, "{n}");
+            assert_eq!(
+                (answer["type"].as_str().unwrap(), answer["error_code"].clone()),
+                expected,
+                "{n}"
+            );
         }
     }
     assert!(retry_after(&answers[199]) <= 1.0);
-    let metrics = server.metrics_when("the errors", |metrics| metrics.message_errors("rate_limit") >= 45);
+    let metrics =
+        server.metrics_when("the errors", |metrics| metrics.message_errors("rate_limit") >= 45);
     assert_eq!(metrics.messages("ping", "received"), 200);
 }
 
@@ -87,7 +98,8 @@ fn a_refused_message_has_no_effect_and_the_connection_stays() {
     assert_eq!(raw.frame().unwrap().json()["data"]["status"], "subscribed");
     assert_eq!(raw.frame().unwrap().json()["error_code"], "RATE_LIMIT_EXCEEDED");
     assert_eq!(raw.frame().unwrap().json()["error_code"], "RATE_LIMIT_EXCEEDED");
-    let other = |n: u64| mahavishnu_tests::client::post(&server, &format!("pool:{n}"), "e", &json!({}));
+    let other =
+        |n: u64| mahavishnu_tests::client::post(&server, &format!("pool:{n}"), "e", &json!({}));
     assert_eq!([other(0), other(1), other(2)], [1, 0, 0]);
     assert_eq!(raw.frame().unwrap().json()["room"], "pool:0", "events come all the same");
 }
@@ -97,7 +109,8 @@ fn what_cannot_be_decoded_costs_a_token_too() {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "10")]);
     let mut raw = Raw::hello(&server);
     raw.write(&burst(20, |_| json!("garbage")));
-    let codes: Vec<Value> = (0..20).map(|_| raw.frame().unwrap().json()["error_code"].take()).collect();
+    let codes: Vec<Value> =
+        (0..20).map(|_| raw.frame().unwrap().json()["error_code"].take()).collect();
     assert!(codes.iter().take(10).all(|code| code == "DECODE_ERROR"), "{codes:?}");
     assert!(codes.iter().skip(12).all(|code| code == "RATE_LIMIT_EXCEEDED"), "{codes:?}");
 }
@@ -134,7 +147,8 @@ fn over_max_connections_one_is_accepted_and_closed_with_1013() {
         let mut refused = Client::connect(&server);
         assert_eq!(refused.expect_close(1013), "Server at maximum capacity");
     }
-    let metrics = server.metrics_when("the errors", |metrics| metrics.connection_errors("max_connections") == 3);
+    let metrics = server
+        .metrics_when("the errors", |metrics| metrics.connection_errors("max_connections") == 3);
     assert_eq!((metrics.active(), metrics.count("websocket_connections_total", &[])), (3, 3));
     assert_eq!(http::get(server.address(), "/health").json()["metrics"]["active_connections"], 3);
     clients.pop().unwrap().close();
@@ -221,12 +235,18 @@ fn silence_is_ended_after_the_connection_timeout() {
     let server = Server::with(&[("CONNECTION_TIMEOUT", "1"), ("PING_INTERVAL", "0")]);
     let mut client = Client::hello(&server);
     assert_eq!(client.expect_close(1001), "Connection timed out");
-    server.metrics_when("the error", |metrics| metrics.connection_errors("idle_timeout") == 1 && metrics.active() == 0);
+    server.metrics_when("the error", |metrics| {
+        metrics.connection_errors("idle_timeout") == 1 && metrics.active() == 0
+    });
 }
 
 #[test]
 fn a_client_that_answers_pings_does_not_time_out() {
-    let server = Server::with(&[("CONNECTION_TIMEOUT", "1"), ("PING_INTERVAL", "0.2"), ("PONG_TIMEOUT", "2")]);
+    let server = Server::with(&[
+        ("CONNECTION_TIMEOUT", "1"),
+        ("PING_INTERVAL", "0.2"),
+        ("PONG_TIMEOUT", "2"),
+    ]);
     let mut raw = Raw::hello(&server);
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(1_500) {
@@ -244,7 +264,9 @@ fn a_client_that_answers_no_ping_is_closed_with_1011() {
     let mut raw = Raw::hello(&server);
     assert_eq!(raw.frame().unwrap().first, op::PING);
     assert_eq!(raw.close_frame().unwrap(), (1011, "Keepalive ping timeout".into()));
-    server.metrics_when("the error", |metrics| metrics.connection_errors("ping_timeout") == 1 && metrics.active() == 0);
+    server.metrics_when("the error", |metrics| {
+        metrics.connection_errors("ping_timeout") == 1 && metrics.active() == 0
+    });
 }
 
 #[test]
@@ -290,7 +312,10 @@ fn sockets_of_any_kind_are_bounded() {
 }
 
 fn server_refuses(server: &Server) -> bool {
-    wait::within(Duration::from_secs(5), || http::try_get(server.address(), "/health").is_err().then_some(())).is_some()
+    wait::within(Duration::from_secs(5), || {
+        http::try_get(server.address(), "/health").is_err().then_some(())
+    })
+    .is_some()
 }
 
 #[test]

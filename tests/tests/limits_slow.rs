@@ -75,9 +75,14 @@ fn a_reader_that_stops_reading_is_disconnected_and_the_others_notice_nothing() {
             assert_eq!(reader.message()["data"]["n"], n);
         }
     });
-    let metrics = server.metrics_when("the error", |metrics| metrics.connection_errors("slow_reader") == 1);
+    let metrics =
+        server.metrics_when("the error", |metrics| metrics.connection_errors("slow_reader") == 1);
     assert_eq!(metrics.active(), 1);
-    assert_eq!(sleeper.close_frame(), Some((1013, "Reading too slowly".into())), "a code that says: come back");
+    assert_eq!(
+        sleeper.close_frame(),
+        Some((1013, "Reading too slowly".into())),
+        "a code that says: come back"
+    );
     reader.expect_silence();
 }
 
@@ -100,7 +105,8 @@ fn with_gap_a_slow_reader_is_told_what_it_missed_and_stays() {
     });
     assert_eq!(server.metrics().active(), 1);
     let got = numbers(&heard);
-    let gap: Vec<&Value> = heard.iter().filter(|message| message["event"] == "channel.gap").collect();
+    let gap: Vec<&Value> =
+        heard.iter().filter(|message| message["event"] == "channel.gap").collect();
     assert!(!gap.is_empty(), "no gap was announced in {got:?}");
     assert_eq!(gap[0]["room"], "pool:1");
     let lost: u64 = gap.iter().map(|gap| gap["data"]["lost"].as_u64().expect("a number")).sum();
@@ -135,7 +141,9 @@ fn the_policy_is_chosen_by_channel() {
     let mut closed = sleeper(&server, "global");
     flood(&server, "pool:1", 0..300);
     flood(&server, "global", 0..300);
-    server.metrics_when("one disconnect", |metrics| metrics.connection_errors("slow_reader") == 1 && metrics.active() == 1);
+    server.metrics_when("one disconnect", |metrics| {
+        metrics.connection_errors("slow_reader") == 1 && metrics.active() == 1
+    });
     read_until(&mut latest, 299);
     assert_eq!(closed.close_frame().map(|(code, _)| code), Some(1013));
 }
@@ -158,7 +166,10 @@ fn a_client_that_never_reads_its_answers_cannot_make_more_of_them() {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "0")]);
     let mut raw = Raw::upgrade_with(&server, Some(RECEIVE_BUFFER));
     let before = server.rss();
-    let message = masked(op::TEXT, &json!({ "type": "ping", "id": "x".repeat(200) }).to_string().into_bytes());
+    let message = masked(
+        op::TEXT,
+        &json!({ "type": "ping", "id": "x".repeat(200) }).to_string().into_bytes(),
+    );
     let written = raw.write_for(Duration::from_millis(500), &message.repeat(100), 100 << 20);
     assert!(written < 64 << 20, "{written} bytes were taken from a client that reads none");
     let grown = server.rss().saturating_sub(before);

@@ -5,17 +5,58 @@ use serde_json::json;
 
 /// Name, type, HELP, label names.
 const FAMILIES: [(&str, &str, &str, &[&str]); 8] = [
-    ("websocket_connections_total", "counter", "Total number of WebSocket connections established", &["server", "tls_mode"]),
-    ("websocket_connections_active", "gauge", "Current number of active WebSocket connections", &["server"]),
-    ("websocket_messages_total", "counter", "Total number of messages processed", &["direction", "message_type", "server"]),
-    ("websocket_broadcast_total", "counter", "Total number of broadcast operations", &["channel", "server"]),
-    ("websocket_broadcast_duration_seconds", "histogram", "Time taken to broadcast messages to rooms", &["channel", "server"]),
-    ("websocket_connection_errors_total", "counter", "Total number of WebSocket connection errors", &["error_type", "server"]),
-    ("websocket_message_errors_total", "counter", "Total number of message processing errors", &["error_type", "server"]),
-    ("websocket_latency_seconds", "histogram", "WebSocket message processing latency", &["message_type", "server"]),
+    (
+        "websocket_connections_total",
+        "counter",
+        "Total number of WebSocket connections established",
+        &["server", "tls_mode"],
+    ),
+    (
+        "websocket_connections_active",
+        "gauge",
+        "Current number of active WebSocket connections",
+        &["server"],
+    ),
+    (
+        "websocket_messages_total",
+        "counter",
+        "Total number of messages processed",
+        &["direction", "message_type", "server"],
+    ),
+    (
+        "websocket_broadcast_total",
+        "counter",
+        "Total number of broadcast operations",
+        &["channel", "server"],
+    ),
+    (
+        "websocket_broadcast_duration_seconds",
+        "histogram",
+        "Time taken to broadcast messages to rooms",
+        &["channel", "server"],
+    ),
+    (
+        "websocket_connection_errors_total",
+        "counter",
+        "Total number of WebSocket connection errors",
+        &["error_type", "server"],
+    ),
+    (
+        "websocket_message_errors_total",
+        "counter",
+        "Total number of message processing errors",
+        &["error_type", "server"],
+    ),
+    (
+        "websocket_latency_seconds",
+        "histogram",
+        "WebSocket message processing latency",
+        &["message_type", "server"],
+    ),
 ];
 
-const BUCKETS: [&str; 11] = ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"];
+const BUCKETS: [&str; 11] =
+    ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"];
 
 #[test]
 fn every_family_is_described_before_any_traffic() {
@@ -31,7 +72,8 @@ fn every_family_is_described_before_any_traffic() {
 fn the_gauge_is_zero_before_any_traffic() {
     let server = Server::start();
     let metrics = server.metrics();
-    let active: Vec<_> = metrics.series("websocket_connections_active", &[("server", "mahavishnu")]).collect();
+    let active: Vec<_> =
+        metrics.series("websocket_connections_active", &[("server", "mahavishnu")]).collect();
     assert_eq!(active.len(), 1);
     assert_eq!(active[0].value, 0.0);
 }
@@ -50,7 +92,8 @@ fn the_answer_is_prometheus_text_at_any_path() {
 #[test]
 fn the_metrics_port_only_reads() {
     let server = Server::start();
-    let answer = http::post(server.metrics_address(), "/publish", &[], r#"{"channel":"c","event":"e"}"#);
+    let answer =
+        http::post(server.metrics_address(), "/publish", &[], r#"{"channel":"c","event":"e"}"#);
     assert_eq!(answer.status, 405);
 }
 
@@ -64,9 +107,15 @@ fn metrics_can_be_switched_off() {
 fn labels_are_exactly_the_documented_ones() {
     let server = Server::start();
     conversation(&server);
-    let metrics = server.metrics_when("the broadcasts", |metrics| metrics.count("websocket_broadcast_total", &[]) == 3);
+    let metrics = server.metrics_when("the broadcasts", |metrics| {
+        metrics.count("websocket_broadcast_total", &[]) == 3
+    });
     for (name, kind, _, labels) in FAMILIES {
-        let (series, extra) = if kind == "histogram" { (format!("{name}_bucket"), Some("le")) } else { (name.to_owned(), None) };
+        let (series, extra) = if kind == "histogram" {
+            (format!("{name}_bucket"), Some("le"))
+        } else {
+            (name.to_owned(), None)
+        };
         let mut expected: Vec<&str> = labels.iter().copied().chain(extra).collect();
         expected.sort_unstable();
         for sample in metrics.series(&series, &[]) {
@@ -81,12 +130,15 @@ fn labels_are_exactly_the_documented_ones() {
 fn histograms_have_the_documented_buckets() {
     let server = Server::start();
     conversation(&server);
-    let metrics = server.metrics_when("a broadcast", |m| m.count("websocket_broadcast_duration_seconds_count", &[]) == 3);
+    let metrics = server.metrics_when("a broadcast", |m| {
+        m.count("websocket_broadcast_duration_seconds_count", &[]) == 3
+    });
     for (name, label, last) in [
         ("websocket_broadcast_duration_seconds_bucket", ("channel", "pool:*"), None),
         ("websocket_latency_seconds_bucket", ("message_type", "request"), Some("10")),
     ] {
-        let bounds: Vec<String> = metrics.series(name, &[label]).map(|sample| sample.labels["le"].clone()).collect();
+        let bounds: Vec<String> =
+            metrics.series(name, &[label]).map(|sample| sample.labels["le"].clone()).collect();
         let expected: Vec<&str> = BUCKETS.iter().copied().chain(last).chain(["+Inf"]).collect();
         assert_eq!(bounds, expected, "{name}");
         let counts: Vec<f64> = metrics.series(name, &[label]).map(|sample| sample.value).collect();
@@ -118,10 +170,14 @@ fn counts_are_what_was_sent_received_delivered_and_refused() {
     let server = Server::start();
     let (ada, mut bob) = conversation(&server);
     assert_eq!(bob.drain().len(), 3);
-    let metrics = server.metrics_when("the last ping", |metrics| metrics.messages("ping", "received") == 2);
+    let metrics =
+        server.metrics_when("the last ping", |metrics| metrics.messages("ping", "received") == 2);
     let received = |kind: &str| metrics.messages(kind, "received");
     let sent = |kind: &str| metrics.messages(kind, "sent");
-    assert_eq!([received("request"), received("event"), received("ack"), received("subscribe")], [5, 1, 1, 0]);
+    assert_eq!(
+        [received("request"), received("event"), received("ack"), received("subscribe")],
+        [5, 1, 1, 0]
+    );
     assert_eq!(sent("response"), 4, "two subscriptions, two publishes");
     assert_eq!(sent("error"), 2);
     assert_eq!(sent("ack"), 1);
@@ -147,10 +203,15 @@ fn channels_are_folded_to_their_patterns() {
         client::post(&server, &format!("made-up-{n}"), "e", &json!({}));
     }
     client::post(&server, "global", "e", &json!({}));
-    let metrics = server.metrics_when("the broadcasts", |metrics| metrics.count("websocket_broadcast_total", &[]) == 101);
+    let metrics = server.metrics_when("the broadcasts", |metrics| {
+        metrics.count("websocket_broadcast_total", &[]) == 101
+    });
     assert_eq!(metrics.count("websocket_broadcast_total", &[("channel", "workflow:*")]), 50);
     assert_eq!(metrics.count("websocket_broadcast_total", &[("channel", "global")]), 1);
-    let names = metrics.series("websocket_broadcast_total", &[]).filter(|sample| sample.value > 0.0).count();
+    let names = metrics
+        .series("websocket_broadcast_total", &[])
+        .filter(|sample| sample.value > 0.0)
+        .count();
     assert_eq!(names, 3, "{}", metrics.text());
 }
 
@@ -159,7 +220,9 @@ fn whole_channel_names_are_an_option() {
     let server = Server::with(&[("METRICS_CHANNEL_NAMES", "true")]);
     client::post(&server, "workflow:1", "e", &json!({}));
     client::post(&server, "workflow:2", "e", &json!({}));
-    let metrics = server.metrics_when("the broadcasts", |metrics| metrics.count("websocket_broadcast_total", &[]) == 2);
+    let metrics = server.metrics_when("the broadcasts", |metrics| {
+        metrics.count("websocket_broadcast_total", &[]) == 2
+    });
     assert_eq!(metrics.count("websocket_broadcast_total", &[("channel", "workflow:1")]), 1);
 }
 
@@ -167,10 +230,17 @@ fn whole_channel_names_are_an_option() {
 fn the_number_of_whole_channel_names_is_capped() {
     let server = Server::with(&[("METRICS_CHANNEL_NAMES", "true")]);
     for batch in 0..3 {
-        let messages: Vec<_> = (0..1_000).map(|n| json!({ "channel": format!("c:{batch}:{n}"), "event": "e" })).collect();
-        assert_eq!(http::post(server.address(), "/publish", &[], &json!(messages).to_string()).status, 200);
+        let messages: Vec<_> = (0..1_000)
+            .map(|n| json!({ "channel": format!("c:{batch}:{n}"), "event": "e" }))
+            .collect();
+        assert_eq!(
+            http::post(server.address(), "/publish", &[], &json!(messages).to_string()).status,
+            200
+        );
     }
-    let metrics = server.metrics_when("the broadcasts", |metrics| metrics.count("websocket_broadcast_total", &[]) == 3_000);
+    let metrics = server.metrics_when("the broadcasts", |metrics| {
+        metrics.count("websocket_broadcast_total", &[]) == 3_000
+    });
     let names = metrics.series("websocket_broadcast_total", &[]).count();
     assert!((900..=1_200).contains(&names), "{names}");
 }
@@ -180,8 +250,15 @@ fn a_channel_name_cannot_break_the_exposition() {
     let server = Server::with(&[("METRICS_CHANNEL_NAMES", "true")]);
     let name = r#"a"b\c} 5"#;
     client::post(&server, name, "e", &json!({}));
-    let metrics = server.metrics_when("the broadcast", |metrics| metrics.count("websocket_broadcast_total", &[]) == 1);
-    assert_eq!(metrics.count("websocket_broadcast_total", &[("channel", name)]), 1, "{}", metrics.text());
+    let metrics = server.metrics_when("the broadcast", |metrics| {
+        metrics.count("websocket_broadcast_total", &[]) == 1
+    });
+    assert_eq!(
+        metrics.count("websocket_broadcast_total", &[("channel", name)]),
+        1,
+        "{}",
+        metrics.text()
+    );
 }
 
 #[test]
@@ -191,7 +268,8 @@ fn who_does_not_get_past_authentication_is_no_connection() {
     let mut refused = Client::connect(&server);
     refused.send(&json!({ "type": "request", "event": "auth", "data": { "token": "x.y.z" } }));
     refused.wait_close(1008);
-    let metrics = server.metrics_when("the error", |metrics| metrics.connection_errors("auth_failed") == 1);
+    let metrics =
+        server.metrics_when("the error", |metrics| metrics.connection_errors("auth_failed") == 1);
     assert_eq!((metrics.active(), metrics.count("websocket_connections_total", &[])), (0, 0));
     waiting.request("auth", json!({ "token": token::of("ada", &[]) }));
     server.metrics_when("the connection", |metrics| metrics.active() == 1);
@@ -223,7 +301,8 @@ fn refused_messages_are_counted_by_error_type() {
     }
     client.request("subscribe", json!({}));
     client.request("publish", json!({ "channel": "pool:1", "event": "e" }));
-    let metrics = server.metrics_when("the errors", |metrics| metrics.message_errors("invalid_channel") == 1);
+    let metrics =
+        server.metrics_when("the errors", |metrics| metrics.message_errors("invalid_channel") == 1);
     assert_eq!(metrics.message_errors("forbidden"), 3);
     assert_eq!(metrics.messages("error", "sent"), 4);
 }
@@ -236,7 +315,10 @@ fn scraping_is_not_counted_as_traffic() {
         server.metrics();
     }
     let after = server.metrics();
-    let traffic = |metrics: &Metrics| metrics.sum("websocket_messages_total", &[]) + metrics.sum("websocket_connections_total", &[]);
+    let traffic = |metrics: &Metrics| {
+        metrics.sum("websocket_messages_total", &[])
+            + metrics.sum("websocket_connections_total", &[])
+    };
     assert_eq!(traffic(&before), traffic(&after));
 }
 

@@ -92,7 +92,11 @@ fn trap_03_the_type_subscribe_needs_no_event() {
     ] {
         client.send(&json!({ "type": "subscribe", "id": "s", "data": data }));
         let answer = client.answer_to("s");
-        assert_eq!(answer["data"], json!({ "status": "subscribed", "channel": channel }), "{answer}");
+        assert_eq!(
+            answer["data"],
+            json!({ "status": "subscribed", "channel": channel }),
+            "{answer}"
+        );
         assert_eq!(writer.publish(channel, "e", json!({})), 1);
         assert_eq!(client.message()["room"], channel);
         client.send(&json!({ "type": "unsubscribe", "id": "u", "data": data }));
@@ -107,7 +111,10 @@ fn trap_04_a_ping_is_answered_with_a_correlated_pong() {
     let mut client = Client::hello(&server);
     client.send(&json!({ "type": "ping", "id": "health_check_1770000000" }));
     let pong = client.message();
-    assert_eq!((&pong["type"], &pong["correlation_id"]), (&json!("pong"), &json!("health_check_1770000000")));
+    assert_eq!(
+        (&pong["type"], &pong["correlation_id"]),
+        (&json!("pong"), &json!("health_check_1770000000"))
+    );
 }
 
 #[test]
@@ -116,7 +123,10 @@ fn trap_04_a_ping_is_answered_before_authentication_too() {
     let mut client = Client::connect(&server);
     client.send(&json!({ "type": "ping", "id": "health_check_1770000000" }));
     let pong = client.message();
-    assert_eq!((&pong["type"], &pong["correlation_id"]), (&json!("pong"), &json!("health_check_1770000000")));
+    assert_eq!(
+        (&pong["type"], &pong["correlation_id"]),
+        (&json!("pong"), &json!("health_check_1770000000"))
+    );
 }
 
 #[test]
@@ -161,7 +171,8 @@ fn trap_07_failures_of_authentication_stay_cheap() {
         assert_eq!(answer["error_code"], "AUTH_FAILED");
         client.expect_close(1008);
     }
-    let metrics = server.metrics_when("the errors", |metrics| metrics.connection_errors("auth_failed") == 100);
+    let metrics = server
+        .metrics_when("the errors", |metrics| metrics.connection_errors("auth_failed") == 100);
     assert_eq!(metrics.active(), 0);
     assert_eq!(metrics.count("websocket_connections_total", &[]), 0);
 }
@@ -224,10 +235,16 @@ fn trap_10_every_message_has_what_the_client_demands() {
 fn trap_11_the_status_is_found_at_the_top_too() {
     let server = Server::with_auth(&[]);
     let mut client = Client::connect(&server);
-    assert_eq!(client.request("auth", json!({ "token": token::of("ada", &["admin"]) }))["status"], "authenticated");
+    assert_eq!(
+        client.request("auth", json!({ "token": token::of("ada", &["admin"]) }))["status"],
+        "authenticated"
+    );
     client.expect_welcome();
     assert_eq!(client.request("subscribe", json!({ "channel": "global" }))["status"], "subscribed");
-    assert_eq!(client.request("unsubscribe", json!({ "channel": "global" }))["status"], "unsubscribed");
+    assert_eq!(
+        client.request("unsubscribe", json!({ "channel": "global" }))["status"],
+        "unsubscribed"
+    );
 }
 
 #[test]
@@ -243,7 +260,11 @@ fn trap_11_the_copy_can_be_switched_off() {
 fn trap_12_requests_that_lack_something_are_answered_at_once() {
     let server = Server::start();
     let mut client = Client::hello(&server);
-    for (event, code) in [("subscribe", "INVALID_CHANNEL"), ("unsubscribe", "INVALID_CHANNEL"), ("get_pool_status", "UNKNOWN_REQUEST")] {
+    for (event, code) in [
+        ("subscribe", "INVALID_CHANNEL"),
+        ("unsubscribe", "INVALID_CHANNEL"),
+        ("get_pool_status", "UNKNOWN_REQUEST"),
+    ] {
         let answer = client.request(event, json!({}));
         assert_eq!(answer["error_code"], code, "{answer}");
     }
@@ -278,7 +299,9 @@ fn trap_15_a_bearer_header_is_welcomed_at_once_and_a_later_auth_answered() {
     let token = token::of("ada", &["admin"]);
     let value = format!("Bearer {token}");
     let headers = [("Authorization", value.as_str())];
-    let mut client = Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() }).unwrap();
+    let mut client =
+        Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() })
+            .unwrap();
     client.expect_welcome();
     let answer = client.request("auth", json!({ "token": token }));
     assert_eq!(answer["data"], json!({ "status": "authenticated", "user_id": "ada" }));
@@ -303,7 +326,9 @@ fn trap_17_a_hundred_bad_messages_at_full_speed_are_a_hundred_errors() {
     for n in 0..100 {
         match n % 2 {
             0 => client.send(&json!({ "type": "test", "data": { "n": n } })),
-            _ => client.send(&json!({ "type": "event", "event": "e", "timestamp": 1_770_000_000.5 })),
+            _ => {
+                client.send(&json!({ "type": "event", "event": "e", "timestamp": 1_770_000_000.5 }))
+            }
         }
     }
     for _ in 0..100 {
@@ -316,7 +341,9 @@ fn trap_17_a_hundred_bad_messages_at_full_speed_are_a_hundred_errors() {
 fn trap_18_errors_do_not_repeat_the_input() {
     let server = Server::start();
     let mut client = Client::hello(&server);
-    for text in ["<script>x</script>", r#"{"type":"<script>"}"#, r#"{"type":"ping","id":{"<script>":1}}"#] {
+    for text in
+        ["<script>x</script>", r#"{"type":"<script>"}"#, r#"{"type":"ping","id":{"<script>":1}}"#]
+    {
         client.send_text(text);
         let error = client.expect_error("DECODE_ERROR");
         assert!(!error.to_string().contains("script"), "{error}");

@@ -146,10 +146,15 @@ mod tests {
 
     #[test]
     fn audience_and_issuer_are_those_that_the_rules_ask_for() {
-        let token = issue(SECRET, &TokenSpec { audience: Some("a"), issuer: Some("i"), ..spec() }).unwrap();
+        let token =
+            issue(SECRET, &TokenSpec { audience: Some("a"), issuer: Some("i"), ..spec() }).unwrap();
         let mut keys = KeySet::new();
         keys.add_secret(None, SECRET).unwrap();
-        let rules = TokenRules { audience: Some(vec!["a".into()]), issuer: Some("i".into()), ..TokenRules::default() };
+        let rules = TokenRules {
+            audience: Some(vec!["a".into()]),
+            issuer: Some("i".into()),
+            ..TokenRules::default()
+        };
         assert!(keys.verify(&token, NOW, &rules).is_ok());
         assert_eq!(keys.verify(&token, NOW, &TokenRules::default()), Err(Denied::Audience));
     }

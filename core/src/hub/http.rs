@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{
     Hub,
+    handshake::{bearer, is_local},
     publish::Origin,
-    session::{bearer, is_local},
     types::{ConnId, Listener, Output, Publication},
 };
 use crate::{
@@ -97,10 +97,10 @@ impl Hub {
             server: &service.name,
             timestamp: self.timestamp(now).zulu(),
             checks: Checks {
-                websocket: "passing",
+                websocket: if self.is_draining() { "draining" } else { "passing" },
                 redis: service.redis_check,
-                pools: "passing",
-                metrics: "passing",
+                pools: if self.application_silent { "failing" } else { "passing" },
+                metrics: service.metrics_check,
             },
             metrics: HealthMetrics {
                 active_connections: self.connections(),

@@ -1,14 +1,15 @@
 //! The hub: all connections, channels and queues of one core, as one state machine.
 //!
 //! A process has one hub per shard. Inputs are `handle_*`, outputs `poll_*` and [`Hub::flush`]; the contract is in the
-//! crate's documentation. Inside, a publish goes to its channel's *home* ([`home`]), which gathers the frames of a turn
-//! into one shared segment; at the end of the turn the segment is handed to every subscriber's outbox ([`channel`]),
+//! crate's documentation. Inside, a publish goes to its channel's *home*, which gathers the frames of a turn
+//! into one shared segment; at the end of the turn the segment is handed to every subscriber's outbox,
 //! and each dirty connection is written once.
 
 mod answer;
 mod channel;
 mod conn;
 mod drain;
+mod handshake;
 mod home;
 mod http;
 mod idempotency;
@@ -17,6 +18,8 @@ mod quota;
 mod request;
 mod session;
 mod slab;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::{
@@ -83,6 +86,8 @@ pub struct Hub {
     /// Open WebSocket connections and connections ever, by hub; this hub's own entry is always current.
     census: Vec<Census>,
     census_told: Census,
+    /// The last question to the application was not answered in time.
+    application_silent: bool,
     /// Where messages are put together before they are copied behind their frame header.
     scratch: Vec<u8>,
 }
@@ -135,6 +140,7 @@ impl Hub {
             clock: (now.unix, Timestamp::from_unix(now.unix)),
             census: vec![Census::default(); shards],
             census_told: Census::default(),
+            application_silent: false,
             scratch: Vec::new(),
             config,
             place,

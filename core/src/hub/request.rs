@@ -154,6 +154,7 @@ impl Hub {
         result: Result<Bytes, RequestError>,
     ) {
         let Some(Question { conn, about }) = self.take_question(id) else { return };
+        self.application_silent = false;
         let About::Request { event, answer } = about else {
             // A reply where a decision was due decides nothing.
             self.fail_question(now, conn, about, Reason::RequestFailed);
@@ -178,6 +179,7 @@ impl Hub {
 
     pub(crate) fn on_decision(&mut self, now: Now, id: RequestId, allow: bool) {
         let Some(Question { conn, about }) = self.take_question(id) else { return };
+        self.application_silent = false;
         match about {
             About::Subscribe { channel, answer } if allow => {
                 if self.conn(conn).is_some_and(|found| found.session == Session::Active) {
@@ -198,6 +200,7 @@ impl Hub {
 
     pub(crate) fn on_question_timer(&mut self, now: Now, id: RequestId) {
         let Some(Question { conn, about }) = self.take_question(id) else { return };
+        self.application_silent = true;
         self.fail_question(now, conn, about, Reason::GatewayTimeout);
         self.settle(now, conn);
     }

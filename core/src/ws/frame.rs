@@ -173,6 +173,16 @@ impl Assembly {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.payload.capacity()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.payload.len()
+    }
+
     /// A header, from `wire` alone or from kept bytes and `wire`. An incomplete one is kept.
     fn header(&mut self, masked: bool, wire: &mut &mut [u8]) -> Result<Option<Header>, Reason> {
         if self.head_len == 0 && wire.is_empty() {

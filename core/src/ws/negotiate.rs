@@ -93,9 +93,10 @@ pub(super) fn client_head(request: &ClientRequest, entropy: &mut Entropy) -> (Ve
     entropy.fill(&mut nonce);
     let key = base64(&nonce);
     let mut head = Vec::with_capacity(512);
-    for part in ["GET ", &request.path, " HTTP/1.1\r\nHost: ", &request.host] {
-        head.extend_from_slice(part.as_bytes());
-    }
+    head.extend_from_slice(b"GET ");
+    visible(&mut head, &request.path);
+    head.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    visible(&mut head, &request.host);
     head.extend_from_slice(
         b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n",
     );
@@ -103,7 +104,10 @@ pub(super) fn client_head(request: &ClientRequest, entropy: &mut Entropy) -> (Ve
     head.extend_from_slice(key.as_bytes());
     if !request.subprotocols.is_empty() {
         head.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
-        head.extend_from_slice(request.subprotocols.join(", ").as_bytes());
+        for (at, subprotocol) in request.subprotocols.iter().enumerate() {
+            head.extend_from_slice(if at == 0 { b"" } else { b", " });
+            visible(&mut head, subprotocol);
+        }
     }
     head.extend_from_slice(b"\r\n");
     super::http1::fields(&mut head, &request.headers);
@@ -135,6 +139,11 @@ pub(super) fn check_answer(
         // No extension was offered.
         && !headers.contains_key(SEC_WEBSOCKET_EXTENSIONS);
     if sound { Ok(()) } else { Err(Reason::BadHandshake) }
+}
+
+/// Appends what of `text` may stand in a request line or token: a caller's line breaks must not become header lines.
+fn visible(out: &mut Vec<u8>, text: &str) {
+    out.extend(text.bytes().filter(u8::is_ascii_graphic));
 }
 
 /// The value of a field that must not be repeated.

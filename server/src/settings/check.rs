@@ -61,12 +61,23 @@ impl Loaded {
         if problems.is_empty() {
             return Ok(());
         }
-        let exit = if problems.iter().all(|p| p.exit == Exit::Permission) { Exit::Permission } else { Exit::Configuration };
-        Err(Failure { exit, lines: problems.into_iter().map(|problem| problem.line.clone()).collect() })
+        let exit = if problems.iter().all(|p| p.exit == Exit::Permission) {
+            Exit::Permission
+        } else {
+            Exit::Configuration
+        };
+        Err(Failure {
+            exit,
+            lines: problems.into_iter().map(|problem| problem.line.clone()).collect(),
+        })
     }
 
     fn problem(&mut self, name: &'static str, text: impl std::fmt::Display) {
-        self.problems.push(Problem { name, line: format!("{name}: {text}"), exit: Exit::Configuration });
+        self.problems.push(Problem {
+            name,
+            line: format!("{name}: {text}"),
+            exit: Exit::Configuration,
+        });
     }
 
     fn load_keys(&mut self) {
@@ -82,7 +93,10 @@ impl Loaded {
             self.problem("MAHAVISHNU_TLS_ENABLED", text);
         }
         if self.settings.runtime == Runtime::Smol {
-            self.problem("MAHAVISHNU_RUNTIME", "the smol runtime is not part of this build; use tokio");
+            self.problem(
+                "MAHAVISHNU_RUNTIME",
+                "the smol runtime is not part of this build; use tokio",
+            );
         }
         if let Some(host) = &self.settings.redis_host {
             self.warnings.push(format!("MAHAVISHNU_REDIS_HOST={host}: Redis is not used by this build; this node works alone"));
@@ -92,7 +106,8 @@ impl Loaded {
     /// Required authentication needs keys that cannot be guessed; optional authentication is only warned about.
     fn check_keys(&mut self) {
         let required = self.settings.auth_enabled;
-        let faults: Vec<_> = self.keys.iter().filter_map(|key| Some((key.source(), key.fault()?))).collect();
+        let faults: Vec<_> =
+            self.keys.iter().filter_map(|key| Some((key.source(), key.fault()?))).collect();
         for (name, fault) in faults {
             if required {
                 self.problem(name, fault);
@@ -107,7 +122,11 @@ impl Loaded {
         }
         // What the core would refuse whatever the switch says: too many keys, or the text of a key file as a secret.
         if let Err(failure) = crate::token::key_set(&self.keys) {
-            self.problems.extend(failure.lines.into_iter().map(|line| Problem { name: "MAHAVISHNU_JWT_KEYS", line, exit: Exit::Configuration }));
+            self.problems.extend(failure.lines.into_iter().map(|line| Problem {
+                name: "MAHAVISHNU_JWT_KEYS",
+                line,
+                exit: Exit::Configuration,
+            }));
         }
         let unset = self.origins.get("MAHAVISHNU_AUTH_ENABLED") == Some(&Origin::Default);
         if unset && !self.keys.is_empty() {
@@ -121,7 +140,10 @@ impl Loaded {
         let metrics_host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
         let same_port = settings.port == settings.metrics_port && settings.port != 0;
         if settings.metrics_enabled && same_port && overlap(&settings.host, metrics_host) {
-            let text = format!("{} is MAHAVISHNU_PORT already; metrics need a port of their own", settings.port);
+            let text = format!(
+                "{} is MAHAVISHNU_PORT already; metrics need a port of their own",
+                settings.port
+            );
             self.problem("MAHAVISHNU_METRICS_PORT", text);
         }
         if !self.settings.auth_enabled && !is_loopback(&self.settings.host) {
@@ -147,12 +169,20 @@ impl Loaded {
 
 /// Warnings about variables that no row names. Not errors: other services share the prefix and the environment.
 fn unknown_names(sources: &Sources) -> Vec<String> {
-    let known: Vec<&str> = table().iter().flat_map(|variable| variable.names).copied().chain(CLIENT_VARIABLES).collect();
+    let known: Vec<&str> = table()
+        .iter()
+        .flat_map(|variable| variable.names)
+        .copied()
+        .chain(CLIENT_VARIABLES)
+        .collect();
     let mut warnings = Vec::new();
     let mut others = Vec::new();
     for name in sources.names().filter(|name| !known.contains(name)) {
         let bare = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
-        let nearest = known.iter().map(|known| (strsim::damerau_levenshtein(&bare(name), &bare(known)), known)).min();
+        let nearest = known
+            .iter()
+            .map(|known| (strsim::damerau_levenshtein(&bare(name), &bare(known)), known))
+            .min();
         match nearest {
             // Short names are all near each other.
             Some((distance, known)) if distance <= (bare(name).len() / 3).min(3) => {
@@ -183,11 +213,13 @@ pub(crate) fn reachable(host: &str) -> String {
 }
 
 fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Variables that keys come from.
-pub(crate) const KEY_VARIABLES: &[&str] = &["MAHAVISHNU_JWT_SECRET", "MAHAVISHNU_JWT_KEYS", "MAHAVISHNU_JWT_KEYS_FILE"];
+pub(crate) const KEY_VARIABLES: &[&str] =
+    &["MAHAVISHNU_JWT_SECRET", "MAHAVISHNU_JWT_KEYS", "MAHAVISHNU_JWT_KEYS_FILE"];
 
 /// Read by the client subcommands, not by the server.
 const CLIENT_VARIABLES: [&str; 2] = ["MAHAVISHNU_TOKEN", "MAHAVISHNU_URL"];

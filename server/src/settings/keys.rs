@@ -36,7 +36,11 @@ impl Key {
 
 /// All keys of `settings`, the one without `kid` first, and what is wrong with the file of keys.
 pub(crate) fn load(settings: &Settings) -> (Vec<Key>, Vec<Problem>) {
-    let plain = settings.jwt_secret.iter().map(|secret| Key { kid: None, secret: secret.clone(), source: "MAHAVISHNU_JWT_SECRET" });
+    let plain = settings.jwt_secret.iter().map(|secret| Key {
+        kid: None,
+        secret: secret.clone(),
+        source: "MAHAVISHNU_JWT_SECRET",
+    });
     let named = |key: NamedKey, source| Key { kid: Some(key.kid), secret: key.secret, source };
     let listed = settings.jwt_keys.iter().cloned().map(|key| named(key, "MAHAVISHNU_JWT_KEYS"));
     let mut keys: Vec<Key> = plain.chain(listed).collect();
@@ -48,7 +52,10 @@ pub(crate) fn load(settings: &Settings) -> (Vec<Key>, Vec<Problem>) {
         Some(Ok(filed)) => {
             for key in filed {
                 if keys.iter().any(|known| known.kid.as_deref() == Some(&key.kid)) {
-                    problem(Exit::Configuration, format!("{:?} is in MAHAVISHNU_JWT_KEYS too", key.kid));
+                    problem(
+                        Exit::Configuration,
+                        format!("{:?} is in MAHAVISHNU_JWT_KEYS too", key.kid),
+                    );
                 } else {
                     keys.push(named(key, KEYS_FILE));
                 }
@@ -65,18 +72,28 @@ fn read_file(path: &Path) -> Result<Vec<NamedKey>, (Exit, String)> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| {
         let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        (if denied { Exit::Permission } else { Exit::Configuration }, format!("{shown}: {}", plain(&error)))
+        (
+            if denied { Exit::Permission } else { Exit::Configuration },
+            format!("{shown}: {}", plain(&error)),
+        )
     })?;
-    let wrong = |detail: String| (Exit::Configuration, format!("{shown}: {detail}; use a JSON object of kid and secret"));
+    let wrong = |detail: String| {
+        (Exit::Configuration, format!("{shown}: {detail}; use a JSON object of kid and secret"))
+    };
     // The parser's own words may repeat the text, which is secret: only the place is shown.
-    let value: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|error| wrong(format!("not JSON at line {} column {}", error.line(), error.column())))?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+        wrong(format!("not JSON at line {} column {}", error.line(), error.column()))
+    })?;
     let object = value.as_object().ok_or_else(|| wrong("not an object".into()))?;
     let key = |(kid, secret): (&String, &serde_json::Value)| {
         let secret = secret.as_str().filter(|secret| !secret.is_empty() && !kid.is_empty())?;
         Some(NamedKey { kid: kid.clone(), secret: Secret::new(secret) })
     };
-    object.iter().map(key).collect::<Option<_>>().ok_or_else(|| wrong("a kid or secret is empty or not text".into()))
+    object
+        .iter()
+        .map(key)
+        .collect::<Option<_>>()
+        .ok_or_else(|| wrong("a kid or secret is empty or not text".into()))
 }
 
 const KEYS_FILE: &str = "MAHAVISHNU_JWT_KEYS_FILE";

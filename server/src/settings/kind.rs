@@ -69,7 +69,8 @@ impl<T: std::fmt::Display> Kind for Int<T> {
     type Value = T;
 
     fn parse(&self, text: &str) -> Option<T> {
-        let number = digits(text)?.parse().ok().filter(|n| (self.whole.min..=self.whole.max).contains(n))?;
+        let number =
+            digits(text)?.parse().ok().filter(|n| (self.whole.min..=self.whole.max).contains(n))?;
         (self.narrow)(number)
     }
 
@@ -170,7 +171,10 @@ impl<T: Copy + PartialEq> Kind for OneOf<T> {
     }
 
     fn show(&self, value: &T) -> String {
-        self.0.iter().find(|(_, of)| of == value).map_or_else(String::new, |(word, _)| (*word).to_owned())
+        self.0
+            .iter()
+            .find(|(_, of)| of == value)
+            .map_or_else(String::new, |(word, _)| (*word).to_owned())
     }
 
     fn allowed(&self) -> String {
@@ -194,7 +198,8 @@ impl Kind for Text {
     type Value = String;
 
     fn parse(&self, text: &str) -> Option<String> {
-        let sound = !text.is_empty() && text.len() <= self.bytes_max && !text.chars().any(char::is_control);
+        let sound =
+            !text.is_empty() && text.len() <= self.bytes_max && !text.chars().any(char::is_control);
         sound.then(|| text.to_owned())
     }
 
@@ -367,7 +372,8 @@ impl Kind for List {
             return Some(Vec::new());
         }
         let items: Vec<_> = text.split(',').map(|item| item.trim().to_owned()).collect();
-        (!items.iter().any(|item| item.is_empty() || item.chars().any(char::is_control))).then_some(items)
+        (!items.iter().any(|item| item.is_empty() || item.chars().any(char::is_control)))
+            .then_some(items)
     }
 
     fn show(&self, value: &Self::Value) -> String {
@@ -400,12 +406,16 @@ impl Kind for Rules {
     }
 
     fn show(&self, value: &Self::Value) -> String {
-        let pairs: Vec<_> = value.iter().map(|rule| format!("{}={}", rule.pattern, rule.policy.as_str())).collect();
+        let pairs: Vec<_> =
+            value.iter().map(|rule| format!("{}={}", rule.pattern, rule.policy.as_str())).collect();
         pairs.join(",")
     }
 
     fn allowed(&self) -> String {
-        format!("pattern=policy pairs with commas between; a policy is {}", OneOf(SlowReader::NAMES).allowed())
+        format!(
+            "pattern=policy pairs with commas between; a policy is {}",
+            OneOf(SlowReader::NAMES).allowed()
+        )
     }
 }
 
@@ -477,7 +487,10 @@ mod tests {
     #[test]
     fn rules_name_a_pattern_and_a_policy() {
         let rules = Rules.parse("pool:*=latest, global=GAP").unwrap();
-        assert_eq!(rules[0], SlowReaderRule { pattern: "pool:*".into(), policy: SlowReader::Latest });
+        assert_eq!(
+            rules[0],
+            SlowReaderRule { pattern: "pool:*".into(), policy: SlowReader::Latest }
+        );
         assert_eq!(rules[1].pattern, "global");
         for text in ["pool:*", "=gap", "a=drop", "a=gap,", "a*b=gap"] {
             assert_eq!(Rules.parse(text), None, "{text}");

@@ -63,7 +63,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of the variable with these `names`, or `default` if it is not given or malformed.
-    pub(crate) fn read<K: Kind>(&mut self, names: &'static [&'static str], kind: &K, default: K::Value) -> K::Value {
+    pub(crate) fn read<K: Kind>(
+        &mut self,
+        names: &'static [&'static str],
+        kind: &K,
+        default: K::Value,
+    ) -> K::Value {
         let name = names.first().copied().unwrap_or_default();
         if let Some((first, second)) = self.sources.conflicts(names) {
             self.warnings.push(format!("{first} and {second} differ: {first} counts"));
@@ -80,7 +85,11 @@ impl<'a> Reader<'a> {
                 Some(text) => quoted(text),
                 None => "a value that is not UTF-8".to_owned(),
             };
-            let line = format!("{spelling}: {shown} is not allowed ({}); use {}", given.origin, kind.allowed());
+            let line = format!(
+                "{spelling}: {shown} is not allowed ({}); use {}",
+                given.origin,
+                kind.allowed()
+            );
             self.problems.push(Problem { name, line, exit: Exit::Configuration });
             default
         })

@@ -22,12 +22,21 @@ pub(crate) fn docs() -> String {
             text.push_str(&format!("\n### {section}\n\n| Variable | Default | Allowed | Meaning | Reload |\n|---|---|---|---|---|\n"));
         }
         let names: Vec<_> = variable.names.iter().map(|name| format!("`{name}`")).collect();
-        let default = if variable.default.is_empty() { "not set".to_owned() } else { format!("`{}`", variable.default) };
+        let default = if variable.default.is_empty() {
+            "not set".to_owned()
+        } else {
+            format!("`{}`", variable.default)
+        };
         let reload = match variable.reload {
             Reload::Live => "SIGHUP",
             Reload::Restart => "restart",
         };
-        text.push_str(&format!("| {} | {default} | {} | {} | {reload} |\n", names.join(", "), variable.allowed, variable.doc));
+        text.push_str(&format!(
+            "| {} | {default} | {} | {} | {reload} |\n",
+            names.join(", "),
+            variable.allowed,
+            variable.doc
+        ));
     }
     text.trim_start().to_owned()
 }
@@ -58,7 +67,11 @@ pub(crate) fn changes(old: &Loaded, new: &Loaded) -> Changes {
         };
         // Secrets are masked alike, old and new.
         let name = variable.name();
-        let secrets = old.keys.iter().filter(|key| key.source() == name).ne(new.keys.iter().filter(|key| key.source() == name));
+        let secrets = old
+            .keys
+            .iter()
+            .filter(|key| key.source() == name)
+            .ne(new.keys.iter().filter(|key| key.source() == name));
         if before != after || secrets {
             list.push(name);
         }

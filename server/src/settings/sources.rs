@@ -57,7 +57,8 @@ pub(crate) struct Sources {
 impl Sources {
     /// Reads what `request` names. Fails if a file cannot be read or parsed.
     pub(crate) fn read(request: &Request) -> Result<Self, Failure> {
-        let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         Self::assemble(request, environment, Path::new("."))
     }
 
@@ -70,9 +71,10 @@ impl Sources {
         let flags = request.overrides.iter().map(|(name, flag, value)| {
             ((*name).to_owned(), Given { text: Some(value.clone()), origin: Origin::Flag(flag) })
         });
-        let environment = environment.filter(|(name, _)| name.starts_with(super::PREFIX)).map(|(name, value)| {
-            (name, Given { text: value.into_string().ok(), origin: Origin::Environment })
-        });
+        let environment =
+            environment.filter(|(name, _)| name.starts_with(super::PREFIX)).map(|(name, value)| {
+                (name, Given { text: value.into_string().ok(), origin: Origin::Environment })
+            });
         let file = match &request.env_file {
             Some(path) => read_file(path)?,
             None => {
@@ -85,7 +87,9 @@ impl Sources {
 
     /// The best value given under one of `names`; within a source an earlier name wins.
     pub(crate) fn find<'a>(&'a self, names: &[&'a str]) -> Option<(&'a str, &'a Given)> {
-        self.layers.iter().find_map(|layer| names.iter().find_map(|name| Some((*name, layer.get(*name)?))))
+        self.layers
+            .iter()
+            .find_map(|layer| names.iter().find_map(|name| Some((*name, layer.get(*name)?))))
     }
 
     /// Names in one source that stand for the same variable but differ in value.
@@ -99,7 +103,8 @@ impl Sources {
 
     /// Every name that was given, once.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        let all: std::collections::BTreeSet<_> = self.layers.iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
+        let all: std::collections::BTreeSet<_> =
+            self.layers.iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
         all.into_iter()
     }
 }
@@ -112,20 +117,28 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, Given>, Failure> {
         let exit = if exit == Exit::Permission { exit } else { Exit::Configuration };
         Failure::new(exit, format!("{}: {}", path.display(), plain(&e)))
     })?;
-    let text = String::from_utf8(bytes).map_err(|_| failure(format!("{}: not UTF-8 text", path.display())))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| failure(format!("{}: not UTF-8 text", path.display())))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut values = BTreeMap::new();
     let mut bad = Vec::new();
     for item in dotenvy::from_read_iter(Cursor::new(text)) {
         match item {
             Ok((name, value)) if name.starts_with(super::PREFIX) => {
-                values.insert(name, Given { text: Some(value), origin: Origin::File(path.to_owned()) });
+                values.insert(
+                    name,
+                    Given { text: Some(value), origin: Origin::File(path.to_owned()) },
+                );
             }
             Ok(_) => {}
             // The line itself may hold a secret: only its number is shown.
             Err(dotenvy::Error::LineParse(line, _)) => {
-                let number = line_number(text, &line).map_or_else(String::new, |number| format!(" line {number}"));
-                bad.push(format!("{}{number}: not a NAME=value line (quote values with spaces, # or $)", path.display()));
+                let number = line_number(text, &line)
+                    .map_or_else(String::new, |number| format!(" line {number}"));
+                bad.push(format!(
+                    "{}{number}: not a NAME=value line (quote values with spaces, # or $)",
+                    path.display()
+                ));
             }
             Err(_) => bad.push(format!("{}: could not be parsed", path.display())),
         }
@@ -146,7 +159,11 @@ mod tests {
     use super::*;
 
     fn environment(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, OsString)> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect::<Vec<_>>().into_iter()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
     fn text(sources: &Sources, name: &str) -> Option<String> {
@@ -156,7 +173,11 @@ mod tests {
     #[test]
     fn flags_win_over_environment_which_wins_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(".env"), "MAHAVISHNU_A=file\nMAHAVISHNU_B=file\nMAHAVISHNU_C='file'\nPATH=x\n").unwrap();
+        std::fs::write(
+            dir.path().join(".env"),
+            "MAHAVISHNU_A=file\nMAHAVISHNU_B=file\nMAHAVISHNU_C='file'\nPATH=x\n",
+        )
+        .unwrap();
         let request =
             Request { env_file: None, overrides: vec![("MAHAVISHNU_A", "--a", "flag".into())] };
         let vars = environment(&[("MAHAVISHNU_A", "env"), ("MAHAVISHNU_B", "env"), ("HOME", "/")]);
@@ -186,8 +207,13 @@ mod tests {
     #[test]
     fn a_bad_line_is_named_by_number_and_never_shown() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(".env"), "MAHAVISHNU_A=1\n\nMAHAVISHNU_JWT_SECRET=top secret\n").unwrap();
-        let failure = Sources::assemble(&Request::default(), environment(&[]), dir.path()).err().unwrap();
+        std::fs::write(
+            dir.path().join(".env"),
+            "MAHAVISHNU_A=1\n\nMAHAVISHNU_JWT_SECRET=top secret\n",
+        )
+        .unwrap();
+        let failure =
+            Sources::assemble(&Request::default(), environment(&[]), dir.path()).err().unwrap();
         assert_eq!(failure.lines.len(), 1);
         assert!(failure.lines[0].contains(".env line 3:"), "{failure}");
         assert!(!failure.to_string().contains("secret"), "{failure}");
@@ -196,7 +222,8 @@ mod tests {
     #[test]
     fn two_spellings_with_different_values_are_a_conflict() {
         let vars = environment(&[("MAHAVISHNU_X", "1"), ("MAHAVISHNU_WS_X", "2")]);
-        let sources = Sources::assemble(&Request::default(), vars, Path::new("/nonexistent")).unwrap();
+        let sources =
+            Sources::assemble(&Request::default(), vars, Path::new("/nonexistent")).unwrap();
         assert_eq!(
             sources.conflicts(&["MAHAVISHNU_X", "MAHAVISHNU_WS_X"]),
             Some(("MAHAVISHNU_X", "MAHAVISHNU_WS_X"))

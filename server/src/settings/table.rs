@@ -5,9 +5,15 @@ use std::{path::PathBuf, time::Duration};
 use mahavishnu_core::auth::TokenRules;
 
 use super::{
-    kind::{Bool, Host, Kind, KeyList, List, Maybe, OneOf, OrOff, Path, Rules, SecretText, Service, ShardCount, Text, int, seconds},
+    kind::{
+        Bool, Host, KeyList, Kind, List, Maybe, OneOf, OrOff, Path, Rules, SecretText, Service,
+        ShardCount, Text, int, seconds,
+    },
     reader::{Reader, Reload, Variable},
-    value::{Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader, SlowReaderRule},
+    value::{
+        Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader,
+        SlowReaderRule,
+    },
 };
 
 macro_rules! settings {
@@ -173,7 +179,7 @@ const RUNTIMES: OneOf<Runtime> = OneOf(&[("tokio", Runtime::Tokio), ("smol", Run
 const CORRELATIONS: OneOf<Correlation> = OneOf(&[
     ("auto", Correlation::Auto),
     ("id", Correlation::Id),
-    ("correlation_id", Correlation::CorrelationId),
+    ("correlation_id", Correlation::Field),
 ]);
 
 const LOG_LEVELS: OneOf<LogLevel> = OneOf(&[
@@ -185,7 +191,8 @@ const LOG_LEVELS: OneOf<LogLevel> = OneOf(&[
     ("CRITICAL", LogLevel::Critical),
 ]);
 
-const LOG_FORMATS: OneOf<LogFormat> = OneOf(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+const LOG_FORMATS: OneOf<LogFormat> =
+    OneOf(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 
 impl Settings {
     /// What is asked of tokens.

@@ -9,7 +9,12 @@ use super::{
 
 /// What these variables, named without their prefix, come to.
 pub(crate) fn load(pairs: &[(&str, &str)]) -> Loaded {
-    let vars: Vec<_> =
-        pairs.iter().map(|(name, value)| (format!("MAHAVISHNU_{name}"), OsString::from(value))).collect();
-    evaluate(&Sources::assemble(&Request::default(), vars.into_iter(), Path::new("/nonexistent")).unwrap())
+    let vars: Vec<_> = pairs
+        .iter()
+        .map(|(name, value)| (format!("MAHAVISHNU_{name}"), OsString::from(value)))
+        .collect();
+    evaluate(
+        &Sources::assemble(&Request::default(), vars.into_iter(), Path::new("/nonexistent"))
+            .unwrap(),
+    )
 }

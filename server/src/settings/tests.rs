@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::Path};
 use super::{
     changes,
     check::{Loaded, evaluate},
-    sources::{Origin, Request, Sources},
     show::Changes,
+    sources::{Origin, Request, Sources},
     table::table,
     testing::load,
 };
@@ -17,7 +17,14 @@ use crate::exit::Exit;
 const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("HOST", "127.0.0.1", "[::1]", "::1", "256.1.1.1", "an IP address or a host name"),
     ("PORT", "8686", "0", "0", "http", "a whole number from 0 to 65535"),
-    ("SERVER_NAME", "mahavishnu", "mahavishnu-production", "mahavishnu-production", "a\tb", "text of at most 128 bytes"),
+    (
+        "SERVER_NAME",
+        "mahavishnu",
+        "mahavishnu-production",
+        "mahavishnu-production",
+        "a\tb",
+        "text of at most 128 bytes",
+    ),
     ("RUNTIME", "tokio", "TOKIO", "tokio", "async-std", "tokio or smol"),
     ("SHARDS", "1", "AUTO", "auto", "0", "auto or a whole number from 1 to 64"),
     ("STATE_DIR", "", "/var/lib/mahavishnu", "/var/lib/mahavishnu", "", ""),
@@ -49,7 +56,14 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("REDIS_PASSWORD", "", STRONG, "********", "", ""),
     ("RATE_LIMIT", "0", "100", "100", "-1", "a whole number from 1 to 1000000, or 0 for off"),
     ("RATE_LIMIT_LOOPBACK", "false", "true", "true", "x", "true or false"),
-    ("MESSAGE_RATE_LIMIT", "100", "0", "0", "1.5", "a whole number from 1 to 1000000, or 0 for off"),
+    (
+        "MESSAGE_RATE_LIMIT",
+        "100",
+        "0",
+        "0",
+        "1.5",
+        "a whole number from 1 to 1000000, or 0 for off",
+    ),
     ("MESSAGE_BURST", "150", "300", "300", "0", "a whole number from 1 to 1000000"),
     ("MAX_CONNECTIONS", "10000", "5", "5", "0", "a whole number from 1 to 10000000"),
     ("CONNECTION_TIMEOUT", "300", "0", "0", "0.5", "seconds from 1 to 86400, or 0 for off"),
@@ -62,7 +76,14 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("DRAIN_TIMEOUT", "5", "0", "0", "3601", "seconds from 0 to 3600"),
     ("CORRELATION", "auto", "id", "id", "both", "auto, id or correlation_id"),
     ("MIRROR_STATUS", "true", "false", "false", "top", "true or false"),
-    ("LOG_LEVEL", "INFO", "warn", "WARNING", "VERBOSE", "DEBUG, INFO, WARNING, WARN, ERROR or CRITICAL"),
+    (
+        "LOG_LEVEL",
+        "INFO",
+        "warn",
+        "WARNING",
+        "VERBOSE",
+        "DEBUG, INFO, WARNING, WARN, ERROR or CRITICAL",
+    ),
     ("LOG_FORMAT", "text", "JSON", "json", "xml", "text or json"),
 ];
 
@@ -111,7 +132,10 @@ fn every_bad_value_is_named_with_what_is_allowed() {
         assert_eq!(loaded.problems.len(), 1, "{name}: {:?}", loaded.problems);
         let line = &loaded.problems[0].line;
         assert!(line.starts_with(&format!("MAHAVISHNU_{name}: ")), "{line}");
-        assert!(line.contains("is not allowed (environment); use ") && line.contains(allowed), "{line}");
+        assert!(
+            line.contains("is not allowed (environment); use ") && line.contains(allowed),
+            "{line}"
+        );
         let value = if *name == "JWT_KEYS" { "the value".to_owned() } else { format!("{bad:?}") };
         assert!(line.contains(&value), "{line}");
         assert_eq!(shown(&loaded, name), *default, "{name}");
@@ -133,12 +157,23 @@ fn every_other_spelling_works_and_the_first_one_counts() {
 
 #[test]
 fn all_problems_are_found_at_once() {
-    let loaded = load(&[("PORT", "x"), ("LOG_LEVEL", "x"), ("TLS_ENABLED", "true"), ("AUTH_ENABLED", "true"), ("RUNTIME", "smol")]);
+    let loaded = load(&[
+        ("PORT", "x"),
+        ("LOG_LEVEL", "x"),
+        ("TLS_ENABLED", "true"),
+        ("AUTH_ENABLED", "true"),
+        ("RUNTIME", "smol"),
+    ]);
     let failure = loaded.demand_all().unwrap_err();
     assert_eq!(failure.exit, Exit::Configuration);
     assert_eq!(failure.lines.len(), 5, "{failure}");
-    for (line, name) in failure.lines.iter().zip(["PORT", "LOG_LEVEL", "TLS_ENABLED", "RUNTIME", "AUTH_ENABLED"]) {
-        assert!(line.starts_with(&format!("MAHAVISHNU_{name}: ")) && !line.contains('\n'), "{line}");
+    for (line, name) in
+        failure.lines.iter().zip(["PORT", "LOG_LEVEL", "TLS_ENABLED", "RUNTIME", "AUTH_ENABLED"])
+    {
+        assert!(
+            line.starts_with(&format!("MAHAVISHNU_{name}: ")) && !line.contains('\n'),
+            "{line}"
+        );
     }
 }
 
@@ -146,7 +181,9 @@ fn all_problems_are_found_at_once() {
 fn required_authentication_needs_a_strong_key() {
     assert!(load(&[("AUTH_ENABLED", "true"), ("JWT_SECRET", STRONG)]).demand_all().is_ok());
     assert!(load(&[("AUTH_ENABLED", "true"), ("JWT_KEYS", KEYS)]).demand_all().is_ok());
-    for weak in ["", "short", "dev-secret-change-in-production", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+    for weak in
+        ["", "short", "dev-secret-change-in-production", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]
+    {
         let required = load(&[("AUTH_ENABLED", "true"), ("JWT_SECRET", weak)]);
         assert_eq!(required.problems.len(), 1, "{weak}: {:?}", required.problems);
         let optional = load(&[("AUTH_ENABLED", "false"), ("JWT_SECRET", weak)]);
@@ -183,7 +220,10 @@ fn secrets_are_in_no_output() {
 
 #[test]
 fn what_is_shown_can_be_read_again() {
-    let values: Vec<_> = ROWS.iter().filter(|row| !row.2.is_empty() && row.3 != "********" && row.0 != "JWT_KEYS").collect();
+    let values: Vec<_> = ROWS
+        .iter()
+        .filter(|row| !row.2.is_empty() && row.3 != "********" && row.0 != "JWT_KEYS")
+        .collect();
     let first = load(&values.iter().map(|row| (row.0, row.2)).collect::<Vec<_>>());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("shown.env");
@@ -196,13 +236,22 @@ fn what_is_shown_can_be_read_again() {
 
 #[test]
 fn unknown_names_are_warned_about() {
-    let loaded = load(&[("JWT_SECRT", "x"), ("MAX_CONECTIONS", "x"), ("POOLS__ENABLED", "x"), ("LLM_MODEL", "x"), ("TOKEN", "x")]);
-    assert_eq!(lines(&loaded), [""; 0]);
-    assert_eq!(loaded.warnings, [
-        "MAHAVISHNU_JWT_SECRT is not a setting; did you mean MAHAVISHNU_JWT_SECRET?",
-        "MAHAVISHNU_MAX_CONECTIONS is not a setting; did you mean MAHAVISHNU_MAX_CONNECTIONS?",
-        "not settings of this server, ignored: MAHAVISHNU_LLM_MODEL, MAHAVISHNU_POOLS__ENABLED",
+    let loaded = load(&[
+        ("JWT_SECRT", "x"),
+        ("MAX_CONECTIONS", "x"),
+        ("POOLS__ENABLED", "x"),
+        ("LLM_MODEL", "x"),
+        ("TOKEN", "x"),
     ]);
+    assert_eq!(lines(&loaded), [""; 0]);
+    assert_eq!(
+        loaded.warnings,
+        [
+            "MAHAVISHNU_JWT_SECRT is not a setting; did you mean MAHAVISHNU_JWT_SECRET?",
+            "MAHAVISHNU_MAX_CONECTIONS is not a setting; did you mean MAHAVISHNU_MAX_CONNECTIONS?",
+            "not settings of this server, ignored: MAHAVISHNU_LLM_MODEL, MAHAVISHNU_POOLS__ENABLED",
+        ]
+    );
 }
 
 #[test]
@@ -218,7 +267,10 @@ fn what_is_risky_or_not_in_this_build_is_said() {
 #[test]
 fn two_listeners_need_two_ports() {
     let same = load(&[("PORT", "9090")]);
-    assert!(lines(&same)[0].starts_with("MAHAVISHNU_METRICS_PORT: 9090 is MAHAVISHNU_PORT already"), "{same:?}");
+    assert!(
+        lines(&same)[0].starts_with("MAHAVISHNU_METRICS_PORT: 9090 is MAHAVISHNU_PORT already"),
+        "{same:?}"
+    );
     for fine in [
         &[("PORT", "9090"), ("METRICS_ENABLED", "false")][..],
         &[("PORT", "9090"), ("METRICS_HOST", "127.0.0.2")],
@@ -233,7 +285,10 @@ fn two_listeners_need_two_ports() {
 fn a_value_that_is_not_text_is_a_problem_like_any_other() {
     use std::os::unix::ffi::OsStringExt;
     let vars = [("MAHAVISHNU_PORT".to_owned(), OsString::from_vec(vec![0xff]))];
-    let loaded = evaluate(&Sources::assemble(&Request::default(), vars.into_iter(), Path::new("/nonexistent")).unwrap());
+    let loaded = evaluate(
+        &Sources::assemble(&Request::default(), vars.into_iter(), Path::new("/nonexistent"))
+            .unwrap(),
+    );
     assert!(lines(&loaded)[0].contains("a value that is not UTF-8 is not allowed"), "{loaded:?}");
 }
 
@@ -241,7 +296,12 @@ fn a_value_that_is_not_text_is_a_problem_like_any_other() {
 fn the_documentation_has_a_row_for_every_variable() {
     let docs = super::docs();
     for variable in table() {
-        assert_eq!(docs.matches(&format!("| `{}`", variable.name())).count(), 1, "{}", variable.name());
+        assert_eq!(
+            docs.matches(&format!("| `{}`", variable.name())).count(),
+            1,
+            "{}",
+            variable.name()
+        );
         assert!(!variable.doc.is_empty() && variable.doc.ends_with('.'), "{}", variable.doc);
     }
 }
@@ -251,7 +311,10 @@ fn changes_are_told_by_name_and_by_when_they_count() {
     let secret = |secret| load(&[("JWT_SECRET", secret)]);
     let old = load(&[("PORT", "1"), ("RATE_LIMIT", "5")]);
     let new = load(&[("PORT", "2"), ("RATE_LIMIT", "6")]);
-    assert_eq!(changes(&old, &new), Changes { live: vec!["MAHAVISHNU_RATE_LIMIT"], restart: vec!["MAHAVISHNU_PORT"] });
+    assert_eq!(
+        changes(&old, &new),
+        Changes { live: vec!["MAHAVISHNU_RATE_LIMIT"], restart: vec!["MAHAVISHNU_PORT"] }
+    );
     assert_eq!(changes(&old, &old), Changes::default());
     let rotated = changes(&secret(STRONG), &secret("vT4yK8pQ2sW6xZ0bN3mJ7hG1fD5cR9aL"));
     assert_eq!(rotated, Changes { live: vec!["MAHAVISHNU_JWT_SECRET"], restart: vec![] });

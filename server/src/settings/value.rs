@@ -69,7 +69,7 @@ pub(crate) enum Correlation {
     /// Always the request's `id`.
     Id,
     /// Always the request's `correlation_id`.
-    CorrelationId,
+    Field,
 }
 
 /// The asynchronous runtime under the server.

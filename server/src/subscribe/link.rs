@@ -49,7 +49,10 @@ impl Link {
             End::Lost(if refused { Exit::NotRunning } else { Exit::General }, plain(error))
         };
         let stream = connect(target).map_err(|error| lost(&error))?;
-        stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT))).map_err(|error| lost(&error))?;
+        stream
+            .set_nodelay(true)
+            .and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)))
+            .map_err(|error| lost(&error))?;
         let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() };
         let request = ClientRequest {
             host: target.authority(),
@@ -102,7 +105,9 @@ impl Link {
         match self.ws.flush(now(), &self.limits, &mut &self.stream) {
             Flush::Drained => {}
             // The timeout of a blocking socket.
-            Flush::Blocked => self.ended(End::Lost(Exit::General, "the server does not read".into())),
+            Flush::Blocked => {
+                self.ended(End::Lost(Exit::General, "the server does not read".into()))
+            }
             Flush::Fin => {
                 // If that fails, so will the next read.
                 let _ = self.stream.shutdown(Shutdown::Write);
@@ -117,17 +122,16 @@ impl Link {
     }
 
     fn read(&mut self, wait: Option<Duration>) {
-        let result = self.stream.set_read_timeout(wait).and_then(|()| self.stream.read(&mut self.scratch));
+        let result =
+            self.stream.set_read_timeout(wait).and_then(|()| self.stream.read(&mut self.scratch));
         match result {
             Ok(0) => self.eof(),
             Ok(n) => self.bytes(n),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {
-                    let event = self.ws.handle_timeout(now(), &self.limits);
-                    self.take(event);
-                }
-                _ => self.eof(),
-            },
+            Err(error) if WAITED.contains(&error.kind()) => {
+                let event = self.ws.handle_timeout(now(), &self.limits);
+                self.take(event);
+            }
+            Err(_) => self.eof(),
         }
     }
 
@@ -157,7 +161,8 @@ impl Link {
                 let end = self.ending();
                 self.ended(end);
             }
-            Some(Event::Binary(_) | Event::Pong { .. } | Event::Upgrade(_) | Event::Http(_)) | None => {}
+            Some(Event::Binary(_) | Event::Pong { .. } | Event::Upgrade(_) | Event::Http(_))
+            | None => {}
         }
     }
 
@@ -220,6 +225,9 @@ fn now() -> Now {
     Now { mono: Instant::now(), unix: token::unix_now() }
 }
 
+/// How a blocking socket says that nothing came.
+const WAITED: [io::ErrorKind; 3] =
+    [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const WAIT_MIN: Duration = Duration::from_millis(1);
@@ -256,7 +264,10 @@ mod tests {
     #[test]
     fn what_stays_wrong_is_not() {
         let denied = classify(Reason::PeerClosed, close(1008).as_ref(), None);
-        assert_eq!(denied, End::Fatal(Failure::new(Exit::Permission, "closed by the server: 1008 why")));
+        assert_eq!(
+            denied,
+            End::Fatal(Failure::new(Exit::Permission, "closed by the server: 1008 why"))
+        );
         assert!(is_fatal(&classify(Reason::PeerClosed, close(1009).as_ref(), None)));
         for status in [200, 301, 400, 401, 403, 404, 426] {
             assert!(is_fatal(&classify(Reason::BadHandshake, None, Some(status))), "{status}");

@@ -85,7 +85,7 @@ impl Subscriber {
                 Some(News::Ended(end)) => return Ok(self.explain(end)),
                 None => {}
             }
-            for message in self.session.to_send(Instant::now()) {
+            for message in self.session.take_due(Instant::now()) {
                 link.send(&message);
             }
         }
@@ -99,7 +99,10 @@ impl Subscriber {
             }
             Heard::Subscribed(channel) => {
                 self.failures = 0;
-                out::note(format_args!("subscribed to {channel:?} at ws://{}", self.target.authority()));
+                out::note(format_args!(
+                    "subscribed to {channel:?} at ws://{}",
+                    self.target.authority()
+                ));
                 Ok(None)
             }
             Heard::Refused(line) => {
@@ -114,7 +117,9 @@ impl Subscriber {
     /// Adds what the server said before it closed to an end that is final.
     fn explain(&self, end: End) -> End {
         match (end, self.session.last_error()) {
-            (End::Fatal(failure), Some(error)) => End::Fatal(Failure::new(failure.exit, format!("{failure} ({error})"))),
+            (End::Fatal(failure), Some(error)) => {
+                End::Fatal(Failure::new(failure.exit, format!("{failure} ({error})")))
+            }
             (end, _) => end,
         }
     }
@@ -132,7 +137,12 @@ impl Printer {
         if self.json {
             out::line(one_line(message))?;
         } else {
-            out::line(format_args!("{} {} {}", one_line(&event.channel), one_line(&event.name), one_line(&event.data)))?;
+            out::line(format_args!(
+                "{} {} {}",
+                one_line(&event.channel),
+                one_line(&event.name),
+                one_line(&event.data)
+            ))?;
         }
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
@@ -178,8 +188,10 @@ mod tests {
     #[test]
     fn pauses_are_spread_under_a_ceiling_that_doubles_to_its_bound() {
         let mut entropy = Entropy::new(Seed::from(1));
-        let mut longest = |failures| (0..1000).map(|_| backoff(failures, &mut entropy)).max().unwrap();
-        for (failures, ceiling) in [(0, 500), (1, 1000), (3, 4000), (6, 30_000), (u32::MAX, 30_000)] {
+        let mut longest =
+            |failures| (0..1000).map(|_| backoff(failures, &mut entropy)).max().unwrap();
+        for (failures, ceiling) in [(0, 500), (1, 1000), (3, 4000), (6, 30_000), (u32::MAX, 30_000)]
+        {
             let longest = longest(failures);
             let ceiling = Duration::from_millis(ceiling);
             assert!(longest <= ceiling && longest > ceiling / 10 * 9, "{failures}: {longest:?}");

@@ -92,7 +92,8 @@ impl Session {
 
     /// A new connection: everything has to be said again.
     pub(crate) fn reset(&mut self) {
-        let wanted = self.channels.iter().enumerate().filter(|(_, channel)| channel.refused.is_none());
+        let wanted =
+            self.channels.iter().enumerate().filter(|(_, channel)| channel.refused.is_none());
         self.queue = wanted.map(|(index, _)| index).collect();
         self.asked.clear();
         self.phase = Phase::Shut;
@@ -106,7 +107,7 @@ impl Session {
     }
 
     /// Messages that are due. A server answers a limited number at once, so requests go out in small groups.
-    pub(crate) fn to_send(&mut self, now: Instant) -> Vec<String> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<String> {
         match (self.phase, &self.token) {
             (Phase::Greeting, Some(token)) => {
                 self.phase = Phase::Authenticating;
@@ -136,7 +137,8 @@ impl Session {
         match message.kind.as_str() {
             "event" => match (message.room, message.event) {
                 (Some(channel), Some(name)) => {
-                    let data = message.data.map_or_else(|| "{}".to_owned(), |data| data.get().to_owned());
+                    let data =
+                        message.data.map_or_else(|| "{}".to_owned(), |data| data.get().to_owned());
                     Heard::Event(Event { channel, name, data })
                 }
                 // The welcome and the like.
@@ -152,7 +154,7 @@ impl Session {
         }
     }
 
-    /// When [`to_send`](Self::to_send) has something again although nothing came.
+    /// When [`take_due`](Self::take_due) has something again although nothing came.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         self.paused_until
     }
@@ -218,14 +220,17 @@ mod tests {
     use super::*;
 
     fn session(token: Option<&str>, channels: &[&str]) -> Session {
-        let mut session = Session::new(token.map(str::to_owned), channels.iter().map(|name| (*name).to_owned()).collect());
+        let mut session = Session::new(
+            token.map(str::to_owned),
+            channels.iter().map(|name| (*name).to_owned()).collect(),
+        );
         session.reset();
         session.opened();
         session
     }
 
     fn sent(session: &mut Session, now: Instant) -> Vec<Value> {
-        session.to_send(now).iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+        session.take_due(now).iter().map(|text| serde_json::from_str(text).unwrap()).collect()
     }
 
     fn answer(id: &str) -> String {
@@ -233,7 +238,8 @@ mod tests {
     }
 
     fn error(code: &str, id: Option<&str>) -> String {
-        json!({ "type": "error", "correlation_id": id, "error_code": code, "error_message": "No." }).to_string()
+        json!({ "type": "error", "correlation_id": id, "error_code": code, "error_message": "No." })
+            .to_string()
     }
 
     #[test]
@@ -242,10 +248,17 @@ mod tests {
         let mut session = session(None, &["a", "b"]);
         let requests = sent(&mut session, now);
         assert_eq!(requests.len(), 2);
-        assert_eq!(requests[1], json!({ "type": "request", "event": "subscribe", "id": "subscribe-1", "data": { "channel": "b" } }));
+        assert_eq!(
+            requests[1],
+            json!({ "type": "request", "event": "subscribe", "id": "subscribe-1", "data": { "channel": "b" } })
+        );
         assert_eq!(sent(&mut session, now).len(), 0);
         assert_eq!(session.receive(&answer("subscribe-1"), now), Heard::Subscribed("b".into()));
-        assert_eq!(session.receive(&answer("subscribe-1"), now), Heard::Nothing, "answered already");
+        assert_eq!(
+            session.receive(&answer("subscribe-1"), now),
+            Heard::Nothing,
+            "answered already"
+        );
     }
 
     #[test]
@@ -254,7 +267,10 @@ mod tests {
         let mut session = session(Some("T"), &["a"]);
         assert_eq!(sent(&mut session, now)[0]["data"], json!({ "token": "T" }));
         assert_eq!(sent(&mut session, now).len(), 0);
-        session.receive(r#"{"type":"response","event":"auth","data":{"status":"authenticated"}}"#, now);
+        session.receive(
+            r#"{"type":"response","event":"auth","data":{"status":"authenticated"}}"#,
+            now,
+        );
         assert_eq!(sent(&mut session, now)[0]["event"], json!("subscribe"));
     }
 
@@ -273,9 +289,16 @@ mod tests {
         let now = Instant::now();
         let mut session = session(None, &["a"]);
         let event = r#"{"type":"event","event":"e","room":"a","data":{"n":1.10}}"#;
-        let expected = Event { channel: "a".into(), name: "e".into(), data: r#"{"n":1.10}"#.into() };
+        let expected =
+            Event { channel: "a".into(), name: "e".into(), data: r#"{"n":1.10}"#.into() };
         assert_eq!(session.receive(event, now), Heard::Event(expected));
-        assert_eq!(session.receive(r#"{"type":"event","event":"session.created","room":null,"data":{}}"#, now), Heard::Nothing);
+        assert_eq!(
+            session.receive(
+                r#"{"type":"event","event":"session.created","room":null,"data":{}}"#,
+                now
+            ),
+            Heard::Nothing
+        );
         for odd in ["", "[]", "{}", r#"{"type":5}"#, r#"{"type":"event","event":"e","room":5}"#] {
             assert_eq!(session.receive(odd, now), Heard::Nothing, "{odd}");
         }

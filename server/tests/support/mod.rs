@@ -3,7 +3,8 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 pub(crate) const SECRET: &str = "q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
@@ -22,9 +23,10 @@ impl Place {
         self.dir.path()
     }
 
-    /// Where the PID file is by default.
-    pub(crate) fn state(&self) -> PathBuf {
-        self.path().join(".local/state/mahavishnu")
+    /// What a server has logged here so far, both streams.
+    pub(crate) fn log(&self) -> String {
+        let read = |name| std::fs::read_to_string(self.path().join(name)).unwrap_or_default();
+        format!("{}{}", read("out.log"), read("err.log"))
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -37,7 +39,11 @@ impl Place {
     /// The binary with `arguments`, separated by spaces.
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mahavishnu"));
-        command.args(arguments.split_whitespace()).env_clear().env("HOME", self.path()).current_dir(self.path());
+        command
+            .args(arguments.split_whitespace())
+            .env_clear()
+            .env("HOME", self.path())
+            .current_dir(self.path());
         command
     }
 
@@ -52,10 +58,83 @@ impl Place {
     /// With `input` on its standard input.
     pub(crate) fn run_on(&self, arguments: &str, variables: &[(&str, &str)], input: &str) -> Done {
         let mut command = self.command(arguments);
-        command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         Done::of(child.wait_with_output().unwrap())
+    }
+}
+
+/// A running server on ports of its own.
+pub(crate) struct Server<'a> {
+    place: &'a Place,
+    child: Child,
+    /// `http://127.0.0.1:port`
+    pub(crate) url: String,
+}
+
+impl<'a> Server<'a> {
+    /// Starts one in `place` and waits until it answers.
+    pub(crate) fn start(place: &'a Place, arguments: &str, variables: &[(&str, &str)]) -> Self {
+        let file = |name: &str| {
+            let options =
+                std::fs::OpenOptions::new().create(true).append(true).open(place.path().join(name));
+            Stdio::from(options.unwrap())
+        };
+        let mut command =
+            place.command(&format!("websocket start --port 0 --metrics-port 0 {arguments}"));
+        command.envs(variables.iter().copied()).stdout(file("out.log")).stderr(file("err.log"));
+        let mut server = Self { place, child: command.spawn().unwrap(), url: String::new() };
+        server.url = server.wait_until_healthy();
+        server
+    }
+
+    fn wait_until_healthy(&mut self) -> String {
+        eventually("the server is healthy", || {
+            assert_eq!(self.child.try_wait().unwrap(), None, "{}", self.place.log());
+            let done = self.place.run("websocket status --json");
+            let status: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+            (done.code == 0).then(|| status["url"].as_str().unwrap().to_owned())
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks again until there is an answer; fails after half a minute, which only a hung program takes.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -1,5 +1,11 @@
 //! Behaviour of whole connections. Helpers for the suites below.
 
+mod chunking;
+mod client;
+mod close;
+mod exchange;
+mod outbox;
+mod peer;
 mod server;
 
 use std::{
@@ -172,3 +178,28 @@ const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8A;
+
+impl Connection {
+    /// Whether nothing is on the heap but what the role needs.
+    fn holds_no_buffer(&self) -> bool {
+        let idle = matches!(&self.state, state::State::Open(None) | state::State::Ended(_));
+        idle && self.kept.is_none() && self.outbox.is_empty()
+    }
+
+    fn assembly_capacity(&self) -> usize {
+        self.assembly().map_or(0, frame::Assembly::capacity)
+    }
+
+    fn assembly_len(&self) -> usize {
+        self.assembly().map_or(0, frame::Assembly::len)
+    }
+
+    fn assembly(&self) -> Option<&frame::Assembly> {
+        use state::State::{Closing, Open};
+        if let Open(assembly) | Closing(_, assembly) = &self.state {
+            assembly.as_deref()
+        } else {
+            None
+        }
+    }
+}

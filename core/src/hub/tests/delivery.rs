@@ -1,0 +1,136 @@
+//! From publish to subscriber.
+
+use super::*;
+
+#[test]
+fn what_one_publishes_the_others_get() {
+    let mut rig = Rig::alone();
+    let (publisher, a, b) = (rig.connect(0), rig.connect(0), rig.connect(0));
+    rig.subscribe(&a, "workflow:1");
+    rig.subscribe(&b, "workflow:1");
+    let data = json!({"channel": "workflow:1", "event": "workflow.started", "data": {"n": 5}});
+
+    let answer = rig.request(&publisher, "publish", &data);
+
+    assert_eq!(
+        answer["data"],
+        json!({"status": "published", "channel": "workflow:1", "subscribers": 2})
+    );
+    for client in [a, b] {
+        let [event] = client.take().try_into().unwrap();
+        assert_eq!(event["type"], "event");
+        assert_eq!(event["event"], "workflow.started");
+        assert_eq!(event["room"], "workflow:1");
+        assert_eq!(event["data"], json!({"n": 5}));
+    }
+}
+
+#[test]
+fn a_turn_is_one_write_for_each_subscriber() {
+    let mut rig = Rig::alone();
+    let client = rig.connect(0);
+    rig.subscribe(&client, "a");
+    rig.subscribe(&client, "b");
+    let before = client.writes();
+    for n in 0..50 {
+        rig.publish(0, if n % 2 == 0 { "a" } else { "b" }, n);
+    }
+
+    rig.run();
+
+    let mut numbers = client.take_numbers();
+    // Order holds within a channel.
+    assert!(numbers.iter().filter(|n| **n % 2 == 0).is_sorted());
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..50).collect::<Vec<_>>());
+    // `Sink` takes the first slice of each vectored write: one for each channel's segment.
+    assert_eq!(client.writes() - before, 2);
+}
+
+#[test]
+fn a_round_is_handed_out_when_it_is_full() {
+    let mut config = Config::default();
+    config.limits.round_bytes_max = 1000;
+    let mut rig = Rig::new(1, config);
+    let client = rig.connect(0);
+    rig.subscribe(&client, "a");
+    for n in 0..20 {
+        rig.publish(0, "a", n);
+    }
+
+    rig.run();
+
+    assert_eq!(client.take_numbers(), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn membership_begins_and_ends_in_the_middle_of_a_turn() {
+    let mut rig = Rig::alone();
+    let (early, late) = (rig.connect(0), rig.connect(0));
+    rig.subscribe(&early, "a");
+    let subscribe =
+        |event| frame(&json!({"type": "request", "event": event, "data": {"channel": "a"}}));
+
+    rig.publish(0, "a", 1);
+    rig.hubs[0].handle_bytes(rig.now, late.conn, &mut subscribe("subscribe"));
+    rig.publish(0, "a", 2);
+    rig.hubs[0].handle_bytes(rig.now, early.conn, &mut subscribe("unsubscribe"));
+    rig.publish(0, "a", 3);
+    rig.run();
+
+    assert_eq!(early.take_numbers(), [1, 2]);
+    assert_eq!(late.take_numbers(), [2, 3]);
+}
+
+#[test]
+fn leaving_a_channel_never_joined_is_confirmed() {
+    let mut rig = Rig::alone();
+    let client = rig.connect(0);
+    let answer = rig.request(&client, "unsubscribe", &json!({"channel": "a"}));
+    assert_eq!(answer["data"], json!({"status": "unsubscribed", "channel": "a"}));
+}
+
+#[test]
+fn subscribing_twice_is_one_subscription() {
+    let mut rig = Rig::alone();
+    let client = rig.connect(0);
+    rig.subscribe(&client, "a");
+    rig.subscribe(&client, "a");
+    rig.publish(0, "a", 1);
+    rig.run();
+    assert_eq!(client.take_numbers(), [1]);
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let story = || {
+        let mut rig = Rig::alone();
+        let now = rig.now;
+        let (a, b) = (rig.connect(0), rig.connect(0));
+        for client in [&a, &b] {
+            rig.subscribe(client, "a");
+        }
+        for n in 0..10 {
+            rig.publish(0, "a", n);
+            rig.send(&b, &json!({"type": "ping", "id": n.to_string()}));
+        }
+        assert_eq!(rig.now, now);
+        [a.peek(), b.peek()]
+    };
+    assert_eq!(story(), story());
+}
+
+#[test]
+fn offsets_are_told_when_switched_on() {
+    let mut config = Config::default();
+    config.compat.offsets = true;
+    let mut rig = Rig::new(1, config);
+    let client = rig.connect(0);
+    rig.subscribe(&client, "a");
+    rig.publish(0, "a", 10);
+    rig.publish(0, "a", 11);
+    rig.run();
+    let offsets: Vec<_> =
+        client.take().iter().map(|message| message["offset"].as_u64().unwrap()).collect();
+    assert_eq!(offsets, [0, 1]);
+}

@@ -1,0 +1,145 @@
+//! Questions to the application.
+
+use super::*;
+
+fn with_requests() -> Rig {
+    let mut config = Config::default();
+    config.hooks.requests.insert("get_pool_status".into());
+    config.limits.requests_in_flight_max = 2;
+    Rig::new(1, config)
+}
+
+fn ask(rig: &mut Rig, client: &Client, id: &str) {
+    rig.send(
+        client,
+        &json!({"type": "request", "event": "get_pool_status", "id": id, "data": {"pool_id": "p"}}),
+    );
+}
+
+fn asked(rig: &mut Rig) -> Vec<RequestId> {
+    let mut ids = Vec::new();
+    for output in rig.outputs.drain(..) {
+        if let Output::Request { id, event, data, .. } = output {
+            assert_eq!((&*event, &*data), ("get_pool_status", br#"{"pool_id":"p"}"#.as_slice()));
+            ids.push(id);
+        }
+    }
+    ids
+}
+
+#[test]
+fn the_application_answers() {
+    let mut rig = with_requests();
+    let client = rig.connect(0);
+    ask(&mut rig, &client, "1");
+    let [id] = asked(&mut rig).try_into().unwrap();
+    let reply = |result| Command::Reply { id, result };
+    rig.hubs[0].handle_command(rig.now, reply(Ok(r#"{"status":"idle"}"#.into())));
+    rig.hubs[0].handle_command(rig.now, reply(Ok("{}".into())));
+    rig.run();
+    let [answer] = client.take().try_into().unwrap();
+    assert_eq!(answer["event"], "get_pool_status");
+    assert_eq!(answer["data"], json!({"status": "idle"}));
+    assert_eq!(answer["correlation_id"], "1");
+}
+
+#[test]
+fn an_error_of_the_application_is_passed_on() {
+    let mut rig = with_requests();
+    let client = rig.connect(0);
+    ask(&mut rig, &client, "1");
+    let [id] = asked(&mut rig).try_into().unwrap();
+    let error = RequestError { code: "NOT_FOUND".into(), message: "No such pool".into() };
+    rig.hubs[0].handle_command(rig.now, Command::Reply { id, result: Err(error) });
+    rig.run();
+    let [answer] = client.take().try_into().unwrap();
+    assert_eq!(
+        (&answer["error_code"], &answer["correlation_id"]),
+        (&json!("NOT_FOUND"), &json!("1"))
+    );
+}
+
+#[test]
+fn what_is_no_object_is_not_sent() {
+    let mut rig = with_requests();
+    let client = rig.connect(0);
+    for wrong in ["[]", "{", "\u{1}"] {
+        ask(&mut rig, &client, "1");
+        let [id] = asked(&mut rig).try_into().unwrap();
+        rig.hubs[0].handle_command(rig.now, Command::Reply { id, result: Ok(wrong.into()) });
+        rig.run();
+        assert_eq!(client.take()[0]["error_code"], "SERVER_ERROR");
+    }
+}
+
+#[test]
+fn silence_of_the_application_ends_in_an_error() {
+    let mut rig = with_requests();
+    let client = rig.connect(0);
+    ask(&mut rig, &client, "1");
+    rig.send(&client, &json!({"type": "ping"}));
+    client.take();
+    rig.wait(Duration::from_secs(15));
+    rig.bytes(&client, &[0x8a, 0x80, 0, 0, 0, 0]);
+    rig.wait(Duration::from_secs(15));
+    let answer = client.take().into_iter().find(|message| message["type"] == "error").unwrap();
+    assert_eq!(
+        (&answer["error_code"], &answer["correlation_id"]),
+        (&json!("SERVER_ERROR"), &json!("1"))
+    );
+}
+
+#[test]
+fn requests_in_flight_are_limited() {
+    let mut rig = with_requests();
+    let client = rig.connect(0);
+    for id in ["1", "2", "3"] {
+        ask(&mut rig, &client, id);
+    }
+    assert_eq!(asked(&mut rig).len(), 2);
+    let [refused] = client.take().try_into().unwrap();
+    assert_eq!(
+        (&refused["error_code"], &refused["correlation_id"]),
+        (&json!("RATE_LIMIT_EXCEEDED"), &json!("3"))
+    );
+}
+
+#[test]
+fn the_application_decides_on_subscriptions_and_publishes() {
+    let mut config = Config::default();
+    config.hooks.authorize_subscribe = true;
+    config.hooks.authorize_publish = true;
+    let mut rig = Rig::new(1, config);
+    let client = rig.connect(0);
+    for (event, allow, expected) in [
+        ("subscribe", false, "FORBIDDEN"),
+        ("subscribe", true, ""),
+        ("publish", false, "FORBIDDEN"),
+        ("publish", true, ""),
+    ] {
+        let data = json!({"channel": "a", "event": "e", "data": {"n": 1}});
+        rig.send(&client, &json!({"type": "request", "event": event, "id": "1", "data": data}));
+        let Some(Output::Authorize { id, channel, .. }) = rig.outputs.pop() else {
+            panic!("no question")
+        };
+        assert_eq!(&*channel, "a");
+        assert_eq!(client.take(), Vec::<Value>::new());
+        rig.hubs[0].handle_command(rig.now, Command::Decide { id, allow });
+        rig.run();
+        let answer =
+            client.take().into_iter().find(|message| message["correlation_id"] == "1").unwrap();
+        assert_eq!(answer["error_code"].as_str().unwrap_or_default(), expected, "{event}");
+    }
+}
+
+#[test]
+fn questions_of_a_client_that_left_are_dropped() {
+    let mut rig = with_requests();
+    let client = rig.connect(0);
+    ask(&mut rig, &client, "1");
+    let [id] = asked(&mut rig).try_into().unwrap();
+    rig.hang_up(&client);
+    rig.hubs[0].handle_command(rig.now, Command::Reply { id, result: Ok("{}".into()) });
+    rig.run();
+    rig.assert_empty();
+}

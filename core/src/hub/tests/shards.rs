@@ -1,0 +1,120 @@
+//! Several hubs as one server.
+
+use super::*;
+
+#[test]
+fn a_publish_reaches_the_subscribers_of_every_hub() {
+    let mut rig = Rig::new(3, Config::default());
+    let clients: Vec<_> = (0..6).map(|n| rig.connect(n % 3)).collect();
+    let publisher = rig.connect(1);
+    for channel in ["a", "b", "c", "d"] {
+        clients.iter().for_each(|client| rig.subscribe(client, channel));
+
+        let data = json!({"channel": channel, "event": "e", "data": {"n": 1}});
+        let answer = rig.request(&publisher, "publish", &data);
+
+        assert_eq!(answer["data"]["subscribers"], 6, "{channel}");
+        for client in &clients {
+            assert_eq!(client.take_numbers(), [1], "{channel}");
+        }
+    }
+}
+
+#[test]
+fn order_is_the_same_for_everyone() {
+    let mut rig = Rig::new(3, Config::default());
+    let clients: Vec<_> = (0..3).map(|shard| rig.connect(shard)).collect();
+    clients.iter().for_each(|client| rig.subscribe(client, "a"));
+    for n in 0..30 {
+        rig.publish(n as usize % 3, "a", n);
+    }
+
+    rig.run();
+
+    let orders: Vec<_> = clients.iter().map(Client::take_numbers).collect();
+    assert_eq!(orders[0].len(), 30);
+    assert!(orders.iter().all(|order| *order == orders[0]));
+}
+
+#[test]
+fn connections_are_counted_over_all_hubs() {
+    let mut config = Config::default();
+    config.limits.connections_max = 4;
+    let mut rig = Rig::new(2, config);
+    let clients: Vec<_> = (0..4).map(|n| rig.connect(n % 2)).collect();
+    assert_eq!(rig.hubs[0].connections(), 4);
+
+    let fifth = rig.connect_with(0, "");
+
+    assert_eq!(fifth.take_close(), Some((1013, "Server at maximum capacity".into())));
+    rig.hang_up(&clients[0]);
+    rig.connect(1);
+}
+
+#[test]
+fn an_idempotency_key_holds_on_every_hub() {
+    let mut rig = Rig::new(3, Config::default());
+    let subscriber = rig.connect(0);
+    rig.subscribe(&subscriber, "a");
+    let body = r#"{"channel":"a","event":"e","data":{"n":1},"idempotency_key":"k"}"#;
+    let mut answers = Vec::new();
+    for shard in 0..3 {
+        let client = rig.socket(shard);
+        rig.bytes(&client, &post(body));
+        client.take_head();
+        answers.push(client.take_text());
+    }
+    assert!(answers[0].contains(r#""subscribers":1"#), "{}", answers[0]);
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert_eq!(subscriber.take_numbers(), [1]);
+}
+
+#[test]
+fn one_batch_may_have_several_homes() {
+    let mut rig = Rig::new(3, Config::default());
+    let subscriber = rig.connect(2);
+    let channels = ["a", "b", "c", "d", "e", "f"];
+    channels.iter().for_each(|channel| rig.subscribe(&subscriber, channel));
+    let messages: Vec<_> = channels
+        .iter()
+        .map(|channel| json!({"channel": channel, "event": "e", "data": {"n": 1}}))
+        .collect();
+    let client = rig.socket(0);
+
+    rig.bytes(&client, &post(&json!(messages).to_string()));
+
+    assert!(client.take_head().starts_with("HTTP/1.1 200 "));
+    let answer: Value = serde_json::from_str(&client.take_text()).unwrap();
+    assert_eq!((&answer["published"], &answer["subscribers"]), (&json!(6), &json!(6)));
+    assert_eq!(subscriber.take_numbers(), [1; 6]);
+}
+
+#[test]
+fn a_late_confirmation_does_not_revive_a_subscription() {
+    let mut rig = Rig::new(2, Config::default());
+    // A channel that is at home in the other hub.
+    let far = (0..)
+        .map(|n| format!("c{n}"))
+        .find(|name| rig.hubs[0].homes.of(name) == ShardId(1))
+        .unwrap();
+    let client = rig.connect(0);
+    let message =
+        |event| frame(&json!({"type": "request", "event": event, "data": {"channel": far}}));
+    rig.hubs[0].handle_bytes(rig.now, client.conn, &mut message("subscribe"));
+    rig.hubs[0].handle_bytes(rig.now, client.conn, &mut message("unsubscribe"));
+    rig.run();
+
+    rig.publish(0, &far, 1);
+    rig.run();
+
+    assert_eq!(client.take_numbers(), Vec::<u64>::new());
+    rig.hang_up(&client);
+    rig.assert_empty();
+}
+
+fn post(body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head =
+        "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length:";
+    format!("{head} {length}\r\n\r\n{body}").into_bytes()
+}

@@ -1,0 +1,120 @@
+//! Readers that do not keep up.
+
+use super::*;
+use crate::config::SlowPolicy;
+
+/// A subscriber of `a` under `policy`, with room for a few messages, that has stopped reading.
+fn stalled(policy: SlowPolicy) -> (Rig, Client) {
+    let mut config = unlimited();
+    config.limits.outbox_bytes_max = 2000;
+    config.slow_readers.default = policy;
+    let mut rig = Rig::new(1, config);
+    let client = rig.connect(0);
+    rig.subscribe(&client, "a");
+    rig.set_room(&client, Some(0));
+    (rig, client)
+}
+
+fn publish_each(rig: &mut Rig, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        rig.publish(0, "a", n);
+        rig.run();
+    }
+}
+
+#[test]
+fn disconnect_closes_with_a_retryable_code() {
+    let (mut rig, client) = stalled(SlowPolicy::Disconnect);
+    publish_each(&mut rig, 0..50);
+    assert!(rig.hubs[0].conn(client.conn).unwrap().ws.outbox().bytes() <= 2000);
+
+    rig.set_room(&client, None);
+
+    assert_eq!(client.take_close(), Some((1013, "Reading too slowly".into())));
+    rig.wait(Duration::from_secs(5));
+    assert!(client.is_closed(), "the peer's close frame is not waited for without end");
+}
+
+#[test]
+fn gap_announces_exactly_what_was_lost() {
+    let (mut rig, client) = stalled(SlowPolicy::Gap);
+    publish_each(&mut rig, 0..50);
+    rig.set_room(&client, None);
+    publish_each(&mut rig, 50..53);
+
+    let messages = client.take();
+    let numbers: Vec<_> =
+        messages.iter().filter_map(|message| message["data"]["n"].as_u64()).collect();
+    let gap = messages.iter().position(|message| message["event"] == "channel.gap").unwrap();
+    let data = &messages[gap]["data"];
+    let (first, last) =
+        (data["first_offset"].as_u64().unwrap(), data["last_offset"].as_u64().unwrap());
+    assert_eq!(data["lost"].as_u64().unwrap(), last - first + 1);
+    let expected: Vec<_> = (0..first).chain(last + 1..53).collect();
+    assert_eq!(numbers, expected);
+    assert_eq!(gap as u64, first, "the gap stands where the messages are missing");
+    assert_eq!(messages[gap]["room"], "a");
+}
+
+#[test]
+fn latest_keeps_the_newest() {
+    let (mut rig, client) = stalled(SlowPolicy::Latest);
+    publish_each(&mut rig, 0..50);
+
+    rig.set_room(&client, None);
+
+    assert_eq!(client.take_numbers(), [49]);
+}
+
+#[test]
+fn latest_does_not_touch_those_who_keep_up() {
+    let mut config = unlimited();
+    config.slow_readers.default = SlowPolicy::Latest;
+    let mut rig = Rig::new(1, config);
+    let client = rig.connect(0);
+    rig.subscribe(&client, "a");
+    for n in 0..10 {
+        rig.publish(0, "a", n);
+    }
+    rig.run();
+    assert_eq!(client.take_numbers(), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stalled_reader_does_not_hold_up_the_others() {
+    let (mut rig, stalled) = stalled(SlowPolicy::Gap);
+    let other = rig.connect(0);
+    rig.subscribe(&other, "a");
+    publish_each(&mut rig, 0..50);
+    assert_eq!(other.take_numbers(), (0..50).collect::<Vec<_>>());
+    assert_eq!(stalled.take_numbers(), Vec::<u64>::new());
+}
+
+#[test]
+fn a_pong_does_not_wait_behind_data() {
+    let (mut rig, client) = stalled(SlowPolicy::Gap);
+    publish_each(&mut rig, 0..3);
+    // Half of the first message goes out, then a ping comes in.
+    rig.set_room(&client, Some(100));
+    rig.bytes(&client, &[0x89, 0x80, 0, 0, 0, 0]);
+    rig.set_room(&client, None);
+    let opcodes: Vec<_> = client.take_frames().into_iter().map(|(opcode, _)| opcode).collect();
+    assert_eq!(opcodes, [1, 10, 1, 1]);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_not_read() {
+    let mut rig = Rig::new(1, unlimited());
+    let client = rig.connect(0);
+    rig.set_room(&client, Some(0));
+    let ping = frame(&json!({"type": "ping"}));
+    let mut sent = 0;
+    while rig.hubs[0].wants_read(client.conn) {
+        rig.bytes(&client, &ping);
+        sent += 1;
+        assert!(sent < 10_000);
+    }
+    rig.set_room(&client, None);
+    assert!(rig.hubs[0].wants_read(client.conn));
+    assert_eq!(client.take().len(), sent);
+}
