@@ -91,8 +91,8 @@ fn compare(document: &str, name: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
     let text = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {name} begin -->\n"), format!("\n<!-- {name} end -->"));
-    let (before, rest) = text.split_once(&begin).expect("the document has the mark of a beginning");
-    let (present, after) = rest.split_once(&end).expect("the document has the mark of an end");
+    let (before, rest) = text.split_once(&begin).unwrap();
+    let (present, after) = rest.split_once(&end).unwrap();
     let expected = expected.trim_end();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, [before, &begin, expected, &end, after].concat()).unwrap();
