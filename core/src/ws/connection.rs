@@ -277,6 +277,13 @@ impl Connection {
         }
     }
 
+    /// Whether a request waits for its answer: [`accept`](Self::accept), [`respond`](Self::respond) or
+    /// [`refuse`](Self::refuse).
+    #[must_use]
+    pub fn owes_answer(&self) -> bool {
+        matches!(self.state, State::Exchange(_))
+    }
+
     /// Whether [`receive`](Self::receive) has something to do even with an empty slice, once no request waits for its
     /// answer any more: input was kept, or the end is to be reported.
     #[must_use]
