@@ -475,10 +475,13 @@ impl Hub {
         }
     }
 
-    /// Ends a connection that speaks plain HTTP: at once if it is idle, after the answer if one is due.
+    /// Ends a connection that speaks plain HTTP, unless an answer is due: then the answer ends it.
     fn end_http(&mut self, now: Now, id: ConnId) {
-        if let Some((conn, limits)) = self.conn_mut(id) {
-            conn.ws.close(now, limits, Reason::HttpDone, ws::CloseWhen::AfterData);
+        if let Some((conn, limits)) = self.conn_mut(id)
+            && !conn.ws.owes_answer()
+        {
+            conn.ws.close(now, limits, Reason::Shutdown, ws::CloseWhen::AfterData);
+            self.retire(now, id, Reason::HttpDone);
         }
         self.settle(now, id);
         self.mark_dirty(id.index);
