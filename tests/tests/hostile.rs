@@ -29,20 +29,25 @@ fn a_hundred_healthy_clients_do_not_notice_a_thousand_hostile_ones() {
         ("OUTBOX_BYTES", "1048576"),
         ("LOG_LEVEL", "DEBUG"),
     ]);
-    let mut readers: Vec<Client> = (0..HEALTHY - PUBLISHERS).map(|_| Client::hello(&server)).collect();
+    let mut readers: Vec<Client> =
+        (0..HEALTHY - PUBLISHERS).map(|_| Client::hello(&server)).collect();
     readers.iter_mut().for_each(|reader| reader.subscribe(CHANNEL));
     let memory = server.rss();
     let over = AtomicBool::new(false);
     let (server_ref, over_ref) = (&server, &over);
 
     let (seen, published, mut held) = thread::scope(|scope| {
-        let listening: Vec<_> = readers.iter_mut().map(|reader| scope.spawn(move || listen(reader))).collect();
-        let publishing: Vec<_> =
-            (0..PUBLISHERS).map(|name| scope.spawn(move || publish(server_ref, name, over_ref))).collect();
+        let listening: Vec<_> =
+            readers.iter_mut().map(|reader| scope.spawn(move || listen(reader))).collect();
+        let publishing: Vec<_> = (0..PUBLISHERS)
+            .map(|name| scope.spawn(move || publish(server_ref, name, over_ref)))
+            .collect();
         let held = attack(server_ref);
         over.store(true, Ordering::Relaxed);
-        let published: Vec<_> = publishing.into_iter().map(|thread| thread.join().expect("a publisher")).collect();
-        let seen: Vec<_> = listening.into_iter().map(|thread| thread.join().expect("a reader")).collect();
+        let published: Vec<_> =
+            publishing.into_iter().map(|thread| thread.join().expect("a publisher")).collect();
+        let seen: Vec<_> =
+            listening.into_iter().map(|thread| thread.join().expect("a reader")).collect();
         (seen, published, held)
     });
 
@@ -54,7 +59,8 @@ fn a_hundred_healthy_clients_do_not_notice_a_thousand_hostile_ones() {
     let grown = server.rss().saturating_sub(memory);
     assert!(grown < GROWTH_MAX, "{} MiB more memory", grown >> 20);
     held.clear();
-    let metrics = server.metrics_when("the hostile ones' end", |metrics| metrics.active() == HEALTHY as u64);
+    let metrics =
+        server.metrics_when("the hostile ones' end", |metrics| metrics.active() == HEALTHY as u64);
     assert!(metrics.connection_errors("protocol_error") > 0, "{}", metrics.text());
     readers.iter_mut().for_each(Client::expect_silence);
     drop(published);
@@ -134,7 +140,10 @@ fn before_the_handshake(server: &Server, kind: u64, noise: &mut Noise) -> Option
         }
         5 => raw.write(format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(100_000)).as_bytes()),
         6 => {
-            let wrong = format!("Authorization: Bearer {}\r\n\r\n", token::sign_with(token::OTHER_SECRET, None, &json!({})));
+            let wrong = format!(
+                "Authorization: Bearer {}\r\n\r\n",
+                token::sign_with(token::OTHER_SECRET, None, &json!({}))
+            );
             raw.write(HANDSHAKE.replace("\r\n\r\n", &format!("\r\n{wrong}")).as_bytes());
         }
         _ => {
@@ -151,7 +160,9 @@ fn broken_frames(server: &Server, kind: u64, noise: &mut Noise) -> Option<Raw> {
     match kind {
         0 => raw.write(&noise.bytes(2_000)),
         1 => raw.write(&unmasked(op::TEXT, b"{\"type\":\"ping\"}")),
-        2 => raw.write(&[&[op::BINARY, 0xFF][..], &(u64::MAX >> 1).to_be_bytes(), &[0; 4]].concat()),
+        2 => {
+            raw.write(&[&[op::BINARY, 0xFF][..], &(u64::MAX >> 1).to_be_bytes(), &[0; 4]].concat())
+        }
         3 => raw.write(&[&[op::BINARY, 0xFF][..], &u64::MAX.to_be_bytes(), &[0; 4]].concat()),
         4 => {
             raw.write(&masked(op::TEXT, &[b' '; 1_000])[..500]);
@@ -180,18 +191,31 @@ fn bad_manners(server: &Server, kind: u64, noise: &mut Noise) -> Option<Raw> {
     match kind {
         0 => {
             // Subscribes to what everybody publishes, and never reads.
-            say(&mut raw, &json!({ "type": "request", "event": "subscribe", "data": { "channel": CHANNEL } }));
+            say(
+                &mut raw,
+                &json!({ "type": "request", "event": "subscribe", "data": { "channel": CHANNEL } }),
+            );
             return Some(raw);
         }
         1 => raw.write(&masked(op::PING, b"flood").repeat(5_000)),
         2 => raw.write(&masked(op::CONTINUATION & op::MORE, b"").repeat(5_000)),
-        3 => (0..50).for_each(|_| say(&mut raw, &json!({ "type": "request", "event": "auth", "data": { "token": "x.y.z" } }))),
+        3 => (0..50).for_each(|_| {
+            say(
+                &mut raw,
+                &json!({ "type": "request", "event": "auth", "data": { "token": "x.y.z" } }),
+            )
+        }),
         4 => (0..100).for_each(|_| raw.send(op::TEXT, &noise.text(60))),
         5 => raw.send(op::TEXT, "[".repeat(100_000).as_bytes()),
-        6 => (0..200).for_each(|n| say(&mut raw, &json!({ "type": "subscribe", "data": { "channel": format!("x:{n}") } }))),
+        6 => (0..200).for_each(|n| {
+            say(&mut raw, &json!({ "type": "subscribe", "data": { "channel": format!("x:{n}") } }))
+        }),
         _ => {
             let name = "\u{202E}\"\\</script>";
-            say(&mut raw, &json!({ "type": "request", "event": name, "id": name, "data": { "channel": name } }));
+            say(
+                &mut raw,
+                &json!({ "type": "request", "event": name, "id": name, "data": { "channel": name } }),
+            );
             raw.reset();
             return None;
         }
