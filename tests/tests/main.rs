@@ -14,4 +14,5 @@ mod limits;
 mod limits_slow;
 mod metrics;
 mod reasons;
+mod subcommands;
 mod traps;
