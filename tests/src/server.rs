@@ -78,6 +78,12 @@ impl Server {
         panic!("no free ports in ten attempts")
     }
 
+    /// A server with one shard, whatever the run says: the number of subscribers that a publish reports is then exact
+    /// at once. With more, a channel's home hears of an unsubscribe a moment after the client has its confirmation.
+    pub fn alone() -> Self {
+        Self::with(&[("SHARDS", "1")])
+    }
+
     /// A server that requires authentication, with [`token::SECRET`](crate::token::SECRET).
     pub fn with_auth(settings: &[(&str, &str)]) -> Self {
         let auth = [("AUTH_ENABLED", "true"), ("JWT_SECRET", crate::token::SECRET)];

@@ -56,7 +56,7 @@ fn trap_01_the_rule_is_an_option() {
 
 #[test]
 fn trap_02_an_event_subscribe_with_a_room_is_a_subscription() {
-    let server = Server::start();
+    let server = Server::alone();
     let (mut client, mut writer) = (Client::hello(&server), Client::hello(&server));
     for key in ["room", "channel"] {
         let channel = format!("pool:{key}");
@@ -82,7 +82,7 @@ fn trap_02_an_event_subscribe_that_is_not_allowed_is_forbidden() {
 
 #[test]
 fn trap_03_the_type_subscribe_needs_no_event() {
-    let server = Server::start();
+    let server = Server::alone();
     let (mut client, mut writer) = (Client::hello(&server), Client::hello(&server));
     for (data, channel) in [
         (json!({ "channel": "ui:1" }), "ui:1"),

@@ -24,7 +24,8 @@ pub(super) fn max_connections(reason: Reason) {
 }
 
 pub(super) fn connect_rate(reason: Reason) {
-    let server = Server::with(&[("RATE_LIMIT", "1"), ("RATE_LIMIT_LOOPBACK", "true")]);
+    let server =
+        Server::with(&[("SHARDS", "1"), ("RATE_LIMIT", "1"), ("RATE_LIMIT_LOOPBACK", "true")]);
     let _first = Client::hello(&server);
     assert_eq!(Client::connect(&server).expect_close(1013), reason.row().text);
     counted(&server, reason);
@@ -32,7 +33,7 @@ pub(super) fn connect_rate(reason: Reason) {
 
 /// Metrics cannot be asked while no socket is free: what shows is a socket that ends without a byte.
 pub(super) fn max_sockets(_: Reason) {
-    let server = Server::with(&[("MAX_CONNECTIONS", "1")]);
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
     let sockets: Vec<Raw> = (0..300).map(|_| Raw::connect(server.address())).collect();
     let mut last = Raw::connect(server.address());
     last.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -75,7 +75,7 @@ pub(super) fn publish_forbidden(reason: Reason) {
 }
 
 pub(super) fn too_many_channels(reason: Reason) {
-    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "0")]);
+    let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
     let mut raw = Raw::hello(&server);
     subscribe_many(&mut raw, 0, 1_000);
     raw.send(op::TEXT, br#"{"type":"subscribe","data":{"channel":"one:more"}}"#);
@@ -85,7 +85,7 @@ pub(super) fn too_many_channels(reason: Reason) {
 
 /// The server holds 100,000 channels: a hundred connections with a thousand each.
 pub(super) fn channels_full(reason: Reason) {
-    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "0")]);
+    let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
     let _holders: Vec<Raw> = (0..100)
         .map(|holder| {
             let mut raw = Raw::hello(&server);
