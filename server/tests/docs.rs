@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p mahavishnu docs` writes them anew.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use mahavishnu_core::{
     metrics::{FAMILIES, Type},
@@ -63,7 +63,26 @@ fn the_document_of_metrics_is_up_to_date() {
         let bounds: Vec<_> = family.buckets.iter().map(ToString::to_string).collect();
         table.push_str(&line(&[code(family.name), bounds.join(" ")]));
     }
+    table.push_str("\n| Counter | `error_type` | Reasons |\n|---|---|---|\n");
+    let mut types: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    for reason in Reason::ALL {
+        let key = match reason.row().counted {
+            Counted::Connection(label) => ("websocket_connection_errors_total", label),
+            Counted::Message(label) => ("websocket_message_errors_total", label),
+            Counted::No => continue,
+        };
+        types.entry(key).or_default().push(code(reason.name()));
+    }
+    for ((counter, label), reasons) in types {
+        table.push_str(&line(&[code(counter), code(label), reasons.join(", ")]));
+    }
     compare("docs/metrics.md", "families", &table);
+}
+
+#[test]
+fn the_example_of_embedding_is_the_one_that_compiles() {
+    let example = include_str!("../../runtime-tokio/examples/embed.rs");
+    compare("docs/embedding.md", "embed", &format!("\n```rust\n{}\n```\n", example.trim_end()));
 }
 
 /// Compares the part of a document between `<!-- NAME begin -->` and `<!-- NAME end -->` with what it must be.
@@ -72,8 +91,8 @@ fn compare(document: &str, name: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
     let text = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {name} begin -->\n"), format!("\n<!-- {name} end -->"));
-    let (before, rest) = text.split_once(&begin).expect("the document has the mark of a beginning");
-    let (present, after) = rest.split_once(&end).expect("the document has the mark of an end");
+    let (before, rest) = text.split_once(&begin).unwrap();
+    let (present, after) = rest.split_once(&end).unwrap();
     let expected = expected.trim_end();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, [before, &begin, expected, &end, after].concat()).unwrap();
