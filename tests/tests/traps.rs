@@ -191,7 +191,7 @@ fn trap_08_a_stop_closes_with_1001_and_finishes_the_handshake() {
 
 #[test]
 fn trap_09_over_capacity_the_handshake_is_accepted_and_closed_with_1013() {
-    let server = Server::with(&[("MAX_CONNECTIONS", "1")]);
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
     let _first = Client::hello(&server);
     let mut second = Client::connect(&server);
     assert_eq!(second.expect_close(1013), "Server at maximum capacity");

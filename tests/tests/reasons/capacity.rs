@@ -17,7 +17,7 @@ pub(super) fn shutdown(reason: Reason) {
 }
 
 pub(super) fn max_connections(reason: Reason) {
-    let server = Server::with(&[("MAX_CONNECTIONS", "1")]);
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
     let _first = Client::hello(&server);
     assert_eq!(Client::connect(&server).expect_close(1013), reason.row().text);
     counted(&server, reason);
