@@ -377,7 +377,7 @@ impl Hub {
         }
     }
 
-    /// Begins to record, for [`trace::replay`](crate::trace::replay). Call before any input. False, and no record, on a
+    /// Begins to record, for [`trace::replay`](crate::trace::replay()). Call before any input. False, and no record, on a
     /// hub that has others beside it: what they tell each other is not recorded.
     pub fn start_recording(&mut self, now: Now) -> bool {
         let alone = self.place.shards < 2 && self.conns.len() == 0;

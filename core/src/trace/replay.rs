@@ -177,8 +177,14 @@ impl Replay {
             Call::Reload { config } if *config != config_digest(&self.config) => {
                 return Err(Mismatch::Configuration { calls: self.report.calls });
             }
-            command => {
-                if let Some(command) = self.command(command) {
+            Call::Publish { .. }
+            | Call::Reply { .. }
+            | Call::Decide { .. }
+            | Call::Exposition { .. }
+            | Call::Disconnect { .. }
+            | Call::Reload { .. }
+            | Call::Drain { .. } => {
+                if let Some(command) = self.command(&record.call) {
                     self.hub.handle_command(now, command);
                 }
             }
@@ -239,9 +245,10 @@ impl Replay {
         if expected == got {
             return Ok(());
         }
-        let call = match &record.call {
-            Call::Flush { conn, .. } => format!("flush of {conn:?} with {expected:?}"),
-            other => format!("{other:?}"),
+        let call = if let Call::Flush { conn, .. } = &record.call {
+            format!("flush of {conn:?} with {expected:?}")
+        } else {
+            format!("{:?}", record.call)
         };
         Err(Mismatch::Differs { calls: self.report.calls, call, got: format!("{got:?}") })
     }
