@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{
     Hub,
+    handshake::{bearer, is_local},
     publish::Origin,
-    session::{bearer, is_local},
     types::{ConnId, Listener, Output, Publication},
 };
 use crate::{

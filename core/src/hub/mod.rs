@@ -1,14 +1,15 @@
 //! The hub: all connections, channels and queues of one core, as one state machine.
 //!
 //! A process has one hub per shard. Inputs are `handle_*`, outputs `poll_*` and [`Hub::flush`]; the contract is in the
-//! crate's documentation. Inside, a publish goes to its channel's *home* ([`home`]), which gathers the frames of a turn
-//! into one shared segment; at the end of the turn the segment is handed to every subscriber's outbox ([`channel`]),
+//! crate's documentation. Inside, a publish goes to its channel's *home*, which gathers the frames of a turn
+//! into one shared segment; at the end of the turn the segment is handed to every subscriber's outbox,
 //! and each dirty connection is written once.
 
 mod answer;
 mod channel;
 mod conn;
 mod drain;
+mod handshake;
 mod home;
 mod http;
 mod idempotency;

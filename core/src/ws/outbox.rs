@@ -66,7 +66,7 @@ impl Outbox {
 
     /// Queues a shared segment: one reference count, no copy. Ignored unless the connection is open.
     pub fn push(&mut self, segment: &Segment) {
-        if self.sealed {
+        if self.sealed || segment.bytes.is_empty() {
             return;
         }
         self.messages += segment.messages.max(1);
@@ -93,14 +93,19 @@ impl Outbox {
                 tag: Segment::NO_TAG,
             });
         }
-        if let Some(Chunk { store: Store::Own(buffer), messages, .. }) = self.back_mut() {
-            let before = buffer.len();
-            write(buffer);
+        let Some(Chunk { store: Store::Own(buffer), messages, .. }) = self.back_mut() else {
+            return;
+        };
+        let before = buffer.len();
+        write(buffer);
+        let grown = buffer.len() - before;
+        if grown > 0 {
             *messages += 1;
-            let grown = buffer.len() - before;
             self.messages += 1;
             self.bytes += grown;
             self.own_bytes += grown;
+        } else if before == 0 {
+            self.pop_back();
         }
     }
 
@@ -365,6 +370,12 @@ impl Outbox {
         self.boundary = 0;
         if self.rest.is_empty() && self.rest.capacity() > KEPT_CHUNKS {
             self.rest = VecDeque::new();
+        }
+    }
+
+    fn pop_back(&mut self) {
+        if self.rest.pop_back().is_none() {
+            self.first = None;
         }
     }
 

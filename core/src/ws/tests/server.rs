@@ -246,6 +246,17 @@ fn silence_brings_a_ping_and_then_the_end() {
 }
 
 #[test]
+fn any_byte_is_a_sign_of_life() {
+    let mut harness = Harness::open(Limits::default());
+    let frame = masked(TEXT, b"dribbled over a long time");
+    for byte in &frame[..frame.len() - 1] {
+        assert!(harness.receive(&[*byte]).is_empty());
+        assert!(harness.wait(Duration::from_secs(19)).is_empty());
+    }
+    harness.expect_frames(&[]);
+}
+
+#[test]
 fn a_pong_tells_the_round_trip_time() {
     let mut harness = Harness::open(Limits::default());
     harness.wait(Duration::from_secs(20));
