@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
 };
 
-use mahavishnu_core::{hub::ConnId, ws::Flush};
+use mahavishnu_core::{hub::ConnId, time::Now, ws::Flush};
 use smol::{Async, Task, future::yield_now};
 
 use crate::{clock, notify::Notify, shard::Shard};
@@ -124,15 +124,16 @@ enum Taken {
     Failed(io::ErrorKind),
 }
 
-/// Writes what the socket takes. While it takes nothing, a task waits for it.
-pub(crate) fn flush(shard: &Rc<Shard>, conn: ConnId) {
+/// Writes what the socket takes. While it takes nothing, a task waits for it. `now` is the turn's: reading the clocks for
+/// each of a thousand sockets would show.
+pub(crate) fn flush(shard: &Rc<Shard>, now: Now, conn: ConnId) {
     let Some(socket) = shard.socket(conn) else { return };
-    if !socket.blocked.get() && write(shard, &socket) == Flush::Blocked {
+    if !socket.blocked.get() && write(shard, now, &socket) == Flush::Blocked {
         socket.blocked.set(true);
         let shard = shard.clone();
         let writer = shard.clone().spawn(async move {
             while socket.writable().await.is_ok() {
-                if write(&shard, &socket) != Flush::Blocked {
+                if write(&shard, clock::now(), &socket) != Flush::Blocked {
                     break;
                 }
             }
@@ -145,9 +146,9 @@ pub(crate) fn flush(shard: &Rc<Shard>, conn: ConnId) {
     }
 }
 
-fn write(shard: &Rc<Shard>, socket: &Rc<Socket>) -> Flush {
+fn write(shard: &Rc<Shard>, now: Now, socket: &Rc<Socket>) -> Flush {
     let (flush, wants_read) = shard.with_hub(|hub| {
-        let flush = hub.flush(clock::now(), socket.conn, &mut Sink(socket.stream.get_ref()));
+        let flush = hub.flush(now, socket.conn, &mut Sink(socket.stream.get_ref()));
         (flush, hub.wants_read(socket.conn))
     });
     match flush {

@@ -93,9 +93,9 @@ impl Server {
         }
     }
 
-    /// Changes a setting for subcommands and the next start.
-    pub fn set(&mut self, name: &str, value: &str) {
-        self.env.insert(format!("MAHAVISHNU_{name}"), value.to_owned());
+    /// Writes a `.env` file for the next start or reload. The environment, which has ports and names, wins over it.
+    pub fn write_env_file(&self, text: &str) {
+        std::fs::write(self.dir.path().join(".env"), text).expect("its directory is ours");
     }
 
     /// Runs another subcommand with this server's settings.

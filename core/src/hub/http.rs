@@ -281,7 +281,12 @@ impl Hub {
     }
 
     /// Answers, and goes on with what the client had sent ahead.
-    fn respond(&mut self, now: Now, id: ConnId, response: Response<Bytes>) {
+    fn respond(&mut self, now: Now, id: ConnId, mut response: Response<Bytes>) {
+        if self.is_draining() {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        }
         let Some((conn, limits)) = self.conn_mut(id) else { return };
         if !conn.ws.is_http() {
             return;

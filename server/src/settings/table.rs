@@ -134,6 +134,8 @@ settings! {
     "Limits" {
         /// New connections per minute and address; this machine is exempt.
         rate_limit: Option<u32> = None, OrOff(int::<u32>(1, 1_000_000)), ["RATE_LIMIT"], Live;
+        /// Whether RATE_LIMIT holds for this machine too, for example when a proxy runs on it.
+        rate_limit_loopback: bool = false, Bool, ["RATE_LIMIT_LOOPBACK"], Live;
         /// Messages per second and connection.
         message_rate_limit: Option<u32> = Some(100), OrOff(int::<u32>(1, 1_000_000)), ["MESSAGE_RATE_LIMIT"], Live;
         /// Messages that a connection may send at once.

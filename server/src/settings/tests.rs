@@ -59,6 +59,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("REDIS_DB", "0", "15", "15", "zero", "a whole number from 0 to 65535"),
     ("REDIS_PASSWORD", "", STRONG, "********", "", ""),
     ("RATE_LIMIT", "0", "100", "100", "-1", "a whole number from 1 to 1000000, or 0 for off"),
+    ("RATE_LIMIT_LOOPBACK", "false", "true", "true", "x", "true or false"),
     (
         "MESSAGE_RATE_LIMIT",
         "100",
