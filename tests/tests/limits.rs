@@ -91,7 +91,8 @@ fn who_waits_as_long_as_told_is_accepted() {
 
 #[test]
 fn a_refused_message_has_no_effect_and_the_connection_stays() {
-    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "1")]);
+    let server =
+        Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "1")]);
     let mut raw = Raw::hello(&server);
     let subscribe = |n: usize| json!({ "type": "request", "id": n.to_string(), "event": "subscribe", "data": { "channel": format!("pool:{n}") } });
     raw.write(&burst(3, subscribe));
@@ -141,7 +142,7 @@ fn the_message_rate_can_be_switched_off() {
 
 #[test]
 fn over_max_connections_one_is_accepted_and_closed_with_1013() {
-    let server = Server::with(&[("MAX_CONNECTIONS", "3")]);
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "3")]);
     let mut clients: Vec<Client> = (0..3).map(|_| Client::hello(&server)).collect();
     for _ in 0..3 {
         let mut refused = Client::connect(&server);
@@ -159,7 +160,7 @@ fn over_max_connections_one_is_accepted_and_closed_with_1013() {
 
 #[test]
 fn connections_that_wait_for_authentication_take_room() {
-    let server = Server::with_auth(&[("MAX_CONNECTIONS", "2")]);
+    let server = Server::with_auth(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "2")]);
     let (_first, _second) = (Client::connect(&server), Client::connect(&server));
     let mut third = Client::connect(&server);
     third.expect_close(1013);
@@ -167,7 +168,8 @@ fn connections_that_wait_for_authentication_take_room() {
 
 #[test]
 fn new_connections_are_limited_per_minute() {
-    let server = Server::with(&[("RATE_LIMIT", "5"), ("RATE_LIMIT_LOOPBACK", "true")]);
+    let server =
+        Server::with(&[("SHARDS", "1"), ("RATE_LIMIT", "5"), ("RATE_LIMIT_LOOPBACK", "true")]);
     for _ in 0..5 {
         Client::hello(&server).close();
     }
@@ -280,7 +282,7 @@ fn a_pong_that_was_not_asked_for_changes_nothing() {
 
 #[test]
 fn subscriptions_of_one_connection_are_bounded() {
-    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "0")]);
+    let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
     let mut raw = Raw::hello(&server);
     let subscribe = |n: usize| json!({ "type": "request", "event": "subscribe", "data": { "channel": format!("pool:{n}") } });
     raw.write(&burst(1_001, subscribe));
@@ -302,7 +304,7 @@ fn sockets_without_a_request_do_not_keep_clients_out() {
 
 #[test]
 fn sockets_of_any_kind_are_bounded() {
-    let server = Server::with(&[("MAX_CONNECTIONS", "1")]);
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
     let sockets: Vec<Raw> = (0..400).map(|_| Raw::connect(server.address())).collect();
     let refused = server_refuses(&server);
     assert!(refused, "400 sockets beside one connection");

@@ -23,8 +23,18 @@ use crate::{
 pub(crate) struct Channels {
     names: KeyedMap<Arc<str>, u32>,
     slots: Slab<Channel>,
+    /// Rounds that wait to be handed to their subscribers, in order.
+    rounds: VecDeque<Round>,
     /// Connections that could not take a round; empty between rounds.
     slow: Vec<u32>,
+}
+
+/// Messages of one channel, for the subscribers here.
+#[derive(Debug)]
+struct Round {
+    /// The channel's index is the segment's tag.
+    segment: Segment,
+    first_offset: u64,
 }
 
 #[derive(Debug)]
@@ -54,11 +64,21 @@ struct Waiting {
 
 impl Channels {
     pub(crate) fn new(keys: KeyedState) -> Self {
-        Self { names: KeyedMap::with_hasher(keys), slots: Slab::new(), slow: Vec::new() }
+        Self {
+            names: KeyedMap::with_hasher(keys),
+            slots: Slab::new(),
+            rounds: VecDeque::new(),
+            slow: Vec::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Rounds that wait to be handed out.
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds.len()
     }
 
     fn find(&self, name: &str) -> Option<u32> {
@@ -84,6 +104,8 @@ impl Channels {
             .is_some_and(|channel| channel.members.is_empty() && channel.waiting.is_empty());
         if unused && let Some(channel) = self.slots.remove(index) {
             self.names.remove(&channel.name);
+            // The index may stand for another channel before the turn is over.
+            self.rounds.retain(|round| round.segment.tag != index);
         }
     }
 
@@ -139,7 +161,7 @@ impl Hub {
                 conn.session == Session::Active
                     && conn.subscriptions.iter().all(|subscription| subscription.channel != index)
             });
-        if !wanted || !self.add_member(index, id) {
+        if !wanted || !self.add_member(now, index, id) {
             self.channels.drop_if_unused(index);
             self.tell(now, self.homes.of(name), Inner::Leave { channel: name.into() });
         }
@@ -148,7 +170,8 @@ impl Hub {
         }
     }
 
-    fn add_member(&mut self, index: u32, id: ConnId) -> bool {
+    fn add_member(&mut self, now: Now, index: u32, id: ConnId) -> bool {
+        self.hand_out_channel(now, index);
         let (Some(channel), Some(conn)) =
             (self.channels.slots.get_mut(index), self.conns.get_mut(id.index))
         else {
@@ -166,7 +189,8 @@ impl Hub {
     pub(crate) fn unsubscribe(&mut self, now: Now, id: ConnId, name: &str) {
         let Some(index) = self.channels.find(name) else { return };
         // What was published before this moment is still delivered.
-        self.seal_channel(now, name);
+        self.seal_channel(name);
+        self.hand_out_channel(now, index);
         if let Some(channel) = self.channels.slots.get_mut(index) {
             channel
                 .waiting
@@ -226,34 +250,59 @@ impl Hub {
         self.tell(now, self.homes.of(&name), Inner::Leave { channel: name });
     }
 
-    /// A round of a channel for the subscribers here.
-    pub(crate) fn deliver(
-        &mut self,
-        now: Now,
-        name: &str,
-        mut segment: Segment,
-        first_offset: u64,
-    ) {
-        let Some(index) = self.channels.find(name) else { return };
-        segment.tag = index;
-        let Some(channel) = self.channels.slots.get(index) else { return };
+    /// A round of a channel has come for the subscribers here.
+    pub(crate) fn deliver(&mut self, name: &str, mut segment: Segment, first_offset: u64) {
+        if let Some(index) = self.channels.find(name) {
+            segment.tag = index;
+            self.channels.rounds.push_back(Round { segment, first_offset });
+        }
+    }
+
+    /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
+    /// that a publisher who sends a lot at once does not make slow readers of those who are not.
+    pub(crate) fn hand_out(&mut self, now: Now) {
+        let budget = self.config.limits.outbox_bytes_max / 4;
+        let mut handed = 0;
+        while handed < budget
+            && let Some(round) = self.channels.rounds.pop_front()
+        {
+            handed += round.segment.bytes.len();
+            self.hand_out_round(now, &round);
+        }
+    }
+
+    /// Hands out everything: somebody who is owed it is about to be closed.
+    pub(crate) fn hand_out_all(&mut self, now: Now) {
+        while let Some(round) = self.channels.rounds.pop_front() {
+            self.hand_out_round(now, &round);
+        }
+    }
+
+    /// Hands out the rounds of one channel: its membership is about to change.
+    fn hand_out_channel(&mut self, now: Now, index: u32) {
+        let mut at = 0;
+        while let Some(round) = self.channels.rounds.get(at) {
+            if round.segment.tag != index {
+                at += 1;
+            } else if let Some(round) = self.channels.rounds.remove(at) {
+                self.hand_out_round(now, &round);
+            }
+        }
+    }
+
+    fn hand_out_round(&mut self, now: Now, Round { segment, first_offset }: &Round) {
+        let Some(channel) = self.channels.slots.get(segment.tag) else { return };
         let (policy, size) = (channel.policy, segment.bytes.len());
-        let room = self.config.limits.outbox_bytes_max.saturating_sub(size);
-        let fits_at_all = size <= self.config.limits.outbox_bytes_max;
+        let max = self.config.limits.outbox_bytes_max;
         let mut taken = 0u64;
         for member in &channel.members {
             let Some(conn) = self.conns.get_mut(member.conn) else { continue };
-            let outbox = conn.ws.outbox_mut();
-            let waiting = outbox.bytes();
-            if waiting > room
-                || !fits_at_all
-                || conn.lossy
-                || (policy == SlowPolicy::Latest && waiting > 0)
-            {
+            let full = conn.ws.outbox().bytes() + size > max;
+            if full || conn.lossy || (conn.blocked && policy == SlowPolicy::Latest) {
                 self.channels.slow.push(member.conn);
                 continue;
             }
-            outbox.push(&segment);
+            conn.ws.outbox_mut().push(segment);
             taken += 1;
             if !conn.dirty {
                 conn.dirty = true;
@@ -262,7 +311,7 @@ impl Hub {
         }
         self.tally.sent(Kind::Event, taken * u64::from(segment.messages));
         if !self.channels.slow.is_empty() {
-            self.deliver_slowly(now, policy, &segment, first_offset);
+            self.deliver_slowly(now, policy, segment, *first_offset);
         }
     }
 
@@ -308,7 +357,8 @@ impl Hub {
             return false;
         }
         let newest = segment.bytes.len().saturating_sub(segment.last as usize);
-        if conn.ws.outbox().bytes() + newest > max {
+        let outbox = conn.ws.outbox();
+        if outbox.bytes() + newest > max + outbox.replaceable(segment.tag) {
             return false;
         }
         let Some(replaced) = conn.ws.outbox_mut().replace(segment) else { return false };

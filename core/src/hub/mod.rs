@@ -89,6 +89,10 @@ pub struct Hub {
     census_told: Census,
     /// The last question to the application was not answered in time.
     application_silent: bool,
+    /// The turn's first rounds were handed out; further ones follow when what is dirty was flushed.
+    handed_out: bool,
+    /// When outputs were last polled.
+    latest: Now,
     /// Notes every call, if recording is on.
     recorder: Option<Box<Recorder>>,
     /// Where messages are put together before they are copied behind their frame header.
@@ -144,6 +148,8 @@ impl Hub {
             census: vec![Census::default(); shards],
             census_told: Census::default(),
             application_silent: false,
+            handed_out: false,
+            latest: now,
             recorder: None,
             scratch: Vec::new(),
             config,
@@ -263,10 +269,15 @@ impl Hub {
     }
 
     fn next_output(&mut self, now: Now) -> Option<Output> {
+        self.latest = now;
         while let Some(conn) = self.resume.pop_front() {
             self.pump(now, conn, &mut []);
         }
-        self.seal_all(now);
+        self.seal_all();
+        if !self.handed_out {
+            self.handed_out = true;
+            self.hand_out(now);
+        }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
@@ -290,6 +301,19 @@ impl Hub {
     }
 
     fn next_dirty(&mut self) -> Option<ConnId> {
+        loop {
+            if let Some(conn) = self.pop_dirty() {
+                return Some(conn);
+            }
+            if self.channels.rounds() == 0 {
+                self.handed_out = false;
+                return None;
+            }
+            self.hand_out(self.latest);
+        }
+    }
+
+    fn pop_dirty(&mut self) -> Option<ConnId> {
         while let Some(index) = self.dirty.pop_front() {
             let Some(generation) = self.conns.generation(index) else { continue };
             if let Some(conn) = self.conns.get_mut(index) {
@@ -317,6 +341,7 @@ impl Hub {
         let flush = found.ws.flush(now, limits, sink);
         let after = found.ws.outbox().bytes();
         let gaps = !found.gaps.is_empty();
+        found.blocked = flush == ws::Flush::Blocked;
         let reason = found.ws.reason().unwrap_or(Reason::Io);
         self.tally.sent_bytes += before.saturating_sub(after) as u64;
         if flush == ws::Flush::Closed {
@@ -434,7 +459,7 @@ impl Hub {
             Inner::Joined { channel, conn } => self.on_joined(now, &channel, conn),
             Inner::Leave { channel } => self.on_leave(from, &channel),
             Inner::Deliver { channel, segment, first_offset } => {
-                self.deliver(now, &channel, segment, first_offset)
+                self.deliver(&channel, segment, first_offset)
             }
             Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),

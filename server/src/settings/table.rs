@@ -119,7 +119,7 @@ settings! {
         /// Port that metrics listen on. 0 takes any free port.
         metrics_port: u16 = 9090, int::<u16>(0, 65535), ["METRICS_PORT"], Restart;
         /// Label metrics with whole channel names instead of their patterns: one time series for each channel.
-        metrics_channel_names: bool = false, Bool, ["METRICS_CHANNEL_NAMES"], Restart;
+        metrics_channel_names: bool = false, Bool, ["METRICS_CHANNEL_NAMES"], Live;
     }
     "Redis" {
         /// Redis that joins several servers. Not used by this build: it works alone and says so.
