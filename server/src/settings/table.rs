@@ -63,8 +63,8 @@ settings! {
         port: u16 = 8686, int::<u16>(0, 65535), ["PORT"], Restart;
         /// Name of this instance in `/health`.
         server_name: String = "mahavishnu".into(), Text { bytes_max: 128 }, ["SERVER_NAME"], Live;
-        /// Asynchronous runtime. This build has tokio only.
-        runtime: Runtime = Runtime::Tokio, RUNTIMES, ["RUNTIME"], Restart;
+        /// Asynchronous runtime under the server. A build may have only one of them.
+        runtime: Runtime = Runtime::DEFAULT, RUNTIMES, ["RUNTIME"], Restart;
         /// Threads that serve connections; auto is one for each core.
         shards: Shards = Shards::Count(1), ShardCount, ["SHARDS"], Restart;
         /// Directory of the PID file and of whatever else is kept. Not set: the service manager's directory, else the
@@ -174,7 +174,8 @@ settings! {
     }
 }
 
-const RUNTIMES: OneOf<Runtime> = OneOf(&[("tokio", Runtime::Tokio), ("smol", Runtime::Smol)]);
+const RUNTIMES: OneOf<Runtime> =
+    OneOf(&[(Runtime::Tokio.name(), Runtime::Tokio), (Runtime::Smol.name(), Runtime::Smol)]);
 
 const CORRELATIONS: OneOf<Correlation> = OneOf(&[
     ("auto", Correlation::Auto),
