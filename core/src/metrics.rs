@@ -1,6 +1,6 @@
 //! Every metric by name, and the counts of one turn.
 //!
-//! The hot path only adds to plain integers in a [`Tally`]; once per turn they are handed to the `metrics` facade
+//! The hot path only adds to plain integers in a tally; once per turn they are handed to the `metrics` facade
 //! through handles that were looked up at start. Labels are the server's name, closed lists, and channel *patterns*:
 //! never user input, unless full channel names are switched on, and then capped.
 

@@ -90,6 +90,19 @@ macro_rules! reasons {
     };
 }
 
+impl Reason {
+    /// What a close frame says. The row's text, but for tokens that do not authenticate: an error message has told the
+    /// details before, and clients of this protocol know the close by these words.
+    #[must_use]
+    pub const fn close_text(self) -> &'static str {
+        if matches!(self, Self::AuthMissing | Self::AuthFailed) {
+            "Authentication failed"
+        } else {
+            self.row().text
+        }
+    }
+}
+
 reasons! {
     // Orderly ends.
     /// The peer sent a close frame first.
@@ -234,7 +247,7 @@ reasons! {
     ChannelsFull "channels_full": None, Some(503), Some("SERVER_ERROR"), Message("channels_full"), Later, "Too many channels on this server";
     /// More than `requests_in_flight_max` unanswered requests on this connection.
     RequestsInFlight "requests_in_flight": None, Some(429), Some("RATE_LIMIT_EXCEEDED"), Message("requests_in_flight"), Later, "Too many requests in flight";
-    /// The application answered with an error, or not within `request_timeout`.
+    /// The application's answer was an error, or no JSON object.
     RequestFailed "request_failed": None, Some(500), Some("SERVER_ERROR"), Message("request_failed"), Later, "The request failed";
     /// A shard's queue is full: the publisher has to slow down.
     Busy "busy": None, Some(503), Some("SERVER_ERROR"), Message("busy"), Later, "Server busy";
@@ -257,6 +270,10 @@ mod tests {
                 "{reason:?}: a close reason has at most 123 bytes (RFC 6455 §5.5)"
             );
             assert!(row.text.is_ascii(), "{reason:?}");
+            assert!(
+                reason.close_text().len() <= 123 && reason.close_text().is_ascii(),
+                "{reason:?}"
+            );
             if let Some(code) = row.close {
                 assert!((1000..=1013).contains(&code), "{reason:?}");
                 assert!(

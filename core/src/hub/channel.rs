@@ -25,8 +25,19 @@ pub(crate) struct Channels {
     slots: Slab<Channel>,
     /// The latest channel's tag.
     tag: u32,
+    /// Rounds that wait to be handed to their subscribers, in order.
+    rounds: VecDeque<Round>,
     /// Connections that could not take a round; empty between rounds.
     slow: Vec<u32>,
+}
+
+/// Messages of one channel, for the subscribers here.
+#[derive(Debug)]
+struct Round {
+    /// The channel's index.
+    channel: u32,
+    segment: Segment,
+    first_offset: u64,
 }
 
 #[derive(Debug)]
@@ -59,11 +70,22 @@ struct Waiting {
 
 impl Channels {
     pub(crate) fn new(keys: KeyedState) -> Self {
-        Self { names: KeyedMap::with_hasher(keys), slots: Slab::new(), tag: 0, slow: Vec::new() }
+        Self {
+            names: KeyedMap::with_hasher(keys),
+            slots: Slab::new(),
+            tag: 0,
+            rounds: VecDeque::new(),
+            slow: Vec::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Rounds that wait to be handed out.
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds.len()
     }
 
     fn find(&self, name: &str) -> Option<u32> {
@@ -95,6 +117,8 @@ impl Channels {
             .is_some_and(|channel| channel.members.is_empty() && channel.waiting.is_empty());
         if unused && let Some(channel) = self.slots.remove(index) {
             self.names.remove(&channel.name);
+            // The index may stand for another channel before the turn is over.
+            self.rounds.retain(|round| round.channel != index);
         }
     }
 
@@ -145,21 +169,29 @@ impl Hub {
             channel.waiting.remove(at)
         });
         let (Some(index), Some(waiting)) = (index, waiting) else { return };
-        let wanted = !waiting.cancelled
-            && self.conn(id).is_some_and(|conn| {
-                conn.session == Session::Active
-                    && conn.subscriptions.iter().all(|subscription| subscription.channel != index)
-            });
-        if !wanted || !self.add_member(index, id) {
+        let max = self.config.limits.channels_per_connection_max;
+        let active =
+            self.conn(id).filter(|conn| conn.session == Session::Active && !waiting.cancelled);
+        let fresh =
+            active.filter(|conn| conn.subscriptions.iter().all(|known| known.channel != index));
+        let full = fresh.is_some_and(|conn| conn.subscriptions.len() >= max);
+        let wanted = fresh.is_some() && !full;
+        if !wanted || !self.add_member(now, index, id) {
             self.channels.drop_if_unused(index);
             self.tell(now, self.homes.of(name), Inner::Leave { channel: name.into() });
         }
-        if self.conn(id).is_some_and(|conn| conn.session == Session::Active) {
+        if full {
+            // Many may have been asked for before the first was confirmed.
+            let correlation = waiting.answer.correlation.as_deref();
+            self.refuse(now, id, Reason::TooManyChannels, correlation);
+            self.settle(now, id);
+        } else if self.conn(id).is_some_and(|conn| conn.session == Session::Active) {
             self.answer_subscribed(now, id, name, &waiting.answer);
         }
     }
 
-    fn add_member(&mut self, index: u32, id: ConnId) -> bool {
+    fn add_member(&mut self, now: Now, index: u32, id: ConnId) -> bool {
+        self.hand_out_channel(now, index);
         let (Some(channel), Some(conn)) =
             (self.channels.slots.get_mut(index), self.conns.get_mut(id.index))
         else {
@@ -178,7 +210,8 @@ impl Hub {
         self.cancel_subscribe(id, name);
         let Some(index) = self.channels.find(name) else { return };
         // What was published before this moment is still delivered.
-        self.seal_channel(now, name);
+        self.seal_channel(name);
+        self.hand_out_channel(now, index);
         if let Some(channel) = self.channels.slots.get_mut(index) {
             channel
                 .waiting
@@ -248,34 +281,60 @@ impl Hub {
         self.tell(now, self.homes.of(&name), Inner::Leave { channel: name });
     }
 
-    /// A round of a channel for the subscribers here.
-    pub(crate) fn deliver(
-        &mut self,
-        now: Now,
-        name: &str,
-        mut segment: Segment,
-        first_offset: u64,
-    ) {
-        let Some(index) = self.channels.find(name) else { return };
-        let Some(channel) = self.channels.slots.get(index) else { return };
-        segment.tag = channel.tag;
+    /// A round of a channel has come for the subscribers here.
+    pub(crate) fn deliver(&mut self, name: &str, mut segment: Segment, first_offset: u64) {
+        let Some(channel) = self.channels.find(name) else { return };
+        let Some(found) = self.channels.slots.get(channel) else { return };
+        segment.tag = found.tag;
+        self.channels.rounds.push_back(Round { channel, segment, first_offset });
+    }
+
+    /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
+    /// that a publisher who sends a lot at once does not make slow readers of those who are not.
+    pub(crate) fn hand_out(&mut self, now: Now) {
+        let budget = self.config.limits.outbox_bytes_max / 4;
+        let mut handed = 0;
+        while handed < budget
+            && let Some(round) = self.channels.rounds.pop_front()
+        {
+            handed += round.segment.bytes.len();
+            self.hand_out_round(now, &round);
+        }
+    }
+
+    /// Hands out everything: somebody who is owed it is about to be closed.
+    pub(crate) fn hand_out_all(&mut self, now: Now) {
+        while let Some(round) = self.channels.rounds.pop_front() {
+            self.hand_out_round(now, &round);
+        }
+    }
+
+    /// Hands out the rounds of one channel: its membership is about to change.
+    fn hand_out_channel(&mut self, now: Now, index: u32) {
+        let mut at = 0;
+        while let Some(round) = self.channels.rounds.get(at) {
+            if round.channel != index {
+                at += 1;
+            } else if let Some(round) = self.channels.rounds.remove(at) {
+                self.hand_out_round(now, &round);
+            }
+        }
+    }
+
+    fn hand_out_round(&mut self, now: Now, round: &Round) {
+        let segment = &round.segment;
+        let Some(channel) = self.channels.slots.get(round.channel) else { return };
         let (policy, size) = (channel.policy, segment.bytes.len());
-        let room = self.config.limits.outbox_bytes_max.saturating_sub(size);
-        let fits_at_all = size <= self.config.limits.outbox_bytes_max;
+        let max = self.config.limits.outbox_bytes_max;
         let mut taken = 0u64;
         for member in &channel.members {
             let Some(conn) = self.conns.get_mut(member.conn) else { continue };
-            let outbox = conn.ws.outbox_mut();
-            let waiting = outbox.bytes();
-            if waiting > room
-                || !fits_at_all
-                || conn.lossy
-                || (policy == SlowPolicy::Latest && waiting > 0)
-            {
+            let full = conn.ws.outbox().bytes() + size > max;
+            if full || conn.lossy || (conn.blocked && policy == SlowPolicy::Latest) {
                 self.channels.slow.push(member.conn);
                 continue;
             }
-            outbox.push(&segment);
+            conn.ws.outbox_mut().push(segment);
             taken += 1;
             if !conn.dirty {
                 conn.dirty = true;
@@ -284,29 +343,23 @@ impl Hub {
         }
         self.tally.sent(Kind::Event, taken * u64::from(segment.messages));
         if !self.channels.slow.is_empty() {
-            self.deliver_slowly(now, index, policy, &segment, first_offset);
+            self.deliver_slowly(now, policy, round);
         }
     }
 
     /// The round for those who have no room, or have lost something already.
-    fn deliver_slowly(
-        &mut self,
-        now: Now,
-        channel: u32,
-        policy: SlowPolicy,
-        segment: &Segment,
-        first_offset: u64,
-    ) {
+    fn deliver_slowly(&mut self, now: Now, policy: SlowPolicy, round: &Round) {
+        let segment = &round.segment;
         let mut slow = std::mem::take(&mut self.channels.slow);
         for index in slow.drain(..) {
             let Some(generation) = self.conns.generation(index) else { continue };
             let id = self.id(index, generation);
-            if policy == SlowPolicy::Latest && self.conflate(id, channel, segment) {
+            if policy == SlowPolicy::Latest && self.conflate(id, round) {
                 continue;
             }
             let max = self.config.limits.outbox_bytes_max;
             let Some(conn) = self.conns.get_mut(index) else { continue };
-            let behind = conn.gaps.iter().any(|gap| gap.channel == channel);
+            let behind = conn.gaps.iter().any(|gap| gap.channel == round.channel);
             if !behind && conn.ws.outbox().bytes() + segment.bytes.len() <= max {
                 conn.ws.outbox_mut().push(segment);
                 self.tally.sent(Kind::Event, u64::from(segment.messages));
@@ -316,22 +369,22 @@ impl Hub {
                 self.close(now, id, Reason::SlowReader);
             } else {
                 self.tally.dropped(Reason::SlowReader, u64::from(segment.messages));
-                let last_offset = first_offset + u64::from(segment.messages.saturating_sub(1));
-                note_gap(conn, channel, segment, first_offset, last_offset);
+                note_gap(conn, round);
             }
         }
         self.channels.slow = slow;
     }
 
     /// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
-    fn conflate(&mut self, id: ConnId, channel: u32, segment: &Segment) -> bool {
+    fn conflate(&mut self, id: ConnId, Round { channel, segment, .. }: &Round) -> bool {
         let max = self.config.limits.outbox_bytes_max;
         let Some(conn) = self.conns.get_mut(id.index) else { return true };
-        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == channel) {
+        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == *channel) {
             return false;
         }
         let newest = segment.bytes.len().saturating_sub(segment.last as usize);
-        if conn.ws.outbox().bytes() + newest > max {
+        let outbox = conn.ws.outbox();
+        if outbox.bytes() + newest > max + outbox.replaceable(segment.tag) {
             return false;
         }
         let Some(replaced) = conn.ws.outbox_mut().replace(segment) else { return false };
@@ -365,20 +418,21 @@ impl Hub {
 }
 
 /// Adds a lost round to what the connection will be told.
-fn note_gap(
-    conn: &mut super::conn::Conn,
-    channel: u32,
-    segment: &Segment,
-    first_offset: u64,
-    last_offset: u64,
-) {
+fn note_gap(conn: &mut super::conn::Conn, round: &Round) {
+    let Round { channel, segment, first_offset } = round;
     let lost = u64::from(segment.messages);
+    let last_offset = first_offset + lost.saturating_sub(1);
     conn.lossy = true;
-    match conn.gaps.iter_mut().find(|gap| gap.channel == channel) {
+    match conn.gaps.iter_mut().find(|gap| gap.channel == *channel) {
         Some(gap) => {
             gap.lost += lost;
             gap.last_offset = last_offset;
         }
-        None => conn.gaps.push(Gap { channel, lost, first_offset, last_offset }),
+        None => conn.gaps.push(Gap {
+            channel: *channel,
+            lost,
+            first_offset: *first_offset,
+            last_offset,
+        }),
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Conn {
     pub(crate) local: bool,
     /// On the hub's list of connections to flush.
     pub(crate) dirty: bool,
+    /// Its socket took no more when it was last written to.
+    pub(crate) blocked: bool,
     /// Subscribed to something whose messages it lost and was not told of yet.
     pub(crate) lossy: bool,
     /// Questions of this connection that wait for the application.
@@ -88,6 +90,7 @@ impl Conn {
             listener: peer.listener,
             local: false,
             dirty: false,
+            blocked: false,
             lossy: false,
             asked: Vec::new(),
             claims: None,

@@ -1,6 +1,6 @@
 //! The message protocol: one JSON object per WebSocket message, nine fields, tolerant reading, exact writing.
 //!
-//! Reading is borrowed: [`decode`] makes one pass over a message and keeps slices of it; `data` stays the bytes that
+//! Reading is borrowed: [`decode()`] makes one pass over a message and keeps slices of it; `data` stays the bytes that
 //! came in. Writing goes straight into a buffer of the caller's: [`Envelope::write`].
 //!
 //! ```

@@ -1,9 +1,6 @@
-//! The state of a connection, the commands that change it, time, and the way out.
+//! The state of a connection, the commands that change it, and time.
 
-use std::{
-    io::{self, IoSlice},
-    time::Instant,
-};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Response, header::CONNECTION};
@@ -52,22 +49,6 @@ pub enum CloseWhen {
     AfterData,
     /// At the next frame boundary; what is queued is dropped.
     AtOnce,
-}
-
-/// What [`Connection::flush`] came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Flush {
-    /// Everything is written.
-    Drained,
-    /// The socket takes no more: flush again when it is writable.
-    Blocked,
-    /// Everything is written and nothing will follow: end our side of the stream (`shutdown(Write)`), and read on until
-    /// the peer ends its own. Returned once.
-    Fin,
-    /// Drop the socket. If the end was noticed here, [`Event::Closed`] is still to be taken: call
-    /// [`Connection::handle_eof`].
-    Closed,
 }
 
 impl Connection {
@@ -212,7 +193,7 @@ impl Connection {
     /// that is waiting for its answer is refused instead; a connection that has nothing to say any more just ends.
     pub fn close(&mut self, now: Now, _limits: &Limits, reason: Reason, when: CloseWhen) {
         let row = reason.row();
-        self.close_by(now, reason, row.close, row.text, when);
+        self.close_by(now, reason, row.close, reason.close_text(), when);
     }
 
     /// Like [`close`](Self::close) with a code and text of the application's. A code that must not be sent
@@ -237,42 +218,6 @@ impl Connection {
     /// What waits to be written, for pushing shared segments.
     pub fn outbox_mut(&mut self) -> &mut Outbox {
         &mut self.outbox
-    }
-
-    /// Writes what `sink` takes, until nothing is left or it would block. A short write is followed by another try: that
-    /// makes edge-triggered readiness notice when there is room again.
-    pub fn flush(&mut self, now: Now, _limits: &Limits, sink: &mut dyn io::Write) -> Flush {
-        if matches!(self.state, State::Ended(Ended { finish: Finish::Drop, .. })) {
-            return Flush::Closed;
-        }
-        while !self.outbox.is_empty() {
-            let written = if self.outbox.is_single() {
-                sink.write(self.outbox.head())
-            } else {
-                write_gathered(&self.outbox, sink)
-            };
-            match written {
-                Ok(0) => return self.io_failed(now),
-                Ok(bytes) => self.outbox.consume(bytes),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flush::Blocked,
-                Err(_) => return self.io_failed(now),
-            }
-        }
-        let State::Ended(ended) = &mut self.state else { return Flush::Drained };
-        match ended.finish {
-            Finish::Drain | Finish::Linger if self.eof => {
-                ended.finish = Finish::Drop;
-                Flush::Closed
-            }
-            Finish::Drain => {
-                ended.finish = Finish::Linger;
-                self.since = now.mono;
-                Flush::Fin
-            }
-            Finish::Linger => Flush::Drained,
-            Finish::Drop => Flush::Closed,
-        }
     }
 }
 
@@ -330,6 +275,13 @@ impl Connection {
                 self.outbox.own_bytes() <= limits.outbox_read_watermark
             }
         }
+    }
+
+    /// Whether a request waits for its answer: [`accept`](Self::accept), [`respond`](Self::respond) or
+    /// [`refuse`](Self::refuse).
+    #[must_use]
+    pub fn owes_answer(&self) -> bool {
+        matches!(self.state, State::Exchange(_))
     }
 
     /// Whether [`receive`](Self::receive) has something to do even with an empty slice, once no request waits for its
@@ -392,9 +344,11 @@ impl Connection {
     pub(super) fn fail(&mut self, now: Now, reason: Reason) {
         match &self.state {
             State::Open(_) => {
-                self.messages_dropped += self.outbox.clear_data();
                 if let Some(code) = reason.row().close {
-                    self.control(Opcode::Close, &close::payload(code, reason.row().text));
+                    // What came before the violation was sound and gets its answer; a peer that fell silent takes none.
+                    let silent = matches!(reason, Reason::PongTimeout | Reason::IdleTimeout);
+                    let when = if silent { CloseWhen::AtOnce } else { CloseWhen::AfterData };
+                    self.queue_close(code, reason.close_text(), when);
                 }
                 self.end(now, reason, Finish::Drain);
             }
@@ -482,14 +436,7 @@ impl Connection {
                 }
                 self.state = State::Closing(reason, assembly);
                 self.since = now.mono;
-                let frame = self.control_frame(Opcode::Close, &close::payload(code, text));
-                match when {
-                    CloseWhen::AfterData => self.outbox.raw(Bytes::from(frame)),
-                    CloseWhen::AtOnce => {
-                        self.messages_dropped += self.outbox.clear_data();
-                        self.outbox.urgent(&frame);
-                    }
-                }
+                self.queue_close(code, text, when);
                 self.outbox.seal(true);
             }
             State::Closing(..) if when == CloseWhen::AtOnce => {
@@ -503,26 +450,17 @@ impl Connection {
         }
     }
 
-    fn io_failed(&mut self, now: Now) -> Flush {
-        if let State::Ended(ended) = &mut self.state {
-            ended.finish = Finish::Drop;
-        } else {
-            self.end(now, Reason::Io, Finish::Drop);
+    fn queue_close(&mut self, code: u16, text: &str, when: CloseWhen) {
+        let frame = self.control_frame(Opcode::Close, &close::payload(code, text));
+        match when {
+            CloseWhen::AfterData => self.outbox.raw(Bytes::from(frame)),
+            CloseWhen::AtOnce => {
+                self.messages_dropped += self.outbox.clear_data();
+                self.outbox.urgent(&frame);
+            }
         }
-        Flush::Closed
     }
 }
-
-/// Not inlined: the slices need a kilobyte of stack, which the common single write does without.
-#[inline(never)]
-fn write_gathered(outbox: &Outbox, sink: &mut dyn io::Write) -> io::Result<usize> {
-    let mut slices = [IoSlice::new(&[]); GATHERED_MAX];
-    let filled = outbox.chunks(&mut slices);
-    sink.write_vectored(slices.get(..filled).unwrap_or_default())
-}
-
-/// Slices per vectored write.
-const GATHERED_MAX: usize = 64;
 
 /// Bodies up to this size are copied behind their head, so that an answer is one write.
 const COPIED_BODY_MAX: usize = 4096;

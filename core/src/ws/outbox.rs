@@ -66,7 +66,7 @@ impl Outbox {
 
     /// Queues a shared segment: one reference count, no copy. Ignored unless the connection is open.
     pub fn push(&mut self, segment: &Segment) {
-        if self.sealed {
+        if self.sealed || segment.bytes.is_empty() {
             return;
         }
         self.messages += segment.messages.max(1);
@@ -93,14 +93,19 @@ impl Outbox {
                 tag: Segment::NO_TAG,
             });
         }
-        if let Some(Chunk { store: Store::Own(buffer), messages, .. }) = self.back_mut() {
-            let before = buffer.len();
-            write(buffer);
+        let Some(Chunk { store: Store::Own(buffer), messages, .. }) = self.back_mut() else {
+            return;
+        };
+        let before = buffer.len();
+        write(buffer);
+        let grown = buffer.len() - before;
+        if grown > 0 {
             *messages += 1;
-            let grown = buffer.len() - before;
             self.messages += 1;
             self.bytes += grown;
             self.own_bytes += grown;
+        } else if before == 0 {
+            self.pop_back();
         }
     }
 
@@ -142,6 +147,16 @@ impl Outbox {
                 chunk.tag = Segment::NO_TAG;
             }
         }
+    }
+
+    /// Bytes that [`replace`](Self::replace) would free.
+    #[must_use]
+    pub fn replaceable(&self, tag: u32) -> usize {
+        let begun = usize::from(self.sent > 0);
+        let matches =
+            |chunk: &&Chunk| chunk.messages > 0 && chunk.tag == tag && tag != Segment::NO_TAG;
+        let queued = (begun..self.len()).filter_map(|at| self.get(at));
+        queued.filter(matches).map(|chunk| chunk.store.len()).sum()
     }
 
     /// Queues a control frame: it goes out at the next frame boundary, ahead of data, in order with others like it.
@@ -374,6 +389,12 @@ impl Outbox {
         self.boundary = 0;
         if self.rest.is_empty() && self.rest.capacity() > KEPT_CHUNKS {
             self.rest = VecDeque::new();
+        }
+    }
+
+    fn pop_back(&mut self) {
+        if self.rest.pop_back().is_none() {
+            self.first = None;
         }
     }
 

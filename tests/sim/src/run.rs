@@ -146,8 +146,13 @@ impl World {
             let conn = client.link.map(|link| self.links[link].conn);
             let on: Vec<bool> = client.members.iter().map(|member| member.on).collect();
             format!(
-                "client {} ({:?}, {:?}, {conn:?}) wants {:?}, has {on:?}, waits for {:?}",
-                client.index, client.kind, client.phase, client.wanted, client.pending
+                "client {} ({:?}, {:?}, {conn:?}) wants {:?}, has {on:?}, waits for {} answers, first {:?}",
+                client.index,
+                client.kind,
+                client.phase,
+                client.wanted,
+                client.pending.len(),
+                client.pending.first_key_value()
             )
         };
         bad.map(describe).take(3).collect::<Vec<_>>().join("; ")

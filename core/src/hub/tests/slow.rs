@@ -173,3 +173,45 @@ fn a_client_that_does_not_read_its_answers_is_not_read() {
     assert!(rig.hubs[0].wants_read(client.conn));
     assert_eq!(client.take().len(), sent);
 }
+
+#[test]
+fn a_large_batch_does_not_make_slow_readers_of_those_who_keep_up() {
+    for policy in [SlowPolicy::Disconnect, SlowPolicy::Gap, SlowPolicy::Latest] {
+        let mut config = unlimited();
+        config.limits.outbox_bytes_max = 20_000;
+        config.limits.round_bytes_max = 1_000;
+        config.slow_readers.default = policy;
+        let mut rig = Rig::new(2, config);
+        let clients = [rig.connect(0), rig.connect(1)];
+        clients.iter().for_each(|client| rig.subscribe(client, "a"));
+        for n in 0..500 {
+            rig.publish(0, "a", n);
+        }
+
+        rig.run();
+
+        for client in &clients {
+            assert_eq!(client.take_numbers(), (0..500).collect::<Vec<_>>(), "{policy:?}");
+        }
+    }
+}
+
+#[test]
+fn latest_keeps_the_newest_in_an_outbox_that_is_full() {
+    let (mut rig, client) = stalled(SlowPolicy::Latest);
+    rig.set_room(&client, None);
+    rig.subscribe(&client, "b");
+    rig.set_room(&client, Some(0));
+    rig.hubs[0]
+        .channels
+        .set_policies(|name| if name == "b" { SlowPolicy::Gap } else { SlowPolicy::Latest });
+    publish_each(&mut rig, 0..1);
+    for n in 100..110 {
+        rig.publish(0, "b", n);
+        rig.run();
+    }
+    publish_each(&mut rig, 1..50);
+    rig.set_room(&client, None);
+    let numbers = client.take_numbers();
+    assert!(numbers.contains(&49) && !numbers.contains(&48), "{numbers:?}");
+}

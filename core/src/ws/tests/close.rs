@@ -99,6 +99,21 @@ fn nothing_follows_our_close_frame() {
 }
 
 #[test]
+fn broadcasts_are_refused_after_our_close_frame() {
+    let mut harness = Harness::open(Limits::default());
+    harness.close(Reason::Disconnected, CloseWhen::AfterData);
+    let mut frame = Vec::new();
+    encode_text(&mut frame, b"late");
+    harness.connection.outbox_mut().push(&Segment {
+        bytes: frame.into(),
+        messages: 1,
+        tag: 1,
+        last: 0,
+    });
+    harness.expect_frames(&[(CLOSE, &close_frame(1008, "Disconnected by the server"))]);
+}
+
+#[test]
 fn an_applications_code_is_sent_if_it_may_be() {
     for (code, sent) in [(4321, 4321), (1005, 1000)] {
         let mut harness = Harness::open(Limits::default());
@@ -156,6 +171,20 @@ fn a_peer_that_does_not_read_is_dropped() {
     harness.receive(b"\x81\x01a");
     assert_eq!(harness.flush(), Flush::Blocked);
     assert!(harness.wait(Duration::from_secs(5)).is_empty());
+    assert_eq!(harness.flush(), Flush::Closed);
+}
+
+#[test]
+fn the_peers_end_of_stream_gets_a_time_of_its_own() {
+    let mut harness = Harness::open(Limits::default());
+    harness.sink.room = 0;
+    harness.receive(&masked(CLOSE, b""));
+    assert!(harness.wait(Duration::from_secs(4)).is_empty());
+    harness.sink.room = usize::MAX;
+    assert_eq!(harness.flush(), Flush::Fin);
+    harness.wait(Duration::from_millis(4999));
+    assert_eq!(harness.flush(), Flush::Drained);
+    harness.wait(Duration::from_millis(1));
     assert_eq!(harness.flush(), Flush::Closed);
 }
 

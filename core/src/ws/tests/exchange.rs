@@ -104,6 +104,12 @@ fn a_client_that_waits_is_told_to_continue() {
     assert_eq!(harness.written_text(), "HTTP/1.1 100 Continue\r\n\r\n");
     assert!(matches!(harness.receive(b"ab")[..], [Event::Http(_)]));
 
+    // One that has begun to send does not wait (RFC 9110 §10.1.1).
+    let mut harness = Harness::server(Limits::default());
+    assert!(harness.receive(&[&head[..], b"a"].concat()).is_empty());
+    assert_eq!(harness.flush(), Flush::Drained);
+    assert!(harness.written().is_empty());
+
     let mut harness = Harness::server(Limits { body_bytes_max: 1, ..Limits::default() });
     assert!(matches!(harness.receive(head)[..], [Event::Closed(Reason::BodyTooLarge)]));
     let _ = harness.flush();
@@ -141,7 +147,10 @@ fn bad_requests_are_answered_and_closed_with_a_linger() {
         assert_eq!(harness.flush(), Flush::Fin);
         let answer = harness.written_text();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
-        assert!(answer.ends_with(&format!("\"message\":\"{}\"}}", reason.row().text)), "{answer}");
+        assert!(
+            answer.contains(&format!("\"error_message\":\"{}\"", reason.row().text)),
+            "{answer}"
+        );
         assert!(
             harness.connection.wants_read(&harness.limits),
             "reading on, so that no reset destroys the answer"
@@ -159,6 +168,18 @@ fn a_lingering_connection_is_dropped_in_the_end() {
     harness.receive(b"garbage\r\n\r\n");
     assert_eq!(harness.flush(), Flush::Fin);
     assert!(harness.wait(Duration::from_secs(5)).is_empty());
+    assert_eq!(harness.flush(), Flush::Closed);
+}
+
+#[test]
+fn a_slow_reader_of_the_last_answer_has_the_idle_time() {
+    let mut harness = Harness::server(Limits::default());
+    harness.sink.room = 0;
+    harness.receive(b"GET /a HTTP/1.0\r\n\r\n");
+    harness.respond(b"answer");
+    assert!(harness.wait(Duration::from_secs(74)).is_empty());
+    assert_eq!(harness.flush(), Flush::Blocked);
+    assert!(harness.wait(Duration::from_secs(1)).is_empty());
     assert_eq!(harness.flush(), Flush::Closed);
 }
 

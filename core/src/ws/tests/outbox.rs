@@ -279,6 +279,15 @@ fn a_sealed_outbox_takes_no_data() {
 }
 
 #[test]
+fn nothing_is_not_queued() {
+    let mut outbox = Outbox::new();
+    outbox.append(|_| {});
+    outbox.push(&Segment { bytes: Bytes::new(), messages: 1, tag: 1, last: 0 });
+    assert!(outbox.is_empty());
+    assert_eq!(outbox.messages(), 0);
+}
+
+#[test]
 fn replacing_leaves_what_belongs_to_no_channel() {
     let mut outbox = Outbox::new();
     outbox.append(|out| encode_frame(out, Opcode::Binary, b"reply", None));

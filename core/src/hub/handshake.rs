@@ -1,0 +1,212 @@
+//! The WebSocket handshake as the hub sees it: who may stay, and with which token.
+
+use std::{borrow::Cow, net::IpAddr};
+
+use http::{HeaderMap, Request, header};
+
+use super::{
+    Hub,
+    conn::Session,
+    types::{ConnId, Listener},
+};
+use crate::{config::Config, reason::Reason, time::Now, ws};
+
+impl Hub {
+    /// A WebSocket handshake. Over a limit it is accepted and closed with 1013: clients of this protocol give up for
+    /// good when a handshake is answered with an HTTP error, but come back after a close.
+    pub(crate) fn on_upgrade(&mut self, now: Now, id: ConnId, request: &Request<()>) {
+        let Some(conn) = self.conn(id) else { return };
+        let address = conn.peer.ip();
+        if conn.listener == Listener::Metrics {
+            self.answer_reason(now, id, Reason::NotFound);
+            return;
+        }
+        let token = Token::of(request, &self.config);
+        let claims = match (&token.value, self.config.auth.keys.is_empty()) {
+            (Some(value), false) => match self.verify(now, value) {
+                Ok(claims) => Some(claims),
+                Err(_) => {
+                    self.tally.error(Reason::AuthFailed);
+                    self.answer_reason(now, id, Reason::AuthFailed);
+                    return;
+                }
+            },
+            _ => None,
+        };
+        let local = is_local(address, request.headers());
+        let refusal = self.admission(now, address);
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        conn.local = local;
+        conn.ws.accept(now, &ws::Accept { subprotocol: token.subprotocol.as_deref() });
+        if let Some(reason) = refusal {
+            self.close(now, id, reason);
+            return;
+        }
+        self.count(|census| census.open += 1);
+        let auth_timeout = self.config.limits.auth_timeout;
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        conn.session = Session::Unauthenticated { pings: 0 };
+        if let Some(claims) = claims {
+            self.set_claims(id, claims);
+            self.activate(now, id);
+        } else if self.config.auth.required {
+            let Some((conn, _)) = self.conn_mut(id) else { return };
+            conn.deadline = Some(now.mono + auth_timeout);
+        } else {
+            self.activate(now, id);
+        }
+    }
+
+    /// Why a new connection may not stay, if so.
+    fn admission(&mut self, now: Now, address: IpAddr) -> Option<Reason> {
+        let open = self.connections();
+        if self.is_draining() {
+            Some(Reason::Shutdown)
+        } else if open >= self.config.limits.connections_max as u64 {
+            Some(Reason::MaxConnections)
+        } else if !self.addresses.admit(now.mono, address, &self.config.limits) {
+            Some(Reason::ConnectRate)
+        } else {
+            None
+        }
+    }
+}
+
+/// A token that came with the handshake, and the subprotocol to agree on.
+struct Token<'r> {
+    value: Option<Cow<'r, str>>,
+    subprotocol: Option<Cow<'r, str>>,
+}
+
+impl<'r> Token<'r> {
+    fn of(request: &'r Request<()>, config: &Config) -> Self {
+        let mut this =
+            Self { value: bearer(request.headers()).map(Cow::Borrowed), subprotocol: None };
+        if config.auth.subprotocol {
+            this.take_subprotocol(request.headers());
+        }
+        if let (None, Some(name)) = (&this.value, &config.auth.query_parameter) {
+            this.value =
+                query_value(request.uri().query().unwrap_or_default(), name).map(Cow::Borrowed);
+        }
+        this
+    }
+
+    /// `bearer, <token>` agrees on `bearer`; `bearer.<token>` on the first other protocol offered, or on itself:
+    /// browsers fail a connection whose offer is not taken up (RFC 6455 §4.1).
+    fn take_subprotocol(&mut self, headers: &'r HeaderMap) {
+        let offered: Vec<&str> = headers
+            .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .collect();
+        let pair = offered.iter().position(|protocol| *protocol == "bearer");
+        if let Some(token) = pair.and_then(|at| offered.get(at + 1)) {
+            self.value.get_or_insert(Cow::Borrowed(token));
+            self.subprotocol = Some(Cow::Borrowed("bearer"));
+        } else if let Some((at, token)) = offered
+            .iter()
+            .enumerate()
+            .find_map(|(at, offer)| offer.strip_prefix("bearer.").map(|token| (at, token)))
+        {
+            self.value.get_or_insert(Cow::Borrowed(token));
+            let other =
+                offered.iter().enumerate().find(|(other, _)| *other != at).map(|(_, offer)| *offer);
+            self.subprotocol = other.or_else(|| offered.get(at).copied()).map(Cow::Borrowed);
+        }
+    }
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query
+        .split('&')
+        .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+        .map(|(_, value)| value)
+}
+
+/// Whether a request comes from this machine itself: a loopback address, no proxy in between, and if a browser sends
+/// it, from a page of this machine. Who may publish without a token hangs on it.
+pub(crate) fn is_local(address: IpAddr, headers: &HeaderMap) -> bool {
+    let proxied = ["forwarded", "x-forwarded-for", "x-real-ip", "via"]
+        .iter()
+        .any(|name| headers.contains_key(*name));
+    let foreign_page =
+        headers.get(header::ORIGIN).is_some_and(|origin| !is_loopback_origin(origin.as_bytes()));
+    address.to_canonical().is_loopback() && !proxied && !foreign_page
+}
+
+fn is_loopback_origin(origin: &[u8]) -> bool {
+    let Some((_, authority)) =
+        std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://"))
+    else {
+        return false;
+    };
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn only_this_machine_itself_is_local() {
+        let me = IpAddr::from([127, 0, 0, 1]);
+        assert!(is_local(me, &headers(&[])));
+        assert!(is_local("::ffff:127.0.0.1".parse().unwrap(), &headers(&[])));
+        assert!(is_local(me, &headers(&[("origin", "http://localhost:3000")])));
+        assert!(is_local(me, &headers(&[("origin", "http://[::1]:3000")])));
+        assert!(!is_local(IpAddr::from([192, 0, 2, 1]), &headers(&[])));
+        assert!(!is_local(me, &headers(&[("x-forwarded-for", "192.0.2.1")])));
+        assert!(!is_local(me, &headers(&[("origin", "https://example.com")])));
+        assert!(!is_local(me, &headers(&[("origin", "http://localhost.example.com")])));
+        assert!(!is_local(me, &headers(&[("origin", "null")])));
+    }
+
+    #[test]
+    fn a_bearer_token_is_found_in_any_case_of_the_scheme() {
+        assert_eq!(bearer(&headers(&[("authorization", "bearer abc")])), Some("abc"));
+        assert_eq!(bearer(&headers(&[("authorization", "Bearer abc")])), Some("abc"));
+        assert_eq!(bearer(&headers(&[("authorization", "Basic abc")])), None);
+    }
+
+    #[test]
+    fn a_subprotocol_may_carry_the_token() {
+        for (offer, token, agreed) in [
+            ("bearer, abc", "abc", "bearer"),
+            ("bearer.abc", "abc", "bearer.abc"),
+            ("mahavishnu, bearer.abc", "abc", "mahavishnu"),
+        ] {
+            let offered: &'static str = offer;
+            let map = headers(&[("sec-websocket-protocol", offered)]);
+            let mut found = Token { value: None, subprotocol: None };
+            found.take_subprotocol(&map);
+            assert_eq!(
+                (found.value.as_deref(), found.subprotocol.as_deref()),
+                (Some(token), Some(agreed))
+            );
+        }
+    }
+
+    #[test]
+    fn a_query_parameter_is_found_by_its_whole_name() {
+        assert_eq!(query_value("a=1&token=abc&b=2", "token"), Some("abc"));
+        assert_eq!(query_value("mytoken=abc", "token"), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! Clients that are not ours: Python, Node and curl, installed by `scripts/setup-tests`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use crate::binary;
+
+/// Runs `tests/clients/python/<script>` to its end. Panics with its output if it fails.
+pub fn python(script: &str, args: &[&str]) -> String {
+    text(&mut python_command(script, args))
+}
+
+/// The command that [`python`] runs, for a test that does something meanwhile.
+pub fn python_command(script: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(environment().join("python/bin/python"));
+    command.arg(clients().join("python").join(script)).args(args);
+    command
+}
+
+/// Runs `tests/clients/node/<script>` to its end. Panics with its output if it fails.
+pub fn node(script: &str, args: &[&str]) -> String {
+    // Modules are searched from the script upwards, where they are not: the scripts look where this says.
+    let modules = environment().join("node/");
+    let path = clients().join("node").join(script);
+    text(Command::new("node").arg(path).args(args).env("TEST_MODULES", modules))
+}
+
+/// Runs curl. Panics if it fails.
+pub fn curl(args: &[&str]) -> String {
+    environment();
+    text(Command::new("curl").args(["--silent", "--show-error", "--max-time", "20"]).args(args))
+}
+
+/// Directory of the installed clients. Panics if it is not there.
+fn environment() -> PathBuf {
+    let dir = std::env::var_os("MAHAVISHNU_TEST_ENV")
+        .map_or_else(|| binary::workspace().join("target/test-env"), PathBuf::from);
+    let stamp = dir.join("ready");
+    assert!(
+        stamp.is_file(),
+        "{} is not there: run scripts/setup-tests once, it installs the foreign clients",
+        stamp.display()
+    );
+    dir
+}
+
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+fn text(command: &mut Command) -> String {
+    let shown = format!("{command:?}");
+    let command = command
+        .stdin(Stdio::null())
+        .env_remove("http_proxy")
+        .env_remove("HTTP_PROXY")
+        .env_remove("ALL_PROXY");
+    let Output { status, stdout, stderr } =
+        command.output().unwrap_or_else(|error| panic!("{shown}: {error}"));
+    let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{shown}: {status}\n{stdout}\n{stderr}");
+    stdout.into_owned()
+}

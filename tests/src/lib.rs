@@ -1,0 +1,22 @@
+//! Harness of the end-to-end tests: the `mahavishnu` binary as an operator starts it, and clients that talk to it over
+//! real sockets.
+//!
+//! Nothing here looks inside the server. A test starts its own [`Server`] on free ports with a state directory of its
+//! own, so tests run side by side. Everything that waits has a deadline ([`wait::DEADLINE`]); nothing sleeps to give
+//! the server time.
+
+pub mod binary;
+pub mod client;
+pub mod foreign;
+pub mod http;
+pub mod json;
+pub mod metrics;
+pub mod raw;
+pub mod server;
+pub mod token;
+pub mod wait;
+
+pub use client::{Client, Heard};
+pub use metrics::Metrics;
+pub use raw::Raw;
+pub use server::Server;

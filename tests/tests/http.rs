@@ -1,0 +1,351 @@
+//! Plain HTTP on the WebSocket port: health, readiness, and every refusal.
+
+use mahavishnu_tests::{
+    Client, Raw, Server, http,
+    http::{Connection, exchange},
+    json,
+    raw::HANDSHAKE,
+};
+use serde_json::{Value, json};
+
+#[test]
+fn health_has_the_documented_shape() {
+    let server = Server::with(&[("SERVER_NAME", "mahavishnu-production")]);
+    let _client = Client::hello(&server);
+    Client::hello(&server).close();
+    server.metrics_when("one connection", |metrics| metrics.active() == 1);
+    let answer = http::get(server.address(), "/health");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(json::keys(&answer.text()), ["status", "server", "timestamp", "checks", "metrics"]);
+    let health = answer.json();
+    assert_eq!(health["status"], "healthy");
+    assert_eq!(health["server"], "mahavishnu-production");
+    assert!(json::is_zulu(health["timestamp"].as_str().unwrap()), "{health}");
+    let passing = json!({ "websocket": "passing", "redis": "passing", "pools": "passing", "metrics": "passing" });
+    assert_eq!(health["checks"], passing);
+    assert_eq!(health["metrics"].as_object().unwrap().len(), 3, "{health}");
+    assert_eq!(health["metrics"]["active_connections"], 1);
+    assert_eq!(health["metrics"]["total_connections"], 2);
+    assert!(health["metrics"]["uptime_seconds"].is_u64());
+}
+
+#[test]
+fn health_lists_checks_and_metrics_in_order() {
+    let server = Server::start();
+    let text = http::get(server.address(), "/health").text();
+    let order = [
+        "websocket",
+        "redis",
+        "pools",
+        "metrics\":\"",
+        "active_connections",
+        "total_connections",
+        "uptime_seconds",
+    ];
+    let places: Vec<_> =
+        order.iter().map(|key| text.find(&format!("\"{key}")).expect(key)).collect();
+    assert!(places.is_sorted(), "{text}");
+}
+
+#[test]
+fn health_ignores_the_query() {
+    let server = Server::start();
+    assert_eq!(http::get(server.address(), "/health?x=1").status, 200);
+}
+
+#[test]
+fn head_is_answered_like_get_without_a_body() {
+    let server = Server::start();
+    for path in ["/health", "/ready", "/none"] {
+        let get = http::get(server.address(), path);
+        let mut connection = Connection::to(server.address());
+        connection.write(
+            format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+        );
+        let head = connection.read_head();
+        connection.expect_end();
+        assert_eq!(head.status, get.status);
+        assert_eq!(head.header("content-type"), get.header("content-type"));
+        assert!(head.header("content-length").is_some_and(|length| length != "0"), "{head:?}");
+    }
+}
+
+#[test]
+fn http_1_0_is_answered_and_closed() {
+    let server = Server::start();
+    let mut connection = Connection::to(server.address());
+    connection.write(b"GET /health HTTP/1.0\r\n\r\n");
+    let answer = connection.read();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["status"], "healthy");
+    connection.expect_end();
+    let mut connection = Connection::to(server.address());
+    connection.write(b"HEAD /health HTTP/1.0\r\nHost: x\r\n\r\n");
+    assert_eq!(connection.read_head().status, 200);
+    connection.expect_end();
+}
+
+#[test]
+fn http_1_0_can_be_kept_alive() {
+    let server = Server::start();
+    let mut connection = Connection::to(server.address());
+    for _ in 0..3 {
+        connection.write(b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let answer = connection.read();
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            answer.header("connection").map(str::to_ascii_lowercase).as_deref(),
+            Some("keep-alive")
+        );
+    }
+}
+
+#[test]
+fn http_1_1_is_kept_alive() {
+    let server = Server::start();
+    let mut connection = Connection::to(server.address());
+    for path in ["/health", "/none", "/ready", "/health"] {
+        connection.write(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        assert_eq!(connection.read().status, if path == "/none" { 404 } else { 200 });
+    }
+    connection.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let last = connection.read();
+    assert_eq!(last.header("connection"), Some("close"));
+    connection.expect_end();
+}
+
+#[test]
+fn a_kept_connection_can_become_a_websocket() {
+    let server = Server::start();
+    let mut raw = Raw::connect(server.address());
+    raw.write(format!("HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n{HANDSHAKE}").as_bytes());
+    assert!(raw.read_head().starts_with("HTTP/1.1 200 "));
+    assert!(raw.read_head().starts_with("HTTP/1.1 101 "));
+    assert_eq!(raw.frame().unwrap().json()["event"], "session.created");
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = Server::start();
+    let mut connection = Connection::to(server.address());
+    let publish =
+        http::post_bytes("/publish", &[], r#"{"channel":"global","event":"e","data":{}}"#);
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes();
+    connection.write(&[get("/health"), get("/none"), publish, get("/ready"), get("/ws")].concat());
+    let statuses: Vec<_> = (0..5).map(|_| connection.read().status).collect();
+    assert_eq!(statuses, [200, 404, 200, 200, 426]);
+}
+
+#[test]
+fn a_hundred_pipelined_requests_are_all_answered() {
+    let server = Server::start();
+    let mut connection = Connection::to(server.address());
+    connection.write("GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100).as_bytes());
+    for _ in 0..100 {
+        assert_eq!(connection.read().status, 200);
+    }
+}
+
+#[test]
+fn ready_says_whether_there_is_room() {
+    let server = Server::with(&[("MAX_CONNECTIONS", "1")]);
+    let answer = http::get(server.address(), "/ready");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["status"], "ready");
+    let _client = Client::hello(&server);
+    let answer = http::get(server.address(), "/ready");
+    assert_eq!(answer.status, 503);
+    assert_ne!(answer.json()["status"], "ready");
+    assert_eq!(
+        http::get(server.address(), "/health").status,
+        200,
+        "health is about this process, not about room"
+    );
+}
+
+#[test]
+fn what_is_not_there_is_404() {
+    let server = Server::start();
+    for path in ["/metrics", "/Health", "/health/", "/publish2", "/admin"] {
+        let answer = http::get(server.address(), path);
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(!answer.text().contains(path), "the path is not echoed: {}", answer.text());
+    }
+}
+
+#[test]
+fn other_methods_are_405_with_allow() {
+    let server = Server::start();
+    for (method, path, allow) in [
+        ("POST", "/health", ["GET", "HEAD"].as_slice()),
+        ("DELETE", "/ready", &["GET", "HEAD"]),
+        ("PUT", "/health", &["GET", "HEAD"]),
+        ("BREW", "/health", &["GET", "HEAD"]),
+        ("GET", "/publish", &["POST"]),
+        ("PATCH", "/publish", &["POST"]),
+    ] {
+        let answer = exchange(
+            server.address(),
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),
+        );
+        assert_eq!(answer.status, 405, "{method} {path}");
+        let allowed: Vec<_> =
+            answer.header("allow").expect("Allow").split(',').map(str::trim).collect();
+        assert!(allow.iter().all(|method| allowed.contains(method)), "{allowed:?}");
+        assert!(!allowed.contains(&method), "{allowed:?}");
+    }
+}
+
+#[test]
+fn a_plain_get_where_websockets_live_is_426() {
+    let server = Server::start();
+    for path in ["/", "/ws"] {
+        let answer = http::get(server.address(), path);
+        assert_eq!(answer.status, 426, "{path}");
+        assert_eq!(answer.header("upgrade"), Some("websocket"));
+        assert!(answer.header("connection").unwrap().to_ascii_lowercase().contains("upgrade"));
+        assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+    }
+}
+
+#[test]
+fn another_websocket_version_is_426_with_ours() {
+    let server = Server::start();
+    for version in ["8", "12", "14", "13, 8"] {
+        let request = HANDSHAKE.replace("Version: 13", &format!("Version: {version}"));
+        let answer = exchange(server.address(), request.as_bytes());
+        assert_eq!(answer.status, 426, "{version}");
+        assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+    }
+}
+
+#[test]
+fn malformed_handshakes_are_400() {
+    let server = Server::start();
+    for request in [
+        HANDSHAKE.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"),
+        HANDSHAKE.replace("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""),
+        HANDSHAKE.replace("GET ", "POST "),
+        HANDSHAKE.replace("Host: test\r\n", ""),
+        HANDSHAKE.replace("Host: test\r\n", "Host: test\r\nHost: other\r\n"),
+        HANDSHAKE.replace(
+            "Sec-WebSocket-Version",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version",
+        ),
+    ] {
+        assert_eq!(exchange(server.address(), request.as_bytes()).status, 400, "{request}");
+    }
+}
+
+#[test]
+fn malformed_heads_are_400_and_closed() {
+    let server = Server::start();
+    for request in [
+        "GET /health\r\n\r\n",
+        "GET  /health HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost : x\r\n\r\n",
+        "GET /health HTTP/1.1\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1x\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        "\0\0\0\0\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\r\n\r\n",
+    ] {
+        let mut connection = Connection::to(server.address());
+        connection.write(request.as_bytes());
+        assert_eq!(connection.read().status, 400, "{request:?}");
+        connection.expect_end();
+    }
+}
+
+#[test]
+fn another_http_version_is_505() {
+    let server = Server::start();
+    let answer = exchange(server.address(), b"GET /health HTTP/3.0\r\nHost: x\r\n\r\n");
+    assert_eq!(answer.status, 505);
+}
+
+#[test]
+fn large_heads_are_431() {
+    let server = Server::start();
+    let long =
+        format!("GET /health HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let many = format!("GET /health HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: 1\r\n".repeat(1_000));
+    let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(64 * 1024));
+    for request in [long, many, target] {
+        let mut connection = Connection::to(server.address());
+        connection.write(request.as_bytes());
+        assert_eq!(connection.read().status, 431);
+    }
+}
+
+#[test]
+fn a_usual_browser_head_is_not_too_large() {
+    let server = Server::start();
+    let cookies = format!("Cookie: {}\r\n", "a".repeat(8_000));
+    let fields: String = (0..40).map(|n| format!("X-Field-{n}: value\r\n")).collect();
+    let request = format!("GET /health HTTP/1.1\r\nHost: x\r\n{cookies}{fields}\r\n");
+    assert_eq!(exchange(server.address(), request.as_bytes()).status, 200);
+}
+
+#[test]
+fn all_refusals_have_one_shape() {
+    let server = Server::start();
+    for request in [
+        "GET /none HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "PUT /health HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /publish HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "garbage\r\n\r\n",
+        "GET / HTTP/3.0\r\n\r\n",
+        &HANDSHAKE.replace("Version: 13", "Version: 8"),
+    ] {
+        let answer = exchange(server.address(), request.as_bytes());
+        assert!(answer.status >= 400, "{request}");
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{request}");
+        assert_eq!(
+            json::keys(&answer.text()),
+            ["status", "error_code", "error_message", "retry"],
+            "{request}"
+        );
+        assert_eq!(answer.json()["status"], "error");
+    }
+}
+
+#[test]
+fn websockets_work_beside_other_fields_and_cases() {
+    let server = Server::start();
+    for request in [
+        HANDSHAKE.replace("Connection: Upgrade", "connection: keep-alive, Upgrade"),
+        HANDSHAKE.replace("Upgrade: websocket", "UPGRADE: WebSocket"),
+        HANDSHAKE.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a, b\r\n\r\n"),
+        HANDSHAKE.replace("GET / ", "GET http://test/ws "),
+    ] {
+        let mut raw = Raw::connect(server.address());
+        raw.write(request.as_bytes());
+        let head = raw.read_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{request}{head}");
+        assert!(!head.to_ascii_lowercase().contains("sec-websocket-protocol"), "{head}");
+        assert_eq!(raw.frame().unwrap().json()["error_code"], Value::Null);
+    }
+}
+
+#[test]
+fn a_handshake_on_the_metrics_port_is_not_a_websocket() {
+    let server = Server::start();
+    let answer = exchange(server.metrics_address(), HANDSHAKE.as_bytes());
+    assert!((400..500).contains(&answer.status), "{answer:?}");
+}
+
+#[test]
+fn nothing_on_a_connection_is_no_error() {
+    let server = Server::start();
+    for _ in 0..20 {
+        let mut raw = Raw::connect(server.address());
+        raw.finish();
+        assert_eq!(raw.read_to_end(), b"");
+    }
+    assert_eq!(server.metrics().count("websocket_connection_errors_total", &[]), 0);
+}

@@ -1,0 +1,19 @@
+//! End-to-end tests of the running server, one module per subject. See the crate for the harness.
+
+mod auth;
+mod auth_tokens;
+mod channels;
+mod clients;
+mod dialogues;
+mod hostile;
+mod http;
+mod http_publish;
+mod lifecycle;
+mod lifecycle_start;
+mod limits;
+mod limits_slow;
+mod metrics;
+mod reasons;
+mod shards;
+mod subcommands;
+mod traps;
