@@ -163,6 +163,11 @@ impl Hub {
     /// The home has added the connection: segments that come from now on are for it.
     pub(crate) fn on_joined(&mut self, now: Now, name: &str, id: ConnId) {
         let index = self.channels.find(name);
+        if let Some(index) = index {
+            // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
+            // the channel.
+            self.hand_out_channel(now, index);
+        }
         let channel = index.and_then(|index| self.channels.slots.get_mut(index));
         let waiting = channel.and_then(|channel| {
             let at = channel.waiting.iter().position(|waiting| waiting.conn == id)?;
@@ -176,7 +181,7 @@ impl Hub {
             active.filter(|conn| conn.subscriptions.iter().all(|known| known.channel != index));
         let full = fresh.is_some_and(|conn| conn.subscriptions.len() >= max);
         let wanted = fresh.is_some() && !full;
-        if !wanted || !self.add_member(now, index, id) {
+        if !wanted || !self.add_member(index, id) {
             self.channels.drop_if_unused(index);
             self.tell(now, self.homes.of(name), Inner::Leave { channel: name.into() });
         }
@@ -190,8 +195,7 @@ impl Hub {
         }
     }
 
-    fn add_member(&mut self, now: Now, index: u32, id: ConnId) -> bool {
-        self.hand_out_channel(now, index);
+    fn add_member(&mut self, index: u32, id: ConnId) -> bool {
         let (Some(channel), Some(conn)) =
             (self.channels.slots.get_mut(index), self.conns.get_mut(id.index))
         else {

@@ -66,6 +66,23 @@ fn latest_keeps_the_newest() {
     assert_eq!(client.take_numbers(), [49]);
 }
 
+#[test]
+fn one_who_joins_while_the_last_reader_is_closed_as_slow_is_a_member() {
+    let (mut rig, slow) = stalled(SlowPolicy::Disconnect);
+    publish_each(&mut rig, 0..5);
+    let late = rig.connect(0);
+    let data = json!({"n": 5, "x": "x".repeat(1000)}).to_string().into();
+    let publication = Publication { channel: "a".into(), event: "e".into(), data };
+    rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
+
+    rig.subscribe(&late, "a");
+    publish_each(&mut rig, 6..7);
+
+    assert_eq!(late.take_numbers(), [6]);
+    rig.set_room(&slow, None);
+    assert_eq!(slow.take_close().map(|(code, _)| code), Some(1013));
+}
+
 /// A message that keeps only the newest must not stand where it overtakes an answer.
 #[test]
 fn latest_does_not_reach_behind_the_end_of_a_subscription() {
