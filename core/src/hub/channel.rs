@@ -156,16 +156,23 @@ impl Hub {
             channel.waiting.remove(at)
         });
         let (Some(index), Some(waiting)) = (index, waiting) else { return };
-        let wanted = !waiting.cancelled
-            && self.conn(id).is_some_and(|conn| {
-                conn.session == Session::Active
-                    && conn.subscriptions.iter().all(|subscription| subscription.channel != index)
-            });
+        let max = self.config.limits.channels_per_connection_max;
+        let active =
+            self.conn(id).filter(|conn| conn.session == Session::Active && !waiting.cancelled);
+        let fresh =
+            active.filter(|conn| conn.subscriptions.iter().all(|known| known.channel != index));
+        let full = fresh.is_some_and(|conn| conn.subscriptions.len() >= max);
+        let wanted = fresh.is_some() && !full;
         if !wanted || !self.add_member(now, index, id) {
             self.channels.drop_if_unused(index);
             self.tell(now, self.homes.of(name), Inner::Leave { channel: name.into() });
         }
-        if self.conn(id).is_some_and(|conn| conn.session == Session::Active) {
+        if full {
+            // Many may have been asked for before the first was confirmed.
+            let correlation = waiting.answer.correlation.as_deref();
+            self.refuse(now, id, Reason::TooManyChannels, correlation);
+            self.settle(now, id);
+        } else if self.conn(id).is_some_and(|conn| conn.session == Session::Active) {
             self.answer_subscribed(now, id, name, &waiting.answer);
         }
     }
