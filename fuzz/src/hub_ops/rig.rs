@@ -51,6 +51,7 @@ pub(super) struct Rig {
     /// Connections that the application was told of.
     told: BTreeMap<ConnId, bool>,
     requests: u32,
+    drains: bool,
     digest: DefaultHasher,
 }
 
@@ -77,6 +78,7 @@ impl Rig {
             commands: Vec::new(),
             told: BTreeMap::new(),
             requests: 0,
+            drains: false,
             digest: DefaultHasher::new(),
         }
     }
@@ -324,6 +326,7 @@ impl Rig {
     }
 
     fn drain(&mut self, seconds: u8) {
+        self.drains = true;
         let window = Duration::from_secs(u64::from(seconds % 8));
         let plan = DrainPlan { window, deadline: window + Duration::from_secs(20) };
         for hub in &mut self.hubs {
@@ -387,7 +390,11 @@ impl Rig {
                 assert!(!batch.is_empty() && usize::from(to.0) != shard);
                 self.mail.entry((shard as u16, to.0)).or_default().push_back(batch);
             }
-            Output::Drained => assert_eq!(self.hubs[shard].sockets(), 0),
+            Output::Drained => {
+                // Those that were left at the deadline are gone without a word of their own.
+                assert_eq!(self.hubs[shard].sockets(), 0);
+                self.clients.retain(|id, _| usize::from(id.shard().0) != shard);
+            }
         }
     }
 
@@ -412,25 +419,21 @@ impl Rig {
     }
 
     /// What holds after every step.
-    fn check(&mut self) {
-        for (id, client) in &self.clients {
-            let hub = &self.hubs[usize::from(id.shard().0)];
-            let Some((bytes, own)) = hub.queued(*id) else {
-                panic!("a connection without its end")
-            };
-            assert!(bytes <= OUTBOX_MAX + own + ANSWERS_MAX, "{bytes} bytes wait");
-            if self.setup.small_outbox {
-                assert!(
-                    bytes.saturating_sub(own) <= SMALL_OUTBOX_MAX,
-                    "{bytes} bytes wait, {own} of them answers"
-                );
-            }
-            assert!(own <= WATERMARK + ANSWERS_MAX, "{own} bytes of answers wait");
-            let _ = client;
-        }
+    fn check(&self) {
         for (at, hub) in self.hubs.iter().enumerate() {
-            let clients = self.clients.keys().filter(|id| usize::from(id.shard().0) == at).count();
-            assert_eq!(hub.sockets(), clients, "every socket has its connection");
+            let here = |id: &&ConnId| usize::from(id.shard().0) == at;
+            if hub.sockets() == 0 && self.drains {
+                // The deadline has come; the driver is told in the hub's next turn.
+                continue;
+            }
+            assert_eq!(hub.sockets(), self.clients.keys().filter(here).count());
+            for id in self.clients.keys().filter(here) {
+                let (bytes, own) = hub.queued(*id).expect("every socket has its connection");
+                let max = if self.setup.small_outbox { SMALL_OUTBOX_MAX } else { OUTBOX_MAX };
+                let shared = bytes.saturating_sub(own);
+                assert!(shared <= max, "{bytes} bytes wait, {own} of them answers");
+                assert!(own <= WATERMARK + ANSWERS_MAX, "{own} bytes of answers wait");
+            }
         }
     }
 
