@@ -156,11 +156,23 @@ fn play(script: &Script<'_>) {
     }
     if let Err(denied) = signature(script, alg, kid, crit.is_some()) {
         assert_eq!(result, Err(denied));
-    } else if let Ok(claims) = serde_json::from_slice::<Map<String, Value>>(&claims) {
-        assert_eq!(result, model(&claims, unix, &rules), "{claims:?} at {unix:?}");
+    } else if let Ok(map) = serde_json::from_slice::<Map<String, Value>>(&claims) {
+        // The library reads registered claims once more, and refuses a token that repeats one or nests another.
+        if result != Err(Denied::Malformed) || !is_doubtful(&script.claims, &map) {
+            assert_eq!(result, model(&map, unix, &rules), "{map:?} at {unix:?}");
+        }
     } else {
         assert_eq!(result, Err(Denied::Malformed));
     }
+}
+
+/// Whether a registered claim is repeated, or is an array or object.
+fn is_doubtful(claims: &Body<'_>, map: &Map<String, Value>) -> bool {
+    let Body::Claims(claims) = claims else { return true };
+    let nested = ["exp", "nbf", "sub", "iss", "aud"]
+        .iter()
+        .any(|name| map.get(*name).is_some_and(|value| value.is_array() || value.is_object()));
+    nested || claims.len() > map.len()
 }
 
 /// What the header and the signature of an undamaged token lead to.
@@ -184,7 +196,7 @@ fn signature(script: &Script<'_>, alg: Alg, kid: Kid, crit: bool) -> Result<(), 
     match hash {
         Ok(hash) if candidates.iter().any(|key| *key < 2) => {
             let key = usize::from(script.key) % SECRETS.len();
-            let signed = script.hash == hash && candidates.contains(&key);
+            let signed = key < 2 && script.hash == hash && candidates.contains(&key);
             if signed { Ok(()) } else { Err(Denied::Signature) }
         }
         Err(false) if candidates.contains(&2) => Err(Denied::Signature),
