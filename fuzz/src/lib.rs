@@ -18,7 +18,7 @@ pub mod publish;
 mod trace;
 
 /// Every target by name, as in `corpus/` and `fuzz_targets/`.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Body)] = &[
     ("head", head::run),
     ("frames", frames::run),
     ("envelope", envelope::run),
@@ -26,3 +26,6 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("jwt", jwt::run),
     ("hub_ops", hub_ops::run),
 ];
+
+/// A target: panics if a property does not hold for these bytes.
+pub type Body = fn(&[u8]);

@@ -51,6 +51,7 @@ pub(super) struct Rig {
     /// Connections that the application was told of.
     told: BTreeMap<ConnId, bool>,
     requests: u32,
+    reloads: u32,
     drains: bool,
     digest: DefaultHasher,
 }
@@ -78,6 +79,7 @@ impl Rig {
             commands: Vec::new(),
             told: BTreeMap::new(),
             requests: 0,
+            reloads: 0,
             drains: false,
             digest: DefaultHasher::new(),
         }
@@ -314,6 +316,11 @@ impl Rig {
     }
 
     fn reload(&mut self, setup: &Setup) {
+        // It is by far the most expensive operation, and many in a row show nothing new.
+        self.reloads += 1;
+        if self.reloads > RELOADS_MAX {
+            return;
+        }
         self.ever_open |= !setup.auth;
         if setup.slow != self.setup.slow {
             self.slow = None;
@@ -595,3 +602,4 @@ const ANSWERS_MAX: usize = 16 * 1024;
 /// Head, idle, ping, pong, request, close and linger deadlines, one after the other, and then some.
 const DEADLINES: Duration = Duration::from_secs(600);
 const ROUNDS_MAX: usize = 1000;
+const RELOADS_MAX: u32 = 2;
