@@ -93,6 +93,10 @@ impl Homes {
         self.placement.home(name)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(crate) fn placement(&self) -> Placement {
         self.placement
     }

@@ -13,6 +13,7 @@ mod handshake;
 mod home;
 mod http;
 mod idempotency;
+mod inspect;
 mod publish;
 mod quota;
 mod request;
@@ -29,6 +30,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[doc(hidden)]
+pub use self::inspect::Holdings;
 pub use self::types::{
     Command, CommandId, ConnId, DrainPlan, Listener, Output, Peer, Place, Placement, Publication,
     Published, RequestError, RequestId, ShardId, ShardMessage,

@@ -1,0 +1,54 @@
+//! A look inside for tests that drive whole hubs: what is held, never what it says.
+
+use super::{Hub, types::ConnId};
+
+/// How much of everything a hub holds.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Sockets of any kind.
+    pub sockets: usize,
+    /// WebSocket connections that count.
+    pub open: u32,
+    /// Channels with subscribers here, or with subscriptions that wait.
+    pub channels: usize,
+    /// Channels that are at home here.
+    pub homes: usize,
+    /// Questions to the application.
+    pub questions: usize,
+    /// Publishes that wait for other hubs.
+    pub publishes: usize,
+    /// Entries of the timer heap.
+    pub timers: usize,
+}
+
+impl Hub {
+    /// What is held.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            sockets: self.conns.len(),
+            open: self.own_census().open,
+            channels: self.channels.len(),
+            homes: self.homes.len(),
+            questions: self.questions.len(),
+            publishes: self.publishes.len(),
+            timers: self.timers.len(),
+        }
+    }
+
+    /// Bytes in a connection's outbox: all, and those that its peer asked for.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn queued(&self, conn: ConnId) -> Option<(usize, usize)> {
+        self.conn(conn).map(|found| (found.ws.outbox().bytes(), found.ws.outbox().own_bytes()))
+    }
+
+    /// Subscriptions of a connection.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn subscriptions(&self, conn: ConnId) -> usize {
+        self.conn(conn).map_or(0, |found| found.subscriptions.len())
+    }
+}
