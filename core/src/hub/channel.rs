@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct Channels {
     names: KeyedMap<Arc<str>, u32>,
     slots: Slab<Channel>,
+    /// The latest channel's tag.
+    tag: u32,
     /// Rounds that wait to be handed to their subscribers, in order.
     rounds: VecDeque<Round>,
     /// Connections that could not take a round; empty between rounds.
@@ -32,7 +34,8 @@ pub(crate) struct Channels {
 /// Messages of one channel, for the subscribers here.
 #[derive(Debug)]
 struct Round {
-    /// The channel's index is the segment's tag.
+    /// The channel's index.
+    channel: u32,
     segment: Segment,
     first_offset: u64,
 }
@@ -40,6 +43,9 @@ struct Round {
 #[derive(Debug)]
 struct Channel {
     name: Arc<str>,
+    /// Marks its segments in outboxes. An index would not do: it is given to the next channel while segments of the one
+    /// before may still wait, and the newest message of the one would then replace those of the other.
+    tag: u32,
     policy: SlowPolicy,
     members: Vec<Member>,
     /// Subscriptions that the home has not confirmed, in the order in which they were asked for.
@@ -67,6 +73,7 @@ impl Channels {
         Self {
             names: KeyedMap::with_hasher(keys),
             slots: Slab::new(),
+            tag: 0,
             rounds: VecDeque::new(),
             slow: Vec::new(),
         }
@@ -90,8 +97,14 @@ impl Channels {
             return Some(index);
         }
         let name: Arc<str> = name.into();
-        let channel =
-            Channel { name: name.clone(), policy, members: Vec::new(), waiting: VecDeque::new() };
+        self.tag = if self.tag == Segment::NO_TAG - 1 { 0 } else { self.tag + 1 };
+        let channel = Channel {
+            name: name.clone(),
+            tag: self.tag,
+            policy,
+            members: Vec::new(),
+            waiting: VecDeque::new(),
+        };
         let (index, _) = self.slots.insert(channel)?;
         self.names.insert(name, index);
         Some(index)
@@ -105,7 +118,7 @@ impl Channels {
         if unused && let Some(channel) = self.slots.remove(index) {
             self.names.remove(&channel.name);
             // The index may stand for another channel before the turn is over.
-            self.rounds.retain(|round| round.segment.tag != index);
+            self.rounds.retain(|round| round.channel != index);
         }
     }
 
@@ -150,6 +163,11 @@ impl Hub {
     /// The home has added the connection: segments that come from now on are for it.
     pub(crate) fn on_joined(&mut self, now: Now, name: &str, id: ConnId) {
         let index = self.channels.find(name);
+        if let Some(index) = index {
+            // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
+            // the channel.
+            self.hand_out_channel(now, index);
+        }
         let channel = index.and_then(|index| self.channels.slots.get_mut(index));
         let waiting = channel.and_then(|channel| {
             let at = channel.waiting.iter().position(|waiting| waiting.conn == id)?;
@@ -163,7 +181,7 @@ impl Hub {
             active.filter(|conn| conn.subscriptions.iter().all(|known| known.channel != index));
         let full = fresh.is_some_and(|conn| conn.subscriptions.len() >= max);
         let wanted = fresh.is_some() && !full;
-        if !wanted || !self.add_member(now, index, id) {
+        if !wanted || !self.add_member(index, id) {
             self.channels.drop_if_unused(index);
             self.tell(now, self.homes.of(name), Inner::Leave { channel: name.into() });
         }
@@ -177,8 +195,7 @@ impl Hub {
         }
     }
 
-    fn add_member(&mut self, now: Now, index: u32, id: ConnId) -> bool {
-        self.hand_out_channel(now, index);
+    fn add_member(&mut self, index: u32, id: ConnId) -> bool {
         let (Some(channel), Some(conn)) =
             (self.channels.slots.get_mut(index), self.conns.get_mut(id.index))
         else {
@@ -194,6 +211,7 @@ impl Hub {
 
     /// Takes a connection out of a channel; it is not an error if it is not in it.
     pub(crate) fn unsubscribe(&mut self, now: Now, id: ConnId, name: &str) {
+        self.cancel_subscribe(id, name);
         let Some(index) = self.channels.find(name) else { return };
         // What was published before this moment is still delivered.
         self.seal_channel(name);
@@ -209,7 +227,17 @@ impl Hub {
             conn.subscriptions.iter().position(|subscription| subscription.channel == index)
         });
         if let Some(at) = at {
+            if let Some(channel) = self.channels.slots.get(index) {
+                self.keep_queued(id, channel.tag);
+            }
             self.remove_member(now, id, at);
+        }
+    }
+
+    /// What a connection is told next must not be overtaken by newer messages that take the place of queued ones.
+    fn keep_queued(&mut self, id: ConnId, tag: u32) {
+        if let Some(conn) = self.conns.get_mut(id.index) {
+            conn.ws.outbox_mut().keep(tag);
         }
     }
 
@@ -259,10 +287,10 @@ impl Hub {
 
     /// A round of a channel has come for the subscribers here.
     pub(crate) fn deliver(&mut self, name: &str, mut segment: Segment, first_offset: u64) {
-        if let Some(index) = self.channels.find(name) {
-            segment.tag = index;
-            self.channels.rounds.push_back(Round { segment, first_offset });
-        }
+        let Some(channel) = self.channels.find(name) else { return };
+        let Some(found) = self.channels.slots.get(channel) else { return };
+        segment.tag = found.tag;
+        self.channels.rounds.push_back(Round { channel, segment, first_offset });
     }
 
     /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
@@ -289,7 +317,7 @@ impl Hub {
     fn hand_out_channel(&mut self, now: Now, index: u32) {
         let mut at = 0;
         while let Some(round) = self.channels.rounds.get(at) {
-            if round.segment.tag != index {
+            if round.channel != index {
                 at += 1;
             } else if let Some(round) = self.channels.rounds.remove(at) {
                 self.hand_out_round(now, &round);
@@ -297,8 +325,9 @@ impl Hub {
         }
     }
 
-    fn hand_out_round(&mut self, now: Now, Round { segment, first_offset }: &Round) {
-        let Some(channel) = self.channels.slots.get(segment.tag) else { return };
+    fn hand_out_round(&mut self, now: Now, round: &Round) {
+        let segment = &round.segment;
+        let Some(channel) = self.channels.slots.get(round.channel) else { return };
         let (policy, size) = (channel.policy, segment.bytes.len());
         let max = self.config.limits.outbox_bytes_max;
         let mut taken = 0u64;
@@ -318,28 +347,23 @@ impl Hub {
         }
         self.tally.sent(Kind::Event, taken * u64::from(segment.messages));
         if !self.channels.slow.is_empty() {
-            self.deliver_slowly(now, policy, segment, *first_offset);
+            self.deliver_slowly(now, policy, round);
         }
     }
 
     /// The round for those who have no room, or have lost something already.
-    fn deliver_slowly(
-        &mut self,
-        now: Now,
-        policy: SlowPolicy,
-        segment: &Segment,
-        first_offset: u64,
-    ) {
+    fn deliver_slowly(&mut self, now: Now, policy: SlowPolicy, round: &Round) {
+        let segment = &round.segment;
         let mut slow = std::mem::take(&mut self.channels.slow);
         for index in slow.drain(..) {
             let Some(generation) = self.conns.generation(index) else { continue };
             let id = self.id(index, generation);
-            if policy == SlowPolicy::Latest && self.conflate(id, segment) {
+            if policy == SlowPolicy::Latest && self.conflate(id, round) {
                 continue;
             }
             let max = self.config.limits.outbox_bytes_max;
             let Some(conn) = self.conns.get_mut(index) else { continue };
-            let behind = conn.gaps.iter().any(|gap| gap.channel == segment.tag);
+            let behind = conn.gaps.iter().any(|gap| gap.channel == round.channel);
             if !behind && conn.ws.outbox().bytes() + segment.bytes.len() <= max {
                 conn.ws.outbox_mut().push(segment);
                 self.tally.sent(Kind::Event, u64::from(segment.messages));
@@ -349,18 +373,17 @@ impl Hub {
                 self.close(now, id, Reason::SlowReader);
             } else {
                 self.tally.dropped(Reason::SlowReader, u64::from(segment.messages));
-                let last_offset = first_offset + u64::from(segment.messages.saturating_sub(1));
-                note_gap(conn, segment, first_offset, last_offset);
+                note_gap(conn, round);
             }
         }
         self.channels.slow = slow;
     }
 
     /// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
-    fn conflate(&mut self, id: ConnId, segment: &Segment) -> bool {
+    fn conflate(&mut self, id: ConnId, Round { channel, segment, .. }: &Round) -> bool {
         let max = self.config.limits.outbox_bytes_max;
         let Some(conn) = self.conns.get_mut(id.index) else { return true };
-        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == segment.tag) {
+        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == *channel) {
             return false;
         }
         let newest = segment.bytes.len().saturating_sub(segment.last as usize);
@@ -386,11 +409,12 @@ impl Hub {
         let gaps = std::mem::take(&mut conn.gaps);
         conn.lossy = false;
         for gap in gaps {
-            let Some(name) =
-                self.channels.slots.get(gap.channel).map(|channel| channel.name.clone())
+            let channel = self.channels.slots.get(gap.channel);
+            let Some((name, tag)) = channel.map(|channel| (channel.name.clone(), channel.tag))
             else {
                 continue;
             };
+            self.keep_queued(id, tag);
             self.send_gap(now, id, &name, gap);
         }
         self.mark_dirty(id.index);
@@ -398,14 +422,21 @@ impl Hub {
 }
 
 /// Adds a lost round to what the connection will be told.
-fn note_gap(conn: &mut super::conn::Conn, segment: &Segment, first_offset: u64, last_offset: u64) {
+fn note_gap(conn: &mut super::conn::Conn, round: &Round) {
+    let Round { channel, segment, first_offset } = round;
     let lost = u64::from(segment.messages);
+    let last_offset = first_offset + lost.saturating_sub(1);
     conn.lossy = true;
-    match conn.gaps.iter_mut().find(|gap| gap.channel == segment.tag) {
+    match conn.gaps.iter_mut().find(|gap| gap.channel == *channel) {
         Some(gap) => {
             gap.lost += lost;
             gap.last_offset = last_offset;
         }
-        None => conn.gaps.push(Gap { channel: segment.tag, lost, first_offset, last_offset }),
+        None => conn.gaps.push(Gap {
+            channel: *channel,
+            lost,
+            first_offset: *first_offset,
+            last_offset,
+        }),
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     quota::Bucket,
-    types::{Listener, Peer},
+    types::{Listener, Peer, RequestId},
 };
 use crate::{
     auth::{Access, Claims},
@@ -31,7 +31,7 @@ pub(crate) struct Conn {
     /// Subscribed to something whose messages it lost and was not told of yet.
     pub(crate) lossy: bool,
     /// Questions of this connection that wait for the application.
-    pub(crate) in_flight: u16,
+    pub(crate) asked: Vec<RequestId>,
     /// Who it is, once a token was accepted.
     pub(crate) claims: Option<Arc<Claims>>,
     /// What the policy lets it do; meaningful only with claims.
@@ -92,7 +92,7 @@ impl Conn {
             dirty: false,
             blocked: false,
             lossy: false,
-            in_flight: 0,
+            asked: Vec::new(),
             claims: None,
             access: Access::NONE,
             bucket: Bucket::default(),

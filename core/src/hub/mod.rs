@@ -340,13 +340,12 @@ impl Hub {
 
     fn write(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
         let Some((found, limits)) = self.conn_mut(conn) else { return ws::Flush::Closed };
-        let before = found.ws.outbox().bytes();
-        let flush = found.ws.flush(now, limits, sink);
-        let after = found.ws.outbox().bytes();
+        let mut sink = Counting { sink, bytes: 0 };
+        let flush = found.ws.flush(now, limits, &mut sink);
         let gaps = !found.gaps.is_empty();
         found.blocked = flush == ws::Flush::Blocked;
         let reason = found.ws.reason().unwrap_or(Reason::Io);
-        self.tally.sent_bytes += before.saturating_sub(after) as u64;
+        self.tally.sent_bytes += sink.bytes;
         if flush == ws::Flush::Closed {
             self.retire(now, conn, reason);
             self.remove(conn);
@@ -585,5 +584,29 @@ impl Hub {
         }
         self.settle(now, id);
         self.mark_dirty(id.index);
+    }
+}
+
+/// Counts what the socket took: data, control frames and HTTP alike.
+struct Counting<'a> {
+    sink: &'a mut dyn io::Write,
+    bytes: u64,
+}
+
+impl io::Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.sink.write(bytes)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let count = self.sink.write_vectored(slices)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
     }
 }

@@ -354,8 +354,10 @@ impl Hub {
     }
 
     /// A new configuration: what each user may do is worked out anew, limits hold from now on.
-    pub(crate) fn on_reload(&mut self, _now: Now, config: Arc<Config>) {
+    pub(crate) fn on_reload(&mut self, now: Now, config: Arc<Config>) {
         self.generation += 1;
+        // What was counted so far belongs under the old labels.
+        self.metrics.publish(now.mono, &mut self.tally);
         let keys = self.entropy.hash_keys();
         self.metrics = crate::metrics::Metrics::new(&config, keys);
         self.metrics.generation(self.generation);

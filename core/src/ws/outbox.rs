@@ -140,6 +140,15 @@ impl Outbox {
         Some(dropped + segment.messages.max(1) - 1)
     }
 
+    /// From now on nothing replaces what is queued of `tag`: something follows it that it must not overtake.
+    pub fn keep(&mut self, tag: u32) {
+        for chunk in self.first.iter_mut().chain(&mut self.rest) {
+            if chunk.tag == tag {
+                chunk.tag = Segment::NO_TAG;
+            }
+        }
+    }
+
     /// Bytes that [`replace`](Self::replace) would free.
     #[must_use]
     pub fn replaceable(&self, tag: u32) -> usize {

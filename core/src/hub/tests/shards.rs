@@ -90,6 +90,26 @@ fn one_batch_may_have_several_homes() {
 }
 
 #[test]
+fn a_batch_that_finds_no_room_reaches_nobody() {
+    let mut config = Config::default();
+    config.limits.publishes_in_flight_max = 0;
+    let mut rig = Rig::new(2, config);
+    let home = |rig: &Rig, shard| {
+        (0..).map(|n| format!("c{n}")).find(|name| rig.hubs[0].homes.of(name) == ShardId(shard))
+    };
+    let (near, far) = (home(&rig, 0).unwrap(), home(&rig, 1).unwrap());
+    let subscriber = rig.connect(0);
+    rig.subscribe(&subscriber, &near);
+    let message = |channel| json!({"channel": channel, "event": "e", "data": {"n": 1}});
+    let client = rig.socket(0);
+
+    rig.bytes(&client, &post(&json!([message(&near), message(&far)]).to_string()));
+
+    assert!(client.take_head().starts_with("HTTP/1.1 503 "));
+    assert_eq!(subscriber.take_numbers(), Vec::<u64>::new());
+}
+
+#[test]
 fn a_late_confirmation_does_not_revive_a_subscription() {
     let mut rig = Rig::new(2, Config::default());
     // A channel that is at home in the other hub.
