@@ -121,6 +121,7 @@ fn latest_does_not_reach_behind_a_gap() {
     let data = json!({"n": 1, "x": "x".repeat(2000)}).to_string().into();
     let publication = Publication { channel: "a".into(), event: "e".into(), data };
     rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
+    rig.run();
     // The announcement follows while the first message still waits.
     rig.set_room(&client, Some(0));
     publish_each(&mut rig, 2..3);
