@@ -62,10 +62,10 @@ impl Client {
     pub(crate) fn wake(&mut self, options: &Options, oracle: &mut Oracle, wishes: &mut Wishes) {
         match (self.kind, self.phase) {
             (Kind::Hostile, _) => hostile::go_on(self, options, wishes),
-            (Kind::Poster, Phase::Http) => {
-                if self.asked.is_none() && !self.healing && !self.said_all {
-                    self.post_or_get(options, oracle, wishes);
-                }
+            (Kind::Poster, Phase::Http)
+                if self.asked.is_none() && !self.healing && !self.said_all =>
+            {
+                self.post_or_get(options, oracle, wishes);
             }
             (_, Phase::Open) if !self.said_all => self.act(options, oracle, wishes),
             _ => {}

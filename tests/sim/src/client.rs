@@ -311,7 +311,7 @@ impl Client {
         if self.phase != Phase::Greeting {
             return oracle.fail("answers", || format!("client {who} was welcomed twice"));
         }
-        if options.auth == 1 && !(self.showed_token && !self.bad_token) {
+        if options.auth == 1 && (self.bad_token || !self.showed_token) {
             return oracle
                 .fail("auth", || format!("client {who} was welcomed without a good token"));
         }
@@ -376,7 +376,7 @@ impl Client {
     }
 
     fn on_error(
-        &mut self,
+        &self,
         options: &Options,
         pending: Option<Pending>,
         message: &Value,

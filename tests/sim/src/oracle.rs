@@ -133,7 +133,7 @@ impl Oracle {
     }
 
     /// A subscription was confirmed.
-    pub(crate) fn joined(&mut self, member: &mut Membership) {
+    pub(crate) fn joined(&self, member: &mut Membership) {
         if !member.on {
             *member = Membership {
                 on: true,

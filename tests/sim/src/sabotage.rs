@@ -35,7 +35,7 @@ impl Sabotage {
 
     /// What the client gets instead, if this is the moment: there are three publications in a row.
     pub(crate) fn strike(&mut self, client: usize, bytes: &[u8]) -> Option<&[u8]> {
-        if self.wrong == Wrong::Nothing || self.struck || client % 2 != 0 {
+        if self.wrong == Wrong::Nothing || self.struck || !client.is_multiple_of(2) {
             return None;
         }
         let mut frames = Vec::new();
