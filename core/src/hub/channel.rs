@@ -315,13 +315,16 @@ impl Hub {
 
     /// Hands out the rounds of one channel: its membership is about to change.
     fn hand_out_channel(&mut self, now: Now, index: u32) {
-        let mut at = 0;
-        while let Some(round) = self.channels.rounds.get(at) {
-            if round.channel != index {
-                at += 1;
-            } else if let Some(round) = self.channels.rounds.remove(at) {
-                self.hand_out_round(now, &round);
-            }
+        if self.channels.rounds.iter().all(|round| round.channel != index) {
+            return;
+        }
+        // Taken out first: handing out may close connections, and that may take away rounds of other channels.
+        let rounds = std::mem::take(&mut self.channels.rounds);
+        let (mine, others): (VecDeque<Round>, VecDeque<Round>) =
+            rounds.into_iter().partition(|round| round.channel == index);
+        self.channels.rounds = others;
+        for round in mine {
+            self.hand_out_round(now, &round);
         }
     }
 

@@ -44,8 +44,8 @@ fn write_part(out: &mut Vec<u8>, first: u8, payload: &[u8], mask: [u8; 4]) {
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
 }
 
-/// Opcode, payload and length of a whole frame.
-type Frame<'a> = (u8, &'a [u8], usize);
+/// Opcode, payload, and the bytes of all of it.
+pub(crate) type Frame<'a> = (u8, &'a [u8], usize);
 
 /// What a server may send: whole frames, unmasked, no reserved bits, lengths in their shortest form.
 pub(crate) fn read(bytes: &[u8]) -> Result<Option<Frame<'_>>, &'static str> {

@@ -18,6 +18,7 @@ mod app;
 mod behaviour;
 mod client;
 mod clock;
+mod driver;
 mod frame;
 mod hostile;
 mod http;

@@ -68,7 +68,9 @@ impl World {
             }
             if attempt == 3 {
                 let missing = self.missing();
-                self.oracle.fail("convergence", || format!("probes do not arrive: {missing}"));
+                let held: Vec<_> = self.nodes.iter().map(|node| node.hub.holdings()).collect();
+                self.oracle
+                    .fail("convergence", || format!("probes do not arrive: {missing} {held:?}"));
             }
         }
         match self.options.ending {
@@ -245,6 +247,7 @@ impl World {
 
 /// Steps of one wait: a world that does more is spinning.
 const STEPS_MAX: u64 = 50_000_000;
-const CONVERGENCE_SECONDS: u64 = 120;
+/// The narrowest sockets of the slowest networks need minutes for what a publisher left behind.
+const CONVERGENCE_SECONDS: u64 = 900;
 const PROBE_SECONDS: u64 = 30;
 const SETTLE_SECONDS: u64 = 400;

@@ -99,4 +99,7 @@ const FOUND: &[(u64, &str)] = &[
     (29, "a batch refused as busy was broadcast in part"),
     (207, "a conflated message overtook the announcement of a gap before it"),
     (355, "likewise"),
+    (97, "who joined while the last slow reader was closed was told so and was no member"),
+    (216, "likewise"),
+    (3574, "rounds of a channel were handed out in the wrong order while others were dropped"),
 ];
