@@ -45,6 +45,8 @@ struct Seen {
     subscribed: bool,
     /// The number that the next broadcast must have, once one has come.
     next: Option<u64>,
+    /// The latest request to leave that was confirmed.
+    left_by: Option<u32>,
 }
 
 impl Client {
@@ -136,10 +138,18 @@ impl Client {
 
     fn on_membership(&mut self, message: &Value, subscribed: bool) {
         let channel = message["data"]["channel"].as_str().expect("a channel");
+        let number =
+            message["correlation_id"].as_str().and_then(|id| id.strip_prefix('q')?.parse().ok());
         let seen = self.channels.entry(channel.to_owned()).or_default();
+        if !subscribed {
+            seen.left_by = seen.left_by.max(number);
+        } else if number.is_some() && number < seen.left_by {
+            // The home's confirmation was overtaken: the client has asked to leave since.
+            return;
+        }
         // A confirmation may be repeated; only a new subscription begins to count anew.
         if seen.subscribed != subscribed {
-            *seen = Seen { subscribed, next: None };
+            *seen = Seen { subscribed, next: None, left_by: seen.left_by };
         }
     }
 
