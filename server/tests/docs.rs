@@ -9,11 +9,11 @@ use mahavishnu_core::{
     reason::{Counted, Reason},
 };
 
-use crate::support::Place;
-
+/// The document is about builds with all runtimes: the default of one is another without it.
 #[test]
+#[cfg(feature = "tokio")]
 fn the_document_of_variables_is_up_to_date() {
-    let table = Place::new().run("config docs").expect(0).out;
+    let table = crate::support::Place::new().run("config docs").expect(0).out;
     compare("docs/configuration.md", "variables", &table);
 }
 

@@ -205,7 +205,10 @@ fn config_check_finds_what_start_would_refuse() {
 #[test]
 fn the_banner_has_lines_to_paste() {
     let server = Server::start();
-    let log = server.log();
+    // The port answers before the banner is printed.
+    let log = mahavishnu_tests::wait::until("the banner", || {
+        Some(server.log()).filter(|log| log.contains("Ctrl-C stops it."))
+    });
     for part in [
         &server.ws_url(),
         &server.url(),

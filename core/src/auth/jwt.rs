@@ -158,6 +158,8 @@ impl KeySet {
             }
             match decode(token, key) {
                 Ok(claims) => return Ok(claims),
+                // Not a matter of the key: another one's verdict would only hide it.
+                Err(Denied::Malformed) => return Err(Denied::Malformed),
                 Err(failed) => denied = failed,
             }
         }

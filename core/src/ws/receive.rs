@@ -394,8 +394,11 @@ fn take_whole<'w>(
     wire: &mut &'w mut [u8],
 ) -> Result<Option<(Header, &'w [u8])>, Reason> {
     let Some(header) = frame::parse(wire, masked)? else { return Ok(None) };
-    if !header.opcode.is_control() {
-        frame::check_size(limits, 0, header.length)?;
+    match header.opcode {
+        // No message is in progress. Said before its size is looked at, as it is for a frame that comes in parts.
+        Opcode::Continuation => return Err(Reason::UnexpectedContinuation),
+        Opcode::Text | Opcode::Binary => frame::check_size(limits, 0, header.length)?,
+        Opcode::Close | Opcode::Ping | Opcode::Pong => {}
     }
     let Ok(length) = usize::try_from(header.length) else { return Ok(None) };
     if !header.is_final || wire.len() - header.size < length {

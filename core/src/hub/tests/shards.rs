@@ -132,6 +132,26 @@ fn a_late_confirmation_does_not_revive_a_subscription() {
     rig.assert_empty();
 }
 
+#[test]
+fn subscriptions_asked_for_at_once_are_limited_like_others() {
+    let mut config = unlimited();
+    config.limits.channels_per_connection_max = 3;
+    let mut rig = Rig::new(3, config);
+    let client = rig.connect(0);
+    let all: Vec<u8> = (0..10)
+        .flat_map(|n| frame(&json!({"type": "subscribe", "data": {"channel": n.to_string()}})))
+        .collect();
+
+    rig.bytes(&client, &all);
+
+    let answers = client.take();
+    let refused =
+        answers.iter().filter(|answer| answer["error_code"] == "RATE_LIMIT_EXCEEDED").count();
+    assert_eq!((answers.len(), refused), (10, 7));
+    rig.hang_up(&client);
+    rig.assert_empty();
+}
+
 fn post(body: &str) -> Vec<u8> {
     let length = body.len();
     let head =

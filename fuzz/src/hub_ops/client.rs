@@ -1,0 +1,224 @@
+//! A client's end of a socket: what may be written to it, and what it must never see.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
+
+use mahavishnu_core::ws::{FRAME_HEADER_MAX, Opcode, encode_frame};
+use serde_json::Value;
+
+use super::ops::Slow;
+
+/// What comes out of a socket, checked as it comes.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// Bytes that may still be written; `None`: any number.
+    pub(super) room: Option<usize>,
+    /// Not yet parsed.
+    unread: Vec<u8>,
+    pub(super) written: usize,
+    pub(super) stage: Stage,
+    /// A token was sent that lets it in.
+    pub(super) admitted: bool,
+    /// Requests that were sent and not answered, by their id.
+    pub(super) asked: BTreeSet<String>,
+    /// Subscriptions as the wire tells of them.
+    channels: BTreeMap<String, Seen>,
+    /// Whether bytes were sent that a client that behaves would not send: then less can be expected.
+    pub(super) wild: bool,
+    pub(super) ended: bool,
+}
+
+/// Where the conversation is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stage {
+    Http,
+    Open,
+    /// A close frame came.
+    Closed,
+}
+
+/// What came of a channel.
+#[derive(Debug, Default)]
+struct Seen {
+    subscribed: bool,
+    /// The number that the next broadcast must have, once one has come.
+    next: Option<u64>,
+    /// The latest request to leave that was confirmed.
+    left_by: Option<u32>,
+}
+
+impl Client {
+    pub(super) fn new() -> Self {
+        Self {
+            room: None,
+            unread: Vec::new(),
+            written: 0,
+            stage: Stage::Http,
+            admitted: false,
+            asked: BTreeSet::new(),
+            channels: BTreeMap::new(),
+            wild: false,
+            ended: false,
+        }
+    }
+
+    /// Looks at everything that came. `published` knows every broadcast by its number: which channel it was for.
+    pub(super) fn read(&mut self, rules: &Rules<'_>) {
+        loop {
+            let taken = match self.stage {
+                Stage::Http => self.read_head(),
+                Stage::Open => self.read_frame(rules),
+                Stage::Closed => {
+                    assert!(self.unread.is_empty(), "nothing follows a close frame");
+                    return;
+                }
+            };
+            let Some(taken) = taken else { return };
+            self.unread.drain(..taken);
+        }
+    }
+
+    /// An HTTP answer with its body.
+    fn read_head(&mut self) -> Option<usize> {
+        let prefix = self.unread.len().min(9);
+        assert_eq!(self.unread[..prefix], b"HTTP/1.1 "[..prefix], "an answer begins as one");
+        let end = self.unread.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+        let head = std::str::from_utf8(&self.unread[..end]).expect("our heads are ASCII");
+        if head.starts_with("HTTP/1.1 101 ") {
+            self.stage = Stage::Open;
+            return Some(end);
+        }
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.map_or(0, |length| length.parse().expect("a length is a number"));
+        (self.unread.len() >= end + length).then_some(end + length)
+    }
+
+    fn read_frame(&mut self, rules: &Rules<'_>) -> Option<usize> {
+        let bytes = &self.unread;
+        let (first, second) = (*bytes.first()?, *bytes.get(1)?);
+        let (head, len) = match second {
+            126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+            127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
+            short => (2, usize::from(short)),
+        };
+        assert!(second & 0x80 == 0, "servers do not mask");
+        let payload = bytes.get(head..head + len)?.to_vec();
+        match first {
+            0x81 => self.on_message(&payload, rules),
+            0x88 => self.stage = Stage::Closed,
+            0x89 | 0x8A => assert!(len <= 125, "a control frame is short"),
+            _ => panic!("a frame that begins with {first:#x}"),
+        }
+        Some(head + len)
+    }
+
+    fn on_message(&mut self, payload: &[u8], rules: &Rules<'_>) {
+        let message: Value = serde_json::from_slice(payload).expect("messages are JSON");
+        let kind = message["type"].as_str().expect("messages have a type");
+        if rules.auth && !self.admitted {
+            assert!(matches!(kind, "error" | "pong"), "before authentication: {message}");
+        }
+        if let Some(id) = message["correlation_id"].as_str()
+            && kind != "ack"
+            && !self.wild
+        {
+            assert!(self.asked.remove(id), "answers what was not asked, or twice: {message}");
+        }
+        match (kind, message["event"].as_str()) {
+            ("event", Some("channel.gap")) => self.on_gap(&message),
+            ("event", Some("session.created")) => {}
+            ("event", _) => self.on_broadcast(&message, rules),
+            ("response" | "ack", Some("subscribe")) => self.on_membership(&message, true),
+            ("response" | "ack", Some("unsubscribe")) => self.on_membership(&message, false),
+            _ => {}
+        }
+    }
+
+    fn on_membership(&mut self, message: &Value, subscribed: bool) {
+        let channel = message["data"]["channel"].as_str().expect("a channel");
+        let number =
+            message["correlation_id"].as_str().and_then(|id| id.strip_prefix('q')?.parse().ok());
+        let seen = self.channels.entry(channel.to_owned()).or_default();
+        if !subscribed {
+            seen.left_by = seen.left_by.max(number);
+        } else if number.is_some() && number < seen.left_by {
+            // The home's confirmation was overtaken: the client has asked to leave since.
+            return;
+        }
+        // A confirmation may be repeated; only a new subscription begins to count anew.
+        if seen.subscribed != subscribed {
+            *seen = Seen { subscribed, next: None, left_by: seen.left_by };
+        }
+    }
+
+    fn on_broadcast(&mut self, message: &Value, rules: &Rules<'_>) {
+        let room = message["room"].as_str().expect("a broadcast has a room");
+        let number = message["data"]["n"].as_u64().expect("a broadcast has a number");
+        let known = usize::try_from(number).ok().and_then(|number| rules.published.get(number));
+        assert_eq!(known.map(String::as_str), Some(room), "in the wrong room: {message}");
+        let seen = self.channels.get_mut(room).filter(|seen| seen.subscribed);
+        let Some(seen) = seen else { panic!("not subscribed: {message}") };
+        let offset = message["offset"].as_u64().expect("offsets are switched on");
+        match seen.next {
+            Some(next) if rules.slow == Some(Slow::Latest) || rules.slow.is_none() => {
+                assert!(offset >= next, "{offset} after {next}: {message}");
+            }
+            Some(next) => assert_eq!(offset, next, "{message}"),
+            None => {}
+        }
+        seen.next = Some(offset + 1);
+    }
+
+    fn on_gap(&mut self, message: &Value) {
+        let data = &message["data"];
+        let channel = data["channel"].as_str().expect("a channel");
+        let seen = self.channels.get_mut(channel).filter(|seen| seen.subscribed);
+        let Some(seen) = seen else { panic!("not subscribed: {message}") };
+        let number = |name: &str| data[name].as_u64().expect("a number");
+        let (first, last) = (number("first_offset"), number("last_offset"));
+        assert!(seen.next.is_none_or(|next| next == first), "{:?}: {message}", seen.next);
+        assert_eq!(number("lost"), last + 1 - first, "{message}");
+        seen.next = Some(last + 1);
+    }
+}
+
+impl io::Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(!self.ended, "nothing is written to a socket that is gone");
+        let take = bytes.len().min(self.room.unwrap_or(usize::MAX));
+        if take == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.room = self.room.map(|room| room - take);
+        self.unread.extend_from_slice(&bytes[..take]);
+        self.written += take;
+        Ok(take)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a client is checked against.
+#[derive(Debug)]
+pub(super) struct Rules<'r> {
+    pub(super) auth: bool,
+    /// `None`: the policy has changed during the script.
+    pub(super) slow: Option<Slow>,
+    /// The channel of each broadcast, by its number.
+    pub(super) published: &'r [String],
+}
+
+/// A masked text frame.
+pub(super) fn text(payload: &[u8]) -> Vec<u8> {
+    framed(Opcode::Text, payload)
+}
+
+pub(super) fn framed(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(payload.len() + FRAME_HEADER_MAX);
+    encode_frame(&mut frame, opcode, payload, Some([1, 2, 3, 4]));
+    frame
+}

@@ -1,0 +1,605 @@
+//! Some hubs with their clients, driven by a script.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{DefaultHasher, Hasher},
+    io,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use mahavishnu_core::{
+    auth::{self, TokenSpec},
+    config::{AnonymousPublish, Config, SlowPolicy, SlowReaders},
+    entropy::Seed,
+    hub::{
+        Command, CommandId, ConnId, DrainPlan, Hub, Listener, Output, Peer, Place, Publication,
+        RequestError, RequestId, ShardId, ShardMessage,
+    },
+    limits::Limits,
+    time::Now,
+    ws::{Flush, Opcode},
+};
+use serde_json::{Value, json};
+
+use super::{
+    client::{self, Client, Rules},
+    ops::{Answer, Control, Ending, Http, Op, Setup, Slow, Time, Token, What},
+};
+use crate::trace::{START_UNIX, start};
+
+/// The hubs of one process, their sockets, and what is under way between them.
+pub(super) struct Rig {
+    hubs: Vec<Hub>,
+    now: Now,
+    setup: Setup,
+    /// `None` once a reload has changed the policy.
+    slow: Option<Slow>,
+    /// Whether some configuration let clients in without a token.
+    ever_open: bool,
+    clients: BTreeMap<ConnId, Client>,
+    /// Every connection that ever was, in order: scripts name them by position, gone or not.
+    all: Vec<ConnId>,
+    /// Batches under way, by sender and receiver.
+    mail: BTreeMap<(u16, u16), VecDeque<Vec<ShardMessage>>>,
+    questions: Vec<(usize, RequestId, ConnId)>,
+    /// The channel of each broadcast, by its number.
+    published: Vec<String>,
+    /// Commands that wait for [`Output::Done`].
+    commands: Vec<bool>,
+    /// Connections that the application was told of.
+    told: BTreeMap<ConnId, bool>,
+    requests: u32,
+    reloads: u32,
+    drains: bool,
+    digest: DefaultHasher,
+}
+
+impl Rig {
+    pub(super) fn new(setup: &Setup) -> Self {
+        let now = start();
+        let config = Arc::new(config(setup));
+        let shards = u16::from(setup.shards % 3) + 1;
+        let hub = |shard| {
+            let place = Place { shard: ShardId(shard), shards, seed: Seed::from(7) };
+            Hub::new(config.clone(), place, now)
+        };
+        Self {
+            hubs: (0..shards).map(hub).collect(),
+            now,
+            setup: *setup,
+            slow: Some(setup.slow),
+            ever_open: !setup.auth,
+            clients: BTreeMap::new(),
+            all: Vec::new(),
+            mail: BTreeMap::new(),
+            questions: Vec::new(),
+            published: Vec::new(),
+            commands: Vec::new(),
+            told: BTreeMap::new(),
+            requests: 0,
+            reloads: 0,
+            drains: false,
+            digest: DefaultHasher::new(),
+        }
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.digest.finish()
+    }
+
+    pub(super) fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Accept { shard, metrics } => self.accept(*shard, *metrics),
+            Op::Upgrade { conn, token } => self.upgrade(*conn, *token),
+            Op::Say { conn, what, cut } => self.say(*conn, *what, *cut),
+            Op::Http { conn, what } => self.http(*conn, *what),
+            Op::Bytes { conn, bytes } => {
+                let Some(id) = self.pick(*conn) else { return };
+                self.clients.entry(id).and_modify(|client| {
+                    client.wild = true;
+                    client.admitted = true;
+                });
+                self.bytes(id, bytes);
+            }
+            Op::Frame { conn, control } => {
+                let Some(id) = self.pick(*conn) else { return };
+                let frame = match control {
+                    Control::Ping => client::framed(Opcode::Ping, b"ping"),
+                    Control::Pong => client::framed(Opcode::Pong, &1u32.to_be_bytes()),
+                    Control::Close => client::framed(Opcode::Close, &1000u16.to_be_bytes()),
+                };
+                self.bytes(id, &frame);
+            }
+            Op::Eof { conn } => {
+                let Some(id) = self.pick(*conn) else { return };
+                let now = self.now;
+                self.hub(id).handle_eof(now, id);
+            }
+            Op::IoError { conn } => {
+                let Some(id) = self.pick(*conn) else { return };
+                let now = self.now;
+                self.hub(id).handle_io_error(now, id, io::ErrorKind::ConnectionReset);
+                self.clients.remove(&id);
+            }
+            Op::Room { conn, bytes } => {
+                let Some(id) = self.pick(*conn) else { return };
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.room = bytes.map(usize::from);
+                    self.flush(id);
+                }
+            }
+            Op::Wait { time } => self.wait(*time),
+            Op::Turn => (0..self.hubs.len()).for_each(|shard| self.turn(shard)),
+            Op::TurnOf { shard } => self.turn(usize::from(*shard) % self.hubs.len()),
+            Op::Carry { from, to } => {
+                let count = self.hubs.len() as u16;
+                self.carry((u16::from(*from) % count, u16::from(*to) % count));
+            }
+            Op::Publish { shard, channel, wide, ask } => {
+                let publication = self.publication(*channel, *wide);
+                let id = ask.then(|| {
+                    self.commands.push(true);
+                    CommandId(self.commands.len() as u64 - 1)
+                });
+                self.command(*shard, Command::Publish { id, publication });
+            }
+            Op::Answer { which, how } => self.answer(*which, *how),
+            Op::Disconnect { conn } => {
+                let Some(conn) = self.pick(*conn) else { return };
+                let now = self.now;
+                self.hub(conn).handle_command(now, Command::Disconnect { conn });
+            }
+            Op::Reload { setup } => self.reload(setup),
+            Op::Drain { seconds } => self.drain(*seconds),
+        }
+        self.check();
+    }
+
+    fn accept(&mut self, shard: u8, metrics: bool) {
+        let shard = usize::from(shard) % self.hubs.len();
+        let listener = if metrics { Listener::Metrics } else { Listener::Main };
+        let peer = Peer { address: ([127, 0, 0, 1], 50_000).into(), listener };
+        if let Ok(id) = self.hubs[shard].handle_accept(self.now, peer) {
+            assert!(!self.all.contains(&id), "an id is never given twice");
+            self.all.push(id);
+            self.clients.insert(id, Client::new());
+        }
+    }
+
+    fn upgrade(&mut self, conn: u8, token: Option<Token>) {
+        let Some(id) = self.pick(conn) else { return };
+        let mut head = String::from(
+            "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+        );
+        if let Some(token) = token {
+            head += &format!("Authorization: Bearer {}\r\n", token_text(token));
+        }
+        head += "\r\n";
+        self.admit(id, token);
+        self.bytes(id, head.as_bytes());
+    }
+
+    fn admit(&mut self, id: ConnId, token: Option<Token>) {
+        if matches!(token, Some(Token::Admin | Token::Reader))
+            && let Some(client) = self.clients.get_mut(&id)
+        {
+            client.admitted = true;
+        }
+    }
+
+    fn say(&mut self, conn: u8, what: What, cut: u8) {
+        let Some(id) = self.pick(conn) else { return };
+        let correlation = format!("q{}", self.requests);
+        self.requests += 1;
+        if let What::Auth(Some(token)) | What::Refresh(token) = what {
+            self.admit(id, Some(token));
+        }
+        let message = self.message(what, &correlation);
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.asked.insert(correlation);
+        }
+        let frame = client::text(message.to_string().as_bytes());
+        let (first, second) = frame.split_at(usize::from(cut) % frame.len());
+        self.bytes(id, first);
+        self.bytes(id, second);
+    }
+
+    fn message(&mut self, what: What, id: &str) -> Value {
+        let request = |event: &str, data: Value| json!({ "type": "request", "id": id, "event": event, "data": data });
+        match what {
+            What::Auth(token) => request("auth", json!({ "token": token.map(token_text) })),
+            What::Refresh(token) => request("refresh_token", json!({ "token": token_text(token) })),
+            What::Subscribe(channel) => {
+                request("subscribe", json!({ "channel": channel_name(channel) }))
+            }
+            What::SubscribeByEvent(channel) => {
+                json!({ "type": "event", "id": id, "event": "subscribe", "data": { "channel": channel_name(channel) } })
+            }
+            What::Unsubscribe(channel) => {
+                request("unsubscribe", json!({ "channel": channel_name(channel) }))
+            }
+            What::Publish { channel, wide } => {
+                let publication = self.publication(channel, wide);
+                let data: Value = serde_json::from_slice(&publication.data).expect("our data");
+                let data = json!({ "channel": publication.channel, "event": "e", "data": data });
+                request("publish", data)
+            }
+            What::Ask => request("get_status", json!({ "n": 1 })),
+            What::AskUnknown => request("get_nothing", json!({})),
+            What::Ping => json!({ "type": "ping", "id": id }),
+            What::Nonsense => json!({ "type": "nonsense", "id": id }),
+        }
+    }
+
+    fn http(&mut self, conn: u8, what: Http) {
+        let Some(id) = self.pick(conn) else { return };
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let request = match what {
+            Http::Health => get("/health"),
+            Http::Ready => get("/ready"),
+            Http::Unknown => get("/unknown"),
+            Http::Half => "GET / HTTP/1.1\r\nHos".to_owned(),
+            Http::Publish { channel, second, key } => {
+                let channels = std::iter::once(channel).chain(second);
+                let messages: Vec<Value> = channels
+                    .map(|channel| {
+                        let publication = self.publication(channel, false);
+                        let data: Value =
+                            serde_json::from_slice(&publication.data).expect("our data");
+                        json!({ "channel": publication.channel, "event": "e", "data": data })
+                    })
+                    .collect();
+                let key = key.map(|key| format!("k{}", key % 3));
+                let body = json!({ "messages": messages, "idempotency_key": key }).to_string();
+                format!(
+                    "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                     Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
+                    token_text(Token::Admin),
+                    body.len()
+                )
+            }
+        };
+        if let Some(client) = self.clients.get_mut(&id) {
+            // On an open connection these bytes are frames of some kind.
+            client.wild = true;
+        }
+        self.bytes(id, request.as_bytes());
+    }
+
+    fn bytes(&mut self, id: ConnId, bytes: &[u8]) {
+        // A driver leaves bytes in the socket while they are not wanted; a dead id is tried all the same.
+        if self.clients.contains_key(&id) && !self.hub(id).wants_read(id) {
+            return;
+        }
+        let now = self.now;
+        self.hub(id).handle_bytes(now, id, &mut bytes.to_vec());
+    }
+
+    fn publication(&mut self, channel: u8, wide: bool) -> Publication {
+        let (channel, n) = (channel_name(channel), self.published.len());
+        let pad = if wide { "x".repeat(700) } else { String::new() };
+        self.published.push(channel.to_owned());
+        let data = Bytes::from(json!({ "n": n, "pad": pad }).to_string());
+        Publication { channel: channel.into(), event: "e".into(), data }
+    }
+
+    fn command(&mut self, shard: u8, command: Command) {
+        let shard = usize::from(shard) % self.hubs.len();
+        self.hubs[shard].handle_command(self.now, command);
+    }
+
+    fn answer(&mut self, which: u8, how: Answer) {
+        if self.questions.is_empty() {
+            return;
+        }
+        let at = usize::from(which) % self.questions.len();
+        // Sometimes the question stays on the list, and is answered again.
+        let (shard, id, _) = self.questions[at];
+        if which < 200 {
+            self.questions.remove(at);
+        }
+        let command = match how {
+            Answer::Data => Command::Reply { id, result: Ok(Bytes::from_static(b"{\"a\":1}")) },
+            Answer::NotAnObject => Command::Reply { id, result: Ok(Bytes::from_static(b"[1]")) },
+            Answer::Error => {
+                let error =
+                    RequestError { code: "NOT_FOUND".into(), message: "no \"such\"".into() };
+                Command::Reply { id, result: Err(error) }
+            }
+            Answer::Allow => Command::Decide { id, allow: true },
+            Answer::Deny => Command::Decide { id, allow: false },
+        };
+        self.hubs[shard].handle_command(self.now, command);
+    }
+
+    fn reload(&mut self, setup: &Setup) {
+        // It is by far the most expensive operation, and many in a row show nothing new.
+        self.reloads += 1;
+        if self.reloads > RELOADS_MAX {
+            return;
+        }
+        self.ever_open |= !setup.auth;
+        if setup.slow != self.setup.slow {
+            self.slow = None;
+        }
+        self.setup.small_outbox &= setup.small_outbox;
+        let config = Arc::new(config(setup));
+        for hub in &mut self.hubs {
+            hub.handle_command(self.now, Command::Reload(config.clone()));
+        }
+    }
+
+    fn drain(&mut self, seconds: u8) {
+        self.drains = true;
+        let window = Duration::from_secs(u64::from(seconds % 8));
+        let plan = DrainPlan { window, deadline: window + Duration::from_secs(20) };
+        for hub in &mut self.hubs {
+            hub.handle_command(self.now, Command::Drain(plan));
+        }
+    }
+
+    fn wait(&mut self, time: Time) {
+        let step = match time {
+            Time::Millis(millis) => Duration::from_millis(millis.into()),
+            Time::Seconds(seconds) => Duration::from_secs(seconds.into()),
+            Time::Deadline => {
+                let at = self.hubs.iter().filter_map(Hub::poll_timeout).min();
+                at.map_or(Duration::ZERO, |at| at.saturating_duration_since(self.now.mono))
+            }
+        };
+        self.now = self.now.plus(step);
+        for hub in &mut self.hubs {
+            hub.handle_timeout(self.now);
+        }
+    }
+
+    /// One hub's turn, as the contract says.
+    fn turn(&mut self, shard: usize) {
+        loop {
+            while let Some(output) = self.hubs[shard].poll_output(self.now) {
+                self.on_output(shard, output);
+            }
+            let Some(id) = self.hubs[shard].poll_dirty() else { break };
+            self.flush(id);
+        }
+        self.hubs[shard].end_turn(self.now);
+    }
+
+    fn on_output(&mut self, shard: usize, output: Output) {
+        match output {
+            Output::Request { id, conn, .. } | Output::Authorize { id, conn, .. } => {
+                assert!(self.all.contains(&conn), "a question of nobody");
+                assert!(!self.questions.iter().any(|(at, known, _)| (*at, *known) == (shard, id)));
+                self.questions.push((shard, id, conn));
+            }
+            Output::Connected { conn, .. } => {
+                assert!(self.told.insert(conn, true).is_none(), "connected twice");
+            }
+            Output::Disconnected { conn, .. } => {
+                assert_eq!(
+                    self.told.insert(conn, false),
+                    Some(true),
+                    "disconnected twice, or never connected"
+                );
+            }
+            Output::Metrics { conn } => {
+                let text = Bytes::from_static(b"# nothing\n");
+                self.hubs[shard].handle_command(self.now, Command::Exposition { conn, text });
+            }
+            Output::Done { id, .. } => {
+                let waits = self.commands.get_mut(id.0 as usize).expect("a command of ours");
+                assert!(std::mem::replace(waits, false), "done twice");
+            }
+            Output::Shard { to, batch } => {
+                assert!(!batch.is_empty() && usize::from(to.0) != shard);
+                self.mail.entry((shard as u16, to.0)).or_default().push_back(batch);
+            }
+            Output::Drained => {
+                // Those that were left at the deadline are gone without a word of their own.
+                assert_eq!(self.hubs[shard].sockets(), 0);
+                self.clients.retain(|id, _| usize::from(id.shard().0) != shard);
+            }
+        }
+    }
+
+    fn carry(&mut self, way: (u16, u16)) {
+        let Some(batch) = self.mail.get_mut(&way).and_then(VecDeque::pop_front) else { return };
+        self.hubs[usize::from(way.1)].handle_shard(self.now, ShardId(way.0), batch);
+    }
+
+    fn flush(&mut self, id: ConnId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let hub = &mut self.hubs[usize::from(id.shard().0)];
+        let before = client.written;
+        let flush = hub.flush(self.now, id, client);
+        self.digest.write_usize(client.written - before);
+        if !client.ended {
+            let auth = !self.ever_open;
+            client.read(&Rules { auth, slow: self.slow, published: &self.published });
+        }
+        if flush == Flush::Closed {
+            self.clients.remove(&id);
+        }
+    }
+
+    /// What holds after every step.
+    fn check(&self) {
+        for (at, hub) in self.hubs.iter().enumerate() {
+            let here = |id: &&ConnId| usize::from(id.shard().0) == at;
+            if hub.sockets() == 0 && self.drains {
+                // The deadline has come; the driver is told in the hub's next turn.
+                continue;
+            }
+            assert_eq!(hub.sockets(), self.clients.keys().filter(here).count());
+            for id in self.clients.keys().filter(here) {
+                let (bytes, own) = hub.queued(*id).expect("every socket has its connection");
+                let max = if self.setup.small_outbox { SMALL_OUTBOX_MAX } else { OUTBOX_MAX };
+                let shared = bytes.saturating_sub(own);
+                assert!(shared <= max, "{bytes} bytes wait, {own} of them answers");
+                assert!(own <= WATERMARK + ANSWERS_MAX, "{own} bytes of answers wait");
+            }
+        }
+    }
+
+    /// Brings everything to rest: nothing may be left.
+    pub(super) fn finish(&mut self, ending: Ending) {
+        match ending {
+            Ending::HangUp => {
+                for id in self.clients.keys().copied().collect::<Vec<_>>() {
+                    self.clients.entry(id).and_modify(|client| client.room = None);
+                    let now = self.now;
+                    self.hub(id).handle_eof(now, id);
+                }
+            }
+            Ending::Silence => self.clients.values_mut().for_each(|client| client.room = Some(0)),
+            Ending::Listen => self.clients.values_mut().for_each(|client| client.room = None),
+            Ending::Drain { seconds } => self.drain(seconds),
+        }
+        let end = self.now.plus(DEADLINES);
+        for _ in 0..ROUNDS_MAX {
+            self.settle();
+            self.check();
+            let Some(at) = self.hubs.iter().filter_map(Hub::poll_timeout).min() else { break };
+            if at > end.mono {
+                break;
+            }
+            self.now = self.now.plus(at.saturating_duration_since(self.now.mono));
+            for hub in &mut self.hubs {
+                hub.handle_timeout(self.now);
+            }
+        }
+        assert!(self.clients.is_empty(), "left after {DEADLINES:?}: {:?}", self.clients.keys());
+        for hub in &self.hubs {
+            let held = hub.holdings();
+            assert_eq!(
+                (
+                    held.sockets,
+                    held.open,
+                    held.channels,
+                    held.homes,
+                    held.questions,
+                    held.publishes
+                ),
+                (0, 0, 0, 0, 0, 0),
+                "{held:?}"
+            );
+            assert_eq!(hub.connections(), 0);
+        }
+        assert!(
+            self.told.values().all(|connected| !connected),
+            "the application was not told of an end"
+        );
+        assert!(self.commands.iter().all(|waits| !waits), "a command was not done");
+    }
+
+    /// Turns and messages until nothing is under way.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let ids: Vec<ConnId> = self.clients.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.flush(id));
+            (0..self.hubs.len()).for_each(|shard| self.turn(shard));
+            let ways: Vec<_> = self
+                .mail
+                .iter()
+                .filter(|(_, batches)| !batches.is_empty())
+                .map(|(way, _)| *way)
+                .collect();
+            if ways.is_empty() {
+                return;
+            }
+            ways.into_iter().for_each(|way| self.carry(way));
+        }
+        panic!("the hubs do not come to rest");
+    }
+
+    fn pick(&self, which: u8) -> Option<ConnId> {
+        let count = self.all.len();
+        (count > 0).then(|| self.all[usize::from(which) % count])
+    }
+
+    fn hub(&mut self, id: ConnId) -> &mut Hub {
+        &mut self.hubs[usize::from(id.shard().0)]
+    }
+}
+
+fn config(setup: &Setup) -> Config {
+    let slow = match setup.slow {
+        Slow::Disconnect => SlowPolicy::Disconnect,
+        Slow::Gap => SlowPolicy::Gap,
+        Slow::Latest => SlowPolicy::Latest,
+    };
+    let mut config = Config {
+        limits: limits(setup),
+        anonymous_publish: AnonymousPublish::Anywhere,
+        slow_readers: SlowReaders { default: slow, rules: Vec::new() },
+        ..Config::default()
+    };
+    config.auth.required = setup.auth;
+    config.auth.keys.add_secret(None, SECRET).expect("a strong secret");
+    config.compat.offsets = true;
+    config.hooks.requests.insert("get_status".into());
+    config.hooks.authorize_subscribe = setup.ask_subscribe;
+    config.hooks.authorize_publish = setup.ask_publish;
+    config.hooks.lifecycle = true;
+    config
+}
+
+fn limits(setup: &Setup) -> Limits {
+    Limits {
+        message_bytes_max: 4096,
+        outbox_bytes_max: if setup.small_outbox { SMALL_OUTBOX_MAX } else { OUTBOX_MAX },
+        outbox_read_watermark: WATERMARK,
+        round_bytes_max: if setup.small_round { 512 } else { 64 * 1024 },
+        connections_max: 6,
+        sockets_max: 8,
+        pings_before_auth_max: 2,
+        messages_per_second: None,
+        channels_per_connection_max: 3,
+        channels_max: 4,
+        requests_in_flight_max: 2,
+        publishes_in_flight_max: 3,
+        idempotency_keys_max: 2,
+        ..Limits::default()
+    }
+}
+
+fn channel_name(which: u8) -> &'static str {
+    CHANNELS[usize::from(which) % CHANNELS.len()]
+}
+
+fn token_text(token: Token) -> &'static str {
+    match token {
+        Token::Admin => &TOKENS.0,
+        Token::Reader => &TOKENS.1,
+        Token::Wrong => "e30.e30.e30",
+    }
+}
+
+/// Signed once: an administrator's token and a reader's.
+static TOKENS: LazyLock<(String, String)> = LazyLock::new(|| {
+    let token = |user, permissions| {
+        let spec = TokenSpec {
+            user: Some(user),
+            permissions,
+            issued_at: START_UNIX,
+            ..TokenSpec::default()
+        };
+        auth::issue(SECRET, &spec).expect("a token")
+    };
+    (token("ada", &["admin"]), token("rob", &["workflow:read"]))
+});
+
+const SECRET: &[u8] = b"a secret of at least thirty-two bytes, for tests";
+const CHANNELS: [&str; 5] = ["workflow:1", "workflow:2", "pool:1", "global", "a"];
+const OUTBOX_MAX: usize = 1024 * 1024;
+const SMALL_OUTBOX_MAX: usize = 2048;
+const WATERMARK: usize = 4096;
+/// Answers to one read: a script's longest input is far below what makes more than this.
+const ANSWERS_MAX: usize = 16 * 1024;
+/// Head, idle, ping, pong, request, close and linger deadlines, one after the other, and then some.
+const DEADLINES: Duration = Duration::from_secs(600);
+const ROUNDS_MAX: usize = 1000;
+const RELOADS_MAX: u32 = 2;

@@ -1,0 +1,31 @@
+//! Fuzz targets of the core.
+//!
+//! Each target is an ordinary function from bytes to nothing that panics when a property does not hold. libFuzzer calls
+//! it (`scripts/fuzz`, or cargo-fuzz), and so does plain `cargo test`, for every file below `corpus/`: a change of the
+//! core's interface breaks the targets where it is made, and what was found once stays found.
+//!
+//! The first bytes of most inputs steer (limits, cuts, roles); the rest is what a peer sends. Inputs need not be stable
+//! across versions of a target, but regressions should be kept readable: prefer steering bytes over reordering.
+
+#![forbid(unsafe_code)]
+
+pub mod envelope;
+pub mod frames;
+pub mod head;
+pub mod hub_ops;
+pub mod jwt;
+pub mod publish;
+mod trace;
+
+/// Every target by name, as in `corpus/` and `fuzz_targets/`.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("head", head::run),
+    ("frames", frames::run),
+    ("envelope", envelope::run),
+    ("publish", publish::run),
+    ("jwt", jwt::run),
+    ("hub_ops", hub_ops::run),
+];
+
+/// A target: panics if a property does not hold for these bytes.
+pub type Body = fn(&[u8]);

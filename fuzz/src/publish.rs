@@ -1,0 +1,95 @@
+//! Bodies of `POST /publish`, against a model that reads them into [`serde_json::Value`].
+
+use mahavishnu_core::protocol::publish::{PublishError, parse};
+use serde_json::{Value, json};
+
+use crate::envelope::{Read, read};
+
+/// Input: a byte that says how many messages are allowed at once, then a body.
+pub fn run(input: &[u8]) {
+    let Some((first, body)) = input.split_first() else { return };
+    let batch_max = usize::from(first % 8);
+    let parsed = parse(body, batch_max);
+    if std::str::from_utf8(body).is_err() {
+        assert_eq!(parsed, Err(PublishError::Utf8));
+        return;
+    }
+    match read(body) {
+        Read::Value(value) => {
+            let parsed = parsed.map(|request| Request {
+                messages: request
+                    .messages
+                    .iter()
+                    .map(|message| Message {
+                        channel: message.channel.to_string(),
+                        event: message.event.to_string(),
+                        data: serde_json::from_str(message.data).expect("data is JSON"),
+                    })
+                    .collect(),
+                key: request.idempotency_key.map(String::from),
+            });
+            assert_eq!(parsed, model(&value, batch_max), "{value}");
+        }
+        Read::NotJson => assert!(
+            matches!(parsed, Err(PublishError::Syntax | PublishError::TooDeep)),
+            "{parsed:?}"
+        ),
+        Read::Stricter => {}
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Request {
+    messages: Vec<Message>,
+    key: Option<String>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Message {
+    channel: String,
+    event: String,
+    data: Value,
+}
+
+fn model(value: &Value, batch_max: usize) -> Result<Request, PublishError> {
+    let (messages, key) = match value {
+        Value::Array(_) => (batch(value, batch_max)?, None),
+        Value::Object(object) => {
+            let messages = match object.get("messages") {
+                Some(messages) => batch(messages, batch_max)?,
+                None => vec![message(0, value)?],
+            };
+            let key = match object.get("idempotency_key") {
+                None | Some(Value::Null) => None,
+                Some(Value::String(key)) if (1..=256).contains(&key.len()) => Some(key.clone()),
+                Some(_) => return Err(PublishError::Key),
+            };
+            (messages, key)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            return Err(PublishError::Shape);
+        }
+    };
+    if messages.is_empty() { Err(PublishError::Empty) } else { Ok(Request { messages, key }) }
+}
+
+fn batch(list: &Value, batch_max: usize) -> Result<Vec<Message>, PublishError> {
+    let list = list.as_array().ok_or(PublishError::Shape)?;
+    if list.len() > batch_max {
+        return Err(PublishError::TooMany);
+    }
+    list.iter().enumerate().map(|(at, item)| message(at, item)).collect()
+}
+
+fn message(at: usize, item: &Value) -> Result<Message, PublishError> {
+    let item = item.as_object().ok_or(PublishError::Message(at))?;
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let channel = text(item.get("channel").or_else(|| item.get("room")));
+    let event = text(item.get("event")).filter(|event| !event.is_empty());
+    let data = item.get("data").cloned().unwrap_or_else(|| json!({}));
+    Ok(Message {
+        channel: channel.ok_or(PublishError::Channel(at))?,
+        event: event.ok_or(PublishError::Event(at))?,
+        data: if data.is_object() { data } else { return Err(PublishError::Data(at)) },
+    })
+}
