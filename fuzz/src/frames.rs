@@ -2,7 +2,7 @@
 //!
 //! However the bytes are cut, the same messages come out of them. tungstenite reads the same bytes: what both deliver is
 //! equal, message by message, and where one fails and the other does not, the difference is one of those listed at
-//! [`is_stricter`].
+//! `is_stricter`.
 
 use std::io::{self, Cursor, Read, Write};
 
