@@ -90,6 +90,7 @@
 //! - [`reason`]: every refusal and every end, in one table.
 //! - [`limits`], [`config`], [`metrics`]: what bounds, steers and counts.
 //! - [`time`], [`entropy`]: time and randomness as inputs.
+//! - [`trace`]: record what goes in, replay it elsewhere.
 
 #![forbid(unsafe_code)]
 
@@ -102,4 +103,5 @@ pub mod metrics;
 pub mod protocol;
 pub mod reason;
 pub mod time;
+pub mod trace;
 pub mod ws;

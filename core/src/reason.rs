@@ -247,7 +247,7 @@ reasons! {
     ChannelsFull "channels_full": None, Some(503), Some("SERVER_ERROR"), Message("channels_full"), Later, "Too many channels on this server";
     /// More than `requests_in_flight_max` unanswered requests on this connection.
     RequestsInFlight "requests_in_flight": None, Some(429), Some("RATE_LIMIT_EXCEEDED"), Message("requests_in_flight"), Later, "Too many requests in flight";
-    /// The application answered with an error, or not within `request_timeout`.
+    /// The application's answer was an error, or no JSON object.
     RequestFailed "request_failed": None, Some(500), Some("SERVER_ERROR"), Message("request_failed"), Later, "The request failed";
     /// A shard's queue is full: the publisher has to slow down.
     Busy "busy": None, Some(503), Some("SERVER_ERROR"), Message("busy"), Later, "Server busy";

@@ -233,7 +233,7 @@ impl Shard {
             let mut flushed = false;
             while let Some(conn) = self.with_hub(Hub::poll_dirty) {
                 flushed = true;
-                socket::flush(self, conn);
+                socket::flush(self, now, conn);
             }
             if !flushed {
                 break;

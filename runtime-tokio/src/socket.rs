@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
 };
 
-use mahavishnu_core::{hub::ConnId, ws::Flush};
+use mahavishnu_core::{hub::ConnId, time::Now, ws::Flush};
 use socket2::SockRef;
 use tokio::{
     io::Interest,
@@ -129,15 +129,16 @@ enum Taken {
     Failed,
 }
 
-/// Writes what the socket takes. While it takes nothing, a task waits for it.
-pub(crate) fn flush(shard: &Rc<Shard>, conn: ConnId) {
+/// Writes what the socket takes. While it takes nothing, a task waits for it. `now` is the turn's: reading the clocks for
+/// each of a thousand sockets would show.
+pub(crate) fn flush(shard: &Rc<Shard>, now: Now, conn: ConnId) {
     let Some(socket) = shard.socket(conn) else { return };
-    if !socket.blocked.get() && write(shard, &socket) == Flush::Blocked {
+    if !socket.blocked.get() && write(shard, now, &socket) == Flush::Blocked {
         socket.blocked.set(true);
         let shard = shard.clone();
         spawn_local(async move {
             while socket.stream.writable().await.is_ok() {
-                if write(&shard, &socket) != Flush::Blocked {
+                if write(&shard, clock::now(), &socket) != Flush::Blocked {
                     break;
                 }
             }
@@ -147,9 +148,9 @@ pub(crate) fn flush(shard: &Rc<Shard>, conn: ConnId) {
     }
 }
 
-fn write(shard: &Rc<Shard>, socket: &Rc<Socket>) -> Flush {
+fn write(shard: &Rc<Shard>, now: Now, socket: &Rc<Socket>) -> Flush {
     let (flush, wants_read) = shard.with_hub(|hub| {
-        let flush = hub.flush(clock::now(), socket.conn, &mut Sink(&socket.stream));
+        let flush = hub.flush(now, socket.conn, &mut Sink(&socket.stream));
         (flush, hub.wants_read(socket.conn))
     });
     match flush {

@@ -86,7 +86,7 @@ pub(crate) struct ServerArgs {
     /// Name of this instance in /health [default: mahavishnu].
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
-    /// tokio; smol is not part of this build [default: tokio].
+    /// tokio or smol [default: tokio if this build has it].
     #[arg(long)]
     runtime: Option<String>,
     /// Threads that serve connections, or auto [default: 1].

@@ -1,5 +1,8 @@
 //! `mahavishnu`: the server as a program, and the tools around it.
 
+#[cfg(not(any(feature = "tokio", feature = "smol")))]
+compile_error!("the server needs a runtime: enable the feature `tokio` or `smol`");
+
 mod banner;
 mod cli;
 mod client;

@@ -75,6 +75,7 @@ fn limits(settings: &Settings) -> Limits {
             .max_connections
             .saturating_add((settings.max_connections / 5).max(SPARE_SOCKETS)),
         connects_per_minute: settings.rate_limit,
+        connects_limit_loopback: settings.rate_limit_loopback,
         auth_timeout: settings.auth_timeout,
         messages_per_second: settings.message_rate_limit,
         messages_burst: settings.message_burst,
@@ -144,6 +145,7 @@ mod tests {
             ("ALLOW_REMOTE_PUBLISH", "true"),
             ("METRICS_CHANNEL_NAMES", "true"),
             ("RATE_LIMIT", "100"),
+            ("RATE_LIMIT_LOOPBACK", "true"),
             ("MESSAGE_RATE_LIMIT", "0"),
             ("MESSAGE_BURST", "7"),
             ("MAX_CONNECTIONS", "50"),
@@ -175,6 +177,7 @@ mod tests {
             (limits.connects_per_minute, limits.messages_per_second, limits.messages_burst),
             (Some(100), None, 7)
         );
+        assert!(limits.connects_limit_loopback);
         assert_eq!((limits.connections_max, limits.sockets_max), (50, 250));
         assert_eq!((limits.message_bytes_max, limits.outbox_bytes_max), (8 << 20, 16 << 20));
         assert!(limits.body_bytes_max > limits.message_bytes_max);

@@ -11,5 +11,6 @@ mod support;
 mod client;
 mod config;
 mod control;
+mod docs;
 mod server;
 mod token;

@@ -76,6 +76,31 @@ fn from_start_to_stop() {
 }
 
 #[test]
+fn every_runtime_of_the_build_serves_reloads_and_stops() {
+    for (runtime, built_in) in
+        [("tokio", cfg!(feature = "tokio")), ("smol", cfg!(feature = "smol"))]
+    {
+        let place = Place::new();
+        let choice = format!("--runtime {runtime}");
+        if !built_in {
+            let done = place.run(&format!("websocket start --port 0 {choice}")).expect(5);
+            let expected = format!("the {runtime} runtime is not part of this build");
+            assert!(done.err.contains(&expected), "{}", done.err);
+            continue;
+        }
+        let server = Server::start(&place, &choice, &[]);
+        let said = format!("runtime=\"{runtime}\"");
+        eventually(&said, || place.log().contains(&said).then_some(()));
+        place.run_with("publish c e", &[("MAHAVISHNU_URL", &server.url)]).expect(0);
+        place.run("websocket reload").expect(0);
+        eventually("it reloads", || place.log().contains("reloaded").then_some(()));
+        place.run("websocket stop").expect(0);
+        assert_eq!(server.wait(), Some(0));
+        assert!(place.log().contains("stopped"), "{}", place.log());
+    }
+}
+
+#[test]
 fn kill_9_prevents_nothing() {
     let place = Place::new();
     let server = Server::start(&place, "", &[]);

@@ -9,9 +9,14 @@ use crate::binary;
 
 /// Runs `tests/clients/python/<script>` to its end. Panics with its output if it fails.
 pub fn python(script: &str, args: &[&str]) -> String {
-    let python = environment().join("python/bin/python");
-    let path = clients().join("python").join(script);
-    text(Command::new(python).arg(path).args(args))
+    text(&mut python_command(script, args))
+}
+
+/// The command that [`python`] runs, for a test that does something meanwhile.
+pub fn python_command(script: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(environment().join("python/bin/python"));
+    command.arg(clients().join("python").join(script)).args(args);
+    command
 }
 
 /// Runs `tests/clients/node/<script>` to its end. Panics with its output if it fails.

@@ -1,6 +1,6 @@
 //! Prometheus' text format, read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One scrape.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,7 @@ impl Metrics {
     /// Reads an exposition. Panics on a line that is not one, and on a family or series that comes twice.
     pub fn parse(text: &str) -> Self {
         let mut this = Self { text: text.to_owned(), ..Self::default() };
+        let mut seen = BTreeSet::new();
         for line in text.lines().filter(|line| !line.is_empty()) {
             if let Some(rest) = line.strip_prefix("# HELP ") {
                 let (name, help) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -38,9 +39,8 @@ impl Metrics {
                 );
             } else if !line.starts_with('#') {
                 let sample = sample(line).unwrap_or_else(|| panic!("not a sample: {line:?}"));
-                let same =
-                    |other: &Sample| other.name == sample.name && other.labels == sample.labels;
-                assert!(!this.samples.iter().any(same), "series twice: {line}");
+                let series = line.rsplit_once(' ').map(|(series, _)| series);
+                assert!(seen.insert(series), "series twice: {line}");
                 this.samples.push(sample);
             }
         }

@@ -92,6 +92,26 @@ impl Raw {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// Sends `bytes` again and again until nothing was taken for `patience`, or `enough` bytes were. Returns how many.
+    pub fn write_for(
+        &mut self,
+        patience: std::time::Duration,
+        bytes: &[u8],
+        enough: usize,
+    ) -> usize {
+        self.stream.set_write_timeout(Some(patience)).expect("not zero");
+        let mut written = 0;
+        while written < enough {
+            // From where the last one stopped, so that frames stay whole.
+            match self.stream.write(&bytes[written % bytes.len()..]) {
+                Ok(count) => written += count,
+                Err(_) => break,
+            }
+        }
+        self.stream.set_write_timeout(Some(DEADLINE)).expect("not zero");
+        written
+    }
+
     /// Sends a frame as a client must: masked.
     pub fn send(&mut self, first: u8, payload: &[u8]) {
         self.write(&masked(first, payload));

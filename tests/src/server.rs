@@ -78,6 +78,12 @@ impl Server {
         panic!("no free ports in ten attempts")
     }
 
+    /// A server with one shard, whatever the run says: the number of subscribers that a publish reports is then exact
+    /// at once. With more, a channel's home hears of an unsubscribe a moment after the client has its confirmation.
+    pub fn alone() -> Self {
+        Self::with(&[("SHARDS", "1")])
+    }
+
     /// A server that requires authentication, with [`token::SECRET`](crate::token::SECRET).
     pub fn with_auth(settings: &[(&str, &str)]) -> Self {
         let auth = [("AUTH_ENABLED", "true"), ("JWT_SECRET", crate::token::SECRET)];
@@ -93,9 +99,9 @@ impl Server {
         }
     }
 
-    /// Changes a setting for subcommands and the next start.
-    pub fn set(&mut self, name: &str, value: &str) {
-        self.env.insert(format!("MAHAVISHNU_{name}"), value.to_owned());
+    /// Writes a `.env` file for the next start or reload. The environment, which has ports and names, wins over it.
+    pub fn write_env_file(&self, text: &str) {
+        std::fs::write(self.dir.path().join(".env"), text).expect("its directory is ours");
     }
 
     /// Runs another subcommand with this server's settings.
@@ -308,17 +314,25 @@ pub fn free_ports() -> (u16, u16) {
 }
 
 /// Every server has a name of its own, so that a test never takes another's for the one it waits for.
+///
+/// `MAHAVISHNU_TEST_SETTINGS` has settings for all servers that do not choose otherwise: with `SHARDS=3` the whole suite
+/// runs against three shards.
 fn base_env(dir: &Path) -> BTreeMap<String, String> {
     let name =
         dir.file_name().map(|name| name.to_string_lossy().trim_start_matches('.').to_owned());
     let path = std::env::var("PATH").unwrap_or_default();
     let dir = dir.display().to_string();
-    BTreeMap::from([
+    let mut env = BTreeMap::from([
         ("PATH".to_owned(), path),
         ("HOME".to_owned(), dir.clone()),
         ("MAHAVISHNU_STATE_DIR".to_owned(), dir),
         ("MAHAVISHNU_SERVER_NAME".to_owned(), name.unwrap_or_default()),
-    ])
+    ]);
+    let settings = std::env::var("MAHAVISHNU_TEST_SETTINGS").unwrap_or_default();
+    for (name, value) in settings.split(',').filter_map(|pair| pair.split_once('=')) {
+        env.insert(format!("MAHAVISHNU_{}", name.trim()), value.trim().to_owned());
+    }
+    env
 }
 
 fn spawn(dir: &Path, env: &BTreeMap<String, String>, args: &[&str]) -> Process {

@@ -115,7 +115,7 @@ fn two_publishers_are_seen_in_one_order_by_all() {
 
 #[test]
 fn after_unsubscribing_nothing_comes() {
-    let server = Server::start();
+    let server = Server::alone();
     let (mut reader, mut writer) = (Client::hello(&server), Client::hello(&server));
     reader.subscribe("pool:1");
     reader.unsubscribe("pool:1");
@@ -125,7 +125,7 @@ fn after_unsubscribing_nothing_comes() {
 
 #[test]
 fn joining_and_leaving_are_idempotent() {
-    let server = Server::start();
+    let server = Server::alone();
     let mut client = Client::hello(&server);
     client.unsubscribe("never:joined");
     client.subscribe("pool:1");
@@ -140,7 +140,7 @@ fn joining_and_leaving_are_idempotent() {
 
 #[test]
 fn a_connection_may_have_many_channels_and_gets_each_ones_own() {
-    let server = Server::start();
+    let server = Server::alone();
     let (mut reader, mut writer) = (Client::hello(&server), Client::hello(&server));
     for n in 0..50 {
         reader.subscribe(&format!("pool:{n}"));
@@ -158,7 +158,7 @@ fn a_connection_may_have_many_channels_and_gets_each_ones_own() {
 
 #[test]
 fn a_channel_is_its_whole_name() {
-    let server = Server::start();
+    let server = Server::alone();
     let mut client = Client::hello(&server);
     for name in ["pool", "pool:", "POOL:1", "pool:1 ", "pool:*", "*"] {
         client.subscribe(name);
@@ -168,7 +168,7 @@ fn a_channel_is_its_whole_name() {
 
 #[test]
 fn a_connection_that_ends_leaves_all_its_channels() {
-    let server = Server::start();
+    let server = Server::alone();
     let mut reader = Client::hello(&server);
     for n in 0..5 {
         reader.subscribe(&format!("pool:{n}"));

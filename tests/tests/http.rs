@@ -290,16 +290,27 @@ fn a_usual_browser_head_is_not_too_large() {
 }
 
 #[test]
-fn refusals_are_json() {
+fn all_refusals_have_one_shape() {
     let server = Server::start();
-    for path in ["/none", "/"] {
-        let answer = http::get(server.address(), path);
-        assert_eq!(answer.header("content-type"), Some("application/json"));
-        assert!(
-            answer.json()["error_message"].is_string() || answer.json()["message"].is_string(),
-            "{}",
-            answer.text()
+    for request in [
+        "GET /none HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "PUT /health HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /publish HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "garbage\r\n\r\n",
+        "GET / HTTP/3.0\r\n\r\n",
+        &HANDSHAKE.replace("Version: 13", "Version: 8"),
+    ] {
+        let answer = exchange(server.address(), request.as_bytes());
+        assert!(answer.status >= 400, "{request}");
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{request}");
+        assert_eq!(
+            json::keys(&answer.text()),
+            ["status", "error_code", "error_message", "retry"],
+            "{request}"
         );
+        assert_eq!(answer.json()["status"], "error");
     }
 }
 

@@ -181,7 +181,8 @@ fn other_keys_and_no_keys_are_carried_out_each_time() {
     for _ in 0..2 {
         assert_eq!(post(server.address(), "/publish", &[], ONE).status, 200);
     }
-    assert_eq!(reader.drain().len(), 4);
+    (0..4).for_each(|_| assert_eq!(reader.message()["room"], "workflow:1"));
+    reader.expect_silence();
 }
 
 #[test]
@@ -371,50 +372,4 @@ fn data_larger_than_a_message_may_be_is_refused() {
     let server = Server::with(&[("MAX_MESSAGE_BYTES", "1000")]);
     let body = json!({ "channel": "c", "event": "e", "data": { "x": "x".repeat(2_000) } });
     assert_eq!(publish(&server, &body).status, 400);
-}
-
-#[test]
-fn the_subcommand_publishes() {
-    let server = Server::start();
-    let mut reader = Client::hello(&server);
-    reader.subscribe("workflow:42");
-    let url = server.url();
-    let done = server.run(&[
-        "publish",
-        "--url",
-        &url,
-        "workflow:42",
-        "workflow.completed",
-        r#"{"ok":true}"#,
-    ]);
-    assert_eq!(done.code, Some(0), "{done:?}");
-    assert!(done.stdout.contains('1'), "it says how many it reached: {done:?}");
-    let event = reader.message();
-    assert_eq!(
-        (&event["event"], &event["data"]),
-        (&json!("workflow.completed"), &json!({ "ok": true }))
-    );
-}
-
-#[test]
-fn the_subcommand_publishes_with_a_token_it_made() {
-    let server = Server::with_auth(&[]);
-    let mut reader = Client::login(&server, &token::of("ada", &["admin"]));
-    reader.subscribe("workflow:42");
-    let url = server.url();
-    assert_ne!(server.run(&["publish", "--url", &url, "workflow:42", "e"]).code, Some(0));
-    let made = server.run(&[
-        "token",
-        "create",
-        "--user",
-        "bob",
-        "--permission",
-        "workflow:write",
-        "--expires-in",
-        "60",
-    ]);
-    let token = made.stdout.lines().last().expect("the token is the last line");
-    let done = server.run(&["publish", "--url", &url, "--token", token, "workflow:42", "e"]);
-    assert_eq!(done.code, Some(0), "{done:?}");
-    assert_eq!(reader.message()["event"], "e");
 }

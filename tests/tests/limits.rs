@@ -1,1 +1,333 @@
+//! Bounds on what one connection, one address and all of them together may do.
 
+use std::time::{Duration, Instant};
+
+use mahavishnu_tests::{
+    Client, Heard, Raw, Server, http,
+    raw::{HANDSHAKE, masked, op},
+    token, wait,
+};
+use serde_json::{Value, json};
+use tungstenite::Message;
+
+/// `count` messages as one piece of bytes.
+fn burst(count: usize, message: impl Fn(usize) -> Value) -> Vec<u8> {
+    (0..count).flat_map(|n| masked(op::TEXT, message(n).to_string().as_bytes())).collect()
+}
+
+fn ping(n: usize) -> Value {
+    json!({ "type": "ping", "id": n.to_string() })
+}
+
+/// The seconds in "… Retry after N.NNN seconds."
+fn retry_after(error: &Value) -> f64 {
+    let text = error["error_message"].as_str().expect("a text");
+    let number = text
+        .strip_prefix("Message rate limit exceeded. Retry after ")
+        .and_then(|rest| rest.strip_suffix(" seconds."));
+    let number = number.unwrap_or_else(|| panic!("{text}"));
+    let (whole, fraction) = number.split_once('.').expect("a fraction");
+    assert!(
+        fraction.len() == 3 && (whole.to_owned() + fraction).bytes().all(|b| b.is_ascii_digit()),
+        "{text}"
+    );
+    number.parse().expect("digits")
+}
+
+#[test]
+fn a_burst_of_150_messages_is_accepted_and_the_next_one_refused() {
+    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "150")]);
+    let mut raw = Raw::hello(&server);
+    raw.write(&burst(200, ping));
+    let answers: Vec<Value> = (0..200).map(|_| raw.frame().expect("an answer").json()).collect();
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(answer["correlation_id"], n.to_string(), "refusals are correlated: {answer}");
+        let expected =
+            if n < 150 { ("pong", Value::Null) } else { ("error", json!("RATE_LIMIT_EXCEEDED")) };
+        // A slow machine may earn a token in between.
+        if !(150..155).contains(&n) {
+            assert_eq!(
+                (answer["type"].as_str().unwrap(), answer["error_code"].clone()),
+                expected,
+                "{n}"
+            );
+        }
+    }
+    assert!(retry_after(&answers[199]) <= 1.0);
+    let metrics =
+        server.metrics_when("the errors", |metrics| metrics.message_errors("rate_limit") >= 45);
+    assert_eq!(metrics.messages("ping", "received"), 200);
+}
+
+#[test]
+fn the_default_is_100_a_second_with_a_burst_of_150() {
+    let server = Server::start();
+    let mut raw = Raw::hello(&server);
+    let start = Instant::now();
+    raw.write(&burst(1_000, ping));
+    let answers: Vec<Value> = (0..1_000).map(|_| raw.frame().expect("an answer").json()).collect();
+    let accepted = answers.iter().filter(|answer| answer["type"] == "pong").count();
+    let earned = (start.elapsed().as_secs_f64() * 100.0) as usize + 1;
+    assert!((150..=150 + earned).contains(&accepted), "{accepted} with {earned} earned");
+    assert!(answers.iter().take(150).all(|answer| answer["type"] == "pong"));
+}
+
+#[test]
+fn who_waits_as_long_as_told_is_accepted() {
+    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "5"), ("MESSAGE_BURST", "1")]);
+    let mut client = Client::hello(&server);
+    for _ in 0..3 {
+        let answer = loop {
+            let answer = client.request("subscribe", json!({ "channel": "global" }));
+            if answer["type"] == "error" {
+                break answer;
+            }
+        };
+        std::thread::sleep(Duration::from_secs_f64(retry_after(&answer)));
+        let answer = client.request("subscribe", json!({ "channel": "global" }));
+        assert_eq!(answer["type"], "response", "{answer}");
+    }
+}
+
+#[test]
+fn a_refused_message_has_no_effect_and_the_connection_stays() {
+    let server =
+        Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "1")]);
+    let mut raw = Raw::hello(&server);
+    let subscribe = |n: usize| json!({ "type": "request", "id": n.to_string(), "event": "subscribe", "data": { "channel": format!("pool:{n}") } });
+    raw.write(&burst(3, subscribe));
+    assert_eq!(raw.frame().unwrap().json()["data"]["status"], "subscribed");
+    assert_eq!(raw.frame().unwrap().json()["error_code"], "RATE_LIMIT_EXCEEDED");
+    assert_eq!(raw.frame().unwrap().json()["error_code"], "RATE_LIMIT_EXCEEDED");
+    let other =
+        |n: u64| mahavishnu_tests::client::post(&server, &format!("pool:{n}"), "e", &json!({}));
+    assert_eq!([other(0), other(1), other(2)], [1, 0, 0]);
+    assert_eq!(raw.frame().unwrap().json()["room"], "pool:0", "events come all the same");
+}
+
+#[test]
+fn what_cannot_be_decoded_costs_a_token_too() {
+    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "10")]);
+    let mut raw = Raw::hello(&server);
+    raw.write(&burst(20, |_| json!("garbage")));
+    let codes: Vec<Value> =
+        (0..20).map(|_| raw.frame().unwrap().json()["error_code"].take()).collect();
+    assert!(codes.iter().take(10).all(|code| code == "DECODE_ERROR"), "{codes:?}");
+    assert!(codes.iter().skip(12).all(|code| code == "RATE_LIMIT_EXCEEDED"), "{codes:?}");
+}
+
+#[test]
+fn each_connection_has_a_bucket_of_its_own() {
+    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "5")]);
+    let mut greedy = Raw::hello(&server);
+    greedy.write(&burst(50, ping));
+    let mut client = Client::hello(&server);
+    for n in 0..5 {
+        client.send(&ping(n));
+        assert_eq!(client.message()["type"], "pong");
+    }
+}
+
+#[test]
+fn the_message_rate_can_be_switched_off() {
+    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "0")]);
+    let mut raw = Raw::upgrade(&server);
+    let welcome = raw.frame().unwrap().json();
+    assert_eq!(welcome["data"].get("rate_limit"), None, "{welcome}");
+    raw.write(&burst(3_000, ping));
+    for _ in 0..3_000 {
+        assert_eq!(raw.frame().unwrap().json()["type"], "pong");
+    }
+}
+
+#[test]
+fn over_max_connections_one_is_accepted_and_closed_with_1013() {
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "3")]);
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::hello(&server)).collect();
+    for _ in 0..3 {
+        let mut refused = Client::connect(&server);
+        assert_eq!(refused.expect_close(1013), "Server at maximum capacity");
+    }
+    let metrics = server
+        .metrics_when("the errors", |metrics| metrics.connection_errors("max_connections") == 3);
+    assert_eq!((metrics.active(), metrics.count("websocket_connections_total", &[])), (3, 3));
+    assert_eq!(http::get(server.address(), "/health").json()["metrics"]["active_connections"], 3);
+    clients.pop().unwrap().close();
+    server.metrics_when("room", |metrics| metrics.active() == 2);
+    clients.push(Client::hello(&server));
+    clients.iter_mut().for_each(Client::expect_silence);
+}
+
+#[test]
+fn connections_that_wait_for_authentication_take_room() {
+    let server = Server::with_auth(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "2")]);
+    let (_first, _second) = (Client::connect(&server), Client::connect(&server));
+    let mut third = Client::connect(&server);
+    third.expect_close(1013);
+}
+
+#[test]
+fn new_connections_are_limited_per_minute() {
+    let server =
+        Server::with(&[("SHARDS", "1"), ("RATE_LIMIT", "5"), ("RATE_LIMIT_LOOPBACK", "true")]);
+    for _ in 0..5 {
+        Client::hello(&server).close();
+    }
+    let mut refused = Client::connect(&server);
+    assert_eq!(refused.expect_close(1013), "Too many new connections from this address");
+    assert_eq!(http::get(server.address(), "/health").status, 200, "plain HTTP is not limited");
+    server.metrics_when("the error", |metrics| metrics.connection_errors("connect_rate") == 1);
+}
+
+#[test]
+fn new_connections_from_this_machine_are_not_limited_by_default() {
+    let server = Server::with(&[("RATE_LIMIT", "1")]);
+    let _clients: Vec<Client> = (0..10).map(|_| Client::hello(&server)).collect();
+}
+
+#[test]
+fn a_message_may_have_as_many_bytes_as_the_limit_says() {
+    let server = Server::with(&[("MAX_MESSAGE_BYTES", "1000")]);
+    let padded = |length: usize| {
+        let text = json!({ "type": "ping", "id": "x" }).to_string();
+        text.clone() + &" ".repeat(length - text.len())
+    };
+    let mut client = Client::hello(&server);
+    client.send_text(&padded(1_000));
+    assert_eq!(client.message()["type"], "pong");
+    client.send_text(&padded(1_001));
+    assert_eq!(client.expect_close(1009), "Message too big");
+    server.metrics_when("the error", |metrics| metrics.connection_errors("message_too_big") == 1);
+}
+
+#[test]
+fn fragments_count_together() {
+    let server = Server::with(&[("MAX_MESSAGE_BYTES", "1000")]);
+    let mut raw = Raw::hello(&server);
+    raw.send(op::TEXT & op::MORE, &[b' '; 600]);
+    raw.send(op::CONTINUATION & op::MORE, &[b' '; 600]);
+    assert_eq!(raw.close_frame().unwrap().0, 1009);
+}
+
+#[test]
+fn a_length_alone_is_enough_to_refuse() {
+    for length in [1_001_u64, 1 << 40, (1 << 63) - 1] {
+        let server = Server::with(&[("MAX_MESSAGE_BYTES", "1000")]);
+        let mut raw = Raw::hello(&server);
+        raw.write(&[&[op::BINARY, 0xFF][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat());
+        let close = raw.close_frame().unwrap().0;
+        // The shortest form of 1001 is not eight bytes long (RFC 6455 §5.2).
+        assert_eq!(close, if length < 65_536 { 1002 } else { 1009 });
+    }
+}
+
+#[test]
+fn the_default_limit_is_one_mebibyte() {
+    let server = Server::start();
+    let mut client = Client::hello(&server);
+    let padded = |length: usize| format!(r#"{{"type":"ping"{}}}"#, " ".repeat(length - 15));
+    client.send_text(&padded(1_048_576));
+    assert_eq!(client.message()["type"], "pong");
+    let _ = client.try_send(Message::text(padded(1_048_577)));
+    assert_eq!(client.wait_close(1009), "Message too big");
+}
+
+#[test]
+fn silence_is_ended_after_the_connection_timeout() {
+    let server = Server::with(&[("CONNECTION_TIMEOUT", "1"), ("PING_INTERVAL", "0")]);
+    let mut client = Client::hello(&server);
+    assert_eq!(client.expect_close(1001), "Connection timed out");
+    server.metrics_when("the error", |metrics| {
+        metrics.connection_errors("idle_timeout") == 1 && metrics.active() == 0
+    });
+}
+
+#[test]
+fn a_client_that_answers_pings_does_not_time_out() {
+    let server = Server::with(&[
+        ("CONNECTION_TIMEOUT", "1"),
+        ("PING_INTERVAL", "0.2"),
+        ("PONG_TIMEOUT", "2"),
+    ]);
+    let mut raw = Raw::hello(&server);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(1_500) {
+        let ping = raw.frame().expect("a ping");
+        assert_eq!(ping.first, op::PING, "{ping:?}");
+        raw.send(op::PONG, &ping.payload);
+    }
+    raw.send(op::TEXT, b"{\"type\":\"ping\"}");
+    assert_eq!(raw.frame().unwrap().json()["type"], "pong");
+}
+
+#[test]
+fn a_client_that_answers_no_ping_is_closed_with_1011() {
+    let server = Server::with(&[("PING_INTERVAL", "0.2"), ("PONG_TIMEOUT", "0.3")]);
+    let mut raw = Raw::hello(&server);
+    assert_eq!(raw.frame().unwrap().first, op::PING);
+    assert_eq!(raw.close_frame().unwrap(), (1011, "Keepalive ping timeout".into()));
+    server.metrics_when("the error", |metrics| {
+        metrics.connection_errors("ping_timeout") == 1 && metrics.active() == 0
+    });
+}
+
+#[test]
+fn a_pong_that_was_not_asked_for_changes_nothing() {
+    let server = Server::start();
+    let mut raw = Raw::hello(&server);
+    raw.send(op::PONG, b"unsolicited");
+    raw.send(op::TEXT, b"{\"type\":\"ping\"}");
+    assert_eq!(raw.frame().unwrap().json()["type"], "pong");
+}
+
+#[test]
+fn subscriptions_of_one_connection_are_bounded() {
+    let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
+    let mut raw = Raw::hello(&server);
+    let subscribe = |n: usize| json!({ "type": "request", "event": "subscribe", "data": { "channel": format!("pool:{n}") } });
+    raw.write(&burst(1_001, subscribe));
+    for _ in 0..1_000 {
+        assert_eq!(raw.frame().unwrap().json()["data"]["status"], "subscribed");
+    }
+    assert_eq!(raw.frame().unwrap().json()["error_code"], "RATE_LIMIT_EXCEEDED");
+}
+
+#[test]
+fn sockets_without_a_request_do_not_keep_clients_out() {
+    let server = Server::with(&[("MAX_CONNECTIONS", "10")]);
+    let _idle: Vec<Raw> = (0..50).map(|_| Raw::connect(server.address())).collect();
+    let mut half: Vec<Raw> = (0..50).map(|_| Raw::connect(server.address())).collect();
+    half.iter_mut().for_each(|raw| raw.write(&HANDSHAKE.as_bytes()[..40]));
+    Client::hello(&server).expect_silence();
+    assert_eq!(http::get(server.address(), "/health").status, 200);
+}
+
+#[test]
+fn sockets_of_any_kind_are_bounded() {
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
+    let sockets: Vec<Raw> = (0..400).map(|_| Raw::connect(server.address())).collect();
+    let refused = server_refuses(&server);
+    assert!(refused, "400 sockets beside one connection");
+    drop(sockets);
+    wait::until("room again", || http::try_get(server.address(), "/health").ok());
+    Client::hello(&server).expect_silence();
+}
+
+fn server_refuses(server: &Server) -> bool {
+    wait::within(Duration::from_secs(5), || {
+        http::try_get(server.address(), "/health").is_err().then_some(())
+    })
+    .is_some()
+}
+
+#[test]
+fn failed_authentication_leaves_room() {
+    let server = Server::with_auth(&[("MAX_CONNECTIONS", "2")]);
+    for _ in 0..10 {
+        let mut client = Client::connect(&server);
+        client.send(&json!({ "type": "request", "event": "auth", "data": { "token": "x.y.z" } }));
+        assert!(matches!(client.hear(), Heard::Message(_)));
+        client.expect_close(1008);
+    }
+    Client::login(&server, &token::of("ada", &[])).expect_silence();
+}

@@ -14,4 +14,6 @@ mod limits;
 mod limits_slow;
 mod metrics;
 mod reasons;
+mod shards;
+mod subcommands;
 mod traps;

@@ -56,7 +56,7 @@ fn trap_01_the_rule_is_an_option() {
 
 #[test]
 fn trap_02_an_event_subscribe_with_a_room_is_a_subscription() {
-    let server = Server::start();
+    let server = Server::alone();
     let (mut client, mut writer) = (Client::hello(&server), Client::hello(&server));
     for key in ["room", "channel"] {
         let channel = format!("pool:{key}");
@@ -82,7 +82,7 @@ fn trap_02_an_event_subscribe_that_is_not_allowed_is_forbidden() {
 
 #[test]
 fn trap_03_the_type_subscribe_needs_no_event() {
-    let server = Server::start();
+    let server = Server::alone();
     let (mut client, mut writer) = (Client::hello(&server), Client::hello(&server));
     for (data, channel) in [
         (json!({ "channel": "ui:1" }), "ui:1"),
@@ -191,7 +191,7 @@ fn trap_08_a_stop_closes_with_1001_and_finishes_the_handshake() {
 
 #[test]
 fn trap_09_over_capacity_the_handshake_is_accepted_and_closed_with_1013() {
-    let server = Server::with(&[("MAX_CONNECTIONS", "1")]);
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
     let _first = Client::hello(&server);
     let mut second = Client::connect(&server);
     assert_eq!(second.expect_close(1013), "Server at maximum capacity");

@@ -23,13 +23,29 @@ use crate::{
 pub(crate) struct Channels {
     names: KeyedMap<Arc<str>, u32>,
     slots: Slab<Channel>,
+    /// The latest channel's tag.
+    tag: u32,
+    /// Rounds that wait to be handed to their subscribers, in order.
+    rounds: VecDeque<Round>,
     /// Connections that could not take a round; empty between rounds.
     slow: Vec<u32>,
+}
+
+/// Messages of one channel, for the subscribers here.
+#[derive(Debug)]
+struct Round {
+    /// The channel's index.
+    channel: u32,
+    segment: Segment,
+    first_offset: u64,
 }
 
 #[derive(Debug)]
 struct Channel {
     name: Arc<str>,
+    /// Marks its segments in outboxes. An index would not do: it is given to the next channel while segments of the one
+    /// before may still wait, and the newest message of the one would then replace those of the other.
+    tag: u32,
     policy: SlowPolicy,
     members: Vec<Member>,
     /// Subscriptions that the home has not confirmed, in the order in which they were asked for.
@@ -54,11 +70,22 @@ struct Waiting {
 
 impl Channels {
     pub(crate) fn new(keys: KeyedState) -> Self {
-        Self { names: KeyedMap::with_hasher(keys), slots: Slab::new(), slow: Vec::new() }
+        Self {
+            names: KeyedMap::with_hasher(keys),
+            slots: Slab::new(),
+            tag: 0,
+            rounds: VecDeque::new(),
+            slow: Vec::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Rounds that wait to be handed out.
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds.len()
     }
 
     fn find(&self, name: &str) -> Option<u32> {
@@ -70,8 +97,14 @@ impl Channels {
             return Some(index);
         }
         let name: Arc<str> = name.into();
-        let channel =
-            Channel { name: name.clone(), policy, members: Vec::new(), waiting: VecDeque::new() };
+        self.tag = if self.tag == Segment::NO_TAG - 1 { 0 } else { self.tag + 1 };
+        let channel = Channel {
+            name: name.clone(),
+            tag: self.tag,
+            policy,
+            members: Vec::new(),
+            waiting: VecDeque::new(),
+        };
         let (index, _) = self.slots.insert(channel)?;
         self.names.insert(name, index);
         Some(index)
@@ -84,6 +117,8 @@ impl Channels {
             .is_some_and(|channel| channel.members.is_empty() && channel.waiting.is_empty());
         if unused && let Some(channel) = self.slots.remove(index) {
             self.names.remove(&channel.name);
+            // The index may stand for another channel before the turn is over.
+            self.rounds.retain(|round| round.channel != index);
         }
     }
 
@@ -128,22 +163,34 @@ impl Hub {
     /// The home has added the connection: segments that come from now on are for it.
     pub(crate) fn on_joined(&mut self, now: Now, name: &str, id: ConnId) {
         let index = self.channels.find(name);
+        if let Some(index) = index {
+            // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
+            // the channel.
+            self.hand_out_channel(now, index);
+        }
         let channel = index.and_then(|index| self.channels.slots.get_mut(index));
         let waiting = channel.and_then(|channel| {
             let at = channel.waiting.iter().position(|waiting| waiting.conn == id)?;
             channel.waiting.remove(at)
         });
         let (Some(index), Some(waiting)) = (index, waiting) else { return };
-        let wanted = !waiting.cancelled
-            && self.conn(id).is_some_and(|conn| {
-                conn.session == Session::Active
-                    && conn.subscriptions.iter().all(|subscription| subscription.channel != index)
-            });
+        let max = self.config.limits.channels_per_connection_max;
+        let active =
+            self.conn(id).filter(|conn| conn.session == Session::Active && !waiting.cancelled);
+        let fresh =
+            active.filter(|conn| conn.subscriptions.iter().all(|known| known.channel != index));
+        let full = fresh.is_some_and(|conn| conn.subscriptions.len() >= max);
+        let wanted = fresh.is_some() && !full;
         if !wanted || !self.add_member(index, id) {
             self.channels.drop_if_unused(index);
             self.tell(now, self.homes.of(name), Inner::Leave { channel: name.into() });
         }
-        if self.conn(id).is_some_and(|conn| conn.session == Session::Active) {
+        if full {
+            // Many may have been asked for before the first was confirmed.
+            let correlation = waiting.answer.correlation.as_deref();
+            self.refuse(now, id, Reason::TooManyChannels, correlation);
+            self.settle(now, id);
+        } else if self.conn(id).is_some_and(|conn| conn.session == Session::Active) {
             self.answer_subscribed(now, id, name, &waiting.answer);
         }
     }
@@ -164,9 +211,11 @@ impl Hub {
 
     /// Takes a connection out of a channel; it is not an error if it is not in it.
     pub(crate) fn unsubscribe(&mut self, now: Now, id: ConnId, name: &str) {
+        self.cancel_subscribe(id, name);
         let Some(index) = self.channels.find(name) else { return };
         // What was published before this moment is still delivered.
-        self.seal_channel(now, name);
+        self.seal_channel(name);
+        self.hand_out_channel(now, index);
         if let Some(channel) = self.channels.slots.get_mut(index) {
             channel
                 .waiting
@@ -178,7 +227,17 @@ impl Hub {
             conn.subscriptions.iter().position(|subscription| subscription.channel == index)
         });
         if let Some(at) = at {
+            if let Some(channel) = self.channels.slots.get(index) {
+                self.keep_queued(id, channel.tag);
+            }
             self.remove_member(now, id, at);
+        }
+    }
+
+    /// What a connection is told next must not be overtaken by newer messages that take the place of queued ones.
+    fn keep_queued(&mut self, id: ConnId, tag: u32) {
+        if let Some(conn) = self.conns.get_mut(id.index) {
+            conn.ws.outbox_mut().keep(tag);
         }
     }
 
@@ -226,34 +285,63 @@ impl Hub {
         self.tell(now, self.homes.of(&name), Inner::Leave { channel: name });
     }
 
-    /// A round of a channel for the subscribers here.
-    pub(crate) fn deliver(
-        &mut self,
-        now: Now,
-        name: &str,
-        mut segment: Segment,
-        first_offset: u64,
-    ) {
-        let Some(index) = self.channels.find(name) else { return };
-        segment.tag = index;
-        let Some(channel) = self.channels.slots.get(index) else { return };
+    /// A round of a channel has come for the subscribers here.
+    pub(crate) fn deliver(&mut self, name: &str, mut segment: Segment, first_offset: u64) {
+        let Some(channel) = self.channels.find(name) else { return };
+        let Some(found) = self.channels.slots.get(channel) else { return };
+        segment.tag = found.tag;
+        self.channels.rounds.push_back(Round { channel, segment, first_offset });
+    }
+
+    /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
+    /// that a publisher who sends a lot at once does not make slow readers of those who are not.
+    pub(crate) fn hand_out(&mut self, now: Now) {
+        let budget = self.config.limits.outbox_bytes_max / 4;
+        let mut handed = 0;
+        while handed < budget
+            && let Some(round) = self.channels.rounds.pop_front()
+        {
+            handed += round.segment.bytes.len();
+            self.hand_out_round(now, &round);
+        }
+    }
+
+    /// Hands out everything: somebody who is owed it is about to be closed.
+    pub(crate) fn hand_out_all(&mut self, now: Now) {
+        while let Some(round) = self.channels.rounds.pop_front() {
+            self.hand_out_round(now, &round);
+        }
+    }
+
+    /// Hands out the rounds of one channel: its membership is about to change.
+    fn hand_out_channel(&mut self, now: Now, index: u32) {
+        if self.channels.rounds.iter().all(|round| round.channel != index) {
+            return;
+        }
+        // Taken out first: handing out may close connections, and that may take away rounds of other channels.
+        let rounds = std::mem::take(&mut self.channels.rounds);
+        let (mine, others): (VecDeque<Round>, VecDeque<Round>) =
+            rounds.into_iter().partition(|round| round.channel == index);
+        self.channels.rounds = others;
+        for round in mine {
+            self.hand_out_round(now, &round);
+        }
+    }
+
+    fn hand_out_round(&mut self, now: Now, round: &Round) {
+        let segment = &round.segment;
+        let Some(channel) = self.channels.slots.get(round.channel) else { return };
         let (policy, size) = (channel.policy, segment.bytes.len());
-        let room = self.config.limits.outbox_bytes_max.saturating_sub(size);
-        let fits_at_all = size <= self.config.limits.outbox_bytes_max;
+        let max = self.config.limits.outbox_bytes_max;
         let mut taken = 0u64;
         for member in &channel.members {
             let Some(conn) = self.conns.get_mut(member.conn) else { continue };
-            let outbox = conn.ws.outbox_mut();
-            let waiting = outbox.bytes();
-            if waiting > room
-                || !fits_at_all
-                || conn.lossy
-                || (policy == SlowPolicy::Latest && waiting > 0)
-            {
+            let full = conn.ws.outbox().bytes() + size > max;
+            if full || conn.lossy || (conn.blocked && policy == SlowPolicy::Latest) {
                 self.channels.slow.push(member.conn);
                 continue;
             }
-            outbox.push(&segment);
+            conn.ws.outbox_mut().push(segment);
             taken += 1;
             if !conn.dirty {
                 conn.dirty = true;
@@ -262,28 +350,23 @@ impl Hub {
         }
         self.tally.sent(Kind::Event, taken * u64::from(segment.messages));
         if !self.channels.slow.is_empty() {
-            self.deliver_slowly(now, policy, &segment, first_offset);
+            self.deliver_slowly(now, policy, round);
         }
     }
 
     /// The round for those who have no room, or have lost something already.
-    fn deliver_slowly(
-        &mut self,
-        now: Now,
-        policy: SlowPolicy,
-        segment: &Segment,
-        first_offset: u64,
-    ) {
+    fn deliver_slowly(&mut self, now: Now, policy: SlowPolicy, round: &Round) {
+        let segment = &round.segment;
         let mut slow = std::mem::take(&mut self.channels.slow);
         for index in slow.drain(..) {
             let Some(generation) = self.conns.generation(index) else { continue };
             let id = self.id(index, generation);
-            if policy == SlowPolicy::Latest && self.conflate(id, segment) {
+            if policy == SlowPolicy::Latest && self.conflate(id, round) {
                 continue;
             }
             let max = self.config.limits.outbox_bytes_max;
             let Some(conn) = self.conns.get_mut(index) else { continue };
-            let behind = conn.gaps.iter().any(|gap| gap.channel == segment.tag);
+            let behind = conn.gaps.iter().any(|gap| gap.channel == round.channel);
             if !behind && conn.ws.outbox().bytes() + segment.bytes.len() <= max {
                 conn.ws.outbox_mut().push(segment);
                 self.tally.sent(Kind::Event, u64::from(segment.messages));
@@ -293,22 +376,22 @@ impl Hub {
                 self.close(now, id, Reason::SlowReader);
             } else {
                 self.tally.dropped(Reason::SlowReader, u64::from(segment.messages));
-                let last_offset = first_offset + u64::from(segment.messages.saturating_sub(1));
-                note_gap(conn, segment, first_offset, last_offset);
+                note_gap(conn, round);
             }
         }
         self.channels.slow = slow;
     }
 
     /// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
-    fn conflate(&mut self, id: ConnId, segment: &Segment) -> bool {
+    fn conflate(&mut self, id: ConnId, Round { channel, segment, .. }: &Round) -> bool {
         let max = self.config.limits.outbox_bytes_max;
         let Some(conn) = self.conns.get_mut(id.index) else { return true };
-        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == segment.tag) {
+        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == *channel) {
             return false;
         }
         let newest = segment.bytes.len().saturating_sub(segment.last as usize);
-        if conn.ws.outbox().bytes() + newest > max {
+        let outbox = conn.ws.outbox();
+        if outbox.bytes() + newest > max + outbox.replaceable(segment.tag) {
             return false;
         }
         let Some(replaced) = conn.ws.outbox_mut().replace(segment) else { return false };
@@ -329,11 +412,12 @@ impl Hub {
         let gaps = std::mem::take(&mut conn.gaps);
         conn.lossy = false;
         for gap in gaps {
-            let Some(name) =
-                self.channels.slots.get(gap.channel).map(|channel| channel.name.clone())
+            let channel = self.channels.slots.get(gap.channel);
+            let Some((name, tag)) = channel.map(|channel| (channel.name.clone(), channel.tag))
             else {
                 continue;
             };
+            self.keep_queued(id, tag);
             self.send_gap(now, id, &name, gap);
         }
         self.mark_dirty(id.index);
@@ -341,14 +425,21 @@ impl Hub {
 }
 
 /// Adds a lost round to what the connection will be told.
-fn note_gap(conn: &mut super::conn::Conn, segment: &Segment, first_offset: u64, last_offset: u64) {
+fn note_gap(conn: &mut super::conn::Conn, round: &Round) {
+    let Round { channel, segment, first_offset } = round;
     let lost = u64::from(segment.messages);
+    let last_offset = first_offset + lost.saturating_sub(1);
     conn.lossy = true;
-    match conn.gaps.iter_mut().find(|gap| gap.channel == segment.tag) {
+    match conn.gaps.iter_mut().find(|gap| gap.channel == *channel) {
         Some(gap) => {
             gap.lost += lost;
             gap.last_offset = last_offset;
         }
-        None => conn.gaps.push(Gap { channel: segment.tag, lost, first_offset, last_offset }),
+        None => conn.gaps.push(Gap {
+            channel: *channel,
+            lost,
+            first_offset: *first_offset,
+            last_offset,
+        }),
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     quota::Bucket,
-    types::{Listener, Peer},
+    types::{Listener, Peer, RequestId},
 };
 use crate::{
     auth::{Access, Claims},
@@ -26,10 +26,12 @@ pub(crate) struct Conn {
     pub(crate) local: bool,
     /// On the hub's list of connections to flush.
     pub(crate) dirty: bool,
+    /// Its socket took no more when it was last written to.
+    pub(crate) blocked: bool,
     /// Subscribed to something whose messages it lost and was not told of yet.
     pub(crate) lossy: bool,
     /// Questions of this connection that wait for the application.
-    pub(crate) in_flight: u16,
+    pub(crate) asked: Vec<RequestId>,
     /// Who it is, once a token was accepted.
     pub(crate) claims: Option<Arc<Claims>>,
     /// What the policy lets it do; meaningful only with claims.
@@ -88,8 +90,9 @@ impl Conn {
             listener: peer.listener,
             local: false,
             dirty: false,
+            blocked: false,
             lossy: false,
-            in_flight: 0,
+            asked: Vec::new(),
             claims: None,
             access: Access::NONE,
             bucket: Bucket::default(),

@@ -117,7 +117,7 @@ impl Hub {
             home.round.messages > 0 && home.round.frames.len() + frame_max > round_max
         });
         if full {
-            self.seal(now, index);
+            self.seal(index);
         }
         let Some(home) = self.homes.slots.get_mut(index) else {
             return Published { subscribers: 0, offset: 0 };
@@ -149,7 +149,7 @@ impl Hub {
     }
 
     /// Hands a channel's round to every hub with subscribers.
-    fn seal(&mut self, now: Now, index: u32) {
+    fn seal(&mut self, index: u32) {
         let Some(home) = self.homes.slots.get_mut(index) else { return };
         if home.round.messages == 0 {
             return;
@@ -176,24 +176,24 @@ impl Hub {
             }
         }
         if home.by_shard.get(own).is_some_and(|subscribers| *subscribers > 0) {
-            self.deliver(now, &name, segment, round.first_offset);
+            self.deliver(&name, segment, round.first_offset);
         }
     }
 
     /// Hands out what the turn's publishes gathered.
-    pub(crate) fn seal_all(&mut self, now: Now) {
+    pub(crate) fn seal_all(&mut self) {
         let mut dirty = std::mem::take(&mut self.homes.dirty);
         for index in dirty.drain(..) {
-            self.seal(now, index);
+            self.seal(index);
         }
         // Sealing publishes nothing, so the list stayed empty and its memory can be used again.
         self.homes.dirty = dirty;
     }
 
     /// Hands out the channel's round if it is at home here: membership is about to change.
-    pub(crate) fn seal_channel(&mut self, now: Now, name: &str) {
+    pub(crate) fn seal_channel(&mut self, name: &str) {
         if let Some(&index) = self.homes.names.get(name) {
-            self.seal(now, index);
+            self.seal(index);
         }
     }
 
@@ -212,7 +212,7 @@ impl Hub {
 
     /// A connection subscribes. It gets what is published from now on, so the present round goes out first.
     pub(crate) fn on_join(&mut self, now: Now, from: ShardId, channel: Arc<str>, conn: ConnId) {
-        self.seal_channel(now, &channel);
+        self.seal_channel(&channel);
         let index = match self.homes.names.get(&channel) {
             Some(&index) => Some(index),
             None => self.found_home(&channel),

@@ -197,10 +197,10 @@ impl Hub {
                 data: Bytes::copy_from_slice(message.data.as_bytes()),
             });
         }
-        let header_key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
-        let key = header_key
-            .or(body.idempotency_key.as_deref())
-            .filter(|key| (1..=256).contains(&key.len()));
+        let key = match headers.get("idempotency-key") {
+            Some(value) => Some(header_key(value)?),
+            None => body.idempotency_key.as_deref(),
+        };
         let digest = self.homes.placement().digest(request.body());
         Ok((Origin::Http { conn: id, key: key.map(Into::into), digest }, publications))
     }
@@ -281,20 +281,37 @@ impl Hub {
     }
 
     /// Answers, and goes on with what the client had sent ahead.
-    fn respond(&mut self, now: Now, id: ConnId, response: Response<Bytes>) {
+    fn respond(&mut self, now: Now, id: ConnId, mut response: Response<Bytes>) {
+        if self.is_draining() {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        }
         let Some((conn, limits)) = self.conn_mut(id) else { return };
         if !conn.ws.is_http() {
             return;
         }
         let status = response.status().as_u16();
+        let scrape = conn.listener == Listener::Metrics;
         conn.ws.respond(now, limits, response);
         let more = conn.ws.has_buffered_input();
-        self.tally.answered(status);
+        if !scrape {
+            self.tally.answered(status);
+        }
         self.settle(now, id);
         if more {
             self.resume.push_back(id);
         }
     }
+}
+
+/// The `Idempotency-Key` header, under the same rule as the body's field.
+fn header_key(value: &header::HeaderValue) -> Result<&str, Refused> {
+    let key = value.to_str().ok().filter(|key| (1..=publish::KEY_BYTES_MAX).contains(&key.len()));
+    key.ok_or_else(|| Refused {
+        reason: Reason::BadPublish,
+        detail: Some(publish::PublishError::Key.to_string().into()),
+    })
 }
 
 /// A publish that is not carried out.

@@ -55,6 +55,7 @@ use crate::{
     protocol::Timestamp,
     reason::Reason,
     time::{Now, Timers},
+    trace::{Recorder, Tap},
     ws,
 };
 
@@ -91,6 +92,12 @@ pub struct Hub {
     census_told: Census,
     /// The last question to the application was not answered in time.
     application_silent: bool,
+    /// The turn's first rounds were handed out; further ones follow when what is dirty was flushed.
+    handed_out: bool,
+    /// When outputs were last polled.
+    latest: Now,
+    /// Notes every call, if recording is on.
+    recorder: Option<Box<Recorder>>,
     /// Where messages are put together before they are copied behind their frame header.
     scratch: Vec<u8>,
 }
@@ -144,6 +151,9 @@ impl Hub {
             census: vec![Census::default(); shards],
             census_told: Census::default(),
             application_silent: false,
+            handed_out: false,
+            latest: now,
+            recorder: None,
             scratch: Vec::new(),
             config,
             place,
@@ -153,6 +163,14 @@ impl Hub {
 
     /// A socket was accepted. The refusal is counted; the driver just drops the socket.
     pub fn handle_accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
+        let accepted = self.accept(now, peer);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.accept(now, peer, accepted.ok());
+        }
+        accepted
+    }
+
+    fn accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
         let room = self.conns.len() < self.config.limits.sockets_max
             && matches!(self.stage, Stage::Running);
         let ws = room.then(|| ws::Connection::server(now, &self.config.limits));
@@ -168,12 +186,18 @@ impl Hub {
 
     /// Bytes came in. They are unmasked in place; nothing of `wire` is referred to afterwards.
     pub fn handle_bytes(&mut self, now: Now, conn: ConnId, wire: &mut [u8]) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.bytes(now, conn, wire);
+        }
         self.tally.received_bytes += wire.len() as u64;
         self.pump(now, conn, wire);
     }
 
     /// The peer will send no more.
     pub fn handle_eof(&mut self, now: Now, conn: ConnId) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.eof(now, conn);
+        }
         let Some(found) = self.conn_mut(conn) else { return };
         let limits = found.1;
         if let Some(event) = found.0.ws.handle_eof(now, limits) {
@@ -185,6 +209,9 @@ impl Hub {
 
     /// The socket failed; the driver drops it.
     pub fn handle_io_error(&mut self, now: Now, conn: ConnId, _kind: io::ErrorKind) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.io_error(now, conn);
+        }
         if self.conns.get_at(conn.index, conn.generation).is_some() {
             self.retire(now, conn, Reason::Io);
             self.remove(conn);
@@ -200,6 +227,9 @@ impl Hub {
 
     /// Something the application or the operator wants.
     pub fn handle_command(&mut self, now: Now, command: Command) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.command(now, &command);
+        }
         match command {
             Command::Publish { id, publication } => self.on_publish_command(now, id, publication),
             Command::Reply { id, result } => self.on_reply(now, id, result),
@@ -218,6 +248,9 @@ impl Hub {
 
     /// Some deadline has come; see [`poll_timeout`](Self::poll_timeout).
     pub fn handle_timeout(&mut self, now: Now) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.timeout(now);
+        }
         while let Some((at, timer)) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::Conn(conn) => self.on_conn_timer(now, conn, at),
@@ -231,10 +264,23 @@ impl Hub {
     /// a turn hands the turn's broadcasts to their subscribers.
     #[must_use]
     pub fn poll_output(&mut self, now: Now) -> Option<Output> {
+        let output = self.next_output(now);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.output(now, output.as_ref());
+        }
+        output
+    }
+
+    fn next_output(&mut self, now: Now) -> Option<Output> {
+        self.latest = now;
         while let Some(conn) = self.resume.pop_front() {
             self.pump(now, conn, &mut []);
         }
-        self.seal_all(now);
+        self.seal_all();
+        if !self.handed_out {
+            self.handed_out = true;
+            self.hand_out(now);
+        }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
@@ -250,6 +296,27 @@ impl Hub {
     /// The next connection to [`flush`](Self::flush).
     #[must_use]
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        let conn = self.next_dirty();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.dirty(conn);
+        }
+        conn
+    }
+
+    fn next_dirty(&mut self) -> Option<ConnId> {
+        loop {
+            if let Some(conn) = self.pop_dirty() {
+                return Some(conn);
+            }
+            if self.channels.rounds() == 0 {
+                self.handed_out = false;
+                return None;
+            }
+            self.hand_out(self.latest);
+        }
+    }
+
+    fn pop_dirty(&mut self) -> Option<ConnId> {
         while let Some(index) = self.dirty.pop_front() {
             let Some(generation) = self.conns.generation(index) else { continue };
             if let Some(conn) = self.conns.get_mut(index) {
@@ -263,13 +330,22 @@ impl Hub {
     /// Writes what the socket takes. Errors of the sink end the connection and are answered with
     /// [`ws::Flush::Closed`].
     pub fn flush(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
+        let Some(mut recorder) = self.recorder.take() else { return self.write(now, conn, sink) };
+        let mut tap = Tap::new(sink);
+        let flush = self.write(now, conn, &mut tap);
+        recorder.flush(now, conn, tap, flush);
+        self.recorder = Some(recorder);
+        flush
+    }
+
+    fn write(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
         let Some((found, limits)) = self.conn_mut(conn) else { return ws::Flush::Closed };
-        let before = found.ws.outbox().bytes();
-        let flush = found.ws.flush(now, limits, sink);
-        let after = found.ws.outbox().bytes();
+        let mut sink = Counting { sink, bytes: 0 };
+        let flush = found.ws.flush(now, limits, &mut sink);
         let gaps = !found.gaps.is_empty();
+        found.blocked = flush == ws::Flush::Blocked;
         let reason = found.ws.reason().unwrap_or(Reason::Io);
-        self.tally.sent_bytes += before.saturating_sub(after) as u64;
+        self.tally.sent_bytes += sink.bytes;
         if flush == ws::Flush::Closed {
             self.retire(now, conn, reason);
             self.remove(conn);
@@ -297,6 +373,26 @@ impl Hub {
                 Timer::Drain => true,
             });
         }
+        let next = self.poll_timeout();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end_turn(now, next);
+        }
+    }
+
+    /// Begins to record, for [`trace::replay`](crate::trace::replay()). Call before any input. False, and no record, on a
+    /// hub that has others beside it: what they tell each other is not recorded.
+    pub fn start_recording(&mut self, now: Now) -> bool {
+        let alone = self.place.shards < 2 && self.conns.len() == 0;
+        if alone {
+            self.recorder = Some(Box::new(Recorder::new(now, self.place.seed, &self.config)));
+        }
+        alone
+    }
+
+    /// The record's next bytes; empty if recording is off. Best taken once per turn.
+    #[must_use]
+    pub fn take_recording(&mut self) -> Vec<u8> {
+        self.recorder.as_mut().map(|recorder| recorder.take()).unwrap_or_default()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
@@ -365,7 +461,7 @@ impl Hub {
             Inner::Joined { channel, conn } => self.on_joined(now, &channel, conn),
             Inner::Leave { channel } => self.on_leave(from, &channel),
             Inner::Deliver { channel, segment, first_offset } => {
-                self.deliver(now, &channel, segment, first_offset)
+                self.deliver(&channel, segment, first_offset)
             }
             Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),
@@ -478,12 +574,39 @@ impl Hub {
         }
     }
 
-    /// Ends a connection that speaks plain HTTP: at once if it is idle, after the answer if one is due.
+    /// Ends a connection that speaks plain HTTP, unless an answer is due: then the answer ends it.
     fn end_http(&mut self, now: Now, id: ConnId) {
-        if let Some((conn, limits)) = self.conn_mut(id) {
-            conn.ws.close(now, limits, Reason::HttpDone, ws::CloseWhen::AfterData);
+        if let Some((conn, limits)) = self.conn_mut(id)
+            && !conn.ws.owes_answer()
+        {
+            conn.ws.close(now, limits, Reason::Shutdown, ws::CloseWhen::AfterData);
+            self.retire(now, id, Reason::HttpDone);
         }
         self.settle(now, id);
         self.mark_dirty(id.index);
+    }
+}
+
+/// Counts what the socket took: data, control frames and HTTP alike.
+struct Counting<'a> {
+    sink: &'a mut dyn io::Write,
+    bytes: u64,
+}
+
+impl io::Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.sink.write(bytes)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let count = self.sink.write_vectored(slices)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
     }
 }

@@ -145,35 +145,37 @@ impl Hub {
 
     fn carry_out(&mut self, now: Now, origin: Origin, publications: Vec<Publication>) {
         let own = self.place.shard;
-        let nobody = Published { subscribers: 0, offset: 0 };
-        let mut results: Vec<(Box<str>, Published)> = Vec::with_capacity(publications.len());
-        let mut remote: Vec<(u32, Publication)> = Vec::new();
-        for (publication, item) in publications.into_iter().zip(0u32..) {
-            let published = match self.homes.of(&publication.channel) == own {
-                true => self.broadcast(now, Broadcast::of(&publication)),
-                false => nobody,
+        let is_remote =
+            |this: &Self, publication: &Publication| this.homes.of(&publication.channel) != own;
+        let remote = publications.iter().filter(|publication| is_remote(self, publication)).count();
+        if remote == 0 {
+            let broadcast = |publication: Publication| {
+                let published = self.broadcast(now, Broadcast::of(&publication));
+                (publication.channel, published)
             };
-            results.push((publication.channel.clone(), published));
-            if self.homes.of(&publication.channel) != own {
-                remote.push((item, publication));
-            }
-        }
-        if remote.is_empty() {
+            let results: Vec<_> = publications.into_iter().map(broadcast).collect();
             self.finish_publish(now, origin, &results);
             return;
         }
-        let waiting = u32::try_from(remote.len()).unwrap_or(u32::MAX);
-        let Some(ticket) = self.hold(now, Pending { origin, claimed: None, results, waiting })
-        else {
-            return;
-        };
-        for (item, publication) in remote {
-            let ticket = Some(Ticket { item, ..ticket });
-            self.tell(
-                now,
-                self.homes.of(&publication.channel),
-                Inner::Publish { ticket, publication },
-            );
+        // First the place to wait in, then the broadcasts: what is refused for want of one reaches nobody.
+        let waiting = u32::try_from(remote).unwrap_or(u32::MAX);
+        let pending = Pending { origin, claimed: None, results: Vec::new(), waiting };
+        let Some(ticket) = self.hold(now, pending) else { return };
+        let mut results: Vec<(Box<str>, Published)> = Vec::with_capacity(publications.len());
+        for (publication, item) in publications.into_iter().zip(0u32..) {
+            let channel = publication.channel.clone();
+            let mut published = Published { subscribers: 0, offset: 0 };
+            if is_remote(self, &publication) {
+                let ticket = Some(Ticket { item, ..ticket });
+                self.tell(now, self.homes.of(&channel), Inner::Publish { ticket, publication });
+            } else {
+                published = self.broadcast(now, Broadcast::of(&publication));
+            }
+            results.push((channel, published));
+        }
+        // Answers of other hubs come in later turns, so none can have come yet.
+        if let Some(pending) = self.pending(ticket) {
+            pending.results = results;
         }
     }
 

@@ -23,9 +23,21 @@ pub(crate) struct Question {
 
 #[derive(Debug)]
 enum About {
-    Request { event: Box<str>, answer: AnswerTo },
-    Subscribe { channel: Box<str>, answer: AnswerTo },
-    Publish { origin: Origin, publications: Vec<Publication>, left: Vec<Box<str>> },
+    Request {
+        event: Box<str>,
+        answer: AnswerTo,
+    },
+    /// `cancelled`: unsubscribed before the application had decided.
+    Subscribe {
+        channel: Box<str>,
+        answer: AnswerTo,
+        cancelled: bool,
+    },
+    Publish {
+        origin: Origin,
+        publications: Vec<Publication>,
+        left: Vec<Box<str>>,
+    },
 }
 
 impl Hub {
@@ -53,7 +65,7 @@ impl Hub {
     /// Puts a subscription that the policy allows to the application.
     pub(crate) fn ask_subscribe(&mut self, now: Now, id: ConnId, channel: &str, answer: AnswerTo) {
         let correlation = answer.correlation.clone();
-        let about = About::Subscribe { channel: channel.into(), answer };
+        let about = About::Subscribe { channel: channel.into(), answer, cancelled: false };
         let Some((request, user)) = self.ask(now, id, about, correlation.as_deref()) else {
             return;
         };
@@ -120,7 +132,7 @@ impl Hub {
             (self.config.limits.requests_in_flight_max, self.config.limits.request_timeout);
         let conn = self.conn(id)?;
         let user = conn.user();
-        if conn.in_flight >= max {
+        if conn.asked.len() >= usize::from(max) {
             if let About::Publish { origin, .. } = about {
                 self.fail_publish(now, &origin, Reason::RequestsInFlight);
             } else {
@@ -129,12 +141,27 @@ impl Hub {
             return None;
         }
         let (index, generation) = self.questions.insert(Question { conn: id, about })?;
-        if let Some((conn, _)) = self.conn_mut(id) {
-            conn.in_flight += 1;
-        }
         let request = RequestId { index, generation };
+        if let Some((conn, _)) = self.conn_mut(id) {
+            conn.asked.push(request);
+        }
         self.timers.arm(now.mono + timeout, Timer::Question(request));
         Some((request, user))
+    }
+
+    /// The connection does not want the channel any more: if the application is still to decide on that, its decision
+    /// comes too late.
+    pub(crate) fn cancel_subscribe(&mut self, id: ConnId, name: &str) {
+        let Some(conn) = self.conns.get_at(id.index, id.generation) else { return };
+        for request in &conn.asked {
+            if self.questions.get_at(request.index, request.generation).is_some()
+                && let Some(question) = self.questions.get_mut(request.index)
+                && let About::Subscribe { channel, cancelled, .. } = &mut question.about
+                && **channel == *name
+            {
+                *cancelled = true;
+            }
+        }
     }
 
     /// Takes a question back, unless it was answered or its connection is gone.
@@ -142,7 +169,7 @@ impl Hub {
         self.questions.get_at(id.index, id.generation)?;
         let question = self.questions.remove(id.index)?;
         if let Some((conn, _)) = self.conn_mut(question.conn) {
-            conn.in_flight = conn.in_flight.saturating_sub(1);
+            conn.asked.retain(|asked| *asked != id);
         }
         Some(question)
     }
@@ -181,7 +208,12 @@ impl Hub {
         let Some(Question { conn, about }) = self.take_question(id) else { return };
         self.application_silent = false;
         match about {
-            About::Subscribe { channel, answer } if allow => {
+            About::Subscribe { channel, answer, cancelled: true } if allow => {
+                if self.conn(conn).is_some_and(|found| found.session == Session::Active) {
+                    self.answer_subscribed(now, conn, &channel, &answer);
+                }
+            }
+            About::Subscribe { channel, answer, .. } if allow => {
                 if self.conn(conn).is_some_and(|found| found.session == Session::Active) {
                     self.subscribe(now, conn, &channel, answer);
                 }

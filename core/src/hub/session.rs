@@ -273,7 +273,8 @@ impl Hub {
         let at_once = matches!(reason, Reason::SlowReader | Reason::Disconnected);
         if !at_once {
             // What was published before this moment still goes out before the close frame.
-            self.seal_all(now);
+            self.seal_all();
+            self.hand_out_all(now);
         }
         let when = if at_once { ws::CloseWhen::AtOnce } else { ws::CloseWhen::AfterData };
         let Some((conn, limits)) = self.conn_mut(id) else { return };
@@ -315,8 +316,12 @@ impl Hub {
         match was {
             Session::Gone => return,
             Session::Http => {
-                if let Some(status) = reason.row().status.filter(|_| reason.row().close.is_none()) {
-                    self.tally.answered(status);
+                let row = reason.row();
+                match row.status {
+                    // Accepted, only to be told why it may not stay.
+                    _ if row.close.is_some() => self.tally.closed(reason),
+                    Some(status) => self.tally.answered(status),
+                    None => {}
                 }
             }
             Session::Unauthenticated { .. } | Session::Active => {
@@ -349,8 +354,10 @@ impl Hub {
     }
 
     /// A new configuration: what each user may do is worked out anew, limits hold from now on.
-    pub(crate) fn on_reload(&mut self, _now: Now, config: Arc<Config>) {
+    pub(crate) fn on_reload(&mut self, now: Now, config: Arc<Config>) {
         self.generation += 1;
+        // What was counted so far belongs under the old labels.
+        self.metrics.publish(now.mono, &mut self.tally);
         let keys = self.entropy.hash_keys();
         self.metrics = crate::metrics::Metrics::new(&config, keys);
         self.metrics.generation(self.generation);

@@ -167,7 +167,8 @@ impl<'de> Visitor<'de> for Items {
     }
 }
 
-const KEY_BYTES_MAX: usize = 256;
+/// Bytes of an idempotency key, at most.
+pub const KEY_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -277,6 +277,13 @@ impl Connection {
         }
     }
 
+    /// Whether a request waits for its answer: [`accept`](Self::accept), [`respond`](Self::respond) or
+    /// [`refuse`](Self::refuse).
+    #[must_use]
+    pub fn owes_answer(&self) -> bool {
+        matches!(self.state, State::Exchange(_))
+    }
+
     /// Whether [`receive`](Self::receive) has something to do even with an empty slice, once no request waits for its
     /// answer any more: input was kept, or the end is to be reported.
     #[must_use]
@@ -337,9 +344,11 @@ impl Connection {
     pub(super) fn fail(&mut self, now: Now, reason: Reason) {
         match &self.state {
             State::Open(_) => {
-                self.messages_dropped += self.outbox.clear_data();
                 if let Some(code) = reason.row().close {
-                    self.control(Opcode::Close, &close::payload(code, reason.close_text()));
+                    // What came before the violation was sound and gets its answer; a peer that fell silent takes none.
+                    let silent = matches!(reason, Reason::PongTimeout | Reason::IdleTimeout);
+                    let when = if silent { CloseWhen::AtOnce } else { CloseWhen::AfterData };
+                    self.queue_close(code, reason.close_text(), when);
                 }
                 self.end(now, reason, Finish::Drain);
             }
@@ -427,14 +436,7 @@ impl Connection {
                 }
                 self.state = State::Closing(reason, assembly);
                 self.since = now.mono;
-                let frame = self.control_frame(Opcode::Close, &close::payload(code, text));
-                match when {
-                    CloseWhen::AfterData => self.outbox.raw(Bytes::from(frame)),
-                    CloseWhen::AtOnce => {
-                        self.messages_dropped += self.outbox.clear_data();
-                        self.outbox.urgent(&frame);
-                    }
-                }
+                self.queue_close(code, text, when);
                 self.outbox.seal(true);
             }
             State::Closing(..) if when == CloseWhen::AtOnce => {
@@ -445,6 +447,17 @@ impl Connection {
             State::Head(None) => self.end(now, reason, Finish::Drain),
             State::Shake(_) => self.end(now, reason, Finish::Drop),
             State::Closing(..) | State::Ended(_) => {}
+        }
+    }
+
+    fn queue_close(&mut self, code: u16, text: &str, when: CloseWhen) {
+        let frame = self.control_frame(Opcode::Close, &close::payload(code, text));
+        match when {
+            CloseWhen::AfterData => self.outbox.raw(Bytes::from(frame)),
+            CloseWhen::AtOnce => {
+                self.messages_dropped += self.outbox.clear_data();
+                self.outbox.urgent(&frame);
+            }
         }
     }
 }

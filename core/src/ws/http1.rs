@@ -13,7 +13,7 @@ use super::negotiate::Accept;
 use crate::reason::Reason;
 
 /// The answer that a reason stands for in the table of reasons: its status, the header fields that RFC 9110 asks for
-/// with that status, and `{"error":…,"message":…}`. `None` if the reason is not one for HTTP.
+/// with that status, and a body of the same form as every other refusal. `None` if the reason is not one for HTTP.
 ///
 /// 405 lists `GET, HEAD`: a resource with other methods replaces `Allow`.
 #[must_use]
@@ -22,7 +22,11 @@ pub fn refusal(reason: Reason) -> Option<Response<Bytes>> {
     let status = StatusCode::from_u16(row.status?).ok()?;
     let error = row.code.unwrap_or_else(|| reason.name());
     // Neither name nor text needs escaping: both come from our own table.
-    let body = format!("{{\"error\":\"{error}\",\"message\":\"{}\"}}", row.text);
+    let body = format!(
+        "{{\"status\":\"error\",\"error_code\":\"{error}\",\"error_message\":\"{}\",\"retry\":\"{}\"}}",
+        row.text,
+        row.retry.as_str(),
+    );
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -139,7 +143,7 @@ fn connection(out: &mut Vec<u8>, headers: &HeaderMap, manner: Manner) {
 }
 
 /// What `Retry-After` says. Clients add their own jitter.
-const RETRY_AFTER_SECONDS: &str = "5";
+const RETRY_AFTER_SECONDS: &str = "1";
 
 #[cfg(test)]
 mod tests {
@@ -160,8 +164,8 @@ mod tests {
                 continue;
             };
             let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
-            assert_eq!(body["message"], reason.row().text);
-            assert!(!body["error"].as_str().unwrap().is_empty());
+            assert_eq!(body["error_message"], reason.row().text);
+            assert!(!body["error_code"].as_str().unwrap().is_empty());
         }
     }
 

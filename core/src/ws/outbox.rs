@@ -140,6 +140,25 @@ impl Outbox {
         Some(dropped + segment.messages.max(1) - 1)
     }
 
+    /// From now on nothing replaces what is queued of `tag`: something follows it that it must not overtake.
+    pub fn keep(&mut self, tag: u32) {
+        for chunk in self.first.iter_mut().chain(&mut self.rest) {
+            if chunk.tag == tag {
+                chunk.tag = Segment::NO_TAG;
+            }
+        }
+    }
+
+    /// Bytes that [`replace`](Self::replace) would free.
+    #[must_use]
+    pub fn replaceable(&self, tag: u32) -> usize {
+        let begun = usize::from(self.sent > 0);
+        let matches =
+            |chunk: &&Chunk| chunk.messages > 0 && chunk.tag == tag && tag != Segment::NO_TAG;
+        let queued = (begun..self.len()).filter_map(|at| self.get(at));
+        queued.filter(matches).map(|chunk| chunk.store.len()).sum()
+    }
+
     /// Queues a control frame: it goes out at the next frame boundary, ahead of data, in order with others like it.
     pub fn urgent(&mut self, frame: &[u8]) {
         match &mut self.urgent {

@@ -8,7 +8,6 @@ use super::{
     reader::{Problem, Reader},
     sources::{Origin, Request, Sources},
     table::table,
-    value::Runtime,
 };
 use crate::exit::{Exit, Failure};
 
@@ -92,11 +91,8 @@ impl Loaded {
             let text = "TLS is not part of this build; set it to false and terminate TLS in a proxy in front";
             self.problem("MAHAVISHNU_TLS_ENABLED", text);
         }
-        if self.settings.runtime == Runtime::Smol {
-            self.problem(
-                "MAHAVISHNU_RUNTIME",
-                "the smol runtime is not part of this build; use tokio",
-            );
+        if !self.settings.runtime.is_built_in() {
+            self.problem("MAHAVISHNU_RUNTIME", self.settings.runtime.missing());
         }
         if let Some(host) = &self.settings.redis_host {
             self.warnings.push(format!("MAHAVISHNU_REDIS_HOST={host}: Redis is not used by this build; this node works alone"));

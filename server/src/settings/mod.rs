@@ -18,7 +18,7 @@ pub(crate) use keys::Key;
 pub(crate) use show::{changes, docs, show};
 pub(crate) use sources::{Override, Request};
 pub(crate) use table::Settings;
-pub(crate) use value::{Correlation, LogFormat, LogLevel, Secret, SlowReader};
+pub(crate) use value::{Correlation, LogFormat, LogLevel, Runtime, Secret, SlowReader};
 
 /// What every variable's name begins with.
 pub(crate) const PREFIX: &str = "MAHAVISHNU_";

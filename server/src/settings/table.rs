@@ -63,8 +63,8 @@ settings! {
         port: u16 = 8686, int::<u16>(0, 65535), ["PORT"], Restart;
         /// Name of this instance in `/health`.
         server_name: String = "mahavishnu".into(), Text { bytes_max: 128 }, ["SERVER_NAME"], Live;
-        /// Asynchronous runtime. This build has tokio only.
-        runtime: Runtime = Runtime::Tokio, RUNTIMES, ["RUNTIME"], Restart;
+        /// Asynchronous runtime under the server. A build may have only one of them.
+        runtime: Runtime = Runtime::DEFAULT, RUNTIMES, ["RUNTIME"], Restart;
         /// Threads that serve connections; auto is one for each core.
         shards: Shards = Shards::Count(1), ShardCount, ["SHARDS"], Restart;
         /// Directory of the PID file and of whatever else is kept. Not set: the service manager's directory, else the
@@ -119,7 +119,7 @@ settings! {
         /// Port that metrics listen on. 0 takes any free port.
         metrics_port: u16 = 9090, int::<u16>(0, 65535), ["METRICS_PORT"], Restart;
         /// Label metrics with whole channel names instead of their patterns: one time series for each channel.
-        metrics_channel_names: bool = false, Bool, ["METRICS_CHANNEL_NAMES"], Restart;
+        metrics_channel_names: bool = false, Bool, ["METRICS_CHANNEL_NAMES"], Live;
     }
     "Redis" {
         /// Redis that joins several servers. Not used by this build: it works alone and says so.
@@ -134,6 +134,8 @@ settings! {
     "Limits" {
         /// New connections per minute and address; this machine is exempt.
         rate_limit: Option<u32> = None, OrOff(int::<u32>(1, 1_000_000)), ["RATE_LIMIT"], Live;
+        /// Whether RATE_LIMIT holds for this machine too, for example when a proxy runs on it.
+        rate_limit_loopback: bool = false, Bool, ["RATE_LIMIT_LOOPBACK"], Live;
         /// Messages per second and connection.
         message_rate_limit: Option<u32> = Some(100), OrOff(int::<u32>(1, 1_000_000)), ["MESSAGE_RATE_LIMIT"], Live;
         /// Messages that a connection may send at once.
@@ -172,7 +174,8 @@ settings! {
     }
 }
 
-const RUNTIMES: OneOf<Runtime> = OneOf(&[("tokio", Runtime::Tokio), ("smol", Runtime::Smol)]);
+const RUNTIMES: OneOf<Runtime> =
+    OneOf(&[(Runtime::Tokio.name(), Runtime::Tokio), (Runtime::Smol.name(), Runtime::Smol)]);
 
 const CORRELATIONS: OneOf<Correlation> = OneOf(&[
     ("auto", Correlation::Auto),

@@ -9,8 +9,9 @@ use super::{
     sources::{Origin, Request, Sources},
     table::table,
     testing::load,
+    value::Runtime,
 };
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 
 /// Variable, default as shown, a good value, how that is shown, a bad value, what the error offers instead.
 /// An empty bad value: there is none.
@@ -25,7 +26,10 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
         "a\tb",
         "text of at most 128 bytes",
     ),
+    #[cfg(feature = "tokio")]
     ("RUNTIME", "tokio", "TOKIO", "tokio", "async-std", "tokio or smol"),
+    #[cfg(not(feature = "tokio"))]
+    ("RUNTIME", "smol", "SMOL", "smol", "async-std", "tokio or smol"),
     ("SHARDS", "1", "AUTO", "auto", "0", "auto or a whole number from 1 to 64"),
     ("STATE_DIR", "", "/var/lib/mahavishnu", "/var/lib/mahavishnu", "", ""),
     ("TLS_ENABLED", "false", "no", "false", "maybe", "true or false"),
@@ -55,6 +59,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("REDIS_DB", "0", "15", "15", "zero", "a whole number from 0 to 65535"),
     ("REDIS_PASSWORD", "", STRONG, "********", "", ""),
     ("RATE_LIMIT", "0", "100", "100", "-1", "a whole number from 1 to 1000000, or 0 for off"),
+    ("RATE_LIMIT_LOOPBACK", "false", "true", "true", "x", "true or false"),
     (
         "MESSAGE_RATE_LIMIT",
         "100",
@@ -161,18 +166,30 @@ fn all_problems_are_found_at_once() {
         ("LOG_LEVEL", "x"),
         ("TLS_ENABLED", "true"),
         ("AUTH_ENABLED", "true"),
-        ("RUNTIME", "smol"),
     ]);
     let failure = loaded.demand_all().unwrap_err();
     assert_eq!(failure.exit, Exit::Configuration);
-    assert_eq!(failure.lines.len(), 5, "{failure}");
+    assert_eq!(failure.lines.len(), 4, "{failure}");
     for (line, name) in
-        failure.lines.iter().zip(["PORT", "LOG_LEVEL", "TLS_ENABLED", "RUNTIME", "AUTH_ENABLED"])
+        failure.lines.iter().zip(["PORT", "LOG_LEVEL", "TLS_ENABLED", "AUTH_ENABLED"])
     {
         assert!(
             line.starts_with(&format!("MAHAVISHNU_{name}: ")) && !line.contains('\n'),
             "{line}"
         );
+    }
+}
+
+#[test]
+fn a_runtime_that_is_not_part_of_the_build_is_refused() {
+    for runtime in [Runtime::Tokio, Runtime::Smol] {
+        let demanded = load(&[("RUNTIME", runtime.name())]).demand_all();
+        if runtime.is_built_in() {
+            assert!(demanded.is_ok(), "{demanded:?}");
+        } else {
+            let line = format!("MAHAVISHNU_RUNTIME: {}", runtime.missing());
+            assert_eq!(demanded, Err(Failure::new(Exit::Configuration, line)));
+        }
     }
 }
 

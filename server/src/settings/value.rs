@@ -79,6 +79,32 @@ pub(crate) enum Runtime {
     Smol,
 }
 
+impl Runtime {
+    /// The one that is used unless another is asked for.
+    pub(crate) const DEFAULT: Self = if cfg!(feature = "tokio") { Self::Tokio } else { Self::Smol };
+
+    /// Whether this build has it.
+    pub(crate) fn is_built_in(self) -> bool {
+        match self {
+            Self::Tokio => cfg!(feature = "tokio"),
+            Self::Smol => cfg!(feature = "smol"),
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Tokio => "tokio",
+            Self::Smol => "smol",
+        }
+    }
+
+    /// Says that this build does not have it, and what it has.
+    pub(crate) fn missing(self) -> String {
+        let has = Self::DEFAULT.name();
+        format!("the {} runtime is not part of this build; use {has}", self.name())
+    }
+}
+
 /// How many threads serve connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shards {

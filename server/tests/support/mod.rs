@@ -110,6 +110,18 @@ impl<'a> Server<'a> {
         let status =
             Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
         assert!(status.success());
+        if name == "STOP" {
+            eventually("every thread stops", || self.is_stopped().then_some(()));
+        }
+    }
+
+    /// Whether the kernel has stopped all of its threads, which it does one by one.
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        threads.into_iter().all(|thread| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            stat.is_ok_and(|stat| stat.contains(") T "))
+        })
     }
 
     /// Waits for the end of the process.

@@ -134,3 +134,17 @@ fn offsets_are_told_when_switched_on() {
         client.take().iter().map(|message| message["offset"].as_u64().unwrap()).collect();
     assert_eq!(offsets, [0, 1]);
 }
+
+#[test]
+fn every_byte_written_is_counted() {
+    let mut rig = Rig::alone();
+    let client = rig.connect(0);
+    let hub = &mut rig.hubs[0];
+    // A pong is no data, and bytes all the same.
+    hub.handle_bytes(rig.now, client.conn, &mut [0x89, 0x80, 0, 0, 0, 0]);
+    assert!(hub.poll_output(rig.now).is_none());
+    let conn = hub.poll_dirty().unwrap();
+    let mut written = Vec::new();
+    assert_eq!(hub.flush(rig.now, conn, &mut written), Flush::Drained);
+    assert_eq!((written.len(), hub.tally.sent_bytes), (2, 2));
+}

@@ -7,6 +7,7 @@ mod requests;
 mod sessions;
 mod shards;
 mod slow;
+mod trace;
 
 use std::{
     cell::RefCell,
@@ -190,7 +191,9 @@ impl Rig {
     /// The socket takes `room` bytes more, or any number.
     pub(super) fn set_room(&mut self, client: &Client, room: Option<usize>) {
         client.wire.borrow_mut().room = room;
-        self.hubs[client.shard].mark_dirty(client.conn.index);
+        // As an adapter does when a blocked socket becomes writable.
+        let _ =
+            self.hubs[client.shard].flush(self.now, client.conn, &mut Sink(client.wire.clone()));
         self.run();
     }
 

@@ -143,3 +143,24 @@ fn questions_of_a_client_that_left_are_dropped() {
     rig.run();
     rig.assert_empty();
 }
+
+#[test]
+fn a_late_decision_does_not_revive_a_subscription() {
+    let mut config = Config::default();
+    config.hooks.authorize_subscribe = true;
+    let mut rig = Rig::new(1, config);
+    let client = rig.connect(0);
+    let message = |event| json!({"type": "request", "event": event, "data": {"channel": "a"}});
+    rig.send(&client, &message("subscribe"));
+    let Some(Output::Authorize { id, .. }) = rig.outputs.pop() else { panic!("no question") };
+    rig.send(&client, &message("unsubscribe"));
+
+    rig.hubs[0].handle_command(rig.now, Command::Decide { id, allow: true });
+    rig.run();
+    rig.publish(0, "a", 1);
+    rig.run();
+
+    assert_eq!(client.take_numbers(), Vec::<u64>::new());
+    rig.hang_up(&client);
+    rig.assert_empty();
+}

@@ -161,6 +161,29 @@ fn a_drain_closes_everyone_and_says_when_it_is_done() {
 }
 
 #[test]
+fn a_drain_lets_answers_that_are_due_go_out() {
+    let mut config = Config::default();
+    config.hooks.authorize_publish = true;
+    let mut rig = Rig::new(1, config);
+    let client = rig.socket(0);
+    let body = r#"{"channel":"a","event":"e"}"#;
+    let head = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 27\r\n\r\n";
+    rig.bytes(&client, format!("{head}{body}").as_bytes());
+    let Some(Output::Authorize { id, .. }) = rig.outputs.pop() else { panic!("no question") };
+    rig.hubs[0].handle_command(rig.now, Command::Drain(DrainPlan::default()));
+    rig.run();
+    rig.hubs[0].handle_command(rig.now, Command::Decide { id, allow: true });
+    rig.run();
+    let answer = client.take_head();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    rig.hang_up(&client);
+    assert!(rig.outputs.iter().any(|output| matches!(output, Output::Drained)));
+}
+
+#[test]
 fn a_drain_in_a_window_closes_one_after_the_other() {
     let mut rig = Rig::alone();
     let clients: Vec<_> = (0..4).map(|_| rig.connect(0)).collect();

@@ -90,6 +90,26 @@ fn one_batch_may_have_several_homes() {
 }
 
 #[test]
+fn a_batch_that_finds_no_room_reaches_nobody() {
+    let mut config = Config::default();
+    config.limits.publishes_in_flight_max = 0;
+    let mut rig = Rig::new(2, config);
+    let home = |rig: &Rig, shard| {
+        (0..).map(|n| format!("c{n}")).find(|name| rig.hubs[0].homes.of(name) == ShardId(shard))
+    };
+    let (near, far) = (home(&rig, 0).unwrap(), home(&rig, 1).unwrap());
+    let subscriber = rig.connect(0);
+    rig.subscribe(&subscriber, &near);
+    let message = |channel| json!({"channel": channel, "event": "e", "data": {"n": 1}});
+    let client = rig.socket(0);
+
+    rig.bytes(&client, &post(&json!([message(&near), message(&far)]).to_string()));
+
+    assert!(client.take_head().starts_with("HTTP/1.1 503 "));
+    assert_eq!(subscriber.take_numbers(), Vec::<u64>::new());
+}
+
+#[test]
 fn a_late_confirmation_does_not_revive_a_subscription() {
     let mut rig = Rig::new(2, Config::default());
     // A channel that is at home in the other hub.
@@ -108,6 +128,26 @@ fn a_late_confirmation_does_not_revive_a_subscription() {
     rig.run();
 
     assert_eq!(client.take_numbers(), Vec::<u64>::new());
+    rig.hang_up(&client);
+    rig.assert_empty();
+}
+
+#[test]
+fn subscriptions_asked_for_at_once_are_limited_like_others() {
+    let mut config = unlimited();
+    config.limits.channels_per_connection_max = 3;
+    let mut rig = Rig::new(3, config);
+    let client = rig.connect(0);
+    let all: Vec<u8> = (0..10)
+        .flat_map(|n| frame(&json!({"type": "subscribe", "data": {"channel": n.to_string()}})))
+        .collect();
+
+    rig.bytes(&client, &all);
+
+    let answers = client.take();
+    let refused =
+        answers.iter().filter(|answer| answer["error_code"] == "RATE_LIMIT_EXCEEDED").count();
+    assert_eq!((answers.len(), refused), (10, 7));
     rig.hang_up(&client);
     rig.assert_empty();
 }

@@ -67,6 +67,79 @@ fn latest_keeps_the_newest() {
 }
 
 #[test]
+fn one_who_joins_while_the_last_reader_is_closed_as_slow_is_a_member() {
+    let (mut rig, slow) = stalled(SlowPolicy::Disconnect);
+    publish_each(&mut rig, 0..5);
+    let late = rig.connect(0);
+    let data = json!({"n": 5, "x": "x".repeat(1000)}).to_string().into();
+    let publication = Publication { channel: "a".into(), event: "e".into(), data };
+    rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
+
+    rig.subscribe(&late, "a");
+    publish_each(&mut rig, 6..7);
+
+    assert_eq!(late.take_numbers(), [6]);
+    rig.set_room(&slow, None);
+    assert_eq!(slow.take_close().map(|(code, _)| code), Some(1013));
+}
+
+/// A message that keeps only the newest must not stand where it overtakes an answer.
+#[test]
+fn latest_does_not_reach_behind_the_end_of_a_subscription() {
+    for next in ["a", "b"] {
+        let (mut rig, client) = stalled(SlowPolicy::Latest);
+        // With another subscriber the channel lives on; without, its place goes to the next one.
+        let other = (next == "a").then(|| rig.connect(0));
+        other.iter().for_each(|other| rig.subscribe(other, "a"));
+        publish_each(&mut rig, 1..2);
+        let message = |event, channel| json!({"type": "request", "event": event, "data": {"channel": channel}});
+        rig.send(&client, &message("unsubscribe", "a"));
+        rig.send(&client, &message("subscribe", next));
+        rig.publish(0, next, 2);
+        rig.run();
+
+        rig.set_room(&client, None);
+
+        let came: Vec<_> = client
+            .take()
+            .iter()
+            .map(|message| {
+                message["status"]
+                    .as_str()
+                    .map_or_else(|| message["data"]["n"].to_string(), Into::into)
+            })
+            .collect();
+        assert_eq!(came, ["1", "unsubscribed", "subscribed", "2"], "{next}");
+    }
+}
+
+#[test]
+fn latest_does_not_reach_behind_a_gap() {
+    let (mut rig, client) = stalled(SlowPolicy::Latest);
+    publish_each(&mut rig, 0..1);
+    // Larger than any outbox here: lost at once.
+    let data = json!({"n": 1, "x": "x".repeat(2000)}).to_string().into();
+    let publication = Publication { channel: "a".into(), event: "e".into(), data };
+    rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
+    rig.run();
+    // The announcement follows while the first message still waits.
+    rig.set_room(&client, Some(0));
+    publish_each(&mut rig, 2..3);
+
+    rig.set_room(&client, None);
+
+    let messages = client.take();
+    let came: Vec<_> = messages
+        .iter()
+        .map(|message| match message["event"] == "channel.gap" {
+            true => format!("gap {}", message["data"]["first_offset"]),
+            false => message["data"]["n"].to_string(),
+        })
+        .collect();
+    assert_eq!(came, ["0", "gap 1", "2"]);
+}
+
+#[test]
 fn latest_does_not_touch_those_who_keep_up() {
     let mut config = unlimited();
     config.slow_readers.default = SlowPolicy::Latest;
@@ -117,4 +190,46 @@ fn a_client_that_does_not_read_its_answers_is_not_read() {
     rig.set_room(&client, None);
     assert!(rig.hubs[0].wants_read(client.conn));
     assert_eq!(client.take().len(), sent);
+}
+
+#[test]
+fn a_large_batch_does_not_make_slow_readers_of_those_who_keep_up() {
+    for policy in [SlowPolicy::Disconnect, SlowPolicy::Gap, SlowPolicy::Latest] {
+        let mut config = unlimited();
+        config.limits.outbox_bytes_max = 20_000;
+        config.limits.round_bytes_max = 1_000;
+        config.slow_readers.default = policy;
+        let mut rig = Rig::new(2, config);
+        let clients = [rig.connect(0), rig.connect(1)];
+        clients.iter().for_each(|client| rig.subscribe(client, "a"));
+        for n in 0..500 {
+            rig.publish(0, "a", n);
+        }
+
+        rig.run();
+
+        for client in &clients {
+            assert_eq!(client.take_numbers(), (0..500).collect::<Vec<_>>(), "{policy:?}");
+        }
+    }
+}
+
+#[test]
+fn latest_keeps_the_newest_in_an_outbox_that_is_full() {
+    let (mut rig, client) = stalled(SlowPolicy::Latest);
+    rig.set_room(&client, None);
+    rig.subscribe(&client, "b");
+    rig.set_room(&client, Some(0));
+    rig.hubs[0]
+        .channels
+        .set_policies(|name| if name == "b" { SlowPolicy::Gap } else { SlowPolicy::Latest });
+    publish_each(&mut rig, 0..1);
+    for n in 100..110 {
+        rig.publish(0, "b", n);
+        rig.run();
+    }
+    publish_each(&mut rig, 1..50);
+    rig.set_room(&client, None);
+    let numbers = client.take_numbers();
+    assert!(numbers.contains(&49) && !numbers.contains(&48), "{numbers:?}");
 }

@@ -80,7 +80,7 @@ fn violations_end_the_connection_with_their_code() {
     for (bytes, reason) in cases {
         for step in [1, bytes.len()] {
             let mut harness = Harness::open(Limits::default());
-            harness.connection.send_text(b"dropped");
+            harness.connection.send_text(b"earlier");
             let events: Vec<_> =
                 bytes.chunks(step).flat_map(|chunk| harness.receive(chunk)).collect();
             assert!(
@@ -89,8 +89,7 @@ fn violations_end_the_connection_with_their_code() {
             );
             let mut payload = reason.row().close.unwrap().to_be_bytes().to_vec();
             payload.extend(reason.row().text.as_bytes());
-            harness.expect_frames(&[(CLOSE, &payload)]);
-            assert_eq!(harness.connection.messages_dropped(), 1);
+            harness.expect_frames(&[(TEXT, b"earlier"), (CLOSE, &payload)]);
         }
     }
 }
@@ -243,6 +242,16 @@ fn silence_brings_a_ping_and_then_the_end() {
     harness.expect_frames(&[(CLOSE, b"\x03\xf3Keepalive ping timeout")]);
     harness.wait(Duration::from_secs(5));
     assert_eq!(harness.flush(), Flush::Closed);
+}
+
+#[test]
+fn a_silent_peers_backlog_is_dropped() {
+    let mut harness = Harness::open(Limits::default());
+    harness.wait(Duration::from_secs(20));
+    harness.connection.send_text(b"dropped");
+    harness.wait(Duration::from_secs(20));
+    harness.expect_frames(&[(PING, &[0, 0, 0, 1]), (CLOSE, b"\x03\xf3Keepalive ping timeout")]);
+    assert_eq!(harness.connection.messages_dropped(), 1);
 }
 
 #[test]

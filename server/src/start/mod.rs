@@ -1,15 +1,20 @@
 //! `mahavishnu websocket start`: settings, state directory, log, metrics and listeners, in that order; then signals.
+//!
+//! What is here knows no runtime. `on_tokio.rs` and `on_smol.rs` are the part that waits, once for each of the adapters,
+//! whose types have equal names and nothing in common.
+
+#[cfg(feature = "smol")]
+mod on_smol;
+#[cfg(feature = "tokio")]
+mod on_tokio;
 
 use std::{
     io::{self, Write},
+    net::SocketAddr,
     sync::Arc,
 };
 
 use mahavishnu_core::{config::Config, hub::DrainPlan};
-use mahavishnu_tokio::{
-    Handle, Server,
-    signal::{Signal, Signals},
-};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
@@ -20,7 +25,7 @@ use crate::{
     logging::Log,
     pid::{Candidates, Claim},
     prometheus,
-    settings::{self, Loaded, LogFormat, Request, Settings},
+    settings::{self, Loaded, LogFormat, Request, Runtime, Settings},
     translate,
 };
 
@@ -35,12 +40,18 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     }
     raise_file_limit(loaded.settings.max_connections);
     let render = if loaded.settings.metrics_enabled { Some(prometheus::install()?) } else { None };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::io("runtime", &error))?;
-    let outcome = runtime.block_on(Running { request, loaded, claim, log }.serve(config, render));
-    // After a second signal threads may still be busy: they end with the process.
-    runtime.shutdown_background();
-    outcome.map(|()| Exit::Ok)
+    let plan = Plan::new(&loaded.settings, config, render);
+    let running = Running { request, loaded, claim, log };
+    match running.loaded.settings.runtime {
+        #[cfg(feature = "tokio")]
+        Runtime::Tokio => on_tokio::run(running, plan),
+        #[cfg(feature = "smol")]
+        Runtime::Smol => on_smol::run(running, plan),
+        // Settings that ask for another were refused when they were read.
+        #[cfg(not(all(feature = "tokio", feature = "smol")))]
+        other => Err(Failure::new(Exit::Configuration, other.missing())),
+    }
+    .map(|()| Exit::Ok)
 }
 
 /// Everything that a running server holds besides its sockets.
@@ -53,41 +64,36 @@ struct Running {
 
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
-impl Running {
-    async fn serve(mut self, config: Config, render: Option<Render>) -> Result<(), Failure> {
-        // Before listening: whoever sees the port open may send a signal.
-        let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-        let mut server = listen(&self.loaded.settings, config, render).await?;
-        self.announce(&server)?;
-        loop {
-            let signal = tokio::select! {
-                signal = signals.next() => signal,
-                shard = server.failed() => {
-                    // Half a server would look healthy and serve nobody: whoever supervises it starts a whole one.
-                    return Err(Failure::new(Exit::General, format!("shard {shard} ended unexpectedly")));
-                }
-            };
-            match signal {
-                Signal::Reload => self.reload(&server.handle()).await,
-                Signal::Terminate => break,
-            }
-        }
-        let plan =
-            DrainPlan { deadline: self.loaded.settings.drain_timeout, ..DrainPlan::default() };
-        info!(deadline_seconds = plan.deadline.as_secs_f64(), "stopping");
-        tokio::select! {
-            () = server.stop_with(plan) => info!("stopped"),
-            () = terminate(&mut signals) => warn!("second signal: ending at once"),
-        }
-        Ok(())
-    }
+/// What a server is built from.
+struct Plan {
+    config: Config,
+    main: String,
+    metrics: Option<(String, Render)>,
+    shards: u16,
+}
 
+impl Plan {
+    fn new(settings: &Settings, config: Config, render: Option<Render>) -> Self {
+        let metrics_host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
+        Self {
+            config,
+            main: listen_address(&settings.host, settings.port),
+            metrics: render
+                .map(|render| (listen_address(metrics_host, settings.metrics_port), render)),
+            shards: settings.shards.resolve(),
+        }
+    }
+}
+
+impl Running {
     /// Tells operators and the other subcommands where the server is.
-    fn announce(&mut self, server: &Server) -> Result<(), Failure> {
-        let main = server
-            .local_addr()
-            .ok_or_else(|| Failure::new(Exit::General, "the server does not listen"))?;
-        let addresses = Addresses::new(main, server.metrics_addr());
+    fn announce(
+        &mut self,
+        main: Option<SocketAddr>,
+        metrics: Option<SocketAddr>,
+    ) -> Result<(), Failure> {
+        let main = main.ok_or_else(|| Failure::new(Exit::General, "the server does not listen"))?;
+        let addresses = Addresses::new(main, metrics);
         let settings = &self.loaded.settings;
         let announced = self.claim.announce(&format!("http://{}", addresses.main));
         announced.map_err(|error| Failure::io(self.claim.dir().display(), &error))?;
@@ -106,6 +112,7 @@ impl Running {
         info!(
             address = addresses.main,
             metrics,
+            runtime = settings.runtime.name(),
             auth = settings.auth_enabled,
             pid = std::process::id(),
             "listening"
@@ -114,7 +121,7 @@ impl Running {
     }
 
     /// Reads all sources again. What is wrong with them is logged, and the old configuration stays as a whole.
-    async fn reload(&mut self, handle: &Handle) {
+    fn read_again(&self) -> Option<(Loaded, Config)> {
         let (loaded, config) = match read(&self.request) {
             Ok(read) => read,
             Err(failure) => {
@@ -122,7 +129,7 @@ impl Running {
                     error!("reload: {line}");
                 }
                 error!("reload refused: the configuration stays as it was");
-                return;
+                return None;
             }
         };
         for warning in &loaded.warnings {
@@ -133,11 +140,24 @@ impl Running {
             warn!("changed, but not before the next start: {}", changes.restart.join(", "));
         }
         self.log.set_level(loaded.settings.log_level);
-        handle.reload(&config).await;
+        Some((loaded, config))
+    }
+
+    /// The configuration read again is in force.
+    fn reloaded(&mut self, loaded: Loaded) {
+        let changes = settings::changes(&self.loaded, &loaded);
         let changed =
             if changes.live.is_empty() { "nothing".to_owned() } else { changes.live.join(", ") };
         info!(changed, keys = loaded.keys.len(), "reloaded");
         self.loaded = loaded;
+    }
+
+    /// How to stop.
+    fn drain_plan(&self) -> DrainPlan {
+        let plan =
+            DrainPlan { deadline: self.loaded.settings.drain_timeout, ..DrainPlan::default() };
+        info!(deadline_seconds = plan.deadline.as_secs_f64(), "stopping");
+        plan
     }
 }
 
@@ -149,20 +169,9 @@ fn read(request: &Request) -> Result<(Loaded, Config), Failure> {
     Ok((loaded, config))
 }
 
-async fn listen(
-    settings: &Settings,
-    config: Config,
-    render: Option<Render>,
-) -> Result<Server, Failure> {
-    let main = listen_address(&settings.host, settings.port);
-    let mut builder =
-        Server::builder().config(config).listen(&main).shards(settings.shards.resolve());
-    if let Some(render) = render {
-        let host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
-        builder =
-            builder.listen_metrics(listen_address(host, settings.metrics_port), move || render());
-    }
-    builder.start().await.map_err(|error| bind_failure(&error, &main))
+/// Half a server would look healthy and serve nobody: whoever supervises it starts a whole one.
+fn shard_failure(shard: u16) -> Failure {
+    Failure::new(Exit::General, format!("shard {shard} ended unexpectedly"))
 }
 
 /// A listener that could not be had, with what to do about it. `main` tells which of the two it was.
@@ -184,10 +193,6 @@ fn bind_failure(error: &io::Error, main: &str) -> Failure {
 
 fn listen_address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-async fn terminate(signals: &mut Signals) {
-    while signals.next().await != Signal::Terminate {}
 }
 
 /// Takes all file descriptors that this process may have: each connection needs one.

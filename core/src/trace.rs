@@ -1,0 +1,212 @@
+//! Record and replay: everything that went into a hub, so that the same comes out again elsewhere.
+//!
+//! A hub's behaviour is a function of its inputs, so a record of the inputs is a record of everything. A recording hub
+//! notes each call with its time and, of what came out, a digest: [`replay()`] makes the same calls on a new hub and
+//! demands the same digests. A production incident can so be run again on a laptop, under a debugger, against a newer
+//! version of the core.
+//!
+//! A trace holds what clients sent, tokens and payloads included: treat it like the traffic itself. It does not hold the
+//! configuration, whose keys are secrets: replaying needs the same configuration, which a digest checks.
+
+mod record;
+mod replay;
+
+pub(crate) use record::{Recorder, Tap};
+pub use replay::{Mismatch, Report, replay};
+
+use std::{
+    fmt,
+    hash::Hasher,
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
+
+use crate::{
+    config::Config,
+    hub::{Listener, Output},
+    time::Now,
+    ws::Flush,
+};
+
+/// First bytes of every trace: name and version of the format.
+const MAGIC: &[u8; 8] = b"mhvtrc01";
+
+/// One call on a hub and what it came to.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record<'a> {
+    /// Nanoseconds since the hub was made.
+    mono: u64,
+    /// Nanoseconds since the Unix epoch.
+    unix: u128,
+    #[serde(borrow)]
+    call: Call<'a>,
+}
+
+/// A connection, as its two numbers.
+type Conn = (u32, u32);
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Call<'a> {
+    New {
+        seed: [u8; 32],
+        config: u64,
+    },
+    Accept {
+        address: SocketAddr,
+        metrics: bool,
+        conn: Option<Conn>,
+    },
+    Bytes {
+        conn: Conn,
+        #[serde(borrow)]
+        bytes: &'a [u8],
+    },
+    Eof {
+        conn: Conn,
+    },
+    IoError {
+        conn: Conn,
+    },
+    Publish {
+        id: Option<u64>,
+        #[serde(borrow)]
+        channel: &'a str,
+        event: &'a str,
+        data: &'a [u8],
+    },
+    Reply {
+        question: Conn,
+        #[serde(borrow)]
+        result: Result<&'a [u8], (&'a str, &'a str)>,
+    },
+    Decide {
+        question: Conn,
+        allow: bool,
+    },
+    Exposition {
+        conn: Conn,
+        #[serde(borrow)]
+        text: &'a [u8],
+    },
+    Disconnect {
+        conn: Conn,
+    },
+    Reload {
+        config: u64,
+    },
+    Drain {
+        window: Duration,
+        deadline: Duration,
+    },
+    Timeout,
+    /// With the digest of what was polled.
+    Output(Option<u64>),
+    Dirty(Option<Conn>),
+    Flush {
+        conn: Conn,
+        writes: Vec<Taken>,
+        digest: u64,
+        result: u8,
+    },
+    EndTurn {
+        next: Option<u64>,
+    },
+}
+
+/// What a sink said to one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Taken {
+    Bytes(u32),
+    WouldBlock,
+    Interrupted,
+    Failed,
+}
+
+impl Taken {
+    fn of(result: &io::Result<usize>) -> Self {
+        match result {
+            Ok(count) => Self::Bytes(u32::try_from(*count).unwrap_or(u32::MAX)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Self::WouldBlock,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Self::Interrupted,
+            Err(_) => Self::Failed,
+        }
+    }
+
+    fn to_result(self) -> io::Result<usize> {
+        match self {
+            Self::Bytes(count) => Ok(count as usize),
+            Self::WouldBlock => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Interrupted => Err(io::ErrorKind::Interrupted.into()),
+            Self::Failed => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+/// A running number over bytes. Not against forgery: it tells two runs apart.
+#[derive(Clone)]
+struct Digest(SipHasher13);
+
+impl Digest {
+    fn new() -> Self {
+        Self(SipHasher13::new())
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.finish())
+    }
+}
+
+impl fmt::Write for Digest {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.add(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn digest_of(value: &dyn fmt::Debug) -> u64 {
+    let mut digest = Digest::new();
+    // Writing into a digest cannot fail.
+    let _ = fmt::write(&mut digest, format_args!("{value:?}"));
+    digest.finish()
+}
+
+/// A number for a configuration, without its secrets: their debug output hides them.
+fn config_digest(config: &Config) -> u64 {
+    digest_of(config)
+}
+
+fn output_digest(output: &Output) -> u64 {
+    digest_of(output)
+}
+
+fn flush_number(flush: Flush) -> u8 {
+    match flush {
+        Flush::Drained => 0,
+        Flush::Blocked => 1,
+        Flush::Fin => 2,
+        Flush::Closed => 3,
+    }
+}
+
+fn listener_is_metrics(listener: Listener) -> bool {
+    listener == Listener::Metrics
+}
+
+fn nanos(now: Now, start: Instant) -> (u64, u128) {
+    let mono = now.mono.saturating_duration_since(start).as_nanos();
+    (u64::try_from(mono).unwrap_or(u64::MAX), now.unix.as_nanos())
+}

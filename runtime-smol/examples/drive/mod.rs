@@ -1,0 +1,136 @@
+//! One WebSocket connection on one smol socket, for the echo examples: the whole loop around a core that does no I/O.
+
+use std::{
+    future::pending,
+    io::{self, IoSlice, Read, Write},
+    net::{Shutdown, TcpStream},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use mahavishnu_core::{
+    limits::Limits,
+    reason::Reason,
+    time::Now,
+    ws::{Accept, Connection, Event, Flush},
+};
+use smol::{Async, Timer, future::or};
+
+/// Limits wide enough for the Autobahn suite, which echoes messages of 16 MiB (9.*) and of 65,536 fragments.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        message_bytes_max: 64 * 1024 * 1024,
+        fragments_max: 1 << 20,
+        control_frames_per_second_max: 1_000_000,
+        ..Limits::default()
+    }
+}
+
+/// Both clocks now.
+pub(crate) fn now() -> Now {
+    Now {
+        mono: Instant::now(),
+        unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+    }
+}
+
+/// Echoes every message until the connection is over.
+pub(crate) async fn echo(
+    stream: Async<TcpStream>,
+    mut ws: Connection,
+    limits: &Limits,
+) -> io::Result<()> {
+    stream.get_ref().set_nodelay(true)?;
+    let mut scratch = vec![0; SCRATCH_BYTES];
+    loop {
+        let flush = ws.flush(now(), limits, &mut Sink(stream.get_ref()));
+        match flush {
+            Flush::Drained | Flush::Blocked => {}
+            // Failing means that the peer is gone, which the next read says.
+            Flush::Fin => drop(stream.get_ref().shutdown(Shutdown::Write)),
+            Flush::Closed => return Ok(()),
+        }
+        let (wants_read, timeout) = (ws.wants_read(limits), ws.poll_timeout(limits));
+        match wait(&stream, wants_read, flush == Flush::Blocked, timeout).await? {
+            Ready::Read => match stream.get_ref().read(&mut scratch) {
+                Ok(count) => receive(&mut ws, limits, scratch.get_mut(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // A reset is an end of the stream like any other.
+                Err(_) => receive(&mut ws, limits, &mut []),
+            },
+            Ready::Write => {}
+            Ready::Timeout => drop(ws.handle_timeout(now(), limits)),
+        }
+    }
+}
+
+enum Ready {
+    Read,
+    Write,
+    Timeout,
+}
+
+/// Waits for the first of what is wanted.
+async fn wait(
+    stream: &Async<TcpStream>,
+    read: bool,
+    write: bool,
+    timeout: Option<Instant>,
+) -> io::Result<Ready> {
+    let readable = async {
+        if !read {
+            pending::<()>().await;
+        }
+        stream.readable().await.map(|()| Ready::Read)
+    };
+    let writable = async {
+        if !write {
+            pending::<()>().await;
+        }
+        stream.writable().await.map(|()| Ready::Write)
+    };
+    let timer = async {
+        timeout.map_or_else(Timer::never, Timer::at).await;
+        Ok(Ready::Timeout)
+    };
+    or(or(readable, writable), timer).await
+}
+
+/// Takes in what one read brought; nothing is the end of the stream.
+fn receive(ws: &mut Connection, limits: &Limits, mut wire: &mut [u8]) {
+    let now = now();
+    let mut next = if wire.is_empty() {
+        ws.handle_eof(now, limits)
+    } else {
+        ws.receive(now, limits, &mut wire)
+    };
+    while let Some(event) = next {
+        match event {
+            Event::Upgrade(_) => ws.accept(now, &Accept::default()),
+            Event::Http(_) => ws.refuse(now, Reason::UpgradeRequired),
+            Event::Text(text) => ws.send_text(text.as_bytes()),
+            Event::Binary(payload) => ws.send_binary(&payload),
+            Event::Accepted(_) | Event::Pong { .. } | Event::Closed(_) => {}
+        }
+        next = ws.receive(now, limits, &mut wire);
+    }
+}
+
+/// A socket as the core writes to it: never waiting.
+struct Sink<'s>(&'s TcpStream);
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes read at a time.
+const SCRATCH_BYTES: usize = 64 * 1024;

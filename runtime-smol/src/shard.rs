@@ -1,0 +1,295 @@
+//! One shard: a thread with a hub, a table of sockets and the turn.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, pending},
+    net::{SocketAddr, TcpStream},
+    rc::{Rc, Weak},
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use mahavishnu_core::{
+    config::Config,
+    hub::{Command, ConnId, Hub, Listener, Output, Peer, Place},
+};
+use smol::{
+    Async, LocalExecutor, Task, Timer, block_on,
+    future::{or, race, yield_now},
+};
+use tracing::debug;
+
+use crate::{
+    accept::{self, Listening},
+    app::App,
+    clock,
+    handle::{Inbox, Mail, Mailbox, Waiting},
+    notify::Notify,
+    socket::{self, Entry, Socket},
+};
+
+/// Bytes read from one socket at a time, into one buffer that all sockets of a shard share.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Mails taken before the shard's other tasks get their turn.
+const MAILS_PER_TURN: usize = 256;
+
+/// What a shard's thread is given.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) config: Arc<Config>,
+    pub(crate) place: Place,
+    pub(crate) mailboxes: Arc<[Mailbox]>,
+    pub(crate) inbox: Inbox,
+    pub(crate) app: App,
+    /// Non-empty on the shard that accepts.
+    pub(crate) listeners: Vec<(std::net::TcpListener, Listener)>,
+}
+
+/// A shard's state, shared by the tasks on its thread.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    hub: RefCell<Hub>,
+    sockets: RefCell<Vec<Option<Entry>>>,
+    scratch: RefCell<Box<[u8]>>,
+    waiting: RefCell<Waiting>,
+    turn: Notify,
+    drained: Cell<bool>,
+    /// Weak, because the tasks own the shard.
+    tasks: Weak<LocalExecutor<'static>>,
+    place: Place,
+    pub(crate) mailboxes: Arc<[Mailbox]>,
+    app: App,
+}
+
+/// Runs a shard until it is drained. Called on a thread of its own.
+pub(crate) fn run(start: Start) {
+    let tasks = Rc::new(LocalExecutor::new());
+    let hub = Hub::new(start.config, start.place, clock::now());
+    let shard = Rc::new(Shard {
+        hub: RefCell::new(hub),
+        sockets: RefCell::default(),
+        scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+        waiting: RefCell::default(),
+        turn: Notify::default(),
+        drained: Cell::new(false),
+        tasks: Rc::downgrade(&tasks),
+        place: start.place,
+        mailboxes: start.mailboxes,
+        app: start.app,
+    });
+    let mut listening = Listening::default();
+    for (listener, kind) in start.listeners {
+        listening.add(tasks.spawn(accept::run(shard.clone(), listener, kind)));
+    }
+    tasks.spawn(take_mail(shard.clone(), start.inbox, listening)).detach();
+    // A task like the others, so that it queues behind them. As the future of `block_on` it would run after one more
+    // look at the reactor, which costs five system calls.
+    block_on(tasks.run(tasks.spawn(turns(shard))));
+}
+
+/// Waits for something to do, then does all of it at once.
+async fn turns(shard: Rc<Shard>) {
+    let mut alarm = Alarm::default();
+    while !shard.drained.get() {
+        or(shard.turn.notified(), alarm.ring()).await;
+        alarm.set(shard.turn());
+    }
+}
+
+/// One timer that is set anew as rarely as possible, because each time wakes the reactor. It may ring early.
+#[derive(Debug, Default)]
+struct Alarm {
+    at: Option<Instant>,
+    timer: Option<Timer>,
+}
+
+impl Alarm {
+    fn set(&mut self, next: Option<Instant>) {
+        let Some(next) = next else { return };
+        if self.at.is_none_or(|at| next < at) {
+            self.at = Some(next);
+            self.timer.get_or_insert_with(Timer::never).set_at(next);
+        }
+    }
+
+    async fn ring(&mut self) {
+        if let Some(timer) = &mut self.timer {
+            timer.await;
+            self.at = None;
+        } else {
+            pending().await
+        }
+    }
+}
+
+/// Takes commands, sockets and other shards' messages.
+async fn take_mail(shard: Rc<Shard>, inbox: Inbox, mut listening: Listening) {
+    loop {
+        let Ok(mail) = race(inbox.internal.recv(), inbox.commands.recv()).await else { return };
+        shard.open_mail(mail, &mut listening);
+        for _ in 1..MAILS_PER_TURN {
+            let Ok(mail) = inbox.internal.try_recv().or_else(|_| inbox.commands.try_recv()) else {
+                break;
+            };
+            shard.open_mail(mail, &mut listening);
+        }
+        shard.wake();
+        // The turn, and the readers, come before the next mails.
+        yield_now().await;
+    }
+}
+
+impl Shard {
+    /// Asks for a turn. It runs after the tasks that are ready now.
+    pub(crate) fn wake(&self) {
+        self.turn.notify_one();
+    }
+
+    /// `None` while the shard ends: then nothing runs any more.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) -> Option<Task<()>> {
+        Some(self.tasks.upgrade()?.spawn(task))
+    }
+
+    pub(crate) fn with_hub<T>(&self, act: impl FnOnce(&mut Hub) -> T) -> T {
+        act(&mut self.hub.borrow_mut())
+    }
+
+    pub(crate) fn with_scratch<T>(&self, act: impl FnOnce(&mut Hub, &mut [u8]) -> T) -> T {
+        act(&mut self.hub.borrow_mut(), &mut self.scratch.borrow_mut())
+    }
+
+    pub(crate) fn socket(&self, conn: ConnId) -> Option<Rc<Socket>> {
+        self.sockets.borrow().get(conn.index())?.as_ref().map(|entry| entry.socket.clone())
+    }
+
+    /// The connection is over: its reader ends and the socket is closed.
+    pub(crate) fn forget(&self, conn: ConnId) {
+        let entry = self.sockets.borrow_mut().get_mut(conn.index()).and_then(Option::take);
+        drop(entry);
+        self.count_sockets();
+    }
+
+    /// A socket was accepted for this shard.
+    pub(crate) fn add(
+        self: &Rc<Self>,
+        stream: Async<TcpStream>,
+        address: SocketAddr,
+        listener: Listener,
+    ) {
+        // Small messages must not wait for each other (Nagle); a socket without the option still works.
+        let _ = stream.get_ref().set_nodelay(true);
+        let accepted =
+            self.with_hub(|hub| hub.handle_accept(clock::now(), Peer { address, listener }));
+        match accepted {
+            Ok(conn) => {
+                let entry = socket::open(self, conn, stream);
+                let mut sockets = self.sockets.borrow_mut();
+                if sockets.len() <= conn.index() {
+                    sockets.resize_with(conn.index() + 1, || None);
+                }
+                if let Some(slot) = sockets.get_mut(conn.index()) {
+                    *slot = Some(entry);
+                }
+            }
+            Err(reason) => debug!(%address, reason = reason.name(), "socket refused"),
+        }
+        self.count_sockets();
+        self.wake();
+    }
+
+    fn count_sockets(&self) {
+        let count = self.hub.borrow().sockets();
+        if let Some(own) = self.own_mailbox() {
+            own.sockets.store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// This shard's number.
+    pub(crate) fn index(&self) -> usize {
+        usize::from(self.place.shard.0)
+    }
+
+    fn own_mailbox(&self) -> Option<&Mailbox> {
+        self.mailboxes.get(self.index())
+    }
+
+    fn open_mail(self: &Rc<Self>, mail: Mail, listening: &mut Listening) {
+        match mail {
+            Mail::Command(command) => {
+                if matches!(command, Command::Drain(_)) {
+                    listening.stop();
+                }
+                self.with_hub(|hub| hub.handle_command(clock::now(), command));
+            }
+            Mail::Broadcast(publication, answer) => {
+                let id = Some(self.waiting.borrow_mut().add(answer));
+                self.with_hub(|hub| {
+                    hub.handle_command(clock::now(), Command::Publish { id, publication })
+                });
+            }
+            Mail::Socket(stream, address, listener) => self.add(stream, address, listener),
+            Mail::Shard(from, batch) => {
+                self.with_hub(|hub| hub.handle_shard(clock::now(), from, batch))
+            }
+        }
+    }
+
+    /// One turn: timers, outputs, one write for each connection that has something; see the core's contract. Returns
+    /// when the next timer is due.
+    fn turn(self: &Rc<Self>) -> Option<Instant> {
+        let now = clock::now();
+        self.with_hub(|hub| hub.handle_timeout(now));
+        loop {
+            while let Some(output) = self.with_hub(|hub| hub.poll_output(now)) {
+                self.carry_out(output);
+            }
+            let mut flushed = false;
+            while let Some(conn) = self.with_hub(Hub::poll_dirty) {
+                flushed = true;
+                socket::flush(self, now, conn);
+            }
+            if !flushed {
+                break;
+            }
+        }
+        self.with_hub(|hub| {
+            hub.end_turn(clock::now());
+            hub.poll_timeout()
+        })
+    }
+
+    fn carry_out(self: &Rc<Self>, output: Output) {
+        match output {
+            Output::Shard { to, batch } => {
+                if let Some(mailbox) = self.mailboxes.get(usize::from(to.0)) {
+                    mailbox.pass(Mail::Shard(self.place.shard, batch));
+                }
+            }
+            Output::Done { id, result } => self.waiting.borrow_mut().done(id, result),
+            Output::Drained => self.drained.set(true),
+            Output::Connected { conn, peer, ref user } => {
+                debug!(shard = self.place.shard.0, conn = conn.index(), %peer, authenticated = user.is_some(), "open");
+                self.ask(output);
+            }
+            Output::Disconnected { conn, reason } => {
+                debug!(
+                    shard = self.place.shard.0,
+                    conn = conn.index(),
+                    reason = reason.name(),
+                    "closed"
+                );
+                self.ask(output);
+            }
+            Output::Request { .. } | Output::Authorize { .. } | Output::Metrics { .. } => {
+                self.ask(output)
+            }
+        }
+    }
+
+    fn ask(&self, output: Output) {
+        if let Some(own) = self.own_mailbox() {
+            self.app.ask(output, own);
+        }
+    }
+}

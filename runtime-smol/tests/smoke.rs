@@ -1,0 +1,204 @@
+//! A server over real sockets, with tungstenite as its clients. `runtime-tokio/tests/smoke.rs` is the same below the
+//! first lines.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "helpers fail a test as tests do; clippy exempts only functions marked as tests"
+)]
+
+use mahavishnu_smol::{self as adapter, BroadcastError, Builder, RequestResult, Server};
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    smol::block_on(future)
+}
+
+// From here on the two files are equal.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    sync::mpsc,
+    time::Duration,
+};
+
+use adapter::core::{
+    config::Config,
+    hub::{DrainPlan, Published},
+    limits::Limits,
+    reason::Reason,
+};
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket, protocol::frame::coding::CloseCode};
+
+/// Long enough that only what never comes takes so long.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+fn start(builder: Builder) -> (Server, SocketAddr) {
+    let server = block_on(builder.listen("127.0.0.1:0").start()).unwrap();
+    let address = server.local_addr().unwrap();
+    (server, address)
+}
+
+/// Stops without waiting for clients that do not say goodbye.
+fn end(server: Server) {
+    block_on(server.stop_with(DrainPlan { deadline: Duration::ZERO, ..DrainPlan::default() }));
+}
+
+struct Client(WebSocket<TcpStream>);
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let (socket, _) = tungstenite::client(format!("ws://{address}/"), stream).unwrap();
+        let mut client = Self(socket);
+        assert_eq!(client.next()["event"], "session.created");
+        client
+    }
+
+    /// A client that hears of `channel`.
+    fn subscribed(address: SocketAddr, channel: &str) -> Self {
+        let mut client = Self::connect(address);
+        let answer = client.request("subscribe", &json!({ "channel": channel }));
+        assert_eq!(answer["data"], json!({ "status": "subscribed", "channel": channel }));
+        client
+    }
+
+    fn next(&mut self) -> Value {
+        loop {
+            match self.0.read().unwrap() {
+                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Ping(_) => {}
+                other => panic!("not a text: {other:?}"),
+            }
+        }
+    }
+
+    fn request(&mut self, event: &str, data: &Value) -> Value {
+        let request = json!({ "type": "request", "event": event, "id": "1", "data": data });
+        self.0.send(Message::text(request.to_string())).unwrap();
+        self.next()
+    }
+
+    /// The code that the server closes with. The handshake of closing is completed.
+    fn closed(mut self) -> CloseCode {
+        loop {
+            match self.0.read().unwrap() {
+                Message::Close(frame) => {
+                    let error = self.0.read().unwrap_err();
+                    assert!(matches!(error, tungstenite::Error::ConnectionClosed), "{error:?}");
+                    return frame.expect("a close frame with a code").code;
+                }
+                Message::Text(_) | Message::Ping(_) => {}
+                other => panic!("neither text nor close: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn broadcasts_reach_the_subscribers_in_order() {
+    let (server, address) = start(Server::builder().shards(2));
+    let mut clients: Vec<_> = (0..8).map(|_| Client::subscribed(address, "a")).collect();
+    let mut other = Client::subscribed(address, "b");
+    for n in 0..100 {
+        let done = block_on(server.handle().broadcast("a", "e", &json!({ "n": n })));
+        assert!(matches!(done, Ok(Published { .. })), "{done:?}");
+    }
+    for client in &mut clients {
+        for n in 0..100 {
+            let message = client.next();
+            assert_eq!((&message["room"], &message["data"]["n"]), (&json!("a"), &json!(n)));
+        }
+    }
+    assert_eq!(server.handle().sockets(), 9);
+    let pong = other.request("ping", &json!({}));
+    assert_ne!(pong["room"], "a", "{pong}");
+    end(server);
+}
+
+#[test]
+fn the_application_answers_and_decides() {
+    let builder = Server::builder()
+        .on_request("double", |request| async move {
+            let n = request.data["n"].as_u64().unwrap_or_default();
+            RequestResult::Ok(json!({ "n": 2 * n }))
+        })
+        .authorize_subscribe(|wish| async move { &*wish.channel == "open" });
+    let (server, address) = start(builder);
+    let mut client = Client::connect(address);
+    assert_eq!(client.request("double", &json!({ "n": 21 }))["data"], json!({ "n": 42 }));
+    let refused = client.request("subscribe", &json!({ "channel": "secret" }));
+    assert_eq!(refused["error_code"], "FORBIDDEN");
+    let allowed = client.request("subscribe", &json!({ "channel": "open" }));
+    assert_eq!(allowed["data"]["status"], "subscribed");
+    end(server);
+}
+
+#[test]
+fn the_application_hears_of_clients_and_ends_them() {
+    let (tell, told) = mpsc::channel();
+    let (tell_end, told_end) = mpsc::channel();
+    let builder = Server::builder()
+        .on_connect(move |conn, _, _| tell.send(conn).unwrap())
+        .on_disconnect(move |conn, reason| tell_end.send((conn, reason)).unwrap());
+    let (server, address) = start(builder);
+    let first = Client::connect(address);
+    let conn = told.recv_timeout(TIMEOUT).unwrap();
+    block_on(server.handle().disconnect(conn));
+    assert_eq!(first.closed(), CloseCode::Policy);
+    assert_eq!(told_end.recv_timeout(TIMEOUT).unwrap().0, conn);
+    let mut second = Client::connect(address);
+    second.0.close(None).unwrap();
+    let conn = told.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!(told_end.recv_timeout(TIMEOUT).unwrap(), (conn, Reason::PeerClosed));
+    end(server);
+}
+
+#[test]
+fn a_full_socket_is_written_to_when_it_has_room() {
+    let limits = Limits { outbox_bytes_max: 64 << 20, ..Limits::default() };
+    let (server, address) = start(Server::builder().config(Config { limits, ..Config::default() }));
+    let mut client = Client::subscribed(address, "a");
+    let filler = "x".repeat(512 << 10);
+    // More than loopback buffers hold while nobody reads.
+    for n in 0..64 {
+        let data = json!({ "n": n, "filler": filler });
+        block_on(server.handle().broadcast("a", "e", &data)).unwrap();
+    }
+    for n in 0..64 {
+        assert_eq!(client.next()["data"]["n"], json!(n));
+    }
+    end(server);
+}
+
+#[test]
+fn messages_longer_than_the_scratch_arrive() {
+    let (server, address) = start(Server::builder().on_request("count", |request| async move {
+        let length = request.data["text"].as_str().map_or(0, str::len);
+        RequestResult::Ok(json!({ "length": length }))
+    }));
+    let mut client = Client::connect(address);
+    let answer = client.request("count", &json!({ "text": "x".repeat(900_000) }));
+    assert_eq!(answer["data"], json!({ "length": 900_000 }));
+    end(server);
+}
+
+#[test]
+fn stopping_closes_every_socket() {
+    let (server, address) = start(Server::builder().shards(2));
+    let clients: Vec<_> = (0..8).map(|_| Client::subscribed(address, "a")).collect();
+    let handle = server.handle();
+    let clients: Vec<_> =
+        clients.into_iter().map(|client| std::thread::spawn(move || client.closed())).collect();
+    block_on(server.stop());
+    for client in clients {
+        assert_eq!(client.join().unwrap(), CloseCode::Away);
+    }
+    assert_eq!(handle.sockets(), 0);
+    assert!(TcpStream::connect(address).is_err(), "still listening");
+    let late = block_on(handle.broadcast("a", "e", &json!({})));
+    assert_eq!(late, Err(BroadcastError::Stopped));
+}

@@ -1,0 +1,109 @@
+//! One WebSocket connection on one tokio socket, for the echo examples: the whole loop around a core that does no I/O.
+
+use std::{
+    io::{self, IoSlice, Write},
+    net::Shutdown,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use mahavishnu_core::{
+    limits::Limits,
+    reason::Reason,
+    time::Now,
+    ws::{Accept, Connection, Event, Flush},
+};
+use socket2::SockRef;
+use tokio::{net::TcpStream, time::sleep_until};
+
+/// Limits wide enough for the Autobahn suite, which echoes messages of 16 MiB (9.*) and of 65,536 fragments.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        message_bytes_max: 64 * 1024 * 1024,
+        fragments_max: 1 << 20,
+        control_frames_per_second_max: 1_000_000,
+        ..Limits::default()
+    }
+}
+
+/// Both clocks now.
+pub(crate) fn now() -> Now {
+    Now {
+        mono: Instant::now(),
+        unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+    }
+}
+
+/// Echoes every message until the connection is over.
+pub(crate) async fn echo(stream: TcpStream, mut ws: Connection, limits: &Limits) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut scratch = vec![0; SCRATCH_BYTES];
+    loop {
+        let flush = ws.flush(now(), limits, &mut Sink(&stream));
+        match flush {
+            Flush::Drained | Flush::Blocked => {}
+            // Failing means that the peer is gone, which the next read says.
+            Flush::Fin => drop(SockRef::from(&stream).shutdown(Shutdown::Write)),
+            Flush::Closed => return Ok(()),
+        }
+        let timeout = ws.poll_timeout(limits);
+        tokio::select! {
+            ready = stream.readable(), if ws.wants_read(limits) => {
+                ready?;
+                match stream.try_read(&mut scratch) {
+                    Ok(count) => receive(&mut ws, limits, scratch.get_mut(..count).unwrap_or_default()),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // A reset is an end of the stream like any other.
+                    Err(_) => receive(&mut ws, limits, &mut []),
+                }
+            }
+            ready = stream.writable(), if flush == Flush::Blocked => ready?,
+            () = sleep_until(timeout.unwrap_or_else(far_away).into()) => {
+                ws.handle_timeout(now(), limits);
+            }
+        }
+    }
+}
+
+/// Takes in what one read brought; nothing is the end of the stream.
+fn receive(ws: &mut Connection, limits: &Limits, mut wire: &mut [u8]) {
+    let now = now();
+    let mut next = if wire.is_empty() {
+        ws.handle_eof(now, limits)
+    } else {
+        ws.receive(now, limits, &mut wire)
+    };
+    while let Some(event) = next {
+        match event {
+            Event::Upgrade(_) => ws.accept(now, &Accept::default()),
+            Event::Http(_) => ws.refuse(now, Reason::UpgradeRequired),
+            Event::Text(text) => ws.send_text(text.as_bytes()),
+            Event::Binary(payload) => ws.send_binary(&payload),
+            Event::Accepted(_) | Event::Pong { .. } | Event::Closed(_) => {}
+        }
+        next = ws.receive(now, limits, &mut wire);
+    }
+}
+
+/// A socket as the core writes to it: never waiting.
+struct Sink<'s>(&'s TcpStream);
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+/// Bytes read at a time.
+const SCRATCH_BYTES: usize = 64 * 1024;

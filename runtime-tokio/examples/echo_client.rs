@@ -1,0 +1,49 @@
+//! The client role against Autobahn's fuzzing server: every case is a connection on which each message is echoed.
+//!
+//! `scripts/autobahn client` runs it with `AUTOBAHN_URL` (`ws://HOST:PORT`), `AUTOBAHN_AGENT` (the name in the report)
+//! and `AUTOBAHN_COUNT` (the number of cases).
+
+mod drive;
+
+use std::{env, error::Error};
+
+use mahavishnu_core::{
+    entropy::{Entropy, Seed},
+    ws::{ClientRequest, Connection},
+};
+use tokio::{
+    net::TcpStream,
+    runtime::{Builder, LocalOptions},
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let url = env::var("AUTOBAHN_URL")?;
+    let host = url.strip_prefix("ws://").ok_or("AUTOBAHN_URL must begin with ws://")?;
+    let host = host.trim_end_matches('/');
+    let agent = env::var("AUTOBAHN_AGENT")?;
+    let count: u32 = env::var("AUTOBAHN_COUNT")?.parse()?;
+
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    let mut entropy = Entropy::new(Seed(seed));
+    let limits = drive::limits();
+    for case in 1..=count {
+        let request = ClientRequest {
+            host: host.to_owned(),
+            path: format!("/runCase?case={case}&agent={agent}"),
+            headers: Default::default(),
+            subprotocols: Vec::new(),
+        };
+        let stream = TcpStream::connect(host).await?;
+        let ws = Connection::client(drive::now(), &limits, request, entropy.fork());
+        if let Err(error) = drive::echo(stream, ws, &limits).await {
+            eprintln!("case {case}: {error}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! The tables of the documents are what the program says: this compares them, and rewrites them if asked to.
+//!
+//! `UPDATE_DOCS=1 cargo test -p mahavishnu docs` writes them anew.
+
+use std::{collections::BTreeMap, path::Path};
+
+use mahavishnu_core::{
+    metrics::{FAMILIES, Type},
+    reason::{Counted, Reason},
+};
+
+/// The document is about builds with all runtimes: the default of one is another without it.
+#[test]
+#[cfg(feature = "tokio")]
+fn the_document_of_variables_is_up_to_date() {
+    let table = crate::support::Place::new().run("config docs").expect(0).out;
+    compare("docs/configuration.md", "variables", &table);
+}
+
+#[test]
+fn the_document_of_reasons_is_up_to_date() {
+    let mut table = String::from(
+        "| Reason | Close | HTTP | `error_code` | Counted as | Retry | Text | When |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    for reason in Reason::ALL {
+        let row = reason.row();
+        let number = |number: Option<u16>| number.map_or_else(String::new, |n| n.to_string());
+        let counted = match row.counted {
+            Counted::Connection(label) => format!("connection `{label}`"),
+            Counted::Message(label) => format!("message `{label}`"),
+            Counted::No => String::new(),
+        };
+        let cells = [
+            code(reason.name()),
+            number(row.close),
+            number(row.status),
+            row.code.map_or_else(String::new, code),
+            counted,
+            row.retry.as_str().to_owned(),
+            row.text.to_owned(),
+            meaning(reason.name()),
+        ];
+        table.push_str(&line(&cells));
+    }
+    compare("docs/reasons.md", "reasons", &table);
+}
+
+#[test]
+fn the_document_of_metrics_is_up_to_date() {
+    let mut table = String::from("| Family | Type | Labels | Meaning |\n|---|---|---|---|\n");
+    for family in FAMILIES {
+        let kind = match family.kind {
+            Type::Counter => "counter",
+            Type::Gauge => "gauge",
+            Type::Histogram => "histogram",
+        };
+        let labels: Vec<_> = family.labels.iter().copied().map(code).collect();
+        let cells = [code(family.name), kind.to_owned(), labels.join(", "), family.help.to_owned()];
+        table.push_str(&line(&cells));
+    }
+    table.push_str("\n| Histogram | Upper bounds of its buckets, in seconds |\n|---|---|\n");
+    for family in FAMILIES.iter().filter(|family| family.kind == Type::Histogram) {
+        let bounds: Vec<_> = family.buckets.iter().map(ToString::to_string).collect();
+        table.push_str(&line(&[code(family.name), bounds.join(" ")]));
+    }
+    table.push_str("\n| Counter | `error_type` | Reasons |\n|---|---|---|\n");
+    let mut types: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    for reason in Reason::ALL {
+        let key = match reason.row().counted {
+            Counted::Connection(label) => ("websocket_connection_errors_total", label),
+            Counted::Message(label) => ("websocket_message_errors_total", label),
+            Counted::No => continue,
+        };
+        types.entry(key).or_default().push(code(reason.name()));
+    }
+    for ((counter, label), reasons) in types {
+        table.push_str(&line(&[code(counter), code(label), reasons.join(", ")]));
+    }
+    compare("docs/metrics.md", "families", &table);
+}
+
+#[test]
+fn the_example_of_embedding_is_the_one_that_compiles() {
+    let example = include_str!("../../runtime-tokio/examples/embed.rs");
+    compare("docs/embedding.md", "embed", &format!("\n```rust\n{}\n```\n", example.trim_end()));
+}
+
+/// Compares the part of a document between `<!-- NAME begin -->` and `<!-- NAME end -->` with what it must be.
+#[track_caller]
+fn compare(document: &str, name: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = (format!("<!-- {name} begin -->\n"), format!("\n<!-- {name} end -->"));
+    let (before, rest) = text.split_once(&begin).unwrap();
+    let (present, after) = rest.split_once(&end).unwrap();
+    let expected = expected.trim_end();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, [before, &begin, expected, &end, after].concat()).unwrap();
+    } else {
+        assert!(
+            present == expected,
+            "{document} is out of date: run UPDATE_DOCS=1 cargo test -p mahavishnu docs"
+        );
+    }
+}
+
+/// The sentence above a reason in the source of the table.
+fn meaning(word: &str) -> String {
+    let source = include_str!("../../core/src/reason.rs");
+    let row = format!(" \"{word}\": ");
+    let above: Vec<_> = source.lines().take_while(|line| !line.contains(&row)).collect();
+    let comment = above.iter().rev().map_while(|line| line.trim().strip_prefix("/// "));
+    let mut lines: Vec<_> = comment.collect();
+    lines.reverse();
+    assert!(!lines.is_empty(), "{word} has no comment");
+    lines.join(" ")
+}
+
+fn code(text: &str) -> String {
+    format!("`{text}`")
+}
+
+fn line(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}

@@ -1,0 +1,69 @@
+//! The embedding application: answers questions after a while, or never.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mahavishnu_core::hub::{Command, RequestError, RequestId};
+
+use crate::{
+    clock::{MILLI, Nanos},
+    random::Random,
+    swarm::Options,
+};
+
+/// What it has yet to say, by ticket.
+#[derive(Debug)]
+pub(crate) struct Application {
+    random: Random,
+    answers: BTreeMap<u64, (usize, Command)>,
+    tickets: u64,
+    pub(crate) healing: bool,
+}
+
+impl Application {
+    pub(crate) fn new(options: &Options) -> Self {
+        let random = Random::new(options.seed, 2);
+        Self { random, answers: BTreeMap::new(), tickets: 0, healing: false }
+    }
+
+    /// A client's request. When to [`take`](Self::take) the answer, or never.
+    pub(crate) fn on_request(
+        &mut self,
+        options: &Options,
+        hub: usize,
+        id: RequestId,
+    ) -> Option<(Nanos, u64)> {
+        let result = match self.random.below(10) {
+            0 => Err(RequestError { code: "NOT_FOUND".into(), message: "no such thing".into() }),
+            // An application may be wrong.
+            1 => Ok(Bytes::from_static(b"not an object")),
+            _ => Ok(Bytes::from_static(br#"{"answer":42}"#)),
+        };
+        self.plan(options, hub, Command::Reply { id, result })
+    }
+
+    /// Something to decide on.
+    pub(crate) fn on_authorize(
+        &mut self,
+        options: &Options,
+        hub: usize,
+        id: RequestId,
+    ) -> Option<(Nanos, u64)> {
+        let allow = self.healing || !self.random.chance(100);
+        self.plan(options, hub, Command::Decide { id, allow })
+    }
+
+    fn plan(&mut self, options: &Options, hub: usize, command: Command) -> Option<(Nanos, u64)> {
+        if !self.healing && self.random.chance(options.app_silent_pm) {
+            return None;
+        }
+        self.tickets += 1;
+        self.answers.insert(self.tickets, (hub, command));
+        let delay = if self.healing { 0 } else { self.random.below(options.app_ms * MILLI + 1) };
+        Some((delay, self.tickets))
+    }
+
+    pub(crate) fn take(&mut self, ticket: u64) -> Option<(usize, Command)> {
+        self.answers.remove(&ticket)
+    }
+}

@@ -1,0 +1,448 @@
+//! A simulated client: what it knows, and what it makes of the bytes that come.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    frame,
+    http::{self, Asked},
+    message::{self, Number},
+    oracle::{Fate, Membership, Oracle},
+    random::Random,
+    swarm::{Options, Rights},
+};
+
+/// How a client behaves. Only the hostile ones break rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Subscriber,
+    Publisher,
+    Poster,
+    Sluggard,
+    Hostile,
+    Storming,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No socket.
+    Away,
+    /// The socket is there, the handshake's answer is not.
+    Head,
+    /// WebSocket, not welcomed yet.
+    Greeting,
+    /// Welcomed.
+    Open,
+    /// A close frame went or came.
+    Closing,
+    /// An HTTP connection.
+    Http,
+}
+
+/// A request that is not answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pending {
+    Subscribe(u64),
+    Unsubscribe(u64),
+    Publish(u64, Number),
+    Ping,
+    Ask,
+    Auth,
+    /// A token that must not be taken.
+    BadAuth,
+}
+
+/// What a client wants done with its socket.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    pub(crate) bytes: Vec<u8>,
+    /// End our side, behind the bytes.
+    pub(crate) fin: bool,
+    /// Drop the socket, whatever is on its way.
+    pub(crate) reset: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) index: usize,
+    pub(crate) kind: Kind,
+    pub(crate) rights: Rights,
+    pub(crate) random: Random,
+    pub(crate) phase: Phase,
+    pub(crate) link: Option<usize>,
+    /// Loopback clients may publish where there are no tokens.
+    pub(crate) local: bool,
+    pub(crate) tokens: Arc<Tokens>,
+    /// The token of this connection was a bad one.
+    pub(crate) bad_token: bool,
+    /// Whether this connection showed a good token.
+    pub(crate) showed_token: bool,
+    pub(crate) members: Vec<Membership>,
+    pub(crate) wanted: Vec<bool>,
+    pub(crate) pending: BTreeMap<u64, Pending>,
+    pub(crate) correlation: u64,
+    /// Does not read at present.
+    pub(crate) paused: bool,
+    /// Reads nothing, ever, but lets bytes come.
+    pub(crate) deaf: bool,
+    pub(crate) attack: u64,
+    pub(crate) asked: Option<Asked>,
+    /// Publishes under an idempotency key that may be sent again.
+    pub(crate) remembered: Vec<Asked>,
+    pub(crate) close_code: Option<u16>,
+    pub(crate) pongs: u64,
+    pub(crate) healing: bool,
+    /// Its side of the socket is at its end.
+    pub(crate) said_all: bool,
+    partial: Vec<u8>,
+}
+
+/// Ready-made tokens by rights, as `(good, expired, forged)`.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    pub(crate) by_rights: Vec<[String; 3]>,
+}
+
+impl Client {
+    pub(crate) fn new(index: usize, kind: Kind, options: &Options, tokens: Arc<Tokens>) -> Self {
+        let mut random = Random::new(options.seed, 1000 + index as u64);
+        let rights = match kind {
+            Kind::Publisher | Kind::Poster if random.chance(900) => Rights::Root,
+            _ => random.pick(&Rights::ALL),
+        };
+        let local = random.chance(900);
+        let channels = options.channels as usize;
+        let mut this = Self {
+            index,
+            kind,
+            rights,
+            phase: Phase::Away,
+            link: None,
+            local,
+            tokens,
+            bad_token: false,
+            showed_token: false,
+            members: vec![Membership::default(); channels],
+            wanted: vec![false; channels],
+            pending: BTreeMap::new(),
+            correlation: 0,
+            paused: false,
+            deaf: false,
+            attack: 0,
+            asked: None,
+            remembered: Vec::new(),
+            close_code: None,
+            pongs: 0,
+            healing: false,
+            said_all: false,
+            partial: Vec::new(),
+            random,
+        };
+        let most = if kind == Kind::Publisher { 1 } else { channels.min(5) as u64 };
+        let wishes = most.min(options.channels_per_connection);
+        for _ in 0..this.random.range(1, wishes) {
+            let channel = this.random.below(options.channels);
+            this.wanted[channel as usize] = this.may_subscribe(options, channel);
+        }
+        this
+    }
+
+    /// Whether its subscriptions must be complete once the world is healed.
+    pub(crate) fn is_good(&self) -> bool {
+        matches!(self.kind, Kind::Subscriber | Kind::Publisher | Kind::Sluggard)
+    }
+
+    pub(crate) fn may_subscribe(&self, options: &Options, channel: u64) -> bool {
+        options.auth == 0 || self.rights.may_subscribe(channel)
+    }
+
+    pub(crate) fn may_publish(&self, options: &Options, channel: u64) -> bool {
+        if options.auth == 0 { self.local } else { self.rights.may_publish(channel) }
+    }
+
+    /// Bytes of the server; all are taken.
+    pub(crate) fn receive(
+        &mut self,
+        options: &Options,
+        bytes: &[u8],
+        oracle: &mut Oracle,
+        wishes: &mut Wishes,
+    ) {
+        if self.kind == Kind::Hostile {
+            return;
+        }
+        if self.partial.is_empty() {
+            let used = self.parse(options, bytes, oracle, wishes);
+            self.partial.extend_from_slice(&bytes[used..]);
+        } else {
+            let mut partial = std::mem::take(&mut self.partial);
+            partial.extend_from_slice(bytes);
+            let used = self.parse(options, &partial, oracle, wishes);
+            partial.drain(..used);
+            self.partial = partial;
+        }
+    }
+
+    fn parse(
+        &mut self,
+        options: &Options,
+        bytes: &[u8],
+        oracle: &mut Oracle,
+        wishes: &mut Wishes,
+    ) -> usize {
+        let mut used = 0;
+        loop {
+            let rest = &bytes[used..];
+            match self.phase {
+                Phase::Away => return bytes.len(),
+                Phase::Head | Phase::Http => {
+                    let step = self.read_http(options, rest, oracle, wishes);
+                    if step == 0 {
+                        return used;
+                    }
+                    used += step;
+                }
+                Phase::Greeting | Phase::Open | Phase::Closing => match frame::read(rest) {
+                    Ok(Some((opcode, payload, len))) => {
+                        used += len;
+                        self.on_frame(options, opcode, payload, oracle, wishes);
+                    }
+                    Ok(None) => return used,
+                    Err(what) => {
+                        oracle.fail("framing", || format!("client {} got {what}", self.index));
+                        return bytes.len();
+                    }
+                },
+            }
+        }
+    }
+
+    fn read_http(
+        &mut self,
+        options: &Options,
+        bytes: &[u8],
+        oracle: &mut Oracle,
+        wishes: &mut Wishes,
+    ) -> usize {
+        let Some(answer) = http::read(bytes) else { return 0 };
+        if self.phase == Phase::Http {
+            http::on_answer(self, options, &answer, oracle);
+        } else if answer.status == 101 {
+            if self.bad_token && self.showed_token {
+                oracle.fail("auth", || format!("client {}: a bad token was let in", self.index));
+            }
+            self.phase = Phase::Greeting;
+            self.greet(options, wishes);
+        } else {
+            if !(self.bad_token && answer.status == 401 || answer.status == 408) {
+                let status = answer.status;
+                oracle.fail("answers", || format!("client {}: handshake: {status}", self.index));
+            }
+            wishes.fin = true;
+        }
+        answer.len
+    }
+
+    fn on_frame(
+        &mut self,
+        options: &Options,
+        opcode: u8,
+        payload: &[u8],
+        oracle: &mut Oracle,
+        wishes: &mut Wishes,
+    ) {
+        match opcode {
+            1 if self.phase == Phase::Closing && self.close_code.is_some() => {
+                oracle.fail("framing", || format!("client {}: data after close", self.index));
+            }
+            1 => match message::read_delivery(payload) {
+                Some(event) => oracle.delivered(&mut self.members, event, self.index),
+                None => self.on_message(options, payload, oracle),
+            },
+            8 => {
+                let code = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                if self.close_code.is_some() {
+                    oracle.fail("framing", || format!("client {}: a second close", self.index));
+                }
+                let code = code.unwrap_or(1005);
+                self.close_code = Some(code);
+                if matches!(code, 1002 | 1003 | 1007 | 1009) {
+                    oracle.fail("blame", || format!("client {} did nothing: {code}", self.index));
+                }
+                if self.phase != Phase::Closing {
+                    self.send_frame(8, &payload[..payload.len().min(2)], wishes);
+                }
+                self.phase = Phase::Closing;
+            }
+            9 if self.phase != Phase::Closing => self.send_frame(10, payload, wishes),
+            _ => {}
+        }
+    }
+
+    /// A message that is not a publication.
+    fn on_message(&mut self, options: &Options, text: &[u8], oracle: &mut Oracle) {
+        let who = self.index;
+        let Ok(message) = serde_json::from_slice::<Value>(text) else {
+            return oracle.fail("content", || format!("client {who} got no JSON"));
+        };
+        let correlation = message["correlation_id"].as_str().and_then(|text| text.parse().ok());
+        let pending = correlation.and_then(|correlation| self.pending.remove(&correlation));
+        let correlation = correlation.unwrap_or(0);
+        match message["type"].as_str().unwrap_or_default() {
+            "event" if message["event"] == "session.created" => self.on_welcome(options, oracle),
+            "event" if message["event"] == "channel.gap" => self.on_gap(&message["data"], oracle),
+            "response" | "ack" | "pong" => match pending {
+                Some(pending) => self.on_answer(options, pending, correlation, &message, oracle),
+                None => {
+                    oracle.fail("answers", || format!("client {who}: no such request: {message}"))
+                }
+            },
+            "error" => self.on_error(options, pending, &message, oracle),
+            _ => oracle.fail("content", || format!("client {who} got {message}")),
+        }
+    }
+
+    fn on_welcome(&mut self, options: &Options, oracle: &mut Oracle) {
+        let who = self.index;
+        if self.phase == Phase::Closing {
+            return;
+        }
+        if self.phase != Phase::Greeting {
+            return oracle.fail("answers", || format!("client {who} was welcomed twice"));
+        }
+        if options.auth == 1 && (self.bad_token || !self.showed_token) {
+            return oracle
+                .fail("auth", || format!("client {who} was welcomed without a good token"));
+        }
+        self.phase = Phase::Open;
+    }
+
+    fn on_gap(&mut self, data: &Value, oracle: &mut Oracle) {
+        let channel =
+            data["channel"].as_str().and_then(|name| name.split(':').nth(1)?.parse().ok());
+        let numbers = ["lost", "first_offset", "last_offset"].map(|field| data[field].as_u64());
+        let member = channel.and_then(|channel: usize| self.members.get_mut(channel));
+        match (member, numbers) {
+            (Some(member), [Some(lost), Some(first), Some(last)]) => {
+                oracle.gap(member, lost, first, last, self.index);
+            }
+            _ => oracle.fail("content", || format!("client {} got a gap {data}", self.index)),
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        options: &Options,
+        pending: Pending,
+        correlation: u64,
+        message: &Value,
+        oracle: &mut Oracle,
+    ) {
+        let who = self.index;
+        match pending {
+            Pending::Subscribe(channel) | Pending::Unsubscribe(channel) => {
+                let on = matches!(pending, Pending::Subscribe(_));
+                if on && !self.may_subscribe(options, channel) {
+                    oracle.fail("permission", || format!("client {who} may not see {channel}"));
+                }
+                let member = &mut self.members[channel as usize];
+                // Answers may come out of order; the request that was made last counts.
+                if correlation > member.answered {
+                    member.answered = correlation;
+                    if on {
+                        oracle.joined(member);
+                    } else {
+                        oracle.check_beginning(member, who);
+                        member.on = false;
+                    }
+                }
+            }
+            Pending::Publish(channel, number) => {
+                if !self.may_publish(options, channel) {
+                    oracle.fail("permission", || {
+                        format!("client {who} may not publish to {channel}")
+                    });
+                }
+                let subscribers = message["data"]["subscribers"].as_u64().unwrap_or(u64::MAX);
+                oracle.answered(number, Fate::Published(subscribers as u32));
+            }
+            Pending::Ping => self.pongs += 1,
+            Pending::Ask | Pending::Auth => {}
+            Pending::BadAuth => {
+                oracle.fail("auth", || format!("client {who}: a bad token was taken"));
+            }
+        }
+    }
+
+    fn on_error(
+        &self,
+        options: &Options,
+        pending: Option<Pending>,
+        message: &Value,
+        oracle: &mut Oracle,
+    ) {
+        let who = self.index;
+        let code = message["error_code"].as_str().unwrap_or_default();
+        let forbidden = code == "FORBIDDEN";
+        match pending {
+            Some(Pending::Publish(channel, number)) => {
+                if forbidden && options.ask_publish == 0 && self.may_publish(options, channel) {
+                    oracle.fail("permission", || format!("client {who} may publish to {channel}"));
+                }
+                oracle.answered(number, Fate::Refused);
+            }
+            Some(Pending::Subscribe(channel)) => {
+                if forbidden && options.ask_subscribe == 0 && self.may_subscribe(options, channel) {
+                    oracle.fail("permission", || format!("client {who} may see {channel}"));
+                }
+            }
+            Some(Pending::Auth) if options.rate == 0 => {
+                oracle
+                    .fail("auth", || format!("client {who}: a good token was refused: {message}"));
+            }
+            Some(_) => {}
+            // Before authentication errors precede the close and have no correlation.
+            None if code == "AUTH_REQUIRED" && self.phase != Phase::Open => {}
+            None => oracle.fail("answers", || format!("client {who}: no such request: {message}")),
+        }
+    }
+
+    /// The socket is gone. What was asked stays unanswered.
+    pub(crate) fn on_gone(&mut self, oracle: &mut Oracle) {
+        for member in &mut self.members {
+            if member.on {
+                oracle.check_beginning(member, self.index);
+            }
+            *member = Membership::default();
+        }
+        self.pending.clear();
+        self.partial = Vec::new();
+        self.asked = None;
+        self.link = None;
+        self.phase = Phase::Away;
+    }
+
+    pub(crate) fn send_frame(&mut self, opcode: u8, payload: &[u8], wishes: &mut Wishes) {
+        let mask = (self.random.next() as u32).to_be_bytes();
+        if opcode == 1 && payload.len() > 20 && self.random.chance(20) {
+            let pieces = self.random.range(2, 5) as usize;
+            frame::write_fragments(&mut wishes.bytes, payload, pieces, &mut self.random);
+        } else {
+            frame::write(&mut wishes.bytes, opcode, payload, mask);
+        }
+    }
+
+    /// Sends a request that will be answered, and remembers it.
+    pub(crate) fn ask(
+        &mut self,
+        pending: Pending,
+        text: impl FnOnce(u64) -> Vec<u8>,
+        wishes: &mut Wishes,
+    ) {
+        self.correlation += 1;
+        self.pending.insert(self.correlation, pending);
+        let text = text(self.correlation);
+        self.send_frame(1, &text, wishes);
+    }
+}

@@ -1,0 +1,176 @@
+//! What must always hold, by name. The oracle checks deliveries as they come; the rest is asserted here, after every
+//! step that could break it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use mahavishnu_core::hub::{ConnId, Holdings, Hub};
+
+use crate::{
+    clock::{Clock, MILLI, Nanos, SECOND},
+    net::Link,
+    oracle::Oracle,
+    swarm::Options,
+    world::World,
+};
+
+/// Every invariant: its name in reports, and what it says.
+pub const INVARIANTS: &[(&str, &str)] = &[
+    ("loss", "a subscriber misses nothing of a channel, unless a gap was announced"),
+    ("duplicate", "no message comes twice, and each has one number for everybody"),
+    (
+        "order",
+        "all subscribers of a channel get its messages in one order, which keeps each publisher's",
+    ),
+    ("gap", "an announced gap begins where the last message ended and counts what it lost"),
+    ("content", "what comes is, byte for byte, what was published"),
+    ("reach", "no more subscribers get a message than its publisher was told"),
+    ("refused", "what was refused reaches nobody: all or nothing"),
+    ("membership", "nothing comes before a subscription is confirmed or after its end is"),
+    ("permission", "what the policy allows happens, and nothing else"),
+    ("auth", "nobody is let in without a good token, nobody with one is kept out"),
+    ("answers", "every request is answered once; nothing is answered that was not asked"),
+    (
+        "framing",
+        "a server sends whole, unmasked, minimal frames, one close frame, and nothing after it",
+    ),
+    ("blame", "a client that keeps the rules is never told that it broke one"),
+    ("outbox", "broadcasts never fill an outbox above its limit, nor answers far above theirs"),
+    ("deadline", "a silent connection ends within the sum of its deadlines"),
+    ("timer", "after a timeout was handled the next one is later"),
+    ("contract", "the hub asks nothing of its driver about connections that are gone"),
+    ("count", "gauges and counters equal what the world saw"),
+    ("drain", "a drain closes everybody with 1001 and ends in time"),
+    ("leak", "when all clients have left, nothing is held for them"),
+    (
+        "convergence",
+        "once faults end, everybody is connected, subscribed, and gets the next message",
+    ),
+];
+
+/// What the world counted itself.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) client_bytes: u64,
+    pub(crate) hub_bytes: u64,
+    pub(crate) written: u64,
+    pub(crate) connected: u64,
+    pub(crate) disconnected: u64,
+    /// Gauges of connections, channels and subscriptions.
+    gauges: Option<[Arc<AtomicU64>; 3]>,
+}
+
+/// A timeout that stays due would make a driver spin.
+pub(crate) fn timers_advance(hub: &Hub, clock: &Clock, oracle: &mut Oracle) {
+    let now = clock.now().mono;
+    if hub.poll_timeout().is_some_and(|at| at <= now) {
+        oracle.fail("timer", || "a timeout is due again at once".to_owned());
+    }
+}
+
+/// Broadcasts within the limit; answers within the watermark and what one read may add to it.
+pub(crate) fn outbox(hub: &Hub, conn: ConnId, options: &Options, link: &Link, oracle: &mut Oracle) {
+    let Some((all, own)) = hub.queued(conn) else { return };
+    let broadcasts = all.saturating_sub(own) as u64;
+    if broadcasts > options.outbox_bytes {
+        oracle.fail("outbox", || {
+            format!("{broadcasts} bytes of broadcasts, {} allowed", options.outbox_bytes)
+        });
+    }
+    // The shortest message that is answered has 23 bytes in its frame, an answer at most 400 and its names; questions to
+    // the application are answered later, publishes by other hubs likewise.
+    let answers = options.watermark_bytes + link.chunk as u64 * 20 + options.in_flight * 1_000;
+    let elsewhere = if options.shards > 1 || options.ask_publish == 1 { 4 * 65_536 } else { 0 };
+    let most = answers + elsewhere + 16_384;
+    if own as u64 > most {
+        oracle.fail("outbox", || format!("{own} bytes of answers, {most} at most"));
+    }
+}
+
+/// Gauges equal the world's counts whenever all hubs have reported.
+pub(crate) fn after_turn(world: &mut World, _hub: usize) {
+    if world.nodes.iter().any(|node| node.has_turn()) {
+        return;
+    }
+    let counts = &world.counts;
+    let gauges = world.tally.gauges.get_or_insert_with(|| {
+        ["websocket_connections_active", "mahavishnu_channels", "mahavishnu_subscriptions"]
+            .map(|family| counts.gauge_handle(family))
+    });
+    let [active, channels, _] =
+        gauges.each_ref().map(|gauge| f64::from_bits(gauge.load(Ordering::Relaxed)) as u64);
+    let expected = world.tally.connected - world.tally.disconnected;
+    if active != expected {
+        world
+            .oracle
+            .fail("count", || format!("{active} active connections, the world has {expected}"));
+    }
+    let homes: usize = world.nodes.iter().map(|node| node.hub.holdings().homes).sum();
+    if channels != homes as u64 {
+        world.oracle.fail("count", || format!("{channels} channels counted, {homes} held"));
+    }
+}
+
+/// Once a second: who should be gone by now?
+pub(crate) fn look_around(world: &mut World) {
+    let Some(patience) = patience(&world.options) else { return };
+    let now = world.clock.nanos;
+    for (index, link) in world.links.iter().enumerate() {
+        let silent = now.saturating_sub(link.heard);
+        if link.conn.is_some() && silent > patience {
+            let (client, seconds) = (link.client, silent / SECOND);
+            let kind = world.clients[client].kind;
+            return world.oracle.fail("deadline", || {
+                format!("link {index} of client {client} ({kind:?}) was silent for {seconds} s and is still there")
+            });
+        }
+    }
+}
+
+/// The sum of all deadlines that may follow each other; `None` without keep-alive.
+fn patience(options: &Options) -> Option<Nanos> {
+    let alive = match (options.ping_ms, options.idle_ms) {
+        (0, 0) => return None,
+        (0, idle) => idle,
+        (ping, _) => ping + options.pong_ms,
+    };
+    let http = options.patience_ms * 6;
+    let questions = options.request_ms * (options.channels + 1);
+    Some((alive + http + questions + options.patience_ms * 2 + 3_000) * MILLI)
+}
+
+/// Everybody has left: nothing is held, and the books balance.
+pub(crate) fn at_the_end(world: &mut World) {
+    for (index, node) in world.nodes.iter().enumerate() {
+        let held = Holdings { timers: 0, ..node.hub.holdings() };
+        if held != Holdings::default() {
+            return world.oracle.fail("leak", || format!("hub {index} holds {held:?}"));
+        }
+        if node.hub.connections() != 0 {
+            let connections = node.hub.connections();
+            return world
+                .oracle
+                .fail("count", || format!("hub {index} knows of {connections} connections"));
+        }
+    }
+    let (counts, tally, oracle) = (&world.counts, &world.tally, &mut world.oracle);
+    let events =
+        counts.counter("websocket_messages_total", &["message_type=event", "direction=sent"]);
+    let books = [
+        ("active", counts.gauge("websocket_connections_active") as u64, 0),
+        ("subscriptions", counts.gauge("mahavishnu_subscriptions") as u64, 0),
+        ("channels", counts.gauge("mahavishnu_channels") as u64, 0),
+        ("connections", counts.counter("websocket_connections_total", &[]), tally.connected),
+        ("received bytes", counts.counter("mahavishnu_received_bytes_total", &[]), tally.hub_bytes),
+        ("sent bytes", counts.counter("mahavishnu_sent_bytes_total", &[]), tally.written),
+        ("events", events.min(oracle.deliveries), oracle.deliveries),
+    ];
+    for (what, counted, seen) in books {
+        if counted != seen {
+            return oracle
+                .fail("count", || format!("{what}: {counted} counted, the world saw {seen}"));
+        }
+    }
+}

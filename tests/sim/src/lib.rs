@@ -1,0 +1,43 @@
+//! A deterministic simulator of whole servers: hubs, sockets, clients and the application on a virtual clock.
+//!
+//! Everything about a world follows from one number, its seed: how many hubs, which clients, which faults, when. A run
+//! has a phase in which faults happen and only safety is demanded, then it heals and everybody must get what he wants.
+//! An [oracle](Violation) knows what every client must have received; the [invariants](INVARIANTS) are named. Two runs
+//! of a seed have the same [digest](Report::digest) of all inputs and outputs.
+//!
+//! ```
+//! use mahavishnu_sim::{Options, Wrong, run};
+//!
+//! let report = run(&Options::from_seed(7), Wrong::Nothing, false);
+//! assert_eq!(report.violation, None);
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod app;
+mod behaviour;
+mod client;
+mod clock;
+mod driver;
+mod frame;
+mod hostile;
+mod http;
+mod invariants;
+mod message;
+mod net;
+mod oracle;
+mod random;
+mod recorder;
+mod run;
+mod sabotage;
+mod shrink;
+mod story;
+mod swarm;
+mod world;
+
+pub use invariants::INVARIANTS;
+pub use oracle::Violation;
+pub use run::{Report, run};
+pub use sabotage::Wrong;
+pub use shrink::shrink;
+pub use swarm::Options;

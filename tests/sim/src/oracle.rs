@@ -1,0 +1,310 @@
+//! What every client must have received.
+//!
+//! The oracle sees what clients send and get, never the hubs' insides. A publication has one successor in its channel:
+//! whoever gets it must get that one next. With offsets it also has one number, the same for everybody, and a subscriber
+//! must see the numbers without a hole. Both together mean: no loss, no duplicate, no reordering, unless a gap was
+//! announced that accounts for exactly the hole.
+
+use std::sync::Arc;
+
+use crate::{
+    clock::Nanos,
+    message::{Delivery, Number},
+    swarm::{Options, channel_names},
+};
+
+/// Something that must not happen, and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which of the [invariants](crate::INVARIANTS).
+    pub invariant: &'static str,
+    /// Who and what.
+    pub detail: String,
+    /// Virtual time, in nanoseconds.
+    pub at_nanos: u64,
+}
+
+/// What became of a publication, as its publisher was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing yet, or the publisher went before the answer.
+    Unknown,
+    /// Published to so many subscribers.
+    Published(u32),
+    /// Refused: nobody may ever get it.
+    Refused,
+}
+
+#[derive(Clone, Debug)]
+struct Publication {
+    channel: u16,
+    padding: u32,
+    publisher: u32,
+    sent_at: Nanos,
+    offset: Option<u64>,
+    previous: Option<Number>,
+    next: Option<Number>,
+    receivers: u32,
+    fate: Fate,
+}
+
+/// One client's membership of one channel, as the client knows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Membership {
+    /// Confirmed, and its end not confirmed.
+    pub(crate) on: bool,
+    /// The latest of the client's own requests that was answered.
+    pub(crate) answered: u64,
+    /// When it was confirmed.
+    since: Nanos,
+    first: Option<Number>,
+    pub(crate) last: Option<Number>,
+    /// The number that must come next, if it is known.
+    expected: Option<u64>,
+    /// A gap was announced since `last`.
+    gap: bool,
+    /// A gap was announced before the first message.
+    began_with_gap: bool,
+}
+
+/// Knows every publication.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    publications: Vec<Publication>,
+    names: Arc<[String]>,
+    /// Channels of which older messages may be replaced by the newest.
+    conflating: Vec<bool>,
+    offsets: bool,
+    pub(crate) deliveries: u64,
+    pub(crate) gaps: u64,
+    pub(crate) lost: u64,
+    pub(crate) violation: Option<Violation>,
+    pub(crate) now: Nanos,
+}
+
+impl Oracle {
+    pub(crate) fn new(options: &Options) -> Self {
+        let conflates = |channel| match options.slow_policy {
+            2 => true,
+            3 => channel % 3 == 2,
+            _ => false,
+        };
+        Self {
+            publications: Vec::new(),
+            names: channel_names(options.channels),
+            conflating: (0..options.channels).map(conflates).collect(),
+            offsets: options.offsets == 1,
+            deliveries: 0,
+            gaps: 0,
+            lost: 0,
+            violation: None,
+            now: 0,
+        }
+    }
+
+    pub(crate) fn name(&self, channel: u64) -> &str {
+        &self.names[channel as usize]
+    }
+
+    /// Someone is about to publish.
+    pub(crate) fn publish(&mut self, channel: u64, padding: usize, publisher: usize) -> Number {
+        self.publications.push(Publication {
+            channel: channel as u16,
+            padding: padding as u32,
+            publisher: publisher as u32,
+            sent_at: self.now,
+            offset: None,
+            previous: None,
+            next: None,
+            receivers: 0,
+            fate: Fate::Unknown,
+        });
+        (self.publications.len() - 1) as Number
+    }
+
+    /// A publisher was answered.
+    pub(crate) fn answered(&mut self, number: Number, fate: Fate) {
+        let publication = &mut self.publications[number as usize];
+        let receivers = publication.receivers;
+        publication.fate = fate;
+        if fate == Fate::Refused && receivers > 0 {
+            self.fail("refused", || format!("{number} was refused and reached {receivers}"));
+        }
+    }
+
+    /// A subscription was confirmed.
+    pub(crate) fn joined(&self, member: &mut Membership) {
+        if !member.on {
+            *member = Membership {
+                on: true,
+                since: self.now,
+                answered: member.answered,
+                ..Membership::default()
+            };
+        }
+    }
+
+    /// An event came. `who` is for the report.
+    pub(crate) fn delivered(
+        &mut self,
+        members: &mut [Membership],
+        event: Delivery<'_>,
+        who: usize,
+    ) {
+        self.deliveries += 1;
+        let (number, channel) = (event.number, event.channel);
+        let Some(found) = self.publications.get(number as usize) else {
+            return self.fail("content", || format!("client {who}: {number} was never published"));
+        };
+        let name = self.names.get(channel as usize).map(String::as_bytes);
+        if u64::from(found.channel) != channel
+            || found.padding as usize != event.padding
+            || name != Some(event.room)
+        {
+            return self
+                .fail("content", || format!("client {who}: {event:?} is not what was sent"));
+        }
+        if found.fate == Fate::Refused {
+            return self
+                .fail("refused", || format!("client {who} got {number}, which was refused"));
+        }
+        let Some(member) = members.get_mut(channel as usize).filter(|member| member.on) else {
+            return self.fail("membership", || {
+                format!("client {who} got {number} of channel {channel} without being subscribed")
+            });
+        };
+        self.check_offset(member, event, who);
+        self.check_neighbours(member, number, who);
+        let publication = &mut self.publications[number as usize];
+        publication.receivers += 1;
+        if let Fate::Published(subscribers) = publication.fate
+            && publication.receivers > subscribers
+        {
+            let receivers = publication.receivers;
+            self.fail("reach", || {
+                format!("{number} went to {subscribers} subscribers and {receivers} got it")
+            });
+        }
+        member.first.get_or_insert(number);
+        member.last = Some(number);
+        member.gap = false;
+    }
+
+    /// The number in the channel: one for everybody, and the next of what came before.
+    fn check_offset(&mut self, member: &mut Membership, event: Delivery<'_>, who: usize) {
+        if event.offset.is_some() != self.offsets {
+            return self.fail("content", || format!("client {who}: {event:?}: offset"));
+        }
+        let Some(offset) = event.offset else { return };
+        let known = *self.publications[event.number as usize].offset.get_or_insert(offset);
+        if known != offset {
+            return self.fail("duplicate", || {
+                format!("{} has the number {known}, and {offset} for client {who}", event.number)
+            });
+        }
+        let conflated = self.conflating[event.channel as usize];
+        let expected = member.expected.unwrap_or(offset);
+        if offset < expected || (offset > expected && !conflated) {
+            let name = if offset < expected { "order" } else { "loss" };
+            self.fail(name, || {
+                format!(
+                    "client {who}, channel {}: number {expected} was due, {offset} (n={}) came after n={:?}",
+                    event.channel, event.number, member.last
+                )
+            });
+        }
+        member.expected = Some(offset + 1);
+    }
+
+    /// Whoever got the one before must get this one next, and a publisher's messages come in its order.
+    fn check_neighbours(&mut self, member: &Membership, number: Number, who: usize) {
+        let Some(last) = member.last else { return };
+        if last == number {
+            return self.fail("duplicate", || format!("client {who} got {number} twice"));
+        }
+        let channel = usize::from(self.publications[number as usize].channel);
+        if self.conflating[channel] || member.gap {
+            return;
+        }
+        let next = *self.publications[last as usize].next.get_or_insert(number);
+        let previous = *self.publications[number as usize].previous.get_or_insert(last);
+        if next != number || previous != last {
+            return self.fail("order", || {
+                format!("client {who} got {number} after {last}; others got {next} after {last} or {previous} before {number}")
+            });
+        }
+        let publisher = |number: Number| self.publications[number as usize].publisher;
+        if publisher(last) == publisher(number) && number < last && publisher(last) != APPLICATION {
+            self.fail("order", || {
+                format!("client {who} got {number} after {last}, against their publisher's order")
+            });
+        }
+    }
+
+    /// A gap was announced: `lost` messages, from the first to the last number.
+    pub(crate) fn gap(
+        &mut self,
+        member: &mut Membership,
+        lost: u64,
+        first: u64,
+        last: u64,
+        who: usize,
+    ) {
+        self.gaps += 1;
+        self.lost += lost;
+        if !member.on {
+            return self.fail("membership", || format!("a gap for client {who}, not subscribed"));
+        }
+        let due = if self.offsets { member.expected } else { None };
+        if lost != (last + 1).saturating_sub(first) && due.is_none_or(|due| due == first) {
+            return self.fail("gap", || format!("client {who}: lost {lost} of {first}..={last}"));
+        }
+        let conflated = self.conflates(member);
+        if due.is_some_and(|due| if conflated { due > first } else { due != first }) {
+            return self.fail("gap", || {
+                format!("client {who}: number {due:?} was due, the gap begins at {first}")
+            });
+        }
+        member.expected = self.offsets.then_some(last + 1);
+        member.gap = true;
+        member.began_with_gap |= member.first.is_none();
+    }
+
+    /// Nothing that was published after the subscription was confirmed is missing before the first message: called
+    /// once everything has come.
+    pub(crate) fn check_beginning(&mut self, member: &Membership, who: usize) {
+        let Some(first) = member.first else { return };
+        let channel = usize::from(self.publications[first as usize].channel);
+        if self.conflating[channel] {
+            return;
+        }
+        let mut at = first;
+        for _ in 0..64 {
+            let Some(previous) = self.publications[at as usize].previous else { return };
+            let sent_at = self.publications[previous as usize].sent_at;
+            if sent_at > member.since && !member.began_with_gap {
+                let since = member.since;
+                return self.fail("loss", || {
+                    format!("client {who}, subscribed since {since}, missed {previous}, sent {sent_at}, before {first}")
+                });
+            }
+            at = previous;
+        }
+    }
+
+    /// Whether the member's channel keeps only the newest message for slow readers.
+    fn conflates(&self, member: &Membership) -> bool {
+        member.last.is_some_and(|last| {
+            self.conflating[usize::from(self.publications[last as usize].channel)]
+        })
+    }
+
+    pub(crate) fn fail(&mut self, invariant: &'static str, detail: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { invariant, detail: detail(), at_nanos: self.now });
+        }
+    }
+}
+
+/// Publishes by command have no order among each other: they enter at any hub.
+pub(crate) const APPLICATION: u32 = u32::MAX;

@@ -1,0 +1,253 @@
+//! One run: a safety phase under faults, then healing, convergence, and the end.
+
+use std::{sync::Arc, time::Duration};
+
+use mahavishnu_core::hub::{Command, DrainPlan};
+
+use crate::{
+    client::{Kind, Pending, Wishes},
+    clock::{MILLI, Nanos, SECOND},
+    invariants, message,
+    oracle::Violation,
+    recorder::Counts,
+    sabotage::{Sabotage, Wrong},
+    swarm::Options,
+    world::World,
+};
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What went wrong first, if anything did.
+    pub violation: Option<Violation>,
+    /// A digest of all inputs and outputs.
+    pub digest: u64,
+    /// Publications that reached a client.
+    pub deliveries: u64,
+    /// Gaps that were announced.
+    pub gaps: u64,
+    /// Connections that were welcomed.
+    pub connections: u64,
+    /// Events that happened.
+    pub steps: u64,
+    /// Virtual time.
+    pub nanos: u64,
+    /// What happened, if it was asked for.
+    pub story: String,
+}
+
+/// Runs a world. `wrong` sabotages it, to show that the oracle bites.
+#[must_use]
+pub fn run(options: &Options, wrong: Wrong, verbose: bool) -> Report {
+    let counts = Arc::new(Counts::default());
+    metrics::with_local_recorder(&*counts, || {
+        let mut world = World::new(options, Sabotage::new(wrong), counts.clone(), verbose);
+        world.live();
+        Report {
+            violation: world.oracle.violation.clone(),
+            digest: world.digest.value(),
+            deliveries: world.oracle.deliveries,
+            gaps: world.oracle.gaps,
+            connections: world.tally.connected,
+            steps: world.steps,
+            nanos: world.clock.nanos,
+            story: std::mem::take(&mut world.story.text),
+        }
+    })
+}
+
+impl World {
+    fn live(&mut self) {
+        let (duration, steps) = (self.options.duration_ms * MILLI, self.options.steps_max);
+        self.run(duration, steps);
+        self.heal();
+        for attempt in 0.. {
+            self.converge();
+            if self.probe() || self.oracle.violation.is_some() {
+                break;
+            }
+            if attempt == 3 {
+                let missing = self.missing();
+                let held: Vec<_> = self.nodes.iter().map(|node| node.hub.holdings()).collect();
+                self.oracle
+                    .fail("convergence", || format!("probes do not arrive: {missing} {held:?}"));
+            }
+        }
+        match self.options.ending {
+            0 => self.leave(),
+            1 => self.drain(Duration::ZERO),
+            _ => self.drain(Duration::from_secs(2)),
+        }
+        if self.oracle.violation.is_none() {
+            invariants::at_the_end(self);
+        }
+    }
+
+    fn run_for(&mut self, time: Nanos) {
+        self.run(self.clock.nanos + time, STEPS_MAX);
+    }
+
+    /// No more faults. Those who make trouble leave, everybody else does what is right from now on.
+    fn heal(&mut self) {
+        self.healing = true;
+        self.app.healing = true;
+        self.story.say(self.clock.nanos, "HEAL");
+        for client in 0..self.clients.len() {
+            let who = &mut self.clients[client];
+            who.healing = true;
+            who.paused = false;
+            let Some(link) = who.link else { continue };
+            match who.kind {
+                Kind::Hostile | Kind::Storming => self.drop_client_side(link),
+                Kind::Subscriber | Kind::Publisher | Kind::Poster | Kind::Sluggard => {
+                    self.client_reads(link);
+                }
+            }
+        }
+    }
+
+    /// Waits until everybody has what he wants.
+    fn converge(&mut self) {
+        for _ in 0..CONVERGENCE_SECONDS {
+            self.run_for(SECOND);
+            if self.oracle.violation.is_some() || self.is_converged() {
+                return;
+            }
+        }
+        let missing = self.missing();
+        self.oracle.fail("convergence", || missing);
+    }
+
+    fn is_converged(&self) -> bool {
+        self.clients.iter().all(|client| {
+            if client.kind == Kind::Poster {
+                return client.asked.is_none() || client.link.is_none();
+            }
+            if !client.is_good() {
+                return true;
+            }
+            let members = client.wanted.iter().zip(&client.members);
+            let settled = client.pending.is_empty()
+                && members.into_iter().all(|(wanted, member)| *wanted == member.on);
+            // Where there is not room for all, some stay outside.
+            let outside = self.options.connections_max > 0 && !self.is_open(client.index);
+            outside || (settled && self.is_open(client.index))
+        })
+    }
+
+    /// Who has not got what he wants.
+    fn missing(&self) -> String {
+        let bad = self.clients.iter().filter(|client| {
+            let members = client.wanted.iter().zip(&client.members);
+            client.is_good()
+                && (!self.is_open(client.index)
+                    || !client.pending.is_empty()
+                    || members.into_iter().any(|(wanted, member)| *wanted != member.on))
+        });
+        let describe = |client: &crate::client::Client| {
+            let conn = client.link.map(|link| self.links[link].conn);
+            let on: Vec<bool> = client.members.iter().map(|member| member.on).collect();
+            format!(
+                "client {} ({:?}, {:?}, {conn:?}) wants {:?}, has {on:?}, waits for {} answers, first {:?}",
+                client.index,
+                client.kind,
+                client.phase,
+                client.wanted,
+                client.pending.len(),
+                client.pending.first_key_value()
+            )
+        };
+        bad.map(describe).take(3).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Publishes once to every channel: each subscriber must get it, and a pong besides.
+    fn probe(&mut self) -> bool {
+        let probes: Vec<u32> =
+            (0..self.options.channels).map(|channel| self.publish(channel)).collect();
+        let pongs: Vec<u64> = self.clients.iter().map(|client| client.pongs).collect();
+        let open: Vec<usize> = (0..self.clients.len()).filter(|c| self.is_open(*c)).collect();
+        for client in &open {
+            let mut wishes = Wishes::default();
+            let who = &mut self.clients[*client];
+            if who.is_good()
+                && let Some(link) = who.link
+            {
+                who.ask(Pending::Ping, message::ping, &mut wishes);
+                self.grant_now(link, wishes);
+            }
+        }
+        for _ in 0..PROBE_SECONDS {
+            self.run_for(SECOND);
+            let arrived = open.iter().map(|client| &self.clients[*client]).all(|client| {
+                let members = client.members.iter().zip(&probes);
+                !client.is_good()
+                    || (client.pongs > pongs[client.index]
+                        && members
+                            .into_iter()
+                            .all(|(member, probe)| !member.on || member.last == Some(*probe)))
+            });
+            if arrived || self.oracle.violation.is_some() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// All clients leave, each in his own way.
+    fn leave(&mut self) {
+        self.closing_time = true;
+        for client in 0..self.clients.len() {
+            let Some(link) = self.clients[client].link else { continue };
+            if client % 2 == 0 {
+                self.drop_client_side(link);
+            } else {
+                self.grant_now(link, Wishes { fin: true, ..Wishes::default() });
+            }
+        }
+        self.settle();
+    }
+
+    /// The server stops.
+    fn drain(&mut self, window: Duration) {
+        self.closing_time = true;
+        self.draining = true;
+        let open: Vec<usize> = (0..self.clients.len()).filter(|c| self.is_open(*c)).collect();
+        let plan = DrainPlan { window, deadline: window + Duration::from_secs(10) };
+        for hub in 0..self.nodes.len() {
+            self.command(hub, Command::Drain(plan));
+        }
+        self.run_for(plan.deadline.as_nanos() as Nanos + SECOND);
+        if let Some(hub) = self.nodes.iter().position(|node| !node.drained) {
+            let held = self.nodes[hub].hub.holdings();
+            self.oracle.fail("drain", || format!("hub {hub} is not drained: {held:?}"));
+        }
+        for client in open {
+            let (code, link) = (self.clients[client].close_code, self.clients[client].link);
+            if self.clients[client].is_good() && code != Some(1001) {
+                self.oracle
+                    .fail("drain", || format!("client {client} got {code:?}, link {link:?}"));
+            }
+        }
+        self.settle();
+    }
+
+    /// Until no hub holds a socket, but not for ever.
+    fn settle(&mut self) {
+        for _ in 0..SETTLE_SECONDS {
+            self.run_for(SECOND);
+            let held: usize = self.nodes.iter().map(|node| node.hub.sockets()).sum();
+            if self.oracle.violation.is_some() || held == 0 {
+                break;
+            }
+        }
+        // Questions to the application and messages between hubs outlive their connections.
+        self.run_for(self.options.request_ms * MILLI * (self.options.channels + 1) + SECOND);
+    }
+}
+
+/// Steps of one wait: a world that does more is spinning.
+const STEPS_MAX: u64 = 50_000_000;
+/// The narrowest sockets of the slowest networks need minutes for what a publisher left behind.
+const CONVERGENCE_SECONDS: u64 = 900;
+const PROBE_SECONDS: u64 = 30;
+const SETTLE_SECONDS: u64 = 400;

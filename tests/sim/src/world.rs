@@ -1,0 +1,436 @@
+//! The world: hubs, sockets, clients and an application, and one event after the other.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use mahavishnu_core::{
+    auth::{TokenSpec, issue},
+    entropy::Seed,
+    hub::{Command, Hub, Place, Placement, Publication, ShardId},
+};
+
+use crate::{
+    app::Application,
+    client::{Client, Kind, Phase, Tokens, Wishes},
+    clock::{Agenda, Clock, MICRO, MILLI, Nanos, SECOND, START_UNIX},
+    driver::Node,
+    invariants,
+    net::{Link, Pipe},
+    oracle::{APPLICATION, Oracle},
+    random::{Digest, Random},
+    recorder::Counts,
+    sabotage::Sabotage,
+    story::Story,
+    swarm::{Options, Rights, SECRET, channel_names},
+};
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A client acts.
+    Wake(usize),
+    /// A client's socket reaches a hub.
+    Accept(usize),
+    ToHub(usize, usize),
+    ToClient(usize, usize),
+    FinToHub(usize),
+    FinToClient(usize),
+    /// The client's end is gone for good.
+    ResetToHub(usize),
+    Writable(usize),
+    Turn(usize),
+    Timer(usize),
+    Mail {
+        from: usize,
+        to: usize,
+    },
+    Answer(u64),
+    Jump,
+    Reload,
+    Look,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) options: Options,
+    pub(crate) clock: Clock,
+    pub(crate) agenda: Agenda<Event>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) app: Application,
+    pub(crate) oracle: Oracle,
+    pub(crate) digest: Digest,
+    pub(crate) story: Story,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) tally: invariants::Tally,
+    pub(crate) steps: u64,
+    pub(crate) healing: bool,
+    pub(crate) draining: bool,
+    /// Nobody connects any more.
+    pub(crate) closing_time: bool,
+    pub(crate) generation: u64,
+    pub(crate) random: Random,
+    sabotage: Sabotage,
+    wishes: Wishes,
+}
+
+impl World {
+    pub(crate) fn new(
+        options: &Options,
+        sabotage: Sabotage,
+        counts: Arc<Counts>,
+        verbose: bool,
+    ) -> Self {
+        let clock = Clock::new();
+        let config = Arc::new(options.config(0));
+        let shards = options.shards.max(1);
+        let node = |shard: u64| {
+            let place = Place {
+                shard: ShardId(shard as u16),
+                shards: shards as u16,
+                seed: Seed::from(options.seed),
+            };
+            Node::new(Hub::new(config.clone(), place, clock.now()), shards as usize)
+        };
+        let mut this = Self {
+            clock,
+            agenda: Agenda::new(),
+            nodes: (0..shards).map(node).collect(),
+            links: Vec::new(),
+            clients: people(options),
+            app: Application::new(options),
+            oracle: Oracle::new(options),
+            digest: Digest::new(),
+            story: Story::new(verbose),
+            counts,
+            tally: invariants::Tally::default(),
+            steps: 0,
+            healing: false,
+            draining: false,
+            closing_time: false,
+            generation: 0,
+            random: Random::new(options.seed, 1),
+            sabotage,
+            wishes: Wishes::default(),
+            options: options.clone(),
+        };
+        this.plan_fate();
+        this
+    }
+
+    /// Plans what does not follow from anything: first steps and faults.
+    fn plan_fate(&mut self) {
+        let duration = self.options.duration_ms * MILLI;
+        for client in 0..self.clients.len() {
+            let at = self.random.below(duration / 4 + 1);
+            self.agenda.plan(at, Event::Wake(client));
+        }
+        for _ in 0..self.options.wall_jumps {
+            self.agenda.plan(self.random.below(duration), Event::Jump);
+        }
+        for _ in 0..self.options.reloads {
+            self.agenda.plan(self.random.below(duration), Event::Reload);
+        }
+        self.agenda.plan(SECOND, Event::Look);
+    }
+
+    /// Lets everything happen until `until`, or until something is wrong.
+    pub(crate) fn run(&mut self, until: Nanos, steps_max: u64) {
+        let last = self.steps.saturating_add(steps_max);
+        while self.steps < last && self.oracle.violation.is_none() {
+            let Some((at, event)) = self.agenda.pop(until) else { break };
+            self.clock.nanos = at;
+            self.oracle.now = at;
+            self.steps += 1;
+            self.digest.number(at);
+            self.story.tell(at, &event);
+            self.happen(event);
+        }
+        if self.steps < last && self.oracle.violation.is_none() {
+            self.clock.nanos = self.clock.nanos.max(until);
+            self.oracle.now = self.clock.nanos;
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Wake(client) => self.wake(client),
+            Event::Accept(link) => self.accept(link),
+            Event::ToHub(link, count) => {
+                self.links[link].up.arrive(count);
+                self.feed(link);
+            }
+            Event::ToClient(link, count) => {
+                self.links[link].down.arrive(count);
+                self.client_reads(link);
+            }
+            Event::FinToHub(link) => {
+                self.links[link].up.fin_arrived = true;
+                self.feed(link);
+            }
+            Event::FinToClient(link) => {
+                self.links[link].down.fin_arrived = true;
+                self.client_reads(link);
+            }
+            Event::ResetToHub(link) => self.reset_hub_side(link),
+            Event::Writable(link) => self.writable(link),
+            Event::Turn(hub) => self.turn(hub),
+            Event::Timer(hub) => self.timer(hub),
+            Event::Mail { from, to } => self.mail(from, to),
+            Event::Answer(ticket) => self.answer(ticket),
+            Event::Jump => {
+                let seconds = self.random.range(0, 2 * 86_400) as i64 - 86_400;
+                self.clock.jump(seconds);
+            }
+            Event::Reload => {
+                self.generation += 1;
+                let config = Arc::new(self.options.config(self.generation));
+                for hub in 0..self.nodes.len() {
+                    self.command(hub, Command::Reload(config.clone()));
+                }
+            }
+            Event::Look => {
+                invariants::look_around(self);
+                self.agenda.plan(self.clock.nanos + SECOND, Event::Look);
+            }
+        }
+    }
+
+    pub(crate) fn command(&mut self, hub: usize, command: Command) {
+        self.digest.number(hub as u64);
+        self.nodes[hub].hub.handle_command(self.clock.now(), command);
+        self.plan_turn(hub);
+    }
+
+    /// The application broadcasts, at the channel's home: there it is never too busy.
+    pub(crate) fn publish(&mut self, channel: u64) -> u32 {
+        let place = Place {
+            shard: ShardId(0),
+            shards: self.nodes.len() as u16,
+            seed: Seed::from(self.options.seed),
+        };
+        let home = Placement::new(place).home(self.oracle.name(channel));
+        let number = self.oracle.publish(channel, 0, APPLICATION as usize);
+        let mut data = Vec::new();
+        crate::message::write_data(&mut data, channel, number, 0);
+        let name = channel_names(self.options.channels)[channel as usize].as_str().into();
+        let publication = Publication { channel: name, event: "e".into(), data: Bytes::from(data) };
+        self.command(usize::from(home.0), Command::Publish { id: None, publication });
+        number
+    }
+
+    fn jitter(&mut self, mean_us: u64) -> Nanos {
+        self.random.below(2 * mean_us * MICRO + 1)
+    }
+}
+
+/// Clients.
+impl World {
+    fn wake(&mut self, client: usize) {
+        let think = self.options.think_ms * MILLI;
+        // Once it is healed the world is quiet.
+        let think = if self.healing { think.clamp(100 * MILLI, 500 * MILLI) } else { think };
+        let next = self.clients[client].random.below(2 * think + 1) + MICRO;
+        self.agenda.plan(self.clock.nanos + next, Event::Wake(client));
+        let who = &mut self.clients[client];
+        let Some(link) = who.link else {
+            let gone = self.healing && !who.is_good();
+            if !gone && !self.closing_time {
+                self.connect(client);
+            }
+            return;
+        };
+        let was_paused = who.paused;
+        who.wake(&self.options, &mut self.oracle, &mut self.wishes);
+        let resumed = was_paused && !who.paused;
+        self.grant(link);
+        if resumed && self.clients[client].link == Some(link) {
+            self.client_reads(link);
+        }
+    }
+
+    fn connect(&mut self, client: usize) {
+        let mean = self.options.latency_us;
+        let latency = MICRO + self.jitter(mean);
+        let hub = self.random.below(self.nodes.len() as u64) as usize;
+        let chunk = self.random.range(1, self.options.chunk_max) as usize;
+        let room = self.options.room as usize;
+        self.links.push(Link {
+            client,
+            hub,
+            conn: None,
+            up: Pipe::new(room),
+            down: Pipe::new(room),
+            eof_told: false,
+            blocked: false,
+            unread: false,
+            broken: false,
+            client_gone: false,
+            heard: self.clock.nanos,
+            latency,
+            chunk: chunk.max(self.options.chunk_max as usize / 2),
+            backlog: Vec::new(),
+        });
+        let link = self.links.len() - 1;
+        self.agenda.plan(self.clock.nanos + latency, Event::Accept(link));
+        let who = &mut self.clients[client];
+        who.link = Some(link);
+        who.paused = false;
+        who.deaf = false;
+        who.on_connected(&self.options, &mut self.wishes);
+        self.grant(link);
+    }
+
+    /// Does `wishes` at once.
+    pub(crate) fn grant_now(&mut self, link: usize, wishes: Wishes) {
+        self.wishes = wishes;
+        self.grant(link);
+    }
+
+    /// Does what the client wants done with its socket.
+    fn grant(&mut self, link: usize) {
+        let mut wishes = std::mem::take(&mut self.wishes);
+        let end = &mut self.links[link];
+        if !end.client_gone && !end.up.fin {
+            end.backlog.extend_from_slice(&wishes.bytes);
+            self.push_up(link);
+            if wishes.fin {
+                self.links[link].up.fin = true;
+                self.send_fin(link);
+            }
+        }
+        if wishes.reset {
+            self.drop_client_side(link);
+        }
+        wishes.bytes.clear();
+        (wishes.fin, wishes.reset) = (false, false);
+        self.wishes = wishes;
+    }
+
+    /// Sends what the pipe takes of what the client has to say.
+    pub(crate) fn push_up(&mut self, link: usize) {
+        let now = self.clock.nanos;
+        let end = &mut self.links[link];
+        if end.backlog.is_empty() {
+            return;
+        }
+        let count = end.up.write(&end.backlog);
+        end.backlog.drain(..count);
+        let mut left = count;
+        while left > 0 {
+            let part = left.min(end.chunk.max(self.options.chunk_max as usize / 4));
+            let at = end.up.arrival(now, end.latency);
+            self.agenda.plan(at, Event::ToHub(link, part));
+            left -= part;
+        }
+    }
+
+    /// The end of the client's bytes follows them, once all are under way.
+    pub(crate) fn send_fin(&mut self, link: usize) {
+        let now = self.clock.nanos;
+        let end = &mut self.links[link];
+        if end.up.fin && end.backlog.is_empty() {
+            let at = end.up.arrival(now, end.latency);
+            self.agenda.plan(at, Event::FinToHub(link));
+        }
+    }
+
+    /// The client's end disappears; the hub hears of it later.
+    pub(crate) fn drop_client_side(&mut self, link: usize) {
+        let end = &mut self.links[link];
+        if end.client_gone {
+            return;
+        }
+        end.client_gone = true;
+        end.down.free_memory();
+        end.backlog = Vec::new();
+        let (client, at) = (end.client, end.up.arrival(self.clock.nanos, end.latency));
+        self.agenda.plan(at, Event::ResetToHub(link));
+        if self.clients[client].link == Some(link) {
+            self.clients[client].on_gone(&mut self.oracle);
+        }
+    }
+
+    /// The client takes what has come, unless it does not want to.
+    pub(crate) fn client_reads(&mut self, link: usize) {
+        let end = &mut self.links[link];
+        let client = &mut self.clients[end.client];
+        if end.client_gone || client.link != Some(link) || client.paused || client.deaf {
+            return;
+        }
+        let bytes = end.down.readable(usize::MAX);
+        let count = bytes.len();
+        if count > 0 {
+            let bytes: &[u8] = match self.sabotage.strike(client.index, bytes) {
+                None => bytes,
+                Some(altered) => altered,
+            };
+            client.receive(&self.options, bytes, &mut self.oracle, &mut self.wishes);
+            self.tally.client_bytes += count as u64;
+            end.down.consume(count);
+            if end.blocked {
+                self.agenda.plan(self.clock.nanos + end.latency, Event::Writable(link));
+            }
+        }
+        if end.down.at_end() {
+            // Everything was read, and nothing more will come: hang up.
+            self.wishes.fin = true;
+            self.grant(link);
+            let end = &mut self.links[link];
+            end.client_gone = true;
+            let client = end.client;
+            self.clients[client].on_gone(&mut self.oracle);
+        } else {
+            self.grant(link);
+        }
+    }
+}
+
+fn people(options: &Options) -> Vec<Client> {
+    let kinds = [
+        (Kind::Subscriber, options.subscribers),
+        (Kind::Publisher, options.publishers),
+        (Kind::Poster, options.posters),
+        (Kind::Sluggard, options.sluggards),
+        (Kind::Hostile, options.hostile),
+        (Kind::Storming, options.storming),
+    ];
+    let tokens = Arc::new(tokens());
+    let everyone = kinds.iter().flat_map(|(kind, count)| (0..*count).map(|_| *kind));
+    everyone
+        .enumerate()
+        .map(|(index, kind)| Client::new(index, kind, options, tokens.clone()))
+        .collect()
+}
+
+/// Good tokens are good and bad ones bad, whatever the wall clock does within a year.
+fn tokens() -> Tokens {
+    let year = Duration::from_secs(366 * 86_400);
+    let token = |rights: Rights, secret: &[u8], issued_at: Duration, years: u32| {
+        let spec = TokenSpec {
+            user: Some("someone"),
+            permissions: rights.permissions(),
+            issued_at,
+            expires_in: Some(year * years),
+            ..TokenSpec::default()
+        };
+        issue(secret, &spec).expect("a token")
+    };
+    let long_ago = START_UNIX - year * 4;
+    let of = |rights: Rights| {
+        [
+            token(rights, SECRET, START_UNIX - year * 2, 4),
+            token(rights, SECRET, long_ago, 2),
+            token(rights, b"another secret, also of more than 32 bytes", START_UNIX - year * 2, 4),
+        ]
+    };
+    Tokens { by_rights: Rights::ALL.map(of).to_vec() }
+}
+
+impl World {
+    /// Whether a client has a welcomed connection.
+    pub(crate) fn is_open(&self, client: usize) -> bool {
+        self.clients[client].phase == Phase::Open
+    }
+}

@@ -1,0 +1,73 @@
+//! What is full, too fast or over.
+
+use mahavishnu_core::reason::Reason;
+use mahavishnu_tests::{Client, Raw, Server, client, raw::op};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::{counted, ended};
+
+pub(super) fn shutdown(reason: Reason) {
+    let mut server = Server::start();
+    let mut client = Client::hello(&server);
+    server.signal(Signal::TERM);
+    assert_eq!(client.expect_close(1001), reason.row().text);
+    drop(client);
+    server.wait();
+}
+
+pub(super) fn max_connections(reason: Reason) {
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
+    let _first = Client::hello(&server);
+    assert_eq!(Client::connect(&server).expect_close(1013), reason.row().text);
+    counted(&server, reason);
+}
+
+pub(super) fn connect_rate(reason: Reason) {
+    let server =
+        Server::with(&[("SHARDS", "1"), ("RATE_LIMIT", "1"), ("RATE_LIMIT_LOOPBACK", "true")]);
+    let _first = Client::hello(&server);
+    assert_eq!(Client::connect(&server).expect_close(1013), reason.row().text);
+    counted(&server, reason);
+}
+
+/// Metrics cannot be asked while no socket is free: what shows is a socket that ends without a byte.
+pub(super) fn max_sockets(_: Reason) {
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
+    let sockets: Vec<Raw> = (0..300).map(|_| Raw::connect(server.address())).collect();
+    let mut last = Raw::connect(server.address());
+    last.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(last.read_to_end(), b"");
+    drop(sockets);
+    server.metrics_when("the error", |metrics| metrics.connection_errors("max_sockets") > 0);
+}
+
+/// What is queued for a client that does not read, and then is gone, was not sent.
+pub(super) fn send_failed(_: Reason) {
+    let server = Server::with(&[("OUTBOX_BYTES", "67108864")]);
+    let raw = sleeper(&server);
+    let data = json!({ "filler": "x".repeat(900_000) });
+    for _ in 0..16 {
+        assert_eq!(client::post(&server, "c", "e", &data), 1);
+    }
+    raw.reset();
+    server.metrics_when("the errors", |metrics| metrics.message_errors("send_failed") > 0);
+}
+
+pub(super) fn slow_reader(reason: Reason) {
+    let server = Server::with(&[("OUTBOX_BYTES", "65536"), ("MAX_MESSAGE_BYTES", "65536")]);
+    let mut raw = sleeper(&server);
+    let data = json!({ "filler": "x".repeat(32 * 1024) });
+    while client::post(&server, "c", "e", &data) == 1 {}
+    ended(&server, reason);
+    assert_eq!(raw.close_frame().map(|(code, _)| code), reason.row().close);
+}
+
+/// A subscriber that does not read by itself.
+fn sleeper(server: &Server) -> Raw {
+    let mut raw = Raw::upgrade_with(server, Some(4_096));
+    raw.frame();
+    raw.send(op::TEXT, br#"{"type":"subscribe","data":{"channel":"c"}}"#);
+    raw.frame();
+    raw
+}
