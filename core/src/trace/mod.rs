@@ -5,12 +5,18 @@
 //! demands the same digests. A production incident can so be run again on a laptop, under a debugger, against a newer
 //! version of the core.
 //!
+//! Each hub of a process records for itself; a [`Writer`] puts their records into one file. What hubs tell each other is
+//! not written down: replaying runs all of them, and a batch that one received is the one that the other has just sent.
+//!
 //! A trace holds what clients sent, tokens and payloads included: treat it like the traffic itself. It does not hold the
 //! configuration, whose keys are secrets: replaying needs the same configuration, which a digest checks.
 
+mod file;
+mod lane;
 mod record;
 mod replay;
 
+pub use file::{Input, Kind, Trace, Writer};
 pub(crate) use record::{Recorder, Tap};
 pub use replay::{Mismatch, Report, replay};
 
@@ -25,15 +31,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use crate::{
-    config::Config,
-    hub::{Listener, Output},
-    time::Now,
-    ws::Flush,
-};
-
-/// First bytes of every trace: name and version of the format.
-const MAGIC: &[u8; 8] = b"mhvtrc01";
+use crate::{config::Config, hub::Output, time::Now, ws::Flush};
 
 /// One call on a hub and what it came to.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +51,8 @@ type Conn = (u32, u32);
 enum Call<'a> {
     New {
         seed: [u8; 32],
+        shard: u16,
+        shards: u16,
         config: u64,
     },
     Accept {
@@ -70,6 +70,10 @@ enum Call<'a> {
     },
     IoError {
         conn: Conn,
+    },
+    /// The next batch that this hub sent.
+    Shard {
+        from: u16,
     },
     Publish {
         id: Option<u64>,
@@ -150,11 +154,13 @@ impl Taken {
 #[derive(Clone)]
 struct Digest(SipHasher13);
 
-impl Digest {
-    fn new() -> Self {
+impl Default for Digest {
+    fn default() -> Self {
         Self(SipHasher13::new())
     }
+}
 
+impl Digest {
     fn add(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
@@ -178,7 +184,7 @@ impl fmt::Write for Digest {
 }
 
 fn digest_of(value: &dyn fmt::Debug) -> u64 {
-    let mut digest = Digest::new();
+    let mut digest = Digest::default();
     // Writing into a digest cannot fail.
     let _ = fmt::write(&mut digest, format_args!("{value:?}"));
     digest.finish()
@@ -200,10 +206,6 @@ fn flush_number(flush: Flush) -> u8 {
         Flush::Fin => 2,
         Flush::Closed => 3,
     }
-}
-
-fn listener_is_metrics(listener: Listener) -> bool {
-    listener == Listener::Metrics
 }
 
 fn nanos(now: Now, start: Instant) -> (u64, u128) {
