@@ -13,7 +13,7 @@ use super::{
     Call, Conn, Digest, Mismatch, Record, Report, Taken,
     file::{Records, conn_id},
     flush_number, nanos, output_digest,
-    replay::Mail,
+    replay::{Configs, Mail},
 };
 use crate::{
     config::Config,
@@ -28,8 +28,7 @@ use crate::{
 pub(super) struct Lane<'t> {
     place: Place,
     hub: Hub,
-    /// All configurations that may come, by their digest.
-    configs: Vec<(u64, Arc<Config>)>,
+    configs: Configs,
     start: Instant,
     records: Records<'t>,
     next: Option<Result<Record<'t>, ()>>,
@@ -37,18 +36,11 @@ pub(super) struct Lane<'t> {
     scratch: Vec<u8>,
 }
 
-/// What a step came to.
-pub(super) enum Step {
-    Done,
-    /// The next record is damaged.
-    Broken,
-}
-
 impl<'t> Lane<'t> {
     pub(super) fn new(
         place: Place,
         config: Arc<Config>,
-        configs: Vec<(u64, Arc<Config>)>,
+        configs: Configs,
         (start, unix): (Instant, u128),
         mut records: Records<'t>,
     ) -> Self {
@@ -85,16 +77,13 @@ impl<'t> Lane<'t> {
         self.next.is_none()
     }
 
-    pub(super) fn step(&mut self, mail: &mut Mail) -> Result<Step, Mismatch> {
-        match self.next.take() {
-            None => {}
-            Some(Err(())) => return Ok(Step::Broken),
-            Some(Ok(record)) => {
-                self.next = self.records.next();
-                self.call(&record, mail)?;
-            }
-        }
-        Ok(Step::Done)
+    /// Makes the next call.
+    pub(super) fn step(&mut self, mail: &mut Mail) -> Result<(), Mismatch> {
+        let (shard, calls) = (self.place.shard, self.report.calls);
+        let Some(record) = self.next.take() else { return Ok(()) };
+        let record = record.map_err(|()| Mismatch::Damaged { shard, calls })?;
+        self.next = self.records.next();
+        self.call(&record, mail)
     }
 
     fn call(&mut self, record: &Record<'_>, mail: &mut Mail) -> Result<(), Mismatch> {
@@ -160,11 +149,10 @@ impl<'t> Lane<'t> {
                 let got = got.map(|at| nanos(Now { mono: at, ..now }, self.start).0);
                 self.expect(record, *next, got)?;
             }
-            Call::Reload { config } => {
-                let known = self.configs.iter().find(|(digest, _)| digest == config);
-                let (_, config) =
-                    known.ok_or(Mismatch::Configuration { calls: self.report.calls })?;
-                self.hub.handle_command(now, Command::Reload(config.clone()));
+            Call::Reload { config, hooks } => {
+                let config = self.configs.find(*config, hooks);
+                let config = config.ok_or(Mismatch::Configuration { calls: self.report.calls })?;
+                self.hub.handle_command(now, Command::Reload(config));
             }
             Call::Publish { .. }
             | Call::Reply { .. }

@@ -31,7 +31,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use crate::{config::Config, hub::Output, time::Now, ws::Flush};
+use crate::{
+    config::{Config, Hooks},
+    hub::Output,
+    time::Now,
+    ws::Flush,
+};
 
 /// One call on a hub and what it came to.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +59,8 @@ enum Call<'a> {
         shard: u16,
         shards: u16,
         config: u64,
+        #[serde(borrow)]
+        hooks: Wanted<'a>,
     },
     Accept {
         address: SocketAddr,
@@ -101,6 +108,8 @@ enum Call<'a> {
     },
     Reload {
         config: u64,
+        #[serde(borrow)]
+        hooks: Wanted<'a>,
     },
     Drain {
         window: Duration,
@@ -119,6 +128,36 @@ enum Call<'a> {
     EndTurn {
         next: Option<u64>,
     },
+}
+
+/// What the application is asked and told. An adapter works it out from its handlers, which a replay has not.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Wanted<'a> {
+    #[serde(borrow)]
+    requests: Vec<&'a str>,
+    authorize_subscribe: bool,
+    authorize_publish: bool,
+    lifecycle: bool,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(hooks: &'a Hooks) -> Self {
+        Self {
+            requests: hooks.requests.iter().map(AsRef::as_ref).collect(),
+            authorize_subscribe: hooks.authorize_subscribe,
+            authorize_publish: hooks.authorize_publish,
+            lifecycle: hooks.lifecycle,
+        }
+    }
+
+    fn to_hooks(&self) -> Hooks {
+        Hooks {
+            requests: self.requests.iter().copied().map(Into::into).collect(),
+            authorize_subscribe: self.authorize_subscribe,
+            authorize_publish: self.authorize_publish,
+            lifecycle: self.lifecycle,
+        }
+    }
 }
 
 /// What a sink said to one write.
@@ -190,9 +229,10 @@ fn digest_of(value: &dyn fmt::Debug) -> u64 {
     digest.finish()
 }
 
-/// A number for a configuration, without its secrets: their debug output hides them.
+/// A number for a configuration, without its secrets, as their debug output hides them, and without its hooks, which a
+/// trace holds itself.
 fn config_digest(config: &Config) -> u64 {
-    digest_of(config)
+    digest_of(&Config { hooks: Hooks::default(), ..config.clone() })
 }
 
 fn output_digest(output: &Output) -> u64 {

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Call, Conn, Digest, Record, Taken, flush_number, nanos, output_digest};
+use super::{Call, Conn, Digest, Record, Taken, Wanted, flush_number, nanos, output_digest};
 use crate::{
     config::Config,
     hub::{Command, ConnId, Listener, Output, Peer, Place, RequestId, ShardId},
@@ -27,8 +27,8 @@ impl Recorder {
         let shard = place.shard;
         let mut this = Self { shard, start: now.mono, last: now, bytes: Vec::new() };
         let (seed, shards) = (place.seed.0, place.shards.max(1));
-        let config = super::config_digest(config);
-        this.note(now, Call::New { seed, shard: shard.0, shards, config });
+        let (config, hooks) = (super::config_digest(config), Wanted::of(&config.hooks));
+        this.note(now, Call::New { seed, shard: shard.0, shards, config, hooks });
         this
     }
 
@@ -90,7 +90,10 @@ impl Recorder {
             // A record names connections of its own hub only; of others the command says nothing to it.
             Command::Disconnect { conn } if conn.shard != self.shard => return,
             Command::Disconnect { conn } => Call::Disconnect { conn: pair(*conn) },
-            Command::Reload(config) => Call::Reload { config: super::config_digest(config) },
+            Command::Reload(config) => Call::Reload {
+                config: super::config_digest(config),
+                hooks: Wanted::of(&config.hooks),
+            },
             Command::Drain(plan) => Call::Drain { window: plan.window, deadline: plan.deadline },
         };
         self.note(now, call);

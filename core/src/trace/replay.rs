@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    Call, config_digest,
+    Call, Wanted, config_digest,
     file::{Records, Trace},
-    lane::{Lane, Step},
+    lane::Lane,
 };
 use crate::{
     config::Config,
@@ -33,6 +33,8 @@ pub struct Report {
     pub sent_bytes: u64,
     /// Time between the first and the last call.
     pub duration: Duration,
+    /// The trace breaks off within a record, or one hub's part before another's. What is there agreed.
+    pub cut_short: bool,
 }
 
 /// Why a replay stopped.
@@ -40,10 +42,11 @@ pub struct Report {
 pub enum Mismatch {
     /// Not a trace, or one of another version.
     NotATrace,
-    /// The trace breaks off in the middle of a record, or one hub's part before another's, after so many calls. What came
-    /// before agreed.
-    Broken {
-        /// Calls made until then.
+    /// What should be a record is none.
+    Damaged {
+        /// Which hub's.
+        shard: ShardId,
+        /// Its calls until then.
         calls: u64,
     },
     /// It was recorded under a configuration that is not among those given.
@@ -68,7 +71,9 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotATrace => f.write_str("not a trace, or one of another version"),
-            Self::Broken { calls } => write!(f, "the trace breaks off after call {calls}"),
+            Self::Damaged { shard, calls } => {
+                write!(f, "the trace is damaged after call {calls} of shard {}", shard.0)
+            }
             Self::Configuration { calls } => {
                 write!(f, "recorded under another configuration (after call {calls})")
             }
@@ -91,8 +96,7 @@ impl std::error::Error for Mismatch {}
 pub fn replay(trace: &[u8], configs: &[Arc<Config>], start: Instant) -> Result<Report, Mismatch> {
     let trace = Trace::new(trace)?;
     let cut = trace.cut;
-    let configs: Vec<_> =
-        configs.iter().map(|config| (config_digest(config), config.clone())).collect();
+    let configs = Configs::new(configs);
     let mut lanes = Vec::new();
     for records in trace.into_records() {
         lanes.push(first(records, &configs, start)?);
@@ -101,30 +105,40 @@ pub fn replay(trace: &[u8], configs: &[Arc<Config>], start: Instant) -> Result<R
     let shards = lanes.first().map_or(0, Lane::shards);
     let mut replay = Replay { mail: Mail::new(usize::from(shards)), lanes };
     let ended = replay.run()?;
-    let report = replay.report(shards);
-    if cut || !ended {
-        return Err(Mismatch::Broken { calls: report.calls });
-    }
-    Ok(report)
+    Ok(Report { cut_short: cut || !ended, ..replay.report(shards) })
 }
 
 /// Makes a hub by the first record of its part.
 fn first<'t>(
     mut records: Records<'t>,
-    configs: &[(u64, Arc<Config>)],
+    configs: &Configs,
     start: Instant,
 ) -> Result<Lane<'t>, Mismatch> {
     let Some(Ok(record)) = records.next() else { return Err(Mismatch::NotATrace) };
-    let Call::New { seed, shard, shards, config } = record.call else {
+    let Call::New { seed, shard, shards, config, hooks } = record.call else {
         return Err(Mismatch::NotATrace);
     };
     if !(1..=SHARDS_MAX).contains(&shards) || shard >= shards {
         return Err(Mismatch::NotATrace);
     }
-    let known = configs.iter().find(|(digest, _)| *digest == config);
-    let (_, config) = known.ok_or(Mismatch::Configuration { calls: 0 })?;
+    let config = configs.find(config, &hooks).ok_or(Mismatch::Configuration { calls: 0 })?;
     let place = Place { shard: ShardId(shard), shards, seed: Seed(seed) };
-    Ok(Lane::new(place, config.clone(), configs.to_vec(), (start, record.unix), records))
+    Ok(Lane::new(place, config, configs.clone(), (start, record.unix), records))
+}
+
+/// The configurations that may be in force, by their digest.
+#[derive(Clone)]
+pub(super) struct Configs(Vec<(u64, Arc<Config>)>);
+
+impl Configs {
+    fn new(configs: &[Arc<Config>]) -> Self {
+        Self(configs.iter().map(|config| (config_digest(config), config.clone())).collect())
+    }
+
+    pub(super) fn find(&self, digest: u64, hooks: &Wanted<'_>) -> Option<Arc<Config>> {
+        let (_, config) = self.0.iter().find(|(known, _)| *known == digest)?;
+        Some(Arc::new(Config { hooks: hooks.to_hooks(), ..Config::clone(config) }))
+    }
 }
 
 /// All hubs of a trace.
@@ -141,9 +155,7 @@ impl Replay<'_> {
             let ready =
                 self.lanes.iter_mut().filter_map(|lane| Some((lane.next_at(&self.mail)?, lane)));
             let Some((_, lane)) = ready.min_by_key(|(at, _)| *at) else { break };
-            if let Step::Broken = lane.step(&mut self.mail)? {
-                return Ok(false);
-            }
+            lane.step(&mut self.mail)?;
         }
         Ok(self.lanes.iter_mut().all(|lane| lane.is_done()))
     }
