@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use ipnet::IpNet;
+
 use crate::{
     auth::{KeySet, Pattern, Policy, TokenRules},
     limits::Limits,
@@ -15,6 +17,8 @@ pub struct Config {
     pub service: Service,
     /// Bounds on bytes, counts and time.
     pub limits: Limits,
+    /// Proxies that are believed when they name a client's address. Default: none.
+    pub trusted_proxies: Vec<IpNet>,
     /// Who may connect.
     pub auth: Auth,
     /// Who may subscribe and publish where. Default [`Policy::mahavishnu`].
@@ -36,6 +40,7 @@ impl Default for Config {
         Self {
             service: Service::default(),
             limits: Limits::default(),
+            trusted_proxies: Vec::new(),
             auth: Auth::default(),
             policy: Policy::mahavishnu(),
             anonymous_publish: AnonymousPublish::default(),

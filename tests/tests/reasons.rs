@@ -65,6 +65,8 @@ produced! {
     KeyReused: requests::key_reused;
     MaxConnections: capacity::max_connections;
     ConnectRate: capacity::connect_rate;
+    AddressConnections: capacity::address_connections;
+    UserConnections: capacity::user_connections;
     MaxSockets: capacity::max_sockets;
     SlowReader: capacity::slow_reader;
     SendFailed: capacity::send_failed;

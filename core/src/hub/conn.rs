@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     quota::Bucket,
     types::{Listener, Peer, RequestId},
+    visitors::Entered,
 };
 use crate::{
     auth::{Access, Claims},
@@ -20,8 +21,10 @@ pub(crate) struct Conn {
     pub(crate) session: Session,
     /// Name in the welcome. Nil until the connection is active.
     pub(crate) uuid: Uuid,
+    /// The client, or the last proxy that is not trusted to name it.
     pub(crate) peer: SocketAddr,
     pub(crate) listener: Listener,
+    pub(crate) entered: Entered,
     /// Whether it comes from this machine, past no proxy and from no foreign web page.
     pub(crate) local: bool,
     /// On the hub's list of connections to flush.
@@ -88,6 +91,7 @@ impl Conn {
             uuid: Uuid::nil(),
             peer: peer.address,
             listener: peer.listener,
+            entered: Entered::default(),
             local: false,
             dirty: false,
             blocked: false,

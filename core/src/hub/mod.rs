@@ -10,6 +10,7 @@ mod channel;
 mod conn;
 mod drain;
 mod drive;
+mod forwarded;
 mod handshake;
 mod home;
 mod http;
@@ -23,6 +24,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 mod types;
+mod visitors;
 
 use std::{
     collections::VecDeque,
@@ -43,10 +45,10 @@ use self::{
     home::Homes,
     idempotency::Keys,
     publish::Pending,
-    quota::Addresses,
     request::Question,
     slab::Slab,
     types::Inner,
+    visitors::Visitors,
 };
 use crate::{
     config::Config,
@@ -69,7 +71,7 @@ pub struct Hub {
     channels: Channels,
     homes: Homes,
     keys: Keys,
-    addresses: Addresses,
+    visitors: Visitors,
     questions: Slab<Question>,
     publishes: Slab<Pending>,
     timers: Timers<Timer>,
@@ -134,7 +136,7 @@ impl Hub {
             channels: Channels::new(entropy.hash_keys()),
             homes: Homes::new(entropy.hash_keys(), place),
             keys: Keys::new(entropy.hash_keys()),
-            addresses: Addresses::new(entropy.hash_keys()),
+            visitors: Visitors::new(entropy.hash_keys(), entropy.hash_keys()),
             questions: Slab::new(),
             publishes: Slab::new(),
             timers: Timers::new(),
@@ -331,6 +333,9 @@ impl Hub {
             Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),
             Inner::Settle { key, answer } => self.keys.settle(&key, answer),
+            Inner::Enter { who, conn } => self.on_enter(now, who, conn),
+            Inner::Evict { conn, reason } => self.on_evict(now, conn, reason),
+            Inner::Exit { who } => self.on_exit(&who),
             Inner::Census { open, total } => {
                 if let Some(slot) = self.census.get_mut(usize::from(from.0)) {
                     *slot = Census { open, total };
