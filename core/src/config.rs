@@ -19,6 +19,9 @@ pub struct Config {
     pub limits: Limits,
     /// Proxies that are believed when they name a client's address. Default: none.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections of trusted proxies begin with a header of the PROXY protocol (version 1 or 2), which then has
+    /// to be there. Default false.
+    pub proxy_protocol: bool,
     /// Who may connect.
     pub auth: Auth,
     /// Who may subscribe and publish where. Default [`Policy::mahavishnu`].
@@ -41,6 +44,7 @@ impl Default for Config {
             service: Service::default(),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             auth: Auth::default(),
             policy: Policy::mahavishnu(),
             anonymous_publish: AnonymousPublish::default(),

@@ -171,6 +171,8 @@ reasons! {
     // HTTP.
     /// Not HTTP, or a malformed head.
     BadRequest "bad_request": None, Some(400), None, Connection("bad_request"), Never, "Bad request";
+    /// A trusted proxy's connection does not begin with a header of the PROXY protocol.
+    BadProxyHeader "bad_proxy_header": None, Some(400), None, Connection("bad_proxy_header"), Never, "A PROXY protocol header is expected here";
     /// A malformed WebSocket handshake (RFC 6455 §4.2.1).
     BadHandshake "bad_handshake": None, Some(400), None, Connection("bad_request"), Never, "Bad WebSocket handshake";
     /// Head over `head_bytes_max` or `headers_max`.

@@ -31,6 +31,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         },
         limits: limits(settings),
         trusted_proxies: settings.trusted_proxies.clone(),
+        proxy_protocol: settings.proxy_protocol,
         auth: Auth {
             required: settings.auth_enabled,
             keys: token::key_set(&loaded.keys)?,
@@ -152,6 +153,7 @@ mod tests {
             ("MAX_CONNECTIONS_PER_ADDRESS", "9"),
             ("MAX_CONNECTIONS_PER_USER", "8"),
             ("TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8"),
+            ("PROXY_PROTOCOL", "true"),
             ("MESSAGE_RATE_LIMIT", "0"),
             ("MESSAGE_BURST", "7"),
             ("MAX_CONNECTIONS", "50"),
@@ -188,7 +190,7 @@ mod tests {
             (limits.connections_per_address_max, limits.connections_per_user_max),
             (Some(9), Some(8))
         );
-        assert_eq!(config.trusted_proxies.len(), 2);
+        assert_eq!((config.trusted_proxies.len(), config.proxy_protocol), (2, true));
         assert_eq!((limits.connections_max, limits.sockets_max), (50, 250));
         assert_eq!((limits.message_bytes_max, limits.outbox_bytes_max), (8 << 20, 16 << 20));
         assert!(limits.body_bytes_max > limits.message_bytes_max);

@@ -51,6 +51,7 @@ produced! {
     CloseTimeout: time::close_timeout;
     HeadTimeout: time::head_timeout;
     BadRequest: requests::bad_request;
+    BadProxyHeader: requests::bad_proxy_header;
     BadHandshake: requests::bad_handshake;
     HeadTooLarge: requests::head_too_large;
     NotFound: requests::not_found;

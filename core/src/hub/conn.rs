@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use uuid::Uuid;
 
 use super::{
+    proxy::Pending,
     quota::Bucket,
     types::{Listener, Peer, RequestId},
     visitors::Entered,
@@ -25,6 +26,8 @@ pub(crate) struct Conn {
     pub(crate) peer: SocketAddr,
     pub(crate) listener: Listener,
     pub(crate) entered: Entered,
+    /// Comes before anything else, if the proxy is to say whose connection it is.
+    pub(crate) proxy_header: Option<Box<Pending>>,
     /// Whether it comes from this machine, past no proxy and from no foreign web page.
     pub(crate) local: bool,
     /// On the hub's list of connections to flush.
@@ -92,6 +95,7 @@ impl Conn {
             peer: peer.address,
             listener: peer.listener,
             entered: Entered::default(),
+            proxy_header: None,
             local: false,
             dirty: false,
             blocked: false,

@@ -16,6 +16,7 @@ mod home;
 mod http;
 mod idempotency;
 mod inspect;
+mod proxy;
 mod publish;
 mod quota;
 mod request;
@@ -167,7 +168,9 @@ impl Hub {
         let room = self.conns.len() < self.config.limits.sockets_max
             && matches!(self.stage, Stage::Running);
         let ws = room.then(|| ws::Connection::server(now, &self.config.limits));
-        let placed = ws.and_then(|ws| self.conns.insert(Box::new(Conn::new(ws, peer))));
+        let proxy_header = self.proxy_header_of(peer.address, peer.listener);
+        let conn = ws.map(|ws| Box::new(Conn { proxy_header, ..Conn::new(ws, peer) }));
+        let placed = conn.and_then(|conn| self.conns.insert(conn));
         let Some((index, generation)) = placed else {
             self.tally.error(Reason::MaxSockets);
             return Err(Reason::MaxSockets);

@@ -77,6 +77,9 @@ settings! {
         /// Proxies that are believed when they name a client's address in `X-Forwarded-For`: limits by address then hold
         /// for the client, not for the proxy.
         trusted_proxies: Vec<IpNet> = Vec::new(), Networks, ["TRUSTED_PROXIES"], Live;
+        /// Connections of TRUSTED_PROXIES begin with a header of the PROXY protocol, version 1 or 2, and are refused
+        /// without one.
+        proxy_protocol: bool = false, Bool, ["PROXY_PROTOCOL"], Live;
     }
     "TLS" {
         /// Serve TLS. Not in this build: true is refused.

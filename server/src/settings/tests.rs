@@ -40,6 +40,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
         "localhost",
         "addresses or networks with commas between",
     ),
+    ("PROXY_PROTOCOL", "false", "true", "true", "v2", "true or false"),
     ("TLS_ENABLED", "false", "no", "false", "maybe", "true or false"),
     ("CERT_FILE", "", "/c.pem", "/c.pem", "", ""),
     ("KEY_FILE", "", "/k.pem", "/k.pem", "", ""),

@@ -105,3 +105,68 @@ fn a_client_that_is_gone_before_its_verdict_is_not_counted() {
 
     assert!(next.take_close().is_none());
 }
+
+/// A handshake behind a header of the PROXY protocol.
+const BEHIND_HEADER: &str = "PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n\
+    GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+fn with_proxy_protocol() -> Config {
+    let mut config = behind_proxy(1);
+    config.proxy_protocol = true;
+    config.hooks.lifecycle = true;
+    config
+}
+
+fn peers(rig: &Rig) -> Vec<String> {
+    let connected = rig.outputs.iter().filter_map(|output| match output {
+        Output::Connected { peer, .. } => Some(peer.to_string()),
+        _ => None,
+    });
+    connected.collect()
+}
+
+#[test]
+fn a_proxy_that_passes_bytes_on_says_first_whose_they_are() {
+    for step in [1, 7, 1000] {
+        let mut rig = Rig::new(1, with_proxy_protocol());
+        let client = rig.socket(0);
+
+        for piece in BEHIND_HEADER.as_bytes().chunks(step) {
+            rig.bytes(&client, piece);
+        }
+
+        assert!(client.take_head().starts_with("HTTP/1.1 101 "));
+        assert_eq!(peers(&rig), ["192.0.2.7:56324"]);
+        let second = rig.socket(0);
+        rig.bytes(&second, BEHIND_HEADER.as_bytes());
+        second.take_head();
+        assert_refused(&second, TOO_MANY);
+    }
+}
+
+#[test]
+fn a_trusted_proxy_without_its_header_is_refused() {
+    let mut rig = Rig::new(1, with_proxy_protocol());
+    let client = rig.socket(0);
+
+    rig.bytes(&client, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+
+    assert!(client.take_head().starts_with("HTTP/1.1 400 "));
+    rig.hang_up(&client);
+    rig.assert_empty();
+}
+
+#[test]
+fn a_header_of_somebody_else_is_not_believed() {
+    let mut config = with_proxy_protocol();
+    config.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+    let mut rig = Rig::new(1, config);
+    let client = rig.socket(0);
+
+    rig.bytes(&client, BEHIND_HEADER.as_bytes());
+
+    // A request by the method PROXY, of an HTTP version that there is not.
+    assert!(client.take_head().starts_with("HTTP/1.1 505 "));
+    assert!(peers(&rig).is_empty());
+}
