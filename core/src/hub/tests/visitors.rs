@@ -119,9 +119,8 @@ fn with_proxy_protocol() -> Config {
 }
 
 fn peers(rig: &Rig) -> Vec<String> {
-    let connected = rig.outputs.iter().filter_map(|output| match output {
-        Output::Connected { peer, .. } => Some(peer.to_string()),
-        _ => None,
+    let connected = rig.outputs.iter().filter_map(|output| {
+        if let Output::Connected { peer, .. } = output { Some(peer.to_string()) } else { None }
     });
     connected.collect()
 }
