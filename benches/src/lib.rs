@@ -26,6 +26,7 @@ pub mod idle;
 pub mod message;
 pub mod process;
 pub mod rawloop;
+pub mod siege;
 pub mod socket;
 pub mod stats;
 pub mod summary;
