@@ -6,16 +6,19 @@ use uuid::Uuid;
 
 use super::{
     quota::Bucket,
+    transport::Transport,
     types::{Listener, Peer, RequestId},
 };
 use crate::{
     auth::{Access, Claims},
+    tls::Identity,
     ws,
 };
 
 /// A connection. Boxed in the slab, so that its size is paid only while it exists.
 #[derive(Debug)]
 pub(crate) struct Conn {
+    pub(crate) transport: Transport,
     pub(crate) ws: ws::Connection,
     pub(crate) session: Session,
     /// Name in the welcome. Nil until the connection is active.
@@ -24,6 +27,8 @@ pub(crate) struct Conn {
     pub(crate) listener: Listener,
     /// Whether it comes from this machine, past no proxy and from no foreign web page.
     pub(crate) local: bool,
+    /// Through a TLS handshake.
+    pub(crate) secure: bool,
     /// On the hub's list of connections to flush.
     pub(crate) dirty: bool,
     /// Its socket took no more when it was last written to.
@@ -34,6 +39,10 @@ pub(crate) struct Conn {
     pub(crate) asked: Vec<RequestId>,
     /// Who it is, once a token was accepted.
     pub(crate) claims: Option<Arc<Claims>>,
+    /// Who it is by its certificate, if that was asked for.
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// The claims are those of the certificate: a token may replace them.
+    pub(crate) certified: bool,
     /// What the policy lets it do; meaningful only with claims.
     pub(crate) access: Access,
     pub(crate) bucket: Bucket,
@@ -81,14 +90,18 @@ pub(crate) struct Gap {
 }
 
 impl Conn {
-    pub(crate) fn new(ws: ws::Connection, peer: Peer) -> Self {
+    pub(crate) fn new(transport: Transport, ws: ws::Connection, peer: Peer) -> Self {
         Self {
+            transport,
             ws,
             session: Session::Http,
             uuid: Uuid::nil(),
             peer: peer.address,
             listener: peer.listener,
             local: false,
+            secure: false,
+            identity: None,
+            certified: false,
             dirty: false,
             blocked: false,
             lossy: false,

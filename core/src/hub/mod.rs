@@ -21,6 +21,7 @@ mod session;
 mod slab;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod types;
 
 use std::{
@@ -46,6 +47,7 @@ use self::{
     quota::Addresses,
     request::Question,
     slab::Slab,
+    transport::Handshakes,
     types::Inner,
 };
 use crate::{
@@ -98,6 +100,10 @@ pub struct Hub {
     latest: Now,
     /// Notes every call, if recording is on.
     recorder: Option<Box<Recorder>>,
+    /// TLS handshakes under way.
+    handshakes: Handshakes,
+    /// What is decrypted, until the connection has taken it in.
+    plaintext: Vec<u8>,
     /// Where messages are put together before they are copied behind their frame header.
     scratch: Vec<u8>,
 }
@@ -154,6 +160,8 @@ impl Hub {
             handed_out: false,
             latest: now,
             recorder: None,
+            handshakes: Handshakes::new(&config.limits),
+            plaintext: Vec::new(),
             scratch: Vec::new(),
             config,
             place,
@@ -173,8 +181,9 @@ impl Hub {
     fn accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
         let room = self.conns.len() < self.config.limits.sockets_max
             && matches!(self.stage, Stage::Running);
+        let transport = self.transport_of(peer.listener);
         let ws = room.then(|| ws::Connection::server(now, &self.config.limits));
-        let placed = ws.and_then(|ws| self.conns.insert(Box::new(Conn::new(ws, peer))));
+        let placed = ws.and_then(|ws| self.conns.insert(Box::new(Conn::new(transport, ws, peer))));
         let Some((index, generation)) = placed else {
             self.tally.error(Reason::MaxSockets);
             return Err(Reason::MaxSockets);
@@ -186,10 +195,19 @@ impl Hub {
 
     /// Bytes came in. They are unmasked in place; nothing of `wire` is referred to afterwards.
     pub fn handle_bytes(&mut self, now: Now, conn: ConnId, wire: &mut [u8]) {
+        self.tally.received_bytes += wire.len() as u64;
+        if self.is_plain(now, conn, wire) {
+            self.handle_plaintext(now, conn, wire);
+        } else {
+            self.decrypt(now, conn, wire);
+        }
+    }
+
+    /// Bytes as the connection's protocol has them, TLS taken off.
+    fn handle_plaintext(&mut self, now: Now, conn: ConnId, wire: &mut [u8]) {
         if let Some(recorder) = &mut self.recorder {
             recorder.bytes(now, conn, wire);
         }
-        self.tally.received_bytes += wire.len() as u64;
         self.pump(now, conn, wire);
     }
 
@@ -251,6 +269,7 @@ impl Hub {
         if let Some(recorder) = &mut self.recorder {
             recorder.timeout(now);
         }
+        self.go_on_shaking(now);
         while let Some((at, timer)) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::Conn(conn) => self.on_conn_timer(now, conn, at),
@@ -330,18 +349,37 @@ impl Hub {
     /// Writes what the socket takes. Errors of the sink end the connection and are answered with
     /// [`ws::Flush::Closed`].
     pub fn flush(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
-        let Some(mut recorder) = self.recorder.take() else { return self.write(now, conn, sink) };
-        let mut tap = Tap::new(sink);
-        let flush = self.write(now, conn, &mut tap);
-        recorder.flush(now, conn, tap, flush);
-        self.recorder = Some(recorder);
+        let mut recorder = self.recorder.take();
+        let flush = self.write(now, conn, sink, recorder.as_deref_mut());
+        self.recorder = recorder;
         flush
     }
 
-    fn write(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
-        let Some((found, limits)) = self.conn_mut(conn) else { return ws::Flush::Closed };
+    fn write(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        sink: &mut dyn io::Write,
+        recorder: Option<&mut Recorder>,
+    ) -> ws::Flush {
+        let Some((found, limits)) = self.conn_mut(conn) else {
+            if let Some(recorder) = recorder {
+                recorder.flush(now, conn, Tap::new(sink), ws::Flush::Closed);
+            }
+            return ws::Flush::Closed;
+        };
         let mut sink = Counting { sink, bytes: 0 };
-        let flush = found.ws.flush(now, limits, &mut sink);
+        let ws = &mut found.ws;
+        // What is recorded is the plaintext.
+        let flush = found.transport.flush(&mut sink, |sink| match recorder {
+            None => ws.flush(now, limits, sink),
+            Some(recorder) => {
+                let mut tap = Tap::new(sink);
+                let flush = ws.flush(now, limits, &mut tap);
+                recorder.flush(now, conn, tap, flush);
+                flush
+            }
+        });
         let gaps = !found.gaps.is_empty();
         found.blocked = flush == ws::Flush::Blocked;
         let reason = found.ws.reason().unwrap_or(Reason::Io);
@@ -373,7 +411,9 @@ impl Hub {
                 Timer::Drain => true,
             });
         }
-        let next = self.poll_timeout();
+        self.handshakes.end_turn(&self.config.limits);
+        // Handshakes that wait are no part of what a replay has.
+        let next = self.timers.next();
         if let Some(recorder) = &mut self.recorder {
             recorder.end_turn(now, next);
         }
@@ -398,15 +438,19 @@ impl Hub {
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        if self.handshakes.is_anyone_waiting() {
+            Some(self.latest.mono)
+        } else {
+            self.timers.next()
+        }
     }
 
     /// Whether the driver should read from this connection. False while its own unread answers pile up.
     #[must_use]
     pub fn wants_read(&self, conn: ConnId) -> bool {
-        self.conns
-            .get_at(conn.index, conn.generation)
-            .is_some_and(|found| found.ws.wants_read(&self.config.limits))
+        self.conns.get_at(conn.index, conn.generation).is_some_and(|found| {
+            found.transport.wants_read() && found.ws.wants_read(&self.config.limits)
+        })
     }
 
     /// Sockets of any kind that this hub holds.
@@ -533,7 +577,8 @@ impl Hub {
     /// After anything happened to a connection: it may have something to write and another deadline.
     fn settle(&mut self, now: Now, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
-        if !conn.ws.outbox().is_empty() || !(conn.ws.is_open() || conn.ws.is_http()) {
+        let waits = !conn.ws.outbox().is_empty() || conn.transport.wants_write();
+        if waits || !(conn.ws.is_open() || conn.ws.is_http()) {
             self.mark_dirty(id.index);
         }
         self.arm(now, id);

@@ -152,8 +152,13 @@ impl Write for Tap<'_> {
         result
     }
 
+    /// Noted only if it came to something: most sinks have nothing to flush.
     fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
+        let result = self.sink.flush();
+        if result.is_err() {
+            self.writes.push(Taken::of(&result.as_ref().map(|()| 0).map_err(|e| e.kind().into())));
+        }
+        result
     }
 }
 
