@@ -17,6 +17,7 @@ mod publish;
 mod settings;
 mod start;
 mod subscribe;
+mod tls;
 mod token;
 mod translate;
 mod url;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::{
-    cli::{Cli, Command, ConfigCommand, TokenCommand, WebsocketCommand},
+    cli::{CertCommand, Cli, Command, ConfigCommand, TokenCommand, WebsocketCommand},
     exit::{Exit, Failure},
 };
 
@@ -60,6 +61,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Token(TokenCommand::Inspect(args)) => token::inspect(&args),
         Command::Publish(args) => publish::publish(&args),
         Command::Subscribe(args) => subscribe::subscribe(&args),
+        Command::Cert(CertCommand::Check(args)) => tls::check(&args),
         Command::Config(ConfigCommand::Check(args)) => config::check(&args),
         Command::Config(ConfigCommand::Show(args)) => config::show(&args),
         Command::Config(ConfigCommand::Docs) => config::docs(),
