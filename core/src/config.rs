@@ -1,6 +1,6 @@
 //! What a hub is told at start and on reload.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
@@ -8,6 +8,7 @@ use crate::{
     auth::{KeySet, Pattern, Policy, TokenRules},
     limits::Limits,
     protocol::CorrelationRule,
+    tls,
 };
 
 /// Everything a hub needs to know. Shared by all shards; replaced as a whole on reload.
@@ -22,6 +23,12 @@ pub struct Config {
     /// Whether connections of trusted proxies begin with a header of the PROXY protocol (version 1 or 2), which then has
     /// to be there. Default false.
     pub proxy_protocol: bool,
+    /// What TLS is served with. Default `None`: no TLS.
+    pub tls: Option<tls::Server>,
+    /// What clients without TLS get where TLS is served.
+    pub plain_on_tls: PlainOnTls,
+    /// `/ready` calls a certificate with less than this time left expiring. Default 30 days.
+    pub certificate_warning: Duration,
     /// Who may connect.
     pub auth: Auth,
     /// Who may subscribe and publish where. Default [`Policy::mahavishnu`].
@@ -45,6 +52,9 @@ impl Default for Config {
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
+            tls: None,
+            plain_on_tls: PlainOnTls::default(),
+            certificate_warning: Duration::from_secs(30 * 86_400),
             auth: Auth::default(),
             policy: Policy::mahavishnu(),
             anonymous_publish: AnonymousPublish::default(),
@@ -96,6 +106,21 @@ pub struct Auth {
     pub query_parameter: Option<Box<str>>,
     /// Whether a token may come as a subprotocol (`bearer, <token>` or `bearer.<token>`). Default false.
     pub subprotocol: bool,
+    /// What the names in a client's certificate permit. A client that a grant names needs no token; its user is the
+    /// certificate's common name. Default: none.
+    pub certificates: Vec<tls::Grant>,
+}
+
+/// What clients without TLS get on a port with TLS. Metrics have a port of their own, without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlainOnTls {
+    /// The connection is closed at its first byte.
+    Nothing,
+    /// `/health`; all else is refused with the advice to use TLS.
+    #[default]
+    Health,
+    /// The same, but clients on loopback addresses get everything: a proxy on this machine that terminates TLS.
+    Loopback,
 }
 
 /// Who may publish on a server that requires no authentication.

@@ -84,6 +84,13 @@ pub struct Limits {
     /// Bytes of an event's name. Default 256. Over it: `DECODE_ERROR`.
     pub event_bytes_max: usize,
 
+    // ---- TLS (per hub) ----
+    /// Handshakes that one turn carries out. Default 16, a few milliseconds. Over it: they wait for the next turn, so
+    /// that messages come in between.
+    pub tls_handshakes_per_turn: u32,
+    /// Handshakes under way. Default 1,000. Over it: the socket is closed at its first byte.
+    pub tls_handshakes_max: usize,
+
     // ---- Requests and publishing ----
     /// Requests that wait for the application, per connection. Default 32. Over it: `RATE_LIMIT_EXCEEDED`.
     pub requests_in_flight_max: u16,
@@ -132,6 +139,8 @@ impl Default for Limits {
             channels_max: 100_000,
             channel_bytes_max: 256,
             event_bytes_max: 256,
+            tls_handshakes_per_turn: 16,
+            tls_handshakes_max: 1_000,
             requests_in_flight_max: 32,
             request_timeout: Duration::from_secs(30),
             publish_batch_max: 1_000,

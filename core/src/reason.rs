@@ -204,6 +204,18 @@ reasons! {
     /// No answer from the application or another shard in time.
     GatewayTimeout "gateway_timeout": None, Some(504), Some("SERVER_ERROR"), Message("timeout"), Later, "No answer in time";
 
+    // TLS.
+    /// The TLS handshake failed: no common version or suite, a certificate refused by either side, or not TLS after all.
+    TlsHandshake "tls_handshake": None, None, None, Connection("tls_handshake"), Never, "";
+    /// A TLS record that does not decrypt, or one that may not come.
+    TlsRecord "tls_record": None, None, None, Connection("tls_record"), Now, "";
+    /// More TLS handshakes under way than `tls_handshakes_max`.
+    TlsHandshakesMax "tls_handshakes_max": None, None, None, Connection("tls_handshakes_max"), Later, "";
+    /// Without TLS on a port with TLS: anything but `/health`.
+    TlsRequired "tls_required": None, Some(426), None, Connection("tls_required"), Never, "This port speaks TLS: use wss:// or https://";
+    /// Without TLS on a port with TLS that is set to answer nothing then.
+    TlsOnly "tls_only": None, None, None, Connection("tls_required"), Never, "";
+
     // Capacity.
     /// `connections_max` WebSocket connections are open.
     MaxConnections "max_connections": Some(1013), Some(503), None, Connection("max_connections"), Later, "Server at maximum capacity";

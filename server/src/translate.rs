@@ -1,5 +1,7 @@
 //! From settings to the core's configuration.
 
+use std::time::Duration;
+
 use mahavishnu_core::{
     auth::{Pattern, Policy},
     config::{
@@ -32,12 +34,15 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         limits: limits(settings),
         trusted_proxies: settings.trusted_proxies.clone(),
         proxy_protocol: settings.proxy_protocol,
+        plain_on_tls: settings.tls_plain,
+        certificate_warning: Duration::from_secs(u64::from(settings.cert_min_days) * 86_400),
         auth: Auth {
             required: settings.auth_enabled,
             keys: token::key_set(&loaded.keys)?,
             rules: settings.token_rules(),
             query_parameter: settings.token_in_query.then(|| QUERY_PARAMETER.into()),
             subprotocol: settings.token_in_subprotocol,
+            certificates: settings.client_cert_permissions.clone(),
         },
         policy,
         anonymous_publish: match settings.allow_remote_publish {
@@ -115,7 +120,7 @@ const SPARE_SOCKETS: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use mahavishnu_core::config::PlainOnTls;
 
     use super::*;
     use crate::settings::testing::load;
@@ -128,6 +133,8 @@ mod tests {
         assert_eq!(config.compat, Compat::default());
         assert_eq!(config.metrics, MetricsConfig::default());
         assert_eq!(config.anonymous_publish, AnonymousPublish::default());
+        assert_eq!(config.plain_on_tls, PlainOnTls::default());
+        assert_eq!(config.certificate_warning, Config::default().certificate_warning);
         assert!(
             !config.auth.required
                 && config.auth.keys.is_empty()
@@ -166,6 +173,9 @@ mod tests {
             ("PONG_TIMEOUT", "2"),
             ("CORRELATION", "id"),
             ("MIRROR_STATUS", "false"),
+            ("TLS_PLAIN", "nothing"),
+            ("CERT_MIN_DAYS", "7"),
+            ("CLIENT_CERT_PERMISSIONS", "cn:ops=admin"),
         ]))
         .unwrap();
         assert_eq!(&*config.service.name, "prod");
@@ -176,6 +186,9 @@ mod tests {
         assert!(config.policy.labels().any(|label| label == "quality:*"));
         assert_eq!(config.anonymous_publish, AnonymousPublish::Anywhere);
         assert!(config.metrics.channel_names);
+        assert_eq!(config.plain_on_tls, PlainOnTls::Nothing);
+        assert_eq!(config.certificate_warning, Duration::from_secs(7 * 86_400));
+        assert_eq!(config.auth.certificates.len(), 1);
         assert_eq!(config.slow_readers.of("pool:1"), SlowPolicy::Latest);
         assert_eq!(config.slow_readers.of("global"), SlowPolicy::Gap);
         assert_eq!(config.compat.correlation, CorrelationRule::Id);

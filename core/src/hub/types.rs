@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     entropy::{Entropy, KeyedState, Seed},
     reason::Reason,
+    tls::Identity,
 };
 
 /// One connection of one hub. The generation makes an id unique over the hub's life: an input about a connection that
@@ -238,6 +239,8 @@ pub enum Output {
         verb: Verb,
         /// Where.
         channel: Box<str>,
+        /// Who it is by its certificate, if clients must have one.
+        identity: Option<Arc<Identity>>,
     },
     /// A connection got through handshake and authentication.
     Connected {
@@ -247,6 +250,8 @@ pub enum Output {
         peer: SocketAddr,
         /// The user, if there is one.
         user: Option<Arc<str>>,
+        /// Who it is by its certificate, if clients must have one.
+        identity: Option<Arc<Identity>>,
     },
     /// A connection that was [`Output::Connected`] ended.
     Disconnected {

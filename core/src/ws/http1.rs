@@ -27,6 +27,11 @@ pub fn refusal(reason: Reason) -> Option<Response<Bytes>> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     match status {
         // RFC 9110 §15.5.22, and RFC 6455 §4.4 for the version.
+        // RFC 2817 §3.3.
+        StatusCode::UPGRADE_REQUIRED if reason == Reason::TlsRequired => {
+            headers.insert(UPGRADE, HeaderValue::from_static("TLS/1.2, HTTP/1.1"));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        }
         StatusCode::UPGRADE_REQUIRED => {
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));

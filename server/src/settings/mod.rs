@@ -1,6 +1,7 @@
 //! All settings: one table of MAHAVISHNU_ variables, from which parsing, `config show` and the documentation follow.
 
 mod check;
+mod grants;
 mod keys;
 mod kind;
 mod networks;
