@@ -30,6 +30,7 @@ pub mod siege;
 pub mod socket;
 pub mod stats;
 pub mod summary;
+pub mod transport;
 
 /// What went wrong, in words for the person at the terminal. A tool needs no finer distinction: it stops.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

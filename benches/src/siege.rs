@@ -288,7 +288,7 @@ mod tests {
         // Ends every connection at once.
         thread::spawn(move || listener.incoming().for_each(drop));
         let siege = Siege {
-            target: Target { address, authority: "x".into(), path: "/".into() },
+            target: Target { address, authority: "x".into(), path: "/".into(), tls: false },
             connections: Kind::ALL.len(),
             opens_per_second: 1000.0,
             length: REPLACED_AFTER + Duration::from_millis(300),
