@@ -111,6 +111,20 @@ fn limits_of_zero_follow_each_other_at_one_instant() {
     rig.assert_empty();
 }
 
+#[test]
+fn the_deadline_for_authentication_ends_with_it() {
+    let mut rig = Rig::new(1, with_auth());
+    let client = rig.connect_with(0, "");
+    let data = json!({"token": token("ada", &["admin"])});
+    rig.send(&client, &json!({"type": "request", "event": "auth", "id": "1", "data": data}));
+    assert_eq!(client.take()[0]["data"]["status"], "authenticated");
+
+    rig.wait(Config::default().limits.auth_timeout);
+
+    assert_eq!(client.take_frames(), []);
+    assert!(!client.is_ended());
+}
+
 impl Client {
     /// After it has sent `bytes`.
     fn fed(self, rig: &mut Rig, bytes: &[u8]) -> Self {
