@@ -15,6 +15,7 @@ pub mod head;
 pub mod hub_ops;
 pub mod jwt;
 pub mod publish;
+pub mod seeds;
 mod trace;
 
 /// Every target by name, as in `corpus/` and `fuzz_targets/`.
@@ -25,6 +26,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("publish", publish::run),
     ("jwt", jwt::run),
     ("hub_ops", hub_ops::run),
+    ("seeds", seeds::run),
 ];
 
 /// A target: panics if a property does not hold for these bytes.

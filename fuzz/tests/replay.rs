@@ -57,6 +57,11 @@ fn hub_ops() {
 }
 
 #[test]
+fn seeds() {
+    replay("seeds");
+}
+
+#[test]
 fn every_target_is_replayed_and_has_its_binary() {
     for (name, _) in TARGETS {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

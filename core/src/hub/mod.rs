@@ -219,7 +219,10 @@ impl Hub {
 
     fn on_timeout(&mut self, now: Now) {
         self.go_on_shaking(now);
-        while let Some((at, timer)) = self.timers.pop_due(now.mono) {
+        // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
+        // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
+        for _ in 0..self.timers.len().saturating_mul(TIMEOUTS_PER_TIMER) {
+            let Some((at, timer)) = self.timers.pop_due(now.mono) else { break };
             match timer {
                 Timer::Conn(conn) => self.on_conn_timer(now, conn, at),
                 Timer::Question(id) => self.on_question_timer(now, id),
@@ -512,3 +515,7 @@ impl io::Write for Counting<'_> {
         self.sink.flush()
     }
 }
+
+/// Deadlines of one connection that can follow each other at one instant, if their limits are zero: ping, pong, close,
+/// linger. Twice that is more than enough.
+const TIMEOUTS_PER_TIMER: usize = 8;
