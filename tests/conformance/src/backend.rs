@@ -118,6 +118,11 @@ pub(crate) trait Driven {
         SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970")
     }
 
+    /// Events so far, where they are counted.
+    fn steps(&self) -> u64 {
+        0
+    }
+
     /// The value of a counter or gauge; label values in the order of their names in the core's table.
     fn count(&self, family: &str, labels: &[(&str, &str)]) -> u64 {
         crate::counts::value(family, labels)

@@ -94,6 +94,19 @@ impl Raw {
         bytes.chunks(1).for_each(|byte| self.write(byte));
     }
 
+    /// Sends `bytes` again and again until the server takes no more. Returns how many it took.
+    pub fn write_until_stuck(&mut self, bytes: &[u8]) -> usize {
+        self.stream.set_write_patience(Duration::from_millis(300));
+        let mut written = 0;
+        // From where the last one stopped, so that frames stay whole.
+        while let Ok(count) = self.stream.write(&bytes[written % bytes.len()..]) {
+            written += count;
+            assert!(written < 256 << 20, "a server without end");
+        }
+        self.stream.set_write_patience(DEADLINE);
+        written
+    }
+
     /// Sends a frame as a client must: masked.
     pub fn send(&mut self, first: u8, payload: &[u8]) {
         self.write(&masked(first, payload));

@@ -190,6 +190,19 @@ impl Rig {
         (took, result)
     }
 
+    /// Panics if something took much longer than it may. Said of the simulator alone: a real machine may be busy.
+    pub fn expect_early(&self, took: Duration, at_most: Duration) {
+        if self.backend == Backend::Sim {
+            assert!(took <= at_most + POLL * 2, "{took:?}, at most {at_most:?}");
+        }
+    }
+
+    /// What the simulator has done so far; real servers do not count.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.driven.steps()
+    }
+
     /// Asks until there is an answer.
     pub fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         for _ in 0..DEADLINE.as_millis() / POLL.as_millis() {

@@ -253,6 +253,22 @@ impl World {
         }
     }
 
+    /// A hub that is drained is over, and its driver with all sockets that are left.
+    fn drop_sockets(&mut self, hub: usize) {
+        let now = self.clock.nanos;
+        for (index, end) in self.links.iter_mut().enumerate() {
+            if end.hub != hub || end.conn.take().is_none() {
+                continue;
+            }
+            end.up.free_memory();
+            if !end.down.fin {
+                end.down.fin = true;
+                let at = end.down.arrival(now, end.latency);
+                self.agenda.plan(at, Event::FinToClient(index));
+            }
+        }
+    }
+
     /// Does what a hub asks its driver to do.
     fn obey(&mut self, hub: usize, output: Output) {
         let now = self.clock.nanos;
@@ -304,6 +320,7 @@ impl World {
                 if std::mem::replace(&mut self.nodes[hub].drained, true) {
                     self.oracle.fail("drain", || format!("hub {hub} drained twice"));
                 }
+                self.drop_sockets(hub);
             }
         }
     }

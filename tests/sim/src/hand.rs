@@ -45,6 +45,8 @@ pub struct Hand {
     world: World,
     counts: Arc<Counts>,
     commands: u64,
+    /// Events so far, and those of the present instant.
+    steps: (u64, u64),
 }
 
 /// A client's end of a socket.
@@ -74,7 +76,7 @@ impl Hand {
             world.notes = Some(Notes::default());
             world
         });
-        Self { world, counts, commands: 0 }
+        Self { world, counts, commands: 0, steps: (0, 0) }
     }
 
     /// A socket to the hub that has the fewest. The server's side holds `room` bytes that the client has not read.
@@ -259,6 +261,12 @@ impl Hand {
         self.world.clock.now().unix
     }
 
+    /// Events so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps.0
+    }
+
     /// Sockets that the hubs hold.
     #[must_use]
     pub fn sockets(&self) -> usize {
@@ -304,11 +312,9 @@ impl Hand {
             self.world.oracle.now = self.world.clock.nanos;
             return false;
         };
-        if at > self.world.clock.nanos {
-            self.world.steps = 0;
-        }
-        self.world.steps += 1;
-        assert!(self.world.steps < SPIN_STEPS, "the world spins: {event:?} at {} ms", at / MILLI);
+        let here = if at > self.world.clock.nanos { 0 } else { self.steps.1 };
+        self.steps = (self.steps.0 + 1, here + 1);
+        assert!(self.steps.1 < SPIN_STEPS, "the world spins: {event:?} at {} ms", at / MILLI);
         self.world.clock.nanos = at;
         self.world.oracle.now = at;
         self.act(|world| world.happen(event));
@@ -355,7 +361,9 @@ fn set_limits(options: &mut Options, config: &Config) {
     options.pong_ms = millis(limits.pong_timeout);
     options.idle_ms = limits.connection_timeout.map_or(0, millis);
     options.request_ms = millis(limits.request_timeout);
-    options.in_flight = u64::from(limits.requests_in_flight_max);
+    // Its application may answer at length.
+    let kilobytes = limits.message_bytes_max as u64 / 1_000;
+    options.in_flight = u64::from(limits.requests_in_flight_max) * kilobytes.max(1);
     options.watermark_bytes = limits.outbox_read_watermark as u64;
     // What waits from before a limit became tighter may stay.
     options.outbox_bytes = options.outbox_bytes.max(limits.outbox_bytes_max as u64);
