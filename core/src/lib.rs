@@ -15,6 +15,8 @@
 //!    once. The answer says what to do with the socket: [`ws::Flush::Blocked`]: flush again when it is writable;
 //!    [`ws::Flush::Fin`]: shut down its write side and go on reading; [`ws::Flush::Closed`]: drop it, its
 //!    [`ConnId`](hub::ConnId) is void. If flushing led to outputs, go back to 2.
+//!    [`Output::Drained`](hub::Output::Drained) is the last output: sockets that are still there at the drain's deadline
+//!    are given up without a flush, and the driver drops them all.
 //! 4. Call [`end_turn`](hub::Hub::end_turn), then arm one timer for [`poll_timeout`](hub::Hub::poll_timeout), at which
 //!    `handle_timeout` is due.
 //!

@@ -65,7 +65,10 @@ pub(crate) struct Shard {
 /// Runs a shard until it is drained. Called on a thread of its own.
 pub(crate) fn run(start: Start) {
     let tasks = Rc::new(LocalExecutor::new());
-    let hub = Hub::new(start.config, start.place, clock::now());
+    let mut hub = Hub::new(start.config, start.place, clock::now());
+    if start.app.handlers.record.is_some() {
+        hub.start_recording(clock::now());
+    }
     let shard = Rc::new(Shard {
         hub: RefCell::new(hub),
         sockets: RefCell::default(),
@@ -255,6 +258,9 @@ impl Shard {
         }
         self.with_hub(|hub| {
             hub.end_turn(clock::now());
+            if let Some(record) = &self.app.handlers.record {
+                record(self.place.shard, &hub.take_recording());
+            }
             hub.poll_timeout()
         })
     }

@@ -19,8 +19,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 use std::{
     net::{SocketAddr, TcpStream},
-    sync::mpsc,
-    time::Duration,
+    sync::{Arc, Mutex, mpsc},
+    time::{Duration, Instant},
 };
 
 use adapter::core::{
@@ -28,6 +28,7 @@ use adapter::core::{
     hub::{DrainPlan, Published},
     limits::Limits,
     reason::Reason,
+    trace::{Writer, replay},
 };
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, protocol::frame::coding::CloseCode};
@@ -201,4 +202,36 @@ fn stopping_closes_every_socket() {
     assert!(TcpStream::connect(address).is_err(), "still listening");
     let late = block_on(handle.broadcast("a", "e", &json!({})));
     assert_eq!(late, Err(BroadcastError::Stopped));
+}
+
+#[test]
+fn a_recorded_server_can_be_replayed() {
+    let writer = Arc::new(Mutex::new(Writer::new(Vec::new()).unwrap()));
+    let config = Config::default();
+    let notes = writer.clone();
+    let builder = Server::builder()
+        .config(config.clone())
+        .shards(2)
+        .on_request("double", |request| async move {
+            let n = request.data["n"].as_i64().unwrap_or_default();
+            Ok(json!({ "n": 2 * n }))
+        })
+        .record(move |shard, noted| notes.lock().unwrap().add(shard, noted).unwrap());
+    let (server, address) = start(builder);
+    let mut clients: Vec<_> = (0..4).map(|_| Client::subscribed(address, "room")).collect();
+    for n in 0..20 {
+        block_on(server.handle().broadcast("room", "tick", &json!({ "n": n }))).unwrap();
+    }
+    for client in &mut clients {
+        while client.next()["data"]["n"] != 19 {}
+    }
+    assert_eq!(clients[0].request("double", &json!({ "n": 21 }))["data"]["n"], 42);
+    drop(clients);
+    end(server);
+
+    let writer = Arc::into_inner(writer).expect("the server is gone").into_inner().unwrap();
+    let report = replay(&writer.into_inner(), &[Arc::new(config)], Instant::now()).unwrap();
+
+    assert_eq!((report.shards, report.connections), (2, 4));
+    assert!(report.sent_bytes > 80 * 100, "{report:?}");
 }

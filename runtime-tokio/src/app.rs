@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mahavishnu_core::{
     auth::Verb,
     config::Hooks,
-    hub::{Command, ConnId, Output, RequestError},
+    hub::{Command, ConnId, Output, RequestError, ShardId},
     reason::Reason,
 };
 use serde_json::Value;
@@ -49,6 +49,7 @@ type OnAuthorize = Arc<dyn Fn(Authorize) -> BoxFuture<bool> + Send + Sync>;
 type OnConnect = Arc<dyn Fn(ConnId, SocketAddr, Option<Arc<str>>) + Send + Sync>;
 type OnDisconnect = Arc<dyn Fn(ConnId, Reason) + Send + Sync>;
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
+type Record = Arc<dyn Fn(ShardId, &[u8]) + Send + Sync>;
 
 /// The application's handlers. Without one, what it would decide on is allowed and what it would hear is not told.
 #[derive(Clone, Default)]
@@ -59,6 +60,7 @@ pub(crate) struct Handlers {
     pub(crate) connect: Option<OnConnect>,
     pub(crate) disconnect: Option<OnDisconnect>,
     pub(crate) render: Option<Render>,
+    pub(crate) record: Option<Record>,
 }
 
 impl Handlers {

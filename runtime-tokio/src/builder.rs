@@ -136,6 +136,16 @@ impl Builder {
         self
     }
 
+    /// Records everything that goes into the server. `write` gets what each shard noted in a turn, in order, and calls
+    /// of several shards may overlap; a [`Writer`](mahavishnu_core::trace::Writer) makes a trace of it, which
+    /// [`replay`](mahavishnu_core::trace::replay()) runs again. Called on a shard's thread, which waits for it. A trace
+    /// holds what clients send, tokens included. Default: nothing is recorded, which costs nothing.
+    #[must_use]
+    pub fn record(mut self, write: impl Fn(ShardId, &[u8]) + Send + Sync + 'static) -> Self {
+        self.handlers.record = Some(Arc::new(write));
+        self
+    }
+
     /// Binds every address and starts the shards. Handlers run on the runtime that this is called in.
     ///
     /// # Errors

@@ -70,7 +70,10 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         .enable_time()
         .build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let hub = Hub::new(start.config, start.place, clock::now());
+        let mut hub = Hub::new(start.config, start.place, clock::now());
+        if start.app.handlers.record.is_some() {
+            hub.start_recording(clock::now());
+        }
         let shard = Rc::new(Shard {
             hub: RefCell::new(hub),
             sockets: RefCell::default(),
@@ -241,6 +244,9 @@ impl Shard {
         }
         self.with_hub(|hub| {
             hub.end_turn(clock::now());
+            if let Some(record) = &self.app.handlers.record {
+                record(self.place.shard, &hub.take_recording());
+            }
             hub.poll_timeout()
         })
     }

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Print the events of channels, one line each, until interrupted.
     Subscribe(SubscribeArgs),
+    /// Run a recording (MAHAVISHNU_RECORD_FILE) again and say whether the same comes out.
+    Replay(Box<ReplayArgs>),
     /// Check and show the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -133,6 +135,15 @@ impl ServerArgs {
             flags.into_iter().filter_map(|(name, flag, value)| Some((name, flag, value.clone()?)));
         Request { env_file: self.env_file.clone(), overrides: overrides.collect() }
     }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArgs {
+    /// Settings under which the recording was made.
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The recording.
+    pub(crate) file: PathBuf,
 }
 
 /// Which server is meant.

@@ -14,6 +14,8 @@ mod out;
 mod pid;
 mod prometheus;
 mod publish;
+mod record;
+mod replay;
 mod settings;
 mod start;
 mod subscribe;
@@ -60,6 +62,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Token(TokenCommand::Inspect(args)) => token::inspect(&args),
         Command::Publish(args) => publish::publish(&args),
         Command::Subscribe(args) => subscribe::subscribe(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Config(ConfigCommand::Check(args)) => config::check(&args),
         Command::Config(ConfigCommand::Show(args)) => config::show(&args),
         Command::Config(ConfigCommand::Docs) => config::docs(),

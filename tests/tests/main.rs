@@ -14,6 +14,7 @@ mod limits;
 mod limits_slow;
 mod metrics;
 mod reasons;
+mod recording;
 mod shards;
 mod subcommands;
 mod traps;

@@ -63,9 +63,8 @@ struct Member {
 #[derive(Debug)]
 struct Waiting {
     conn: ConnId,
-    answer: AnswerTo,
-    /// Unsubscribed before the home had confirmed.
-    cancelled: bool,
+    /// `None`: unsubscribed, and answered, before the home had confirmed.
+    answer: Option<AnswerTo>,
 }
 
 impl Channels {
@@ -156,7 +155,7 @@ impl Hub {
             return;
         };
         let name = channel.name.clone();
-        channel.waiting.push_back(Waiting { conn: id, answer, cancelled: false });
+        channel.waiting.push_back(Waiting { conn: id, answer: Some(answer) });
         self.tell(now, self.homes.of(&name), Inner::Join { channel: name, conn: id });
     }
 
@@ -175,8 +174,9 @@ impl Hub {
         });
         let (Some(index), Some(waiting)) = (index, waiting) else { return };
         let max = self.config.limits.channels_per_connection_max;
-        let active =
-            self.conn(id).filter(|conn| conn.session == Session::Active && !waiting.cancelled);
+        let active = self
+            .conn(id)
+            .filter(|conn| conn.session == Session::Active && waiting.answer.is_some());
         let fresh =
             active.filter(|conn| conn.subscriptions.iter().all(|known| known.channel != index));
         let full = fresh.is_some_and(|conn| conn.subscriptions.len() >= max);
@@ -185,13 +185,13 @@ impl Hub {
             self.channels.drop_if_unused(index);
             self.tell(now, self.homes.of(name), Inner::Leave { channel: name.into() });
         }
+        let Some(answer) = waiting.answer else { return };
         if full {
             // Many may have been asked for before the first was confirmed.
-            let correlation = waiting.answer.correlation.as_deref();
-            self.refuse(now, id, Reason::TooManyChannels, correlation);
+            self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
             self.settle(now, id);
         } else if self.conn(id).is_some_and(|conn| conn.session == Session::Active) {
-            self.answer_subscribed(now, id, name, &waiting.answer);
+            self.answer_subscribed(now, id, name, &answer);
         }
     }
 
@@ -216,12 +216,16 @@ impl Hub {
         // What was published before this moment is still delivered.
         self.seal_channel(name);
         self.hand_out_channel(now, index);
-        if let Some(channel) = self.channels.slots.get_mut(index) {
-            channel
-                .waiting
-                .iter_mut()
-                .filter(|waiting| waiting.conn == id)
-                .for_each(|waiting| waiting.cancelled = true);
+        let waiting = self.channels.slots.get_mut(index).map(|channel| channel.waiting.iter_mut());
+        let cancelled: Vec<_> = waiting
+            .into_iter()
+            .flatten()
+            .filter(|waiting| waiting.conn == id)
+            .filter_map(|waiting| waiting.answer.take())
+            .collect();
+        for answer in cancelled {
+            // Answers come in the order of the requests.
+            self.answer_subscribed(now, id, name, &answer);
         }
         let at = self.conn(id).and_then(|conn| {
             conn.subscriptions.iter().position(|subscription| subscription.channel == index)

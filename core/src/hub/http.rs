@@ -15,7 +15,7 @@ use crate::{
     protocol::{self, publish},
     reason::Reason,
     time::Now,
-    ws::Payload,
+    ws::{self, Payload},
 };
 
 const JSON: &str = "application/json";
@@ -58,15 +58,6 @@ struct Ready<'a> {
 struct ReadyChecks<'a> {
     accepting: &'a str,
     capacity: &'a str,
-}
-
-/// The body of a refusal.
-#[derive(Serialize)]
-struct Refusal<'a> {
-    status: &'a str,
-    error_code: &'a str,
-    error_message: &'a str,
-    retry: &'a str,
 }
 
 impl Hub {
@@ -231,33 +222,14 @@ impl Hub {
         detail: Option<&str>,
         allow: Option<&'static str>,
     ) {
-        let row = reason.row();
-        let refusal = Refusal {
-            status: "error",
-            error_code: row.code.unwrap_or_else(|| reason.name()),
-            error_message: detail.unwrap_or(row.text),
-            retry: row.retry.as_str(),
-        };
-        let body = serde_json::to_vec(&refusal).unwrap_or_default();
-        let status = row.status.unwrap_or(500);
-        let mut response = Response::builder().status(status).header(header::CONTENT_TYPE, JSON);
-        match status {
-            401 => response = response.header(header::WWW_AUTHENTICATE, "Bearer"),
-            426 => {
-                response = response
-                    .header(header::UPGRADE, "websocket")
-                    .header(header::CONNECTION, "Upgrade")
-                    .header(header::SEC_WEBSOCKET_VERSION, "13");
-            }
-            429 | 503 => response = response.header(header::RETRY_AFTER, "1"),
-            _ => {}
+        let mut response = ws::refusal(reason).unwrap_or_default();
+        if let Some(detail) = detail {
+            *response.body_mut() = ws::refusal_body(reason, detail);
         }
         if let Some(allow) = allow {
-            response = response.header(header::ALLOW, allow);
+            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
         }
-        if let Ok(response) = response.body(body.into()) {
-            self.respond(now, id, response);
-        }
+        self.respond(now, id, response);
     }
 
     fn answer(

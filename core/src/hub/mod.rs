@@ -9,6 +9,7 @@ mod answer;
 mod channel;
 mod conn;
 mod drain;
+mod drive;
 mod handshake;
 mod home;
 mod http;
@@ -25,7 +26,6 @@ mod types;
 
 use std::{
     collections::VecDeque,
-    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -161,15 +161,6 @@ impl Hub {
         }
     }
 
-    /// A socket was accepted. The refusal is counted; the driver just drops the socket.
-    pub fn handle_accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
-        let accepted = self.accept(now, peer);
-        if let Some(recorder) = &mut self.recorder {
-            recorder.accept(now, peer, accepted.ok());
-        }
-        accepted
-    }
-
     fn accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
         let room = self.conns.len() < self.config.limits.sockets_max
             && matches!(self.stage, Stage::Running);
@@ -184,52 +175,16 @@ impl Hub {
         Ok(id)
     }
 
-    /// Bytes came in. They are unmasked in place; nothing of `wire` is referred to afterwards.
-    pub fn handle_bytes(&mut self, now: Now, conn: ConnId, wire: &mut [u8]) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.bytes(now, conn, wire);
-        }
-        self.tally.received_bytes += wire.len() as u64;
-        self.pump(now, conn, wire);
-    }
-
-    /// The peer will send no more.
-    pub fn handle_eof(&mut self, now: Now, conn: ConnId) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.eof(now, conn);
-        }
-        let Some(found) = self.conn_mut(conn) else { return };
-        let limits = found.1;
-        if let Some(event) = found.0.ws.handle_eof(now, limits) {
+    fn on_eof(&mut self, now: Now, conn: ConnId) {
+        let Some((found, limits)) = self.conn_mut(conn) else { return };
+        if let Some(event) = found.ws.handle_eof(now, limits) {
             self.on_event(now, conn, event);
         }
         self.settle(now, conn);
         self.mark_dirty(conn.index);
     }
 
-    /// The socket failed; the driver drops it.
-    pub fn handle_io_error(&mut self, now: Now, conn: ConnId, _kind: io::ErrorKind) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.io_error(now, conn);
-        }
-        if self.conns.get_at(conn.index, conn.generation).is_some() {
-            self.retire(now, conn, Reason::Io);
-            self.remove(conn);
-        }
-    }
-
-    /// Messages of another hub, in the order in which it sent them.
-    pub fn handle_shard(&mut self, now: Now, from: ShardId, batch: Vec<ShardMessage>) {
-        for ShardMessage(message) in batch {
-            self.on_shard(now, from, message);
-        }
-    }
-
-    /// Something the application or the operator wants.
-    pub fn handle_command(&mut self, now: Now, command: Command) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.command(now, &command);
-        }
+    fn obey(&mut self, now: Now, command: Command) {
         match command {
             Command::Publish { id, publication } => self.on_publish_command(now, id, publication),
             Command::Reply { id, result } => self.on_reply(now, id, result),
@@ -246,11 +201,7 @@ impl Hub {
         }
     }
 
-    /// Some deadline has come; see [`poll_timeout`](Self::poll_timeout).
-    pub fn handle_timeout(&mut self, now: Now) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.timeout(now);
-        }
+    fn on_timeout(&mut self, now: Now) {
         while let Some((at, timer)) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::Conn(conn) => self.on_conn_timer(now, conn, at),
@@ -258,17 +209,6 @@ impl Hub {
                 Timer::Drain => self.on_drain_timer(now),
             }
         }
-    }
-
-    /// The next thing for the driver to do. Call until `None` before [`poll_dirty`](Self::poll_dirty): the first call of
-    /// a turn hands the turn's broadcasts to their subscribers.
-    #[must_use]
-    pub fn poll_output(&mut self, now: Now) -> Option<Output> {
-        let output = self.next_output(now);
-        if let Some(recorder) = &mut self.recorder {
-            recorder.output(now, output.as_ref());
-        }
-        output
     }
 
     fn next_output(&mut self, now: Now) -> Option<Output> {
@@ -291,16 +231,6 @@ impl Hub {
             }
         }
         None
-    }
-
-    /// The next connection to [`flush`](Self::flush).
-    #[must_use]
-    pub fn poll_dirty(&mut self) -> Option<ConnId> {
-        let conn = self.next_dirty();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.dirty(conn);
-        }
-        conn
     }
 
     fn next_dirty(&mut self) -> Option<ConnId> {
@@ -327,25 +257,13 @@ impl Hub {
         None
     }
 
-    /// Writes what the socket takes. Errors of the sink end the connection and are answered with
-    /// [`ws::Flush::Closed`].
-    pub fn flush(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
-        let Some(mut recorder) = self.recorder.take() else { return self.write(now, conn, sink) };
-        let mut tap = Tap::new(sink);
-        let flush = self.write(now, conn, &mut tap);
-        recorder.flush(now, conn, tap, flush);
-        self.recorder = Some(recorder);
-        flush
-    }
-
-    fn write(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
+    fn write(&mut self, now: Now, conn: ConnId, sink: &mut Tap<'_>) -> ws::Flush {
         let Some((found, limits)) = self.conn_mut(conn) else { return ws::Flush::Closed };
-        let mut sink = Counting { sink, bytes: 0 };
-        let flush = found.ws.flush(now, limits, &mut sink);
+        let flush = found.ws.flush(now, limits, sink);
         let gaps = !found.gaps.is_empty();
         found.blocked = flush == ws::Flush::Blocked;
         let reason = found.ws.reason().unwrap_or(Reason::Io);
-        self.tally.sent_bytes += sink.bytes;
+        self.tally.sent_bytes += sink.sent;
         if flush == ws::Flush::Closed {
             self.retire(now, conn, reason);
             self.remove(conn);
@@ -358,9 +276,8 @@ impl Hub {
         flush
     }
 
-    /// The turn is over: counts are handed to the `metrics` facade. `now` is best read after the turn's writes.
-    pub fn end_turn(&mut self, now: Now) {
-        self.metrics.publish(now.mono, &mut self.tally);
+    /// Timers that were armed again or whose owner is gone stay in the heap; too many of them are cleared out.
+    fn compact_timers(&mut self) {
         if self.timers.len() > 1024
             && self.timers.len() > 4 * (self.conns.len() + self.questions.len())
         {
@@ -373,58 +290,6 @@ impl Hub {
                 Timer::Drain => true,
             });
         }
-        let next = self.poll_timeout();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.end_turn(now, next);
-        }
-    }
-
-    /// Begins to record, for [`trace::replay`](crate::trace::replay()). Call before any input. False, and no record, on a
-    /// hub that has others beside it: what they tell each other is not recorded.
-    pub fn start_recording(&mut self, now: Now) -> bool {
-        let alone = self.place.shards < 2 && self.conns.len() == 0;
-        if alone {
-            self.recorder = Some(Box::new(Recorder::new(now, self.place.seed, &self.config)));
-        }
-        alone
-    }
-
-    /// The record's next bytes; empty if recording is off. Best taken once per turn.
-    #[must_use]
-    pub fn take_recording(&mut self) -> Vec<u8> {
-        self.recorder.as_mut().map(|recorder| recorder.take()).unwrap_or_default()
-    }
-
-    /// When to call [`handle_timeout`](Self::handle_timeout) next.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
-    }
-
-    /// Whether the driver should read from this connection. False while its own unread answers pile up.
-    #[must_use]
-    pub fn wants_read(&self, conn: ConnId) -> bool {
-        self.conns
-            .get_at(conn.index, conn.generation)
-            .is_some_and(|found| found.ws.wants_read(&self.config.limits))
-    }
-
-    /// Sockets of any kind that this hub holds.
-    #[must_use]
-    pub fn sockets(&self) -> usize {
-        self.conns.len()
-    }
-
-    /// WebSocket connections through handshake and authentication, over all hubs as far as this one knows.
-    #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.census.iter().map(|census| u64::from(census.open)).sum()
-    }
-
-    /// The configuration in force.
-    #[must_use]
-    pub fn config(&self) -> &Arc<Config> {
-        &self.config
     }
 
     /// Feeds the connection until it has no more events, then sees to its queue and timers.
@@ -584,29 +449,5 @@ impl Hub {
         }
         self.settle(now, id);
         self.mark_dirty(id.index);
-    }
-}
-
-/// Counts what the socket took: data, control frames and HTTP alike.
-struct Counting<'a> {
-    sink: &'a mut dyn io::Write,
-    bytes: u64,
-}
-
-impl io::Write for Counting<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.sink.write(bytes)?;
-        self.bytes += count as u64;
-        Ok(count)
-    }
-
-    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        let count = self.sink.write_vectored(slices)?;
-        self.bytes += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
     }
 }

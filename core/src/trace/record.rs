@@ -5,11 +5,10 @@ use std::{
     time::Instant,
 };
 
-use super::{Call, Conn, Digest, MAGIC, Record, Taken, flush_number, nanos, output_digest};
+use super::{Call, Conn, Digest, Record, Taken, Wanted, flush_number, nanos, output_digest};
 use crate::{
     config::Config,
-    entropy::Seed,
-    hub::{Command, ConnId, Output, Peer, RequestId},
+    hub::{Command, ConnId, Listener, Output, Peer, Place, RequestId, ShardId},
     time::Now,
     ws::Flush,
 };
@@ -17,19 +16,23 @@ use crate::{
 /// Notes a hub's calls. Lives in the hub; whoever drives it takes the bytes and keeps them somewhere.
 #[derive(Debug)]
 pub(crate) struct Recorder {
+    shard: ShardId,
     start: Instant,
     last: Now,
     bytes: Vec<u8>,
 }
 
 impl Recorder {
-    pub(crate) fn new(now: Now, seed: Seed, config: &Config) -> Self {
-        let mut this = Self { start: now.mono, last: now, bytes: MAGIC.to_vec() };
-        this.note(now, Call::New { seed: seed.0, config: super::config_digest(config) });
+    pub(crate) fn new(now: Now, place: Place, config: &Config) -> Self {
+        let shard = place.shard;
+        let mut this = Self { shard, start: now.mono, last: now, bytes: Vec::new() };
+        let (seed, shards) = (place.seed.0, place.shards.max(1));
+        let (config, hooks) = (super::config_digest(config), Wanted::of(&config.hooks));
+        this.note(now, Call::New { seed, shard: shard.0, shards, config, hooks });
         this
     }
 
-    /// What was noted since the last time.
+    /// What was noted since the last time: whole records.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
@@ -46,7 +49,7 @@ impl Recorder {
     }
 
     pub(crate) fn accept(&mut self, now: Now, peer: Peer, conn: Option<ConnId>) {
-        let metrics = super::listener_is_metrics(peer.listener);
+        let metrics = peer.listener == Listener::Metrics;
         self.note(now, Call::Accept { address: peer.address, metrics, conn: conn.map(pair) });
     }
 
@@ -60,6 +63,10 @@ impl Recorder {
 
     pub(crate) fn io_error(&mut self, now: Now, conn: ConnId) {
         self.note(now, Call::IoError { conn: pair(conn) });
+    }
+
+    pub(crate) fn shard(&mut self, now: Now, from: ShardId) {
+        self.note(now, Call::Shard { from: from.0 });
     }
 
     pub(crate) fn command(&mut self, now: Now, command: &Command) {
@@ -80,8 +87,13 @@ impl Recorder {
             },
             Command::Decide { id, allow } => Call::Decide { question: question(id), allow: *allow },
             Command::Exposition { conn, text } => Call::Exposition { conn: pair(*conn), text },
+            // A record names connections of its own hub only; of others the command says nothing to it.
+            Command::Disconnect { conn } if conn.shard != self.shard => return,
             Command::Disconnect { conn } => Call::Disconnect { conn: pair(*conn) },
-            Command::Reload(config) => Call::Reload { config: super::config_digest(config) },
+            Command::Reload(config) => Call::Reload {
+                config: super::config_digest(config),
+                hooks: Wanted::of(&config.hooks),
+            },
             Command::Drain(plan) => Call::Drain { window: plan.window, deadline: plan.deadline },
         };
         self.note(now, call);
@@ -101,14 +113,9 @@ impl Recorder {
     }
 
     pub(crate) fn flush(&mut self, now: Now, conn: ConnId, tap: Tap<'_>, result: Flush) {
-        let digest = tap.digest.finish();
-        let call = Call::Flush {
-            conn: pair(conn),
-            writes: tap.writes,
-            digest,
-            result: flush_number(result),
-        };
-        self.note(now, call);
+        let Script { writes, digest } = tap.script.unwrap_or_default();
+        let (digest, result) = (digest.finish(), flush_number(result));
+        self.note(now, Call::Flush { conn: pair(conn), writes, digest, result });
     }
 
     pub(crate) fn end_turn(&mut self, now: Now, next: Option<Instant>) {
@@ -117,38 +124,49 @@ impl Recorder {
     }
 }
 
-/// A sink that notes what goes through it.
+/// A sink that counts what goes through it, and notes it if that is asked for.
 pub(crate) struct Tap<'s> {
     sink: &'s mut dyn Write,
+    /// Bytes that the sink took.
+    pub(crate) sent: u64,
+    script: Option<Script>,
+}
+
+/// What a sink said to each write, and a digest of what it took.
+#[derive(Default)]
+struct Script {
     writes: Vec<Taken>,
     digest: Digest,
 }
 
 impl<'s> Tap<'s> {
-    pub(crate) fn new(sink: &'s mut dyn Write) -> Self {
-        Self { sink, writes: Vec::new(), digest: Digest::new() }
+    pub(crate) fn new(sink: &'s mut dyn Write, record: bool) -> Self {
+        Self { sink, sent: 0, script: record.then(Script::default) }
+    }
+
+    fn took(&mut self, result: &io::Result<usize>, slices: &[IoSlice<'_>]) {
+        let mut left = *result.as_ref().unwrap_or(&0);
+        self.sent += left as u64;
+        let Some(script) = &mut self.script else { return };
+        script.writes.push(Taken::of(result));
+        for slice in slices {
+            let count = left.min(slice.len());
+            script.digest.add(slice.get(..count).unwrap_or(slice));
+            left -= count;
+        }
     }
 }
 
 impl Write for Tap<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let result = self.sink.write(bytes);
-        self.writes.push(Taken::of(&result));
-        if let Ok(count) = result {
-            self.digest.add(bytes.get(..count).unwrap_or(bytes));
-        }
+        self.took(&result, &[IoSlice::new(bytes)]);
         result
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let result = self.sink.write_vectored(slices);
-        self.writes.push(Taken::of(&result));
-        let mut left = *result.as_ref().unwrap_or(&0);
-        for slice in slices {
-            let count = left.min(slice.len());
-            self.digest.add(slice.get(..count).unwrap_or(slice));
-            left -= count;
-        }
+        self.took(&result, slices);
         result
     }
 

@@ -8,6 +8,7 @@ use http::{
         TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
     },
 };
+use serde::Serialize;
 
 use super::negotiate::Accept;
 use crate::reason::Reason;
@@ -20,14 +21,7 @@ use crate::reason::Reason;
 pub fn refusal(reason: Reason) -> Option<Response<Bytes>> {
     let row = reason.row();
     let status = StatusCode::from_u16(row.status?).ok()?;
-    let error = row.code.unwrap_or_else(|| reason.name());
-    // Neither name nor text needs escaping: both come from our own table.
-    let body = format!(
-        "{{\"status\":\"error\",\"error_code\":\"{error}\",\"error_message\":\"{}\",\"retry\":\"{}\"}}",
-        row.text,
-        row.retry.as_str(),
-    );
-    let mut response = Response::new(Bytes::from(body));
+    let mut response = Response::new(refusal_body(reason, row.text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -50,6 +44,27 @@ pub fn refusal(reason: Reason) -> Option<Response<Bytes>> {
         _ => {}
     }
     Some(response)
+}
+
+/// The body of a refusal, with what exactly was wrong in place of the table's text.
+pub(crate) fn refusal_body(reason: Reason, detail: &str) -> Bytes {
+    let row = reason.row();
+    let refusal = Refusal {
+        status: "error",
+        error_code: row.code.unwrap_or_else(|| reason.name()),
+        error_message: detail,
+        retry: row.retry.as_str(),
+    };
+    serde_json::to_vec(&refusal).unwrap_or_default().into()
+}
+
+/// A refusal's body.
+#[derive(Debug, Serialize)]
+struct Refusal<'a> {
+    status: &'static str,
+    error_code: &'static str,
+    error_message: &'a str,
+    retry: &'static str,
 }
 
 /// How a request wants to be answered.

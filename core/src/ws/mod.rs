@@ -38,5 +38,6 @@ pub use encode::{FRAME_HEADER_MAX, Opcode, encode_fragment, encode_frame, encode
 pub use event::{Event, Payload, Text};
 pub use flush::Flush;
 pub use http1::refusal;
+pub(crate) use http1::refusal_body;
 pub use negotiate::{Accept, ClientRequest};
 pub use outbox::{Outbox, Segment};

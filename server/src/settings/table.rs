@@ -166,6 +166,13 @@ settings! {
         /// Repeat `data.status` of answers at the top level, for clients that look there.
         mirror_status: bool = true, Bool, ["MIRROR_STATUS"], Live;
     }
+    "Recording" {
+        /// Record everything that goes into the server to this file, for `mahavishnu replay`. It holds what clients send,
+        /// tokens included, and nobody else can read it. An earlier one is kept beside it, with `.old` at its end.
+        record_file: Option<PathBuf> = None, Maybe(Path), ["RECORD_FILE"], Restart;
+        /// Bytes after which recording ends.
+        record_max_bytes: u64 = 1_073_741_824, int::<u64>(1_048_576, 1_099_511_627_776), ["RECORD_MAX_BYTES"], Restart;
+    }
     "Logging" {
         /// Least severe level that is logged.
         log_level: LogLevel = LogLevel::Info, LOG_LEVELS, ["LOG_LEVEL"], Live;

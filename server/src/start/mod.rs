@@ -25,6 +25,7 @@ use crate::{
     logging::Log,
     pid::{Candidates, Claim},
     prometheus,
+    record::Recording,
     settings::{self, Loaded, LogFormat, Request, Runtime, Settings},
     translate,
 };
@@ -40,7 +41,8 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     }
     raise_file_limit(loaded.settings.max_connections);
     let render = if loaded.settings.metrics_enabled { Some(prometheus::install()?) } else { None };
-    let plan = Plan::new(&loaded.settings, config, render);
+    let recording = record(&loaded.settings)?;
+    let plan = Plan::new(&loaded.settings, config, render, recording);
     let running = Running { request, loaded, claim, log };
     match running.loaded.settings.runtime {
         #[cfg(feature = "tokio")]
@@ -70,10 +72,16 @@ struct Plan {
     main: String,
     metrics: Option<(String, Render)>,
     shards: u16,
+    recording: Option<Recording>,
 }
 
 impl Plan {
-    fn new(settings: &Settings, config: Config, render: Option<Render>) -> Self {
+    fn new(
+        settings: &Settings,
+        config: Config,
+        render: Option<Render>,
+        recording: Option<Recording>,
+    ) -> Self {
         let metrics_host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
         Self {
             config,
@@ -81,6 +89,7 @@ impl Plan {
             metrics: render
                 .map(|render| (listen_address(metrics_host, settings.metrics_port), render)),
             shards: settings.shards.resolve(),
+            recording,
         }
     }
 }
@@ -167,6 +176,15 @@ fn read(request: &Request) -> Result<(Loaded, Config), Failure> {
     loaded.demand_all()?;
     let config = translate::core_config(&loaded)?;
     Ok((loaded, config))
+}
+
+/// Begins to record, if that is wanted.
+fn record(settings: &Settings) -> Result<Option<Recording>, Failure> {
+    let Some(path) = &settings.record_file else { return Ok(None) };
+    let recording = Recording::start(path, settings.record_max_bytes)
+        .map_err(|error| Failure::io(path.display(), &error))?;
+    warn!(path = %path.display(), "recording everything that clients send, tokens included");
+    Ok(Some(recording))
 }
 
 /// Half a server would look healthy and serve nobody: whoever supervises it starts a whole one.

@@ -52,6 +52,9 @@ async fn listen(plan: Plan) -> Result<Server, Failure> {
     if let Some((address, render)) = plan.metrics {
         builder = builder.listen_metrics(address, move || render());
     }
+    if let Some(recording) = plan.recording {
+        builder = builder.record(move |shard, noted| recording.note(shard, noted));
+    }
     builder.start().await.map_err(|error| bind_failure(&error, &plan.main))
 }
 

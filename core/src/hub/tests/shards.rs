@@ -123,10 +123,13 @@ fn a_late_confirmation_does_not_revive_a_subscription() {
     rig.hubs[0].handle_bytes(rig.now, client.conn, &mut message("subscribe"));
     rig.hubs[0].handle_bytes(rig.now, client.conn, &mut message("unsubscribe"));
     rig.run();
+    let answers = client.take();
 
     rig.publish(0, &far, 1);
     rig.run();
 
+    let status: Vec<_> = answers.iter().map(|answer| &answer["data"]["status"]).collect();
+    assert_eq!(status, ["subscribed", "unsubscribed"]);
     assert_eq!(client.take_numbers(), Vec::<u64>::new());
     rig.hang_up(&client);
     rig.assert_empty();

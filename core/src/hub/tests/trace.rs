@@ -1,7 +1,16 @@
 //! What was recorded comes out again.
 
 use super::*;
-use crate::trace::{Mismatch, Report, replay};
+use crate::trace::{Kind, Mismatch, Report, Trace, Writer, replay};
+
+/// What every hub noted, as one file.
+fn trace_of(rig: &mut Rig) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    for (hub, shard) in rig.hubs.iter_mut().zip(0..) {
+        writer.add(ShardId(shard), &hub.take_recording()).unwrap();
+    }
+    writer.into_inner()
+}
 
 /// A story with most kinds of input, recorded.
 fn recorded() -> (Vec<u8>, Config) {
@@ -39,11 +48,11 @@ fn recorded() -> (Vec<u8>, Config) {
     rig.hang_up(&a);
     rig.hang_up(&b);
     rig.assert_empty();
-    (rig.hubs[0].take_recording(), config)
+    (trace_of(&mut rig), config)
 }
 
 fn run(trace: &[u8], config: Config) -> Result<Report, Mismatch> {
-    replay(trace, Arc::new(config), Instant::now())
+    replay(trace, &[Arc::new(config)], Instant::now())
 }
 
 #[test]
@@ -71,6 +80,18 @@ fn another_behaviour_is_noticed() {
 }
 
 #[test]
+fn a_damaged_record_is_said_to_be_damaged() {
+    let (mut trace, config) = recorded();
+    // What stands before the bytes of a client: the kind of call, its connection, a length.
+    let at = trace.windows(4).position(|window| window == b"GET ").unwrap();
+    trace[at - 6..at].fill(0xff);
+
+    let outcome = run(&trace, config);
+
+    assert!(matches!(outcome, Err(Mismatch::Damaged { .. })), "{outcome:?}");
+}
+
+#[test]
 fn another_configuration_is_refused() {
     let (trace, mut config) = recorded();
     config.limits.outbox_bytes_max += 1;
@@ -80,6 +101,109 @@ fn another_configuration_is_refused() {
 #[test]
 fn what_is_cut_off_is_said_to_be() {
     let (trace, config) = recorded();
-    assert!(matches!(run(&trace[..trace.len() - 1], config.clone()), Err(Mismatch::Broken { .. })));
+    let report = run(&trace[..trace.len() - 1], config.clone()).unwrap();
+    assert!(report.cut_short);
     assert_eq!(run(b"nonsense", config), Err(Mismatch::NotATrace));
+}
+
+/// Three hubs that work together: publishes from any of them, a slow reader, a drain.
+fn recorded_together() -> (Vec<u8>, Config) {
+    let mut config = Config::default();
+    config.limits.outbox_bytes_max = 3000;
+    config.limits.messages_per_second = None;
+    config.slow_readers.default = crate::config::SlowPolicy::Gap;
+    let mut rig = Rig::new(3, config.clone());
+    let now = rig.now;
+    assert!(rig.hubs.iter_mut().all(|hub| hub.start_recording(now)));
+    let clients: Vec<_> = (0..6).map(|n| rig.connect(n % 3)).collect();
+    for client in &clients {
+        rig.subscribe(client, "a");
+        rig.subscribe(client, "b");
+    }
+    rig.set_room(&clients[4], Some(100));
+    for n in 0..40 {
+        rig.publish(n as usize % 3, if n % 5 < 2 { "a" } else { "b" }, n);
+        if n % 4 == 0 {
+            rig.wait(Duration::from_millis(3));
+        }
+    }
+    rig.set_room(&clients[4], None);
+    rig.request(&clients[1], "publish", &json!({"channel": "b", "event": "e", "data": {}}));
+    rig.hang_up(&clients[2]);
+    for shard in 0..3 {
+        rig.hubs[shard].handle_command(rig.now, Command::Drain(DrainPlan::default()));
+    }
+    rig.run();
+    clients.iter().for_each(|client| rig.hang_up(client));
+    (trace_of(&mut rig), config)
+}
+
+#[test]
+fn hubs_that_work_together_are_replayed_together() {
+    let (trace, config) = recorded_together();
+
+    let report = run(&trace, config).unwrap();
+
+    assert!(!report.cut_short);
+    assert_eq!((report.shards, report.connections), (3, 6));
+    assert!(report.sent_bytes > 10_000, "{report:?}");
+}
+
+#[test]
+fn a_hub_that_says_something_else_to_another_is_noticed() {
+    let (mut trace, config) = recorded_together();
+    let at = trace.windows(8).position(|window| window == br#"{"n":13}"#).unwrap();
+    trace[at + 5] = b'2';
+
+    let outcome = run(&trace, config);
+
+    assert!(matches!(outcome, Err(Mismatch::Differs { .. })), "{outcome:?}");
+}
+
+#[test]
+fn a_trace_without_one_of_its_hubs_ends_early() {
+    let (trace, config) = recorded_together();
+    // The third chunk is the third hub's.
+    let mut rest = &trace[8..];
+    for _ in 0..2 {
+        let length = u32::from_le_bytes(rest[2..6].try_into().unwrap()) as usize;
+        rest = &rest[6 + length..];
+    }
+
+    let report = run(&trace[..trace.len() - rest.len()], config).unwrap();
+
+    assert!(report.cut_short);
+}
+
+#[test]
+fn a_reload_needs_its_configuration_too() {
+    let mut rig = Rig::alone();
+    rig.hubs[0].start_recording(rig.now);
+    let client = rig.connect(0);
+    let mut other = Config::default();
+    other.limits.outbox_bytes_max += 1;
+    let other = Arc::new(other);
+    rig.hubs[0].handle_command(rig.now, Command::Reload(other.clone()));
+    rig.hang_up(&client);
+    let trace = trace_of(&mut rig);
+    let (first, start) = (Arc::new(Config::default()), Instant::now());
+
+    let without = replay(&trace, std::slice::from_ref(&first), start);
+    let with = replay(&trace, &[other, first], start);
+
+    assert!(matches!(without, Err(Mismatch::Configuration { calls: 2.. })), "{without:?}");
+    assert!(with.is_ok(), "{with:?}");
+}
+
+#[test]
+fn the_inputs_of_clients_can_be_taken_out() {
+    let (trace, _) = recorded_together();
+
+    let inputs = Trace::new(&trace).unwrap().inputs();
+
+    let count = |wanted: fn(&Kind<'_>) -> bool| inputs.iter().filter(|i| wanted(&i.kind)).count();
+    assert_eq!(count(|kind| matches!(kind, Kind::Accept(_))), 6);
+    assert_eq!(count(|kind| matches!(kind, Kind::Eof)), 7);
+    assert!(count(|kind| matches!(kind, Kind::Bytes(_))) >= 6 * 3);
+    assert!(inputs.is_sorted_by_key(|input| input.at));
 }

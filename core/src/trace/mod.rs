@@ -5,12 +5,18 @@
 //! demands the same digests. A production incident can so be run again on a laptop, under a debugger, against a newer
 //! version of the core.
 //!
+//! Each hub of a process records for itself; a [`Writer`] puts their records into one file. What hubs tell each other is
+//! not written down: replaying runs all of them, and a batch that one received is the one that the other has just sent.
+//!
 //! A trace holds what clients sent, tokens and payloads included: treat it like the traffic itself. It does not hold the
 //! configuration, whose keys are secrets: replaying needs the same configuration, which a digest checks.
 
+mod file;
+mod lane;
 mod record;
 mod replay;
 
+pub use file::{Input, Kind, Trace, Writer};
 pub(crate) use record::{Recorder, Tap};
 pub use replay::{Mismatch, Report, replay};
 
@@ -26,14 +32,11 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 use crate::{
-    config::Config,
-    hub::{Listener, Output},
+    config::{Config, Hooks},
+    hub::Output,
     time::Now,
     ws::Flush,
 };
-
-/// First bytes of every trace: name and version of the format.
-const MAGIC: &[u8; 8] = b"mhvtrc01";
 
 /// One call on a hub and what it came to.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +56,11 @@ type Conn = (u32, u32);
 enum Call<'a> {
     New {
         seed: [u8; 32],
+        shard: u16,
+        shards: u16,
         config: u64,
+        #[serde(borrow)]
+        hooks: Wanted<'a>,
     },
     Accept {
         address: SocketAddr,
@@ -70,6 +77,10 @@ enum Call<'a> {
     },
     IoError {
         conn: Conn,
+    },
+    /// The next batch that this hub sent.
+    Shard {
+        from: u16,
     },
     Publish {
         id: Option<u64>,
@@ -97,6 +108,8 @@ enum Call<'a> {
     },
     Reload {
         config: u64,
+        #[serde(borrow)]
+        hooks: Wanted<'a>,
     },
     Drain {
         window: Duration,
@@ -115,6 +128,36 @@ enum Call<'a> {
     EndTurn {
         next: Option<u64>,
     },
+}
+
+/// What the application is asked and told. An adapter works it out from its handlers, which a replay has not.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Wanted<'a> {
+    #[serde(borrow)]
+    requests: Vec<&'a str>,
+    authorize_subscribe: bool,
+    authorize_publish: bool,
+    lifecycle: bool,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(hooks: &'a Hooks) -> Self {
+        Self {
+            requests: hooks.requests.iter().map(AsRef::as_ref).collect(),
+            authorize_subscribe: hooks.authorize_subscribe,
+            authorize_publish: hooks.authorize_publish,
+            lifecycle: hooks.lifecycle,
+        }
+    }
+
+    fn to_hooks(&self) -> Hooks {
+        Hooks {
+            requests: self.requests.iter().copied().map(Into::into).collect(),
+            authorize_subscribe: self.authorize_subscribe,
+            authorize_publish: self.authorize_publish,
+            lifecycle: self.lifecycle,
+        }
+    }
 }
 
 /// What a sink said to one write.
@@ -150,11 +193,13 @@ impl Taken {
 #[derive(Clone)]
 struct Digest(SipHasher13);
 
-impl Digest {
-    fn new() -> Self {
+impl Default for Digest {
+    fn default() -> Self {
         Self(SipHasher13::new())
     }
+}
 
+impl Digest {
     fn add(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
@@ -178,15 +223,16 @@ impl fmt::Write for Digest {
 }
 
 fn digest_of(value: &dyn fmt::Debug) -> u64 {
-    let mut digest = Digest::new();
+    let mut digest = Digest::default();
     // Writing into a digest cannot fail.
     let _ = fmt::write(&mut digest, format_args!("{value:?}"));
     digest.finish()
 }
 
-/// A number for a configuration, without its secrets: their debug output hides them.
+/// A number for a configuration, without its secrets, as their debug output hides them, and without its hooks, which a
+/// trace holds itself.
 fn config_digest(config: &Config) -> u64 {
-    digest_of(config)
+    digest_of(&Config { hooks: Hooks::default(), ..config.clone() })
 }
 
 fn output_digest(output: &Output) -> u64 {
@@ -200,10 +246,6 @@ fn flush_number(flush: Flush) -> u8 {
         Flush::Fin => 2,
         Flush::Closed => 3,
     }
-}
-
-fn listener_is_metrics(listener: Listener) -> bool {
-    listener == Listener::Metrics
 }
 
 fn nanos(now: Now, start: Instant) -> (u64, u128) {
