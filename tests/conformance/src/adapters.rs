@@ -19,14 +19,15 @@ macro_rules! adapter {
                 time::Duration,
             };
 
-            use $library::{BroadcastError, Handle, Server};
             use mahavishnu_core::{
                 config::Config,
                 entropy::Seed,
                 hub::{ConnId, DrainPlan, Listener, Published, RequestError},
                 reason::Reason,
+                trace::Writer,
             };
             use serde_json::Value;
+            use $library::{BroadcastError, Handle, Server};
 
             use crate::{
                 backend::{Answer, Driven, Setup},
@@ -42,6 +43,7 @@ macro_rules! adapter {
                 metrics: SocketAddr,
                 connected: Arc<Mutex<Vec<ConnId>>>,
                 ended: Arc<Mutex<Vec<(ConnId, Reason)>>>,
+                trace: Arc<Mutex<Option<Writer<Vec<u8>>>>>,
             }
 
             impl Running {
@@ -57,6 +59,15 @@ macro_rules! adapter {
                         .listen_metrics("127.0.0.1:0", || crate::rig::EXPOSITION.to_owned())
                         .on_connect(move |conn, _, _| came.lock().unwrap().push(conn))
                         .on_disconnect(move |conn, why| went.lock().unwrap().push((conn, why)));
+                    let trace = Arc::new(Mutex::new(Writer::new(Vec::new()).ok()));
+                    if setup.record {
+                        let trace = trace.clone();
+                        builder = builder.record(move |shard, records| {
+                            if let Some(writer) = trace.lock().unwrap().as_mut() {
+                                writer.add(shard, records).expect("memory takes everything");
+                            }
+                        });
+                    }
                     for (event, handler) in setup.app.requests {
                         builder = builder.on_request(event, move |request| {
                             let answer = handler(&request.data);
@@ -84,6 +95,7 @@ macro_rules! adapter {
                         stopping: Mutex::default(),
                         connected,
                         ended,
+                        trace,
                     }
                 }
             }
@@ -114,14 +126,14 @@ macro_rules! adapter {
                     event: &str,
                     data: &Value,
                 ) -> Result<Published, Reason> {
-                    $block_on(self.handle.broadcast(channel, event, data)).map_err(
-                        |error| match error {
+                    $block_on(self.handle.broadcast(channel, event, data)).map_err(|error| {
+                        match error {
                             BroadcastError::Refused(reason) => reason,
                             BroadcastError::NotAnObject | BroadcastError::Stopped => {
                                 panic!("{error}")
                             }
-                        },
-                    )
+                        }
+                    })
                 }
 
                 fn drain(&self, plan: DrainPlan) {
@@ -140,6 +152,10 @@ macro_rules! adapter {
 
                 fn reload(&self, config: &Config) {
                     $block_on(self.handle.reload(config));
+                }
+
+                fn recording(&self) -> Vec<u8> {
+                    self.trace.lock().unwrap().take().map(Writer::into_inner).unwrap_or_default()
                 }
 
                 fn sockets(&self) -> usize {

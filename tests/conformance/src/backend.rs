@@ -69,6 +69,8 @@ pub struct Setup {
     pub seed: u64,
     /// The embedding application.
     pub app: App,
+    /// Whether the adapter records what goes into the server. The simulator has no recorder.
+    pub record: bool,
 }
 
 impl Setup {
@@ -77,7 +79,7 @@ impl Setup {
     pub fn new(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = base();
         change(&mut config);
-        Self { config, shards: 1, seed: 7, app: App::default() }
+        Self { config, shards: 1, seed: 7, app: App::default(), record: false }
     }
 }
 
@@ -116,6 +118,11 @@ pub(crate) trait Driven {
 
     fn unix(&self) -> Duration {
         SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970")
+    }
+
+    /// What was recorded, once the server has stopped.
+    fn recording(&self) -> Vec<u8> {
+        Vec::new()
     }
 
     /// Events so far, where they are counted.

@@ -139,6 +139,14 @@ impl Rig {
         self.driven.is_drained()
     }
 
+    /// Stops the server and returns the trace of everything that went into it.
+    #[must_use]
+    pub fn recording(&self) -> Vec<u8> {
+        self.drain(DrainPlan { window: Duration::ZERO, deadline: Duration::ZERO });
+        self.expect_drained();
+        self.driven.recording()
+    }
+
     /// Ends one connection, as the application does.
     pub fn disconnect(&self, conn: ConnId) {
         self.driven.disconnect(conn);

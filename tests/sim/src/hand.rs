@@ -145,12 +145,7 @@ impl Hand {
     }
 
     /// Reads what has come; waits for something, at most `patience` of virtual time. 0 is the end.
-    pub fn read(
-        &mut self,
-        line: Line,
-        buffer: &mut [u8],
-        patience: Duration,
-    ) -> io::Result<usize> {
+    pub fn read(&mut self, line: Line, buffer: &mut [u8], patience: Duration) -> io::Result<usize> {
         let deadline = self.world.clock.nanos + nanos(patience);
         loop {
             let now = self.world.clock.nanos;

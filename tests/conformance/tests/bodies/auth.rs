@@ -84,7 +84,10 @@ pub(crate) fn bad_tokens_in_the_first_message_are_told_why_and_closed(backend: B
         let mut client = rig.client();
         client.send(&auth_message(&token));
         let error = client.expect_error("AUTH_FAILED");
-        assert_eq!((&error["error_message"], &error["correlation_id"]), (&json!(text), &json!("1")));
+        assert_eq!(
+            (&error["error_message"], &error["correlation_id"]),
+            (&json!(text), &json!("1"))
+        );
         assert_eq!(client.expect_close(1008), "Authentication failed");
     }
 }
@@ -112,7 +115,10 @@ pub(crate) fn pings_are_answered_before_authentication_up_to_a_limit(backend: Ba
     for n in 0..3 {
         client.send(&json!({ "type": "ping", "id": n.to_string() }));
         let pong = client.message();
-        assert_eq!((&pong["type"], &pong["correlation_id"]), (&json!("pong"), &json!(n.to_string())));
+        assert_eq!(
+            (&pong["type"], &pong["correlation_id"]),
+            (&json!("pong"), &json!(n.to_string()))
+        );
     }
     client.send(&json!({ "type": "ping" }));
     client.expect_error("AUTH_REQUIRED");

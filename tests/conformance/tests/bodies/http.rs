@@ -51,7 +51,8 @@ pub(crate) fn a_publish_by_http_reaches_subscribers(backend: Backend) {
 pub(crate) fn a_batch_is_published_all_or_nothing(backend: Backend) {
     let rig = backend.start(|_| {});
     let mut client = rig.subscriber("a");
-    let message = |channel: &str, n| json!({ "channel": channel, "event": "e", "data": { "n": n } });
+    let message =
+        |channel: &str, n| json!({ "channel": channel, "event": "e", "data": { "n": n } });
     let batch = json!([message("a", 1), message("b", 2), message("a", 3)]);
     let answer = rig.raw().exchange(&post(&[], &batch)).json();
     assert_eq!((&answer["published"], &answer["subscribers"]), (&json!(3), &json!(2)));

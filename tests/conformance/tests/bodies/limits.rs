@@ -150,9 +150,8 @@ pub(crate) fn sockets_are_limited(backend: Backend) {
 pub(crate) fn the_batch_of_a_publish_is_limited(backend: Backend) {
     let rig = backend.start(|config| config.limits.publish_batch_max = 2);
     let message = json!({ "channel": "c", "event": "e" });
-    let publish = |count: usize| {
-        rig.raw().exchange(&post(&[], &json!(vec![message.clone(); count]))).status
-    };
+    let publish =
+        |count: usize| rig.raw().exchange(&post(&[], &json!(vec![message.clone(); count]))).status;
     assert_eq!([publish(1), publish(2), publish(3)], [200, 200, 400]);
 }
 

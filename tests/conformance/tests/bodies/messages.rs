@@ -51,7 +51,10 @@ pub(crate) fn a_subscription_is_confirmed_and_delivers_until_it_ends(backend: Ba
     let mut client = rig.subscriber("a");
     assert_eq!(rig.broadcast("a", &json!({ "n": 1 })), 1);
     let event = client.message();
-    assert_eq!((&event["type"], &event["event"], &event["room"]), (&json!("event"), &json!("e"), &json!("a")));
+    assert_eq!(
+        (&event["type"], &event["event"], &event["room"]),
+        (&json!("event"), &json!("e"), &json!("a"))
+    );
     assert_eq!(event["data"], json!({ "n": 1 }));
     assert_eq!(rig.broadcast("b", &json!({ "n": 2 })), 0, "another channel");
     client.unsubscribe("a");
@@ -96,7 +99,10 @@ pub(crate) fn a_ping_is_answered_and_correlated(backend: Backend) {
     let mut client = rig.hello();
     client.send(&json!({ "type": "ping", "id": "health_check_1" }));
     let pong = client.message();
-    assert_eq!((&pong["type"], &pong["correlation_id"]), (&json!("pong"), &json!("health_check_1")));
+    assert_eq!(
+        (&pong["type"], &pong["correlation_id"]),
+        (&json!("pong"), &json!("health_check_1"))
+    );
 }
 
 pub(crate) fn a_publish_reaches_subscribers_and_says_how_many(backend: Backend) {
@@ -105,7 +111,10 @@ pub(crate) fn a_publish_reaches_subscribers_and_says_how_many(backend: Backend) 
     let mut publisher = rig.hello();
     let data = json!({ "channel": "a", "event": "e", "data": { "n": 1 } });
     let answer = publisher.request("publish", &data);
-    assert_eq!((&answer["data"]["status"], &answer["data"]["subscribers"]), (&json!("published"), &json!(2)));
+    assert_eq!(
+        (&answer["data"]["status"], &answer["data"]["subscribers"]),
+        (&json!("published"), &json!(2))
+    );
     subscribers.iter_mut().for_each(|client| assert_eq!(client.numbers(1), [1]));
     publisher.expect_silence();
 }

@@ -169,7 +169,9 @@ pub(crate) fn deadlines_do_not_make_the_server_spin(backend: Backend) {
         left.push(Raw::upgrade(rig.connect()));
         for close in [false, true] {
             let mut raw = Raw::upgrade(rig.connect());
-            raw.send_json(&json!({ "type": "request", "event": "auth", "data": { "token": token } }));
+            raw.send_json(
+                &json!({ "type": "request", "event": "auth", "data": { "token": token } }),
+            );
             if close {
                 raw.write(&masked(op::CLOSE, &1000_u16.to_be_bytes()));
             }

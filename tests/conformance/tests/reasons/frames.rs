@@ -81,12 +81,7 @@ fn breaks(backend: Backend, reason: Reason, bytes: &[u8]) {
 }
 
 /// Sends bytes and expects the close that the reason stands for.
-fn breaks_with(
-    backend: Backend,
-    reason: Reason,
-    bytes: &[u8],
-    change: impl FnOnce(&mut Config),
-) {
+fn breaks_with(backend: Backend, reason: Reason, bytes: &[u8], change: impl FnOnce(&mut Config)) {
     let rig = backend.start(change);
     let mut raw = rig.raw_hello();
     raw.write(bytes);

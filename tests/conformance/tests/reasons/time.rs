@@ -74,8 +74,7 @@ pub(crate) fn auth_timeout(backend: Backend, reason: Reason) {
 
 /// The application never answers: a request over WebSocket and a publish over HTTP are told so.
 pub(crate) fn gateway_timeout(backend: Backend, reason: Reason) {
-    let app =
-        App { requests: vec![("wait", |_| None)], publish: Some(|_| None), ..App::default() };
+    let app = App { requests: vec![("wait", |_| None)], publish: Some(|_| None), ..App::default() };
     let setup = Setup { app, ..Setup::new(|config| config.limits.request_timeout = SHORT) };
     let rig = backend.start_with(setup);
     is_error(&rig.hello().request("wait", &json!({})), reason);
