@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use ipnet::IpNet;
+
 use crate::{
     auth::{KeySet, Pattern, Policy, TokenRules},
     limits::Limits,
@@ -15,6 +17,11 @@ pub struct Config {
     pub service: Service,
     /// Bounds on bytes, counts and time.
     pub limits: Limits,
+    /// Proxies that are believed when they name a client's address. Default: none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections of trusted proxies begin with a header of the PROXY protocol (version 1 or 2), which then has
+    /// to be there. Default false.
+    pub proxy_protocol: bool,
     /// Who may connect.
     pub auth: Auth,
     /// Who may subscribe and publish where. Default [`Policy::mahavishnu`].
@@ -36,6 +43,8 @@ impl Default for Config {
         Self {
             service: Service::default(),
             limits: Limits::default(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             auth: Auth::default(),
             policy: Policy::mahavishnu(),
             anonymous_publish: AnonymousPublish::default(),

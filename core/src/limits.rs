@@ -56,7 +56,13 @@ pub struct Limits {
     pub sockets_max: usize,
     /// New WebSocket connections per minute and address. Default `None`: off. Over it: accepted, then closed 1013.
     pub connects_per_minute: Option<u32>,
-    /// Whether `connects_per_minute` also holds for loopback addresses. Default false.
+    /// Open WebSocket connections of one address (IPv6: of one network of 64 bits), over all shards. Default `None`: off.
+    /// Over it: accepted, then closed 1013. Connections that were open when it was switched on are not counted.
+    pub connections_per_address_max: Option<u32>,
+    /// Open WebSocket connections of one user (`sub` or `user_id` of the token), over all shards. Default `None`: off.
+    /// Over it: closed 1013. Connections that were open when it was switched on are not counted.
+    pub connections_per_user_max: Option<u32>,
+    /// Whether `connects_per_minute` and `connections_per_address_max` also hold for loopback addresses. Default false.
     pub connects_limit_loopback: bool,
     /// Addresses whose rate is remembered. Default 65,536. Over it: the one longest unseen is forgotten.
     pub addresses_max: usize,
@@ -114,6 +120,8 @@ impl Default for Limits {
             connections_max: 10_000,
             sockets_max: 12_000,
             connects_per_minute: None,
+            connections_per_address_max: None,
+            connections_per_user_max: None,
             connects_limit_loopback: false,
             addresses_max: 65_536,
             auth_timeout: Duration::from_secs(10),

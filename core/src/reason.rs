@@ -171,6 +171,8 @@ reasons! {
     // HTTP.
     /// Not HTTP, or a malformed head.
     BadRequest "bad_request": None, Some(400), None, Connection("bad_request"), Never, "Bad request";
+    /// A trusted proxy's connection does not begin with a header of the PROXY protocol.
+    BadProxyHeader "bad_proxy_header": None, Some(400), None, Connection("bad_proxy_header"), Never, "A PROXY protocol header is expected here";
     /// A malformed WebSocket handshake (RFC 6455 §4.2.1).
     BadHandshake "bad_handshake": None, Some(400), None, Connection("bad_request"), Never, "Bad WebSocket handshake";
     /// Head over `head_bytes_max` or `headers_max`.
@@ -207,6 +209,10 @@ reasons! {
     MaxConnections "max_connections": Some(1013), Some(503), None, Connection("max_connections"), Later, "Server at maximum capacity";
     /// More new connections from this address than `connects_per_minute`.
     ConnectRate "connect_rate": Some(1013), Some(429), None, Connection("connect_rate"), Later, "Too many new connections from this address";
+    /// `connections_per_address_max` WebSocket connections of this address are open.
+    AddressConnections "address_connections": Some(1013), Some(429), None, Connection("address_connections"), Later, "Too many connections from this address";
+    /// `connections_per_user_max` WebSocket connections of this user are open.
+    UserConnections "user_connections": Some(1013), Some(429), None, Connection("user_connections"), Later, "Too many connections of this user";
     /// More sockets than `sockets_max`: dropped before a byte is read.
     MaxSockets "max_sockets": None, None, None, Connection("max_sockets"), Later, "";
     /// The outbox is full and the channel's policy is to disconnect.

@@ -30,6 +30,8 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             ..Service::default()
         },
         limits: limits(settings),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        proxy_protocol: settings.proxy_protocol,
         auth: Auth {
             required: settings.auth_enabled,
             keys: token::key_set(&loaded.keys)?,
@@ -76,6 +78,8 @@ fn limits(settings: &Settings) -> Limits {
             .saturating_add((settings.max_connections / 5).max(SPARE_SOCKETS)),
         connects_per_minute: settings.rate_limit,
         connects_limit_loopback: settings.rate_limit_loopback,
+        connections_per_address_max: settings.max_connections_per_address,
+        connections_per_user_max: settings.max_connections_per_user,
         auth_timeout: settings.auth_timeout,
         messages_per_second: settings.message_rate_limit,
         messages_burst: settings.message_burst,
@@ -146,6 +150,10 @@ mod tests {
             ("METRICS_CHANNEL_NAMES", "true"),
             ("RATE_LIMIT", "100"),
             ("RATE_LIMIT_LOOPBACK", "true"),
+            ("MAX_CONNECTIONS_PER_ADDRESS", "9"),
+            ("MAX_CONNECTIONS_PER_USER", "8"),
+            ("TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8"),
+            ("PROXY_PROTOCOL", "true"),
             ("MESSAGE_RATE_LIMIT", "0"),
             ("MESSAGE_BURST", "7"),
             ("MAX_CONNECTIONS", "50"),
@@ -178,6 +186,11 @@ mod tests {
             (Some(100), None, 7)
         );
         assert!(limits.connects_limit_loopback);
+        assert_eq!(
+            (limits.connections_per_address_max, limits.connections_per_user_max),
+            (Some(9), Some(8))
+        );
+        assert_eq!((config.trusted_proxies.len(), config.proxy_protocol), (2, true));
         assert_eq!((limits.connections_max, limits.sockets_max), (50, 250));
         assert_eq!((limits.message_bytes_max, limits.outbox_bytes_max), (8 << 20, 16 << 20));
         assert!(limits.body_bytes_max > limits.message_bytes_max);

@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     io,
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -303,8 +303,20 @@ pub fn fresh_id() -> String {
 
 /// A blocking socket with deadlines.
 pub fn connect(address: SocketAddr, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
+    connect_from(None, address, receive_buffer)
+}
+
+/// The same, from an address of this machine.
+pub fn connect_from(
+    source: Option<IpAddr>,
+    address: SocketAddr,
+    receive_buffer: Option<usize>,
+) -> io::Result<TcpStream> {
     let socket =
         socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
     if let Some(bytes) = receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }

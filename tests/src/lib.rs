@@ -11,6 +11,7 @@ pub mod foreign;
 pub mod http;
 pub mod json;
 pub mod metrics;
+pub mod proxy;
 pub mod raw;
 pub mod server;
 pub mod token;

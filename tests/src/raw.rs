@@ -65,6 +65,14 @@ impl Raw {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// Connects from an address of this machine, such as 127.0.0.2.
+    pub fn connect_from(source: &str, address: SocketAddr) -> Self {
+        let source = source.parse().expect("an address");
+        let stream = client::connect_from(Some(source), address, None)
+            .unwrap_or_else(|error| panic!("{address} from {source}: {error}"));
+        Self { stream, buffer: Vec::new() }
+    }
+
     /// Connects and upgrades; the welcome, if there is one, is not read.
     pub fn upgrade(server: &Server) -> Self {
         Self::upgrade_with(server, None)

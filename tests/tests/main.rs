@@ -13,6 +13,7 @@ mod lifecycle_start;
 mod limits;
 mod limits_slow;
 mod metrics;
+mod proxies;
 mod reasons;
 mod recording;
 mod shards;

@@ -51,6 +51,7 @@ produced! {
     CloseTimeout: time::close_timeout;
     HeadTimeout: time::head_timeout;
     BadRequest: requests::bad_request;
+    BadProxyHeader: requests::bad_proxy_header;
     BadHandshake: requests::bad_handshake;
     HeadTooLarge: requests::head_too_large;
     NotFound: requests::not_found;
@@ -65,6 +66,8 @@ produced! {
     KeyReused: requests::key_reused;
     MaxConnections: capacity::max_connections;
     ConnectRate: capacity::connect_rate;
+    AddressConnections: capacity::address_connections;
+    UserConnections: capacity::user_connections;
     MaxSockets: capacity::max_sockets;
     SlowReader: capacity::slow_reader;
     SendFailed: capacity::send_failed;

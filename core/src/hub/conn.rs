@@ -5,8 +5,10 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use uuid::Uuid;
 
 use super::{
+    proxy::Pending,
     quota::Bucket,
     types::{Listener, Peer, RequestId},
+    visitors::Entered,
 };
 use crate::{
     auth::{Access, Claims},
@@ -20,8 +22,12 @@ pub(crate) struct Conn {
     pub(crate) session: Session,
     /// Name in the welcome. Nil until the connection is active.
     pub(crate) uuid: Uuid,
+    /// The client, or the last proxy that is not trusted to name it.
     pub(crate) peer: SocketAddr,
     pub(crate) listener: Listener,
+    pub(crate) entered: Entered,
+    /// Comes before anything else, if the proxy is to say whose connection it is.
+    pub(crate) proxy_header: Option<Box<Pending>>,
     /// Whether it comes from this machine, past no proxy and from no foreign web page.
     pub(crate) local: bool,
     /// On the hub's list of connections to flush.
@@ -88,6 +94,8 @@ impl Conn {
             uuid: Uuid::nil(),
             peer: peer.address,
             listener: peer.listener,
+            entered: Entered::default(),
+            proxy_header: None,
             local: false,
             dirty: false,
             blocked: false,

@@ -27,7 +27,8 @@ impl Hub {
     pub fn handle_bytes(&mut self, now: Now, conn: ConnId, wire: &mut [u8]) {
         self.note(|recorder| recorder.bytes(now, conn, wire));
         self.tally.received_bytes += wire.len() as u64;
-        self.pump(now, conn, wire);
+        let Some(header) = self.take_proxy_header(now, conn, wire) else { return };
+        self.pump(now, conn, wire.get_mut(header..).unwrap_or_default());
     }
 
     /// The peer will send no more.

@@ -1,12 +1,16 @@
 //! The WebSocket handshake as the hub sees it: who may stay, and with which token.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+};
 
 use http::{HeaderMap, Request, header};
 
 use super::{
     Hub,
     conn::Session,
+    forwarded,
     types::{ConnId, Listener},
 };
 use crate::{config::Config, reason::Reason, time::Now, ws};
@@ -34,9 +38,16 @@ impl Hub {
             _ => None,
         };
         let local = is_local(address, request.headers());
-        let refusal = self.admission(now, address);
+        let client =
+            forwarded::client_address(address, request.headers(), &self.config.trusted_proxies);
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.local = local;
+        if let Some(client) = client {
+            // Which port the client has is only known to the proxy.
+            conn.peer = SocketAddr::new(client, 0);
+        }
+        let refusal = self.admission(now, id);
+        let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.ws.accept(now, &ws::Accept { subprotocol: token.subprotocol.as_deref() });
         if let Some(reason) = refusal {
             self.close(now, id, reason);
@@ -58,16 +69,14 @@ impl Hub {
     }
 
     /// Why a new connection may not stay, if so.
-    fn admission(&mut self, now: Now, address: IpAddr) -> Option<Reason> {
+    fn admission(&mut self, now: Now, id: ConnId) -> Option<Reason> {
         let open = self.connections();
         if self.is_draining() {
             Some(Reason::Shutdown)
         } else if open >= self.config.limits.connections_max as u64 {
             Some(Reason::MaxConnections)
-        } else if !self.addresses.admit(now.mono, address, &self.config.limits) {
-            Some(Reason::ConnectRate)
         } else {
-            None
+            self.enter_address(now, id)
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Holdings {
     pub questions: usize,
     /// Publishes that wait for other hubs.
     pub publishes: usize,
+    /// Addresses and users that are counted here.
+    pub visitors: usize,
     /// Entries of the timer heap.
     pub timers: usize,
 }
@@ -34,6 +36,7 @@ impl Hub {
             homes: self.homes.len(),
             questions: self.questions.len(),
             publishes: self.publishes.len(),
+            visitors: self.visitors.len(),
             timers: self.timers.len(),
         }
     }

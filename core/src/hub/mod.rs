@@ -10,11 +10,13 @@ mod channel;
 mod conn;
 mod drain;
 mod drive;
+mod forwarded;
 mod handshake;
 mod home;
 mod http;
 mod idempotency;
 mod inspect;
+mod proxy;
 mod publish;
 mod quota;
 mod request;
@@ -23,6 +25,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 mod types;
+mod visitors;
 
 use std::{
     collections::VecDeque,
@@ -43,10 +46,10 @@ use self::{
     home::Homes,
     idempotency::Keys,
     publish::Pending,
-    quota::Addresses,
     request::Question,
     slab::Slab,
     types::Inner,
+    visitors::Visitors,
 };
 use crate::{
     config::Config,
@@ -69,7 +72,7 @@ pub struct Hub {
     channels: Channels,
     homes: Homes,
     keys: Keys,
-    addresses: Addresses,
+    visitors: Visitors,
     questions: Slab<Question>,
     publishes: Slab<Pending>,
     timers: Timers<Timer>,
@@ -134,7 +137,7 @@ impl Hub {
             channels: Channels::new(entropy.hash_keys()),
             homes: Homes::new(entropy.hash_keys(), place),
             keys: Keys::new(entropy.hash_keys()),
-            addresses: Addresses::new(entropy.hash_keys()),
+            visitors: Visitors::new(entropy.hash_keys(), entropy.hash_keys()),
             questions: Slab::new(),
             publishes: Slab::new(),
             timers: Timers::new(),
@@ -165,7 +168,9 @@ impl Hub {
         let room = self.conns.len() < self.config.limits.sockets_max
             && matches!(self.stage, Stage::Running);
         let ws = room.then(|| ws::Connection::server(now, &self.config.limits));
-        let placed = ws.and_then(|ws| self.conns.insert(Box::new(Conn::new(ws, peer))));
+        let proxy_header = self.proxy_header_of(peer.address, peer.listener);
+        let conn = ws.map(|ws| Box::new(Conn { proxy_header, ..Conn::new(ws, peer) }));
+        let placed = conn.and_then(|conn| self.conns.insert(conn));
         let Some((index, generation)) = placed else {
             self.tally.error(Reason::MaxSockets);
             return Err(Reason::MaxSockets);
@@ -331,6 +336,9 @@ impl Hub {
             Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),
             Inner::Settle { key, answer } => self.keys.settle(&key, answer),
+            Inner::Enter { who, conn } => self.on_enter(now, who, conn),
+            Inner::Evict { conn, reason } => self.on_evict(now, conn, reason),
+            Inner::Exit { who } => self.on_exit(&who),
             Inner::Census { open, total } => {
                 if let Some(slot) = self.census.get_mut(usize::from(from.0)) {
                     *slot = Census { open, total };

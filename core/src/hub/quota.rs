@@ -103,7 +103,7 @@ impl Addresses {
 }
 
 /// What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, which one host usually has to itself.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) if !v6.is_loopback() => {
             let [a, b, c, d, ..] = v6.segments();

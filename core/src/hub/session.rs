@@ -21,6 +21,10 @@ use crate::{
 impl Hub {
     /// From here on the connection counts, gets answers and can subscribe.
     pub(crate) fn activate(&mut self, now: Now, id: ConnId) {
+        if let Some(reason) = self.enter_user(now, id) {
+            self.close(now, id, reason);
+            return;
+        }
         let uuid = self.entropy.uuid();
         let lifecycle = self.config.hooks.lifecycle;
         let Some((conn, _)) = self.conn_mut(id) else { return };
@@ -339,6 +343,7 @@ impl Hub {
             }
         }
         self.unsubscribe_all(now, id);
+        self.leave(now, id);
     }
 
     /// The socket is gone. What was still queued did not reach the peer.

@@ -4,6 +4,7 @@ use std::{hash::BuildHasher, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::visitors::Who;
 use crate::{
     auth::Verb,
     config::Config,
@@ -77,7 +78,12 @@ impl Placement {
         if self.shards == 1 {
             return ShardId(0);
         }
-        let hash = u128::from(self.keys.hash_one(name));
+        self.home_of(name)
+    }
+
+    /// The hub at which anything else is at home.
+    pub(crate) fn home_of(&self, thing: impl std::hash::Hash) -> ShardId {
+        let hash = u128::from(self.keys.hash_one(thing));
         // Multiply-shift maps the hash evenly onto the shards.
         ShardId(((hash * u128::from(self.shards)) >> 64) as u16)
     }
@@ -307,6 +313,12 @@ pub(crate) enum Inner {
     Claimed { ticket: Ticket, verdict: super::idempotency::Verdict },
     /// To the home of the key: this is what was answered.
     Settle { key: Box<str>, answer: Bytes },
+    /// To the home of an address or a user: one more connection.
+    Enter { who: Who, conn: ConnId },
+    /// From that home: this connection is one too many.
+    Evict { conn: ConnId, reason: Reason },
+    /// To that home: one connection less.
+    Exit { who: Who },
     /// To all: how many connections this hub has, and had.
     Census { open: u32, total: u64 },
 }

@@ -153,7 +153,21 @@ impl<'t> Input<'t> {
             Call::Bytes { conn, bytes } => (conn, Kind::Bytes(bytes)),
             Call::Eof { conn } => (conn, Kind::Eof),
             Call::IoError { conn } => (conn, Kind::IoError),
-            _ => return None,
+            Call::New { .. }
+            | Call::Accept { .. }
+            | Call::Shard { .. }
+            | Call::Publish { .. }
+            | Call::Reply { .. }
+            | Call::Decide { .. }
+            | Call::Exposition { .. }
+            | Call::Disconnect { .. }
+            | Call::Reload { .. }
+            | Call::Drain { .. }
+            | Call::Timeout
+            | Call::Output(_)
+            | Call::Dirty(_)
+            | Call::Flush { .. }
+            | Call::EndTurn { .. } => return None,
         };
         let at = Duration::from_nanos(record.mono);
         Some(Self { conn: conn_id(shard, conn), at, kind })

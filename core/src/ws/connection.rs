@@ -164,10 +164,13 @@ impl Connection {
     }
 
     /// Answers an HTTP or upgrade request by `reason`'s row in the table of reasons, then ends the connection. A reason
-    /// without an HTTP status ends it without an answer. Ignored unless a request is waiting for its answer.
+    /// without an HTTP status ends it without an answer. Ignored once it speaks WebSocket or has ended.
     pub fn refuse(&mut self, now: Now, reason: Reason) {
-        let State::Exchange(exchange) = &self.state else { return };
-        let manner = exchange.manner;
+        let manner = match &self.state {
+            State::Exchange(exchange) => exchange.manner,
+            State::Head(_) | State::Body(_) => LAST,
+            State::Shake(_) | State::Open(_) | State::Closing(..) | State::Ended(_) => return,
+        };
         self.answer_refusal(now, reason, manner);
     }
 

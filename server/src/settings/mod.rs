@@ -3,6 +3,7 @@
 mod check;
 mod keys;
 mod kind;
+mod networks;
 mod reader;
 mod show;
 mod sources;

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 use mahavishnu_core::auth::TokenRules;
 
 use super::{
@@ -9,6 +10,7 @@ use super::{
         Bool, Host, KeyList, Kind, List, Maybe, OneOf, OrOff, Path, Rules, SecretText, Service,
         ShardCount, Text, int, seconds,
     },
+    networks::Networks,
     reader::{Reader, Reload, Variable},
     value::{
         Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader,
@@ -70,6 +72,14 @@ settings! {
         /// Directory of the PID file and of whatever else is kept. Not set: the service manager's directory, else the
         /// user's state directory.
         state_dir: Option<PathBuf> = None, Maybe(Path), ["STATE_DIR"], Restart;
+    }
+    "Proxies" {
+        /// Proxies that are believed when they name a client's address in `X-Forwarded-For`: limits by address then hold
+        /// for the client, not for the proxy.
+        trusted_proxies: Vec<IpNet> = Vec::new(), Networks, ["TRUSTED_PROXIES"], Live;
+        /// Connections of TRUSTED_PROXIES begin with a header of the PROXY protocol, version 1 or 2, and are refused
+        /// without one.
+        proxy_protocol: bool = false, Bool, ["PROXY_PROTOCOL"], Live;
     }
     "TLS" {
         /// Serve TLS. Not in this build: true is refused.
@@ -134,8 +144,13 @@ settings! {
     "Limits" {
         /// New connections per minute and address; this machine is exempt.
         rate_limit: Option<u32> = None, OrOff(int::<u32>(1, 1_000_000)), ["RATE_LIMIT"], Live;
-        /// Whether RATE_LIMIT holds for this machine too, for example when a proxy runs on it.
+        /// Whether RATE_LIMIT and MAX_CONNECTIONS_PER_ADDRESS hold for this machine too.
         rate_limit_loopback: bool = false, Bool, ["RATE_LIMIT_LOOPBACK"], Live;
+        /// Open connections of one address, or IPv6 network of 64 bits; this machine is exempt. One more is accepted and
+        /// closed with 1013.
+        max_connections_per_address: Option<u32> = None, OrOff(int::<u32>(1, 10_000_000)), ["MAX_CONNECTIONS_PER_ADDRESS"], Live;
+        /// Open connections of one user. One more is closed with 1013.
+        max_connections_per_user: Option<u32> = None, OrOff(int::<u32>(1, 10_000_000)), ["MAX_CONNECTIONS_PER_USER"], Live;
         /// Messages per second and connection.
         message_rate_limit: Option<u32> = Some(100), OrOff(int::<u32>(1, 1_000_000)), ["MESSAGE_RATE_LIMIT"], Live;
         /// Messages that a connection may send at once.

@@ -1,7 +1,7 @@
 //! What is full, too fast or over.
 
 use mahavishnu_core::reason::Reason;
-use mahavishnu_tests::{Client, Raw, Server, client, raw::op};
+use mahavishnu_tests::{Client, Raw, Server, client, raw::op, token};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -29,6 +29,31 @@ pub(super) fn connect_rate(reason: Reason) {
     let _first = Client::hello(&server);
     assert_eq!(Client::connect(&server).expect_close(1013), reason.row().text);
     counted(&server, reason);
+}
+
+pub(super) fn address_connections(reason: Reason) {
+    for shards in ["1", "3"] {
+        let server = Server::with(&[
+            ("SHARDS", shards),
+            ("MAX_CONNECTIONS_PER_ADDRESS", "1"),
+            ("RATE_LIMIT_LOOPBACK", "true"),
+        ]);
+        let _first = Client::hello(&server);
+        assert_eq!(Client::connect(&server).wait_close(1013), reason.row().text);
+        counted(&server, reason);
+    }
+}
+
+pub(super) fn user_connections(reason: Reason) {
+    for shards in ["1", "3"] {
+        let server = Server::with_auth(&[("SHARDS", shards), ("MAX_CONNECTIONS_PER_USER", "1")]);
+        let token = token::of("ada", &["admin"]);
+        let _first = Client::login(&server, &token);
+        let mut second = Client::connect(&server);
+        second.send(&json!({ "type": "request", "event": "auth", "data": { "token": token } }));
+        assert_eq!(second.wait_close(1013), reason.row().text);
+        counted(&server, reason);
+    }
 }
 
 /// Metrics cannot be asked while no socket is free: what shows is a socket that ends without a byte.

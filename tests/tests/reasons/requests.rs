@@ -32,6 +32,15 @@ pub(super) fn bad_request(reason: Reason) {
     counted(&server, reason);
 }
 
+pub(super) fn bad_proxy_header(reason: Reason) {
+    let server = Server::with(&[("TRUSTED_PROXIES", "127.0.0.2"), ("PROXY_PROTOCOL", "true")]);
+    let mut raw = Raw::connect_from("127.0.0.2", server.address());
+    raw.write(HANDSHAKE.as_bytes());
+    let answer = String::from_utf8(raw.read_to_end()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(reason.row().text), "{answer}");
+    counted(&server, reason);
+}
+
 pub(super) fn bad_handshake(reason: Reason) {
     let server = Server::start();
     refuses(&server, HANDSHAKE.replace("dGhl", "").as_bytes(), reason);

@@ -8,6 +8,7 @@ mod sessions;
 mod shards;
 mod slow;
 mod trace;
+mod visitors;
 
 use std::{
     cell::RefCell,

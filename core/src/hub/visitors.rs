@@ -1,0 +1,149 @@
+//! Who is here: connections by address and by user. Each address and each user is counted at one hub of the process, its
+//! home, so that the limits hold over all shards.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{
+    Hub,
+    quota::{Addresses, network},
+    types::{ConnId, Inner, ShardId},
+};
+use crate::{
+    entropy::{KeyedMap, KeyedState},
+    limits::Limits,
+    reason::Reason,
+    time::Now,
+};
+
+/// Whom a limit is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Who {
+    /// An IPv4 address, or an IPv6 network of 64 bits.
+    Address(IpAddr),
+    User(Arc<str>),
+}
+
+/// As what a connection was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entered {
+    address: bool,
+    user: bool,
+}
+
+/// The addresses and users that are at home here.
+#[derive(Debug)]
+pub(crate) struct Visitors {
+    rates: Addresses,
+    /// Open connections. No entry is zero, so there are at most as many as connections, or twice that.
+    open: KeyedMap<Who, u32>,
+}
+
+impl Visitors {
+    pub(crate) fn new(rates: KeyedState, open: KeyedState) -> Self {
+        Self { rates: Addresses::new(rates), open: KeyedMap::with_hasher(open) }
+    }
+
+    /// Counts one more connection, and says why it may not stay, if so. It is counted even then, until it has gone.
+    fn enter(&mut self, now: Now, who: Who, limits: &Limits) -> Option<Reason> {
+        let too_fast = match who {
+            Who::Address(address) => !self.rates.admit(now.mono, address, limits),
+            Who::User(_) => false,
+        };
+        let (max, reason) = match who {
+            Who::Address(_) => (limits.connections_per_address_max, Reason::AddressConnections),
+            Who::User(_) => (limits.connections_per_user_max, Reason::UserConnections),
+        };
+        let open = self.open.entry(who).or_default();
+        *open = open.saturating_add(1);
+        if too_fast {
+            return Some(Reason::ConnectRate);
+        }
+        max.is_some_and(|max| *open > max).then_some(reason)
+    }
+
+    fn leave(&mut self, who: &Who) {
+        if let Some(open) = self.open.get_mut(who) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                self.open.remove(who);
+            }
+        }
+    }
+
+    /// Addresses and users with connections.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+}
+
+impl Hub {
+    /// Counts a connection under its address. A reason if it may not stay; from another hub that comes later, by
+    /// [`Inner::Evict`].
+    pub(crate) fn enter_address(&mut self, now: Now, id: ConnId) -> Option<Reason> {
+        let limits = &self.config.limits;
+        let address = network(self.conn(id)?.peer.ip());
+        let limited =
+            limits.connects_per_minute.is_some() || limits.connections_per_address_max.is_some();
+        if !limited || (address.is_loopback() && !limits.connects_limit_loopback) {
+            return None;
+        }
+        self.conns.get_mut(id.index)?.entered.address = true;
+        self.enter(now, id, Who::Address(address))
+    }
+
+    /// Counts a connection under its user, if it has one.
+    pub(crate) fn enter_user(&mut self, now: Now, id: ConnId) -> Option<Reason> {
+        self.config.limits.connections_per_user_max?;
+        let conn = self.conns.get_mut(id.index)?;
+        let user = conn.user()?;
+        conn.entered.user = true;
+        self.enter(now, id, Who::User(user))
+    }
+
+    fn enter(&mut self, now: Now, conn: ConnId, who: Who) -> Option<Reason> {
+        let home = self.home_of(&who);
+        if home == self.place.shard {
+            return self.visitors.enter(now, who, &self.config.limits);
+        }
+        self.tell(now, home, Inner::Enter { who, conn });
+        None
+    }
+
+    /// A connection of another hub came.
+    pub(crate) fn on_enter(&mut self, now: Now, who: Who, conn: ConnId) {
+        if let Some(reason) = self.visitors.enter(now, who, &self.config.limits) {
+            self.tell(now, conn.shard, Inner::Evict { conn, reason });
+        }
+    }
+
+    /// Another hub says that a connection of this one may not stay.
+    pub(crate) fn on_evict(&mut self, now: Now, conn: ConnId, reason: Reason) {
+        if self.conn(conn).is_some() {
+            self.close(now, conn, reason);
+        }
+    }
+
+    /// A connection has ended.
+    pub(crate) fn leave(&mut self, now: Now, id: ConnId) {
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        let entered = std::mem::take(&mut conn.entered);
+        let address = entered.address.then(|| Who::Address(network(conn.peer.ip())));
+        let user = conn.user().filter(|_| entered.user).map(Who::User);
+        for who in address.into_iter().chain(user) {
+            let home = self.home_of(&who);
+            if home == self.place.shard {
+                self.visitors.leave(&who);
+            } else {
+                self.tell(now, home, Inner::Exit { who });
+            }
+        }
+    }
+
+    pub(crate) fn on_exit(&mut self, who: &Who) {
+        self.visitors.leave(who);
+    }
+
+    fn home_of(&self, who: &Who) -> ShardId {
+        self.homes.placement().home_of(who)
+    }
+}

@@ -1,0 +1,113 @@
+//! Proxies as operators run them: nginx with the shipped site, HAProxy. Installed by `scripts/setup-tests`.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{Server, binary, server::free_ports, wait};
+
+/// A running proxy in front of one server. Ends when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    child: Child,
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Proxy {
+    /// nginx with `deploy/nginx/mahavishnu-websocket.conf`, on a free port and with a certificate of its own.
+    pub fn nginx(server: &Server) -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the proxy");
+        let (port, plain) = free_ports();
+        make_certificate(dir.path());
+        let shipped = binary::workspace().join("deploy/nginx/mahavishnu-websocket.conf");
+        let site = std::fs::read_to_string(shipped).expect("the shipped site");
+        let pem = |name: &str| dir.path().join(name).display().to_string();
+        let site = site
+            .replace("127.0.0.1:8686", &server.address().to_string())
+            .replace("    listen [::]:80;\n", "")
+            .replace("    listen [::]:443 ssl;\n", "")
+            .replace("listen 80;", &format!("listen 127.0.0.1:{plain};"))
+            .replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port} ssl;"))
+            .replace("/etc/ssl/certs/mahavishnu.pem", &pem("cert.pem"))
+            .replace("/etc/ssl/private/mahavishnu-key.pem", &pem("key.pem"));
+        let root = dir.path().display();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|what| format!("{what}_temp_path {root}/{what};\n"))
+            .concat();
+        let main = format!(
+            "daemon off;\nmaster_process off;\npid {root}/pid;\nerror_log stderr;\nevents {{}}\n\
+             http {{\naccess_log off;\n{temporary}{site}\n}}\n"
+        );
+        let config = dir.path().join("nginx.conf");
+        std::fs::write(&config, main).expect("its directory is ours");
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(dir.path()).arg("-e").arg("stderr").arg("-c").arg(config);
+        Self::run(command, dir, port)
+    }
+
+    /// HAProxy that passes bytes on, behind a header of the PROXY protocol: `send-proxy` or `send-proxy-v2`. It comes from
+    /// 127.0.0.2.
+    pub fn haproxy(server: &Server, header: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the proxy");
+        let (port, _) = free_ports();
+        let text = format!(
+            "defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
+             frontend in\n bind 127.0.0.1:{port}\n default_backend out\n\
+             backend out\n source 127.0.0.2\n server one {} {header}\n",
+            server.address()
+        );
+        let config = dir.path().join("haproxy.cfg");
+        std::fs::write(&config, text).expect("its directory is ours");
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(config);
+        Self::run(command, dir, port)
+    }
+
+    fn run(mut command: Command, dir: tempfile::TempDir, port: u16) -> Self {
+        let child = command.stdin(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|error| {
+            panic!("{command:?}: {error}; scripts/setup-tests installs it")
+        });
+        let this = Self { child, dir, port };
+        let deadline = Instant::now() + wait::DEADLINE;
+        while TcpStream::connect(this.address()).is_err() {
+            assert!(Instant::now() < deadline, "the proxy does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        this
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The directory with `cert.pem`, which clients trust.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A self-signed certificate for localhost, by openssl.
+fn make_certificate(dir: &Path) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(dir)
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success(), "{made:?}");
+}

@@ -1,0 +1,61 @@
+//! Behind real proxies: who a client is, and what that is good for.
+
+use mahavishnu_tests::{
+    Client, Raw, Server, foreign,
+    proxy::Proxy,
+    raw::{HANDSHAKE, op},
+    token,
+};
+
+/// At most one connection of each address, loopback addresses too: those of these tests' clients.
+const ONE_EACH: [(&str, &str); 2] =
+    [("MAX_CONNECTIONS_PER_ADDRESS", "1"), ("RATE_LIMIT_LOOPBACK", "true")];
+
+#[test]
+fn a_dialogue_gets_through_the_shipped_nginx_site() {
+    let server = Server::with_auth(&[]);
+    let proxy = Proxy::nginx(&server);
+    let url = format!("wss://localhost:{}/", proxy.address().port());
+    let certificate = proxy.dir().join("cert.pem");
+    let token = token::of("ada", &["admin"]);
+
+    let said = foreign::python("behind_proxy.py", &[&url, certificate.to_str().unwrap(), &token]);
+
+    assert!(said.contains("received 1 and 2"), "{said}");
+}
+
+#[test]
+fn nginx_says_whose_connection_it_is() {
+    let trusting = [&ONE_EACH[..], &[("TRUSTED_PROXIES", "127.0.0.1")]].concat();
+    for (settings, second) in [(&trusting[..], "welcome"), (&ONE_EACH, "1013")] {
+        let server = Server::with(settings);
+        let proxy = Proxy::nginx(&server);
+        let url = format!("wss://localhost:{}/", proxy.address().port());
+        let certificate = proxy.dir().join("cert.pem");
+
+        let said = foreign::python(
+            "two_addresses.py",
+            &[&url, certificate.to_str().unwrap(), "127.0.0.3", "127.0.0.4"],
+        );
+
+        assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["welcome", second]);
+    }
+}
+
+#[test]
+fn haproxy_says_whose_connection_it_is() {
+    for header in ["send-proxy", "send-proxy-v2"] {
+        let settings = [("TRUSTED_PROXIES", "127.0.0.2"), ("PROXY_PROTOCOL", "true")];
+        let server = Server::with(&[&ONE_EACH[..], &settings].concat());
+        let proxy = Proxy::haproxy(&server, header);
+        let mut first = Raw::connect(proxy.address());
+        first.write(HANDSHAKE.as_bytes());
+        first.read_head();
+        assert_eq!(first.frame().map(|frame| frame.first), Some(op::TEXT));
+
+        // The same address by another way.
+        let refused = Client::connect(&server).wait_close(1013);
+
+        assert_eq!(refused, "Too many connections from this address");
+    }
+}
