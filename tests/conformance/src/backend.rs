@@ -86,11 +86,14 @@ impl Setup {
 /// What the application says and how long it takes; `None`: it never says anything.
 pub type Answer<T> = Option<(Duration, T)>;
 
+/// Answers a request, given its data.
+pub type OnRequest = fn(&Value) -> Answer<Result<Value, RequestError>>;
+
 /// The embedding application: what it answers, and what it decides.
 #[derive(Clone, Debug, Default)]
 pub struct App {
     /// Answers to requests, by event.
-    pub requests: Vec<(&'static str, fn(&Value) -> Answer<Result<Value, RequestError>>)>,
+    pub requests: Vec<(&'static str, OnRequest)>,
     /// Decides on subscriptions, given the channel.
     pub subscribe: Option<fn(&str) -> Answer<bool>>,
     /// Decides on publishes, given the channel.

@@ -16,7 +16,7 @@ mod stream;
 pub mod token;
 mod watch;
 
-pub use backend::{Answer, App, Backend, Setup};
+pub use backend::{Answer, App, Backend, OnRequest, Setup};
 pub use client::{Client, Heard};
 pub use raw::{Frame, HANDSHAKE, Raw, Response, masked, op, post, unmasked};
 pub use rig::{DEADLINE, Rig, base};

@@ -200,6 +200,9 @@ conformance! {
         MaxConnections: capacity::max_connections;
         ConnectRate: capacity::connect_rate;
         MaxSockets: capacity::max_sockets;
+        AddressConnections: capacity::address_connections;
+        UserConnections: capacity::user_connections;
+        BadProxyHeader: requests::bad_proxy_header;
         SlowReader: capacity::slow_reader;
         ChannelsFull: capacity::channels_full;
         TooManyChannels: capacity::too_many_channels;

@@ -1,6 +1,6 @@
 //! What is full, or too fast.
 
-use mahavishnu_conformance::{App, Backend, Raw, Setup, masked, op};
+use mahavishnu_conformance::{App, Backend, Raw, Setup, masked, op, token};
 use mahavishnu_core::reason::Reason;
 use serde_json::json;
 
@@ -29,6 +29,39 @@ pub(crate) fn max_sockets(backend: Backend, reason: Reason) {
     rig.expect_sockets(2);
     assert_eq!(rig.raw().read_to_end(), b"", "dropped before a byte is read");
     rig.expect_error_counted(reason);
+}
+
+pub(crate) fn address_connections(backend: Backend, reason: Reason) {
+    let rig = backend.start_with(Setup {
+        shards: 2,
+        ..Setup::new(|config| {
+            config.limits.connections_per_address_max = Some(2);
+            config.limits.connects_limit_loopback = true;
+        })
+    });
+    let (first, _second) = (rig.hello(), rig.hello());
+    is_close(Raw::upgrade(rig.connect()).close_frame(), reason);
+    rig.expect_error_counted(reason);
+    first.close();
+    rig.expect_sockets(1);
+    rig.hello().expect_silence();
+}
+
+pub(crate) fn user_connections(backend: Backend, reason: Reason) {
+    let rig = backend.start_with(Setup {
+        shards: 2,
+        ..Setup::new(|config| {
+            token::demand(config);
+            config.limits.connections_per_user_max = Some(1);
+        })
+    });
+    let [ada, eve] = ["ada", "eve"].map(|user| token::good(rig.unix(), user, &[]));
+    let _first = rig.login(&ada);
+    let mut second = rig.client();
+    second.ask("auth", &json!({ "token": ada }));
+    second.wait_close(1013);
+    rig.expect_error_counted(reason);
+    rig.login(&eve).expect_silence();
 }
 
 pub(crate) fn slow_reader(backend: Backend, reason: Reason) {

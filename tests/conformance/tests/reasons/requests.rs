@@ -87,6 +87,18 @@ pub(crate) fn bad_publish(backend: Backend, reason: Reason) {
     rig.expect_error_counted(reason);
 }
 
+pub(crate) fn bad_proxy_header(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        config.trusted_proxies.push("127.0.0.0/8".parse().expect("a network"));
+        config.proxy_protocol = true;
+    });
+    refuses(&rig, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", reason);
+    rig.expect_error_counted(reason);
+    let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 80\r\n";
+    let request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(rig.raw().exchange(&[&header[..], request].concat()).status, 200);
+}
+
 pub(crate) fn key_reused(backend: Backend, reason: Reason) {
     let rig = backend.start(|_| {});
     let send = |event: &str| {
