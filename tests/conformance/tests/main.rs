@@ -1,12 +1,11 @@
 //! One list of test bodies, run against every driver of the core: `tokio::…`, `smol::…`, `sim::…`.
 //!
-//! A body sees a [`Backend`] and nothing of what is behind it. The second list has one body for each reason of the core's
+//! A body sees a `Backend` and nothing of what is behind it. The second list has one body for each reason of the core's
 //! table, named in [`reasons::EXCUSED`] if no peer can provoke it.
 
 mod bodies;
 mod reasons;
 
-use mahavishnu_conformance::{Backend, watched};
 use mahavishnu_core::reason::Reason;
 
 macro_rules! conformance {
@@ -84,6 +83,7 @@ conformance! {
         shards:
             a_broadcast_reaches_subscribers_of_every_shard,
             connections_are_counted_over_all_shards,
+            connections_of_an_address_are_counted_over_all_shards,
         ;
         http:
             health_tells_of_connections,
@@ -235,13 +235,5 @@ fn every_reason_is_provoked_or_excused() {
     }
     for reason in Reason::ALL {
         assert!(known.contains(reason), "{reason:?} is new: provoke it, or say why nobody can");
-    }
-}
-
-/// What a body that hangs comes to, shown with one that does.
-#[test]
-fn a_backend_runs_what_it_is_given() {
-    for backend in Backend::ALL {
-        watched(move || assert_eq!(backend.start(|_| {}).sockets(), 0));
     }
 }

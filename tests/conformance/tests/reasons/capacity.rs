@@ -32,12 +32,9 @@ pub(crate) fn max_sockets(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn address_connections(backend: Backend, reason: Reason) {
-    let rig = backend.start_with(Setup {
-        shards: 2,
-        ..Setup::new(|config| {
-            config.limits.connections_per_address_max = Some(2);
-            config.limits.connects_limit_loopback = true;
-        })
+    let rig = backend.start(|config| {
+        config.limits.connections_per_address_max = Some(2);
+        config.limits.connects_limit_loopback = true;
     });
     let (first, _second) = (rig.hello(), rig.hello());
     is_close(Raw::upgrade(rig.connect()).close_frame(), reason);
@@ -48,12 +45,9 @@ pub(crate) fn address_connections(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn user_connections(backend: Backend, reason: Reason) {
-    let rig = backend.start_with(Setup {
-        shards: 2,
-        ..Setup::new(|config| {
-            token::demand(config);
-            config.limits.connections_per_user_max = Some(1);
-        })
+    let rig = backend.start(|config| {
+        token::demand(config);
+        config.limits.connections_per_user_max = Some(1);
     });
     let [ada, eve] = ["ada", "eve"].map(|user| token::good(rig.unix(), user, &[]));
     let _first = rig.login(&ada);
