@@ -381,6 +381,10 @@ impl Hub {
             } else {
                 self.tally.dropped(Reason::SlowReader, u64::from(segment.messages));
                 note_gap(conn, round);
+                // With nothing to write no flush would come to tell it.
+                if conn.ws.outbox().is_empty() {
+                    self.mark_dirty(index);
+                }
             }
         }
         self.channels.slow = slow;

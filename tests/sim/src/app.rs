@@ -1,9 +1,12 @@
 //! The embedding application: answers questions after a while, or never.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
-use mahavishnu_core::hub::{Command, RequestError, RequestId};
+use mahavishnu_core::{
+    auth::Verb,
+    hub::{Command, RequestError, RequestId},
+};
 
 use crate::{
     clock::{MILLI, Nanos},
@@ -18,12 +21,34 @@ pub(crate) struct Application {
     answers: BTreeMap<u64, (usize, Command)>,
     tickets: u64,
     pub(crate) healing: bool,
+    /// Who answers instead of chance.
+    pub(crate) handlers: Option<Handlers>,
+}
+
+/// An answer and the time it takes; `None`: there is none, ever.
+pub type After<T> = Option<(Duration, T)>;
+
+type OnRequest = dyn Fn(&str, &[u8]) -> After<Result<Bytes, RequestError>>;
+type OnAuthorize = dyn Fn(Verb, &str) -> After<bool>;
+
+/// An application that knows what it wants.
+pub struct Handlers {
+    /// Answers a request, given its event and data.
+    pub request: Box<OnRequest>,
+    /// Decides on a subscription or a publish, given the channel.
+    pub authorize: Box<OnAuthorize>,
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handlers").finish_non_exhaustive()
+    }
 }
 
 impl Application {
     pub(crate) fn new(options: &Options) -> Self {
         let random = Random::new(options.seed, 2);
-        Self { random, answers: BTreeMap::new(), tickets: 0, healing: false }
+        Self { random, answers: BTreeMap::new(), tickets: 0, healing: false, handlers: None }
     }
 
     /// A client's request. When to [`take`](Self::take) the answer, or never.
@@ -32,7 +57,13 @@ impl Application {
         options: &Options,
         hub: usize,
         id: RequestId,
+        event: &str,
+        data: &[u8],
     ) -> Option<(Nanos, u64)> {
+        if let Some(handlers) = &self.handlers {
+            let (delay, result) = (handlers.request)(event, data)?;
+            return Some(self.keep(delay, hub, Command::Reply { id, result }));
+        }
         let result = match self.random.below(10) {
             0 => Err(RequestError { code: "NOT_FOUND".into(), message: "no such thing".into() }),
             // An application may be wrong.
@@ -48,7 +79,13 @@ impl Application {
         options: &Options,
         hub: usize,
         id: RequestId,
+        verb: Verb,
+        channel: &str,
     ) -> Option<(Nanos, u64)> {
+        if let Some(handlers) = &self.handlers {
+            let (delay, allow) = (handlers.authorize)(verb, channel)?;
+            return Some(self.keep(delay, hub, Command::Decide { id, allow }));
+        }
         let allow = self.healing || !self.random.chance(100);
         self.plan(options, hub, Command::Decide { id, allow })
     }
@@ -61,6 +98,12 @@ impl Application {
         self.answers.insert(self.tickets, (hub, command));
         let delay = if self.healing { 0 } else { self.random.below(options.app_ms * MILLI + 1) };
         Some((delay, self.tickets))
+    }
+
+    fn keep(&mut self, delay: Duration, hub: usize, command: Command) -> (Nanos, u64) {
+        self.tickets += 1;
+        self.answers.insert(self.tickets, (hub, command));
+        (delay.as_nanos() as Nanos, self.tickets)
     }
 
     pub(crate) fn take(&mut self, ticket: u64) -> Option<(usize, Command)> {

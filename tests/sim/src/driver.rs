@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io};
 
 use bytes::Bytes;
 use mahavishnu_core::{
-    hub::{Command, ConnId, Hub, Listener, Output, Peer, ShardId, ShardMessage},
+    hub::{Command, ConnId, Hub, Output, Peer, ShardId, ShardMessage},
     ws::Flush,
 };
 
@@ -58,7 +58,7 @@ impl World {
         let end = &mut self.links[link];
         let client = &self.clients[end.client];
         let address = if client.local { [127, 0, 0, 1] } else { [192, 0, 2, 1] };
-        let peer = Peer { address: (address, 50_000).into(), listener: Listener::Main };
+        let peer = Peer { address: (address, 50_000).into(), listener: end.listener };
         let hub = end.hub;
         end.heard = self.clock.nanos;
         let node = &mut self.nodes[hub];
@@ -253,6 +253,22 @@ impl World {
         }
     }
 
+    /// A hub that is drained is over, and its driver with all sockets that are left.
+    fn drop_sockets(&mut self, hub: usize) {
+        let now = self.clock.nanos;
+        for (index, end) in self.links.iter_mut().enumerate() {
+            if end.hub != hub || end.conn.take().is_none() {
+                continue;
+            }
+            end.up.free_memory();
+            if !end.down.fin {
+                end.down.fin = true;
+                let at = end.down.arrival(now, end.latency);
+                self.agenda.plan(at, Event::FinToClient(index));
+            }
+        }
+    }
+
     /// Does what a hub asks its driver to do.
     fn obey(&mut self, hub: usize, output: Output) {
         let now = self.clock.nanos;
@@ -260,31 +276,37 @@ impl World {
             Output::Request { id, event, data, .. } => {
                 self.digest.bytes(event.as_bytes());
                 self.digest.bytes(&data);
-                if let Some((delay, ticket)) = self.app.on_request(&self.options, hub, id) {
+                let planned = self.app.on_request(&self.options, hub, id, &event, &data);
+                if let Some((delay, ticket)) = planned {
                     self.agenda.plan(now + delay, Event::Answer(ticket));
                 }
             }
-            Output::Authorize { id, channel, .. } => {
+            Output::Authorize { id, verb, channel, .. } => {
                 self.digest.bytes(channel.as_bytes());
-                if let Some((delay, ticket)) = self.app.on_authorize(&self.options, hub, id) {
+                let planned = self.app.on_authorize(&self.options, hub, id, verb, &channel);
+                if let Some((delay, ticket)) = planned {
                     self.agenda.plan(now + delay, Event::Answer(ticket));
                 }
             }
             Output::Connected { conn, .. } => {
                 self.digest.number(conn.index() as u64);
                 self.tally.connected += 1;
+                self.notes.iter_mut().for_each(|notes| notes.connected.push(conn));
             }
             Output::Disconnected { conn, reason } => {
                 self.digest.number(conn.index() as u64);
                 self.digest.number(reason as u64);
                 self.tally.disconnected += 1;
                 self.story.ended(now, hub, conn, reason);
+                self.notes.iter_mut().for_each(|notes| notes.ended.push((conn, reason)));
             }
             Output::Metrics { conn } => {
                 let text = Bytes::from_static(b"# nothing\n");
                 self.command(hub, Command::Exposition { conn, text });
             }
-            Output::Done { .. } => {}
+            Output::Done { id, result } => {
+                self.notes.iter_mut().for_each(|notes| notes.done.push((id, result)));
+            }
             Output::Shard { to, batch } => {
                 let to = usize::from(to.0);
                 self.digest.number(batch.len() as u64);
@@ -298,6 +320,7 @@ impl World {
                 if std::mem::replace(&mut self.nodes[hub].drained, true) {
                     self.oracle.fail("drain", || format!("hub {hub} drained twice"));
                 }
+                self.drop_sockets(hub);
             }
         }
     }

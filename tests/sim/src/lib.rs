@@ -20,6 +20,7 @@ mod client;
 mod clock;
 mod driver;
 mod frame;
+mod hand;
 mod hostile;
 mod http;
 mod invariants;
@@ -35,6 +36,8 @@ mod story;
 mod swarm;
 mod world;
 
+pub use app::{After, Handlers};
+pub use hand::{Hand, Line, Setup};
 pub use invariants::INVARIANTS;
 pub use oracle::Violation;
 pub use run::{Report, run};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use mahavishnu_core::hub::ConnId;
+use mahavishnu_core::hub::{ConnId, Listener};
 
 use crate::{clock::Nanos, random::Digest};
 
@@ -25,6 +25,7 @@ pub(crate) struct Pipe {
 pub(crate) struct Link {
     pub(crate) client: usize,
     pub(crate) hub: usize,
+    pub(crate) listener: Listener,
     /// `None` before it is accepted and after the hub is rid of it.
     pub(crate) conn: Option<ConnId>,
     pub(crate) up: Pipe,

@@ -22,7 +22,7 @@ macro_rules! options {
         }
 
         impl Options {
-            fn zero(seed: u64) -> Self {
+            pub(crate) fn zero(seed: u64) -> Self {
                 Self { seed, $($name: 0,)* }
             }
 

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use mahavishnu_core::{
     auth::{TokenSpec, issue},
+    config::Config,
     entropy::Seed,
-    hub::{Command, Hub, Place, Placement, Publication, ShardId},
+    hub::{Command, Hub, Listener, Place, Placement, Publication, ShardId},
 };
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     client::{Client, Kind, Phase, Tokens, Wishes},
     clock::{Agenda, Clock, MICRO, MILLI, Nanos, SECOND, START_UNIX},
     driver::Node,
+    hand::Notes,
     invariants,
     net::{Link, Pipe},
     oracle::{APPLICATION, Oracle},
@@ -71,6 +73,8 @@ pub(crate) struct World {
     pub(crate) closing_time: bool,
     pub(crate) generation: u64,
     pub(crate) random: Random,
+    /// What a world led by hand is asked for.
+    pub(crate) notes: Option<Notes>,
     sabotage: Sabotage,
     wishes: Wishes,
 }
@@ -82,8 +86,19 @@ impl World {
         counts: Arc<Counts>,
         verbose: bool,
     ) -> Self {
+        Self::with_config(options, options.config(0), sabotage, counts, verbose)
+    }
+
+    /// A world whose hubs have a configuration of their own.
+    pub(crate) fn with_config(
+        options: &Options,
+        config: Config,
+        sabotage: Sabotage,
+        counts: Arc<Counts>,
+        verbose: bool,
+    ) -> Self {
         let clock = Clock::new();
-        let config = Arc::new(options.config(0));
+        let config = Arc::new(config);
         let shards = options.shards.max(1);
         let node = |shard: u64| {
             let place = Place {
@@ -111,6 +126,7 @@ impl World {
             closing_time: false,
             generation: 0,
             random: Random::new(options.seed, 1),
+            notes: None,
             sabotage,
             wishes: Wishes::default(),
             options: options.clone(),
@@ -156,7 +172,7 @@ impl World {
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(crate) fn happen(&mut self, event: Event) {
         match event {
             Event::Wake(client) => self.wake(client),
             Event::Accept(link) => self.accept(link),
@@ -262,6 +278,7 @@ impl World {
         self.links.push(Link {
             client,
             hub,
+            listener: Listener::Main,
             conn: None,
             up: Pipe::new(room),
             down: Pipe::new(room),
@@ -408,7 +425,7 @@ fn people(options: &Options) -> Vec<Client> {
 }
 
 /// Good tokens are good and bad ones bad, whatever the wall clock does within a year.
-fn tokens() -> Tokens {
+pub(crate) fn tokens() -> Tokens {
     let year = Duration::from_secs(366 * 86_400);
     let token = |rights: Rights, secret: &[u8], issued_at: Duration, years: u32| {
         let spec = TokenSpec {

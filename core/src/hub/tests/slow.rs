@@ -140,6 +140,26 @@ fn latest_does_not_reach_behind_a_gap() {
 }
 
 #[test]
+fn a_gap_is_announced_at_once_to_one_who_has_read_everything() {
+    for policy in [SlowPolicy::Gap, SlowPolicy::Latest] {
+        let (mut rig, client) = stalled(policy);
+        rig.set_room(&client, None);
+        // Larger than any outbox here.
+        let data = json!({"n": 0, "x": "x".repeat(2000)}).to_string().into();
+        let publication = Publication { channel: "a".into(), event: "e".into(), data };
+        rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
+
+        rig.run();
+
+        let messages = client.take();
+        assert_eq!(messages.len(), 1, "{policy:?}");
+        assert_eq!(messages[0]["event"], "channel.gap");
+        publish_each(&mut rig, 1..2);
+        assert_eq!(client.take_numbers(), [1]);
+    }
+}
+
+#[test]
 fn latest_does_not_touch_those_who_keep_up() {
     let mut config = unlimited();
     config.slow_readers.default = SlowPolicy::Latest;

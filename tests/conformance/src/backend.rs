@@ -1,0 +1,140 @@
+//! The drivers under test, and what a server on any of them is started with.
+
+use std::{
+    io,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use mahavishnu_core::{
+    config::Config,
+    hub::{ConnId, DrainPlan, Listener, Published, RequestError},
+    reason::Reason,
+};
+use serde_json::Value;
+
+use crate::{
+    adapters,
+    rig::{Rig, base},
+    simulated,
+    stream::Stream,
+};
+
+/// A driver of the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// `mahavishnu-tokio` over real sockets.
+    Tokio,
+    /// `mahavishnu-smol` over real sockets.
+    Smol,
+    /// The simulator's driver, sockets and clock.
+    Sim,
+}
+
+impl Backend {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tokio, Self::Smol, Self::Sim];
+
+    /// A server of one shard with the limits of [`base`], changed by `change`.
+    #[must_use]
+    pub fn start(self, change: impl FnOnce(&mut Config)) -> Rig {
+        self.start_with(Setup::new(change))
+    }
+
+    /// A server.
+    #[must_use]
+    pub fn start_with(self, mut setup: Setup) -> Rig {
+        let label = crate::counts::fresh_label();
+        setup.config.service.label = label.as_str().into();
+        setup.config.hooks.requests =
+            setup.app.requests.iter().map(|(event, _)| Box::from(*event)).collect();
+        setup.config.hooks.authorize_subscribe = setup.app.subscribe.is_some();
+        setup.config.hooks.authorize_publish = setup.app.publish.is_some();
+        let driven: Box<dyn Driven> = match self {
+            Self::Tokio => Box::new(adapters::tokio::Running::start(setup)),
+            Self::Smol => Box::new(adapters::smol::Running::start(setup)),
+            Self::Sim => Box::new(simulated::Running::start(setup)),
+        };
+        Rig::new(self, driven, label)
+    }
+}
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The core's configuration; label and hooks are set by the harness.
+    pub config: Config,
+    /// Hubs. One unless set.
+    pub shards: u16,
+    /// Where everything random in the server comes from.
+    pub seed: u64,
+    /// The embedding application.
+    pub app: App,
+    /// Whether the adapter records what goes into the server. The simulator has no recorder.
+    pub record: bool,
+}
+
+impl Setup {
+    /// One shard, usual limits, no application.
+    #[must_use]
+    pub fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = base();
+        change(&mut config);
+        Self { config, shards: 1, seed: 7, app: App::default(), record: false }
+    }
+}
+
+/// What the application says and how long it takes; `None`: it never says anything.
+pub type Answer<T> = Option<(Duration, T)>;
+
+/// Answers a request, given its data.
+pub type OnRequest = fn(&Value) -> Answer<Result<Value, RequestError>>;
+
+/// The embedding application: what it answers, and what it decides.
+#[derive(Clone, Debug, Default)]
+pub struct App {
+    /// Answers to requests, by event.
+    pub requests: Vec<(&'static str, OnRequest)>,
+    /// Decides on subscriptions, given the channel.
+    pub subscribe: Option<fn(&str) -> Answer<bool>>,
+    /// Decides on publishes, given the channel.
+    pub publish: Option<fn(&str) -> Answer<bool>>,
+}
+
+/// A running server, whatever drives it.
+pub(crate) trait Driven {
+    /// A socket whose client's side holds about `room` bytes that were not read.
+    fn connect(&self, listener: Listener, room: Option<usize>) -> io::Result<Stream>;
+    fn broadcast(&self, channel: &str, event: &str, data: &Value) -> Result<Published, Reason>;
+    fn drain(&self, plan: DrainPlan);
+    fn is_drained(&self) -> bool;
+    fn disconnect(&self, conn: ConnId);
+    fn reload(&self, config: &Config);
+    fn sockets(&self) -> usize;
+    /// Connections that were let in so far.
+    fn connected(&self) -> Vec<ConnId>;
+    /// Those that ended.
+    fn ended(&self) -> Vec<(ConnId, Reason)>;
+
+    fn pass(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    fn unix(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970")
+    }
+
+    /// What was recorded, once the server has stopped.
+    fn recording(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Events so far, where they are counted.
+    fn steps(&self) -> u64 {
+        0
+    }
+
+    /// The value of a counter or gauge; label values in the order of their names in the core's table.
+    fn count(&self, family: &str, labels: &[(&str, &str)]) -> u64 {
+        crate::counts::value(family, labels)
+    }
+}

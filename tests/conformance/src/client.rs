@@ -1,0 +1,227 @@
+//! A client of the message protocol: tungstenite speaks WebSocket over a blocking stream.
+
+use std::{collections::VecDeque, io};
+
+use serde_json::{Value, json};
+use tungstenite::{
+    Error, HandshakeError, Message, WebSocket,
+    client::IntoClientRequest,
+    error::ProtocolError,
+    handshake::client::Response,
+    http::{HeaderName, HeaderValue},
+};
+
+use crate::stream::Stream;
+
+/// A connected client.
+#[derive(Debug)]
+pub struct Client {
+    socket: WebSocket<Stream>,
+    /// Messages that came while another one was waited for.
+    kept: VecDeque<Heard>,
+    /// Requests made so far: the next one's id.
+    asked: u64,
+    /// What the server said in the handshake.
+    pub response: Response,
+}
+
+/// What came.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    /// A text message: one JSON value.
+    Message(Value),
+    /// A close frame; without a code 1005.
+    Close(u16, String),
+    /// The end of the stream without a close frame.
+    End,
+}
+
+impl Client {
+    /// Shakes hands. An answer other than 101 is an error.
+    pub fn open(
+        stream: Stream,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Box<Response>> {
+        let mut request = format!("ws://test{path}").into_client_request().expect("a URL");
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().expect("a field's name");
+            let value = HeaderValue::from_str(value).expect("a field's value");
+            request.headers_mut().append(name, value);
+        }
+        match tungstenite::client(request, stream) {
+            Ok((socket, response)) => {
+                Ok(Self { socket, kept: VecDeque::new(), asked: 0, response })
+            }
+            Err(HandshakeError::Failure(Error::Http(response))) => Err(response),
+            Err(error) => panic!("no handshake: {error}"),
+        }
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, message: &Value) {
+        self.send_frame(Message::text(message.to_string()));
+    }
+
+    /// Sends any frame.
+    pub fn send_frame(&mut self, message: Message) {
+        self.socket.send(message).unwrap_or_else(|error| panic!("cannot send: {error}"));
+    }
+
+    /// What comes next.
+    pub fn hear(&mut self) -> Heard {
+        self.kept.pop_front().unwrap_or_else(|| self.read())
+    }
+
+    /// The next message. Panics if the connection ends instead.
+    pub fn message(&mut self) -> Value {
+        match self.hear() {
+            Heard::Message(message) => message,
+            other => panic!("expected a message, got {other:?}"),
+        }
+    }
+
+    /// `data.n` of the next `count` messages.
+    pub fn numbers(&mut self, count: usize) -> Vec<u64> {
+        (0..count).map(|_| self.message()["data"]["n"].as_u64().expect("a number")).collect()
+    }
+
+    /// Sends a request without waiting for its answer. Returns its id.
+    pub fn ask(&mut self, event: &str, data: &Value) -> String {
+        self.asked += 1;
+        let id = format!("q{}", self.asked);
+        self.send(&json!({ "type": "request", "id": id, "event": event, "data": data }));
+        id
+    }
+
+    /// Sends a request and returns its answer; what else comes is kept.
+    pub fn request(&mut self, event: &str, data: &Value) -> Value {
+        let id = self.ask(event, data);
+        self.answer_to(&id)
+    }
+
+    /// The answer to the message with this id; what else comes is kept.
+    pub fn answer_to(&mut self, id: &str) -> Value {
+        let is_answer =
+            |heard: &Heard| matches!(heard, Heard::Message(m) if m["correlation_id"] == id);
+        if let Some(at) = self.kept.iter().position(is_answer)
+            && let Some(Heard::Message(message)) = self.kept.remove(at)
+        {
+            return message;
+        }
+        loop {
+            match self.read() {
+                Heard::Message(message) if message["correlation_id"] == id => return message,
+                Heard::Message(message) => self.kept.push_back(Heard::Message(message)),
+                other => panic!("expected the answer to {id}, got {other:?} after {:?}", self.kept),
+            }
+        }
+    }
+
+    /// Subscribes and waits for the confirmation.
+    pub fn subscribe(&mut self, channel: &str) {
+        let answer = self.request("subscribe", &json!({ "channel": channel }));
+        let expected = json!({ "status": "subscribed", "channel": channel });
+        assert_eq!(answer["data"], expected, "{answer}");
+    }
+
+    /// Unsubscribes and waits for the confirmation.
+    pub fn unsubscribe(&mut self, channel: &str) {
+        let answer = self.request("unsubscribe", &json!({ "channel": channel }));
+        let expected = json!({ "status": "unsubscribed", "channel": channel });
+        assert_eq!(answer["data"], expected, "{answer}");
+    }
+
+    /// Panics if anything has come before the server answers a ping sent now.
+    pub fn expect_silence(&mut self) {
+        self.asked += 1;
+        let id = format!("q{}", self.asked);
+        self.send(&json!({ "type": "ping", "id": id }));
+        let pong = self.answer_to(&id);
+        assert_eq!(pong["type"], "pong", "{pong}");
+        assert!(self.kept.is_empty(), "expected nothing, got {:?}", self.kept);
+    }
+
+    /// Reads the welcome and returns it.
+    pub fn expect_welcome(&mut self) -> Value {
+        let welcome = self.message();
+        assert_eq!(welcome["event"], "session.created", "{welcome}");
+        welcome
+    }
+
+    /// Panics unless the next message is an error with this code, which is returned.
+    pub fn expect_error(&mut self, code: &str) -> Value {
+        let message = self.message();
+        assert_eq!(
+            (&message["type"], &message["error_code"]),
+            (&json!("error"), &json!(code)),
+            "{message}"
+        );
+        message
+    }
+
+    /// Panics unless the server closes next, with this code. Returns the reason.
+    pub fn expect_close(&mut self, code: u16) -> String {
+        match self.hear() {
+            Heard::Close(given, reason) => {
+                assert_eq!(given, code, "{reason}");
+                reason
+            }
+            other => panic!("expected close {code}, got {other:?}"),
+        }
+    }
+
+    /// Reads past messages until the server closes. Panics unless it is with this code.
+    pub fn wait_close(&mut self, code: u16) {
+        while !matches!(self.kept.front(), Some(Heard::Close(..) | Heard::End)) {
+            let heard = self.hear();
+            if !matches!(heard, Heard::Message(_)) {
+                self.kept.push_front(heard);
+            }
+        }
+        self.expect_close(code);
+    }
+
+    /// Closes with 1000 and waits for the end.
+    pub fn close(mut self) {
+        self.socket.close(None).expect("it is open");
+        while self.read() != Heard::End {}
+    }
+
+    /// The stream, for what only a stream can do.
+    pub fn stream(&mut self) -> &mut Stream {
+        self.socket.get_mut()
+    }
+
+    fn read(&mut self) -> Heard {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => {
+                    let message = serde_json::from_str(&text);
+                    return Heard::Message(message.unwrap_or_else(|e| panic!("{e} in {text}")));
+                }
+                Ok(Message::Binary(bytes)) => panic!("a binary frame: {bytes:?}"),
+                Ok(Message::Close(frame)) => {
+                    // The answer to a close is queued by reading it and sent by flushing.
+                    let _ = self.socket.flush();
+                    return frame.map_or(Heard::Close(1005, String::new()), |frame| {
+                        Heard::Close(frame.code.into(), frame.reason.to_string())
+                    });
+                }
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Err(Error::Io(error)) if is_timeout(&error) => panic!("nothing came in time"),
+                Err(
+                    Error::Io(_)
+                    | Error::ConnectionClosed
+                    | Error::AlreadyClosed
+                    | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+                ) => return Heard::End,
+                Err(error) => panic!("the server broke the protocol: {error}"),
+            }
+        }
+    }
+}
+
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}

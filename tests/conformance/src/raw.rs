@@ -1,0 +1,341 @@
+//! Streams without manners: any bytes in, every byte out.
+
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{client::is_timeout, rig::DEADLINE, stream::Stream};
+
+/// A stream.
+#[derive(Debug)]
+pub struct Raw {
+    stream: Stream,
+    buffer: Vec<u8>,
+}
+
+/// A frame from the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// First byte: FIN, reserved bits, opcode.
+    pub first: u8,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
+/// An answer by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// Head, as it came, in lower case.
+    pub head: String,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+/// Opcodes (RFC 6455 §5.2) with FIN.
+pub mod op {
+    /// Continues a message.
+    pub const CONTINUATION: u8 = 0x80;
+    /// Text.
+    pub const TEXT: u8 = 0x81;
+    /// Binary.
+    pub const BINARY: u8 = 0x82;
+    /// Close.
+    pub const CLOSE: u8 = 0x88;
+    /// Ping.
+    pub const PING: u8 = 0x89;
+    /// Pong.
+    pub const PONG: u8 = 0x8A;
+    /// Takes FIN away.
+    pub const MORE: u8 = 0x7F;
+}
+
+/// A handshake that is in order.
+pub const HANDSHAKE: &str = "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+impl Raw {
+    /// Speaks bytes over `stream`.
+    #[must_use]
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Shakes hands; the welcome, if there is one, is not read.
+    #[must_use]
+    pub fn upgrade(stream: Stream) -> Self {
+        let mut this = Self::new(stream);
+        this.write(HANDSHAKE.as_bytes());
+        let head = this.read_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        this
+    }
+
+    /// [`upgrade`](Self::upgrade), and reads the welcome.
+    #[must_use]
+    pub fn hello(stream: Stream) -> Self {
+        let mut this = Self::upgrade(stream);
+        let welcome = this.frame().expect("a welcome");
+        assert_eq!(welcome.first, op::TEXT, "{welcome:?}");
+        this
+    }
+
+    /// Sends bytes. The server may have closed already: that shows when reading.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Sends bytes one at a time.
+    pub fn dribble(&mut self, bytes: &[u8]) {
+        bytes.chunks(1).for_each(|byte| self.write(byte));
+    }
+
+    /// Sends `bytes` again and again until the server takes no more. Returns how many it took.
+    pub fn write_until_stuck(&mut self, bytes: &[u8]) -> usize {
+        self.stream.set_write_patience(Duration::from_millis(300));
+        let mut written = 0;
+        // From where the last one stopped, so that frames stay whole.
+        while let Ok(count) = self.stream.write(&bytes[written % bytes.len()..]) {
+            written += count;
+            assert!(written < 256 << 20, "a server without end");
+        }
+        self.stream.set_write_patience(DEADLINE);
+        written
+    }
+
+    /// Sends a frame as a client must: masked.
+    pub fn send(&mut self, first: u8, payload: &[u8]) {
+        self.write(&masked(first, payload));
+    }
+
+    /// Sends a message.
+    pub fn send_json(&mut self, message: &Value) {
+        self.send(op::TEXT, message.to_string().as_bytes());
+    }
+
+    /// Subscribes and waits for the confirmation.
+    pub fn subscribe(&mut self, channel: &str) {
+        self.send_json(&serde_json::json!({ "type": "subscribe", "data": { "channel": channel } }));
+        let answer = self.frame().expect("an answer").json();
+        assert_eq!(answer["data"]["status"], "subscribed", "{answer}");
+    }
+
+    /// The next frame; `None` at the end of the stream.
+    pub fn frame(&mut self) -> Option<Frame> {
+        self.fill_to(2)?;
+        assert_eq!(self.buffer[1] & 0x80, 0, "a server must not mask (RFC 6455 §5.1)");
+        let (start, length) = match self.buffer[1] & 0x7F {
+            126 => {
+                self.fill_to(4)?;
+                (4, usize::from(u16::from_be_bytes([self.buffer[2], self.buffer[3]])))
+            }
+            127 => {
+                self.fill_to(10)?;
+                let bytes = self.buffer[2..10].try_into().expect("eight bytes");
+                (10, usize::try_from(u64::from_be_bytes(bytes)).expect("a length that fits"))
+            }
+            short => (2, usize::from(short)),
+        };
+        self.fill_to(start + length)?;
+        let frame: Vec<u8> = self.buffer.drain(..start + length).collect();
+        Some(Frame { first: frame[0], payload: frame[start..].to_vec() })
+    }
+
+    /// The next text message.
+    pub fn json(&mut self) -> Value {
+        let frame = self.frame().expect("a message");
+        assert_eq!(frame.first, op::TEXT, "{frame:?}");
+        frame.json()
+    }
+
+    /// Reads past other frames to the close frame; `None` if the stream ends without one. Nothing is answered.
+    pub fn close_frame(&mut self) -> Option<(u16, String)> {
+        loop {
+            let frame = self.frame()?;
+            if frame.first == op::CLOSE {
+                return Some(frame.close());
+            }
+        }
+    }
+
+    /// The answer's head.
+    pub fn read_head(&mut self) -> String {
+        loop {
+            if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head = self.buffer.drain(..at + 4).collect();
+                return String::from_utf8(head).expect("heads are ASCII");
+            }
+            let so_far = String::from_utf8_lossy(&self.buffer).into_owned();
+            assert!(self.fill(), "the stream ended within the head: {so_far:?}");
+        }
+    }
+
+    /// The answer to a request that was not HEAD.
+    pub fn response(&mut self) -> Response {
+        let mut response = self.response_head();
+        let length = response.field("content-length").map_or(0, |l| l.parse().expect("a number"));
+        self.fill_to(length).expect("the whole body");
+        response.body = self.buffer.drain(..length).collect();
+        response
+    }
+
+    /// The answer to a HEAD request.
+    pub fn response_head(&mut self) -> Response {
+        let head = self.read_head().to_ascii_lowercase();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Response { status: status.expect("a status"), head, body: Vec::new() }
+    }
+
+    /// Sends a request and reads its answer.
+    pub fn exchange(&mut self, request: &[u8]) -> Response {
+        self.write(request);
+        self.response()
+    }
+
+    /// `GET path`.
+    pub fn get(&mut self, path: &str) -> Response {
+        self.exchange(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())
+    }
+
+    /// Everything up to the end of the stream.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        while self.fill() {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// What comes until nothing has come for `patience`, or the stream ends; whether it has ended.
+    pub fn read_for(&mut self, patience: Duration) -> (Vec<u8>, bool) {
+        self.stream.set_patience(patience);
+        let mut chunk = [0; 16 * 1024];
+        let ended = loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => break true,
+                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+                Err(error) => break !is_timeout(&error),
+            }
+        };
+        self.stream.set_patience(DEADLINE);
+        (std::mem::take(&mut self.buffer), ended)
+    }
+
+    /// Whether nothing comes, and nothing ends, for as long as this.
+    pub fn is_quiet_for(&mut self, time: Duration) -> bool {
+        let had = std::mem::take(&mut self.buffer);
+        let (came, ended) = self.read_for(time);
+        let quiet = had.is_empty() && came.is_empty() && !ended;
+        self.buffer = [had, came].concat();
+        quiet
+    }
+
+    /// Ends our half of the stream.
+    pub fn finish(&mut self) {
+        self.stream.finish();
+    }
+
+    /// Ends it with a reset.
+    pub fn reset(self) {
+        self.stream.reset();
+    }
+
+    fn fill_to(&mut self, length: usize) -> Option<()> {
+        while self.buffer.len() < length {
+            if !self.fill() {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// False at the end of the stream, by whatever way. Panics if nothing comes in time.
+    fn fill(&mut self) -> bool {
+        let mut chunk = [0; 16 * 1024];
+        match self.stream.read(&mut chunk) {
+            Ok(count) => {
+                self.buffer.extend_from_slice(&chunk[..count]);
+                count > 0
+            }
+            Err(error) if is_timeout(&error) => {
+                panic!("nothing came in time; so far {:?}", String::from_utf8_lossy(&self.buffer))
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+impl Frame {
+    /// Code and reason of a close frame; 1005 without a code.
+    #[must_use]
+    pub fn close(&self) -> (u16, String) {
+        match self.payload.split_at_checked(2) {
+            Some((code, reason)) => (
+                u16::from_be_bytes([code[0], code[1]]),
+                String::from_utf8(reason.to_vec()).expect("UTF-8"),
+            ),
+            None => (1005, String::new()),
+        }
+    }
+
+    /// Payload as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.payload).expect("JSON")
+    }
+}
+
+impl Response {
+    /// A header field, by its name in lower case; the value is in lower case too.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    /// Body as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in {:?}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// A frame with its shortest length and a mask.
+#[must_use]
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+    let mut frame = header(first, payload.len(), 0x80);
+    frame.extend_from_slice(&MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// A frame without a mask, as only a server may send it.
+#[must_use]
+pub fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+    [&header(first, payload.len(), 0), payload].concat()
+}
+
+/// A publish by HTTP, with further fields.
+#[must_use]
+pub fn post(fields: &[(&str, &str)], body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    let length = body.len();
+    let mut head = format!("POST /publish HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n");
+    if !fields.iter().any(|(name, _)| *name == "Content-Type") {
+        head.push_str("Content-Type: application/json\r\n");
+    }
+    for (name, value) in fields {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    format!("{head}\r\n{body}").into_bytes()
+}
+
+fn header(first: u8, length: usize, mask: u8) -> Vec<u8> {
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short), _) if short < 126 => vec![first, mask | short],
+        (_, Ok(medium)) => [&[first, mask | 126][..], &medium.to_be_bytes()].concat(),
+        _ => [&[first, mask | 127][..], &(length as u64).to_be_bytes()].concat(),
+    }
+}

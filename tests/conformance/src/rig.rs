@@ -1,0 +1,270 @@
+//! A running server as a test body sees it.
+
+use std::{
+    fmt, io,
+    time::{Duration, Instant},
+};
+
+use mahavishnu_core::{
+    config::Config,
+    hub::{ConnId, DrainPlan, Listener, Published},
+    reason::{Counted, Reason},
+};
+use serde_json::Value;
+
+use crate::{
+    backend::{Backend, Driven},
+    client::Client,
+    raw::Raw,
+    stream::Stream,
+};
+
+/// How long anything may take before a test gives up. Far above what it takes: a loaded machine must not fail a test.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What every server answers to those who collect metrics.
+pub(crate) const EXPOSITION: &str = "# nothing\n";
+
+/// The usual configuration: the defaults, without the limit on messages per second.
+#[must_use]
+pub fn base() -> Config {
+    let mut config = Config::default();
+    config.limits.messages_per_second = None;
+    config
+}
+
+/// A running server. It ends when it is dropped.
+pub struct Rig {
+    /// What drives it.
+    pub backend: Backend,
+    driven: Box<dyn Driven>,
+    label: String,
+}
+
+impl Rig {
+    pub(crate) fn new(backend: Backend, driven: Box<dyn Driven>, label: String) -> Self {
+        Self { backend, driven, label }
+    }
+
+    /// A socket.
+    #[must_use]
+    pub fn connect(&self) -> Stream {
+        self.try_connect().expect("a listening server")
+    }
+
+    /// A socket, if somebody listens.
+    pub fn try_connect(&self) -> io::Result<Stream> {
+        self.driven.connect(Listener::Main, None)
+    }
+
+    /// A socket whose client's side holds about `room` bytes that were not read.
+    #[must_use]
+    pub fn connect_narrow(&self, room: usize) -> Stream {
+        self.driven.connect(Listener::Main, Some(room)).expect("a listening server")
+    }
+
+    /// A socket that speaks bytes.
+    #[must_use]
+    pub fn raw(&self) -> Raw {
+        Raw::new(self.connect())
+    }
+
+    /// One to the port for those who collect metrics.
+    #[must_use]
+    pub fn raw_metrics(&self) -> Raw {
+        Raw::new(self.driven.connect(Listener::Metrics, None).expect("a listening server"))
+    }
+
+    /// A socket through the handshake and past the welcome.
+    #[must_use]
+    pub fn raw_hello(&self) -> Raw {
+        Raw::hello(self.connect())
+    }
+
+    /// A client through the handshake; what comes first is still to be heard.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::open(self.connect(), "/", &[]).expect("a handshake")
+    }
+
+    /// A client past the welcome.
+    #[must_use]
+    pub fn hello(&self) -> Client {
+        let mut client = self.client();
+        client.expect_welcome();
+        client
+    }
+
+    /// A client that has shown a token.
+    #[must_use]
+    pub fn login(&self, token: &str) -> Client {
+        let mut client = self.client();
+        let answer = client.request("auth", &serde_json::json!({ "token": token }));
+        assert_eq!(answer["data"]["status"], "authenticated", "{answer}");
+        client.expect_welcome();
+        client
+    }
+
+    /// A client that hears of `channel`.
+    #[must_use]
+    pub fn subscriber(&self, channel: &str) -> Client {
+        let mut client = self.hello();
+        client.subscribe(channel);
+        client
+    }
+
+    /// Broadcasts as the application does, and says how many subscribers it was handed to.
+    pub fn broadcast(&self, channel: &str, data: &Value) -> u32 {
+        self.try_broadcast(channel, data).expect("a broadcast").subscribers
+    }
+
+    /// Broadcasts as the application does.
+    pub fn try_broadcast(&self, channel: &str, data: &Value) -> Result<Published, Reason> {
+        self.driven.broadcast(channel, "e", data)
+    }
+
+    /// Begins to stop.
+    pub fn drain(&self, plan: DrainPlan) {
+        self.driven.drain(plan);
+    }
+
+    /// Waits until it has stopped.
+    pub fn expect_drained(&self) {
+        self.until("the end", || self.driven.is_drained().then_some(()));
+    }
+
+    /// Whether it has stopped.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.driven.is_drained()
+    }
+
+    /// Stops the server and returns the trace of everything that went into it.
+    #[must_use]
+    pub fn recording(&self) -> Vec<u8> {
+        self.drain(DrainPlan { window: Duration::ZERO, deadline: Duration::ZERO });
+        self.expect_drained();
+        self.driven.recording()
+    }
+
+    /// Ends one connection, as the application does.
+    pub fn disconnect(&self, conn: ConnId) {
+        self.driven.disconnect(conn);
+    }
+
+    /// Puts a new configuration in force.
+    pub fn reload(&self, mut config: Config) {
+        config.service.label = self.label.as_str().into();
+        self.driven.reload(&config);
+    }
+
+    /// Sockets of any kind that the server holds.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.driven.sockets()
+    }
+
+    /// Waits until the server holds so many sockets.
+    pub fn expect_sockets(&self, count: usize) {
+        self.until(&format!("{count} sockets"), || (self.sockets() == count).then_some(()));
+    }
+
+    /// The connections that were let in, once there are so many.
+    #[must_use]
+    pub fn connected(&self, count: usize) -> Vec<ConnId> {
+        self.until("connections", || Some(self.driven.connected()).filter(|c| c.len() == count))
+    }
+
+    /// Wall-clock time of the server, since the Unix epoch.
+    #[must_use]
+    pub fn unix(&self) -> Duration {
+        self.driven.unix()
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        self.driven.pass(time);
+    }
+
+    /// How long `act` takes, by the server's clock. For lower bounds only.
+    pub fn time<T>(&self, act: impl FnOnce() -> T) -> (Duration, T) {
+        let start = self.driven.unix();
+        let real = Instant::now();
+        let result = act();
+        let took = match self.backend {
+            Backend::Sim => self.driven.unix() - start,
+            Backend::Tokio | Backend::Smol => real.elapsed(),
+        };
+        (took, result)
+    }
+
+    /// Panics if something took much longer than it may. Said of the simulator alone: a real machine may be busy.
+    pub fn expect_early(&self, took: Duration, at_most: Duration) {
+        if self.backend == Backend::Sim {
+            assert!(took <= at_most + POLL * 2, "{took:?}, at most {at_most:?}");
+        }
+    }
+
+    /// What the simulator has done so far; real servers do not count.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.driven.steps()
+    }
+
+    /// Asks until there is an answer.
+    pub fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+        for _ in 0..DEADLINE.as_millis() / POLL.as_millis() {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            self.pass(POLL);
+        }
+        ask().unwrap_or_else(|| panic!("waited {DEADLINE:?} in vain for {what}"))
+    }
+
+    /// The value of a counter or gauge.
+    #[must_use]
+    pub fn count(&self, family: &str, labels: &[(&str, &str)]) -> u64 {
+        let own = [("server", self.label.as_str())];
+        let labels: Vec<_> = own.into_iter().chain(labels.iter().copied()).collect();
+        self.driven.count(family, &labels)
+    }
+
+    /// Waits until a counter or gauge has a value.
+    pub fn expect_count(&self, family: &str, labels: &[(&str, &str)], value: u64) {
+        let what = format!("{value} in {family} {labels:?}");
+        self.until(&what, || (self.count(family, labels) == value).then_some(()));
+    }
+
+    /// Waits until one WebSocket connection has ended for this reason, and its error, if it is one, is counted.
+    pub fn expect_end(&self, reason: Reason) {
+        self.expect_count("mahavishnu_connections_closed_total", &[("reason", reason.name())], 1);
+        self.expect_error_counted(reason);
+    }
+
+    /// [`expect_end`](Self::expect_end), of a connection that the application had heard of.
+    pub fn expect_told_end(&self, reason: Reason) {
+        self.expect_end(reason);
+        self.until("the application's being told", || {
+            self.driven.ended().iter().any(|(_, ended)| *ended == reason).then_some(())
+        });
+    }
+
+    /// Waits until the reason's error, if it is one, is counted once.
+    pub fn expect_error_counted(&self, reason: Reason) {
+        let (family, label) = match reason.row().counted {
+            Counted::Connection(label) => ("websocket_connection_errors_total", label),
+            Counted::Message(label) => ("websocket_message_errors_total", label),
+            Counted::No => return,
+        };
+        self.expect_count(family, &[("error_type", label)], 1);
+    }
+}
+
+impl fmt::Debug for Rig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rig").field("backend", &self.backend).finish_non_exhaustive()
+    }
+}
+
+const POLL: Duration = Duration::from_millis(5);

@@ -1,0 +1,111 @@
+//! A blocking stream to a server: a socket, or a simulated one.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    io::{self, Read, Write},
+    net::{Shutdown, TcpStream},
+    rc::Rc,
+    time::Duration,
+};
+
+use mahavishnu_sim::{Hand, Line};
+
+use crate::rig::DEADLINE;
+
+/// A blocking stream. Reads and writes that take too long fail.
+#[derive(Debug)]
+pub enum Stream {
+    /// A socket.
+    Tcp(TcpStream),
+    /// A socket in the simulator. Reading lets the world go on.
+    Pipe(Pipe),
+}
+
+/// The client's end of a simulated socket.
+pub struct Pipe {
+    hand: Rc<RefCell<Hand>>,
+    line: Line,
+    patience: Duration,
+    write_patience: Duration,
+}
+
+impl Pipe {
+    pub(crate) fn new(hand: Rc<RefCell<Hand>>, line: Line) -> Self {
+        Self { hand, line, patience: DEADLINE, write_patience: DEADLINE }
+    }
+}
+
+impl Stream {
+    /// How long a read waits.
+    pub fn set_patience(&mut self, patience: Duration) {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(Some(patience)).expect("not zero"),
+            Self::Pipe(pipe) => pipe.patience = patience,
+        }
+    }
+
+    /// How long a write waits.
+    pub fn set_write_patience(&mut self, patience: Duration) {
+        match self {
+            Self::Tcp(stream) => stream.set_write_timeout(Some(patience)).expect("not zero"),
+            Self::Pipe(pipe) => pipe.write_patience = patience,
+        }
+    }
+
+    /// Ends our half.
+    pub fn finish(&self) {
+        match self {
+            // The server may have ended everything already.
+            Self::Tcp(stream) => drop(stream.shutdown(Shutdown::Write)),
+            Self::Pipe(pipe) => pipe.hand.borrow_mut().finish(pipe.line),
+        }
+    }
+
+    /// Ends it with a reset.
+    pub fn reset(self) {
+        match &self {
+            Self::Tcp(stream) => socket2::SockRef::from(stream)
+                .set_linger(Some(Duration::ZERO))
+                .expect("a socket can linger"),
+            Self::Pipe(pipe) => pipe.hand.borrow_mut().reset(pipe.line),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Pipe(pipe) => pipe.hand.borrow_mut().read(pipe.line, buffer, pipe.patience),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Pipe(pipe) => pipe.hand.borrow_mut().write(pipe.line, bytes, pipe.write_patience),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pipe").field(&self.line).finish()
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        // A world that is broken may break again, and that twice is too often.
+        if !std::thread::panicking() {
+            self.hand.borrow_mut().hang_up(self.line);
+        }
+    }
+}

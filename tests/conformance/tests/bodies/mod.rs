@@ -1,0 +1,12 @@
+//! The bodies: what every driver's server must do.
+
+pub(crate) mod auth;
+pub(crate) mod drain;
+pub(crate) mod handshake;
+pub(crate) mod http;
+pub(crate) mod limits;
+pub(crate) mod messages;
+pub(crate) mod shards;
+pub(crate) mod slow;
+pub(crate) mod timeouts;
+pub(crate) mod transport;

@@ -1,0 +1,239 @@
+//! One list of test bodies, run against every driver of the core: `tokio::…`, `smol::…`, `sim::…`.
+//!
+//! A body sees a `Backend` and nothing of what is behind it. The second list has one body for each reason of the core's
+//! table, named in [`reasons::EXCUSED`] if no peer can provoke it.
+
+mod bodies;
+mod reasons;
+
+use mahavishnu_core::reason::Reason;
+
+macro_rules! conformance {
+    (bodies { $($module:ident: $($body:ident,)*;)* } reasons { $($reason:ident: $place:ident::$test:ident;)* }) => {
+        conformance!(@on tokio Tokio { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
+        conformance!(@on smol Smol { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
+        conformance!(@on sim Sim { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
+
+        /// Reasons with a body.
+        const PROVOKED: &[Reason] = &[$(Reason::$reason,)*];
+    };
+    (@on $name:ident $backend:ident { $($module:ident::$body:ident,)* } { $($reason:ident: $place:ident::$test:ident;)* }) => {
+        mod $name {
+            use mahavishnu_conformance::{Backend, watched};
+
+            $(#[test] fn $body() { watched(|| crate::bodies::$module::$body(Backend::$backend)); })*
+
+            mod reason {
+                use mahavishnu_core::reason::Reason;
+                use super::{Backend, watched};
+
+                $(#[test] fn $test() {
+                    watched(|| crate::reasons::$place::$test(Backend::$backend, Reason::$reason));
+                })*
+            }
+        }
+    };
+}
+
+conformance! {
+    bodies {
+        handshake:
+            a_good_handshake_is_accepted_and_welcomed,
+            the_example_of_the_rfc_is_answered_as_there,
+            any_path_is_a_way_in,
+            a_subprotocol_that_carries_no_token_is_not_agreed_on,
+            handshakes_that_break_a_rule_are_refused,
+            a_plain_get_is_told_to_upgrade,
+            bytes_behind_the_handshake_are_read,
+            two_handshakes_do_not_share_an_id,
+        ;
+        auth:
+            a_token_in_the_first_message_is_answered_then_welcomed,
+            a_token_in_the_header_is_welcomed_at_once,
+            a_token_in_the_query_is_welcomed_at_once,
+            a_token_as_a_subprotocol_is_welcomed_and_agreed_on,
+            bad_tokens_in_the_header_are_refused_with_401,
+            bad_tokens_in_the_first_message_are_told_why_and_closed,
+            silence_is_closed_after_the_auth_timeout,
+            pings_are_answered_before_authentication_up_to_a_limit,
+            permissions_decide_who_may_subscribe_and_publish,
+            a_token_is_refreshed_for_the_same_user_only,
+            a_token_that_expires_later_keeps_its_connection,
+        ;
+        messages:
+            every_message_has_the_nine_fields_in_their_order,
+            a_subscription_is_confirmed_and_delivers_until_it_ends,
+            subscribe_is_also_a_type_of_its_own,
+            an_event_can_subscribe_and_is_confirmed_by_an_ack,
+            a_ping_is_answered_and_correlated,
+            a_publish_reaches_subscribers_and_says_how_many,
+            types_that_only_servers_send_are_ignored,
+            what_is_no_message_is_refused_and_the_connection_stays,
+            binary_frames_are_messages_too,
+            a_message_in_fragments_is_one_message,
+            a_ping_frame_is_answered_with_its_payload,
+            broadcasts_come_in_order_to_everyone,
+            answers_are_correlated_by_either_id,
+            offsets_number_the_messages_of_a_channel,
+            the_application_answers_requests,
+            the_application_decides_on_subscriptions,
+            the_application_decides_on_publishes,
+            a_reload_changes_what_holds,
+        ;
+        shards:
+            a_broadcast_reaches_subscribers_of_every_shard,
+            connections_are_counted_over_all_shards,
+            connections_of_an_address_are_counted_over_all_shards,
+        ;
+        http:
+            health_tells_of_connections,
+            ready_tells_whether_there_is_room,
+            metrics_are_on_their_own_port,
+            a_publish_by_http_reaches_subscribers,
+            a_batch_is_published_all_or_nothing,
+            an_idempotency_key_publishes_once,
+            publishing_by_http_needs_a_token_where_tokens_are_demanded,
+            requests_in_a_row_are_answered_in_a_row,
+            head_is_answered_without_a_body,
+            a_body_may_be_announced,
+        ;
+        slow:
+            slow_reader_is_disconnected,
+            slow_reader_gets_gap,
+            slow_reader_gets_latest,
+            the_policy_is_chosen_by_channel,
+            a_slow_reader_does_not_hold_up_the_others,
+            a_client_that_does_not_read_its_answers_is_not_read,
+        ;
+        drain:
+            a_drain_closes_everyone_with_1001,
+            what_was_published_comes_before_the_close,
+            a_drain_in_a_window_closes_one_after_the_other,
+            a_drain_ends_at_its_deadline,
+            a_draining_server_takes_no_connections,
+            a_drain_lets_answers_that_are_due_go_out,
+        ;
+        limits:
+            a_message_may_be_as_long_as_the_limit,
+            a_message_over_the_limit_is_refused_at_its_header,
+            fragments_are_counted_together,
+            channels_per_connection_are_limited,
+            channels_of_the_server_are_limited,
+            a_name_may_be_as_long_as_the_limit,
+            the_message_rate_is_limited_and_says_when_to_try_again,
+            connections_are_limited_and_room_is_given_back,
+            connections_that_wait_for_authentication_take_room,
+            new_connections_per_minute_are_limited,
+            sockets_are_limited,
+            the_batch_of_a_publish_is_limited,
+            a_broadcast_larger_than_the_outbox_is_not_delivered,
+        ;
+        timeouts:
+            a_silent_client_is_pinged,
+            an_answered_ping_keeps_the_connection,
+            a_pong_timeout_ends_the_connection,
+            a_close_that_is_not_answered_ends_the_connection,
+            a_client_that_does_not_end_its_stream_is_dropped,
+            an_idle_connection_is_closed,
+            a_head_that_does_not_end_is_refused,
+            a_socket_that_says_nothing_is_closed_silently,
+            a_kept_connection_is_closed_when_it_is_idle,
+            a_body_that_does_not_come_is_refused,
+            deadlines_do_not_make_the_server_spin,
+        ;
+        transport:
+            a_half_close_after_a_close_frame_is_in_order,
+            a_half_close_without_a_close_frame_ends_the_connection,
+            a_half_close_behind_a_request_still_gets_its_answer,
+            a_reset_frees_everything,
+            a_reset_before_the_handshake_frees_the_socket,
+            bytes_may_come_one_at_a_time,
+            http_may_come_one_byte_at_a_time,
+            many_messages_may_come_at_once,
+            large_messages_arrive_whole_through_a_narrow_socket,
+            nothing_comes_after_a_close_frame,
+        ;
+    }
+    reasons {
+        PeerClosed: ends::peer_closed;
+        Disconnected: ends::disconnected;
+        Shutdown: ends::shutdown;
+        HttpDone: requests::http_done;
+        Eof: ends::eof;
+        Io: ends::io;
+        SendFailed: ends::send_failed;
+        EofInHead: requests::eof_in_head;
+        Unmasked: frames::unmasked;
+        ReservedBits: frames::reserved_bits;
+        ReservedOpcode: frames::reserved_opcode;
+        BadLength: frames::bad_length;
+        FragmentedControl: frames::fragmented_control;
+        LongControl: frames::long_control;
+        UnexpectedContinuation: frames::unexpected_continuation;
+        ExpectedContinuation: frames::expected_continuation;
+        BadClose: frames::bad_close;
+        BadUtf8: frames::bad_utf8;
+        MessageTooBig: frames::message_too_big;
+        TooManyFragments: frames::too_many_fragments;
+        ControlFlood: frames::control_flood;
+        PongTimeout: time::pong_timeout;
+        IdleTimeout: time::idle_timeout;
+        CloseTimeout: time::close_timeout;
+        HeadTimeout: time::head_timeout;
+        KeepAliveTimeout: time::keep_alive_timeout;
+        AuthTimeout: time::auth_timeout;
+        GatewayTimeout: time::gateway_timeout;
+        BadRequest: requests::bad_request;
+        BadHandshake: requests::bad_handshake;
+        HeadTooLarge: requests::head_too_large;
+        NotFound: requests::not_found;
+        MethodNotAllowed: requests::method_not_allowed;
+        UpgradeRequired: requests::upgrade_required;
+        BadVersion: requests::bad_version;
+        HttpVersion: requests::http_version;
+        LengthRequired: requests::length_required;
+        BodyTooLarge: requests::body_too_large;
+        NotJson: requests::not_json;
+        BadPublish: requests::bad_publish;
+        KeyReused: requests::key_reused;
+        KeyInUse: requests::key_in_use;
+        MaxConnections: capacity::max_connections;
+        ConnectRate: capacity::connect_rate;
+        MaxSockets: capacity::max_sockets;
+        AddressConnections: capacity::address_connections;
+        UserConnections: capacity::user_connections;
+        BadProxyHeader: requests::bad_proxy_header;
+        SlowReader: capacity::slow_reader;
+        ChannelsFull: capacity::channels_full;
+        TooManyChannels: capacity::too_many_channels;
+        RequestsInFlight: capacity::requests_in_flight;
+        Busy: capacity::busy;
+        MessageRate: capacity::message_rate;
+        AuthMissing: messages::auth_missing;
+        AuthFailed: messages::auth_failed;
+        AuthRequired: messages::auth_required;
+        AuthError: messages::auth_error;
+        AuthOff: messages::auth_off;
+        Decode: messages::decode;
+        SubscribeForbidden: messages::subscribe_forbidden;
+        PublishForbidden: messages::publish_forbidden;
+        UnknownRequest: messages::unknown_request;
+        InvalidChannel: messages::invalid_channel;
+        RequestFailed: messages::request_failed;
+    }
+}
+
+#[test]
+fn every_reason_is_provoked_or_excused() {
+    let excused = reasons::EXCUSED.iter().map(|(reason, why)| {
+        assert!(!why.is_empty());
+        reason
+    });
+    let mut known = std::collections::BTreeSet::new();
+    for reason in PROVOKED.iter().chain(excused) {
+        assert!(known.insert(*reason), "{reason:?} is listed twice");
+    }
+    for reason in Reason::ALL {
+        assert!(known.contains(reason), "{reason:?} is new: provoke it, or say why nobody can");
+    }
+}

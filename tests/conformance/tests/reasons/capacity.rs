@@ -1,0 +1,125 @@
+//! What is full, or too fast.
+
+use mahavishnu_conformance::{App, Backend, Raw, Setup, masked, op, token};
+use mahavishnu_core::reason::Reason;
+use serde_json::json;
+
+use super::{is_close, is_error};
+
+pub(crate) fn max_connections(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| config.limits.connections_max = 1);
+    let _first = rig.hello();
+    is_close(Raw::upgrade(rig.connect()).close_frame(), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn connect_rate(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        config.limits.connects_per_minute = Some(1);
+        config.limits.connects_limit_loopback = true;
+    });
+    let _first = rig.hello();
+    is_close(Raw::upgrade(rig.connect()).close_frame(), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn max_sockets(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| config.limits.sockets_max = 2);
+    let _held = [rig.connect(), rig.connect()];
+    rig.expect_sockets(2);
+    assert_eq!(rig.raw().read_to_end(), b"", "dropped before a byte is read");
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn address_connections(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        config.limits.connections_per_address_max = Some(2);
+        config.limits.connects_limit_loopback = true;
+    });
+    let (first, _second) = (rig.hello(), rig.hello());
+    is_close(Raw::upgrade(rig.connect()).close_frame(), reason);
+    rig.expect_error_counted(reason);
+    first.close();
+    rig.expect_sockets(1);
+    rig.hello().expect_silence();
+}
+
+pub(crate) fn user_connections(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        token::demand(config);
+        config.limits.connections_per_user_max = Some(1);
+    });
+    let [ada, eve] = ["ada", "eve"].map(|user| token::good(rig.unix(), user, &[]));
+    let _first = rig.login(&ada);
+    let mut second = rig.client();
+    second.ask("auth", &json!({ "token": ada }));
+    second.wait_close(1013);
+    rig.expect_error_counted(reason);
+    rig.login(&eve).expect_silence();
+}
+
+pub(crate) fn slow_reader(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| config.limits.outbox_bytes_max = 65_536);
+    let mut raw = Raw::hello(rig.connect_narrow(4_096));
+    raw.subscribe("c");
+    let data = json!({ "filler": "x".repeat(32 * 1024) });
+    while rig.broadcast("c", &data) == 1 {}
+    is_close(raw.close_frame(), reason);
+    rig.expect_told_end(reason);
+}
+
+pub(crate) fn channels_full(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| config.limits.channels_max = 2);
+    let mut client = rig.hello();
+    client.subscribe("a");
+    client.subscribe("b");
+    is_error(&client.request("subscribe", &json!({ "channel": "c" })), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn too_many_channels(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| config.limits.channels_per_connection_max = 2);
+    let mut client = rig.hello();
+    client.subscribe("a");
+    client.subscribe("b");
+    is_error(&client.request("subscribe", &json!({ "channel": "c" })), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn requests_in_flight(backend: Backend, reason: Reason) {
+    let app = App { requests: vec![("wait", |_| None)], ..App::default() };
+    let setup = Setup { app, ..Setup::new(|config| config.limits.requests_in_flight_max = 2) };
+    let rig = backend.start_with(setup);
+    let mut client = rig.hello();
+    client.ask("wait", &json!({}));
+    client.ask("wait", &json!({}));
+    is_error(&client.request("wait", &json!({})), reason);
+    rig.expect_error_counted(reason);
+}
+
+/// A publish at home elsewhere needs a place to wait in, and there is none.
+pub(crate) fn busy(backend: Backend, reason: Reason) {
+    let setup =
+        Setup { shards: 2, ..Setup::new(|config| config.limits.publishes_in_flight_max = 0) };
+    let rig = backend.start_with(setup);
+    let mut client = rig.hello();
+    let refused = (0..64).map(|n| {
+        let data = json!({ "channel": format!("c:{n}"), "event": "e" });
+        client.request("publish", &data)
+    });
+    let error = refused.into_iter().find(|answer| answer["type"] == "error");
+    is_error(&error.expect("a channel that is at home elsewhere"), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn message_rate(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        config.limits.messages_per_second = Some(1);
+        config.limits.messages_burst = 1;
+    });
+    let mut raw = rig.raw_hello();
+    raw.write(&masked(op::TEXT, b"{\"type\":\"ping\"}").repeat(2));
+    assert_eq!(raw.json()["type"], "pong");
+    is_error(&raw.json(), reason);
+    rig.expect_error_counted(reason);
+}

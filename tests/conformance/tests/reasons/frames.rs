@@ -1,0 +1,90 @@
+//! Connections that break RFC 6455.
+
+use mahavishnu_conformance::{Backend, masked, op};
+use mahavishnu_core::{config::Config, reason::Reason};
+
+use super::is_close;
+
+pub(crate) fn reserved_bits(backend: Backend, reason: Reason) {
+    for bit in [0x40, 0x20, 0x10] {
+        breaks(backend, reason, &masked(op::TEXT | bit, b"{}"));
+    }
+}
+
+pub(crate) fn reserved_opcode(backend: Backend, reason: Reason) {
+    for opcode in [0x83, 0x87, 0x8B, 0x8F] {
+        breaks(backend, reason, &masked(opcode, b"x"));
+    }
+}
+
+pub(crate) fn bad_length(backend: Backend, reason: Reason) {
+    // Five bytes, said in the form for 126 and more (RFC 6455 §5.2).
+    let long = [op::TEXT, 0x80 | 126, 0, 5, 0, 0, 0, 0, b'h', b'e', b'l', b'l', b'o'];
+    breaks(backend, reason, &long);
+    // The top bit of a length must be clear.
+    breaks(backend, reason, &[op::TEXT, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+}
+
+pub(crate) fn fragmented_control(backend: Backend, reason: Reason) {
+    breaks(backend, reason, &masked(op::PING & op::MORE, b"x"));
+}
+
+pub(crate) fn long_control(backend: Backend, reason: Reason) {
+    breaks(backend, reason, &masked(op::PING, &[0; 126]));
+}
+
+pub(crate) fn unexpected_continuation(backend: Backend, reason: Reason) {
+    breaks(backend, reason, &masked(op::CONTINUATION, b"x"));
+}
+
+pub(crate) fn expected_continuation(backend: Backend, reason: Reason) {
+    let frames = [masked(op::TEXT & op::MORE, b"{"), masked(op::TEXT, b"}")].concat();
+    breaks(backend, reason, &frames);
+}
+
+pub(crate) fn bad_close(backend: Backend, reason: Reason) {
+    for payload in [&[3][..], &1005_u16.to_be_bytes(), &999_u16.to_be_bytes()] {
+        breaks(backend, reason, &masked(op::CLOSE, payload));
+    }
+}
+
+pub(crate) fn bad_utf8(backend: Backend, reason: Reason) {
+    breaks(backend, reason, &masked(op::TEXT, b"\"\xC3\x28\""));
+    // At the first byte that cannot be, not at the end of the message.
+    breaks(backend, reason, &masked(op::TEXT & op::MORE, b"\xF8"));
+    breaks(backend, reason, &masked(op::CLOSE, b"\x03\xE8\xFF"));
+}
+
+pub(crate) fn message_too_big(backend: Backend, reason: Reason) {
+    breaks(backend, reason, &[op::BINARY, 0xFF, 0, 0, 0, 0, 0, 0x20, 0, 0, 1, 2, 3, 4]);
+}
+
+pub(crate) fn too_many_fragments(backend: Backend, reason: Reason) {
+    let more = masked(op::CONTINUATION & op::MORE, b" ").repeat(10);
+    let frames = [masked(op::TEXT & op::MORE, b" "), more].concat();
+    breaks_with(backend, reason, &frames, |config| config.limits.fragments_max = 10);
+}
+
+pub(crate) fn control_flood(backend: Backend, reason: Reason) {
+    let pings = masked(op::PING, b"").repeat(50);
+    breaks_with(backend, reason, &pings, |config| {
+        config.limits.control_frames_per_second_max = 10;
+    });
+}
+
+pub(crate) fn unmasked(backend: Backend, reason: Reason) {
+    breaks(backend, reason, &mahavishnu_conformance::unmasked(op::TEXT, b"{}"));
+}
+
+fn breaks(backend: Backend, reason: Reason, bytes: &[u8]) {
+    breaks_with(backend, reason, bytes, |_| {});
+}
+
+/// Sends bytes and expects the close that the reason stands for.
+fn breaks_with(backend: Backend, reason: Reason, bytes: &[u8], change: impl FnOnce(&mut Config)) {
+    let rig = backend.start(change);
+    let mut raw = rig.raw_hello();
+    raw.write(bytes);
+    is_close(raw.close_frame(), reason);
+    rig.expect_told_end(reason);
+}

@@ -1,0 +1,103 @@
+//! Tokens and messages that are refused.
+
+use std::time::Duration;
+
+use mahavishnu_conformance::{App, Backend, Setup, token};
+use mahavishnu_core::{hub::RequestError, reason::Reason};
+use serde_json::{Value, json};
+
+use super::is_error;
+
+pub(crate) fn auth_missing(backend: Backend, reason: Reason) {
+    refused_first(backend, &json!({ "type": "request", "event": "auth", "data": {} }), reason);
+}
+
+pub(crate) fn auth_failed(backend: Backend, reason: Reason) {
+    let message = json!({ "type": "request", "event": "auth", "data": { "token": "x.y.z" } });
+    refused_first(backend, &message, reason);
+}
+
+pub(crate) fn auth_required(backend: Backend, reason: Reason) {
+    let message = json!({ "type": "subscribe", "data": { "channel": "global" } });
+    refused_first(backend, &message, reason);
+}
+
+pub(crate) fn auth_error(backend: Backend, reason: Reason) {
+    let rig = backend.start(token::demand);
+    let mut client = rig.client();
+    client.send(&json!({ "type": "nonsense" }));
+    assert_eq!(client.expect_close(1011), reason.row().text);
+    rig.expect_end(reason);
+}
+
+pub(crate) fn auth_off(backend: Backend, reason: Reason) {
+    let rig = backend.start(|_| {});
+    is_error(&rig.hello().request("auth", &json!({ "token": "x.y.z" })), reason);
+}
+
+pub(crate) fn decode(backend: Backend, reason: Reason) {
+    refused(backend, &json!({ "type": "nonsense" }), reason);
+}
+
+pub(crate) fn unknown_request(backend: Backend, reason: Reason) {
+    refused(backend, &json!({ "type": "request", "event": "nonsense" }), reason);
+}
+
+pub(crate) fn invalid_channel(backend: Backend, reason: Reason) {
+    let message = json!({ "type": "request", "event": "subscribe", "data": { "channel": "" } });
+    refused(backend, &message, reason);
+}
+
+pub(crate) fn subscribe_forbidden(backend: Backend, reason: Reason) {
+    let rig = backend.start(token::demand);
+    let mut client = rig.login(&token::good(rig.unix(), "ada", &[]));
+    is_error(&client.request("subscribe", &json!({ "channel": "global" })), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn publish_forbidden(backend: Backend, reason: Reason) {
+    let rig = backend.start(token::demand);
+    let mut client = rig.login(&token::good(rig.unix(), "ada", &["workflow:read"]));
+    let data = json!({ "channel": "workflow:1", "event": "e" });
+    is_error(&client.request("publish", &data), reason);
+    rig.expect_error_counted(reason);
+}
+
+/// The application's own error is passed on; what is no answer is a failure of its own.
+pub(crate) fn request_failed(backend: Backend, reason: Reason) {
+    let app = App {
+        requests: vec![
+            ("wrong", |_| Some((Duration::ZERO, Ok(json!("no object"))))),
+            ("fail", |_| {
+                let error = RequestError { code: "NOT_FOUND".into(), message: "none".into() };
+                Some((Duration::ZERO, Err(error)))
+            }),
+        ],
+        ..App::default()
+    };
+    let rig = backend.start_with(Setup { app, ..Setup::new(|_| {}) });
+    let mut client = rig.hello();
+    is_error(&client.request("wrong", &json!({})), reason);
+    rig.expect_error_counted(reason);
+    let answer = client.request("fail", &json!({}));
+    assert_eq!((&answer["type"], &answer["error_code"]), (&json!("error"), &json!("NOT_FOUND")));
+    assert_eq!(answer["error_message"], "none");
+}
+
+fn refused(backend: Backend, message: &Value, reason: Reason) {
+    let rig = backend.start(|_| {});
+    let mut client = rig.hello();
+    client.send(message);
+    is_error(&client.message(), reason);
+    rig.expect_error_counted(reason);
+    client.expect_silence();
+}
+
+fn refused_first(backend: Backend, message: &Value, reason: Reason) {
+    let rig = backend.start(token::demand);
+    let mut client = rig.client();
+    client.send(message);
+    is_error(&client.message(), reason);
+    assert_eq!(client.expect_close(1008), reason.close_text());
+    rig.expect_end(reason);
+}
