@@ -20,6 +20,7 @@ mod subscribe;
 mod tls;
 mod token;
 mod translate;
+mod trust;
 mod url;
 
 use std::process::ExitCode;

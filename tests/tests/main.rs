@@ -16,4 +16,6 @@ mod metrics;
 mod reasons;
 mod shards;
 mod subcommands;
+mod tls;
+mod tls_files;
 mod traps;
