@@ -163,7 +163,8 @@ fn cert_check_tells_everything_and_its_exit_code_the_verdict() {
         (&"valid".into(), &true.into(), &true.into())
     );
     assert_eq!(one["names"], serde_json::json!(["dns:localhost", "ip:127.0.0.1"]));
-    assert_eq!((one["days_left"].as_i64(), one["key"].as_str()), (Some(364), Some("ECDSA P-256")));
+    assert!((364..=365).contains(&one["days_left"].as_i64().unwrap()), "{one}");
+    assert_eq!(one["key"], "ECDSA P-256");
     let text_of = check(&files, &[]).stdout;
     for words in [
         "server.pem: valid",
