@@ -277,7 +277,8 @@ pub(crate) struct TokenInspectArgs {
 /// How a client subcommand reaches a server.
 #[derive(Args, Debug)]
 pub(crate) struct ClientArgs {
-    /// The server: http:// or ws:// [default: MAHAVISHNU_URL, else http://127.0.0.1:8686].
+    /// The server: http:// or ws://, or over TLS https:// or wss://, trusting SSL_CERT_FILE or the system's authorities
+    /// [default: MAHAVISHNU_URL, else http://127.0.0.1:8686].
     #[arg(long)]
     pub(crate) url: Option<String>,
     /// Token to present [default: MAHAVISHNU_TOKEN]. Other users can see it while this runs.

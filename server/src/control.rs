@@ -198,7 +198,7 @@ fn wait_gone(candidates: &Candidates, pid: i32, timeout: Duration) -> Result<boo
 /// Where a server with these settings would answer on this machine.
 fn configured_url(loaded: &Loaded) -> String {
     let host = settings::reachable(&loaded.settings.host);
-    Target { host, port: loaded.settings.port, path: String::new() }.http("")
+    Target { host, port: loaded.settings.port, tls: false, path: String::new() }.http("")
 }
 
 /// The body of `/health` if the server says that it is healthy, else why not.

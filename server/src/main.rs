@@ -22,6 +22,7 @@ mod subscribe;
 mod tls;
 mod token;
 mod translate;
+mod trust;
 mod url;
 
 use std::process::ExitCode;

@@ -18,4 +18,6 @@ mod reasons;
 mod recording;
 mod shards;
 mod subcommands;
+mod tls;
+mod tls_files;
 mod traps;

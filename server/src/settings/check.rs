@@ -38,8 +38,8 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
     let mut loaded = Loaded { settings, keys: Vec::new(), problems, warnings, origins };
     loaded.load_keys();
     loaded.check_build();
-    loaded.check_keys();
     loaded.check_tls();
+    loaded.check_keys();
     loaded.check_network();
     loaded.check_limits();
     loaded.check_recording();
