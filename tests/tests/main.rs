@@ -2,6 +2,7 @@
 
 mod auth;
 mod auth_tokens;
+mod browser;
 mod channels;
 mod clients;
 mod dialogues;

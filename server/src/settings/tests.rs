@@ -210,7 +210,7 @@ fn all_problems_are_found_at_once() {
     assert_eq!(failure.exit, Exit::Configuration);
     assert_eq!(failure.lines.len(), 4, "{failure}");
     for (line, name) in
-        failure.lines.iter().zip(["PORT", "LOG_LEVEL", "AUTH_ENABLED", "TLS_ENABLED"])
+        failure.lines.iter().zip(["PORT", "LOG_LEVEL", "TLS_ENABLED", "AUTH_ENABLED"])
     {
         assert!(
             line.starts_with(&format!("MAHAVISHNU_{name}: ")) && !line.contains('\n'),
