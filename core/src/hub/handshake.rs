@@ -33,11 +33,23 @@ impl Hub {
             },
             _ => None,
         };
+        let deflate = match self.config.deflate.enabled {
+            false => None,
+            true => match ws::Deflate::choose(request.headers()) {
+                Ok(deflate) => deflate,
+                Err(reason) => {
+                    self.tally.error(reason);
+                    self.answer_reason(now, id, reason);
+                    return;
+                }
+            },
+        };
         let local = is_local(address, request.headers());
         let refusal = self.admission(now, address);
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.local = local;
-        conn.ws.accept(now, &ws::Accept { subprotocol: token.subprotocol.as_deref() });
+        let subprotocol = token.subprotocol.as_deref();
+        conn.ws.accept(now, &ws::Accept { subprotocol, deflate });
         if let Some(reason) = refusal {
             self.close(now, id, reason);
             return;

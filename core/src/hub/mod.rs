@@ -8,6 +8,7 @@
 mod answer;
 mod channel;
 mod conn;
+mod deflate;
 mod drain;
 mod handshake;
 mod home;
@@ -39,6 +40,7 @@ pub use self::types::{
 use self::{
     channel::Channels,
     conn::{Conn, Session},
+    deflate::Codecs,
     drain::Stage,
     home::Homes,
     idempotency::Keys,
@@ -100,6 +102,7 @@ pub struct Hub {
     recorder: Option<Box<Recorder>>,
     /// Where messages are put together before they are copied behind their frame header.
     scratch: Vec<u8>,
+    codecs: Codecs,
 }
 
 /// How many WebSocket connections a hub has, and had.
@@ -155,6 +158,7 @@ impl Hub {
             latest: now,
             recorder: None,
             scratch: Vec::new(),
+            codecs: Codecs::default(),
             config,
             place,
             entropy,
@@ -360,6 +364,7 @@ impl Hub {
 
     /// The turn is over: counts are handed to the `metrics` facade. `now` is best read after the turn's writes.
     pub fn end_turn(&mut self, now: Now) {
+        self.tally_deflate();
         self.metrics.publish(now.mono, &mut self.tally);
         if self.timers.len() > 1024
             && self.timers.len() > 4 * (self.conns.len() + self.questions.len())
@@ -444,6 +449,7 @@ impl Hub {
         match event {
             ws::Event::Text(text) => self.on_message(now, id, text.as_bytes()),
             ws::Event::Binary(payload) => self.on_message(now, id, &payload),
+            ws::Event::Compressed(message) => self.on_compressed(now, id, message),
             ws::Event::Upgrade(request) => self.on_upgrade(now, id, &request),
             ws::Event::Http(request) => self.on_http(now, id, *request),
             ws::Event::Pong { .. } | ws::Event::Accepted(_) => {}
@@ -457,11 +463,11 @@ impl Hub {
                 self.on_home_publish(now, ticket, &publication)
             }
             Inner::Published { ticket, published } => self.on_published(now, ticket, published),
-            Inner::Join { channel, conn } => self.on_join(now, from, channel, conn),
-            Inner::Joined { channel, conn } => self.on_joined(now, &channel, conn),
-            Inner::Leave { channel } => self.on_leave(from, &channel),
-            Inner::Deliver { channel, segment, first_offset } => {
-                self.deliver(&channel, segment, first_offset)
+            Inner::Join { channel, member } => self.on_join(now, from, channel, member),
+            Inner::Joined { channel, member } => self.on_joined(now, &channel, member),
+            Inner::Leave { channel, deflates } => self.on_leave(from, &channel, deflates),
+            Inner::Deliver { channel, segment, deflated, first_offset } => {
+                self.deliver(&channel, segment, deflated, first_offset)
             }
             Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),
