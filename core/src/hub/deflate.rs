@@ -14,6 +14,9 @@ use crate::{
 pub(crate) struct Codecs {
     deflater: Option<Box<Deflater>>,
     inflater: Option<Box<Inflater>>,
+    /// Messages compressed, over the hub's life.
+    #[cfg(test)]
+    pub(crate) compressed: u64,
 }
 
 impl Codecs {
@@ -74,7 +77,12 @@ impl Hub {
     /// Adds up what was done since the last turn.
     pub(crate) fn tally_deflate(&mut self) {
         if let Some(deflater) = &mut self.codecs.deflater {
-            self.tally.deflated.add(deflater.take_work());
+            let work = deflater.take_work();
+            #[cfg(test)]
+            {
+                self.codecs.compressed += work.messages;
+            }
+            self.tally.deflated.add(work);
         }
         if let Some(inflater) = &mut self.codecs.inflater {
             self.tally.inflated.add(inflater.take_work());

@@ -37,6 +37,7 @@ pub(crate) fn now() -> Now {
 pub(crate) async fn echo(
     stream: Async<TcpStream>,
     mut ws: Connection,
+    deflate: bool,
     limits: &Limits,
 ) -> io::Result<()> {
     stream.get_ref().set_nodelay(true)?;
