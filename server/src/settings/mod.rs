@@ -6,6 +6,7 @@ mod kind;
 mod reader;
 mod show;
 mod sources;
+mod switches;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
