@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-use flate2::{Compress, Compression, FlushCompress};
+use miniz_oxide::{
+    DataFormat,
+    deflate::core::{CompressorOxide, TDEFLFlush, TDEFLStatus, compress},
+};
 
-use super::{WINDOW_BITS_MAX, window_bits_for};
+use super::window_bits_for;
 
 /// Compresses messages, each by itself (RFC 7692 §7.2.1). One serves any number of connections: it holds the only
 /// window there is, about 300 KiB with its tables, and nothing of a message when that is done.
 pub struct Deflater {
-    stream: Compress,
+    stream: Box<CompressorOxide>,
     threshold_bytes: usize,
     buffer: Vec<u8>,
     work: Work,
@@ -42,14 +45,10 @@ impl Deflater {
     /// are left as they are.
     #[must_use]
     pub fn new(level: u8, threshold_bytes: usize) -> Self {
-        let level = Compression::new(level.clamp(1, 9).into());
-        Self {
-            // Raw DEFLATE: RFC 7692 has no use for zlib's header and checksum.
-            stream: Compress::new(level, false),
-            threshold_bytes,
-            buffer: Vec::new(),
-            work: Work::default(),
-        }
+        let mut stream = Box::<CompressorOxide>::default();
+        // Raw DEFLATE: RFC 7692 has no use for zlib's header and checksum.
+        stream.set_format_and_level(DataFormat::Raw, level.clamp(1, 9));
+        Self { stream, threshold_bytes, buffer: Vec::new(), work: Work::default() }
     }
 
     /// The message's compressed payload for a receiver with a window of `window_bits`; `None` if it is to go out as it
@@ -61,20 +60,16 @@ impl Deflater {
             return None;
         }
         self.stream.reset();
-        if self.buffer.capacity() > KEPT_BYTES {
-            self.buffer = Vec::new();
-        }
-        self.buffer.clear();
         // More is not needed: what does not get smaller is not wanted.
-        self.buffer.reserve_exact(payload.len() + TAIL.len());
-        self.stream.compress_vec(payload, &mut self.buffer, FlushCompress::Sync).ok()?;
-        let is_complete = self.stream.total_in() == payload.len() as u64
-            && self.buffer.len() < self.buffer.capacity();
-        // §7.2.1: the empty block that a flush ends with is implied.
-        let deflated = self.buffer.strip_suffix(TAIL).filter(|_| is_complete)?;
-        if deflated.len() >= payload.len() {
-            return None;
+        let room = payload.len() + TAIL.len();
+        if self.buffer.len() < room || self.buffer.len() > KEPT_BYTES {
+            self.buffer = vec![0; room];
         }
+        let out = self.buffer.get_mut(..room)?;
+        let (status, taken, len) = compress(&mut self.stream, payload, out, TDEFLFlush::Sync);
+        let is_complete = status == TDEFLStatus::Okay && taken == payload.len() && len < room;
+        // §7.2.1: the empty block that a flush ends with is implied.
+        let deflated = self.buffer.get(..len)?.strip_suffix(TAIL).filter(|_| is_complete)?;
         self.work.add(Work::of(payload.len(), deflated.len()));
         Some(deflated)
     }
@@ -97,5 +92,3 @@ const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
 
 /// Capacity that outlives a message.
 const KEPT_BYTES: usize = 64 * 1024;
-
-const _: () = assert!(WINDOW_BITS_MAX == 15, "what flate2 compresses with");

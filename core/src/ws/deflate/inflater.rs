@@ -2,24 +2,31 @@
 
 use std::fmt;
 
-use flate2::{Decompress, FlushDecompress, Status};
+use miniz_oxide::inflate::{
+    TINFLStatus,
+    core::{
+        DecompressorOxide, decompress,
+        inflate_flags::{TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF},
+    },
+};
 
 use super::deflater::Work;
 use crate::{limits::Limits, reason::Reason};
 
-/// Decompresses messages, each by itself (RFC 7692 §7.2.2). One serves any number of connections; what it holds is one
-/// window, about 40 KiB, and the latest message.
+/// Decompresses messages, each by itself (RFC 7692 §7.2.2). One serves any number of connections; what it holds is some
+/// tables, about 10 KiB, and the latest message, which is its own window.
 pub struct Inflater {
-    stream: Decompress,
+    stream: Box<DecompressorOxide>,
+    /// Room for the message; its length is not the message's.
     plain: Vec<u8>,
     work: Work,
 }
 
 impl Inflater {
-    /// Nothing is held yet but the window.
+    /// Nothing is held yet but the tables.
     #[must_use]
     pub fn new() -> Self {
-        Self { stream: Decompress::new(false), plain: Vec::new(), work: Work::default() }
+        Self { stream: Box::default(), plain: Vec::new(), work: Work::default() }
     }
 
     /// The message behind a compressed payload.
@@ -28,16 +35,16 @@ impl Inflater {
         limits: &Limits,
         payload: &[u8],
     ) -> Result<&[u8], Reason> {
-        if self.plain.capacity() > KEPT_BYTES {
+        if self.plain.len() > KEPT_BYTES {
             self.plain = Vec::new();
         }
-        self.plain.clear();
         // §7.2.3.6 spells an empty message as one byte; senders that leave out even that mean the same.
-        if !payload.is_empty() {
-            self.run(Bound::of(limits, payload.len()), payload)?;
-        }
-        self.work.add(Work::of(self.plain.len(), payload.len()));
-        Ok(&self.plain)
+        let len = match payload {
+            [] => 0,
+            _ => self.run(Bound::of(limits, payload.len()), payload)?,
+        };
+        self.work.add(Work::of(len, payload.len()));
+        Ok(self.plain.get(..len).unwrap_or_default())
     }
 
     /// What was done since the last call.
@@ -45,50 +52,43 @@ impl Inflater {
         std::mem::take(&mut self.work)
     }
 
-    fn run(&mut self, bound: Bound, payload: &[u8]) -> Result<(), Reason> {
-        self.stream.reset(false);
-        let (mut input, mut in_tail) = (payload, false);
+    /// Returns the message's length.
+    fn run(&mut self, bound: Bound, payload: &[u8]) -> Result<usize, Reason> {
+        self.stream.init();
+        let (mut input, mut in_tail, mut len) = (payload, false, 0);
         loop {
-            self.make_room(bound, payload.len());
-            let before = (self.stream.total_in(), self.plain.len());
-            let status = self
-                .stream
-                .decompress_vec(input, &mut self.plain, FlushDecompress::None)
-                .map_err(|_| Reason::BadDeflate)?;
-            if self.plain.len() > bound.bytes {
+            self.make_room(bound, len, payload.len());
+            let (status, taken, written) =
+                decompress(&mut self.stream, input, &mut self.plain, len, FLAGS);
+            len += written;
+            if len > bound.bytes {
                 return Err(bound.reason);
             }
-            let taken = usize::try_from(self.stream.total_in() - before.0).unwrap_or(usize::MAX);
             input = input.get(taken..).unwrap_or_default();
             match status {
-                Status::StreamEnd if in_tail => {
-                    return if input.is_empty() { Ok(()) } else { Err(Reason::BadDeflate) };
+                TINFLStatus::Done if in_tail => {
+                    return if input.is_empty() { Ok(len) } else { Err(Reason::BadDeflate) };
                 }
                 // §7.2.3.4: a sender may end in a final block. What follows, usually the empty block whose end is
                 // implied, is a stream of its own.
-                Status::StreamEnd if input.is_empty() => return Ok(()),
-                Status::StreamEnd => self.stream.reset(false),
-                // More output may wait. There was room, so something came.
-                Status::Ok | Status::BufError if self.plain.len() == self.plain.capacity() => {}
-                Status::Ok | Status::BufError if !input.is_empty() => {
-                    if taken == 0 && self.plain.len() == before.1 {
-                        return Err(Reason::BadDeflate);
-                    }
-                }
-                Status::Ok | Status::BufError if !in_tail => (input, in_tail) = (TAIL, true),
-                // Between two blocks the tail would have ended the stream: the payload breaks off.
-                Status::Ok | Status::BufError => return Err(Reason::BadDeflate),
+                TINFLStatus::Done if input.is_empty() => return Ok(len),
+                TINFLStatus::Done => self.stream.init(),
+                TINFLStatus::HasMoreOutput if len == self.plain.len() => {}
+                TINFLStatus::NeedsMoreInput if !in_tail => (input, in_tail) = (TAIL, true),
+                // Between two blocks the tail would have ended the stream: the payload breaks off. Or it is no DEFLATE.
+                _ => return Err(Reason::BadDeflate),
             }
         }
     }
 
     /// Makes sure that there is room, doubling, and never for more than a byte over the bound.
-    fn make_room(&mut self, bound: Bound, payload: usize) {
-        let len = self.plain.len();
-        if len == self.plain.capacity() {
+    fn make_room(&mut self, bound: Bound, len: usize, payload: usize) {
+        if len == self.plain.len() {
             let ahead = len.max(payload.saturating_mul(4)).clamp(256, AHEAD_BYTES_MAX);
             let most = bound.bytes.saturating_add(1).saturating_sub(len);
-            self.plain.reserve_exact(ahead.min(most).max(1));
+            let ahead = ahead.min(most).max(1);
+            self.plain.reserve_exact(ahead);
+            self.plain.resize(len + ahead, 0);
         }
     }
 }
@@ -125,6 +125,9 @@ impl Bound {
         }
     }
 }
+
+/// The stream goes on in the next call; what it wrote before stands in front of what it writes.
+const FLAGS: u32 = TINFL_FLAG_HAS_MORE_INPUT | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
 
 /// RFC 7692 §7.2.2: the end that the sender left out; and behind it an empty final block, which ends the stream exactly
 /// there unless the payload broke off inside a block.

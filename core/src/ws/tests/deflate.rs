@@ -259,6 +259,29 @@ fn messages_go_out_compressed_if_they_gain_by_it() {
     assert_eq!(sent[2].1, b"short");
 }
 
+/// Long payloads of every kind, by every level: none may trip the compressor over the room that it is given.
+#[test]
+fn long_payloads_of_every_kind_go_out_and_come_back() {
+    let mut random = vec![0; 140_000];
+    Entropy::new(Seed::from(3)).fill(&mut random);
+    for symbols in [2u8, 16, 60, 96, 128, 200, 255] {
+        let payload: Vec<u8> =
+            random.iter().map(|byte| (byte % symbols).wrapping_add(20)).collect();
+        for len in [1024, 16_384, 65_536, 131_072, 140_000] {
+            let payload = &payload[..len];
+            for level in 1..=9 {
+                let mut rig = Rig::new(Limits::default());
+                let mut deflater = Deflater::new(level, 0);
+                rig.harness.connection.send_binary_deflated(&mut deflater, payload);
+                let _ = rig.harness.flush();
+                let (first, sent) = frames(&rig.harness.written()).pop().unwrap();
+                let got = if first == RSV1_BINARY { inflated(&sent) } else { sent };
+                assert!(got == payload, "{symbols} symbols, {len} bytes, level {level}");
+            }
+        }
+    }
+}
+
 #[test]
 fn below_the_threshold_nothing_is_compressed() {
     let mut rig = Rig::new(Limits::default());
