@@ -20,6 +20,14 @@ use mahavishnu_core::{
     time::Now,
     ws::{self, Flush, Opcode},
 };
+use miniz_oxide::{
+    DataFormat,
+    deflate::core::{CompressorOxide, TDEFLFlush, compress},
+    inflate::core::{
+        DecompressorOxide, decompress,
+        inflate_flags::{TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF},
+    },
+};
 
 fn main() {
     println!("## One message\n");
@@ -48,30 +56,32 @@ fn main() {
     }
 }
 
-fn one_message(size: usize, level: u32) {
+fn one_message(size: usize, level: u8) {
     let messages = envelopes(size, 64);
     let plain: usize = messages.iter().map(Vec::len).sum();
-    let mut stream = Compress::new(Compression::new(level), false);
-    let mut packed = vec![Vec::new(); messages.len()];
-    let compress = best_mean(messages.len(), |at| {
-        packed[at] = deflate(&mut stream, &messages[at], true);
+    let mut stream = CompressorOxide::default();
+    stream.set_format_and_level(DataFormat::Raw, level);
+    let mut packed = vec![vec![0; plain + 64]; messages.len()];
+    let mut lens = vec![0; messages.len()];
+    let compress_time = best_mean(messages.len(), |at| {
+        stream.reset();
+        (_, _, lens[at]) = compress(&mut stream, &messages[at], &mut packed[at], TDEFLFlush::Sync);
     });
-    let deflated: usize = packed.iter().map(|bytes| bytes.len() - 4).sum();
-    let mut stream = Decompress::new(false);
-    let mut text = Vec::with_capacity(4 * size + 4096);
-    let inflate = best_mean(packed.len(), |at| {
-        stream.reset(false);
-        text.clear();
-        let done = stream.decompress_vec(&packed[at], &mut text, FlushDecompress::Sync);
-        done.expect("what was compressed just now");
+    let deflated = lens.iter().sum::<usize>() - 4 * lens.len();
+    let mut stream = DecompressorOxide::default();
+    let mut text = vec![0; 4 * size + 4096];
+    let inflate_time = best_mean(packed.len(), |at| {
+        stream.init();
+        let (_, _, len) = decompress(&mut stream, &packed[at][..lens[at]], &mut text, 0, FLAGS);
+        assert_eq!(len, messages[at].len());
     });
     println!(
         "| {size} B | {} B | {level} | {} B | {:.0} % | {} | {} |",
         plain / 64,
         deflated / 64,
         100.0 - 100.0 * deflated as f64 / plain as f64,
-        micros(compress),
-        micros(inflate),
+        micros(compress_time),
+        micros(inflate_time),
     );
 }
 
@@ -316,6 +326,8 @@ fn micros(time: Duration) -> String {
     format!("{:.1} µs", time.as_secs_f64() * 1e6)
 }
 
+/// As the core inflates.
+const FLAGS: u32 = TINFL_FLAG_HAS_MORE_INPUT | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
 const SIZES: [usize; 3] = [128, 1024, 16 * 1024];
 const EVENT: &str = "workflow.stage_completed";
 const MEMBERS: u32 = 1000;
