@@ -37,6 +37,8 @@ pub struct Config {
     pub anonymous_publish: AnonymousPublish,
     /// What happens to subscribers that read too slowly.
     pub slow_readers: SlowReaders,
+    /// Compression of messages.
+    pub deflate: DeflateConfig,
     /// Rules that keep old clients working.
     pub compat: Compat,
     /// What the embedding application wants to be asked or told.
@@ -59,6 +61,7 @@ impl Default for Config {
             policy: Policy::mahavishnu(),
             anonymous_publish: AnonymousPublish::default(),
             slow_readers: SlowReaders::default(),
+            deflate: DeflateConfig::default(),
             compat: Compat::default(),
             hooks: Hooks::default(),
             metrics: MetricsConfig::default(),
@@ -162,6 +165,41 @@ impl SlowReaders {
             .iter()
             .find(|(pattern, _)| pattern.fits(channel))
             .map_or(self.default, |(_, policy)| *policy)
+    }
+}
+
+/// Compression of messages (permessage-deflate, RFC 7692).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeflateConfig {
+    /// Whether a client's offer is taken up. Default false: it costs the publishing core time that most networks do not
+    /// give back; the figures are in docs/compression.md. Switched off by a reload, clients that have it get plain
+    /// messages from then on.
+    pub enabled: bool,
+    /// zlib's level, 1 (fast) to 9 (small). Default 1.
+    pub level: u8,
+    /// Bytes of a message below which it goes out as it is. Default 512.
+    pub threshold_bytes: usize,
+    /// Which channels' broadcasts are compressed: the first match counts, and those that no rule names are. What a
+    /// connection is sent alone is not a matter of channels.
+    pub channels: Vec<(Pattern, bool)>,
+}
+
+impl Default for DeflateConfig {
+    fn default() -> Self {
+        Self { enabled: false, level: 1, threshold_bytes: 512, channels: Vec::new() }
+    }
+}
+
+impl DeflateConfig {
+    /// Whether broadcasts of `channel` are compressed for those who take it.
+    #[must_use]
+    pub fn covers(&self, channel: &str) -> bool {
+        self.enabled
+            && self
+                .channels
+                .iter()
+                .find(|(pattern, _)| pattern.fits(channel))
+                .is_none_or(|(_, covered)| *covered)
     }
 }
 

@@ -24,6 +24,9 @@ pub struct Limits {
     // ---- WebSocket ----
     /// Bytes of one message, all fragments together. Default 1 MiB. Over it: close 1009.
     pub message_bytes_max: usize,
+    /// Bytes that a compressed message may inflate to, per byte that came, once it is over 64 KiB; `message_bytes_max`
+    /// bounds it as well. Default 200: text that repeats itself stays below 100. Over it: close 1009.
+    pub inflate_ratio_max: u32,
     /// Frames of one message. Default 65,536 (Autobahn 9.* sends that many). Over it: close 1008.
     pub fragments_max: u32,
     /// Pings, pongs and empty fragments per second, with a burst of twice that. Default 200. Over it: close 1008.
@@ -115,6 +118,7 @@ impl Default for Limits {
             body_bytes_max: 4 * 1024 * 1024,
             http_idle_timeout: Duration::from_secs(75),
             message_bytes_max: 1024 * 1024,
+            inflate_ratio_max: 200,
             fragments_max: 65_536,
             control_frames_per_second_max: 200,
             ping_interval: Some(Duration::from_secs(20)),

@@ -16,6 +16,7 @@ use crate::{
     entropy::{KeyedMap, KeyedState},
     protocol::Kind,
     reason::{Counted, Reason},
+    ws::Work,
 };
 
 /// What a family measures.
@@ -87,6 +88,12 @@ families! {
         "Bytes written to sockets";
     RECEIVED_BYTES "mahavishnu_received_bytes_total" Counter ["server"] &[],
         "Bytes read from sockets";
+    DEFLATE_MESSAGES "mahavishnu_deflate_messages_total" Counter ["server", "direction"] &[],
+        "Messages compressed, each broadcast once, and compressed messages received";
+    DEFLATE_PLAIN "mahavishnu_deflate_plain_bytes_total" Counter ["server", "direction"] &[],
+        "Bytes of these messages uncompressed";
+    DEFLATE_DEFLATED "mahavishnu_deflate_compressed_bytes_total" Counter ["server", "direction"] &[],
+        "Bytes of these messages compressed";
     CHANNELS "mahavishnu_channels" Gauge ["server"] &[],
         "Channels that have subscribers";
     SUBSCRIPTIONS "mahavishnu_subscriptions" Gauge ["server"] &[],
@@ -140,6 +147,8 @@ pub(crate) struct Tally {
     pub(crate) subscriptions: i64,
     pub(crate) received_bytes: u64,
     pub(crate) sent_bytes: u64,
+    pub(crate) deflated: Work,
+    pub(crate) inflated: Work,
     received: [u64; Kind::ALL.len()],
     sent: [u64; Kind::ALL.len()],
     errors: Counts,
@@ -254,6 +263,8 @@ pub(crate) struct Metrics {
     received_bytes: Counter,
     sent_bytes: Counter,
     generation: Gauge,
+    deflated: WorkHandles,
+    inflated: WorkHandles,
     received: Vec<Counter>,
     sent: Vec<Counter>,
     latency: Vec<Histogram>,
@@ -314,6 +325,8 @@ impl Metrics {
             received_bytes: counter!(RECEIVED_BYTES, "server" => server.clone()),
             sent_bytes: counter!(SENT_BYTES, "server" => server.clone()),
             generation: gauge!(RELOADS, "server" => server.clone()),
+            deflated: WorkHandles::new(&server, "sent"),
+            inflated: WorkHandles::new(&server, "received"),
             received: Kind::ALL.iter().map(|kind| messages(kind, "received")).collect(),
             sent: Kind::ALL.iter().map(sent).collect(),
             latency: Kind::ALL
@@ -348,6 +361,8 @@ impl Metrics {
         add(&mut tally.resumptions, &self.resumptions);
         add(&mut tally.received_bytes, &self.received_bytes);
         add(&mut tally.sent_bytes, &self.sent_bytes);
+        self.deflated.publish(&mut tally.deflated);
+        self.inflated.publish(&mut tally.inflated);
         shift(&mut tally.active, &self.active);
         shift(&mut tally.channels, &self.channels);
         shift(&mut tally.subscriptions, &self.subscriptions);
@@ -391,6 +406,33 @@ impl Metrics {
     /// The label under which `channel` is counted.
     pub(crate) fn label(&mut self, config: &Config, channel: &str) -> u16 {
         self.labels.of(config, channel)
+    }
+}
+
+/// Handles for compression, one way.
+struct WorkHandles {
+    messages: Counter,
+    plain: Counter,
+    deflated: Counter,
+}
+
+impl WorkHandles {
+    fn new(server: &str, direction: &'static str) -> Self {
+        let handle = |name: &'static str| counter!(name, "server" => server.to_owned(), "direction" => direction);
+        Self {
+            messages: handle(DEFLATE_MESSAGES),
+            plain: handle(DEFLATE_PLAIN),
+            deflated: handle(DEFLATE_DEFLATED),
+        }
+    }
+
+    fn publish(&self, work: &mut Work) {
+        if work.messages > 0 {
+            let Work { messages, plain_bytes, deflated_bytes } = std::mem::take(work);
+            self.messages.increment(messages);
+            self.plain.increment(plain_bytes);
+            self.deflated.increment(deflated_bytes);
+        }
     }
 }
 

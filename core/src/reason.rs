@@ -151,6 +151,10 @@ reasons! {
     BadUtf8 "bad_utf8": Some(1007), None, None, Connection("invalid_utf8"), Never, "Invalid UTF-8";
     /// A message over `message_bytes_max`.
     MessageTooBig "message_too_big": Some(1009), None, None, Connection("message_too_big"), Never, "Message too big";
+    /// A compressed message that inflates to more than `inflate_ratio_max` times its size.
+    InflateRatio "inflate_ratio": Some(1009), None, None, Connection("inflate_ratio"), Never, "Message inflates too far";
+    /// A compressed message that is not DEFLATE data, or breaks off (RFC 7692 §7.2.2).
+    BadDeflate "bad_deflate": Some(1007), None, None, Connection("bad_deflate"), Never, "Invalid compressed data";
     /// A message in more than `fragments_max` frames.
     TooManyFragments "too_many_fragments": Some(1008), None, None, Connection("too_many_fragments"), Never, "Too many fragments";
     /// More than `control_frames_per_second_max` pings, pongs and empty fragments.

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod deflate;
 pub mod envelope;
 pub mod frames;
 pub mod head;
@@ -22,6 +23,7 @@ mod trace;
 pub const TARGETS: &[(&str, Body)] = &[
     ("head", head::run),
     ("frames", frames::run),
+    ("deflate", deflate::run),
     ("envelope", envelope::run),
     ("publish", publish::run),
     ("jwt", jwt::run),

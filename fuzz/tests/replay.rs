@@ -37,6 +37,11 @@ fn frames() {
 }
 
 #[test]
+fn deflate() {
+    replay("deflate");
+}
+
+#[test]
 fn envelope() {
     replay("envelope");
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use mahavishnu_core::{
     auth::{Pattern, Policy},
     config::{
-        AnonymousPublish, Auth, Compat, Config, MetricsConfig, Service, SlowPolicy, SlowReaders,
+        AnonymousPublish, Auth, Compat, Config, DeflateConfig, MetricsConfig, Service, SlowPolicy,
+        SlowReaders,
     },
     limits::Limits,
     protocol::CorrelationRule,
@@ -50,6 +51,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             false => AnonymousPublish::Loopback,
         },
         slow_readers: slow_readers(settings)?,
+        deflate: deflate(settings)?,
         compat: Compat {
             correlation: match settings.correlation {
                 Correlation::Auto => CorrelationRule::Tolerant,
@@ -113,6 +115,21 @@ fn slow_readers(settings: &Settings) -> Result<SlowReaders, Failure> {
     })
 }
 
+fn deflate(settings: &Settings) -> Result<DeflateConfig, Failure> {
+    let channels = settings.deflate_channels.iter().map(|switch| {
+        let pattern = Pattern::parse(&switch.pattern).map_err(|error| {
+            Failure::new(Exit::Configuration, format!("MAHAVISHNU_DEFLATE_CHANNELS: {error}"))
+        })?;
+        Ok((pattern, switch.on))
+    });
+    Ok(DeflateConfig {
+        enabled: settings.deflate,
+        level: settings.deflate_level,
+        threshold_bytes: settings.deflate_threshold,
+        channels: channels.collect::<Result<_, Failure>>()?,
+    })
+}
+
 /// Where a token is looked for in the URL, if that is allowed.
 const QUERY_PARAMETER: &str = "token";
 const ENVELOPE_BYTES: usize = 64 * 1024;
@@ -132,6 +149,7 @@ mod tests {
         assert_eq!(config.service, Service::default());
         assert_eq!(config.compat, Compat::default());
         assert_eq!(config.metrics, MetricsConfig::default());
+        assert_eq!(config.deflate, DeflateConfig::default());
         assert_eq!(config.anonymous_publish, AnonymousPublish::default());
         assert_eq!(config.plain_on_tls, PlainOnTls::default());
         assert_eq!(config.certificate_warning, Config::default().certificate_warning);
@@ -176,6 +194,10 @@ mod tests {
             ("TLS_PLAIN", "nothing"),
             ("CERT_MIN_DAYS", "7"),
             ("CLIENT_CERT_PERMISSIONS", "cn:ops=admin"),
+            ("DEFLATE", "on"),
+            ("DEFLATE_LEVEL", "6"),
+            ("DEFLATE_THRESHOLD", "100"),
+            ("DEFLATE_CHANNELS", "pool:*=off"),
         ]))
         .unwrap();
         assert_eq!(&*config.service.name, "prod");
@@ -193,6 +215,8 @@ mod tests {
         assert_eq!(config.slow_readers.of("global"), SlowPolicy::Gap);
         assert_eq!(config.compat.correlation, CorrelationRule::Id);
         assert!(!config.compat.mirror_status);
+        assert_eq!((config.deflate.level, config.deflate.threshold_bytes), (6, 100));
+        assert!(config.deflate.covers("global") && !config.deflate.covers("pool:1"));
         let limits = config.limits;
         assert_eq!(
             (limits.connects_per_minute, limits.messages_per_second, limits.messages_burst),

@@ -45,6 +45,8 @@ produced! {
     BadClose: frames::bad_close;
     BadUtf8: frames::bad_utf8;
     MessageTooBig: frames::message_too_big;
+    InflateRatio: frames::inflate_ratio;
+    BadDeflate: frames::bad_deflate;
     TooManyFragments: frames::too_many_fragments;
     ControlFlood: frames::control_flood;
     PongTimeout: time::pong_timeout;

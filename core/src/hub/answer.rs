@@ -198,7 +198,11 @@ impl Hub {
         if !conn.ws.is_open() {
             return;
         }
-        conn.ws.send_text(&self.scratch);
+        if conn.ws.window_bits() == 0 || !self.config.deflate.enabled {
+            conn.ws.send_text(&self.scratch);
+        } else {
+            self.send_scratch_deflated(id);
+        }
         self.tally.sent(message.kind, 1);
         self.mark_dirty(id.index);
     }

@@ -93,6 +93,7 @@ impl Hub {
 
     /// The turn is over: counts are handed to the `metrics` facade. `now` is best read after the turn's writes.
     pub fn end_turn(&mut self, now: Now) {
+        self.tally_deflate();
         self.metrics.publish(now.mono, &mut self.tally);
         self.compact_timers();
         self.handshakes.end_turn(&self.config.limits);

@@ -41,6 +41,17 @@ impl Hub {
             },
             _ => None,
         };
+        let deflate = match self.config.deflate.enabled {
+            false => None,
+            true => match ws::Deflate::choose(request.headers()) {
+                Ok(deflate) => deflate,
+                Err(reason) => {
+                    self.tally.error(reason);
+                    self.answer_reason(now, id, reason);
+                    return;
+                }
+            },
+        };
         let local = is_local(address, request.headers());
         let client =
             forwarded::client_address(address, request.headers(), &self.config.trusted_proxies);
@@ -52,7 +63,8 @@ impl Hub {
         }
         let refusal = self.admission(now, id);
         let Some((conn, _)) = self.conn_mut(id) else { return };
-        conn.ws.accept(now, &ws::Accept { subprotocol: token.subprotocol.as_deref() });
+        let subprotocol = token.subprotocol.as_deref();
+        conn.ws.accept(now, &ws::Accept { subprotocol, deflate });
         if let Some(reason) = refusal {
             self.close(now, id, reason);
             return;

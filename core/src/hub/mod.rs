@@ -8,6 +8,7 @@
 mod answer;
 mod channel;
 mod conn;
+mod deflate;
 mod drain;
 mod drive;
 mod forwarded;
@@ -44,6 +45,7 @@ pub use self::types::{
 use self::{
     channel::Channels,
     conn::{Conn, Session},
+    deflate::Codecs,
     drain::Stage,
     home::Homes,
     idempotency::Keys,
@@ -110,6 +112,7 @@ pub struct Hub {
     plaintext: Vec<u8>,
     /// Where messages are put together before they are copied behind their frame header.
     scratch: Vec<u8>,
+    codecs: Codecs,
 }
 
 /// How many WebSocket connections a hub has, and had.
@@ -167,6 +170,7 @@ impl Hub {
             handshakes: Handshakes::new(&config.limits),
             plaintext: Vec::new(),
             scratch: Vec::new(),
+            codecs: Codecs::default(),
             config,
             place,
             entropy,
@@ -345,6 +349,7 @@ impl Hub {
         match event {
             ws::Event::Text(text) => self.on_message(now, id, text.as_bytes()),
             ws::Event::Binary(payload) => self.on_message(now, id, &payload),
+            ws::Event::Compressed(message) => self.on_compressed(now, id, message),
             ws::Event::Upgrade(request) => self.on_upgrade(now, id, &request),
             ws::Event::Http(request) => self.on_http(now, id, *request),
             ws::Event::Pong { .. } | ws::Event::Accepted(_) => {}
@@ -358,11 +363,11 @@ impl Hub {
                 self.on_home_publish(now, ticket, &publication)
             }
             Inner::Published { ticket, published } => self.on_published(now, ticket, published),
-            Inner::Join { channel, conn } => self.on_join(now, from, channel, conn),
-            Inner::Joined { channel, conn } => self.on_joined(now, &channel, conn),
-            Inner::Leave { channel } => self.on_leave(from, &channel),
-            Inner::Deliver { channel, segment, first_offset } => {
-                self.deliver(&channel, segment, first_offset)
+            Inner::Join { channel, member } => self.on_join(now, from, channel, member),
+            Inner::Joined { channel, member } => self.on_joined(now, &channel, member),
+            Inner::Leave { channel, deflates } => self.on_leave(from, &channel, deflates),
+            Inner::Deliver { channel, segment, deflated, first_offset } => {
+                self.deliver(&channel, segment, deflated, first_offset)
             }
             Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),

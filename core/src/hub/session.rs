@@ -369,6 +369,7 @@ impl Hub {
     pub(crate) fn on_reload(&mut self, now: Now, config: Arc<Config>) {
         self.generation += 1;
         // What was counted so far belongs under the old labels.
+        self.reset_deflate();
         self.metrics.publish(now.mono, &mut self.tally);
         let keys = self.entropy.hash_keys();
         self.metrics = crate::metrics::Metrics::new(&config, keys);

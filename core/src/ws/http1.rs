@@ -124,6 +124,9 @@ pub(super) fn switching_protocols(accept_key: &str, accept: &Accept<'_>) -> Vec<
     if let Some(subprotocol) = subprotocol {
         field(&mut out, "sec-websocket-protocol", subprotocol.as_bytes());
     }
+    if let Some(deflate) = accept.deflate {
+        field(&mut out, "sec-websocket-extensions", deflate.answer().as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
     out
 }
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_subprotocol_cannot_break_the_head() {
-        let accept = Accept { subprotocol: Some("a\r\nb: c") };
+        let accept = Accept { subprotocol: Some("a\r\nb: c"), ..Accept::default() };
         let head = String::from_utf8(switching_protocols("key", &accept)).unwrap();
         assert!(!head.contains("b: c"), "{head}");
     }

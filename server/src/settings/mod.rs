@@ -8,6 +8,7 @@ mod networks;
 mod reader;
 mod show;
 mod sources;
+mod switches;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -13,6 +13,7 @@ use super::{
     },
     networks::Networks,
     reader::{Reader, Reload, Variable},
+    switches::{Switch, Switches},
     value::{
         Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader,
         SlowReaderRule,
@@ -195,6 +196,16 @@ settings! {
         correlation: Correlation = Correlation::Auto, CORRELATIONS, ["CORRELATION"], Live;
         /// Repeat `data.status` of answers at the top level, for clients that look there.
         mirror_status: bool = true, Bool, ["MIRROR_STATUS"], Live;
+        /// Compress messages for clients that offer permessage-deflate. The document on compression tells what it costs
+        /// and saves.
+        deflate: bool = false, Bool, ["DEFLATE"], Live;
+        /// How hard to compress: 1 is fast, 9 is small.
+        deflate_level: u8 = 1, int::<u8>(1, 9), ["DEFLATE_LEVEL"], Live;
+        /// Bytes of a message below which it is not compressed.
+        deflate_threshold: usize = 512, int::<usize>(1, 268_435_456), ["DEFLATE_THRESHOLD"], Live;
+        /// Which channels' broadcasts are compressed: `metrics:*=off,global=on`. The first match counts; channels that
+        /// none matches are.
+        deflate_channels: Vec<Switch> = Vec::new(), Switches, ["DEFLATE_CHANNELS"], Live;
     }
     "Recording" {
         /// Record everything that goes into the server to this file, for `mahavishnu replay`. It holds what clients send,

@@ -61,6 +61,7 @@ impl Link {
             path: if target.path.is_empty() { "/".to_owned() } else { target.path.clone() },
             headers: http::HeaderMap::new(),
             subprotocols: Vec::new(),
+            deflate: false,
         };
         let ws = Connection::client(now(), &limits, request, entropy);
         Ok(Self { stream, ws, limits, scratch: vec![0; SCRATCH_BYTES], news: VecDeque::new() })
@@ -165,7 +166,13 @@ impl Link {
                 let end = self.ending();
                 self.ended(end);
             }
-            Some(Event::Binary(_) | Event::Pong { .. } | Event::Upgrade(_) | Event::Http(_))
+            Some(
+                Event::Binary(_)
+                | Event::Compressed(_)
+                | Event::Pong { .. }
+                | Event::Upgrade(_)
+                | Event::Http(_),
+            )
             | None => {}
         }
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 
 mod deadlines;
+mod deflate;
 mod delivery;
 mod membership;
 mod requests;

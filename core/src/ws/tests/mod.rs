@@ -3,6 +3,7 @@
 mod chunking;
 mod client;
 mod close;
+mod deflate;
 mod exchange;
 mod outbox;
 mod peer;
