@@ -10,6 +10,7 @@ use super::{
     types::{ConnId, Inner},
 };
 use crate::{
+    auth::Verb,
     config::SlowPolicy,
     entropy::{KeyedMap, KeyedState},
     protocol::Kind,
@@ -86,6 +87,10 @@ impl Channels {
     /// Rounds that wait to be handed out.
     pub(crate) fn rounds(&self) -> usize {
         self.rounds.len()
+    }
+
+    pub(crate) fn name(&self, index: u32) -> Option<&Arc<str>> {
+        self.slots.get(index).map(|channel| &channel.name)
     }
 
     fn find(&self, name: &str) -> Option<u32> {
@@ -180,12 +185,18 @@ impl Hub {
         let fresh =
             active.filter(|conn| conn.subscriptions.iter().all(|known| known.channel != index));
         let full = fresh.is_some_and(|conn| conn.subscriptions.len() >= max);
-        let wanted = fresh.is_some() && !full;
+        // The token may have been replaced, or the policy, since this was asked for.
+        let forbidden = active.is_some() && !self.allows(id, Verb::Subscribe, name);
+        let wanted = fresh.is_some() && !full && !forbidden;
         if !wanted || !self.add_member(index, id) {
             self.channels.drop_if_unused(index);
             self.tell(now, self.homes.of(name), Inner::Leave { channel: name.into() });
         }
-        if full {
+        if forbidden {
+            let correlation = waiting.answer.correlation.as_deref();
+            self.refuse(now, id, Reason::SubscribeForbidden, correlation);
+            self.settle(now, id);
+        } else if full {
             // Many may have been asked for before the first was confirmed.
             let correlation = waiting.answer.correlation.as_deref();
             self.refuse(now, id, Reason::TooManyChannels, correlation);

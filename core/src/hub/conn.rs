@@ -6,12 +6,10 @@ use uuid::Uuid;
 
 use super::{
     quota::Bucket,
+    token::Token,
     types::{Listener, Peer, RequestId},
 };
-use crate::{
-    auth::{Access, Claims},
-    ws,
-};
+use crate::{auth::Access, ws};
 
 /// A connection. Boxed in the slab, so that its size is paid only while it exists.
 #[derive(Debug)]
@@ -33,14 +31,16 @@ pub(crate) struct Conn {
     /// Questions of this connection that wait for the application.
     pub(crate) asked: Vec<RequestId>,
     /// Who it is, once a token was accepted.
-    pub(crate) claims: Option<Arc<Claims>>,
-    /// What the policy lets it do; meaningful only with claims.
+    pub(crate) token: Option<Arc<Token>>,
+    /// It was told that its token is about to expire.
+    pub(crate) warned: bool,
+    /// What the policy lets it do; meaningful only with a token.
     pub(crate) access: Access,
     pub(crate) bucket: Bucket,
     pub(crate) subscriptions: Vec<Subscription>,
     /// Losses to be announced. Empty unless a channel's policy is [`Gap`](crate::config::SlowPolicy::Gap).
     pub(crate) gaps: Vec<Gap>,
-    /// The session's own deadline: authentication, or its turn in a drain.
+    /// The session's own deadline: authentication, what is due about its token, or its turn in a drain.
     pub(crate) deadline: Option<Instant>,
     /// The timer entry that is believed in.
     pub(crate) armed: Option<Instant>,
@@ -93,7 +93,8 @@ impl Conn {
             blocked: false,
             lossy: false,
             asked: Vec::new(),
-            claims: None,
+            token: None,
+            warned: false,
             access: Access::NONE,
             bucket: Bucket::default(),
             subscriptions: Vec::new(),
@@ -104,7 +105,7 @@ impl Conn {
     }
 
     pub(crate) fn user(&self) -> Option<Arc<str>> {
-        self.claims.as_ref().and_then(|claims| claims.user.clone())
+        self.token.as_ref().and_then(|token| token.claims.user.clone())
     }
 }
 

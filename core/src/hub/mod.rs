@@ -18,10 +18,12 @@ mod inspect;
 mod publish;
 mod quota;
 mod request;
+mod revoke;
 mod session;
 mod slab;
 #[cfg(test)]
 mod tests;
+mod token;
 mod types;
 
 use std::{
@@ -49,8 +51,9 @@ use self::{
     types::Inner,
 };
 use crate::{
+    auth::Revocations,
     config::Config,
-    entropy::Entropy,
+    entropy::{Entropy, KeyedState},
     metrics::{Metrics, Tally},
     protocol::Timestamp,
     reason::Reason,
@@ -94,6 +97,12 @@ pub struct Hub {
     application_silent: bool,
     /// The turn's first rounds were handed out; further ones follow when what is dirty was flushed.
     handed_out: bool,
+    /// Tokens that were revoked since start.
+    revocations: Revocations,
+    /// Makes numbers of keys: see [`token::Token`].
+    key_numbers: KeyedState,
+    /// Both clocks, when they last were where they were expected.
+    watched: Now,
     /// When outputs were last polled.
     latest: Now,
     /// Notes every call, if recording is on.
@@ -152,6 +161,9 @@ impl Hub {
             census_told: Census::default(),
             application_silent: false,
             handed_out: false,
+            revocations: Revocations::new(),
+            key_numbers: entropy.hash_keys(),
+            watched: now,
             latest: now,
             recorder: None,
             scratch: Vec::new(),
@@ -196,12 +208,14 @@ impl Hub {
                     self.close(now, conn, Reason::Disconnected);
                 }
             }
+            Command::Revoke { id, revocation } => self.on_revoke_command(now, id, &revocation),
             Command::Reload(config) => self.on_reload(now, config),
             Command::Drain(plan) => self.on_drain(now, plan),
         }
     }
 
     fn on_timeout(&mut self, now: Now) {
+        self.watch_clock(now);
         while let Some((at, timer)) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::Conn(conn) => self.on_conn_timer(now, conn, at),
@@ -218,6 +232,7 @@ impl Hub {
         }
         self.seal_all();
         if !self.handed_out {
+            self.watch_clock(now);
             self.handed_out = true;
             self.hand_out(now);
         }
@@ -330,6 +345,7 @@ impl Hub {
             }
             Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),
+            Inner::Revoke { ticket, revocation } => self.on_revoke(now, ticket, &revocation),
             Inner::Settle { key, answer } => self.keys.settle(&key, answer),
             Inner::Census { open, total } => {
                 if let Some(slot) = self.census.get_mut(usize::from(from.0)) {

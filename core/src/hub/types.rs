@@ -5,7 +5,7 @@ use std::{hash::BuildHasher, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    auth::Verb,
+    auth::{Revocation, Verb},
     config::Config,
     entropy::{Entropy, KeyedState, Seed},
     reason::Reason,
@@ -189,7 +189,16 @@ pub enum Command {
         /// Which.
         conn: ConnId,
     },
-    /// Put a new configuration in force. Live connections stay.
+    /// Revoke tokens on all hubs; one of them is told. With an id, [`Output::Done`] says when all have done it, with the
+    /// number of connections that ended in [`Published::subscribers`].
+    Revoke {
+        /// Names the answer.
+        id: Option<CommandId>,
+        /// Which tokens.
+        revocation: Revocation,
+    },
+    /// Put a new configuration in force. Live connections stay, but for those whose token it revokes; subscriptions that
+    /// it forbids are taken back.
     Reload(Arc<Config>),
     /// Close every connection with 1001 and take no new ones.
     Drain(DrainPlan),
@@ -254,7 +263,7 @@ pub enum Output {
         /// The connection to answer.
         conn: ConnId,
     },
-    /// A [`Command::Publish`] with an id is done.
+    /// A [`Command::Publish`] or [`Command::Revoke`] with an id is done.
     Done {
         /// The command.
         id: CommandId,
@@ -307,6 +316,8 @@ pub(crate) enum Inner {
     Claimed { ticket: Ticket, verdict: super::idempotency::Verdict },
     /// To the home of the key: this is what was answered.
     Settle { key: Box<str>, answer: Bytes },
+    /// To all: revoke these tokens, and say so by `Published`.
+    Revoke { ticket: Ticket, revocation: Box<Revocation> },
     /// To all: how many connections this hub has, and had.
     Census { open: u32, total: u64 },
 }

@@ -7,6 +7,7 @@ mod requests;
 mod sessions;
 mod shards;
 mod slow;
+mod tokens;
 mod trace;
 
 use std::{
