@@ -101,6 +101,19 @@ impl Policy {
         Ok(Self { full_access, publish_anywhere, rules, normalise: false })
     }
 
+    /// Whether tokens' permissions are taken in lower case and without spaces. Default false.
+    #[must_use]
+    pub fn with_lower_case(mut self, lower_case: bool) -> Self {
+        self.normalise = lower_case;
+        self
+    }
+
+    /// Whether tokens' permissions are taken in lower case and without spaces.
+    #[must_use]
+    pub fn is_lower_case(&self) -> bool {
+        self.normalise
+    }
+
     /// Permissions for everything.
     #[must_use]
     pub fn full_access(&self) -> &[Box<str>] {
@@ -221,6 +234,12 @@ impl Pattern {
     pub(super) fn known(text: &str) -> Self {
         let (name, prefix) = text.strip_suffix('*').map_or((text, false), |name| (name, true));
         Self { text: name.into(), prefix }
+    }
+
+    /// Whether every channel that `other` is about is one of these too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        if self.prefix { other.text.starts_with(&*self.text) } else { self == other }
     }
 
     /// Whether a channel is one of these.
