@@ -227,7 +227,8 @@ impl Hub {
             reason,
             Reason::SlowReader | Reason::Disconnected | Reason::TokenRevoked | Reason::KeyRemoved
         );
-        if !at_once {
+        // What an expired token has not been handed yet, it is not owed: it may be younger than its end.
+        if !at_once && reason != Reason::TokenExpired {
             // What was published before this moment still goes out before the close frame.
             self.seal_all();
             self.hand_out_all(now);
