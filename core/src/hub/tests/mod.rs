@@ -10,6 +10,7 @@ mod sessions;
 mod shards;
 mod slow;
 mod tls;
+mod tokens;
 mod trace;
 mod visitors;
 
