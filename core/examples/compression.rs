@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p mahavishnu-core --example compression`
 #![expect(clippy::disallowed_methods, reason = "a measurement needs the clock")]
-#![expect(clippy::print_stdout, reason = "the tables are its output")]
+#![expect(clippy::print_stdout, clippy::disallowed_macros, reason = "the tables are its output")]
 #![expect(clippy::expect_used, reason = "a measurement that fails stops")]
 #![expect(clippy::indexing_slicing, reason = "a measurement that fails stops")]
 

@@ -257,7 +257,7 @@ pub struct DeflateConfig {
     pub enabled: bool,
     /// zlib's level, 1 (fast) to 9 (small). Default 1.
     pub level: u8,
-    /// Bytes of a message below which it goes out as it is. Default 512.
+    /// Bytes of a message below which it goes out as it is. Default 256.
     pub threshold_bytes: usize,
     /// Which channels' broadcasts are compressed: the first match counts, and those that no rule names are. What a
     /// connection is sent alone is not a matter of channels.
@@ -266,7 +266,7 @@ pub struct DeflateConfig {
 
 impl Default for DeflateConfig {
     fn default() -> Self {
-        Self { enabled: false, level: 1, threshold_bytes: 512, channels: Vec::new() }
+        Self { enabled: false, level: 1, threshold_bytes: 256, channels: Vec::new() }
     }
 }
 

@@ -82,9 +82,10 @@ fn there_and_back(message: &[u8], flags: u8) {
     let mut inflater = Inflater::new();
     let mut came = 0;
     while let Some(event) = client.receive(now, &limits, &mut wire) {
-        let event = match event {
-            Event::Compressed(message) => client.inflate(now, &limits, &mut inflater, message),
-            event => Some(event),
+        let event = if let Event::Compressed(message) = event {
+            client.inflate(now, &limits, &mut inflater, message)
+        } else {
+            Some(event)
         };
         match event {
             Some(Event::Accepted(_)) => {}

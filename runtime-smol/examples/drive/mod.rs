@@ -128,9 +128,10 @@ fn receive(ws: &mut Connection, codecs: &mut Codecs, limits: &Limits, mut wire: 
     };
     while let Some(event) = next {
         let Codecs { deflater, inflater, enabled } = codecs;
-        let event = match event {
-            Event::Compressed(message) => ws.inflate(now, limits, inflater, message),
-            event => Some(event),
+        let event = if let Event::Compressed(message) = event {
+            ws.inflate(now, limits, inflater, message)
+        } else {
+            Some(event)
         };
         match event {
             Some(Event::Upgrade(request)) => {

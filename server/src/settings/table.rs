@@ -220,7 +220,7 @@ settings! {
         /// How hard to compress: 1 is fast, 9 is small.
         deflate_level: u8 = 1, int::<u8>(1, 9), ["DEFLATE_LEVEL"], Live;
         /// Bytes of a message below which it is not compressed.
-        deflate_threshold: usize = 512, int::<usize>(1, 268_435_456), ["DEFLATE_THRESHOLD"], Live;
+        deflate_threshold: usize = 256, int::<usize>(1, 268_435_456), ["DEFLATE_THRESHOLD"], Live;
         /// Which channels' broadcasts are compressed: `metrics:*=off,global=on`. The first match counts; channels that
         /// none matches are.
         deflate_channels: Vec<Switch> = Vec::new(), Switches, ["DEFLATE_CHANNELS"], Live;

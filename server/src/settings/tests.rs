@@ -126,7 +126,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("MIRROR_STATUS", "true", "false", "false", "top", "true or false"),
     ("DEFLATE", "false", "on", "true", "gzip", "true or false"),
     ("DEFLATE_LEVEL", "1", "6", "6", "0", "a whole number from 1 to 9"),
-    ("DEFLATE_THRESHOLD", "512", "1", "1", "0", "a whole number from 1 to 268435456"),
+    ("DEFLATE_THRESHOLD", "256", "1", "1", "0", "a whole number from 1 to 268435456"),
     ("DEFLATE_CHANNELS", "", "a:*=off", "a:*=off", "a:*", "pattern=on and pattern=off pairs"),
     ("RECORD_FILE", "", "/t", "/t", "", ""),
     (

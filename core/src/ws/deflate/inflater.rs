@@ -53,6 +53,10 @@ impl Inflater {
     }
 
     /// Returns the message's length.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the list is not closed, and all others are errors"
+    )]
     fn run(&mut self, bound: Bound, payload: &[u8]) -> Result<usize, Reason> {
         self.stream.init();
         let (mut input, mut in_tail, mut len) = (payload, false, 0);

@@ -43,11 +43,10 @@ impl Rig {
         let mut wire = &mut bytes[..];
         let mut events = Vec::new();
         while let Some(event) = connection.receive(*now, limits, &mut wire) {
-            let event = match event {
-                Event::Compressed(message) => {
-                    connection.inflate(*now, limits, &mut self.inflater, message)
-                }
-                event => Some(event),
+            let event = if let Event::Compressed(message) = event {
+                connection.inflate(*now, limits, &mut self.inflater, message)
+            } else {
+                Some(event)
             };
             events.extend(event.map(Event::into_owned));
         }
@@ -409,9 +408,9 @@ proptest! {
         }
         let texts: Vec<String> = seen
             .into_iter()
-            .map(|event| match event {
-                Event::Text(text) => text.into_string(),
-                other => panic!("{other:?}"),
+            .map(|event| {
+                let Event::Text(text) = event else { panic!("{event:?}") };
+                text.into_string()
             })
             .collect();
         prop_assert_eq!(texts, [text, "next".to_owned()]);
