@@ -6,11 +6,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use super::{
-    Hub,
-    conn::{Conn, Session},
-    types::ConnId,
-};
+use super::{Hub, conn::Session, types::ConnId};
 use crate::{
     auth::{Claims, Denied, Verb},
     limits::Limits,
@@ -249,10 +245,9 @@ impl Hub {
 
     /// Connections that were welcomed.
     fn active(&self) -> Vec<ConnId> {
-        let is_active = |conn: &&Box<Conn>| conn.session == Session::Active;
         let found = self.conns.indices().filter_map(|index| {
-            self.conns.get(index).filter(is_active)?;
-            Some(self.id(index, self.conns.generation(index)?))
+            let id = self.id(index, self.conns.generation(index)?);
+            self.conn(id).filter(|conn| conn.session == Session::Active).map(|_| id)
         });
         found.collect()
     }
