@@ -75,7 +75,8 @@ fn revocation(args: &TokenRevokeArgs) -> Result<Revocation, Failure> {
         })?;
         revocation.id = Some(id.into());
         let expires = claims.get("exp").and_then(Value::as_f64).map(|exp| exp.max(0.0).ceil());
-        revocation.until = revocation.until.or(expires.map(|exp| Duration::from_secs(exp as u64)));
+        let expires = expires.map(|exp| Duration::from_secs(exp as u64));
+        revocation.until = revocation.until.or(expires);
     }
     let check = revocation.check();
     check.map_err(|error| Failure::new(Exit::General, error.to_string()))?;
