@@ -219,9 +219,9 @@ impl Hub {
             let removed = |token: &Token| keys && !numbers.contains(&token.key);
             match token {
                 Some(token) if self.is_revoked(now, &token.claims) => {
-                    self.close(now, id, Reason::TokenRevoked);
+                    self.end_token(now, id, Reason::TokenRevoked);
                 }
-                Some(token) if removed(&token) => self.close(now, id, Reason::KeyRemoved),
+                Some(token) if removed(&token) => self.end_token(now, id, Reason::KeyRemoved),
                 Some(_) | None => {
                     self.withdraw(now, id, Withdrawn::Policy);
                     self.plan_token(now, id);
@@ -236,11 +236,17 @@ impl Hub {
         for id in self.active() {
             let token = self.conn(id).and_then(|conn| conn.token.clone());
             if token.is_some_and(|token| is_meant(&token.claims)) {
-                self.close(now, id, Reason::TokenRevoked);
+                self.end_token(now, id, Reason::TokenRevoked);
                 ended += 1;
             }
         }
         ended
+    }
+
+    /// Ends a connection whose token is no longer good, and what it has asked for and not got yet.
+    fn end_token(&mut self, now: Now, id: ConnId, reason: Reason) {
+        self.forget_questions(id);
+        self.close(now, id, reason);
     }
 
     /// Connections that were welcomed.
