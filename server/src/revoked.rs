@@ -68,7 +68,11 @@ fn revocation(args: &TokenRevokeArgs) -> Result<Revocation, Failure> {
         until: args.until.as_deref().map(moment).transpose()?,
     };
     if let Some(revoked) = &args.revoked {
-        let parts = auth::inspect(revoked).ok_or_else(|| fault("not a token"))?;
+        let revoked = match revoked.as_str() {
+            "-" => token::from_stdin()?,
+            given => given.to_owned(),
+        };
+        let parts = auth::inspect(&revoked).ok_or_else(|| fault("not a token"))?;
         let claims = parts.get("claims").unwrap_or(&Value::Null);
         let id = claims.get("jti").and_then(Value::as_str).ok_or_else(|| {
             fault("the token has no jti: revoke by --user and --issued-before instead")
