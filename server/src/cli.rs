@@ -292,7 +292,7 @@ pub(crate) struct TokenRevokeArgs {
     /// The token to present needs full access.
     #[command(flatten)]
     pub(crate) client: ClientArgs,
-    /// The token to revoke, by the jti in it.
+    /// The token to revoke, by the jti in it; - reads it from standard input.
     #[arg(value_name = "TOKEN")]
     pub(crate) revoked: Option<String>,
     /// Revoke the token with this jti.

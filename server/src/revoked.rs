@@ -69,14 +69,19 @@ fn revocation(args: &TokenRevokeArgs) -> Result<Revocation, Failure> {
         until: args.until.as_deref().map(moment).transpose()?,
     };
     if let Some(revoked) = &args.revoked {
-        let parts = auth::inspect(revoked).ok_or_else(|| fault("not a token"))?;
+        let revoked = match revoked.as_str() {
+            "-" => token::from_stdin()?,
+            given => given.to_owned(),
+        };
+        let parts = auth::inspect(&revoked).ok_or_else(|| fault("not a token"))?;
         let claims = parts.get("claims").unwrap_or(&Value::Null);
         let id = claims.get("jti").and_then(Value::as_str).ok_or_else(|| {
             fault("the token has no jti: revoke by --user and --issued-before instead")
         })?;
         revocation.id = Some(id.into());
         let expires = claims.get("exp").and_then(Value::as_f64).map(|exp| exp.max(0.0).ceil());
-        revocation.until = revocation.until.or(expires.map(|exp| Duration::from_secs(exp as u64)));
+        let expires = expires.map(|exp| Duration::from_secs(exp as u64));
+        revocation.until = revocation.until.or(expires);
     }
     let check = revocation.check();
     check.map_err(|error| Failure::new(Exit::General, error.to_string()))?;

@@ -65,14 +65,7 @@ pub(crate) fn create(args: &TokenCreateArgs) -> Result<Exit, Failure> {
 /// Shows a token and says whether a server with these settings accepts it.
 pub(crate) fn inspect(args: &TokenInspectArgs) -> Result<Exit, Failure> {
     let token = match args.token.as_deref() {
-        Some("-") => {
-            let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .map_err(|error| Failure::io("standard input", &error))?;
-            // The last line, so that the output of `create` can be piped in.
-            text.trim().lines().last().unwrap_or_default().trim().to_owned()
-        }
+        Some("-") => from_stdin()?,
         given => publish::token(given).ok_or_else(|| {
             Failure::new(
                 Exit::General,
@@ -105,6 +98,15 @@ pub(crate) fn inspect(args: &TokenInspectArgs) -> Result<Exit, Failure> {
             Ok(Exit::General)
         }
     }
+}
+
+/// The token on standard input: its last line, so that the output of `create` can be piped in.
+pub(crate) fn from_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::io("standard input", &error))?;
+    Ok(text.trim().lines().last().unwrap_or_default().trim().to_owned())
 }
 
 /// The keys as the core wants them. Weak ones verify here too: whether they may be used is decided elsewhere.

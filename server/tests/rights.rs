@@ -141,6 +141,15 @@ fn a_revocation_closes_refuses_and_can_be_kept() {
 }
 
 #[test]
+fn a_token_may_come_on_standard_input() {
+    let place = Place::new();
+    let eve = token(&place, "--user eve --expires-in 60");
+    let done = place.run_on("token revoke --print -", &[], &eve).expect(0);
+    let line: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    assert!(line["jti"].is_string() && line["until"].is_u64(), "{line}");
+}
+
+#[test]
 fn what_names_no_token_is_not_revoked() {
     let place = Place::new();
     for arguments in ["", "--until now", "nonsense", "--issued-before yesterday"] {

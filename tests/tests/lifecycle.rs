@@ -267,6 +267,27 @@ fn a_reload_with_a_mistake_changes_nothing() {
 }
 
 #[test]
+fn a_reload_takes_back_what_the_new_policy_forbids() {
+    let server = Server::with_auth(&[]);
+    let mut ada = Client::login(&server, &token::of("ada", &["workflow:read"]));
+    ada.subscribe("workflow:1");
+    let policy = server.state_dir().join("policy.toml");
+    std::fs::write(&policy, "[mahavishnu]\nfull_access = [\"admin\"]\n").unwrap();
+    server.write_env_file(&format!("MAHAVISHNU_POLICY_FILE={}\n", policy.display()));
+    server.signal(Signal::HUP);
+    let notice = ada.message();
+    assert_eq!(notice["event"], "channel.withdrawn", "{notice}");
+    assert_eq!(notice["data"], json!({ "channel": "workflow:1", "reason": "policy" }));
+    std::fs::write(&policy, "[mahavishnu]\nfull_acess = []\n").unwrap();
+    server.signal(Signal::HUP);
+    wait::until("the refusal", || {
+        server.log().contains("policy.toml:2: unknown field").then_some(())
+    });
+    let mut root = Client::login(&server, &token::of("root", &["admin"]));
+    root.subscribe("workflow:1");
+}
+
+#[test]
 fn keys_are_rotated_by_a_reload() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.json");

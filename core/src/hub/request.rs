@@ -167,6 +167,14 @@ impl Hub {
         }
     }
 
+    /// Takes all questions of a connection back: whatever the application decides, nothing comes of it.
+    pub(crate) fn forget_questions(&mut self, id: ConnId) {
+        let asked = self.conn(id).map(|conn| conn.asked.clone()).unwrap_or_default();
+        for request in asked {
+            self.take_question(request);
+        }
+    }
+
     /// Takes a question back, unless it was answered or its connection is gone.
     fn take_question(&mut self, id: RequestId) -> Option<Question> {
         self.questions.get_at(id.index, id.generation)?;

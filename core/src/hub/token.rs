@@ -6,11 +6,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use super::{
-    Hub,
-    conn::{Conn, Session},
-    types::ConnId,
-};
+use super::{Hub, conn::Session, types::ConnId};
 use crate::{
     auth::{Claims, Denied, Verb},
     limits::Limits,
@@ -253,9 +249,9 @@ impl Hub {
             let removed = |token: &Token| token.key.as_ref().is_some_and(gone);
             match token {
                 Some(token) if self.is_revoked(now, &token.claims) => {
-                    self.close(now, id, Reason::TokenRevoked);
+                    self.end_token(now, id, Reason::TokenRevoked);
                 }
-                Some(token) if removed(&token) => self.close(now, id, Reason::KeyRemoved),
+                Some(token) if removed(&token) => self.end_token(now, id, Reason::KeyRemoved),
                 Some(_) | None => {
                     self.withdraw(now, id, Withdrawn::Policy);
                     self.plan_token(now, id);
@@ -270,19 +266,24 @@ impl Hub {
         for id in self.active() {
             let token = self.conn(id).and_then(|conn| conn.token.clone());
             if token.is_some_and(|token| is_meant(&token.claims)) {
-                self.close(now, id, Reason::TokenRevoked);
+                self.end_token(now, id, Reason::TokenRevoked);
                 ended += 1;
             }
         }
         ended
     }
 
+    /// Ends a connection whose token is no longer good, and what it has asked for and not got yet.
+    fn end_token(&mut self, now: Now, id: ConnId, reason: Reason) {
+        self.forget_questions(id);
+        self.close(now, id, reason);
+    }
+
     /// Connections that were welcomed.
     fn active(&self) -> Vec<ConnId> {
-        let is_active = |conn: &&Box<Conn>| conn.session == Session::Active;
         let found = self.conns.indices().filter_map(|index| {
-            self.conns.get(index).filter(is_active)?;
-            Some(self.id(index, self.conns.generation(index)?))
+            let id = self.id(index, self.conns.generation(index)?);
+            self.conn(id).filter(|conn| conn.session == Session::Active).map(|_| id)
         });
         found.collect()
     }

@@ -326,6 +326,24 @@ fn a_revocation_ends_connections_on_all_hubs_and_refuses_later_tokens() {
 }
 
 #[test]
+fn what_a_revoked_token_has_asked_for_is_not_carried_out() {
+    let mut config = quiet();
+    config.hooks.authorize_publish = true;
+    let mut rig = Rig::new(1, config);
+    let client = bearer(&mut rig, 0, &token_at("ada", &["admin"], 0, 100));
+    let reader = bearer(&mut rig, 0, &token_at("eve", &["admin"], 0, 100));
+    rig.subscribe(&reader, "a");
+    let publish = json!({"channel": "a", "event": "e", "data": {"n": 1}});
+    rig.send(&client, &json!({"type": "request", "event": "publish", "id": "1", "data": publish}));
+    let Some(Output::Authorize { id, .. }) = rig.outputs.pop() else { panic!("no question") };
+    let by_user = revocation(r#"{"user":"ada"}"#);
+    rig.hubs[0].handle_command(rig.now, Command::Revoke { id: None, revocation: by_user });
+    rig.hubs[0].handle_command(rig.now, Command::Decide { id, allow: true });
+    rig.run();
+    assert_eq!(reader.take_numbers(), Vec::<u64>::new());
+}
+
+#[test]
 fn a_revocation_by_age_spares_newer_tokens() {
     let mut rig = Rig::new(1, quiet());
     let old = bearer(&mut rig, 0, &token_at("ada", &[], 0, 100));
