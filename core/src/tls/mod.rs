@@ -7,6 +7,16 @@
 //! Time is the hub's `now`. Randomness is the one thing that the cryptographic library draws for itself: keys that a
 //! seed could bring back would protect nothing. So TLS is not part of what a record of a hub repeats; a record is made of
 //! the plaintext.
+//!
+//! ```no_run
+//! use mahavishnu_core::{config::Config, tls::{Certified, Chain, ClientAuth, PrivateKey, Server}};
+//!
+//! let chain = Chain::from_pem(&std::fs::read("server.pem")?)?;
+//! let key = PrivateKey::from_pem(&std::fs::read("server-key.pem")?)?;
+//! let tls = Server::new(vec![Certified::new(chain, &key)?], &ClientAuth::Off)?;
+//! let config = Config { tls: Some(tls), ..Config::default() };
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod certificate;
 mod identity;
