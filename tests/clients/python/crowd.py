@@ -28,7 +28,11 @@ async def count(ws, messages):
 
 
 async def main(url, clients, messages, pause):
-    readers = await asyncio.gather(*(subscribe(url) for _ in range(clients)))
+    # More at once would take this client longer than the server waits for a handshake and its request.
+    at_once = 200
+    readers = []
+    for begin in range(0, clients, at_once):
+        readers += await asyncio.gather(*(subscribe(url) for _ in range(begin, min(clients, begin + at_once))))
     publisher = await subscribe(url)
     await publisher.send(json.dumps({"type": "request", "id": "2", "event": "unsubscribe", "data": {"channel": "crowd"}}))
     await publisher.recv()
