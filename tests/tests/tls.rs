@@ -1,7 +1,7 @@
 //! TLS as clients see it: openssl, curl, Python and Node against both runtimes.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, Read, Write},
     net::TcpStream,
     path::Path,
     process::{Command, Output, Stdio},
@@ -290,6 +290,52 @@ fn a_reload_swaps_the_certificate_and_a_bad_one_is_refused() {
     assert_eq!(server.metrics().active(), 1, "live connections stay");
     let _ = live.kill();
     let _ = live.wait();
+}
+
+/// More handshakes at one moment than a turn carries out.
+#[test]
+fn a_crowd_that_comes_at_once_is_served_whole() {
+    let world = World::new();
+    for runtime in RUNTIMES {
+        let server = world.server(&[("RUNTIME", runtime), ("SHARDS", "2")]);
+        let mut crowd = python_command("crowd.py", &[&wss(&server), "150", "5"]);
+        let said = foreign::text(crowd.env("SSL_CERT_FILE", world.trust()));
+        assert_eq!(said.lines().last(), Some("ok"));
+    }
+}
+
+#[test]
+fn reloads_during_traffic_lose_nothing() {
+    let world = World::new();
+    let next = world.authority.server("next");
+    for runtime in RUNTIMES {
+        let server = world.server(&[("RUNTIME", runtime), ("MESSAGE_RATE_LIMIT", "0")]);
+        let args = [&wss(&server), "50", "100", "0.01"];
+        let mut crowd = python_command("crowd.py", &args);
+        crowd.env("SSL_CERT_FILE", world.trust()).stdout(Stdio::piped());
+        let mut crowd = crowd.spawn().unwrap();
+        let mut said = std::io::BufReader::new(crowd.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let mut reloads = 0;
+        while crowd.try_wait().unwrap().is_none() {
+            // Back and forth between two pairs.
+            for (one, other) in
+                [(&world.files.certificate, &next.certificate), (&world.files.key, &next.key)]
+            {
+                let (was, will) = (std::fs::read(one).unwrap(), std::fs::read(other).unwrap());
+                std::fs::write(one, will).unwrap();
+                std::fs::write(other, was).unwrap();
+            }
+            assert_eq!(server.run(&["websocket", "reload"]).code, Some(0));
+            reloads += 1;
+        }
+        line.clear();
+        said.read_to_string(&mut line).unwrap();
+        assert_eq!(line, "ok\n");
+        assert!(reloads > 2, "{reloads}");
+    }
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn cert_check_tells_everything_and_its_exit_code_the_verdict() {
     assert_eq!(check(&soon, &["--min-days", "5"]).code, Some(0));
 
     let expired = authority.issue("expired", &["localhost"], (-30, -1));
-    let mixed = Files { certificate: files.certificate.clone(), key: soon.key.clone() };
+    let mixed = Files { certificate: files.certificate.clone(), key: soon.key };
     let disordered =
         Files { certificate: dir.path().join("disordered.pem"), key: files.key.clone() };
     let stranger = Authority::new(dir.path(), "stranger");

@@ -4,9 +4,19 @@
 //! the connection writes is gathered into records; the socket's driver sees bytes either way. Nothing is read from files
 //! here: certificates and keys come as the bytes of PEM documents (RFC 7468).
 //!
-//! Time is the hub's `now`. Randomness is the one thing that the cryptographic library draws for itself: keys that a
-//! seed could bring back would protect nothing. So TLS is not part of what a record of a hub repeats; a record is made of
-//! the plaintext.
+//! The time that certificates and tickets are compared with is the hub's `now`. Randomness the cryptographic library draws
+//! for itself, because keys that a seed could bring back would protect nothing, and it changes the keys of tickets by the
+//! system's clock. So TLS cannot be repeated byte by byte; what can be is everything above it.
+//!
+//! ```no_run
+//! use mahavishnu_core::{config::Config, tls::{Certified, Chain, ClientAuth, PrivateKey, Server}};
+//!
+//! let chain = Chain::from_pem(&std::fs::read("server.pem")?)?;
+//! let key = PrivateKey::from_pem(&std::fs::read("server-key.pem")?)?;
+//! let tls = Server::new(vec![Certified::new(chain, &key)?], &ClientAuth::Off)?;
+//! let config = Config { tls: Some(tls), ..Config::default() };
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod certificate;
 mod identity;

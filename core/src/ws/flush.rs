@@ -46,7 +46,7 @@ impl Connection {
                 Err(_) => return self.io_failed(now),
             }
         }
-        // A sink that encrypts holds a record back until the socket has taken the last.
+        // A sink that encrypts gathers records for one write.
         match sink.flush() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flush::Blocked,
             Err(_) => return self.io_failed(now),
