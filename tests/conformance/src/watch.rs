@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn a_body_that_hangs_fails_its_test() {
         let (_open, never) = mpsc::channel::<()>();
-        let hangs = || within(Duration::from_millis(50), move || drop(never.recv()));
+        let hangs = || within(Duration::from_millis(50), move || _ = never.recv());
         assert!(panic::catch_unwind(panic::AssertUnwindSafe(hangs)).is_err());
     }
 }
