@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, Read, Write},
+    io,
     net::TcpStream,
     time::{Duration, Instant},
 };
@@ -13,12 +13,13 @@ use crate::{
     handshake::{self, Target},
     message::{self, Answer},
     socket,
+    transport::Transport,
 };
 
 /// One WebSocket connection of the generator.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    transport: Transport,
     reader: FrameReader,
     /// Messages read while connecting that nobody has asked for yet.
     inbox: VecDeque<Vec<u8>>,
@@ -33,7 +34,7 @@ impl Client {
     /// The connection ended.
     #[inline]
     pub fn read(&mut self, scratch: &mut [u8]) -> Result<usize> {
-        match self.stream.read(scratch) {
+        match self.transport.read(scratch) {
             Ok(0) => Err("the server ended the connection".into()),
             Ok(bytes) => Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -52,12 +53,12 @@ impl Client {
         chunk: &[u8],
         mut on_message: impl FnMut(&[u8], usize) -> Result<()>,
     ) -> Result<()> {
-        let Self { stream, reader, .. } = self;
+        let Self { transport, reader, .. } = self;
         reader.feed(chunk, |frame| match frame {
             Frame { fin: true, opcode: OP_TEXT | OP_BINARY, mask: None, payload, wire_bytes } => {
                 on_message(payload, wire_bytes)
             }
-            other => control(stream, other),
+            other => control(transport, other),
         })
     }
 
@@ -68,7 +69,7 @@ impl Client {
     #[inline]
     pub fn keep_acks_delayed(&mut self, now_ns: u64) -> Result<()> {
         if now_ns.saturating_sub(self.acks_delayed_ns) > socket::ACK_REARM_NS {
-            socket::delay_acks(&self.stream)?;
+            socket::delay_acks(self.transport.tcp())?;
             self.acks_delayed_ns = now_ns;
         }
         Ok(())
@@ -78,8 +79,8 @@ impl Client {
     ///
     /// # Errors
     /// The connection ended.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match (&self.stream).write(bytes) {
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.transport.write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             other => other,
         }
@@ -88,15 +89,15 @@ impl Client {
     /// The socket, to be watched.
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.transport.tcp()
     }
 
     /// Announces the end, as RFC 6455 §5.5.1 wants it.
     ///
     /// # Errors
     /// The connection ended before.
-    pub fn send_close(&self) -> Result<()> {
-        send(&self.stream, OP_CLOSE, &1000_u16.to_be_bytes())
+    pub fn send_close(&mut self) -> Result<()> {
+        send(&mut self.transport, OP_CLOSE, &1000_u16.to_be_bytes())
     }
 
     /// Waits until the server has ended the connection.
@@ -106,7 +107,7 @@ impl Client {
     pub fn await_end(&mut self, scratch: &mut [u8]) -> Result<()> {
         let deadline = Instant::now() + SETUP_TIMEOUT;
         while Instant::now() < deadline {
-            match self.stream.read(scratch) {
+            match self.transport.read(scratch) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(0) | Err(_) => return Ok(()),
                 Ok(_) => {}
@@ -115,8 +116,8 @@ impl Client {
         Err("the server did not end the connection after the closing handshake".into())
     }
 
-    fn send_text(&self, text: &str) -> Result<()> {
-        send(&self.stream, OP_TEXT, text.as_bytes())
+    fn send_text(&mut self, text: &str) -> Result<()> {
+        send(&mut self.transport, OP_TEXT, text.as_bytes())
     }
 
     /// Waits for the answer to a request, over anything unasked that comes before it.
@@ -194,13 +195,14 @@ impl Setup {
             Some(Token::Message(_)) | None => None,
         };
         let request = self.target.request(header_token);
-        let mut streams = Vec::with_capacity(count);
+        let mut transports = Vec::with_capacity(count);
         for _ in 0..count {
-            let mut stream = socket::connect(self.target.address)?;
-            stream.write_all(&request)?;
-            streams.push(stream);
+            let mut transport = Transport::connect(&self.target)?;
+            write_all(&mut transport, &request)?;
+            transports.push(transport);
         }
-        let upgraded = streams.into_iter().map(|stream| self.finish_upgrade(stream, &mut scratch));
+        let upgraded =
+            transports.into_iter().map(|transport| self.finish_upgrade(transport, &mut scratch));
         let mut clients = upgraded.collect::<Result<Vec<Client>>>()?;
         if let Some(Token::Message(token)) = &self.token {
             request_on_all(&mut clients, &message::auth_request(token), &mut scratch)?;
@@ -212,11 +214,11 @@ impl Setup {
     }
 
     /// Polls without sleeping, so that the server is not charged for wake-ups.
-    fn finish_upgrade(&self, stream: TcpStream, scratch: &mut [u8]) -> Result<Client> {
+    fn finish_upgrade(&self, mut transport: Transport, scratch: &mut [u8]) -> Result<Client> {
         let deadline = Instant::now() + SETUP_TIMEOUT;
         let mut head = Vec::new();
         let head_bytes = loop {
-            match (&stream).read(scratch) {
+            match transport.read(scratch) {
                 Ok(0) => return Err("the server ended the connection during the upgrade".into()),
                 Ok(bytes) => head.extend_from_slice(scratch.get(..bytes).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -238,14 +240,14 @@ impl Setup {
                 inbox.push_back(frame.payload.to_vec());
                 Ok::<(), Error>(())
             }
-            _ => control(&stream, frame),
+            _ => control(&mut transport, frame),
         })?;
-        Ok(Client { stream, reader, inbox, acks_delayed_ns: 0 })
+        Ok(Client { transport, reader, inbox, acks_delayed_ns: 0 })
     }
 }
 
 fn request_on_all(clients: &mut [Client], request: &str, scratch: &mut [u8]) -> Result<()> {
-    for client in &*clients {
+    for client in &mut *clients {
         client.send_text(request)?;
     }
     clients.iter_mut().try_for_each(|client| client.await_answer(scratch))
@@ -253,10 +255,10 @@ fn request_on_all(clients: &mut [Client], request: &str, scratch: &mut [u8]) -> 
 
 /// Handles a frame that is no whole message.
 #[cold]
-fn control(stream: &TcpStream, frame: Frame<'_>) -> Result<()> {
+fn control(transport: &mut Transport, frame: Frame<'_>) -> Result<()> {
     match frame {
         Frame { mask: Some(_), .. } => Err("the server masked a frame".into()),
-        Frame { opcode: OP_PING, payload, .. } => send(stream, OP_PONG, payload),
+        Frame { opcode: OP_PING, payload, .. } => send(transport, OP_PONG, payload),
         Frame { opcode: OP_PONG, .. } => Ok(()),
         Frame { opcode: OP_CLOSE, payload, .. } => {
             let (code, reason) = payload.split_at_checked(2).unwrap_or_default();
@@ -270,10 +272,17 @@ fn control(stream: &TcpStream, frame: Frame<'_>) -> Result<()> {
 }
 
 /// A small frame on a socket whose buffer has room: a generator's control messages are few.
-fn send(mut stream: &TcpStream, opcode: u8, payload: &[u8]) -> Result<()> {
+fn send(transport: &mut Transport, opcode: u8, payload: &[u8]) -> Result<()> {
     let mut wire = Vec::new();
     frame::encode_client(&mut wire, opcode, [0x2f, 0x6d, 0x91, 0x04], payload);
-    Ok(stream.write_all(&wire)?)
+    write_all(transport, &wire)
+}
+
+fn write_all(transport: &mut Transport, bytes: &[u8]) -> Result<()> {
+    if transport.write(bytes)? == bytes.len() {
+        return Ok(());
+    }
+    Err("the socket takes nothing any more".into())
 }
 
 /// Messages on the generator's connections are at most this long unless a run needs longer ones.

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::Result;
 
-/// The server under test, from a `ws://host:port/path?query` URL.
+/// The server under test, from a `ws://host:port/path?query` or `wss:` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Where to connect.
@@ -13,24 +13,34 @@ pub struct Target {
     pub authority: String,
     /// Path and query of the request line.
     pub path: String,
+    /// Whether to speak TLS.
+    pub tls: bool,
 }
 
 impl Target {
     /// Splits and resolves a URL.
     ///
     /// # Errors
-    /// Not `ws:`, or a host that does not resolve.
+    /// Neither `ws:` nor `wss:`, or a host that does not resolve.
     pub fn parse(url: &str) -> Result<Self> {
-        let rest = url.strip_prefix("ws://").ok_or_else(|| format!("not a ws:// URL: {url}"))?;
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let (tls, port) = match scheme {
+            "ws" => (false, 80),
+            "wss" => (true, 443),
+            _ => return Err(format!("not a ws:// or wss:// URL: {url}").into()),
+        };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let with_port =
-            if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+        let with_port = if authority.contains(':') {
+            authority.to_owned()
+        } else {
+            format!("{authority}:{port}")
+        };
         let address = with_port
             .to_socket_addrs()?
             .next()
             .ok_or_else(|| format!("no address for {authority}"))?;
         let path = if path.is_empty() { "/" } else { path };
-        Ok(Self { address, authority: authority.to_owned(), path: path.to_owned() })
+        Ok(Self { address, authority: authority.to_owned(), path: path.to_owned(), tls })
     }
 
     /// The same server under another path.
@@ -132,7 +142,8 @@ mod tests {
             ("127.0.0.1:8686", "/ws?room=1")
         );
         assert_eq!(Target::parse("ws://127.0.0.1").unwrap().path, "/");
-        assert!(Target::parse("wss://127.0.0.1:1").is_err());
+        assert!(Target::parse("wss://127.0.0.1:1").is_ok_and(|target| target.tls));
+        assert!(Target::parse("http://127.0.0.1:1").is_err());
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Churn {
             let mut clients =
                 self.setup.open_group(self.at_once.clamp(1, self.connections - done))?;
             done += clients.len();
-            clients.iter().try_for_each(Client::send_close)?;
+            clients.iter_mut().try_for_each(Client::send_close)?;
             clients.iter_mut().try_for_each(|client| client.await_end(&mut scratch))?;
         }
         let seconds = started.elapsed().as_secs_f64();

@@ -26,9 +26,11 @@ pub mod idle;
 pub mod message;
 pub mod process;
 pub mod rawloop;
+pub mod siege;
 pub mod socket;
 pub mod stats;
 pub mod summary;
+pub mod transport;
 
 /// What went wrong, in words for the person at the terminal. A tool needs no finer distinction: it stops.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

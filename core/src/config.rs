@@ -1,6 +1,6 @@
 //! What a hub is told at start and on reload.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
@@ -8,6 +8,7 @@ use crate::{
     auth::{KeySet, Pattern, Policy, TokenRules},
     limits::Limits,
     protocol::CorrelationRule,
+    tls,
 };
 
 /// Everything a hub needs to know. Shared by all shards; replaced as a whole on reload.
@@ -22,6 +23,12 @@ pub struct Config {
     /// Whether connections of trusted proxies begin with a header of the PROXY protocol (version 1 or 2), which then has
     /// to be there. Default false.
     pub proxy_protocol: bool,
+    /// What TLS is served with. Default `None`: no TLS.
+    pub tls: Option<tls::Server>,
+    /// What clients without TLS get where TLS is served.
+    pub plain_on_tls: PlainOnTls,
+    /// `/ready` calls a certificate with less than this time left expiring. Default 30 days.
+    pub certificate_warning: Duration,
     /// Who may connect.
     pub auth: Auth,
     /// Who may subscribe and publish where. Default [`Policy::mahavishnu`].
@@ -30,6 +37,8 @@ pub struct Config {
     pub anonymous_publish: AnonymousPublish,
     /// What happens to subscribers that read too slowly.
     pub slow_readers: SlowReaders,
+    /// Compression of messages.
+    pub deflate: DeflateConfig,
     /// Rules that keep old clients working.
     pub compat: Compat,
     /// What the embedding application wants to be asked or told.
@@ -45,10 +54,14 @@ impl Default for Config {
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
+            tls: None,
+            plain_on_tls: PlainOnTls::default(),
+            certificate_warning: Duration::from_secs(30 * 86_400),
             auth: Auth::default(),
             policy: Policy::mahavishnu(),
             anonymous_publish: AnonymousPublish::default(),
             slow_readers: SlowReaders::default(),
+            deflate: DeflateConfig::default(),
             compat: Compat::default(),
             hooks: Hooks::default(),
             metrics: MetricsConfig::default(),
@@ -96,6 +109,21 @@ pub struct Auth {
     pub query_parameter: Option<Box<str>>,
     /// Whether a token may come as a subprotocol (`bearer, <token>` or `bearer.<token>`). Default false.
     pub subprotocol: bool,
+    /// What the names in a client's certificate permit. A client that a grant names needs no token; its user is the
+    /// certificate's common name. Default: none.
+    pub certificates: Vec<tls::Grant>,
+}
+
+/// What clients without TLS get on a port with TLS. Metrics have a port of their own, without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlainOnTls {
+    /// The connection is closed at its first byte.
+    Nothing,
+    /// `/health`; all else is refused with the advice to use TLS.
+    #[default]
+    Health,
+    /// The same, but clients on loopback addresses get everything: a proxy on this machine that terminates TLS.
+    Loopback,
 }
 
 /// Who may publish on a server that requires no authentication.
@@ -137,6 +165,41 @@ impl SlowReaders {
             .iter()
             .find(|(pattern, _)| pattern.fits(channel))
             .map_or(self.default, |(_, policy)| *policy)
+    }
+}
+
+/// Compression of messages (permessage-deflate, RFC 7692).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeflateConfig {
+    /// Whether a client's offer is taken up. Default false: it costs the publishing core time that most networks do not
+    /// give back; the figures are in docs/compression.md. Switched off by a reload, clients that have it get plain
+    /// messages from then on.
+    pub enabled: bool,
+    /// zlib's level, 1 (fast) to 9 (small). Default 1.
+    pub level: u8,
+    /// Bytes of a message below which it goes out as it is. Default 512.
+    pub threshold_bytes: usize,
+    /// Which channels' broadcasts are compressed: the first match counts, and those that no rule names are. What a
+    /// connection is sent alone is not a matter of channels.
+    pub channels: Vec<(Pattern, bool)>,
+}
+
+impl Default for DeflateConfig {
+    fn default() -> Self {
+        Self { enabled: false, level: 1, threshold_bytes: 512, channels: Vec::new() }
+    }
+}
+
+impl DeflateConfig {
+    /// Whether broadcasts of `channel` are compressed for those who take it.
+    #[must_use]
+    pub fn covers(&self, channel: &str) -> bool {
+        self.enabled
+            && self
+                .channels
+                .iter()
+                .find(|(pattern, _)| pattern.fits(channel))
+                .is_none_or(|(_, covered)| *covered)
     }
 }
 

@@ -105,5 +105,6 @@ pub mod metrics;
 pub mod protocol;
 pub mod reason;
 pub mod time;
+pub mod tls;
 pub mod trace;
 pub mod ws;

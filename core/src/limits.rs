@@ -24,6 +24,9 @@ pub struct Limits {
     // ---- WebSocket ----
     /// Bytes of one message, all fragments together. Default 1 MiB. Over it: close 1009.
     pub message_bytes_max: usize,
+    /// Bytes that a compressed message may inflate to, per byte that came, once it is over 64 KiB; `message_bytes_max`
+    /// bounds it as well. Default 200: text that repeats itself stays below 100. Over it: close 1009.
+    pub inflate_ratio_max: u32,
     /// Frames of one message. Default 65,536 (Autobahn 9.* sends that many). Over it: close 1008.
     pub fragments_max: u32,
     /// Pings, pongs and empty fragments per second, with a burst of twice that. Default 200. Over it: close 1008.
@@ -84,6 +87,13 @@ pub struct Limits {
     /// Bytes of an event's name. Default 256. Over it: `DECODE_ERROR`.
     pub event_bytes_max: usize,
 
+    // ---- TLS (per hub) ----
+    /// Handshakes that one turn carries out. Default 16, a few milliseconds. Over it: they wait for the next turn, so
+    /// that messages come in between.
+    pub tls_handshakes_per_turn: u32,
+    /// Handshakes under way. Default 1,000. Over it: the socket is closed at its first byte.
+    pub tls_handshakes_max: usize,
+
     // ---- Requests and publishing ----
     /// Requests that wait for the application, per connection. Default 32. Over it: `RATE_LIMIT_EXCEEDED`.
     pub requests_in_flight_max: u16,
@@ -108,6 +118,7 @@ impl Default for Limits {
             body_bytes_max: 4 * 1024 * 1024,
             http_idle_timeout: Duration::from_secs(75),
             message_bytes_max: 1024 * 1024,
+            inflate_ratio_max: 200,
             fragments_max: 65_536,
             control_frames_per_second_max: 200,
             ping_interval: Some(Duration::from_secs(20)),
@@ -132,6 +143,8 @@ impl Default for Limits {
             channels_max: 100_000,
             channel_bytes_max: 256,
             event_bytes_max: 256,
+            tls_handshakes_per_turn: 16,
+            tls_handshakes_max: 1_000,
             requests_in_flight_max: 32,
             request_timeout: Duration::from_secs(30),
             publish_batch_max: 1_000,

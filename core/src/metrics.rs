@@ -4,7 +4,10 @@
 //! through handles that were looked up at start. Labels are the server's name, closed lists, and channel *patterns*:
 //! never user input, unless full channel names are switched on, and then capped.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
@@ -13,6 +16,7 @@ use crate::{
     entropy::{KeyedMap, KeyedState},
     protocol::Kind,
     reason::{Counted, Reason},
+    ws::Work,
 };
 
 /// What a family measures.
@@ -84,10 +88,22 @@ families! {
         "Bytes written to sockets";
     RECEIVED_BYTES "mahavishnu_received_bytes_total" Counter ["server"] &[],
         "Bytes read from sockets";
+    DEFLATE_MESSAGES "mahavishnu_deflate_messages_total" Counter ["server", "direction"] &[],
+        "Messages compressed, each broadcast once, and compressed messages received";
+    DEFLATE_PLAIN "mahavishnu_deflate_plain_bytes_total" Counter ["server", "direction"] &[],
+        "Bytes of these messages uncompressed";
+    DEFLATE_DEFLATED "mahavishnu_deflate_compressed_bytes_total" Counter ["server", "direction"] &[],
+        "Bytes of these messages compressed";
     CHANNELS "mahavishnu_channels" Gauge ["server"] &[],
         "Channels that have subscribers";
     SUBSCRIPTIONS "mahavishnu_subscriptions" Gauge ["server"] &[],
         "Subscriptions of all connections";
+    HANDSHAKES "mahavishnu_tls_handshakes_total" Counter ["server", "kind"] &[],
+        "Completed TLS handshakes: full, or resumed from a ticket";
+    CERTIFICATE "mahavishnu_certificate_expiry_seconds" Gauge ["server"] &[],
+        "Seconds until the first of the server's certificates expires; negative after that; absent without TLS";
+    RELOADS_REFUSED "mahavishnu_config_reloads_refused_total" Counter ["server"] &[],
+        "Reloads that changed nothing because something was wrong with the new configuration";
     RELOADS "mahavishnu_config_generation" Gauge ["server"] &[],
         "How often the configuration was replaced since start";
 }
@@ -105,6 +121,11 @@ pub fn describe() {
     }
 }
 
+/// Counts a reload that was refused before it reached a hub; zero makes the series visible.
+pub fn count_refused_reloads(config: &Config, count: u64) {
+    counter!(RELOADS_REFUSED, "server" => config.service.label.to_string()).increment(count);
+}
+
 /// Statuses that plain HTTP requests are answered with; others are counted as the last.
 const STATUSES: &[u16] = &[
     200, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 426, 429, 431, 500, 503, 504, 505,
@@ -118,11 +139,16 @@ const SENT_KINDS: &[Kind] = &[Kind::Response, Kind::Event, Kind::Error, Kind::Ac
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) connections: u64,
+    pub(crate) secure_connections: u64,
+    handshakes: u64,
+    resumptions: u64,
     pub(crate) active: i64,
     pub(crate) channels: i64,
     pub(crate) subscriptions: i64,
     pub(crate) received_bytes: u64,
     pub(crate) sent_bytes: u64,
+    pub(crate) deflated: Work,
+    pub(crate) inflated: Work,
     received: [u64; Kind::ALL.len()],
     sent: [u64; Kind::ALL.len()],
     errors: Counts,
@@ -203,6 +229,11 @@ impl Tally {
         self.closed.add(reason, 1);
     }
 
+    pub(crate) fn handshake(&mut self, resumed: bool) {
+        let count = if resumed { &mut self.resumptions } else { &mut self.handshakes };
+        *count += 1;
+    }
+
     pub(crate) fn answered(&mut self, status: u16) {
         let index =
             STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
@@ -222,12 +253,18 @@ impl Tally {
 /// Handles into the recorder, looked up once.
 pub(crate) struct Metrics {
     connections: Counter,
+    secure_connections: Counter,
+    handshakes: Counter,
+    resumptions: Counter,
+    certificate: Gauge,
     active: Gauge,
     channels: Gauge,
     subscriptions: Gauge,
     received_bytes: Counter,
     sent_bytes: Counter,
     generation: Gauge,
+    deflated: WorkHandles,
+    inflated: WorkHandles,
     received: Vec<Counter>,
     sent: Vec<Counter>,
     latency: Vec<Histogram>,
@@ -273,14 +310,23 @@ impl Metrics {
             let text = if *status == 0 { "other".to_owned() } else { status.to_string() };
             counter!(HTTP, "server" => server.clone(), "status" => text)
         };
+        let tls = config.tls.is_some();
+        let when =
+            |on: bool, counter: &dyn Fn() -> Counter| if on { counter() } else { Counter::noop() };
         let this = Self {
             connections: counter!(CONNECTIONS, "server" => server.clone(), "tls_mode" => "ws"),
+            secure_connections: when(tls, &|| counter!(CONNECTIONS, "server" => server.clone(), "tls_mode" => "wss")),
+            handshakes: when(tls, &|| counter!(HANDSHAKES, "server" => server.clone(), "kind" => "full")),
+            resumptions: when(tls, &|| counter!(HANDSHAKES, "server" => server.clone(), "kind" => "resumed")),
+            certificate: if tls { gauge!(CERTIFICATE, "server" => server.clone()) } else { Gauge::noop() },
             active: gauge!(ACTIVE, "server" => server.clone()),
             channels: gauge!(CHANNELS, "server" => server.clone()),
             subscriptions: gauge!(SUBSCRIPTIONS, "server" => server.clone()),
             received_bytes: counter!(RECEIVED_BYTES, "server" => server.clone()),
             sent_bytes: counter!(SENT_BYTES, "server" => server.clone()),
             generation: gauge!(RELOADS, "server" => server.clone()),
+            deflated: WorkHandles::new(&server, "sent"),
+            inflated: WorkHandles::new(&server, "received"),
             received: Kind::ALL.iter().map(|kind| messages(kind, "received")).collect(),
             sent: Kind::ALL.iter().map(sent).collect(),
             latency: Kind::ALL
@@ -310,8 +356,13 @@ impl Metrics {
             }
         }
         add(&mut tally.connections, &self.connections);
+        add(&mut tally.secure_connections, &self.secure_connections);
+        add(&mut tally.handshakes, &self.handshakes);
+        add(&mut tally.resumptions, &self.resumptions);
         add(&mut tally.received_bytes, &self.received_bytes);
         add(&mut tally.sent_bytes, &self.sent_bytes);
+        self.deflated.publish(&mut tally.deflated);
+        self.inflated.publish(&mut tally.inflated);
         shift(&mut tally.active, &self.active);
         shift(&mut tally.channels, &self.channels);
         shift(&mut tally.subscriptions, &self.subscriptions);
@@ -347,9 +398,41 @@ impl Metrics {
         self.generation.set(generation as f64);
     }
 
+    /// Sets how long the server's certificates are still valid.
+    pub(crate) fn certificate(&self, expires: Duration, now: Duration) {
+        self.certificate.set(expires.as_secs_f64() - now.as_secs_f64());
+    }
+
     /// The label under which `channel` is counted.
     pub(crate) fn label(&mut self, config: &Config, channel: &str) -> u16 {
         self.labels.of(config, channel)
+    }
+}
+
+/// Handles for compression, one way.
+struct WorkHandles {
+    messages: Counter,
+    plain: Counter,
+    deflated: Counter,
+}
+
+impl WorkHandles {
+    fn new(server: &str, direction: &'static str) -> Self {
+        let handle = |name: &'static str| counter!(name, "server" => server.to_owned(), "direction" => direction);
+        Self {
+            messages: handle(DEFLATE_MESSAGES),
+            plain: handle(DEFLATE_PLAIN),
+            deflated: handle(DEFLATE_DEFLATED),
+        }
+    }
+
+    fn publish(&self, work: &mut Work) {
+        if work.messages > 0 {
+            let Work { messages, plain_bytes, deflated_bytes } = std::mem::take(work);
+            self.messages.increment(messages);
+            self.plain.increment(plain_bytes);
+            self.deflated.increment(deflated_bytes);
+        }
     }
 }
 

@@ -151,6 +151,10 @@ reasons! {
     BadUtf8 "bad_utf8": Some(1007), None, None, Connection("invalid_utf8"), Never, "Invalid UTF-8";
     /// A message over `message_bytes_max`.
     MessageTooBig "message_too_big": Some(1009), None, None, Connection("message_too_big"), Never, "Message too big";
+    /// A compressed message that inflates to more than `inflate_ratio_max` times its size.
+    InflateRatio "inflate_ratio": Some(1009), None, None, Connection("inflate_ratio"), Never, "Message inflates too far";
+    /// A compressed message that is not DEFLATE data, or breaks off (RFC 7692 §7.2.2).
+    BadDeflate "bad_deflate": Some(1007), None, None, Connection("bad_deflate"), Never, "Invalid compressed data";
     /// A message in more than `fragments_max` frames.
     TooManyFragments "too_many_fragments": Some(1008), None, None, Connection("too_many_fragments"), Never, "Too many fragments";
     /// More than `control_frames_per_second_max` pings, pongs and empty fragments.
@@ -203,6 +207,18 @@ reasons! {
     KeyInUse "key_in_use": None, Some(409), Some("SERVER_ERROR"), Message("busy"), Later, "A request with this idempotency key is in progress";
     /// No answer from the application or another shard in time.
     GatewayTimeout "gateway_timeout": None, Some(504), Some("SERVER_ERROR"), Message("timeout"), Later, "No answer in time";
+
+    // TLS.
+    /// The TLS handshake failed: no common version or suite, a certificate refused by either side, or not TLS after all.
+    TlsHandshake "tls_handshake": None, None, None, Connection("tls_handshake"), Never, "";
+    /// A TLS record that does not decrypt, or one that may not come.
+    TlsRecord "tls_record": None, None, None, Connection("tls_record"), Now, "";
+    /// More TLS handshakes under way than `tls_handshakes_max`.
+    TlsHandshakesMax "tls_handshakes_max": None, None, None, Connection("tls_handshakes_max"), Later, "";
+    /// Without TLS on a port with TLS: anything but `/health`.
+    TlsRequired "tls_required": None, Some(426), None, Connection("tls_required"), Never, "This port speaks TLS: use wss:// or https://";
+    /// Without TLS on a port with TLS that is set to answer nothing then.
+    TlsOnly "tls_only": None, None, None, Connection("tls_required"), Never, "";
 
     // Capacity.
     /// `connections_max` WebSocket connections are open.

@@ -56,6 +56,7 @@ fn trace(stream: &[u8], cuts: Cuts, flags: u8) -> Trace {
                 path: "/".to_owned(),
                 headers: http::HeaderMap::new(),
                 subprotocols: Vec::new(),
+                deflate: false,
             };
             let entropy = Entropy::new(Seed::from(1));
             let connection = Connection::client(start(), &limits, request, entropy);

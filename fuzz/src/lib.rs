@@ -9,22 +9,26 @@
 
 #![forbid(unsafe_code)]
 
+pub mod deflate;
 pub mod envelope;
 pub mod frames;
 pub mod head;
 pub mod hub_ops;
 pub mod jwt;
 pub mod publish;
+pub mod seeds;
 mod trace;
 
 /// Every target by name, as in `corpus/` and `fuzz_targets/`.
 pub const TARGETS: &[(&str, Body)] = &[
     ("head", head::run),
     ("frames", frames::run),
+    ("deflate", deflate::run),
     ("envelope", envelope::run),
     ("publish", publish::run),
     ("jwt", jwt::run),
     ("hub_ops", hub_ops::run),
+    ("seeds", seeds::run),
 ];
 
 /// A target: panics if a property does not hold for these bytes.

@@ -11,7 +11,7 @@ use mahavishnu_core::{
     limits::Limits,
     reason::Reason,
     time::Now,
-    ws::{Accept, Connection, Event, Flush},
+    ws::{Accept, Connection, Deflate, Event, Flush, Inflater},
 };
 
 /// How a stream is cut.
@@ -76,6 +76,7 @@ pub(crate) struct Trace {
     now: Now,
     habits: Habits,
     late: Vec<Event<'static>>,
+    inflater: Inflater,
     /// Events in words, the end left out.
     pub(crate) events: Vec<String>,
     /// Why the connection ended.
@@ -93,6 +94,7 @@ impl Trace {
             now: start(),
             habits,
             late: Vec::new(),
+            inflater: Inflater::new(),
             events: Vec::new(),
             end: None,
             written: Vec::new(),
@@ -151,6 +153,16 @@ impl Trace {
 
     fn on_event(&mut self, event: Event<'static>) {
         assert!(self.end.is_none(), "nothing comes after the end");
+        if let Event::Compressed(message) = event {
+            let mut inflater = std::mem::take(&mut self.inflater);
+            let event = self.connection.inflate(self.now, &self.limits, &mut inflater, message);
+            let event = event.map(Event::into_owned);
+            self.inflater = inflater;
+            if let Some(event) = event {
+                self.on_event(event);
+            }
+            return;
+        }
         if let Event::Closed(reason) = event {
             self.end = Some(reason);
             self.before_end = self.written.len();
@@ -165,7 +177,10 @@ impl Trace {
             Event::Upgrade(_) | Event::Http(_) if self.habits.refuse => {
                 self.connection.refuse(self.now, Reason::NotFound);
             }
-            Event::Upgrade(_) => self.connection.accept(self.now, &Accept::default()),
+            Event::Upgrade(request) => {
+                let deflate = Deflate::choose(request.headers()).ok().flatten();
+                self.connection.accept(self.now, &Accept { deflate, ..Accept::default() });
+            }
             Event::Http(_) => {
                 let mut response = Response::new(Bytes::from_static(b"answer"));
                 if self.habits.close {
@@ -178,6 +193,7 @@ impl Trace {
             Event::Binary(data) if self.habits.echo => self.connection.send_binary(&data),
             Event::Text(_)
             | Event::Binary(_)
+            | Event::Compressed(_)
             | Event::Accepted(_)
             | Event::Pong { .. }
             | Event::Closed(_) => {}
@@ -210,6 +226,7 @@ fn describe(event: &Event<'_>) -> String {
         }
         Event::Text(text) => format!("text {}", &**text),
         Event::Binary(data) => format!("binary {:?}", &**data),
+        Event::Compressed(_) => unreachable!("it was inflated"),
         Event::Accepted(response) => format!("accepted {response:?}"),
         Event::Pong { rtt } => format!("pong {rtt:?}"),
         Event::Closed(reason) => format!("closed {reason:?}"),

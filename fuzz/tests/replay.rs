@@ -37,6 +37,11 @@ fn frames() {
 }
 
 #[test]
+fn deflate() {
+    replay("deflate");
+}
+
+#[test]
 fn envelope() {
     replay("envelope");
 }
@@ -54,6 +59,11 @@ fn jwt() {
 #[test]
 fn hub_ops() {
     replay("hub_ops");
+}
+
+#[test]
+fn seeds() {
+    replay("seeds");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The client role against Autobahn's fuzzing server: every case is a connection on which each message is echoed.
 //!
 //! `scripts/autobahn client` runs it with `AUTOBAHN_URL` (`ws://HOST:PORT`), `AUTOBAHN_AGENT` (the name in the report)
-//! and `AUTOBAHN_COUNT` (the number of cases).
+//! and `AUTOBAHN_COUNT` (the number of cases). With `AUTOBAHN_DEFLATE=1` it offers permessage-deflate.
 
 mod drive;
 
@@ -27,6 +27,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let host = host.trim_end_matches('/');
     let agent = env::var("AUTOBAHN_AGENT")?;
     let address = host.to_socket_addrs()?.next().ok_or("no such host")?;
+    let deflate = env::var("AUTOBAHN_DEFLATE").is_ok_and(|value| value == "1");
     let count: u32 = env::var("AUTOBAHN_COUNT")?.parse()?;
 
     let mut seed = [0; 32];
@@ -39,10 +40,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
             path: format!("/runCase?case={case}&agent={agent}"),
             headers: Default::default(),
             subprotocols: Vec::new(),
+            deflate,
         };
         let stream = Async::<TcpStream>::connect(address).await?;
         let ws = Connection::client(drive::now(), &limits, request, entropy.fork());
-        if let Err(error) = drive::echo(stream, ws, &limits).await {
+        if let Err(error) = drive::echo(stream, ws, deflate, &limits).await {
             eprintln!("case {case}: {error}");
         }
     }

@@ -1,7 +1,8 @@
 //! A WebSocket echo server: `mahavishnu_core::ws::Connection` on its own, without channels or messages.
 //!
 //! `cargo run -p mahavishnu-tokio --example echo -- --port 9001`, then `wscat -c ws://127.0.0.1:9001`. Port 0 takes any
-//! free one. The Autobahn suite runs against it: `scripts/autobahn server`.
+//! free one. With `--deflate` it takes up offers of permessage-deflate. The Autobahn suite runs against it:
+//! `scripts/autobahn server`.
 
 mod drive;
 
@@ -15,17 +16,20 @@ use tokio::{
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let port = match arguments.as_slice() {
-        [] => 9001,
-        [flag, port] if flag == "--port" => port.parse()?,
-        _ => return Err("usage: echo [--port PORT]".into()),
-    };
+    let (mut port, mut deflate) = (9001, false);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--port" => port = arguments.next().ok_or("--port wants a number")?.parse()?,
+            "--deflate" => deflate = true,
+            _ => return Err("usage: echo [--port PORT] [--deflate]".into()),
+        }
+    }
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(serve(port))
+    runtime.block_on(serve(port, deflate))
 }
 
-async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
+async fn serve(port: u16, deflate: bool) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     eprintln!("listening on ws://{}", listener.local_addr()?);
     let limits = Rc::new(drive::limits());
@@ -34,7 +38,7 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
         let limits = limits.clone();
         spawn_local(async move {
             let ws = Connection::server(drive::now(), &limits);
-            if let Err(error) = drive::echo(stream, ws, &limits).await {
+            if let Err(error) = drive::echo(stream, ws, deflate, &limits).await {
                 eprintln!("{peer}: {error}");
             }
         });

@@ -1,7 +1,7 @@
 //! The client role against Autobahn's fuzzing server: every case is a connection on which each message is echoed.
 //!
 //! `scripts/autobahn client` runs it with `AUTOBAHN_URL` (`ws://HOST:PORT`), `AUTOBAHN_AGENT` (the name in the report)
-//! and `AUTOBAHN_COUNT` (the number of cases).
+//! and `AUTOBAHN_COUNT` (the number of cases). With `AUTOBAHN_DEFLATE=1` it offers permessage-deflate.
 
 mod drive;
 
@@ -26,6 +26,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let host = url.strip_prefix("ws://").ok_or("AUTOBAHN_URL must begin with ws://")?;
     let host = host.trim_end_matches('/');
     let agent = env::var("AUTOBAHN_AGENT")?;
+    let deflate = env::var("AUTOBAHN_DEFLATE").is_ok_and(|value| value == "1");
     let count: u32 = env::var("AUTOBAHN_COUNT")?.parse()?;
 
     let mut seed = [0; 32];
@@ -38,10 +39,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
             path: format!("/runCase?case={case}&agent={agent}"),
             headers: Default::default(),
             subprotocols: Vec::new(),
+            deflate,
         };
         let stream = TcpStream::connect(host).await?;
         let ws = Connection::client(drive::now(), &limits, request, entropy.fork());
-        if let Err(error) = drive::echo(stream, ws, &limits).await {
+        if let Err(error) = drive::echo(stream, ws, deflate, &limits).await {
             eprintln!("case {case}: {error}");
         }
     }

@@ -8,6 +8,7 @@ use mahavishnu_core::{
     config::Hooks,
     hub::{Command, ConnId, Output, RequestError, ShardId},
     reason::Reason,
+    tls::Identity,
 };
 use serde_json::Value;
 use tokio::runtime;
@@ -38,6 +39,8 @@ pub struct Authorize {
     pub verb: Verb,
     /// The channel.
     pub channel: Box<str>,
+    /// Who it is by its certificate, if clients must have one.
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// `data` of the answer, an object, or the error that the client gets.
@@ -102,14 +105,13 @@ impl App {
                     Command::Reply { id, result }
                 });
             }
-            Output::Authorize { id, conn, user, verb, channel } => {
+            Output::Authorize { id, conn, user, verb, channel, identity } => {
                 let handler = match verb {
                     Verb::Subscribe => &self.handlers.subscribe,
                     Verb::Publish => &self.handlers.publish,
                 };
-                let decision = handler
-                    .as_ref()
-                    .map(|handler| handler(Authorize { conn, user, verb, channel }));
+                let wish = Authorize { conn, user, verb, channel, identity };
+                let decision = handler.as_ref().map(|handler| handler(wish));
                 self.spawn(mailbox, async move {
                     let allow = match decision {
                         Some(decision) => decision.await,
@@ -125,7 +127,7 @@ impl App {
                     Command::Exposition { conn, text: text.into() }
                 });
             }
-            Output::Connected { conn, peer, user } => {
+            Output::Connected { conn, peer, user, .. } => {
                 if let Some(handler) = &self.handlers.connect {
                     handler(conn, peer, user);
                 }

@@ -260,8 +260,9 @@ impl Shard {
             }
             Output::Done { id, result } => self.waiting.borrow_mut().done(id, result),
             Output::Drained => self.drained.set(true),
-            Output::Connected { conn, peer, ref user } => {
-                debug!(shard = self.place.shard.0, conn = conn.index(), %peer, authenticated = user.is_some(), "open");
+            Output::Connected { conn, peer, ref user, ref identity } => {
+                let certificate = identity.as_ref().map(|identity| &*identity.subject);
+                debug!(shard = self.place.shard.0, conn = conn.index(), %peer, authenticated = user.is_some(), certificate, "open");
                 self.ask(output);
             }
             Output::Disconnected { conn, reason } => {

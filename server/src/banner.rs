@@ -2,7 +2,10 @@
 
 use std::{fmt, net::SocketAddr, path::Path};
 
-use crate::settings::{self, Settings};
+use crate::{
+    settings::{self, Settings},
+    tls,
+};
 
 /// Where a running server is.
 #[derive(Clone, Debug)]
@@ -38,7 +41,8 @@ impl fmt::Display for Banner<'_> {
             false => "off: clients need no token",
         };
         writeln!(f, "\nMahavishnu {} is up.\n", env!("CARGO_PKG_VERSION"))?;
-        writeln!(f, "  WebSocket       ws://{main}{}", everywhere(&settings.host))?;
+        let (ws, http) = if settings.tls_enabled { ("wss", "https") } else { ("ws", "http") };
+        writeln!(f, "  WebSocket       {ws}://{main}{}", everywhere(&settings.host))?;
         if let Some(metrics) = &addresses.metrics {
             let host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
             writeln!(f, "  Metrics         http://{metrics}/metrics{}", everywhere(host))?;
@@ -57,14 +61,20 @@ impl fmt::Display for Banner<'_> {
         } else {
             ""
         };
-        writeln!(f, "  {program} subscribe --url ws://{main} workflow:42")?;
+        if settings.tls_enabled && settings.cert_file.is_empty() {
+            writeln!(f, "  # This certificate is for development. A client trusts it by one of:")?;
+            for line in tls::trust_lines(state_dir, &format!("https://{main}")) {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        writeln!(f, "  {program} subscribe --url {ws}://{main} workflow:42")?;
         writeln!(
             f,
-            "  {program} publish --url http://{main} workflow:42 workflow.started '{{\"workflow_id\":\"42\"}}'"
+            "  {program} publish --url {http}://{main} workflow:42 workflow.started '{{\"workflow_id\":\"42\"}}'"
         )?;
-        writeln!(f, "  wscat -c ws://{main}{header}")?;
+        writeln!(f, "  wscat -c {ws}://{main}{header}")?;
         writeln!(f, "    {SUBSCRIBE}")?;
-        writeln!(f, "  curl -s http://{main}/health\n")?;
+        writeln!(f, "  curl -s {http}://{main}/health\n")?;
         writeln!(f, "Ctrl-C stops it.\n")
     }
 }

@@ -34,6 +34,9 @@ pub(crate) enum Command {
     Subscribe(SubscribeArgs),
     /// Run a recording (MAHAVISHNU_RECORD_FILE) again and say whether the same comes out.
     Replay(Box<ReplayArgs>),
+    /// Look into certificates.
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Check and show the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -57,6 +60,13 @@ pub(crate) enum TokenCommand {
     Create(TokenCreateArgs),
     /// Show what a token says and whether it verifies.
     Inspect(TokenInspectArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Say what the server's certificates are, how long they last and what is wrong with them. Exits with 0 if they are
+    /// valid, 9 if they expire soon, 10 if they are invalid.
+    Check(CertCheckArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,6 +104,18 @@ pub(crate) struct ServerArgs {
     /// Threads that serve connections, or auto [default: 1].
     #[arg(long)]
     shards: Option<String>,
+    /// Serve TLS: true or false [default: false].
+    #[arg(long, value_name = "BOOL")]
+    tls_enabled: Option<String>,
+    /// Certificate chain, PEM.
+    #[arg(long, value_name = "FILE")]
+    cert_file: Option<String>,
+    /// Private key, PEM.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<String>,
+    /// For development: serve TLS with a certificate that is made on the spot and kept in the state directory.
+    #[arg(long)]
+    auto_cert: bool,
     /// Require a token from every client: true or false [default: false].
     #[arg(long, value_name = "BOOL")]
     auth_enabled: Option<String>,
@@ -124,6 +146,9 @@ impl ServerArgs {
             ("MAHAVISHNU_SERVER_NAME", "--server-name", &self.server_name),
             ("MAHAVISHNU_RUNTIME", "--runtime", &self.runtime),
             ("MAHAVISHNU_SHARDS", "--shards", &self.shards),
+            ("MAHAVISHNU_TLS_ENABLED", "--tls-enabled", &self.tls_enabled),
+            ("MAHAVISHNU_CERT_FILE", "--cert-file", &self.cert_file),
+            ("MAHAVISHNU_KEY_FILE", "--key-file", &self.key_file),
             ("MAHAVISHNU_AUTH_ENABLED", "--auth-enabled", &self.auth_enabled),
             ("MAHAVISHNU_METRICS_HOST", "--metrics-host", &self.metrics_host),
             ("MAHAVISHNU_METRICS_PORT", "--metrics-port", &self.metrics_port),
@@ -131,8 +156,15 @@ impl ServerArgs {
             ("MAHAVISHNU_LOG_LEVEL", "--log-level", &self.log_level),
             ("MAHAVISHNU_LOG_FORMAT", "--log-format", &self.log_format),
         ];
-        let overrides =
-            flags.into_iter().filter_map(|(name, flag, value)| Some((name, flag, value.clone()?)));
+        // The flag stands for both: a certificate that nobody serves is of no use.
+        let auto = self.auto_cert.then(|| {
+            let on = |name| (name, "--auto-cert", "true".to_owned());
+            [on("MAHAVISHNU_AUTO_CERT"), on("MAHAVISHNU_TLS_ENABLED")]
+        });
+        let overrides = flags
+            .into_iter()
+            .filter_map(|(name, flag, value)| Some((name, flag, value.clone()?)))
+            .chain(auto.into_iter().flatten());
         Request { env_file: self.env_file.clone(), overrides: overrides.collect() }
     }
 }
@@ -187,6 +219,31 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct CertCheckArgs {
+    /// File of MAHAVISHNU_ variables that name the certificates [default: .env if there is one].
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Certificate chain, PEM [default: MAHAVISHNU_CERT_FILE].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key, PEM [default: the same file].
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// Days of validity that must be left [default: MAHAVISHNU_CERT_MIN_DAYS].
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) min_days: Option<u32>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl CertCheckArgs {
+    pub(crate) fn request(&self) -> Request {
+        Request { env_file: self.env_file.clone(), overrides: Vec::new() }
+    }
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct TokenCreateArgs {
     /// File of MAHAVISHNU_ variables with the secret [default: .env if there is one].
     #[arg(long, value_name = "FILE")]
@@ -220,7 +277,8 @@ pub(crate) struct TokenInspectArgs {
 /// How a client subcommand reaches a server.
 #[derive(Args, Debug)]
 pub(crate) struct ClientArgs {
-    /// The server: http:// or ws:// [default: MAHAVISHNU_URL, else http://127.0.0.1:8686].
+    /// The server: http:// or ws://, or over TLS https:// or wss://, trusting SSL_CERT_FILE or the system's authorities
+    /// [default: MAHAVISHNU_URL, else http://127.0.0.1:8686].
     #[arg(long)]
     pub(crate) url: Option<String>,
     /// Token to present [default: MAHAVISHNU_TOKEN]. Other users can see it while this runs.

@@ -3,7 +3,7 @@
 use crate::{
     cli::ServerArgs,
     exit::{Exit, Failure},
-    out, settings,
+    out, settings, tls,
 };
 
 /// Says whether a server would start with these settings: every problem and every warning, one line each.
@@ -13,6 +13,9 @@ pub(crate) fn check(args: &ServerArgs) -> Result<Exit, Failure> {
         out::note(format_args!("warning: {warning}"));
     }
     loaded.demand_all()?;
+    for warning in tls::load(&loaded.settings, None)?.warnings {
+        out::note(format_args!("warning: {warning}"));
+    }
     out::line("configuration ok")?;
     Ok(Exit::Ok)
 }

@@ -1,7 +1,7 @@
 //! `mahavishnu websocket stop | status | reload`: what one does to a server that runs already.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -86,18 +86,43 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Has the server read its settings again.
+/// Has the server read its settings again, and says what became of it.
 pub(crate) fn reload(args: &FindArgs) -> Result<Exit, Failure> {
     match running(&candidates(&loaded(args)?)?)? {
-        Ok((_, pid)) => {
+        Ok((dir, pid)) => {
+            let before = pid::reloads(&dir).map_or(0, |(count, _)| count);
             signal(pid, Signal::HUP)?;
-            out::line(format_args!(
-                "reload requested (pid {pid}); its log says what became of it"
-            ))?;
-            Ok(Exit::Ok)
+            let problems = wait_reloaded(&dir, before).ok_or_else(|| {
+                let text = format!(
+                    "pid {pid} has not said within {} s what became of the reload; see its log",
+                    RELOAD_TIMEOUT.as_secs()
+                );
+                Failure::new(Exit::Timeout, text)
+            })?;
+            if problems.is_empty() {
+                out::line(format_args!("reloaded (pid {pid})"))?;
+                return Ok(Exit::Ok);
+            }
+            let refused = "reload refused: the configuration stays as it was".to_owned();
+            Err(Failure {
+                exit: Exit::Configuration,
+                lines: problems.into_iter().chain([refused]).collect(),
+            })
         }
         Err(_) => Err(Failure::new(Exit::NotRunning, "not running")),
     }
+}
+
+/// What was wrong with the first reload after the `before`th; `None` if the server does not say.
+fn wait_reloaded(dir: &Path, before: u64) -> Option<Vec<String>> {
+    let deadline = Instant::now() + RELOAD_TIMEOUT;
+    while Instant::now() < deadline {
+        match pid::reloads(dir) {
+            Some((count, problems)) if count > before => return Some(problems),
+            Some(_) | None => std::thread::sleep(POLL),
+        }
+    }
+    None
 }
 
 fn loaded(args: &FindArgs) -> Result<Loaded, Failure> {
@@ -173,7 +198,7 @@ fn wait_gone(candidates: &Candidates, pid: i32, timeout: Duration) -> Result<boo
 /// Where a server with these settings would answer on this machine.
 fn configured_url(loaded: &Loaded) -> String {
     let host = settings::reachable(&loaded.settings.host);
-    Target { host, port: loaded.settings.port, path: String::new() }.http("")
+    Target { host, port: loaded.settings.port, tls: false, path: String::new() }.http("")
 }
 
 /// The body of `/health` if the server says that it is healthy, else why not.
@@ -209,6 +234,7 @@ fn summary(body: &Value) -> String {
 const POLL: Duration = Duration::from_millis(20);
 const START_GRACE: Duration = Duration::from_secs(1);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ pub(crate) enum Exit {
     Timeout = 7,
     /// `status`: a PID file was left by a server that is gone.
     StalePid = 8,
+    /// `cert check`: valid, but not for long.
+    CertificateExpiring = 9,
+    /// `cert check`: expired, not valid yet, weak, without its key, or with a chain that clients cannot follow.
+    CertificateInvalid = 10,
 }
 
 impl From<Exit> for ExitCode {

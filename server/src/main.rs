@@ -19,8 +19,10 @@ mod replay;
 mod settings;
 mod start;
 mod subscribe;
+mod tls;
 mod token;
 mod translate;
+mod trust;
 mod url;
 
 use std::process::ExitCode;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::{
-    cli::{Cli, Command, ConfigCommand, TokenCommand, WebsocketCommand},
+    cli::{CertCommand, Cli, Command, ConfigCommand, TokenCommand, WebsocketCommand},
     exit::{Exit, Failure},
 };
 
@@ -63,6 +65,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Publish(args) => publish::publish(&args),
         Command::Subscribe(args) => subscribe::subscribe(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Cert(CertCommand::Check(args)) => tls::check(&args),
         Command::Config(ConfigCommand::Check(args)) => config::check(&args),
         Command::Config(ConfigCommand::Show(args)) => config::show(&args),
         Command::Config(ConfigCommand::Docs) => config::docs(),

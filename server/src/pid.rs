@@ -66,6 +66,10 @@ impl Candidates {
 pub(crate) struct Claim {
     dir: PathBuf,
     lock: File,
+    url: String,
+    /// How often a reload was tried, and what was wrong with the last one.
+    reloads: u64,
+    problems: Vec<String>,
 }
 
 impl Claim {
@@ -103,16 +107,36 @@ impl Claim {
             TryLockError::WouldBlock => already_running(dir),
             TryLockError::Error(error) => Failure::io(path.display(), &error),
         })?;
-        let claim = Self { dir: dir.to_owned(), lock };
+        let claim = Self {
+            dir: dir.to_owned(),
+            lock,
+            url: String::new(),
+            reloads: 0,
+            problems: Vec::new(),
+        };
         claim.write_pid().map_err(|error| Failure::io(dir.join(PID).display(), &error))?;
         Ok(claim)
     }
 
     /// Tells the other subcommands where the server answers. Called once it listens.
     pub(crate) fn announce(&mut self, url: &str) -> io::Result<()> {
-        let text =
-            json!({ "pid": std::process::id(), "url": url, "version": env!("CARGO_PKG_VERSION") })
-                .to_string();
+        url.clone_into(&mut self.url);
+        self.write_notes()
+    }
+
+    /// Tells the other subcommands what became of a reload: nothing if it is in force, else what is wrong.
+    pub(crate) fn reloaded(&mut self, problems: Vec<String>) -> io::Result<()> {
+        self.reloads += 1;
+        self.problems = problems;
+        self.write_notes()
+    }
+
+    fn write_notes(&mut self) -> io::Result<()> {
+        let text = json!({
+            "pid": std::process::id(), "url": self.url, "version": env!("CARGO_PKG_VERSION"),
+            "reloads": self.reloads, "problems": self.problems,
+        })
+        .to_string();
         self.lock.set_len(0)?;
         self.lock.rewind()?;
         self.lock.write_all(text.as_bytes())
@@ -169,6 +193,15 @@ pub(crate) fn find(candidates: &Candidates) -> Result<Found, Failure> {
         }
     }
     Ok(stale)
+}
+
+/// How often the server of `dir` tried to reload, and what was wrong with the last attempt. `None` while it writes.
+pub(crate) fn reloads(dir: &Path) -> Option<(u64, Vec<String>)> {
+    let text = std::fs::read_to_string(dir.join(LOCK)).ok()?;
+    let notes: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let problems = notes.get("problems")?.as_array()?.iter();
+    let problems = problems.filter_map(|line| line.as_str().map(str::to_owned)).collect();
+    Some((notes.get("reloads")?.as_u64()?, problems))
 }
 
 /// Removes the PID file of a server that is gone, unless a new one has just started.

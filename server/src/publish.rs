@@ -14,10 +14,12 @@ use crate::{
 
 /// Publishes, and says how many subscribers it reached.
 pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
-    let url = Target::from_args(args.client.url.as_deref())?.http("/publish");
+    let target = Target::from_args(args.client.url.as_deref())?;
+    let url = target.http("/publish");
     let data = object(read(&args.data)?)?;
     let body = body(&args.channel, &args.event, &data);
-    let mut request = client::agent(TIMEOUT).post(&url).header("content-type", "application/json");
+    let agent = client::agent_for(&target, TIMEOUT)?;
+    let mut request = agent.post(&url).header("content-type", "application/json");
     if let Some(token) = token(args.client.token.as_deref()) {
         request = request.header("authorization", format!("Bearer {token}"));
     }

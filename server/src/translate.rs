@@ -1,9 +1,12 @@
 //! From settings to the core's configuration.
 
+use std::time::Duration;
+
 use mahavishnu_core::{
     auth::{Pattern, Policy},
     config::{
-        AnonymousPublish, Auth, Compat, Config, MetricsConfig, Service, SlowPolicy, SlowReaders,
+        AnonymousPublish, Auth, Compat, Config, DeflateConfig, MetricsConfig, Service, SlowPolicy,
+        SlowReaders,
     },
     limits::Limits,
     protocol::CorrelationRule,
@@ -32,12 +35,15 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         limits: limits(settings),
         trusted_proxies: settings.trusted_proxies.clone(),
         proxy_protocol: settings.proxy_protocol,
+        plain_on_tls: settings.tls_plain,
+        certificate_warning: Duration::from_secs(u64::from(settings.cert_min_days) * 86_400),
         auth: Auth {
             required: settings.auth_enabled,
             keys: token::key_set(&loaded.keys)?,
             rules: settings.token_rules(),
             query_parameter: settings.token_in_query.then(|| QUERY_PARAMETER.into()),
             subprotocol: settings.token_in_subprotocol,
+            certificates: settings.client_cert_permissions.clone(),
         },
         policy,
         anonymous_publish: match settings.allow_remote_publish {
@@ -45,6 +51,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             false => AnonymousPublish::Loopback,
         },
         slow_readers: slow_readers(settings)?,
+        deflate: deflate(settings)?,
         compat: Compat {
             correlation: match settings.correlation {
                 Correlation::Auto => CorrelationRule::Tolerant,
@@ -108,6 +115,21 @@ fn slow_readers(settings: &Settings) -> Result<SlowReaders, Failure> {
     })
 }
 
+fn deflate(settings: &Settings) -> Result<DeflateConfig, Failure> {
+    let channels = settings.deflate_channels.iter().map(|switch| {
+        let pattern = Pattern::parse(&switch.pattern).map_err(|error| {
+            Failure::new(Exit::Configuration, format!("MAHAVISHNU_DEFLATE_CHANNELS: {error}"))
+        })?;
+        Ok((pattern, switch.on))
+    });
+    Ok(DeflateConfig {
+        enabled: settings.deflate,
+        level: settings.deflate_level,
+        threshold_bytes: settings.deflate_threshold,
+        channels: channels.collect::<Result<_, Failure>>()?,
+    })
+}
+
 /// Where a token is looked for in the URL, if that is allowed.
 const QUERY_PARAMETER: &str = "token";
 const ENVELOPE_BYTES: usize = 64 * 1024;
@@ -115,7 +137,7 @@ const SPARE_SOCKETS: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use mahavishnu_core::config::PlainOnTls;
 
     use super::*;
     use crate::settings::testing::load;
@@ -127,7 +149,10 @@ mod tests {
         assert_eq!(config.service, Service::default());
         assert_eq!(config.compat, Compat::default());
         assert_eq!(config.metrics, MetricsConfig::default());
+        assert_eq!(config.deflate, DeflateConfig::default());
         assert_eq!(config.anonymous_publish, AnonymousPublish::default());
+        assert_eq!(config.plain_on_tls, PlainOnTls::default());
+        assert_eq!(config.certificate_warning, Config::default().certificate_warning);
         assert!(
             !config.auth.required
                 && config.auth.keys.is_empty()
@@ -166,6 +191,13 @@ mod tests {
             ("PONG_TIMEOUT", "2"),
             ("CORRELATION", "id"),
             ("MIRROR_STATUS", "false"),
+            ("TLS_PLAIN", "nothing"),
+            ("CERT_MIN_DAYS", "7"),
+            ("CLIENT_CERT_PERMISSIONS", "cn:ops=admin"),
+            ("DEFLATE", "on"),
+            ("DEFLATE_LEVEL", "6"),
+            ("DEFLATE_THRESHOLD", "100"),
+            ("DEFLATE_CHANNELS", "pool:*=off"),
         ]))
         .unwrap();
         assert_eq!(&*config.service.name, "prod");
@@ -176,10 +208,15 @@ mod tests {
         assert!(config.policy.labels().any(|label| label == "quality:*"));
         assert_eq!(config.anonymous_publish, AnonymousPublish::Anywhere);
         assert!(config.metrics.channel_names);
+        assert_eq!(config.plain_on_tls, PlainOnTls::Nothing);
+        assert_eq!(config.certificate_warning, Duration::from_secs(7 * 86_400));
+        assert_eq!(config.auth.certificates.len(), 1);
         assert_eq!(config.slow_readers.of("pool:1"), SlowPolicy::Latest);
         assert_eq!(config.slow_readers.of("global"), SlowPolicy::Gap);
         assert_eq!(config.compat.correlation, CorrelationRule::Id);
         assert!(!config.compat.mirror_status);
+        assert_eq!((config.deflate.level, config.deflate.threshold_bytes), (6, 100));
+        assert!(config.deflate.covers("global") && !config.deflate.covers("pool:1"));
         let limits = config.limits;
         assert_eq!(
             (limits.connects_per_minute, limits.messages_per_second, limits.messages_burst),

@@ -8,6 +8,8 @@ pub(crate) struct Target {
     /// Without brackets, also if it is an IPv6 address.
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// https:// or wss://
+    pub(crate) tls: bool,
     /// Without a slash at its end: empty for the root.
     pub(crate) path: String,
 }
@@ -27,16 +29,15 @@ impl Target {
         }
     }
 
-    /// Reads `http://host:port/path`; ws:// is the same, and without a scheme the port is 8686 unless given.
+    /// Reads `http://host:port/path`; ws:// is the same, https:// and wss:// are the same over TLS, and without a scheme
+    /// the port is 8686 unless given.
     pub(crate) fn parse(url: &str) -> Result<Self, Failure> {
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-        let port_default = match scheme.to_ascii_lowercase().as_str() {
-            "http" | "ws" => 80,
-            "" => 8686,
-            "https" | "wss" => {
-                return Err(fault(url, "TLS is not part of this build; use http:// or ws://"));
-            }
-            _ => return Err(fault(url, "use http:// or ws://")),
+        let (port_default, tls) = match scheme.to_ascii_lowercase().as_str() {
+            "http" | "ws" => (80, false),
+            "https" | "wss" => (443, true),
+            "" => (8686, false),
+            _ => return Err(fault(url, "use http://, https://, ws:// or wss://")),
         };
         if rest.contains(['?', '#', '@'])
             || rest.contains(|c: char| c.is_whitespace() || c.is_control())
@@ -53,7 +54,7 @@ impl Target {
             "" => port_default,
             digits => digits.parse().map_err(|_| fault(url, "the port is a number up to 65535"))?,
         };
-        Ok(Self { host: host.to_owned(), port, path: path.trim_end_matches('/').to_owned() })
+        Ok(Self { host: host.to_owned(), port, tls, path: path.trim_end_matches('/').to_owned() })
     }
 
     /// Host and port as in a `Host` header.
@@ -67,7 +68,8 @@ impl Target {
 
     /// The address of `resource` (with its slash) over HTTP.
     pub(crate) fn http(&self, resource: &str) -> String {
-        format!("http://{}{}{resource}", self.authority(), self.path)
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}{}{resource}", self.authority(), self.path)
     }
 }
 
@@ -110,10 +112,18 @@ mod tests {
     }
 
     #[test]
+    fn https_and_wss_are_over_tls() {
+        for url in ["https://h", "WSS://h"] {
+            let target = Target::parse(url).unwrap();
+            assert_eq!((target.port, target.tls), (443, true));
+        }
+        assert_eq!(Target::parse("wss://h:1").unwrap().http("/health"), "https://h:1/health");
+        assert!(!Target::parse("h").unwrap().tls);
+    }
+
+    #[test]
     fn other_addresses_are_refused_in_one_line() {
         for url in [
-            "https://h",
-            "wss://h:1",
             "ftp://h",
             "http://",
             "http://:1",

@@ -21,10 +21,17 @@ pub fn python_command(script: &str, args: &[&str]) -> Command {
 
 /// Runs `tests/clients/node/<script>` to its end. Panics with its output if it fails.
 pub fn node(script: &str, args: &[&str]) -> String {
+    text(&mut node_command(script, args))
+}
+
+/// The command that [`node`] runs, for a test that adds to its environment.
+pub fn node_command(script: &str, args: &[&str]) -> Command {
     // Modules are searched from the script upwards, where they are not: the scripts look where this says.
     let modules = environment().join("node/");
     let path = clients().join("node").join(script);
-    text(Command::new("node").arg(path).args(args).env("TEST_MODULES", modules))
+    let mut command = Command::new("node");
+    command.arg(path).args(args).env("TEST_MODULES", modules);
+    command
 }
 
 /// Runs curl. Panics if it fails.
@@ -50,7 +57,8 @@ fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
-fn text(command: &mut Command) -> String {
+/// Runs a command to its end and returns its output. Panics with it if it fails.
+pub fn text(command: &mut Command) -> String {
     let shown = format!("{command:?}");
     let command = command
         .stdin(Stdio::null())

@@ -41,6 +41,8 @@ pub mod op {
     pub const PING: u8 = 0x89;
     /// Pong.
     pub const PONG: u8 = 0x8A;
+    /// The bit that says that a message is compressed (RFC 7692 §6).
+    pub const RSV1: u8 = 0x40;
     /// Takes FIN away.
     pub const MORE: u8 = 0x7F;
 }

@@ -101,6 +101,37 @@ fn node_ws_subscribes_and_receives() {
 }
 
 #[test]
+fn python_websockets_compresses_under_every_offer() {
+    for shards in ["1", "2"] {
+        let server = Server::with(&[
+            ("DEFLATE", "on"),
+            ("DEFLATE_THRESHOLD", "100"),
+            ("MESSAGE_RATE_LIMIT", "0"),
+            ("SHARDS", shards),
+        ]);
+        is_ok(&python("deflate.py", &[&server.ws_url()]));
+        let metrics = server.metrics_when("its end", |metrics| metrics.active() == 0);
+        assert_eq!(metrics.count("websocket_connection_errors_total", &[]), 0);
+        for direction in ["sent", "received"] {
+            let sum = |name: &str| metrics.count(name, &[("direction", direction)]);
+            assert!(sum("mahavishnu_deflate_messages_total") > 40, "{direction}");
+            let plain = sum("mahavishnu_deflate_plain_bytes_total");
+            assert!(plain > sum("mahavishnu_deflate_compressed_bytes_total"), "{direction}");
+        }
+    }
+}
+
+#[test]
+fn node_ws_inflates_broadcasts() {
+    let server = Server::with(&[("DEFLATE", "on"), ("DEFLATE_LEVEL", "6")]);
+    is_ok(&node("dialogue.mjs", &[&server.ws_url(), &server.url()]));
+    let metrics = server.metrics_when("its end", |metrics| metrics.active() == 0);
+    let sent = [("direction", "sent")];
+    assert!(metrics.count("mahavishnu_deflate_messages_total", &sent) >= 49);
+    assert!(metrics.count("mahavishnu_sent_bytes_total", &[]) < 200_000, "of 1.2 million");
+}
+
+#[test]
 fn node_ws_authenticates() {
     let server = Server::with_auth(&[]);
     is_ok(&node("dialogue.mjs", &[&server.ws_url(), &server.url(), &token::of("ada", &["admin"])]));

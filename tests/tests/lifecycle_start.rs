@@ -100,9 +100,9 @@ fn a_mistyped_variable_is_pointed_out() {
 }
 
 #[test]
-fn tls_is_refused_as_long_as_it_is_not_there() {
-    refuses(&[("MAHAVISHNU_TLS_ENABLED", "true")], 5, &["MAHAVISHNU_TLS_ENABLED", "TLS"]);
-    refuses(&[("MAHAVISHNU_WS_TLS_ENABLED", "true")], 5, &["TLS"]);
+fn tls_without_a_certificate_is_refused() {
+    refuses(&[("MAHAVISHNU_TLS_ENABLED", "true")], 5, &["MAHAVISHNU_TLS_ENABLED", "--auto-cert"]);
+    refuses(&[("MAHAVISHNU_WS_TLS_ENABLED", "true")], 5, &["MAHAVISHNU_CERT_FILE"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod auth;
 mod auth_tokens;
+mod browser;
 mod channels;
 mod clients;
 mod dialogues;
@@ -18,4 +19,6 @@ mod reasons;
 mod recording;
 mod shards;
 mod subcommands;
+mod tls;
+mod tls_files;
 mod traps;

@@ -7,6 +7,7 @@ mod frames;
 mod messages;
 mod requests;
 mod time;
+mod tls;
 
 use std::collections::BTreeSet;
 
@@ -44,6 +45,8 @@ produced! {
     BadClose: frames::bad_close;
     BadUtf8: frames::bad_utf8;
     MessageTooBig: frames::message_too_big;
+    InflateRatio: frames::inflate_ratio;
+    BadDeflate: frames::bad_deflate;
     TooManyFragments: frames::too_many_fragments;
     ControlFlood: frames::control_flood;
     PongTimeout: time::pong_timeout;
@@ -64,6 +67,10 @@ produced! {
     NotJson: requests::not_json;
     BadPublish: requests::bad_publish;
     KeyReused: requests::key_reused;
+    TlsHandshake: tls::tls_handshake;
+    TlsHandshakesMax: tls::tls_handshakes_max;
+    TlsRequired: tls::tls_required;
+    TlsOnly: tls::tls_only;
     MaxConnections: capacity::max_connections;
     ConnectRate: capacity::connect_rate;
     AddressConnections: capacity::address_connections;
@@ -96,6 +103,10 @@ const EXCUSED: &[(Reason, &str)] = &[
     (
         Reason::KeepAliveTimeout,
         "no setting shortens the 75 s; covered in the core with a clock of its own",
+    ),
+    (
+        Reason::TlsRecord,
+        "needs a forged record on an open connection; covered in the core with a real TLS client",
     ),
     (Reason::KeyInUse, "needs a publish that waits for an application's decision or another shard"),
     (Reason::GatewayTimeout, "an embedding application does not answer"),

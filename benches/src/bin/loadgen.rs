@@ -12,6 +12,7 @@ use mahavishnu_benches::{
     handshake::Target,
     idle::{Churn, ConnectReport, Idle},
     process::Process,
+    siege::Siege,
     socket,
     stats::FanoutReport,
     summary,
@@ -83,6 +84,20 @@ enum Command {
         common: Common,
         #[command(flatten)]
         opening: Opening,
+    },
+    /// Besieges the server with hostile connections of many kinds. Run `rate` beside it to see what that does to others.
+    Siege {
+        #[command(flatten)]
+        common: Common,
+        /// Connections at a time.
+        #[arg(long, default_value_t = 10_000)]
+        connections: usize,
+        /// New connections per second, at most.
+        #[arg(long, default_value_t = 2000.0)]
+        opens_per_second: f64,
+        /// Seconds.
+        #[arg(long, default_value_t = 15.0)]
+        seconds: f64,
     },
     /// Prints a Markdown table from a file of JSON reports.
     Summary {
@@ -233,6 +248,18 @@ fn run(command: Command) -> Result<ExitCode> {
             let server = common.server_pid.map(Process::new);
             let churn = Churn { setup, connections, at_once, server, label: common.label.clone() };
             print_connects(&common, &churn.run()?)
+        }
+        Command::Siege { common, connections, opens_per_second, seconds: length } => {
+            let siege = Siege {
+                target: prepare(&common)?,
+                connections,
+                opens_per_second,
+                length: seconds(length)?,
+                server: common.server_pid.map(Process::new),
+                label: common.label.clone(),
+            };
+            print(&common, &siege.run()?)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Summary { baseline, file } => {
             write!(

@@ -36,7 +36,7 @@ impl Default for TokenRules {
 }
 
 /// What a valid token says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// `user_id`, or `sub` if there is none. A number becomes its digits.
     pub user: Option<Arc<str>>,

@@ -30,14 +30,14 @@ impl Hub {
     /// The first message of every active connection.
     pub(crate) fn send_welcome(&mut self, now: Now, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
-        let (uuid, authenticated) = (conn.uuid, conn.claims.is_some());
+        let (uuid, authenticated, secure) = (conn.uuid, conn.claims.is_some(), conn.secure);
         let service = self.config.service.clone();
         let welcome = Welcome {
             connection_id: uuid,
             server: &service.label,
             message: &service.greeting,
             authenticated,
-            secure: false,
+            secure,
             rate_limit: self.config.limits.messages_per_second.filter(|rate| *rate > 0),
         };
         let timestamp = self.timestamp(now);
@@ -198,7 +198,11 @@ impl Hub {
         if !conn.ws.is_open() {
             return;
         }
-        conn.ws.send_text(&self.scratch);
+        if conn.ws.window_bits() == 0 || !self.config.deflate.enabled {
+            conn.ws.send_text(&self.scratch);
+        } else {
+            self.send_scratch_deflated(id);
+        }
         self.tally.sent(message.kind, 1);
         self.mark_dirty(id.index);
     }

@@ -5,9 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{
     Hub,
     answer::AnswerTo,
-    conn::{Gap, Session, Subscription},
+    conn::{Conn, Gap, Session, Subscription},
     slab::Slab,
-    types::{ConnId, Inner},
+    types::{ConnId, Inner, Joiner},
 };
 use crate::{
     config::SlowPolicy,
@@ -15,7 +15,7 @@ use crate::{
     protocol::Kind,
     reason::Reason,
     time::Now,
-    ws::Segment,
+    ws::{Deflated, Segment},
 };
 
 /// The channels that connections of this hub subscribe to.
@@ -37,7 +37,19 @@ struct Round {
     /// The channel's index.
     channel: u32,
     segment: Segment,
+    /// The same, compressed.
+    deflated: Option<Box<Deflated>>,
     first_offset: u64,
+}
+
+impl Round {
+    /// The form in which `conn` takes it.
+    fn of(&self, conn: &Conn) -> &Segment {
+        match &self.deflated {
+            Some(deflated) if conn.ws.window_bits() >= deflated.window_bits => &deflated.segment,
+            _ => &self.segment,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -136,6 +148,7 @@ impl Hub {
     /// Asks the channel's home to add a connection. The answer follows once it is confirmed.
     pub(crate) fn subscribe(&mut self, now: Now, id: ConnId, name: &str, answer: AnswerTo) {
         let Some(conn) = self.conn(id) else { return };
+        let deflates = conn.ws.window_bits() > 0;
         let known = self.channels.find(name);
         if known.is_some_and(|index| {
             conn.subscriptions.iter().any(|subscription| subscription.channel == index)
@@ -156,11 +169,13 @@ impl Hub {
         };
         let name = channel.name.clone();
         channel.waiting.push_back(Waiting { conn: id, answer: Some(answer) });
-        self.tell(now, self.homes.of(&name), Inner::Join { channel: name, conn: id });
+        let member = Joiner { conn: id, deflates };
+        self.tell(now, self.homes.of(&name), Inner::Join { channel: name, member });
     }
 
     /// The home has added the connection: segments that come from now on are for it.
-    pub(crate) fn on_joined(&mut self, now: Now, name: &str, id: ConnId) {
+    pub(crate) fn on_joined(&mut self, now: Now, name: &str, member: Joiner) {
+        let Joiner { conn: id, deflates } = member;
         let index = self.channels.find(name);
         if let Some(index) = index {
             // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
@@ -183,7 +198,8 @@ impl Hub {
         let wanted = fresh.is_some() && !full;
         if !wanted || !self.add_member(index, id) {
             self.channels.drop_if_unused(index);
-            self.tell(now, self.homes.of(name), Inner::Leave { channel: name.into() });
+            let leave = Inner::Leave { channel: name.into(), deflates };
+            self.tell(now, self.homes.of(name), leave);
         }
         let Some(answer) = waiting.answer else { return };
         if full {
@@ -264,6 +280,7 @@ impl Hub {
         if at >= conn.subscriptions.len() {
             return;
         }
+        let deflates = conn.ws.window_bits() > 0;
         let Subscription { channel: index, member } = conn.subscriptions.swap_remove(at);
         conn.gaps.retain(|gap| gap.channel != index);
         conn.lossy = !conn.gaps.is_empty();
@@ -286,15 +303,24 @@ impl Hub {
         let name = channel.name.clone();
         self.tally.subscriptions -= 1;
         self.channels.drop_if_unused(index);
-        self.tell(now, self.homes.of(&name), Inner::Leave { channel: name });
+        self.tell(now, self.homes.of(&name), Inner::Leave { channel: name, deflates });
     }
 
     /// A round of a channel has come for the subscribers here.
-    pub(crate) fn deliver(&mut self, name: &str, mut segment: Segment, first_offset: u64) {
+    pub(crate) fn deliver(
+        &mut self,
+        name: &str,
+        mut segment: Segment,
+        mut deflated: Option<Box<Deflated>>,
+        first_offset: u64,
+    ) {
         let Some(channel) = self.channels.find(name) else { return };
         let Some(found) = self.channels.slots.get(channel) else { return };
         segment.tag = found.tag;
-        self.channels.rounds.push_back(Round { channel, segment, first_offset });
+        if let Some(deflated) = &mut deflated {
+            deflated.segment.tag = found.tag;
+        }
+        self.channels.rounds.push_back(Round { channel, segment, deflated, first_offset });
     }
 
     /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
@@ -333,14 +359,22 @@ impl Hub {
     }
 
     fn hand_out_round(&mut self, now: Now, round: &Round) {
-        let segment = &round.segment;
+        match round.deflated {
+            None => self.hand_out_as(now, round, |_| &round.segment),
+            Some(_) => self.hand_out_as(now, round, |conn| round.of(conn)),
+        }
+    }
+
+    /// Compiled twice: without a compressed form, nobody is asked which one they take.
+    fn hand_out_as<'r>(&mut self, now: Now, round: &'r Round, form: impl Fn(&Conn) -> &'r Segment) {
         let Some(channel) = self.channels.slots.get(round.channel) else { return };
-        let (policy, size) = (channel.policy, segment.bytes.len());
+        let policy = channel.policy;
         let max = self.config.limits.outbox_bytes_max;
         let mut taken = 0u64;
         for member in &channel.members {
             let Some(conn) = self.conns.get_mut(member.conn) else { continue };
-            let full = conn.ws.outbox().bytes() + size > max;
+            let segment = form(conn);
+            let full = conn.ws.outbox().bytes() + segment.bytes.len() > max;
             if full || conn.lossy || (conn.blocked && policy == SlowPolicy::Latest) {
                 self.channels.slow.push(member.conn);
                 continue;
@@ -352,7 +386,7 @@ impl Hub {
                 self.dirty.push_back(member.conn);
             }
         }
-        self.tally.sent(Kind::Event, taken * u64::from(segment.messages));
+        self.tally.sent(Kind::Event, taken * u64::from(round.segment.messages));
         if !self.channels.slow.is_empty() {
             self.deliver_slowly(now, policy, round);
         }
@@ -360,7 +394,6 @@ impl Hub {
 
     /// The round for those who have no room, or have lost something already.
     fn deliver_slowly(&mut self, now: Now, policy: SlowPolicy, round: &Round) {
-        let segment = &round.segment;
         let mut slow = std::mem::take(&mut self.channels.slow);
         for index in slow.drain(..) {
             let Some(generation) = self.conns.generation(index) else { continue };
@@ -370,6 +403,7 @@ impl Hub {
             }
             let max = self.config.limits.outbox_bytes_max;
             let Some(conn) = self.conns.get_mut(index) else { continue };
+            let segment = round.of(conn);
             let behind = conn.gaps.iter().any(|gap| gap.channel == round.channel);
             if !behind && conn.ws.outbox().bytes() + segment.bytes.len() <= max {
                 conn.ws.outbox_mut().push(segment);
@@ -391,10 +425,11 @@ impl Hub {
     }
 
     /// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
-    fn conflate(&mut self, id: ConnId, Round { channel, segment, .. }: &Round) -> bool {
+    fn conflate(&mut self, id: ConnId, round: &Round) -> bool {
         let max = self.config.limits.outbox_bytes_max;
         let Some(conn) = self.conns.get_mut(id.index) else { return true };
-        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == *channel) {
+        let segment = round.of(conn);
+        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == round.channel) {
             return false;
         }
         let newest = segment.bytes.len().saturating_sub(segment.last as usize);
@@ -433,8 +468,8 @@ impl Hub {
 }
 
 /// Adds a lost round to what the connection will be told.
-fn note_gap(conn: &mut super::conn::Conn, round: &Round) {
-    let Round { channel, segment, first_offset } = round;
+fn note_gap(conn: &mut Conn, round: &Round) {
+    let Round { channel, segment, first_offset, deflated: _ } = round;
     let lost = u64::from(segment.messages);
     let last_offset = first_offset + lost.saturating_sub(1);
     conn.lossy = true;

@@ -5,19 +5,21 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use uuid::Uuid;
 
 use super::{
-    proxy::Pending,
     quota::Bucket,
+    transport::Transport,
     types::{Listener, Peer, RequestId},
     visitors::Entered,
 };
 use crate::{
     auth::{Access, Claims},
+    tls::Identity,
     ws,
 };
 
 /// A connection. Boxed in the slab, so that its size is paid only while it exists.
 #[derive(Debug)]
 pub(crate) struct Conn {
+    pub(crate) transport: Transport,
     pub(crate) ws: ws::Connection,
     pub(crate) session: Session,
     /// Name in the welcome. Nil until the connection is active.
@@ -26,10 +28,10 @@ pub(crate) struct Conn {
     pub(crate) peer: SocketAddr,
     pub(crate) listener: Listener,
     pub(crate) entered: Entered,
-    /// Comes before anything else, if the proxy is to say whose connection it is.
-    pub(crate) proxy_header: Option<Box<Pending>>,
     /// Whether it comes from this machine, past no proxy and from no foreign web page.
     pub(crate) local: bool,
+    /// Through a TLS handshake.
+    pub(crate) secure: bool,
     /// On the hub's list of connections to flush.
     pub(crate) dirty: bool,
     /// Its socket took no more when it was last written to.
@@ -40,6 +42,10 @@ pub(crate) struct Conn {
     pub(crate) asked: Vec<RequestId>,
     /// Who it is, once a token was accepted.
     pub(crate) claims: Option<Arc<Claims>>,
+    /// Who it is by its certificate, if that was asked for.
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// The claims are those of the certificate: a token may replace them.
+    pub(crate) certified: bool,
     /// What the policy lets it do; meaningful only with claims.
     pub(crate) access: Access,
     pub(crate) bucket: Bucket,
@@ -87,16 +93,19 @@ pub(crate) struct Gap {
 }
 
 impl Conn {
-    pub(crate) fn new(ws: ws::Connection, peer: Peer) -> Self {
+    pub(crate) fn new(transport: Transport, ws: ws::Connection, peer: Peer) -> Self {
         Self {
+            transport,
             ws,
             session: Session::Http,
             uuid: Uuid::nil(),
             peer: peer.address,
             listener: peer.listener,
             entered: Entered::default(),
-            proxy_header: None,
             local: false,
+            secure: false,
+            identity: None,
+            certified: false,
             dirty: false,
             blocked: false,
             lossy: false,

@@ -6,13 +6,7 @@ use super::{
     Hub,
     types::{Command, ConnId, Output, Peer, ShardId, ShardMessage},
 };
-use crate::{
-    config::Config,
-    reason::Reason,
-    time::Now,
-    trace::{Recorder, Tap},
-    ws,
-};
+use crate::{config::Config, reason::Reason, time::Now, trace::Recorder, ws};
 
 /// Inputs.
 impl Hub {
@@ -28,7 +22,12 @@ impl Hub {
         self.note(|recorder| recorder.bytes(now, conn, wire));
         self.tally.received_bytes += wire.len() as u64;
         let Some(header) = self.take_proxy_header(now, conn, wire) else { return };
-        self.pump(now, conn, wire.get_mut(header..).unwrap_or_default());
+        let wire = wire.get_mut(header..).unwrap_or_default();
+        if self.is_plain(now, conn, wire) {
+            self.pump(now, conn, wire);
+        } else {
+            self.decrypt(now, conn, wire);
+        }
     }
 
     /// The peer will send no more.
@@ -89,16 +88,15 @@ impl Hub {
     /// Writes what the socket takes. Errors of the sink end the connection and are answered with
     /// [`ws::Flush::Closed`].
     pub fn flush(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
-        let mut tap = Tap::new(sink, self.recorder.is_some());
-        let flush = self.write(now, conn, &mut tap);
-        self.note(|recorder| recorder.flush(now, conn, tap, flush));
-        flush
+        self.write(now, conn, sink)
     }
 
     /// The turn is over: counts are handed to the `metrics` facade. `now` is best read after the turn's writes.
     pub fn end_turn(&mut self, now: Now) {
+        self.tally_deflate();
         self.metrics.publish(now.mono, &mut self.tally);
         self.compact_timers();
+        self.handshakes.end_turn(&self.config.limits);
         let next = self.poll_timeout();
         self.note(|recorder| recorder.end_turn(now, next));
     }
@@ -106,15 +104,19 @@ impl Hub {
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        if self.handshakes.is_anyone_waiting() {
+            Some(self.latest.mono)
+        } else {
+            self.timers.next()
+        }
     }
 
     /// Whether the driver should read from this connection. False while its own unread answers pile up.
     #[must_use]
     pub fn wants_read(&self, conn: ConnId) -> bool {
-        self.conns
-            .get_at(conn.index, conn.generation)
-            .is_some_and(|found| found.ws.wants_read(&self.config.limits))
+        self.conns.get_at(conn.index, conn.generation).is_some_and(|found| {
+            found.transport.wants_read() && found.ws.wants_read(&self.config.limits)
+        })
     }
 
     /// Sockets of any kind that this hub holds.
@@ -139,9 +141,9 @@ impl Hub {
 /// The record, for [`trace::replay`](crate::trace::replay()).
 impl Hub {
     /// Begins to record; call it on every hub of the process before any input. False, and no record, once there are
-    /// connections.
+    /// connections, and under a configuration with TLS, whose randomness no seed can bring back.
     pub fn start_recording(&mut self, now: Now) -> bool {
-        let fresh = self.conns.len() == 0;
+        let fresh = self.conns.len() == 0 && self.config.tls.is_none();
         if fresh {
             self.recorder = Some(Box::new(Recorder::new(now, self.place, &self.config)));
         }
@@ -155,7 +157,7 @@ impl Hub {
         self.recorder.as_mut().map(|recorder| recorder.take()).unwrap_or_default()
     }
 
-    fn note(&mut self, note: impl FnOnce(&mut Recorder)) {
+    pub(super) fn note(&mut self, note: impl FnOnce(&mut Recorder)) {
         if let Some(recorder) = &mut self.recorder {
             note(recorder);
         }

@@ -13,7 +13,7 @@ use super::{
     forwarded,
     types::{ConnId, Listener},
 };
-use crate::{config::Config, reason::Reason, time::Now, ws};
+use crate::{auth::Claims, config::Config, reason::Reason, time::Now, ws};
 
 impl Hub {
     /// A WebSocket handshake. Over a limit it is accepted and closed with 1013: clients of this protocol give up for
@@ -23,6 +23,10 @@ impl Hub {
         let address = conn.peer.ip();
         if conn.listener == Listener::Metrics {
             self.answer_reason(now, id, Reason::NotFound);
+            return;
+        }
+        if self.is_restricted(id) {
+            self.refuse_plain(now, id);
             return;
         }
         let token = Token::of(request, &self.config);
@@ -37,6 +41,17 @@ impl Hub {
             },
             _ => None,
         };
+        let deflate = match self.config.deflate.enabled {
+            false => None,
+            true => match ws::Deflate::choose(request.headers()) {
+                Ok(deflate) => deflate,
+                Err(reason) => {
+                    self.tally.error(reason);
+                    self.answer_reason(now, id, reason);
+                    return;
+                }
+            },
+        };
         let local = is_local(address, request.headers());
         let client =
             forwarded::client_address(address, request.headers(), &self.config.trusted_proxies);
@@ -48,7 +63,8 @@ impl Hub {
         }
         let refusal = self.admission(now, id);
         let Some((conn, _)) = self.conn_mut(id) else { return };
-        conn.ws.accept(now, &ws::Accept { subprotocol: token.subprotocol.as_deref() });
+        let subprotocol = token.subprotocol.as_deref();
+        conn.ws.accept(now, &ws::Accept { subprotocol, deflate });
         if let Some(reason) = refusal {
             self.close(now, id, reason);
             return;
@@ -60,12 +76,25 @@ impl Hub {
         if let Some(claims) = claims {
             self.set_claims(id, claims);
             self.activate(now, id);
+        } else if let Some(claims) = self.certified(id) {
+            self.set_claims(id, claims);
+            if let Some((conn, _)) = self.conn_mut(id) {
+                conn.certified = true;
+            }
+            self.activate(now, id);
         } else if self.config.auth.required {
             let Some((conn, _)) = self.conn_mut(id) else { return };
             conn.deadline = Some(now.mono + auth_timeout);
         } else {
             self.activate(now, id);
         }
+    }
+
+    /// What the client's certificate says and permits, as if a token had said it; `None` if no grant names it.
+    pub(crate) fn certified(&self, id: ConnId) -> Option<Claims> {
+        let identity = self.conn(id)?.identity.as_ref()?;
+        let permissions = identity.permissions(&self.config.auth.certificates)?;
+        Some(Claims { user: Some(identity.user()), permissions, ..Claims::default() })
     }
 
     /// Why a new connection may not stay, if so.

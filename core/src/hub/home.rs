@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{
     Hub,
     slab::Slab,
-    types::{ConnId, Inner, Place, Placement, Publication, Published, ShardId, Ticket},
+    types::{Inner, Joiner, Place, Placement, Publication, Published, ShardId, Ticket},
 };
 use crate::{
     entropy::{KeyedMap, KeyedState},
@@ -36,6 +36,8 @@ struct Home {
     offset: u64,
     /// Subscribers on all hubs.
     subscribers: u32,
+    /// How many of them take compressed messages.
+    deflates: u32,
     /// Subscribers by hub.
     by_shard: Vec<u32>,
     /// Frames of the present turn.
@@ -162,6 +164,11 @@ impl Hub {
             last: round.last,
         };
         let (name, own) = (home.name.clone(), usize::from(self.place.shard.0));
+        let deflated = match home.deflates {
+            0 => None,
+            _ => self.deflate_round(&name, &segment),
+        };
+        let Some(home) = self.homes.slots.get(index) else { return };
         for (&subscribers, shard) in home.by_shard.iter().zip(0u16..) {
             if subscribers == 0 || usize::from(shard) == own {
                 continue;
@@ -170,13 +177,14 @@ impl Hub {
                 let message = Inner::Deliver {
                     channel: name.clone(),
                     segment: segment.clone(),
+                    deflated: deflated.clone(),
                     first_offset: round.first_offset,
                 };
                 batch.push(super::ShardMessage(message));
             }
         }
         if home.by_shard.get(own).is_some_and(|subscribers| *subscribers > 0) {
-            self.deliver(&name, segment, round.first_offset);
+            self.deliver(&name, segment, deflated, round.first_offset);
         }
     }
 
@@ -211,7 +219,7 @@ impl Hub {
     }
 
     /// A connection subscribes. It gets what is published from now on, so the present round goes out first.
-    pub(crate) fn on_join(&mut self, now: Now, from: ShardId, channel: Arc<str>, conn: ConnId) {
+    pub(crate) fn on_join(&mut self, now: Now, from: ShardId, channel: Arc<str>, member: Joiner) {
         self.seal_channel(&channel);
         let index = match self.homes.names.get(&channel) {
             Some(&index) => Some(index),
@@ -220,11 +228,12 @@ impl Hub {
         let home = index.and_then(|index| self.homes.slots.get_mut(index));
         if let Some(home) = home {
             home.subscribers += 1;
+            home.deflates += u32::from(member.deflates);
             if let Some(count) = home.by_shard.get_mut(usize::from(from.0)) {
                 *count += 1;
             }
         }
-        self.tell(now, from, Inner::Joined { channel, conn });
+        self.tell(now, from, Inner::Joined { channel, member });
     }
 
     fn found_home(&mut self, channel: &Arc<str>) -> Option<u32> {
@@ -232,6 +241,7 @@ impl Hub {
             name: channel.clone(),
             offset: 0,
             subscribers: 0,
+            deflates: 0,
             by_shard: vec![0; usize::from(self.homes.shards)],
             round: Round::default(),
         };
@@ -242,10 +252,11 @@ impl Hub {
     }
 
     /// A connection left. The last one takes the channel with it.
-    pub(crate) fn on_leave(&mut self, from: ShardId, channel: &str) {
+    pub(crate) fn on_leave(&mut self, from: ShardId, channel: &str, deflates: bool) {
         let Some(&index) = self.homes.names.get(channel) else { return };
         let Some(home) = self.homes.slots.get_mut(index) else { return };
         home.subscribers = home.subscribers.saturating_sub(1);
+        home.deflates = home.deflates.saturating_sub(u32::from(deflates));
         if let Some(count) = home.by_shard.get_mut(usize::from(from.0)) {
             *count = count.saturating_sub(1);
         }

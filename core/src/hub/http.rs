@@ -58,6 +58,10 @@ struct Ready<'a> {
 struct ReadyChecks<'a> {
     accepting: &'a str,
     capacity: &'a str,
+    /// Whether the first certificate to expire is valid; absent without TLS. It decides nothing: behind a proxy that does
+    /// not verify it, an expired certificate still works, and all instances would go at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<&'a str>,
 }
 
 impl Hub {
@@ -65,8 +69,12 @@ impl Hub {
     pub(crate) fn on_http(&mut self, now: Now, id: ConnId, request: Request<Payload<'_>>) {
         let Some(conn) = self.conn(id) else { return };
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if self.is_restricted(id) && !(reads && request.uri().path() == "/health") {
+            self.refuse_plain(now, id);
+            return;
+        }
         match (conn.listener, request.uri().path()) {
-            (Listener::Metrics, _) if reads => self.outputs.push_back(Output::Metrics { conn: id }),
+            (Listener::Metrics, _) if reads => self.ask_metrics(now, id),
             (Listener::Main, "/health") if reads => self.answer_health(now, id),
             (Listener::Main, "/ready") if reads => self.answer_ready(now, id),
             (Listener::Main, "/publish") if *request.method() == Method::POST => {
@@ -112,10 +120,23 @@ impl Hub {
         let ready = Ready {
             status: if accepting && room { "ready" } else { "not_ready" },
             server: &service.name,
-            checks: ReadyChecks { accepting: word(accepting), capacity: word(room) },
+            checks: ReadyChecks {
+                accepting: word(accepting),
+                capacity: word(room),
+                certificate: self.certificate_state(now),
+            },
         };
         let body = serde_json::to_vec(&ready).unwrap_or_default();
         self.answer_json(now, id, if accepting && room { 200 } else { 503 }, body.into());
+    }
+
+    fn certificate_state(&self, now: Now) -> Option<&'static str> {
+        let left = self.config.tls.as_ref()?.expires().checked_sub(now.unix);
+        Some(match left {
+            None => "expired",
+            Some(left) if left < self.config.certificate_warning => "expiring",
+            Some(_) => "valid",
+        })
     }
 
     /// `POST /publish`: content type, token, shape, permission for every message, then all or nothing.
@@ -154,8 +175,11 @@ impl Hub {
                 let claims = self.verify(now, token).map_err(|_| Reason::AuthFailed)?;
                 Some(self.config.policy.access(&claims.permissions))
             }
-            _ if self.config.auth.required => return Err(Reason::AuthRequired.into()),
-            _ => None,
+            _ => match self.certified(id) {
+                Some(claims) => Some(self.config.policy.access(&claims.permissions)),
+                None if self.config.auth.required => return Err(Reason::AuthRequired.into()),
+                None => None,
+            },
         };
         let limits = &self.config.limits;
         let body = publish::parse(request.body(), limits.publish_batch_max).map_err(|error| {
@@ -194,6 +218,19 @@ impl Hub {
         };
         let digest = self.homes.placement().digest(request.body());
         Ok((Origin::Http { conn: id, key: key.map(Into::into), digest }, publications))
+    }
+
+    fn ask_metrics(&mut self, now: Now, id: ConnId) {
+        if let Some(tls) = &self.config.tls {
+            self.metrics.certificate(tls.expires(), now.unix);
+        }
+        self.outputs.push_back(Output::Metrics { conn: id });
+    }
+
+    /// Refuses a client that speaks without TLS on a port with TLS, and says what to do (RFC 2817 §4.2).
+    pub(crate) fn refuse_plain(&mut self, now: Now, id: ConnId) {
+        self.tally.error(Reason::TlsRequired);
+        self.answer_reason(now, id, Reason::TlsRequired);
     }
 
     /// The application has rendered the metrics.

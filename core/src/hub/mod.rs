@@ -8,6 +8,7 @@
 mod answer;
 mod channel;
 mod conn;
+mod deflate;
 mod drain;
 mod drive;
 mod forwarded;
@@ -24,11 +25,13 @@ mod session;
 mod slab;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod types;
 mod visitors;
 
 use std::{
     collections::VecDeque,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,12 +45,14 @@ pub use self::types::{
 use self::{
     channel::Channels,
     conn::{Conn, Session},
+    deflate::Codecs,
     drain::Stage,
     home::Homes,
     idempotency::Keys,
     publish::Pending,
     request::Question,
     slab::Slab,
+    transport::{Handshakes, Transport},
     types::Inner,
     visitors::Visitors,
 };
@@ -58,7 +63,7 @@ use crate::{
     protocol::Timestamp,
     reason::Reason,
     time::{Now, Timers},
-    trace::{Recorder, Tap},
+    trace::{Recorder, Script, Tap},
     ws,
 };
 
@@ -101,8 +106,13 @@ pub struct Hub {
     latest: Now,
     /// Notes every call, if recording is on.
     recorder: Option<Box<Recorder>>,
+    /// TLS handshakes under way.
+    handshakes: Handshakes,
+    /// What is decrypted, until the connection has taken it in.
+    plaintext: Vec<u8>,
     /// Where messages are put together before they are copied behind their frame header.
     scratch: Vec<u8>,
+    codecs: Codecs,
 }
 
 /// How many WebSocket connections a hub has, and had.
@@ -157,7 +167,10 @@ impl Hub {
             handed_out: false,
             latest: now,
             recorder: None,
+            handshakes: Handshakes::new(&config.limits),
+            plaintext: Vec::new(),
             scratch: Vec::new(),
+            codecs: Codecs::default(),
             config,
             place,
             entropy,
@@ -167,10 +180,12 @@ impl Hub {
     fn accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
         let room = self.conns.len() < self.config.limits.sockets_max
             && matches!(self.stage, Stage::Running);
+        let transport = match self.proxy_header_of(peer) {
+            Some(header) => Transport::ProxyHeader(header),
+            None => self.transport_of(peer.listener),
+        };
         let ws = room.then(|| ws::Connection::server(now, &self.config.limits));
-        let proxy_header = self.proxy_header_of(peer.address, peer.listener);
-        let conn = ws.map(|ws| Box::new(Conn { proxy_header, ..Conn::new(ws, peer) }));
-        let placed = conn.and_then(|conn| self.conns.insert(conn));
+        let placed = ws.and_then(|ws| self.conns.insert(Box::new(Conn::new(transport, ws, peer))));
         let Some((index, generation)) = placed else {
             self.tally.error(Reason::MaxSockets);
             return Err(Reason::MaxSockets);
@@ -207,7 +222,11 @@ impl Hub {
     }
 
     fn on_timeout(&mut self, now: Now) {
-        while let Some((at, timer)) = self.timers.pop_due(now.mono) {
+        self.go_on_shaking(now);
+        // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
+        // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
+        for _ in 0..self.timers.len().saturating_mul(TIMEOUTS_PER_TIMER) {
+            let Some((at, timer)) = self.timers.pop_due(now.mono) else { break };
             match timer {
                 Timer::Conn(conn) => self.on_conn_timer(now, conn, at),
                 Timer::Question(id) => self.on_question_timer(now, id),
@@ -262,13 +281,29 @@ impl Hub {
         None
     }
 
-    fn write(&mut self, now: Now, conn: ConnId, sink: &mut Tap<'_>) -> ws::Flush {
-        let Some((found, limits)) = self.conn_mut(conn) else { return ws::Flush::Closed };
-        let flush = found.ws.flush(now, limits, sink);
+    fn write(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
+        let record = self.recorder.is_some();
+        let Some((found, limits)) = self.conn_mut(conn) else {
+            self.note(|recorder| recorder.flush(now, conn, Script::default(), ws::Flush::Closed));
+            return ws::Flush::Closed;
+        };
+        let mut sink = Counting { sink, bytes: 0 };
+        let mut script = Script::default();
+        let ws = &mut found.ws;
+        let flush = found.transport.flush(&mut sink, |sink| {
+            if !record {
+                return ws.flush(now, limits, sink);
+            }
+            let mut tap = Tap::new(sink);
+            let flush = ws.flush(now, limits, &mut tap);
+            script = tap.into_script();
+            flush
+        });
         let gaps = !found.gaps.is_empty();
         found.blocked = flush == ws::Flush::Blocked;
         let reason = found.ws.reason().unwrap_or(Reason::Io);
-        self.tally.sent_bytes += sink.sent;
+        self.tally.sent_bytes += sink.bytes;
+        self.note(|recorder| recorder.flush(now, conn, script, flush));
         if flush == ws::Flush::Closed {
             self.retire(now, conn, reason);
             self.remove(conn);
@@ -314,6 +349,7 @@ impl Hub {
         match event {
             ws::Event::Text(text) => self.on_message(now, id, text.as_bytes()),
             ws::Event::Binary(payload) => self.on_message(now, id, &payload),
+            ws::Event::Compressed(message) => self.on_compressed(now, id, message),
             ws::Event::Upgrade(request) => self.on_upgrade(now, id, &request),
             ws::Event::Http(request) => self.on_http(now, id, *request),
             ws::Event::Pong { .. } | ws::Event::Accepted(_) => {}
@@ -327,11 +363,11 @@ impl Hub {
                 self.on_home_publish(now, ticket, &publication)
             }
             Inner::Published { ticket, published } => self.on_published(now, ticket, published),
-            Inner::Join { channel, conn } => self.on_join(now, from, channel, conn),
-            Inner::Joined { channel, conn } => self.on_joined(now, &channel, conn),
-            Inner::Leave { channel } => self.on_leave(from, &channel),
-            Inner::Deliver { channel, segment, first_offset } => {
-                self.deliver(&channel, segment, first_offset)
+            Inner::Join { channel, member } => self.on_join(now, from, channel, member),
+            Inner::Joined { channel, member } => self.on_joined(now, &channel, member),
+            Inner::Leave { channel, deflates } => self.on_leave(from, &channel, deflates),
+            Inner::Deliver { channel, segment, deflated, first_offset } => {
+                self.deliver(&channel, segment, deflated, first_offset)
             }
             Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),
@@ -406,7 +442,8 @@ impl Hub {
     /// After anything happened to a connection: it may have something to write and another deadline.
     fn settle(&mut self, now: Now, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
-        if !conn.ws.outbox().is_empty() || !(conn.ws.is_open() || conn.ws.is_http()) {
+        let waits = !conn.ws.outbox().is_empty() || conn.transport.wants_write();
+        if waits || !(conn.ws.is_open() || conn.ws.is_http()) {
             self.mark_dirty(id.index);
         }
         self.arm(now, id);
@@ -459,3 +496,31 @@ impl Hub {
         self.mark_dirty(id.index);
     }
 }
+
+/// Counts what the socket took: data, control frames and HTTP alike, and TLS around them.
+struct Counting<'a> {
+    sink: &'a mut dyn io::Write,
+    bytes: u64,
+}
+
+impl io::Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.sink.write(bytes)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let count = self.sink.write_vectored(slices)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
+
+/// Deadlines of one connection that can follow each other at one instant, if their limits are zero: ping, pong, close,
+/// linger. Twice that is more than enough.
+const TIMEOUTS_PER_TIMER: usize = 8;

@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::{
     Hub,
     forwarded::is_trusted,
-    types::{ConnId, Listener},
+    transport::Transport,
+    types::{ConnId, Listener, Peer},
 };
 use crate::{reason::Reason, time::Now};
 
@@ -29,15 +30,11 @@ enum Header {
 }
 
 impl Hub {
-    /// Whether a new connection has to begin with a header.
-    pub(crate) fn proxy_header_of(
-        &self,
-        peer: SocketAddr,
-        listener: Listener,
-    ) -> Option<Box<Pending>> {
+    /// Where a header goes that a new connection has to begin with, if it has to.
+    pub(crate) fn proxy_header_of(&self, peer: Peer) -> Option<Box<Pending>> {
         let expected = self.config.proxy_protocol
-            && listener == Listener::Main
-            && is_trusted(peer.ip(), &self.config.trusted_proxies);
+            && peer.listener == Listener::Main
+            && is_trusted(peer.address.ip(), &self.config.trusted_proxies);
         expected.then(Box::default)
     }
 
@@ -45,31 +42,23 @@ impl Hub {
     /// looked at.
     pub(crate) fn take_proxy_header(&mut self, now: Now, id: ConnId, wire: &[u8]) -> Option<usize> {
         let Some((conn, _)) = self.conn_mut(id) else { return Some(0) };
-        let Some(pending) = &mut conn.proxy_header else { return Some(0) };
+        let Transport::ProxyHeader(pending) = &mut conn.transport else { return Some(0) };
         let before = pending.0.len();
-        let header = if before == 0 {
-            parse(wire)
-        } else {
-            let room = BYTES_MAX.saturating_sub(before).min(wire.len());
-            pending.0.extend_from_slice(wire.get(..room).unwrap_or(wire));
-            parse(&pending.0)
-        };
+        let room = BYTES_MAX.saturating_sub(before).min(wire.len());
+        pending.0.extend_from_slice(wire.get(..room).unwrap_or(wire));
+        let header = parse(&pending.0);
+        if header == Header::Partial {
+            return None;
+        }
+        let transport = self.transport_of(Listener::Main);
+        let Some((conn, _)) = self.conn_mut(id) else { return Some(0) };
+        conn.transport = transport;
         match header {
             Header::Whole(length, source) => {
-                conn.proxy_header = None;
-                if let Some(source) = source {
-                    conn.peer = source;
-                }
+                conn.peer = source.unwrap_or(conn.peer);
                 Some(length.saturating_sub(before))
             }
-            Header::Partial => {
-                if before == 0 {
-                    pending.0 = wire.to_vec();
-                }
-                None
-            }
-            Header::Malformed => {
-                conn.proxy_header = None;
+            Header::Partial | Header::Malformed => {
                 conn.ws.refuse(now, Reason::BadProxyHeader);
                 self.retire(now, id, Reason::BadProxyHeader);
                 self.settle(now, id);

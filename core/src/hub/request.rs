@@ -69,13 +69,14 @@ impl Hub {
         let Some((request, user)) = self.ask(now, id, about, correlation.as_deref()) else {
             return;
         };
-        let channel = channel.into();
+        let (channel, identity) = (channel.into(), self.identity(id));
         self.outputs.push_back(Output::Authorize {
             id: request,
             conn: id,
             user,
             verb: Verb::Subscribe,
             channel,
+            identity,
         });
     }
 
@@ -111,12 +112,14 @@ impl Hub {
         let Some((request, user)) = self.ask(now, id, about, correlation.as_deref()) else {
             return;
         };
+        let identity = self.identity(id);
         self.outputs.push_back(Output::Authorize {
             id: request,
             conn: id,
             user,
             verb: Verb::Publish,
             channel,
+            identity,
         });
     }
 

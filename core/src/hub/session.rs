@@ -32,12 +32,17 @@ impl Hub {
         conn.uuid = uuid;
         conn.deadline = None;
         let (peer, user) = (conn.peer, conn.user());
-        self.tally.connections += 1;
+        let (secure, identity) = (conn.secure, conn.identity.clone());
+        if secure {
+            self.tally.secure_connections += 1;
+        } else {
+            self.tally.connections += 1;
+        }
         self.tally.active += 1;
         self.count(|census| census.total += 1);
         self.send_welcome(now, id);
         if lifecycle {
-            self.outputs.push_back(Output::Connected { conn: id, peer, user });
+            self.outputs.push_back(Output::Connected { conn: id, peer, user, identity });
         }
     }
 
@@ -46,6 +51,7 @@ impl Hub {
         if let Some((conn, _)) = self.conn_mut(id) {
             conn.claims = Some(Arc::new(claims));
             conn.access = access;
+            conn.certified = false;
         }
     }
 
@@ -186,7 +192,7 @@ impl Hub {
         let claims = self.verify(now, &token);
         let same = |claims: &Claims| {
             self.conn(id).is_some_and(|conn| {
-                conn.claims.as_ref().is_none_or(|known| known.user == claims.user)
+                conn.certified || conn.claims.as_ref().is_none_or(|known| known.user == claims.user)
             })
         };
         match claims {
@@ -352,6 +358,7 @@ impl Hub {
             return;
         }
         if let Some(conn) = self.conns.remove(id.index) {
+            self.handshakes.forget(&conn.transport);
             let lost = conn.ws.messages_dropped() + conn.ws.outbox().messages();
             self.tally.undelivered(conn.ws.reason().unwrap_or(Reason::Io), u64::from(lost));
         }
@@ -362,15 +369,27 @@ impl Hub {
     pub(crate) fn on_reload(&mut self, now: Now, config: Arc<Config>) {
         self.generation += 1;
         // What was counted so far belongs under the old labels.
+        self.reset_deflate();
         self.metrics.publish(now.mono, &mut self.tally);
         let keys = self.entropy.hash_keys();
         self.metrics = crate::metrics::Metrics::new(&config, keys);
         self.metrics.generation(self.generation);
         self.channels.set_policies(|name| config.slow_readers.of(name));
+        if config.tls.is_some() {
+            // See `start_recording`.
+            self.recorder = None;
+        }
         self.config = config;
         let indices: Vec<u32> = self.conns.indices().collect();
         for index in indices {
             let Some(conn) = self.conns.get_mut(index) else { continue };
+            // What a certificate permits is said by the configuration.
+            if conn.certified
+                && let Some((identity, claims)) = conn.identity.as_ref().zip(conn.claims.as_mut())
+            {
+                let permissions = identity.permissions(&self.config.auth.certificates);
+                Arc::make_mut(claims).permissions = permissions.unwrap_or_default();
+            }
             if let Some(claims) = &conn.claims {
                 conn.access = self.config.policy.access(&claims.permissions);
             }

@@ -10,6 +10,8 @@ use crate::{
     config::Config,
     entropy::{Entropy, KeyedState, Seed},
     reason::Reason,
+    tls::Identity,
+    ws::{Deflated, Segment},
 };
 
 /// One connection of one hub. The generation makes an id unique over the hub's life: an input about a connection that
@@ -238,6 +240,8 @@ pub enum Output {
         verb: Verb,
         /// Where.
         channel: Box<str>,
+        /// Who it is by its certificate, if clients must have one.
+        identity: Option<Arc<Identity>>,
     },
     /// A connection got through handshake and authentication.
     Connected {
@@ -247,6 +251,8 @@ pub enum Output {
         peer: SocketAddr,
         /// The user, if there is one.
         user: Option<Arc<str>>,
+        /// Who it is by its certificate, if clients must have one.
+        identity: Option<Arc<Identity>>,
     },
     /// A connection that was [`Output::Connected`] ended.
     Disconnected {
@@ -292,6 +298,14 @@ pub(crate) struct Ticket {
     pub(crate) item: u32,
 }
 
+/// A connection that subscribes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Joiner {
+    pub(crate) conn: ConnId,
+    /// It agreed on permessage-deflate.
+    pub(crate) deflates: bool,
+}
+
 /// The messages between hubs.
 #[derive(Debug)]
 pub(crate) enum Inner {
@@ -300,13 +314,19 @@ pub(crate) enum Inner {
     /// From the home to the origin: done.
     Published { ticket: Ticket, published: Published },
     /// To the home: a connection subscribes.
-    Join { channel: Arc<str>, conn: ConnId },
+    Join { channel: Arc<str>, member: Joiner },
     /// From the home: from now on the channel's segments concern this connection.
-    Joined { channel: Arc<str>, conn: ConnId },
+    Joined { channel: Arc<str>, member: Joiner },
     /// To the home: a connection left.
-    Leave { channel: Arc<str> },
+    Leave { channel: Arc<str>, deflates: bool },
     /// From the home to every hub with subscribers: a round of the channel.
-    Deliver { channel: Arc<str>, segment: crate::ws::Segment, first_offset: u64 },
+    Deliver {
+        channel: Arc<str>,
+        segment: Segment,
+        /// The same compressed, if any subscriber on any hub can take that.
+        deflated: Option<Box<Deflated>>,
+        first_offset: u64,
+    },
     /// To the home of an idempotency key: may this request be carried out?
     Claim { ticket: Ticket, key: Box<str>, digest: u64 },
     /// From the home of the key.

@@ -277,8 +277,9 @@ impl Write for Script<'_> {
         Ok(count)
     }
 
+    /// A record of it is there only if it came to something.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.writes.next().map_or(Ok(()), |taken| taken.to_result().map(drop))
     }
 }
 

@@ -17,7 +17,7 @@ mod record;
 mod replay;
 
 pub use file::{Input, Kind, Trace, Writer};
-pub(crate) use record::{Recorder, Tap};
+pub(crate) use record::{Recorder, Script, Tap};
 pub use replay::{Mismatch, Report, replay};
 
 use std::{

@@ -112,8 +112,8 @@ impl Recorder {
         self.note(self.last, Call::Dirty(conn.map(pair)));
     }
 
-    pub(crate) fn flush(&mut self, now: Now, conn: ConnId, tap: Tap<'_>, result: Flush) {
-        let Script { writes, digest } = tap.script.unwrap_or_default();
+    pub(crate) fn flush(&mut self, now: Now, conn: ConnId, script: Script, result: Flush) {
+        let Script { writes, digest } = script;
         let (digest, result) = (digest.finish(), flush_number(result));
         self.note(now, Call::Flush { conn: pair(conn), writes, digest, result });
     }
@@ -124,34 +124,34 @@ impl Recorder {
     }
 }
 
-/// A sink that counts what goes through it, and notes it if that is asked for.
+/// A sink that notes what goes through it.
 pub(crate) struct Tap<'s> {
     sink: &'s mut dyn Write,
-    /// Bytes that the sink took.
-    pub(crate) sent: u64,
-    script: Option<Script>,
+    script: Script,
 }
 
 /// What a sink said to each write, and a digest of what it took.
 #[derive(Default)]
-struct Script {
+pub(crate) struct Script {
     writes: Vec<Taken>,
     digest: Digest,
 }
 
 impl<'s> Tap<'s> {
-    pub(crate) fn new(sink: &'s mut dyn Write, record: bool) -> Self {
-        Self { sink, sent: 0, script: record.then(Script::default) }
+    pub(crate) fn new(sink: &'s mut dyn Write) -> Self {
+        Self { sink, script: Script::default() }
+    }
+
+    pub(crate) fn into_script(self) -> Script {
+        self.script
     }
 
     fn took(&mut self, result: &io::Result<usize>, slices: &[IoSlice<'_>]) {
+        self.script.writes.push(Taken::of(result));
         let mut left = *result.as_ref().unwrap_or(&0);
-        self.sent += left as u64;
-        let Some(script) = &mut self.script else { return };
-        script.writes.push(Taken::of(result));
         for slice in slices {
             let count = left.min(slice.len());
-            script.digest.add(slice.get(..count).unwrap_or(slice));
+            self.script.digest.add(slice.get(..count).unwrap_or(slice));
             left -= count;
         }
     }
@@ -170,8 +170,13 @@ impl Write for Tap<'_> {
         result
     }
 
+    /// Noted only if it came to something: most sinks have nothing to flush.
     fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
+        let result = self.sink.flush();
+        if let Err(error) = &result {
+            self.took(&Err(error.kind().into()), &[]);
+        }
+        result
     }
 }
 

@@ -7,6 +7,7 @@ use http::{Response, header::CONNECTION};
 
 use super::{
     close::{self, PeerClose},
+    deflate::{Deflate, Deflater},
     encode::{self, Opcode},
     event::Event,
     head::HeadReader,
@@ -40,6 +41,8 @@ pub struct Connection {
     messages_dropped: u32,
     /// The connection speaks HTTP, not WebSocket yet.
     pub(super) http: bool,
+    /// Bits of the window that the peer keeps for compressed messages; 0 without permessage-deflate.
+    pub(super) window_bits: u8,
 }
 
 /// When a close frame goes out.
@@ -68,8 +71,12 @@ impl Connection {
         mut entropy: Entropy,
     ) -> Self {
         let (head, accept_key) = negotiate::client_head(&request, &mut entropy);
-        let shake =
-            Shake { reader: HeadReader::default(), accept_key, offered: request.subprotocols };
+        let shake = Shake {
+            reader: HeadReader::default(),
+            accept_key,
+            offered: request.subprotocols,
+            deflate: request.deflate,
+        };
         let mut connection =
             Self::new(now, State::Shake(Box::new(shake)), Role::Client(Box::new(entropy)));
         connection.outbox.raw(Bytes::from(head));
@@ -92,6 +99,7 @@ impl Connection {
             served: false,
             messages_dropped: 0,
             http: true,
+            window_bits: 0,
         }
     }
 
@@ -139,7 +147,7 @@ impl Connection {
         let Some(key) = &exchange.accept_key else { return };
         let head = http1::switching_protocols(key, accept);
         self.outbox.raw(Bytes::from(head));
-        self.open(now);
+        self.open(now, accept.deflate);
     }
 
     /// Answers an HTTP request. Whether the connection is kept depends on the request, on `Connection: close` in
@@ -182,6 +190,18 @@ impl Connection {
     /// Queues a binary message for this connection alone. Ignored unless open.
     pub fn send_binary(&mut self, payload: &[u8]) {
         self.send(Opcode::Binary, payload);
+    }
+
+    /// Queues a text message for this connection alone, compressed if permessage-deflate was agreed on and the message
+    /// gains by it. `payload` must be UTF-8. Ignored unless open.
+    pub fn send_text_deflated(&mut self, deflater: &mut Deflater, payload: &[u8]) {
+        self.send_deflated(deflater, Opcode::Text, payload);
+    }
+
+    /// Queues a binary message for this connection alone, compressed if permessage-deflate was agreed on and the message
+    /// gains by it. Ignored unless open.
+    pub fn send_binary_deflated(&mut self, deflater: &mut Deflater, payload: &[u8]) {
+        self.send_deflated(deflater, Opcode::Binary, payload);
     }
 
     /// Queues a ping now instead of after `ping_interval`. Its answer is [`Event::Pong`]. Ignored unless open.
@@ -257,6 +277,13 @@ impl Connection {
     #[must_use]
     pub fn is_http(&self) -> bool {
         self.http && !matches!(self.state, State::Ended(_))
+    }
+
+    /// Bits of the window that the peer keeps for compressed messages, 8 to 15; 0 if permessage-deflate was not agreed
+    /// on.
+    #[must_use]
+    pub fn window_bits(&self) -> u8 {
+        self.window_bits
     }
 
     /// Messages that were queued and dropped to make way for a close frame, over the connection's life. What the
@@ -336,8 +363,9 @@ impl Connection {
 
 impl Connection {
     /// The handshake is done.
-    pub(super) fn open(&mut self, now: Now) {
+    pub(super) fn open(&mut self, now: Now, deflate: Option<Deflate>) {
         self.state = State::Open(None);
+        self.window_bits = deflate.map_or(0, Deflate::window_bits);
         self.http = false;
         self.keepalive = KeepAlive::new(now);
         self.outbox.seal(false);
@@ -419,6 +447,19 @@ impl Connection {
         if self.is_open() {
             let mask = self.role.mask();
             self.outbox.append(|out| encode::encode_frame(out, opcode, payload, mask));
+        }
+    }
+
+    fn send_deflated(&mut self, deflater: &mut Deflater, opcode: Opcode, payload: &[u8]) {
+        if !self.is_open() {
+            return;
+        }
+        match deflater.deflate(payload, self.window_bits) {
+            Some(deflated) => {
+                let mask = self.role.mask();
+                self.outbox.append(|out| encode::encode_compressed(out, opcode, deflated, mask));
+            }
+            None => self.send(opcode, payload),
         }
     }
 

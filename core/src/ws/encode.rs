@@ -70,6 +70,23 @@ pub fn encode_fragment(
     mask: Option<[u8; 4]>,
 ) {
     let header = FrameHeader { is_final, opcode: opcode.to_wire(), mask, ..FrameHeader::default() };
+    encode(out, header, payload);
+}
+
+/// Appends one final frame with a compressed message: RSV1 says so (RFC 7692 §6).
+pub(super) fn encode_compressed(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    payload: &[u8],
+    mask: Option<[u8; 4]>,
+) {
+    let opcode = opcode.to_wire();
+    encode(out, FrameHeader { opcode, mask, rsv1: true, ..FrameHeader::default() }, payload);
+}
+
+#[inline]
+fn encode(out: &mut Vec<u8>, header: FrameHeader, payload: &[u8]) {
+    let mask = header.mask;
     out.reserve(frame_len(payload.len(), mask.is_some()));
     let formatted = header.format(payload.len() as u64, out);
     debug_assert!(formatted.is_ok(), "writing into a Vec cannot fail");

@@ -4,6 +4,7 @@ use std::{fmt, ops::Deref, time::Duration};
 
 use http::{Request, Response};
 
+use super::frame::Kind;
 use crate::reason::Reason;
 
 /// Something that came from the peer, or the end.
@@ -23,6 +24,9 @@ pub enum Event<'w> {
     Text(Text<'w>),
     /// A binary message.
     Binary(Payload<'w>),
+    /// A compressed message, only if the connection agreed on permessage-deflate: pass it to
+    /// [`inflate`](super::Connection::inflate).
+    Compressed(Compressed<'w>),
     /// Client role: the server accepted the handshake; its answer's head.
     Accepted(Box<Response<()>>),
     /// The answer to our latest ping.
@@ -44,6 +48,9 @@ impl Event<'_> {
             Self::Http(request) => Event::Http(Box::new(request.map(Payload::into_owned))),
             Self::Text(text) => Event::Text(Text::from(text.into_string())),
             Self::Binary(payload) => Event::Binary(payload.into_owned()),
+            Self::Compressed(Compressed { kind, payload }) => {
+                Event::Compressed(Compressed { kind, payload: payload.into_owned() })
+            }
             Self::Accepted(response) => Event::Accepted(response),
             Self::Pong { rtt } => Event::Pong { rtt },
             Self::Closed(reason) => Event::Closed(reason),
@@ -170,6 +177,19 @@ impl fmt::Debug for Text<'_> {
     /// Only the size: payloads do not belong into logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Text({} bytes)", self.len())
+    }
+}
+
+/// A message as it came, compressed and not looked into.
+#[derive(Clone, Debug)]
+pub struct Compressed<'w> {
+    pub(super) kind: Kind,
+    pub(super) payload: Payload<'w>,
+}
+
+impl<'w> Compressed<'w> {
+    pub(super) fn new(kind: Kind, payload: Payload<'w>) -> Self {
+        Self { kind, payload }
     }
 }
 

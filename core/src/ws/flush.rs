@@ -46,6 +46,12 @@ impl Connection {
                 Err(_) => return self.io_failed(now),
             }
         }
+        // A sink that encrypts holds a record back until the socket has taken the last.
+        match sink.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flush::Blocked,
+            Err(_) => return self.io_failed(now),
+            Ok(()) => {}
+        }
         let State::Ended(ended) = &mut self.state else { return Flush::Drained };
         match ended.finish {
             Finish::Drain | Finish::Linger if self.eof => {

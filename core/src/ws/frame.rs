@@ -16,6 +16,8 @@ use crate::{limits::Limits, reason::Reason};
 pub(super) struct Header {
     pub(super) opcode: Opcode,
     pub(super) is_final: bool,
+    /// The first frame of a compressed message (RFC 7692 §6).
+    pub(super) is_compressed: bool,
     /// All zero for an unmasked frame.
     pub(super) key: [u8; 4],
     /// Payload bytes.
@@ -24,9 +26,17 @@ pub(super) struct Header {
     pub(super) size: usize,
 }
 
-/// Reads the header at the start of `bytes`; `None` if it is incomplete. `masked` says which role the peer has: clients
-/// must mask, servers must not (RFC 6455 §5.1).
-pub(super) fn parse(bytes: &[u8], masked: bool) -> Result<Option<Header>, Reason> {
+/// What is expected of every frame of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Which role the peer has: clients must mask, servers must not (RFC 6455 §5.1).
+    pub(super) masked: bool,
+    /// Whether permessage-deflate was agreed on.
+    pub(super) deflate: bool,
+}
+
+/// Reads the header at the start of `bytes`; `None` if it is incomplete.
+pub(super) fn parse(bytes: &[u8], rules: Rules) -> Result<Option<Header>, Reason> {
     let mut cursor = Cursor::new(bytes);
     // The only error without I/O is a reserved opcode (§5.2).
     let Some((header, length)) =
@@ -35,9 +45,8 @@ pub(super) fn parse(bytes: &[u8], masked: bool) -> Result<Option<Header>, Reason
         return Ok(None);
     };
     let size = header.len(length);
-    // §5.2: bits that no negotiated extension defines must be 0. Permessage-deflate will allow RSV1 here, on the first
-    // frame of a message.
-    if header.rsv1 || header.rsv2 || header.rsv3 {
+    // §5.2: bits that no negotiated extension defines must be 0.
+    if (header.rsv1 && !rules.deflate) || header.rsv2 || header.rsv3 {
         return Err(Reason::ReservedBits);
     }
     let opcode = Opcode::from_wire(header.opcode).ok_or(Reason::ReservedOpcode)?;
@@ -45,7 +54,11 @@ pub(super) fn parse(bytes: &[u8], masked: bool) -> Result<Option<Header>, Reason
     if cursor.position() != size as u64 || length > i64::MAX as u64 {
         return Err(Reason::BadLength);
     }
-    match (header.mask.is_some(), masked) {
+    // RFC 7692 §6.1: RSV1 stands on the first frame of a data message only.
+    if header.rsv1 && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+        return Err(Reason::ReservedBits);
+    }
+    match (header.mask.is_some(), rules.masked) {
         (false, true) => return Err(Reason::Unmasked),
         (true, false) => return Err(Reason::Masked),
         (true, true) | (false, false) => {}
@@ -60,7 +73,8 @@ pub(super) fn parse(bytes: &[u8], masked: bool) -> Result<Option<Header>, Reason
         }
     }
     let key = header.mask.unwrap_or_default();
-    Ok(Some(Header { opcode, is_final: header.is_final, key, length, size }))
+    let (is_final, is_compressed) = (header.is_final, header.rsv1);
+    Ok(Some(Header { opcode, is_final, is_compressed, key, length, size }))
 }
 
 /// The kinds of message.
@@ -81,6 +95,8 @@ pub(super) enum Step {
     Empty,
     /// A complete message.
     Message(Kind, Vec<u8>),
+    /// A complete message as it came, compressed.
+    Compressed(Kind, Vec<u8>),
 }
 
 /// A frame or message of which a part has come. Exists only while there is such a part.
@@ -95,6 +111,8 @@ pub(super) struct Assembly {
     control: Vec<u8>,
     /// Whether, and of which kind, a message is in progress.
     message: Option<Kind>,
+    /// Whether that message is compressed.
+    compressed: bool,
     /// Its payload so far, unmasked.
     payload: Vec<u8>,
     utf8: Utf8,
@@ -133,12 +151,12 @@ impl Assembly {
     pub(super) fn receive(
         &mut self,
         limits: &Limits,
-        masked: bool,
+        rules: Rules,
         wire: &mut &mut [u8],
     ) -> Result<Step, Reason> {
         loop {
             if self.frame.is_none() {
-                match self.header(masked, wire)? {
+                match self.header(rules, wire)? {
                     Some(header) => self.begin(limits, &header)?,
                     None => return Ok(Step::More),
                 }
@@ -147,7 +165,7 @@ impl Assembly {
             let take = usize::try_from(frame.remaining).unwrap_or(usize::MAX).min(wire.len());
             let (chunk, rest) = std::mem::take(wire).split_at_mut(take);
             *wire = rest;
-            if masked {
+            if rules.masked {
                 frame.key = mask::apply(frame.key, chunk);
             }
             frame.remaining -= take as u64;
@@ -184,7 +202,7 @@ impl Assembly {
     }
 
     /// A header, from `wire` alone or from kept bytes and `wire`. An incomplete one is kept.
-    fn header(&mut self, masked: bool, wire: &mut &mut [u8]) -> Result<Option<Header>, Reason> {
+    fn header(&mut self, rules: Rules, wire: &mut &mut [u8]) -> Result<Option<Header>, Reason> {
         if self.head_len == 0 && wire.is_empty() {
             return Ok(None);
         }
@@ -194,7 +212,7 @@ impl Assembly {
             *slot = *byte;
             len += 1;
         }
-        let header = parse(self.head.get(..len).unwrap_or_default(), masked)?;
+        let header = parse(self.head.get(..len).unwrap_or_default(), rules)?;
         // Of what was copied only the header's own bytes are used up.
         let used = header.map_or(len, |header| header.size) - before;
         if let Some((_, rest)) = std::mem::take(wire).split_at_mut_checked(used) {
@@ -213,6 +231,7 @@ impl Assembly {
                 }
                 self.message =
                     Some(if header.opcode == Opcode::Text { Kind::Text } else { Kind::Binary });
+                self.compressed = header.is_compressed;
                 self.fragments = 0;
                 self.utf8 = Utf8::default();
             }
@@ -226,16 +245,16 @@ impl Assembly {
             if self.fragments > limits.fragments_max {
                 return Err(Reason::TooManyFragments);
             }
-            check_size(limits, self.payload.len(), header.length)?;
+            check_size(limits, self.compressed, self.payload.len(), header.length)?;
         }
-        let Header { opcode, is_final, key, length, size: _ } = *header;
+        let Header { opcode, is_final, key, length, is_compressed: _, size: _ } = *header;
         self.frame = Some(Frame { opcode, is_final, key, remaining: length });
         Ok(())
     }
 
     /// Adds unmasked payload to the message; `remaining` bytes of the frame are still to come.
     fn take_in(&mut self, chunk: &[u8], remaining: u64) -> Result<(), Reason> {
-        if self.message == Some(Kind::Text) {
+        if self.message == Some(Kind::Text) && !self.compressed {
             // §8.1: fail as soon as the text cannot become valid any more.
             self.utf8.push(chunk).map_err(|_| Reason::BadUtf8)?;
         }
@@ -258,6 +277,9 @@ impl Assembly {
 
     fn complete(&mut self) -> Result<Step, Reason> {
         let Some(kind) = self.message.take() else { return Ok(Step::More) };
+        if self.compressed {
+            return Ok(Step::Compressed(kind, std::mem::take(&mut self.payload)));
+        }
         if kind == Kind::Text && !self.discarding && !self.utf8.is_complete() {
             return Err(Reason::BadUtf8);
         }
@@ -266,9 +288,16 @@ impl Assembly {
 }
 
 /// RFC 6455 §10.4: a message's size is known to be too big before its bytes are taken.
-pub(super) fn check_size(limits: &Limits, so_far: usize, length: u64) -> Result<(), Reason> {
-    let fits = usize::try_from(length)
-        .is_ok_and(|length| length <= limits.message_bytes_max.saturating_sub(so_far));
+/// One that is compressed may be a little larger than it will be: what cannot be compressed grows by being tried.
+pub(super) fn check_size(
+    limits: &Limits,
+    compressed: bool,
+    so_far: usize,
+    length: u64,
+) -> Result<(), Reason> {
+    let max = limits.message_bytes_max;
+    let max = if compressed { max.saturating_add(max / 8).saturating_add(64) } else { max };
+    let fits = usize::try_from(length).is_ok_and(|length| length <= max.saturating_sub(so_far));
     if fits { Ok(()) } else { Err(Reason::MessageTooBig) }
 }
 

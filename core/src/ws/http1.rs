@@ -27,6 +27,11 @@ pub fn refusal(reason: Reason) -> Option<Response<Bytes>> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     match status {
         // RFC 9110 §15.5.22, and RFC 6455 §4.4 for the version.
+        // RFC 2817 §3.3.
+        StatusCode::UPGRADE_REQUIRED if reason == Reason::TlsRequired => {
+            headers.insert(UPGRADE, HeaderValue::from_static("TLS/1.2, HTTP/1.1"));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        }
         StatusCode::UPGRADE_REQUIRED => {
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -118,6 +123,9 @@ pub(super) fn switching_protocols(accept_key: &str, accept: &Accept<'_>) -> Vec<
         accept.subprotocol.filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic()));
     if let Some(subprotocol) = subprotocol {
         field(&mut out, "sec-websocket-protocol", subprotocol.as_bytes());
+    }
+    if let Some(deflate) = accept.deflate {
+        field(&mut out, "sec-websocket-extensions", deflate.answer().as_bytes());
     }
     out.extend_from_slice(b"\r\n");
     out
@@ -222,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_subprotocol_cannot_break_the_head() {
-        let accept = Accept { subprotocol: Some("a\r\nb: c") };
+        let accept = Accept { subprotocol: Some("a\r\nb: c"), ..Accept::default() };
         let head = String::from_utf8(switching_protocols("key", &accept)).unwrap();
         assert!(!head.contains("b: c"), "{head}");
     }

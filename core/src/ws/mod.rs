@@ -15,6 +15,7 @@
 
 mod close;
 mod connection;
+mod deflate;
 mod encode;
 mod event;
 mod flush;
@@ -34,8 +35,10 @@ mod tests;
 
 pub use close::{PeerClose, may_be_sent};
 pub use connection::{CloseWhen, Connection};
+pub use deflate::{Deflate, Deflater, Inflater};
+pub(crate) use deflate::{Deflated, Work};
 pub use encode::{FRAME_HEADER_MAX, Opcode, encode_fragment, encode_frame, encode_text, frame_len};
-pub use event::{Event, Payload, Text};
+pub use event::{Compressed, Event, Payload, Text};
 pub use flush::Flush;
 pub use http1::refusal;
 pub(crate) use http1::refusal_body;

@@ -10,6 +10,7 @@ use http::{
 };
 use tungstenite::handshake::derive_accept_key;
 
+use super::deflate::{Deflate, OFFER};
 use crate::{entropy::Entropy, reason::Reason};
 
 /// How a server answers an upgrade request.
@@ -17,6 +18,8 @@ use crate::{entropy::Entropy, reason::Reason};
 pub struct Accept<'a> {
     /// The one of the client's subprotocols that was chosen, if any.
     pub subprotocol: Option<&'a str>,
+    /// What [`Deflate::choose`] found, if messages may be compressed.
+    pub deflate: Option<Deflate>,
 }
 
 /// What a client asks for.
@@ -30,6 +33,9 @@ pub struct ClientRequest {
     pub headers: HeaderMap,
     /// Subprotocols offered, best first.
     pub subprotocols: Vec<String>,
+    /// Whether permessage-deflate is offered. If the server takes it up, messages may come as
+    /// [`Event::Compressed`](super::Event::Compressed).
+    pub deflate: bool,
 }
 
 /// What kind of exchange a request head begins.
@@ -109,6 +115,10 @@ pub(super) fn client_head(request: &ClientRequest, entropy: &mut Entropy) -> (Ve
             visible(&mut head, subprotocol);
         }
     }
+    if request.deflate {
+        head.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+        head.extend_from_slice(OFFER.as_bytes());
+    }
     head.extend_from_slice(b"\r\n");
     super::http1::fields(&mut head, &request.headers);
     head.extend_from_slice(b"\r\n");
@@ -120,7 +130,8 @@ pub(super) fn check_answer(
     answer: &Response<()>,
     accept_key: &str,
     offered: &[String],
-) -> Result<(), Reason> {
+    deflate: bool,
+) -> Result<Option<Deflate>, Reason> {
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(Reason::HandshakeRefused);
     }
@@ -136,9 +147,13 @@ pub(super) fn check_answer(
         && chosen
         && has_token(headers, &UPGRADE, "websocket")
         && has_token(headers, &CONNECTION, "upgrade")
-        // No extension was offered.
-        && !headers.contains_key(SEC_WEBSOCKET_EXTENSIONS);
-    if sound { Ok(()) } else { Err(Reason::BadHandshake) }
+        // An extension that was not offered.
+        && (deflate || !headers.contains_key(SEC_WEBSOCKET_EXTENSIONS));
+    match (sound, deflate) {
+        (false, _) => Err(Reason::BadHandshake),
+        (true, false) => Ok(None),
+        (true, true) => Deflate::check(headers),
+    }
 }
 
 /// Appends what of `text` may stand in a request line or token: a caller's line breaks must not become header lines.
@@ -325,11 +340,11 @@ mod tests {
         };
         let sound =
             [("Upgrade", "WebSocket"), ("Connection", "upgrade"), ("Sec-WebSocket-Accept", "k")];
-        let check = |answer: &Response<()>| check_answer(answer, "k", &["a".to_owned()]);
-        assert_eq!(check(&answer(&sound)), Ok(()));
+        let check = |answer: &Response<()>| check_answer(answer, "k", &["a".to_owned()], false);
+        assert_eq!(check(&answer(&sound)), Ok(None));
         assert_eq!(
             check(&answer(&[&sound[..], &[("Sec-WebSocket-Protocol", "a")]].concat())),
-            Ok(())
+            Ok(None)
         );
         assert_eq!(
             check(&answer(&[&sound[..], &[("Sec-WebSocket-Protocol", "b")]].concat())),
@@ -339,6 +354,10 @@ mod tests {
             check(&answer(&[&sound[..], &[("Sec-WebSocket-Extensions", "x")]].concat())),
             Err(Reason::BadHandshake)
         );
+        let agreed = "permessage-deflate; server_no_context_takeover";
+        let agreed = answer(&[&sound[..], &[("Sec-WebSocket-Extensions", agreed)]].concat());
+        assert_eq!(check(&agreed), Err(Reason::BadHandshake), "not offered");
+        assert!(matches!(check_answer(&agreed, "k", &[], true), Ok(Some(_))));
         for missing in 0..3 {
             let fields: Vec<_> = sound
                 .iter()

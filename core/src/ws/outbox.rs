@@ -503,6 +503,11 @@ impl Urgent {
 
 /// The length of the frame at the start of `bytes`, which we encoded ourselves (RFC 6455 §5.2).
 fn frame_len(bytes: &[u8]) -> Option<usize> {
+    frame_parts(bytes).map(|(header, payload)| header + payload)
+}
+
+/// The lengths of that frame's header and payload.
+pub(super) fn frame_parts(bytes: &[u8]) -> Option<(usize, usize)> {
     let second = *bytes.get(1)?;
     let (extended, payload) = match second & 0x7F {
         126 => (2, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
@@ -510,7 +515,7 @@ fn frame_len(bytes: &[u8]) -> Option<usize> {
         short => (0, usize::from(short)),
     };
     let mask = if second & 0x80 == 0 { 0 } else { 4 };
-    Some(2 + extended + mask + payload)
+    Some((2 + extended + mask, payload))
 }
 
 /// Bytes in one buffer of own replies before a new one is begun: bounds what is copied when it grows, and what stays

@@ -5,9 +5,10 @@ use http::{Method, Request, Response};
 use super::{
     close::PeerClose,
     connection::Connection,
+    deflate::Inflater,
     encode::Opcode,
-    event::{Event, Payload, Text},
-    frame::{self, Assembly, Header, Kind, Step},
+    event::{Compressed, Event, Payload, Text},
+    frame::{self, Assembly, Header, Kind, Rules, Step},
     head::HeadReader,
     http1::{self, Manner},
     mask,
@@ -228,9 +229,9 @@ impl Connection {
                 return self.discard(wire);
             }
         };
-        match negotiate::check_answer(&answer, &shake.accept_key, &shake.offered) {
-            Ok(()) => {
-                self.open(now);
+        match negotiate::check_answer(&answer, &shake.accept_key, &shake.offered, shake.deflate) {
+            Ok(deflate) => {
+                self.open(now, deflate);
                 Some(Event::Accepted(Box::new(answer)))
             }
             Err(reason) => {
@@ -244,19 +245,23 @@ impl Connection {
 
 /// Frames.
 impl Connection {
+    fn rules(&self) -> Rules {
+        Rules { masked: self.role.peer_masks(), deflate: self.window_bits > 0 }
+    }
+
     fn read_frames<'w>(
         &mut self,
         now: Now,
         limits: &Limits,
         wire: &mut &'w mut [u8],
     ) -> Option<Event<'w>> {
-        let masked = self.role.peer_masks();
+        let rules = self.rules();
         while !wire.is_empty() {
             let State::Open(slot) = &mut self.state else { return self.discard(wire) };
-            let whole = if slot.is_none() { take_whole(limits, masked, wire) } else { Ok(None) };
+            let whole = if slot.is_none() { take_whole(limits, rules, wire) } else { Ok(None) };
             let event = match whole {
                 Ok(Some((header, payload))) => self.read_whole(now, limits, header, payload),
-                Ok(None) => self.read_part(now, limits, masked, wire),
+                Ok(None) => self.read_part(now, limits, rules, wire),
                 Err(reason) => Err(reason),
             };
             match event {
@@ -279,6 +284,10 @@ impl Connection {
         header: Header,
         payload: &'w [u8],
     ) -> Result<Option<Event<'w>>, Reason> {
+        if header.is_compressed {
+            let kind = if header.opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
+            return Ok(Some(Event::Compressed(Compressed::new(kind, Payload::from(payload)))));
+        }
         match header.opcode {
             Opcode::Text => {
                 let text = std::str::from_utf8(payload).map_err(|_| Reason::BadUtf8)?;
@@ -297,12 +306,12 @@ impl Connection {
         &mut self,
         now: Now,
         limits: &Limits,
-        masked: bool,
+        rules: Rules,
         wire: &mut &mut [u8],
     ) -> Result<Option<Event<'static>>, Reason> {
         let State::Open(slot) = &mut self.state else { return Ok(None) };
         let assembly = slot.get_or_insert_default();
-        let step = assembly.receive(limits, masked, wire)?;
+        let step = assembly.receive(limits, rules, wire)?;
         if assembly.is_idle() {
             *slot = None;
         }
@@ -311,12 +320,37 @@ impl Connection {
             Step::Empty if self.control_rate.admit(now, limits) => Ok(None),
             Step::Empty => Err(Reason::ControlFlood),
             Step::Control(opcode, payload) => self.read_control(now, limits, opcode, &payload),
+            Step::Compressed(kind, payload) => {
+                Ok(Some(Event::Compressed(Compressed::new(kind, Payload::from(payload)))))
+            }
             Step::Message(Kind::Binary, payload) => Ok(Some(Event::Binary(Payload::from(payload)))),
             Step::Message(Kind::Text, payload) => {
                 let text = String::from_utf8(payload).map_err(|_| Reason::BadUtf8)?;
                 Ok(Some(Event::Text(Text::from(text))))
             }
         }
+    }
+
+    /// The message behind [`Event::Compressed`]: a text or binary message, which lies in `inflater` until that is used
+    /// again. `None` if it is unsound or too large: then the connection has failed, and [`receive`](Self::receive) goes
+    /// on to report so.
+    pub fn inflate<'i>(
+        &mut self,
+        now: Now,
+        limits: &Limits,
+        inflater: &'i mut Inflater,
+        message: Compressed<'_>,
+    ) -> Option<Event<'i>> {
+        let plain = inflater.inflate(limits, &message.payload);
+        let event = plain.and_then(|plain| match message.kind {
+            Kind::Binary => Ok(Event::Binary(Payload::from(plain))),
+            // RFC 6455 §8.1 holds for what the text inflates to.
+            Kind::Text => match std::str::from_utf8(plain) {
+                Ok(text) => Ok(Event::Text(Text::from(text))),
+                Err(_) => Err(Reason::BadUtf8),
+            },
+        });
+        event.map_err(|reason| self.fail(now, reason)).ok()
     }
 
     fn read_control(
@@ -359,12 +393,12 @@ impl Connection {
         limits: &Limits,
         wire: &mut &mut [u8],
     ) -> Option<Event<'static>> {
-        let masked = self.role.peer_masks();
+        let rules = self.rules();
         while !wire.is_empty() {
             let State::Closing(own, slot) = &mut self.state else { break };
             let own = *own;
             let assembly = slot.get_or_insert_with(Assembly::discarding);
-            let step = assembly.receive(limits, masked, wire);
+            let step = assembly.receive(limits, rules, wire);
             if assembly.is_idle() {
                 *slot = None;
             }
@@ -375,7 +409,13 @@ impl Connection {
                     self.end(now, own, Finish::Drain);
                     return self.discard(wire);
                 }
-                Ok(Step::More | Step::Empty | Step::Message(..) | Step::Control(..)) => {}
+                Ok(
+                    Step::More
+                    | Step::Empty
+                    | Step::Message(..)
+                    | Step::Compressed(..)
+                    | Step::Control(..),
+                ) => {}
                 Err(_) => {
                     self.end(now, own, Finish::Drain);
                     return self.discard(wire);
@@ -390,14 +430,16 @@ impl Connection {
 /// `None` leaves `wire` as it is.
 fn take_whole<'w>(
     limits: &Limits,
-    masked: bool,
+    rules: Rules,
     wire: &mut &'w mut [u8],
 ) -> Result<Option<(Header, &'w [u8])>, Reason> {
-    let Some(header) = frame::parse(wire, masked)? else { return Ok(None) };
+    let Some(header) = frame::parse(wire, rules)? else { return Ok(None) };
     match header.opcode {
         // No message is in progress. Said before its size is looked at, as it is for a frame that comes in parts.
         Opcode::Continuation => return Err(Reason::UnexpectedContinuation),
-        Opcode::Text | Opcode::Binary => frame::check_size(limits, 0, header.length)?,
+        Opcode::Text | Opcode::Binary => {
+            frame::check_size(limits, header.is_compressed, 0, header.length)?;
+        }
         Opcode::Close | Opcode::Ping | Opcode::Pong => {}
     }
     let Ok(length) = usize::try_from(header.length) else { return Ok(None) };
@@ -407,7 +449,7 @@ fn take_whole<'w>(
     let (frame, rest) = std::mem::take(wire).split_at_mut(header.size + length);
     *wire = rest;
     let (_, payload) = frame.split_at_mut(header.size);
-    if masked {
+    if rules.masked {
         let _ = mask::apply(header.key, payload);
     }
     Ok(Some((header, payload)))

@@ -65,6 +65,8 @@ pub(super) struct Shake {
     pub(super) accept_key: String,
     /// Subprotocols of which the server may choose one.
     pub(super) offered: Vec<String>,
+    /// Whether permessage-deflate was offered.
+    pub(super) deflate: bool,
 }
 
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 //!   only the newest.
 //! - Answers and questions belong to the connection that asked; ids of what is gone do nothing.
 //! - What is written is well-formed, and nothing follows a close frame.
+//! - After a timeout was handled nothing is due any more.
 //! - Silence ends every connection within its deadlines, and then nothing is held any more.
 //! - The same script gives the same bytes.
 

@@ -351,8 +351,14 @@ impl Rig {
             }
         };
         self.now = self.now.plus(step);
+        self.time_out();
+    }
+
+    fn time_out(&mut self) {
         for hub in &mut self.hubs {
             hub.handle_timeout(self.now);
+            let next = hub.poll_timeout();
+            assert!(next.is_none_or(|at| at > self.now.mono), "what was due is still due");
         }
     }
 
@@ -467,9 +473,7 @@ impl Rig {
                 break;
             }
             self.now = self.now.plus(at.saturating_duration_since(self.now.mono));
-            for hub in &mut self.hubs {
-                hub.handle_timeout(self.now);
-            }
+            self.time_out();
         }
         assert!(self.clients.is_empty(), "left after {DEADLINES:?}: {:?}", self.clients.keys());
         for hub in &self.hubs {

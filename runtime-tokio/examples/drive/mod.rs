@@ -10,7 +10,7 @@ use mahavishnu_core::{
     limits::Limits,
     reason::Reason,
     time::Now,
-    ws::{Accept, Connection, Event, Flush},
+    ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater},
 };
 use socket2::SockRef;
 use tokio::{net::TcpStream, time::sleep_until};
@@ -34,9 +34,15 @@ pub(crate) fn now() -> Now {
 }
 
 /// Echoes every message until the connection is over.
-pub(crate) async fn echo(stream: TcpStream, mut ws: Connection, limits: &Limits) -> io::Result<()> {
+pub(crate) async fn echo(
+    stream: TcpStream,
+    mut ws: Connection,
+    deflate: bool,
+    limits: &Limits,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut scratch = vec![0; SCRATCH_BYTES];
+    let mut codecs = Codecs::new(deflate);
     loop {
         let flush = ws.flush(now(), limits, &mut Sink(&stream));
         match flush {
@@ -50,10 +56,10 @@ pub(crate) async fn echo(stream: TcpStream, mut ws: Connection, limits: &Limits)
             ready = stream.readable(), if ws.wants_read(limits) => {
                 ready?;
                 match stream.try_read(&mut scratch) {
-                    Ok(count) => receive(&mut ws, limits, scratch.get_mut(..count).unwrap_or_default()),
+                    Ok(count) => receive(&mut ws, &mut codecs, limits, scratch.get_mut(..count).unwrap_or_default()),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     // A reset is an end of the stream like any other.
-                    Err(_) => receive(&mut ws, limits, &mut []),
+                    Err(_) => receive(&mut ws, &mut codecs, limits, &mut []),
                 }
             }
             ready = stream.writable(), if flush == Flush::Blocked => ready?,
@@ -64,8 +70,24 @@ pub(crate) async fn echo(stream: TcpStream, mut ws: Connection, limits: &Limits)
     }
 }
 
+/// What compresses and decompresses. Nothing of a message stays in it, so a server shares one among its connections;
+/// one for each keeps the example short.
+struct Codecs {
+    deflater: Deflater,
+    inflater: Inflater,
+    /// Whether a client's offer is taken up.
+    enabled: bool,
+}
+
+impl Codecs {
+    /// Every message is worth compressing here: this is for testing.
+    fn new(enabled: bool) -> Self {
+        Self { deflater: Deflater::new(1, 0), inflater: Inflater::new(), enabled }
+    }
+}
+
 /// Takes in what one read brought; nothing is the end of the stream.
-fn receive(ws: &mut Connection, limits: &Limits, mut wire: &mut [u8]) {
+fn receive(ws: &mut Connection, codecs: &mut Codecs, limits: &Limits, mut wire: &mut [u8]) {
     let now = now();
     let mut next = if wire.is_empty() {
         ws.handle_eof(now, limits)
@@ -73,12 +95,26 @@ fn receive(ws: &mut Connection, limits: &Limits, mut wire: &mut [u8]) {
         ws.receive(now, limits, &mut wire)
     };
     while let Some(event) = next {
+        let Codecs { deflater, inflater, enabled } = codecs;
+        let event = match event {
+            Event::Compressed(message) => ws.inflate(now, limits, inflater, message),
+            event => Some(event),
+        };
         match event {
-            Event::Upgrade(_) => ws.accept(now, &Accept::default()),
-            Event::Http(_) => ws.refuse(now, Reason::UpgradeRequired),
-            Event::Text(text) => ws.send_text(text.as_bytes()),
-            Event::Binary(payload) => ws.send_binary(&payload),
-            Event::Accepted(_) | Event::Pong { .. } | Event::Closed(_) => {}
+            Some(Event::Upgrade(request)) => {
+                let deflate = if *enabled { Deflate::choose(request.headers()) } else { Ok(None) };
+                match deflate {
+                    Ok(deflate) => ws.accept(now, &Accept { deflate, ..Accept::default() }),
+                    Err(reason) => ws.refuse(now, reason),
+                }
+            }
+            Some(Event::Http(_)) => ws.refuse(now, Reason::UpgradeRequired),
+            Some(Event::Text(text)) => ws.send_text_deflated(deflater, text.as_bytes()),
+            Some(Event::Binary(payload)) => ws.send_binary_deflated(deflater, &payload),
+            Some(
+                Event::Compressed(_) | Event::Accepted(_) | Event::Pong { .. } | Event::Closed(_),
+            )
+            | None => {}
         }
         next = ws.receive(now, limits, &mut wire);
     }

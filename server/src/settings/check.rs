@@ -38,9 +38,11 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
     let mut loaded = Loaded { settings, keys: Vec::new(), problems, warnings, origins };
     loaded.load_keys();
     loaded.check_build();
+    loaded.check_tls();
     loaded.check_keys();
     loaded.check_network();
     loaded.check_limits();
+    loaded.check_recording();
     loaded
 }
 
@@ -87,15 +89,20 @@ impl Loaded {
 
     /// What the table has but this build has not.
     fn check_build(&mut self) {
-        if self.settings.tls_enabled {
-            let text = "TLS is not part of this build; set it to false and terminate TLS in a proxy in front";
-            self.problem("MAHAVISHNU_TLS_ENABLED", text);
-        }
         if !self.settings.runtime.is_built_in() {
             self.problem("MAHAVISHNU_RUNTIME", self.settings.runtime.missing());
         }
         if let Some(host) = &self.settings.redis_host {
             self.warnings.push(format!("MAHAVISHNU_REDIS_HOST={host}: Redis is not used by this build; this node works alone"));
+        }
+    }
+
+    /// What a seed cannot bring back cannot be replayed.
+    fn check_recording(&mut self) {
+        if self.settings.record_file.is_some() && self.settings.tls_enabled {
+            let text =
+                "a server with TLS cannot be recorded: unset it, or let a proxy terminate TLS";
+            self.problem("MAHAVISHNU_RECORD_FILE", text);
         }
     }
 
@@ -127,6 +134,42 @@ impl Loaded {
         let unset = self.origins.get("MAHAVISHNU_AUTH_ENABLED") == Some(&Origin::Default);
         if unset && !self.keys.is_empty() {
             let text = "MAHAVISHNU_AUTH_ENABLED is not set: clients are let in without a token, although there are keys";
+            self.warnings.push(text.into());
+        }
+    }
+
+    /// What the TLS variables say about each other; the files themselves are read later.
+    fn check_tls(&mut self) {
+        let settings = &self.settings;
+        let (certificates, keys) = (settings.cert_file.len(), settings.key_file.len());
+        if !settings.tls_enabled {
+            return;
+        }
+        if certificates == 0 && !settings.auto_cert {
+            let text = "is true, but there is no certificate: set MAHAVISHNU_CERT_FILE and MAHAVISHNU_KEY_FILE, or try --auto-cert";
+            self.problem("MAHAVISHNU_TLS_ENABLED", text);
+        } else if keys != 0 && keys != certificates {
+            let text = format!(
+                "names {keys} files, and MAHAVISHNU_CERT_FILE {certificates}; each certificate has one key"
+            );
+            self.problem("MAHAVISHNU_KEY_FILE", text);
+        }
+        let settings = &self.settings;
+        if settings.verify_client && settings.ca_file.is_none() {
+            let text = "is true, but MAHAVISHNU_CA_FILE does not say whose signatures count";
+            self.problem("MAHAVISHNU_VERIFY_CLIENT", text);
+        } else if !settings.verify_client {
+            if settings.ca_file.is_some() {
+                let text = "MAHAVISHNU_CA_FILE has no effect: clients are asked for certificates only if MAHAVISHNU_VERIFY_CLIENT is true";
+                self.warnings.push(text.into());
+            }
+            if !self.settings.client_cert_permissions.is_empty() {
+                let text = "MAHAVISHNU_CLIENT_CERT_PERMISSIONS has no effect: MAHAVISHNU_VERIFY_CLIENT is false";
+                self.warnings.push(text.into());
+            }
+        }
+        if self.settings.auto_cert && certificates > 0 {
+            let text = "MAHAVISHNU_AUTO_CERT has no effect: there is a MAHAVISHNU_CERT_FILE";
             self.warnings.push(text.into());
         }
     }

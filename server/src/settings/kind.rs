@@ -256,6 +256,29 @@ impl Kind for Path {
     }
 }
 
+/// Paths with commas between.
+pub(crate) struct Paths;
+
+impl Kind for Paths {
+    type Value = Vec<PathBuf>;
+
+    fn parse(&self, text: &str) -> Option<Self::Value> {
+        if text.is_empty() {
+            return Some(Vec::new());
+        }
+        text.split(',').map(|path| Path.parse(path.trim())).collect()
+    }
+
+    fn show(&self, value: &Self::Value) -> String {
+        let paths: Vec<_> = value.iter().map(|path| path.display().to_string()).collect();
+        paths.join(",")
+    }
+
+    fn allowed(&self) -> String {
+        "a path, or several with commas between".into()
+    }
+}
+
 /// A password or key.
 pub(crate) struct SecretText;
 

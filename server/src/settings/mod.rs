@@ -1,12 +1,14 @@
 //! All settings: one table of MAHAVISHNU_ variables, from which parsing, `config show` and the documentation follow.
 
 mod check;
+mod grants;
 mod keys;
 mod kind;
 mod networks;
 mod reader;
 mod show;
 mod sources;
+mod switches;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -3,15 +3,17 @@
 use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use mahavishnu_core::auth::TokenRules;
+use mahavishnu_core::{auth::TokenRules, config::PlainOnTls, tls::Grant};
 
 use super::{
+    grants::Grants,
     kind::{
-        Bool, Host, KeyList, Kind, List, Maybe, OneOf, OrOff, Path, Rules, SecretText, Service,
-        ShardCount, Text, int, seconds,
+        Bool, Host, KeyList, Kind, List, Maybe, OneOf, OrOff, Path, Paths, Rules, SecretText,
+        Service, ShardCount, Text, int, seconds,
     },
     networks::Networks,
     reader::{Reader, Reload, Variable},
+    switches::{Switch, Switches},
     value::{
         Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader,
         SlowReaderRule,
@@ -82,16 +84,30 @@ settings! {
         proxy_protocol: bool = false, Bool, ["PROXY_PROTOCOL"], Live;
     }
     "TLS" {
-        /// Serve TLS. Not in this build: true is refused.
-        tls_enabled: bool = false, Bool, ["TLS_ENABLED", "WS_TLS_ENABLED"], Restart;
-        /// Certificate chain, PEM.
-        cert_file: Option<PathBuf> = None, Maybe(Path), ["CERT_FILE", "WS_CERT_FILE"], Restart;
-        /// Private key, PEM.
-        key_file: Option<PathBuf> = None, Maybe(Path), ["KEY_FILE", "WS_KEY_FILE"], Restart;
-        /// Certificates that sign client certificates, PEM.
-        ca_file: Option<PathBuf> = None, Maybe(Path), ["CA_FILE", "WS_CA_FILE"], Restart;
-        /// Require client certificates.
-        verify_client: bool = false, Bool, ["VERIFY_CLIENT", "WS_VERIFY_CLIENT"], Restart;
+        /// Serve TLS on PORT. Metrics stay without TLS.
+        tls_enabled: bool = false, Bool, ["TLS_ENABLED", "WS_TLS_ENABLED"], Live;
+        /// Certificate chain, PEM: the server's own certificate first. Several files, with commas between, are chosen from
+        /// by the name that a client asks for (SNI).
+        cert_file: Vec<PathBuf> = Vec::new(), Paths, ["CERT_FILE", "WS_CERT_FILE"], Live;
+        /// Private key, PEM, not encrypted; one for each of CERT_FILE, in the same order. Not set: the keys are in
+        /// CERT_FILE.
+        key_file: Vec<PathBuf> = Vec::new(), Paths, ["KEY_FILE", "WS_KEY_FILE"], Live;
+        /// Certificates that sign client certificates, PEM. By itself it demands nothing: see VERIFY_CLIENT.
+        ca_file: Option<PathBuf> = None, Maybe(Path), ["CA_FILE", "WS_CA_FILE"], Live;
+        /// Demand a certificate signed by CA_FILE from every client, and verify it.
+        verify_client: bool = false, Bool, ["VERIFY_CLIENT", "WS_VERIFY_CLIENT"], Live;
+        /// What the names in a client's certificate permit, instead of a token: `cn:ops=admin;dns:*.agents.example=pool:read|workflow:read`.
+        /// Fields are dns, ip, uri, email, cn, o and ou; one `*` stands for any text.
+        client_cert_permissions: Vec<Grant> = Vec::new(), Grants, ["CLIENT_CERT_PERMISSIONS"], Live;
+        /// What clients without TLS get on PORT while TLS is on: nothing, `/health` only, or, on loopback addresses, all.
+        tls_plain: PlainOnTls = PlainOnTls::Health, PLAIN, ["TLS_PLAIN"], Live;
+        /// For development: make a certificate, keep it in the state directory and renew it when less than CERT_MIN_DAYS
+        /// are left.
+        auto_cert: bool = false, Bool, ["AUTO_CERT"], Live;
+        /// Names and addresses that AUTO_CERT is for, besides localhost, 127.0.0.1, ::1 and HOST.
+        auto_cert_names: Vec<String> = Vec::new(), List, ["AUTO_CERT_NAMES"], Live;
+        /// Days of validity below which a certificate is reported as expiring.
+        cert_min_days: u32 = 30, int::<u32>(0, 3650), ["CERT_MIN_DAYS"], Live;
     }
     "Authentication" {
         /// Require a valid token from every client.
@@ -180,6 +196,16 @@ settings! {
         correlation: Correlation = Correlation::Auto, CORRELATIONS, ["CORRELATION"], Live;
         /// Repeat `data.status` of answers at the top level, for clients that look there.
         mirror_status: bool = true, Bool, ["MIRROR_STATUS"], Live;
+        /// Compress messages for clients that offer permessage-deflate. The document on compression tells what it costs
+        /// and saves.
+        deflate: bool = false, Bool, ["DEFLATE"], Live;
+        /// How hard to compress: 1 is fast, 9 is small.
+        deflate_level: u8 = 1, int::<u8>(1, 9), ["DEFLATE_LEVEL"], Live;
+        /// Bytes of a message below which it is not compressed.
+        deflate_threshold: usize = 512, int::<usize>(1, 268_435_456), ["DEFLATE_THRESHOLD"], Live;
+        /// Which channels' broadcasts are compressed: `metrics:*=off,global=on`. The first match counts; channels that
+        /// none matches are.
+        deflate_channels: Vec<Switch> = Vec::new(), Switches, ["DEFLATE_CHANNELS"], Live;
     }
     "Recording" {
         /// Record everything that goes into the server to this file, for `mahavishnu replay`. It holds what clients send,
@@ -198,6 +224,12 @@ settings! {
 
 const RUNTIMES: OneOf<Runtime> =
     OneOf(&[(Runtime::Tokio.name(), Runtime::Tokio), (Runtime::Smol.name(), Runtime::Smol)]);
+
+const PLAIN: OneOf<PlainOnTls> = OneOf(&[
+    ("health", PlainOnTls::Health),
+    ("nothing", PlainOnTls::Nothing),
+    ("loopback", PlainOnTls::Loopback),
+]);
 
 const CORRELATIONS: OneOf<Correlation> = OneOf(&[
     ("auto", Correlation::Auto),

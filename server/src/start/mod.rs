@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use mahavishnu_core::{config::Config, hub::DrainPlan};
+use mahavishnu_core::{config::Config, hub::DrainPlan, metrics::count_refused_reloads};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
@@ -27,20 +27,23 @@ use crate::{
     prometheus,
     record::Recording,
     settings::{self, Loaded, LogFormat, Request, Runtime, Settings},
-    translate,
+    tls, translate,
 };
 
 /// Runs the server until it is told to stop.
 pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     let request = args.request();
-    let (loaded, config) = read(&request)?;
+    let (loaded, mut config) = read(&request)?;
     let claim = Claim::take(&Candidates::new(loaded.settings.state_dir.as_deref()))?;
     let log = Log::start(loaded.settings.log_format, loaded.settings.log_level)?;
-    for warning in &loaded.warnings {
+    let tls = tls::load(&loaded.settings, Some(claim.dir()))?;
+    config.tls = tls.server;
+    for warning in loaded.warnings.iter().chain(&tls.warnings) {
         warn!("{warning}");
     }
     raise_file_limit(loaded.settings.max_connections);
     let render = if loaded.settings.metrics_enabled { Some(prometheus::install()?) } else { None };
+    count_refused_reloads(&config, 0);
     let recording = record(&loaded.settings)?;
     let plan = Plan::new(&loaded.settings, config, render, recording);
     let running = Running { request, loaded, claim, log };
@@ -122,6 +125,7 @@ impl Running {
             address = addresses.main,
             metrics,
             runtime = settings.runtime.name(),
+            tls = settings.tls_enabled,
             auth = settings.auth_enabled,
             pid = std::process::id(),
             "listening"
@@ -129,27 +133,46 @@ impl Running {
         Ok(())
     }
 
-    /// Reads all sources again. What is wrong with them is logged, and the old configuration stays as a whole.
-    fn read_again(&self) -> Option<(Loaded, Config)> {
-        let (loaded, config) = match read(&self.request) {
+    /// Reads all sources again, certificates included. What is wrong with them is logged and counted, and the old
+    /// configuration stays as a whole.
+    fn read_again(&mut self) -> Option<(Loaded, Config)> {
+        let (loaded, config) = match self.try_read_again() {
             Ok(read) => read,
             Err(failure) => {
                 for line in &failure.lines {
                     error!("reload: {line}");
                 }
                 error!("reload refused: the configuration stays as it was");
+                if let Ok(config) = translate::core_config(&self.loaded) {
+                    count_refused_reloads(&config, 1);
+                }
+                self.tell(failure.lines);
                 return None;
             }
         };
-        for warning in &loaded.warnings {
-            warn!("{warning}");
-        }
         let changes = settings::changes(&self.loaded, &loaded);
         if !changes.restart.is_empty() {
             warn!("changed, but not before the next start: {}", changes.restart.join(", "));
         }
         self.log.set_level(loaded.settings.log_level);
         Some((loaded, config))
+    }
+
+    fn try_read_again(&self) -> Result<(Loaded, Config), Failure> {
+        let (loaded, mut config) = read(&self.request)?;
+        let tls = tls::load(&loaded.settings, Some(self.claim.dir()))?;
+        config.tls = tls.server;
+        for warning in loaded.warnings.iter().chain(&tls.warnings) {
+            warn!("{warning}");
+        }
+        Ok((loaded, config))
+    }
+
+    /// Tells whoever asked for a reload what became of it.
+    fn tell(&mut self, problems: Vec<String>) {
+        if let Err(error) = self.claim.reloaded(problems) {
+            warn!("{}: {}", self.claim.dir().display(), plain(&error));
+        }
     }
 
     /// The configuration read again is in force.
@@ -159,6 +182,7 @@ impl Running {
             if changes.live.is_empty() { "nothing".to_owned() } else { changes.live.join(", ") };
         info!(changed, keys = loaded.keys.len(), "reloaded");
         self.loaded = loaded;
+        self.tell(Vec::new());
     }
 
     /// How to stop.

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, Read},
-    net::{Shutdown, TcpStream, ToSocketAddrs},
+    net::{TcpStream, ToSocketAddrs},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use mahavishnu_core::{
     ws::{ClientRequest, CloseWhen, Connection, Event, Flush, PeerClose},
 };
 
-use super::End;
+use super::{End, stream::Stream};
 use crate::{
     exit::{Exit, Failure, plain},
     token,
@@ -34,7 +34,7 @@ pub(crate) enum News {
 
 /// A connection to a server.
 pub(crate) struct Link {
-    stream: TcpStream,
+    stream: Stream,
     ws: Connection,
     limits: Limits,
     scratch: Vec<u8>,
@@ -53,12 +53,15 @@ impl Link {
             .set_nodelay(true)
             .and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)))
             .map_err(|error| lost(&error))?;
+        let stream =
+            if target.tls { Stream::secure(stream, target)? } else { Stream::Plain(stream) };
         let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() };
         let request = ClientRequest {
             host: target.authority(),
             path: if target.path.is_empty() { "/".to_owned() } else { target.path.clone() },
             headers: http::HeaderMap::new(),
             subprotocols: Vec::new(),
+            deflate: false,
         };
         let ws = Connection::client(now(), &limits, request, entropy);
         Ok(Self { stream, ws, limits, scratch: vec![0; SCRATCH_BYTES], news: VecDeque::new() })
@@ -102,15 +105,14 @@ impl Link {
     }
 
     fn write(&mut self) {
-        match self.ws.flush(now(), &self.limits, &mut &self.stream) {
+        match self.ws.flush(now(), &self.limits, &mut self.stream) {
             Flush::Drained => {}
             // The timeout of a blocking socket.
             Flush::Blocked => {
                 self.ended(End::Lost(Exit::General, "the server does not read".into()))
             }
             Flush::Fin => {
-                // If that fails, so will the next read.
-                let _ = self.stream.shutdown(Shutdown::Write);
+                self.stream.end();
             }
             Flush::Closed => {
                 let event = self.ws.handle_eof(now(), &self.limits);
@@ -122,8 +124,11 @@ impl Link {
     }
 
     fn read(&mut self, wait: Option<Duration>) {
-        let result =
-            self.stream.set_read_timeout(wait).and_then(|()| self.stream.read(&mut self.scratch));
+        let result = self
+            .stream
+            .socket()
+            .set_read_timeout(wait)
+            .and_then(|()| self.stream.read(&mut self.scratch));
         match result {
             Ok(0) => self.eof(),
             Ok(n) => self.bytes(n),
@@ -157,11 +162,17 @@ impl Link {
             Some(Event::Text(text)) => self.news.push_back(News::Text(text.into_string())),
             // The goodbye, if there is one, is still to be written, so the end is told when the socket is done with.
             Some(Event::Closed(_)) => {
-                let _ = self.ws.flush(now(), &self.limits, &mut &self.stream);
+                let _ = self.ws.flush(now(), &self.limits, &mut self.stream);
                 let end = self.ending();
                 self.ended(end);
             }
-            Some(Event::Binary(_) | Event::Pong { .. } | Event::Upgrade(_) | Event::Http(_))
+            Some(
+                Event::Binary(_)
+                | Event::Compressed(_)
+                | Event::Pong { .. }
+                | Event::Upgrade(_)
+                | Event::Http(_),
+            )
             | None => {}
         }
     }

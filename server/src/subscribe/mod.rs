@@ -2,6 +2,7 @@
 
 mod link;
 mod session;
+mod stream;
 
 use std::time::{Duration, Instant};
 

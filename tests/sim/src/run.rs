@@ -1,6 +1,11 @@
 //! One run: a safety phase under faults, then healing, convergence, and the end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use mahavishnu_core::hub::{Command, DrainPlan};
 
@@ -42,7 +47,9 @@ pub fn run(options: &Options, wrong: Wrong, verbose: bool) -> Report {
     let counts = Arc::new(Counts::default());
     metrics::with_local_recorder(&*counts, || {
         let mut world = World::new(options, Sabotage::new(wrong), counts.clone(), verbose);
-        world.live();
+        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| world.live())) {
+            world.oracle.fail("panic", || words_of(&*cause));
+        }
         Report {
             violation: world.oracle.violation.clone(),
             digest: world.digest.value(),
@@ -54,6 +61,12 @@ pub fn run(options: &Options, wrong: Wrong, verbose: bool) -> Report {
             story: std::mem::take(&mut world.story.text),
         }
     })
+}
+
+/// What a panic said.
+fn words_of(cause: &(dyn Any + Send)) -> String {
+    let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
 impl World {
@@ -84,7 +97,7 @@ impl World {
     }
 
     fn run_for(&mut self, time: Nanos) {
-        self.run(self.clock.nanos + time, STEPS_MAX);
+        self.run(self.clock.nanos + time, u64::MAX);
     }
 
     /// No more faults. Those who make trouble leave, everybody else does what is right from now on.
@@ -245,8 +258,6 @@ impl World {
     }
 }
 
-/// Steps of one wait: a world that does more is spinning.
-const STEPS_MAX: u64 = 50_000_000;
 /// The narrowest sockets of the slowest networks need minutes for what a publisher left behind.
 const CONVERGENCE_SECONDS: u64 = 900;
 const PROBE_SECONDS: u64 = 30;

@@ -153,7 +153,7 @@ impl World {
 
     /// Lets everything happen until `until`, or until something is wrong.
     pub(crate) fn run(&mut self, until: Nanos, steps_max: u64) {
-        let last = self.steps.saturating_add(steps_max);
+        let last = self.steps.saturating_add(steps_max).min(STEPS_MAX);
         while self.steps < last && self.oracle.violation.is_none() {
             let Some((at, event)) = self.agenda.pop(until) else { break };
             self.clock.nanos = at;
@@ -162,6 +162,9 @@ impl World {
             self.digest.number(at);
             self.story.tell(at, &event);
             self.happen(event);
+        }
+        if self.steps >= STEPS_MAX {
+            self.oracle.fail("end", || format!("there is no end after {STEPS_MAX} events"));
         }
         if self.steps < last && self.oracle.violation.is_none() {
             self.clock.nanos = self.clock.nanos.max(until);
@@ -444,6 +447,9 @@ pub(crate) fn tokens() -> Tokens {
     };
     Tokens { by_rights: Rights::ALL.map(of).to_vec() }
 }
+
+/// Events of one world. The largest have a tenth of that: a world that has more is spinning.
+const STEPS_MAX: u64 = 50_000_000;
 
 impl World {
     /// Whether a client has a welcomed connection.

@@ -1,9 +1,10 @@
 //! Connections that end by themselves or break RFC 6455.
 
+use flate2::{Compress, Compression, FlushCompress};
 use mahavishnu_core::reason::Reason;
 use mahavishnu_tests::{
     Client, Raw, Server,
-    raw::{self, masked, op},
+    raw::{self, HANDSHAKE, masked, op},
 };
 
 use super::ended;
@@ -74,6 +75,17 @@ pub(super) fn message_too_big(reason: Reason) {
     breaks(reason, &[op::BINARY, 0xFF, 0, 0, 0, 0, 0, 0x20, 0, 0, 1, 2, 3, 4]);
 }
 
+pub(super) fn inflate_ratio(reason: Reason) {
+    let bomb = deflated(&vec![b' '; 4 << 20]);
+    breaks_deflate(reason, &masked(op::TEXT | op::RSV1, &bomb));
+}
+
+pub(super) fn bad_deflate(reason: Reason) {
+    let sound = deflated(b"{\"type\":\"ping\"}");
+    breaks_deflate(reason, &masked(op::TEXT | op::RSV1, &sound[..sound.len() - 4]));
+    breaks_deflate(reason, &masked(op::TEXT | op::RSV1, b"{\"type\":\"ping\"}"));
+}
+
 pub(super) fn too_many_fragments(reason: Reason) {
     let more = masked(op::CONTINUATION & op::MORE, b" ").repeat(65_536);
     breaks(reason, &[masked(op::TEXT & op::MORE, b" "), more].concat());
@@ -87,12 +99,37 @@ pub(super) fn unmasked(reason: Reason) {
     breaks(reason, &raw::unmasked(op::TEXT, b"{}"));
 }
 
+/// A message as permessage-deflate sends it (RFC 7692 §7.2.1).
+fn deflated(message: &[u8]) -> Vec<u8> {
+    let mut stream = Compress::new(Compression::best(), false);
+    let mut payload = Vec::with_capacity(message.len() + 100);
+    stream.compress_vec(message, &mut payload, FlushCompress::Sync).expect("room");
+    payload.truncate(payload.len() - 4);
+    payload
+}
+
+/// [`breaks`], on a connection that agreed on permessage-deflate.
+fn breaks_deflate(reason: Reason, bytes: &[u8]) {
+    let server = Server::with(&[("DEFLATE", "on"), ("MAX_MESSAGE_BYTES", "8388608")]);
+    let mut raw = Raw::connect(server.address());
+    let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    raw.write(HANDSHAKE.replace("\r\n\r\n", offer).as_bytes());
+    let head = raw.read_head();
+    assert!(head.contains("permessage-deflate"), "{head}");
+    assert!(raw.frame().is_some(), "a welcome");
+    ends(&server, raw, reason, bytes);
+}
+
 /// Sends bytes and expects the close that the reason stands for.
 fn breaks(reason: Reason, bytes: &[u8]) {
     let server = Server::start();
-    let mut raw = Raw::hello(&server);
+    let raw = Raw::hello(&server);
+    ends(&server, raw, reason, bytes);
+}
+
+fn ends(server: &Server, mut raw: Raw, reason: Reason, bytes: &[u8]) {
     raw.write(bytes);
     let (code, text) = raw.close_frame().expect("a close frame");
     assert_eq!((Some(code), text.as_str()), (reason.row().close, reason.close_text()));
-    ended(&server, reason);
+    ended(server, reason);
 }

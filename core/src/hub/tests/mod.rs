@@ -1,12 +1,15 @@
 //! Whole hubs, driven by hand: bytes in, bytes out, on a clock that the test sets.
 #![expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 
+mod deadlines;
+mod deflate;
 mod delivery;
 mod membership;
 mod requests;
 mod sessions;
 mod shards;
 mod slow;
+mod tls;
 mod trace;
 mod visitors;
 
@@ -147,6 +150,8 @@ impl Rig {
         self.now = self.now.plus(step);
         for hub in &mut self.hubs {
             hub.handle_timeout(self.now);
+            let next = hub.poll_timeout();
+            assert!(next.is_none_or(|at| at > self.now.mono), "what was due is still due");
         }
         self.run();
     }

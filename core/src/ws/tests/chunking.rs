@@ -24,7 +24,10 @@ fn run(bytes: &[u8], cuts: &[usize], limits: &Limits) -> (Vec<String>, Vec<u8>) 
                     }
                     Event::Text(text) => harness.connection.send_text(text.as_bytes()),
                     Event::Binary(data) => harness.connection.send_binary(&data),
-                    Event::Accepted(_) | Event::Pong { .. } | Event::Closed(_) => {}
+                    Event::Compressed(_)
+                    | Event::Accepted(_)
+                    | Event::Pong { .. }
+                    | Event::Closed(_) => {}
                 }
             }
             events = harness.receive(b"");
@@ -43,6 +46,7 @@ fn describe(event: &Event<'_>) -> String {
         }
         Event::Text(text) => format!("text {}", &**text),
         Event::Binary(data) => format!("binary {:?}", &**data),
+        Event::Compressed(_) => "compressed".to_owned(),
         Event::Accepted(response) => format!("accepted {response:?}"),
         Event::Pong { rtt } => format!("pong {rtt:?}"),
         Event::Closed(reason) => format!("closed {reason:?}"),
@@ -115,7 +119,11 @@ proptest! {
                     Event::Upgrade(_) => harness.connection.accept(harness.now, &Accept::default()),
                     Event::Http(_) => harness.connection.refuse(harness.now, crate::reason::Reason::NotFound),
                     Event::Closed(_) => ends += 1,
-                    Event::Text(_) | Event::Binary(_) | Event::Accepted(_) | Event::Pong { .. } => {}
+                    Event::Text(_)
+                    | Event::Binary(_)
+                    | Event::Compressed(_)
+                    | Event::Accepted(_)
+                    | Event::Pong { .. } => {}
                 }
             }
         }

@@ -17,6 +17,7 @@ fn client() -> Harness {
         path: "/ws?a=b".to_owned(),
         headers,
         subprotocols: vec!["one".to_owned(), "two".to_owned()],
+        deflate: false,
     };
     let connection = Connection::client(now, &limits, request, Entropy::new(Seed::from(1)));
     Harness { connection, limits, now, sink: Sink::endless() }
@@ -34,7 +35,7 @@ fn server_of(client: &mut Harness) -> Harness {
 fn open_pair() -> (Harness, Harness) {
     let mut client = client();
     let mut server = server_of(&mut client);
-    server.connection.accept(server.now, &Accept { subprotocol: Some("two") });
+    server.connection.accept(server.now, &Accept { subprotocol: Some("two"), deflate: None });
     let _ = server.flush();
     let events = client.receive(&server.written());
     assert!(matches!(&events[..], [Event::Accepted(_)]), "{events:?}");
@@ -141,6 +142,7 @@ fn a_path_cannot_smuggle_header_lines() {
         path: "/ HTTP/1.1\r\nY: 2".to_owned(),
         headers: HeaderMap::new(),
         subprotocols: vec!["p\r\nZ: 3".to_owned()],
+        deflate: false,
     };
     let connection = Connection::client(now, &limits, request, Entropy::new(Seed::from(1)));
     let mut client = Harness { connection, limits, now, sink: Sink::endless() };

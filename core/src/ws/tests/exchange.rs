@@ -200,7 +200,7 @@ fn frames_behind_the_handshake_are_kept() {
     let bytes = [HANDSHAKE, &masked(TEXT, b"early"), &masked(TEXT, b"bird")[..7]].concat();
     assert!(matches!(harness.receive(&bytes)[..], [Event::Upgrade(_)]));
     assert!(harness.connection.has_buffered_input());
-    harness.connection.accept(harness.now, &Accept { subprotocol: Some("chat") });
+    harness.connection.accept(harness.now, &Accept { subprotocol: Some("chat"), deflate: None });
     let events = harness.receive(&masked(TEXT, b"bird")[7..]);
     assert!(
         matches!(&events[..], [Event::Text(a), Event::Text(b)] if &**a == "early" && &**b == "bird"),

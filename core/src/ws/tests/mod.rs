@@ -3,6 +3,7 @@
 mod chunking;
 mod client;
 mod close;
+mod deflate;
 mod exchange;
 mod outbox;
 mod peer;
@@ -98,6 +99,8 @@ impl Harness {
         {
             self.now = self.now.plus(at.saturating_duration_since(self.now.mono));
             events.extend(self.connection.handle_timeout(self.now, &self.limits));
+            let next = self.connection.poll_timeout(&self.limits);
+            assert!(next.is_none_or(|at| at > self.now.mono), "what was due is still due");
             let _ = self.flush();
         }
         self.now = end;

@@ -54,6 +54,7 @@ fn ours(role: Role) -> Harness {
                 path: "/".to_owned(),
                 headers: http::HeaderMap::new(),
                 subprotocols: Vec::new(),
+                deflate: false,
             };
             let connection = Connection::client(now, &limits, request, Entropy::new(Seed::from(1)));
             let mut client = Harness { connection, limits, now, sink: Sink::endless() };

@@ -1,6 +1,16 @@
 //! Replays one world, or searches many for one in which something goes wrong.
 
-use std::{ops::Range, process::ExitCode, time::Instant};
+use std::{
+    ops::Range,
+    panic,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use mahavishnu_sim::{INVARIANTS, Options, Report, Wrong, run, shrink};
@@ -14,6 +24,12 @@ struct Arguments {
     /// Searches the worlds of many seeds: `A..B`.
     #[arg(long, value_parser = range)]
     seeds: Option<Range<u64>>,
+    /// With --seeds: begins no further seed after this time. `90s`, `10m`, `1h`.
+    #[arg(long = "for", value_parser = duration)]
+    limit: Option<Duration>,
+    /// A seed that takes longer than this has failed: something in it never ends.
+    #[arg(long, value_parser = duration, default_value = "5m")]
+    patience: Duration,
     /// Overrides an option: `name=value`. May be given often.
     #[arg(long, value_parser = assignment)]
     set: Vec<(String, u64)>,
@@ -40,9 +56,10 @@ fn main() -> ExitCode {
         INVARIANTS.iter().for_each(|(name, says)| println!("{name:12} {says}"));
         return ExitCode::SUCCESS;
     }
+    let watch = Watch::new(arguments.patience);
     let good = match (&arguments.seeds, arguments.seed) {
-        (Some(seeds), _) => search(&arguments, seeds.clone()),
-        (None, seed) => replay(&arguments, seed.unwrap_or(0)),
+        (Some(seeds), _) => search(&arguments, seeds.clone(), &watch),
+        (None, seed) => replay(&arguments, seed.unwrap_or(0), &watch),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -56,7 +73,8 @@ fn options(arguments: &Arguments, seed: u64) -> Options {
     options
 }
 
-fn replay(arguments: &Arguments, seed: u64) -> bool {
+fn replay(arguments: &Arguments, seed: u64, watch: &Watch) -> bool {
+    watch.begin(seed);
     let options = options(arguments, seed);
     println!("{options}");
     let started = Instant::now();
@@ -73,14 +91,21 @@ fn replay(arguments: &Arguments, seed: u64) -> bool {
         report.gaps,
         report.deliveries as f64 / seconds
     );
-    verdict(arguments, &options, &report)
+    verdict(arguments, &options, &report, watch)
 }
 
-fn search(arguments: &Arguments, seeds: Range<u64>) -> bool {
+fn search(arguments: &Arguments, seeds: Range<u64>, watch: &Watch) -> bool {
     let started = Instant::now();
     let (mut deliveries, mut steps, mut connections, mut bad) = (0, 0, 0, 0);
-    let count = seeds.end.saturating_sub(seeds.start);
+    let mut count = 0;
+    let planned = seeds.end.saturating_sub(seeds.start);
     for seed in seeds {
+        if arguments.limit.is_some_and(|limit| started.elapsed() >= limit) {
+            println!("time is up after {count} of {planned} seeds");
+            break;
+        }
+        watch.begin(seed);
+        count += 1;
         let options = options(arguments, seed);
         let report = run(&options, Wrong::Nothing, false);
         deliveries += report.deliveries;
@@ -91,7 +116,7 @@ fn search(arguments: &Arguments, seeds: Range<u64>) -> bool {
                 bad += 1;
                 println!("seed {seed}: {}: {}", violation.invariant, violation.detail);
             }
-        } else if !verdict(arguments, &options, &report) {
+        } else if !verdict(arguments, &options, &report, watch) {
             return false;
         }
     }
@@ -106,7 +131,7 @@ fn search(arguments: &Arguments, seeds: Range<u64>) -> bool {
 }
 
 /// Tells what went wrong, with the smallest world in which it does.
-fn verdict(arguments: &Arguments, options: &Options, report: &Report) -> bool {
+fn verdict(arguments: &Arguments, options: &Options, report: &Report, watch: &Watch) -> bool {
     let seed = options.seed;
     if arguments.twice {
         let again = run(options, Wrong::Nothing, false);
@@ -126,6 +151,9 @@ fn verdict(arguments: &Arguments, options: &Options, report: &Report) -> bool {
         return false;
     }
     println!("{options}\nmaking it smaller...");
+    watch.stop();
+    // If it is a panic, it was shown once already.
+    panic::set_hook(Box::new(|_| ()));
     let (smallest, violation) = shrink(options, violation, 300);
     println!("{}: {}", violation.invariant, violation.detail);
     let base = self::options(arguments, seed).list();
@@ -140,10 +168,60 @@ fn verdict(arguments: &Arguments, options: &Options, report: &Report) -> bool {
     false
 }
 
+/// Ends the process if a seed does not end: a hub that never returns cannot be stopped otherwise.
+#[derive(Debug)]
+struct Watch {
+    seed: Arc<AtomicU64>,
+    /// Seconds after `origin`; 0: nothing has begun.
+    begun: Arc<AtomicU64>,
+    origin: Instant,
+}
+
+impl Watch {
+    fn new(patience: Duration) -> Self {
+        let this = Self { seed: Arc::default(), begun: Arc::default(), origin: Instant::now() };
+        let (seed, begun, origin) = (this.seed.clone(), this.begun.clone(), this.origin);
+        thread::spawn(move || {
+            loop {
+                thread::sleep(Duration::from_secs(1));
+                let begun = Duration::from_secs(begun.load(Ordering::Acquire));
+                if !begun.is_zero() && origin.elapsed() > begun + patience {
+                    let seed = seed.load(Ordering::Acquire);
+                    println!("seed {seed} breaks `end`: it still runs after {patience:?}");
+                    std::process::exit(1);
+                }
+            }
+        });
+        this
+    }
+
+    fn begin(&self, seed: u64) {
+        self.seed.store(seed, Ordering::Release);
+        self.begun.store(self.origin.elapsed().as_secs() + 1, Ordering::Release);
+    }
+
+    /// Making a world smaller takes many runs, and has no limit of its own.
+    fn stop(&self) {
+        self.begun.store(0, Ordering::Release);
+    }
+}
+
 fn range(text: &str) -> Result<Range<u64>, String> {
     let parse = |text: &str| text.parse::<u64>().map_err(|error| error.to_string());
     let (from, to) = text.split_once("..").ok_or("a range is A..B")?;
     Ok(parse(from)?..parse(to)?)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
+    let scale = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("a duration is 90s, 10m or 1h".to_owned()),
+    };
+    let number = digits.parse::<u64>().map_err(|error| error.to_string())?;
+    Ok(Duration::from_secs(number.saturating_mul(scale)))
 }
 
 fn assignment(text: &str) -> Result<(String, u64), String> {

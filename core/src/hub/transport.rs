@@ -1,0 +1,262 @@
+//! What lies between a socket and its connection: nothing, or TLS.
+
+use std::{collections::VecDeque, io, sync::Arc};
+
+use super::{
+    Hub,
+    proxy::Pending,
+    types::{ConnId, Listener},
+};
+use crate::{
+    config::PlainOnTls,
+    limits::Limits,
+    reason::Reason,
+    time::Now,
+    tls::{Identity, Progress, Session},
+    ws::{self, Flush},
+};
+
+/// How a connection's bytes come from its socket.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// A header of the PROXY protocol comes first.
+    ProxyHeader(Box<Pending>),
+    /// TLS is on, and the first byte, which decides, has not come.
+    Undecided,
+    /// As they are.
+    Plain {
+        /// Where TLS is on: less is allowed.
+        instead_of_tls: bool,
+    },
+    /// As TLS records.
+    Tls(Box<Session>),
+}
+
+impl Transport {
+    /// Writes through `write`, which is given the sink for plaintext.
+    pub(crate) fn flush(
+        &mut self,
+        socket: &mut dyn io::Write,
+        write: impl FnOnce(&mut dyn io::Write) -> Flush,
+    ) -> Flush {
+        match self {
+            Self::ProxyHeader(_) | Self::Undecided | Self::Plain { .. } => write(socket),
+            Self::Tls(session) => {
+                let flush = write(&mut session.writer(socket));
+                session.finish(flush, socket)
+            }
+        }
+    }
+
+    pub(crate) fn wants_write(&self) -> bool {
+        self.session().is_some_and(Session::wants_write)
+    }
+
+    pub(crate) fn wants_read(&self) -> bool {
+        self.session().is_none_or(|session| !session.is_holding())
+    }
+
+    fn is_shaking(&self) -> bool {
+        self.session().is_some_and(Session::is_shaking)
+    }
+
+    fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Tls(session) => Some(session),
+            Self::ProxyHeader(_) | Self::Undecided | Self::Plain { .. } => None,
+        }
+    }
+}
+
+/// TLS handshakes under way. One costs a hundred times what a message costs, and anybody may begin one.
+#[derive(Debug)]
+pub(crate) struct Handshakes {
+    open: usize,
+    /// How many this turn may still carry out.
+    left: u32,
+    /// Connections whose handshake waits for another turn.
+    waiting: VecDeque<ConnId>,
+}
+
+impl Handshakes {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { open: 0, left: limits.tls_handshakes_per_turn, waiting: VecDeque::new() }
+    }
+
+    pub(crate) fn end_turn(&mut self, limits: &Limits) {
+        self.left = limits.tls_handshakes_per_turn;
+    }
+
+    pub(crate) fn is_anyone_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// A connection is gone.
+    pub(crate) fn forget(&mut self, transport: &Transport) {
+        if transport.is_shaking() {
+            self.open -= 1;
+        }
+    }
+}
+
+impl Hub {
+    pub(crate) fn transport_of(&self, listener: Listener) -> Transport {
+        match listener {
+            Listener::Main if self.config.tls.is_some() => Transport::Undecided,
+            Listener::Main | Listener::Metrics => Transport::Plain { instead_of_tls: false },
+        }
+    }
+
+    /// Whether `wire` is what the connection is to read. Its first byte decides: a TLS record of a handshake begins with
+    /// 22 (RFC 8446 §5.1), a request with a letter.
+    pub(crate) fn is_plain(&mut self, now: Now, id: ConnId, wire: &[u8]) -> bool {
+        let Some(conn) = self.conn(id) else { return true };
+        match (&conn.transport, wire.first()) {
+            (Transport::ProxyHeader(_) | Transport::Plain { .. }, _)
+            | (Transport::Undecided, None) => true,
+            (Transport::Tls(_), _) => false,
+            (Transport::Undecided, Some(first)) => {
+                self.decide(now, id, *first == HANDSHAKE);
+                self.conn(id).is_none_or(|conn| matches!(conn.transport, Transport::Plain { .. }))
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Now, id: ConnId, handshake: bool) {
+        let address = self.conn(id).map(|conn| conn.peer.ip().to_canonical());
+        let loopback = address.is_some_and(|address| address.is_loopback());
+        let full = self.handshakes.open >= self.config.limits.tls_handshakes_max;
+        let (transport, refusal) = match (&self.config.tls, self.config.plain_on_tls) {
+            // Switched off since this connection came.
+            (None, _) => (Transport::Plain { instead_of_tls: false }, None),
+            (Some(_), PlainOnTls::Loopback) if loopback && !handshake => {
+                (Transport::Plain { instead_of_tls: false }, None)
+            }
+            (Some(_), PlainOnTls::Nothing) if !handshake => {
+                (Transport::Plain { instead_of_tls: true }, Some(Reason::TlsOnly))
+            }
+            (Some(_), _) if !handshake => (Transport::Plain { instead_of_tls: true }, None),
+            (Some(_), _) if full => {
+                (Transport::Plain { instead_of_tls: true }, Some(Reason::TlsHandshakesMax))
+            }
+            (Some(tls), _) => match Session::new(tls) {
+                Some(session) => (Transport::Tls(Box::new(session)), None),
+                None => (Transport::Plain { instead_of_tls: true }, Some(Reason::Internal)),
+            },
+        };
+        self.handshakes.open += usize::from(transport.is_shaking());
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        conn.transport = transport;
+        if let Some(reason) = refusal {
+            self.cut(now, id, reason);
+        }
+    }
+
+    /// Ciphertext came in. A handshake that this turn has no time for waits for the next.
+    pub(crate) fn decrypt(&mut self, now: Now, id: ConnId, wire: &[u8]) {
+        let busy = self.handshakes.left == 0;
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        let Transport::Tls(session) = &mut conn.transport else { return };
+        if session.is_shaking() && (busy || session.is_holding()) {
+            let first = !session.is_holding();
+            session.hold(wire);
+            if first {
+                self.handshakes.waiting.push_back(id);
+            }
+            return;
+        }
+        self.feed(now, id, wire);
+    }
+
+    /// Handshakes that waited.
+    pub(crate) fn go_on_shaking(&mut self, now: Now) {
+        while self.handshakes.left > 0
+            && let Some(id) = self.handshakes.waiting.pop_front()
+        {
+            self.feed(now, id, &[]);
+            // The driver may have stopped reading; a flush tells it to go on.
+            if self.conn(id).is_some() {
+                self.mark_dirty(id.index);
+            }
+        }
+    }
+
+    fn feed(&mut self, now: Now, id: ConnId, wire: &[u8]) {
+        if let Some(tls) = &self.config.tls {
+            tls.set_time(now.unix);
+        }
+        let mut plain = std::mem::take(&mut self.plaintext);
+        plain.clear();
+        let progress = self.advance(id, wire, &mut plain);
+        if !plain.is_empty() {
+            self.pump(now, id, &mut plain);
+        }
+        if plain.capacity() <= PLAINTEXT_KEPT_MAX {
+            self.plaintext = plain;
+        }
+        match progress {
+            Progress::More => {}
+            Progress::Ended => self.handle_eof(now, id),
+            Progress::Failed => {
+                let established = self.conn(id).is_some_and(|conn| conn.secure);
+                let reason = if established { Reason::TlsRecord } else { Reason::TlsHandshake };
+                self.cut(now, id, reason);
+            }
+        }
+        self.settle(now, id);
+    }
+
+    /// Lets the session take `wire` in, and sees to the count of handshakes.
+    fn advance(&mut self, id: ConnId, wire: &[u8], plain: &mut Vec<u8>) -> Progress {
+        let Some((conn, _)) = self.conn_mut(id) else { return Progress::More };
+        let Transport::Tls(session) = &mut conn.transport else { return Progress::More };
+        if !session.is_shaking() {
+            return session.receive(wire, plain);
+        }
+        let progress = session.receive(wire, plain);
+        // An answer, and no dribble of bytes, is what costs.
+        let answered = session.wants_write();
+        let over = !session.is_shaking();
+        let established = session.is_established();
+        let resumed = session.is_resumed();
+        if established {
+            conn.secure = true;
+            conn.identity = session.identity();
+            self.tally.handshake(resumed);
+        }
+        self.handshakes.open -= usize::from(over);
+        self.handshakes.left = self.handshakes.left.saturating_sub(u32::from(answered));
+        progress
+    }
+
+    /// Whether this connection, without TLS where TLS is on, may ask for `/health` and nothing else.
+    pub(crate) fn is_restricted(&self, id: ConnId) -> bool {
+        let transport = self.conn(id).map(|conn| &conn.transport);
+        matches!(transport, Some(Transport::Plain { instead_of_tls: true }))
+    }
+
+    /// Ends a connection whose bytes are of no use: nothing that it waits for is answered.
+    fn cut(&mut self, now: Now, id: ConnId, reason: Reason) {
+        let Some((conn, limits)) = self.conn_mut(id) else { return };
+        conn.ws.close(now, limits, reason, ws::CloseWhen::AtOnce);
+        self.retire(now, id, reason);
+        self.settle(now, id);
+        self.mark_dirty(id.index);
+    }
+
+    /// Who the client is by its certificate.
+    pub(crate) fn identity(&self, id: ConnId) -> Option<Arc<Identity>> {
+        self.conn(id)?.identity.clone()
+    }
+}
+
+/// Content type of a handshake record.
+const HANDSHAKE: u8 = 22;
+
+/// A larger buffer is given back after use.
+const PLAINTEXT_KEPT_MAX: usize = 128 * 1024;

@@ -1,0 +1,162 @@
+//! Certificates and clients for tests: real ones.
+
+use std::{
+    io::{BufRead, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion,
+    client::Resumption,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    time_provider::TimeProvider,
+};
+
+use super::{Certified, Chain, ClientAuth, PrivateKey, Server, suites};
+
+/// One that signs certificates.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, PEM.
+#[derive(Clone)]
+pub(crate) struct Issued {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn chain(&self) -> Chain {
+        Chain::from_pem(self.pem().as_bytes()).unwrap()
+    }
+
+    /// For a server or a client with these alternative names; the first is the common name too. Valid in 2026.
+    pub(crate) fn issue(&self, names: &[&str]) -> Issued {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names.clone()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, names[0].as_str());
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(2027, 1, 1);
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Issued { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+}
+
+impl Issued {
+    pub(crate) fn certified(&self) -> Certified {
+        let chain = Chain::from_pem(self.certificate.as_bytes()).unwrap();
+        Certified::new(chain, &PrivateKey::from_pem(self.key.as_bytes()).unwrap()).unwrap()
+    }
+
+    pub(crate) fn server(&self) -> Server {
+        Server::new(vec![self.certified()], &ClientAuth::Off).unwrap()
+    }
+}
+
+/// What a client is set up with.
+pub(crate) struct Setup<'a> {
+    pub(crate) version: &'static SupportedProtocolVersion,
+    pub(crate) trusts: &'a Authority,
+    pub(crate) certificate: Option<&'a Issued>,
+}
+
+impl Setup<'_> {
+    /// The same configuration keeps tickets for further connections.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.trusts.0.der().clone()).unwrap();
+        // Certificates of the tests are good for the tests' year only, whenever they run.
+        let builder = ClientConfig::builder_with_details(suites::provider(), Arc::new(InThatYear))
+            .with_protocol_versions(&[self.version])
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match self.certificate {
+            None => builder.with_no_client_auth(),
+            Some(issued) => {
+                let chain = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
+                let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(vec![chain], key).unwrap()
+            }
+        };
+        config.resumption = Resumption::in_memory_sessions(8);
+        Arc::new(config)
+    }
+}
+
+#[derive(Debug)]
+struct InThatYear;
+
+impl TimeProvider for InThatYear {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(1_770_000_000)))
+    }
+}
+
+/// A client's end.
+pub(crate) struct Peer {
+    pub(crate) tls: ClientConnection,
+    /// What the server said.
+    pub(crate) plain: Vec<u8>,
+    /// What went wrong, if so: for example the alert that came.
+    pub(crate) error: Option<rustls::Error>,
+}
+
+impl Peer {
+    pub(crate) fn new(config: &Arc<ClientConfig>, name: &'static str) -> Self {
+        let name = ServerName::try_from(name).unwrap();
+        let tls = ClientConnection::new(config.clone(), name).unwrap();
+        Self { tls, plain: Vec::new(), error: None }
+    }
+
+    pub(crate) fn say(&mut self, plain: &[u8]) {
+        self.tls.writer().write_all(plain).unwrap();
+    }
+
+    /// What goes to the server now.
+    pub(crate) fn wire(&mut self) -> Vec<u8> {
+        let mut wire = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut wire).unwrap();
+        }
+        wire
+    }
+
+    pub(crate) fn hear(&mut self, mut wire: &[u8]) {
+        while !wire.is_empty() && self.error.is_none() {
+            if self.tls.read_tls(&mut wire).unwrap() == 0 {
+                break;
+            }
+            if let Err(error) = self.tls.process_new_packets() {
+                self.error = Some(error);
+            }
+            let mut reader = self.tls.reader();
+            while let Ok(chunk) = reader.fill_buf() {
+                if chunk.is_empty() {
+                    break;
+                }
+                self.plain.extend_from_slice(chunk);
+                let count = chunk.len();
+                reader.consume(count);
+            }
+        }
+    }
+}

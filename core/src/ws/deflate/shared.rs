@@ -1,0 +1,43 @@
+//! A segment once more, compressed, for all its receivers that have the extension.
+
+use crate::ws::{
+    Segment,
+    deflate::{Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN, window_bits_for},
+    encode::{self, Opcode},
+    outbox,
+};
+
+/// The same messages as a plain [`Segment`], those compressed that gain by it.
+#[derive(Clone, Debug)]
+pub(crate) struct Deflated {
+    pub(crate) segment: Segment,
+    /// Bits of the smallest window that is large enough for all of them.
+    pub(crate) window_bits: u8,
+}
+
+impl Deflated {
+    /// Compresses `plain`, which holds whole text frames without a mask. `None` if no message gains.
+    pub(crate) fn of(deflater: &mut Deflater, plain: &Segment) -> Option<Box<Self>> {
+        let mut bytes = Vec::new();
+        let (mut rest, mut last, mut window_bits) = (&plain.bytes[..], 0, 0);
+        while let Some((header, len)) = outbox::frame_parts(rest) {
+            let (frame, after) = rest.split_at_checked(header + len)?;
+            rest = after;
+            last = bytes.len();
+            let payload = frame.get(header..)?;
+            match deflater.deflate(payload, WINDOW_BITS_MAX) {
+                Some(deflated) => {
+                    encode::encode_compressed(&mut bytes, Opcode::Text, deflated, None);
+                    window_bits = window_bits.max(window_bits_for(payload.len()));
+                }
+                None => bytes.extend_from_slice(frame),
+            }
+        }
+        let segment = Segment {
+            bytes: bytes.into(),
+            last: u32::try_from(last).unwrap_or(u32::MAX),
+            ..plain.clone()
+        };
+        (window_bits >= WINDOW_BITS_MIN).then(|| Box::new(Self { segment, window_bits }))
+    }
+}

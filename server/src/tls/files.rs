@@ -1,0 +1,116 @@
+//! Certificates and keys from files, and what is wrong with them: one line each.
+
+use std::{
+    fmt::Display,
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use mahavishnu_core::tls::{Certified, Chain, Facts, PrivateKey};
+
+use super::{day, days_left};
+use crate::{
+    exit::{Exit, Failure, plain},
+    settings::Settings,
+};
+
+pub(super) const CERT_FILE: &str = "MAHAVISHNU_CERT_FILE";
+pub(super) const KEY_FILE: &str = "MAHAVISHNU_KEY_FILE";
+const CA_FILE: &str = "MAHAVISHNU_CA_FILE";
+
+/// A certificate and where its key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// The pairs that the settings name.
+pub(super) fn pairs(settings: &Settings) -> Vec<Pair> {
+    let keys = if settings.key_file.is_empty() { &settings.cert_file } else { &settings.key_file };
+    let pair = |(certificate, key): (&PathBuf, &PathBuf)| Pair {
+        certificate: certificate.clone(),
+        key: key.clone(),
+    };
+    settings.cert_file.iter().zip(keys).map(pair).collect()
+}
+
+/// Reads a pair that a server is to use now. With it come warnings.
+pub(super) fn read_pair(pair: &Pair, now: Duration) -> Result<(Certified, Vec<String>), Failure> {
+    let chain = read_chain(CERT_FILE, &pair.certificate)?;
+    let key = read_key(&pair.key)?;
+    let certified = Certified::new(chain, &key).map_err(|error| {
+        fault(KEY_FILE, &pair.key, format!("{error}, {}", pair.certificate.display()))
+    })?;
+    if let Some(text) = certified.facts().first().and_then(|facts| out_of_time(facts, now)) {
+        return Err(fault(CERT_FILE, &pair.certificate, text));
+    }
+    let mut warnings = Vec::new();
+    if let Some(text) = open_to_all(&pair.key) {
+        warnings.push(format!("{KEY_FILE}: {}: {text}", pair.key.display()));
+    }
+    Ok((certified, warnings))
+}
+
+/// Reads the certificates whose signatures count.
+pub(super) fn read_authorities(path: &Path) -> Result<Chain, Failure> {
+    read_chain(CA_FILE, path)
+}
+
+pub(super) fn read_chain(name: &str, path: &Path) -> Result<Chain, Failure> {
+    Chain::from_pem(&read(name, path)?).map_err(|error| fault(name, path, error))
+}
+
+pub(super) fn read_key(path: &Path) -> Result<PrivateKey, Failure> {
+    PrivateKey::from_pem(&read(KEY_FILE, path)?).map_err(|error| fault(KEY_FILE, path, error))
+}
+
+/// Why a certificate is of no use at this time, if so.
+pub(super) fn out_of_time(facts: &Facts, now: Duration) -> Option<String> {
+    if now > facts.not_after {
+        let text = format!(
+            "expired on {}; renew it, then `mahavishnu websocket reload`",
+            day(facts.not_after)
+        );
+        Some(text)
+    } else if now < facts.not_before {
+        Some(format!(
+            "is not valid before {}; if that is over, the clock of this machine is wrong",
+            day(facts.not_before)
+        ))
+    } else {
+        None
+    }
+}
+
+/// A warning about a certificate that expires soon.
+pub(super) fn expiring(pair: &Pair, facts: &[Facts], now: Duration, days: u32) -> Option<String> {
+    let facts = facts.first()?;
+    let left = days_left(facts.not_after, now);
+    (left < i64::from(days)).then(|| {
+        let path = pair.certificate.display();
+        format!("{CERT_FILE}: {path}: expires on {}, in {left} days", day(facts.not_after))
+    })
+}
+
+/// Why a key is not a secret, if so.
+pub(super) fn open_to_all(path: &Path) -> Option<&'static str> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    (mode & 0o004 != 0).then_some("every user of this machine can read this key; `chmod 600` it")
+}
+
+fn read(name: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| {
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let advice =
+            if denied { "; the user of this server must be allowed to read it" } else { "" };
+        let exit = if denied { Exit::Permission } else { Exit::Configuration };
+        Failure::new(exit, format!("{name}: {}: {}{advice}", path.display(), plain(&error)))
+    })
+}
+
+fn fault(name: &str, path: &Path, text: impl Display) -> Failure {
+    Failure::new(Exit::Configuration, format!("{name}: {}: {text}", path.display()))
+}

@@ -1,0 +1,100 @@
+//! A page in a real browser, over TLS.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use mahavishnu_tests::{
+    Client, Server, binary,
+    certs::{Authority, text},
+    token, wait,
+};
+use serde_json::json;
+
+/// A browser with one page open. Ends when dropped.
+struct Browser {
+    child: Child,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    /// Opens `page`, trusting one key by its digest besides what browsers trust.
+    fn open(page: &str, key_digest: &str) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let child = Command::new(program())
+            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+            .args(["--no-first-run", "--disable-extensions", "--disable-background-networking"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(format!("--ignore-certificate-errors-spki-list={key_digest}"))
+            .arg("--remote-debugging-port=0")
+            .arg(page)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{error}; scripts/setup-tests installs Chromium"));
+        Self { child, _profile: profile }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program() -> &'static str {
+    let known = ["chromium", "chromium-browser", "google-chrome"];
+    let runs = |name: &&&str| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
+    known.iter().find(runs).copied().unwrap_or("chromium")
+}
+
+/// SHA-256 of a certificate's public key, in base64, by openssl.
+fn key_digest(certificate: &str) -> String {
+    let script = format!(
+        "openssl x509 -in {certificate} -pubkey -noout | openssl pkey -pubin -outform der \
+         | openssl dgst -sha256 -binary | openssl base64"
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace('|', "%7C").replace('#', "%23")
+}
+
+#[test]
+fn a_page_receives_a_broadcast_over_wss() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Authority::new(dir.path(), "authority").server("server");
+    let page = binary::workspace().join("tests/clients/browser/page.html");
+    for runtime in ["tokio", "smol"] {
+        let settings = [
+            ("RUNTIME", runtime),
+            ("TOKEN_IN_SUBPROTOCOL", "true"),
+            // The test itself speaks without TLS.
+            ("TLS_PLAIN", "loopback"),
+        ];
+        let server = Server::with_auth(&[&files.settings()[..], &settings].concat());
+        let mut observer = Client::login(&server, &token::of("ada", &["admin"]));
+        observer.subscribe("global");
+        let url = format!("wss://localhost:{}/", server.address().port());
+        let token = token::of("page", &["admin"]);
+        let address = format!("file://{}#{}|{}", page.display(), escaped(&url), escaped(&token));
+
+        let _browser = Browser::open(&address, &key_digest(text(&files.certificate)));
+        wait::until("the page subscribes", || {
+            std::thread::sleep(Duration::from_millis(50));
+            let reached = observer.publish("workflow:page", "page.event", json!({ "n": 1 }));
+            (reached > 0).then_some(())
+        });
+
+        let said = observer.message();
+        assert_eq!(said["event"], "page.heard", "{said}");
+        assert_eq!(said["data"]["heard"], json!({ "n": 1 }), "{said}");
+    }
+}
