@@ -141,6 +141,11 @@ conformance! {
             a_body_that_does_not_come_is_refused,
             deadlines_do_not_make_the_server_spin,
         ;
+        tls:
+            messages_come_and_go_within_tls,
+            large_messages_arrive_whole_within_tls,
+            http_is_answered_within_tls,
+        ;
         transport:
             a_half_close_after_a_close_frame_is_in_order,
             a_half_close_without_a_close_frame_ends_the_connection,
@@ -183,6 +188,11 @@ conformance! {
         KeepAliveTimeout: time::keep_alive_timeout;
         AuthTimeout: time::auth_timeout;
         GatewayTimeout: time::gateway_timeout;
+        TlsHandshake: tls::tls_handshake;
+        TlsRecord: tls::tls_record;
+        TlsHandshakesMax: tls::tls_handshakes_max;
+        TlsRequired: tls::tls_required;
+        TlsOnly: tls::tls_only;
         BadRequest: requests::bad_request;
         BadHandshake: requests::bad_handshake;
         HeadTooLarge: requests::head_too_large;

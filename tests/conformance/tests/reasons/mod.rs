@@ -6,6 +6,7 @@ pub(crate) mod frames;
 pub(crate) mod messages;
 pub(crate) mod requests;
 pub(crate) mod time;
+pub(crate) mod tls;
 
 use mahavishnu_conformance::{Response, Rig};
 use mahavishnu_core::reason::Reason;
