@@ -73,6 +73,16 @@ pub struct Limits {
     pub auth_timeout: Duration,
     /// Pings of the message protocol answered before authentication. Default 16. Over it: close 1008.
     pub pings_before_auth_max: u8,
+    /// How long before its token expires a connection is warned, at most half of what the token had left when it came.
+    /// Default 60 s. Zero: no warning.
+    pub token_warning: Duration,
+    /// Time after its token has expired in which a connection may still refresh it. Default 30 s. Over it: close 1008.
+    pub token_grace: Duration,
+    /// Revocations in force, per hub. Default 10,000. Over it: a further one is refused.
+    pub revocations_max: usize,
+    /// How long a revocation is kept that does not say when its tokens will have expired, and at most. Default 30 days.
+    /// A token that lives longer than that is good again afterwards.
+    pub revocation_keep: Duration,
     /// Messages per second. Default 100. Over it and the burst: `RATE_LIMIT_EXCEEDED`, message dropped.
     /// `None`: off.
     pub messages_per_second: Option<u32>,
@@ -137,6 +147,10 @@ impl Default for Limits {
             addresses_max: 65_536,
             auth_timeout: Duration::from_secs(10),
             pings_before_auth_max: 16,
+            token_warning: Duration::from_secs(60),
+            token_grace: Duration::from_secs(30),
+            revocations_max: 10_000,
+            revocation_keep: Duration::from_secs(30 * 86_400),
             messages_per_second: Some(100),
             messages_burst: 150,
             channels_per_connection_max: 1_000,

@@ -104,6 +104,12 @@ families! {
         "Seconds until the first of the server's certificates expires; negative after that; absent without TLS";
     RELOADS_REFUSED "mahavishnu_config_reloads_refused_total" Counter ["server"] &[],
         "Reloads that changed nothing because something was wrong with the new configuration";
+    TOKEN_EVENTS "mahavishnu_token_events_total" Counter ["server", "event"] &[],
+        "Tokens of live connections: warned that they expire, refreshed";
+    WITHDRAWN "mahavishnu_subscriptions_withdrawn_total" Counter ["server"] &[],
+        "Subscriptions taken back because a token or the policy no longer permits them";
+    REVOCATIONS "mahavishnu_revocations" Gauge ["server"] &[],
+        "Revocations in force, those of the file not counted";
     RELOADS "mahavishnu_config_generation" Gauge ["server"] &[],
         "How often the configuration was replaced since start";
 }
@@ -145,6 +151,10 @@ pub(crate) struct Tally {
     pub(crate) active: i64,
     pub(crate) channels: i64,
     pub(crate) subscriptions: i64,
+    pub(crate) revocations: i64,
+    pub(crate) warned: u64,
+    pub(crate) refreshed: u64,
+    pub(crate) withdrawn: u64,
     pub(crate) received_bytes: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) deflated: Work,
@@ -260,6 +270,10 @@ pub(crate) struct Metrics {
     active: Gauge,
     channels: Gauge,
     subscriptions: Gauge,
+    revocations: Gauge,
+    warned: Counter,
+    refreshed: Counter,
+    withdrawn: Counter,
     received_bytes: Counter,
     sent_bytes: Counter,
     generation: Gauge,
@@ -322,6 +336,10 @@ impl Metrics {
             active: gauge!(ACTIVE, "server" => server.clone()),
             channels: gauge!(CHANNELS, "server" => server.clone()),
             subscriptions: gauge!(SUBSCRIPTIONS, "server" => server.clone()),
+            revocations: gauge!(REVOCATIONS, "server" => server.clone()),
+            warned: counter!(TOKEN_EVENTS, "server" => server.clone(), "event" => "warned"),
+            refreshed: counter!(TOKEN_EVENTS, "server" => server.clone(), "event" => "refreshed"),
+            withdrawn: counter!(WITHDRAWN, "server" => server.clone()),
             received_bytes: counter!(RECEIVED_BYTES, "server" => server.clone()),
             sent_bytes: counter!(SENT_BYTES, "server" => server.clone()),
             generation: gauge!(RELOADS, "server" => server.clone()),
@@ -366,6 +384,10 @@ impl Metrics {
         shift(&mut tally.active, &self.active);
         shift(&mut tally.channels, &self.channels);
         shift(&mut tally.subscriptions, &self.subscriptions);
+        shift(&mut tally.revocations, &self.revocations);
+        add(&mut tally.warned, &self.warned);
+        add(&mut tally.refreshed, &self.refreshed);
+        add(&mut tally.withdrawn, &self.withdrawn);
         tally
             .received
             .iter_mut()

@@ -247,6 +247,18 @@ reasons! {
     AuthError "auth_error": Some(1011), None, None, Connection("auth_error"), Never, "Authentication error";
     /// No authentication within `auth_timeout`.
     AuthTimeout "auth_timeout": Some(1008), None, Some("AUTH_REQUIRED"), Connection("auth_timeout"), Later, "Authentication timed out";
+    /// The connection's token has expired, and the grace to refresh it is over.
+    TokenExpired "token_expired": Some(1008), None, None, Connection("token_expired"), Never, "Token expired";
+    /// The connection's token was revoked.
+    TokenRevoked "token_revoked": Some(1008), None, None, Connection("token_revoked"), Never, "Token revoked";
+    /// The key that the connection's token was signed with is no longer in force, and the server was told to end such connections.
+    KeyRemoved "key_removed": Some(1008), None, None, Connection("key_removed"), Never, "Token key removed";
+    /// The connection's token has expired: until it is refreshed nothing new is permitted.
+    TokenStale "token_stale": None, None, Some("AUTH_FAILED"), Message("token_stale"), Never, "The token has expired: refresh it";
+    /// A token that is to replace the connection's is another user's.
+    OtherUser "other_user": None, None, Some("AUTH_FAILED"), Message("other_user"), Never, "The token is another user's";
+    /// A browser's page of another origin than those allowed.
+    OriginForbidden "origin_forbidden": None, Some(403), None, Connection("origin_forbidden"), Never, "Origin not allowed";
     /// A token was sent to a server that has no keys to verify it.
     AuthOff "auth_off": None, None, Some("AUTH_FAILED"), No, Never, "Authentication is not enabled on this server";
 
@@ -259,6 +271,12 @@ reasons! {
     SubscribeForbidden "subscribe_forbidden": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Not authorized to subscribe to this channel";
     /// No permission to publish to this channel.
     PublishForbidden "publish_forbidden": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Not authorized to publish to this channel";
+    /// No permission to revoke tokens.
+    RevokeForbidden "revoke_forbidden": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Not authorized to revoke tokens";
+    /// A revocation whose JSON does not fit, or that names nothing.
+    BadRevocation "bad_revocation": None, Some(400), Some("DECODE_ERROR"), Message("decode_error"), Never, "Invalid revocation";
+    /// `revocations_max` are in force.
+    RevocationsFull "revocations_full": None, Some(503), Some("SERVER_ERROR"), Message("revocations_full"), Later, "Too many revocations on this server";
     /// No such request.
     UnknownRequest "unknown_request": None, None, Some("UNKNOWN_REQUEST"), Message("unknown_request"), Never, "Unknown request event";
     /// No channel, or a name that is empty, too long or not text.

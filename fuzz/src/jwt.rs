@@ -8,7 +8,7 @@ use std::{fmt::Write as _, sync::LazyLock, time::Duration};
 use arbitrary::{Arbitrary, Unstructured};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hmac::{Hmac, KeyInit, Mac};
-use mahavishnu_core::auth::{Algorithm, Claims, Denied, KeySet, TokenRules};
+use mahavishnu_core::auth::{Algorithm, Claims, Denied, Grants, KeySet, Pattern, TokenRules};
 use serde_json::{Map, Value};
 
 use crate::trace::START_UNIX;
@@ -285,7 +285,29 @@ fn types(
         return Err(Denied::Claims);
     }
     let (user, id) = (user.map(Into::into), text("jti").map(Box::from));
-    Ok(Claims { user, permissions, expires, issued_at, id })
+    let grants = grants(claims.get("channels")).ok_or(Denied::Claims)?;
+    Ok(Claims { user, permissions, expires, issued_at, id, grants })
+}
+
+/// The claim `channels`, by rules written down a second time.
+fn grants(claim: Option<&Value>) -> Option<Grants> {
+    let members = match claim {
+        None | Some(Value::Null) => return Some(Grants::default()),
+        Some(claim) => claim.as_object()?,
+    };
+    let mut grants = Grants::default();
+    for (verb, list) in members {
+        let into = match verb.as_str() {
+            "subscribe" => &mut grants.subscribe,
+            "publish" => &mut grants.publish,
+            _ => return None,
+        };
+        for item in list.as_array()? {
+            let text = item.as_str().filter(|text| text.len() <= 256)?;
+            into.push(Pattern::parse(text).ok()?);
+        }
+    }
+    (grants.subscribe.len() + grants.publish.len() <= 32).then_some(grants)
 }
 
 /// Whether one of the secrets made this signature, by a judge of its own.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use mahavishnu_core::{
+    auth::Revocation,
     config::{Config, Hooks},
     hub::{
         Command, CommandId, ConnId, DrainPlan, Listener, Placement, Publication, Published,
@@ -29,6 +30,8 @@ pub(crate) enum Mail {
     Command(Command),
     /// A broadcast whose outcome is waited for.
     Broadcast(Publication, channel::Sender<Result<Published, Reason>>),
+    /// A revocation whose outcome is waited for.
+    Revoke(Revocation, channel::Sender<Result<Published, Reason>>),
     /// A socket that another shard accepted.
     Socket(Async<std::net::TcpStream>, std::net::SocketAddr, Listener),
     Shard(ShardId, Vec<ShardMessage>),
@@ -112,6 +115,26 @@ impl fmt::Display for BroadcastError {
 
 impl std::error::Error for BroadcastError {}
 
+/// Why tokens were not revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevokeError {
+    /// The core refused it: it names nothing, or there are too many.
+    Refused(Reason),
+    /// The server has stopped.
+    Stopped,
+}
+
+impl fmt::Display for RevokeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reason) => f.write_str(reason.row().text),
+            Self::Stopped => f.write_str("the server has stopped"),
+        }
+    }
+}
+
+impl std::error::Error for RevokeError {}
+
 impl Handle {
     /// Broadcasts `event` with `data` to everyone subscribed to `channel`, and says how many that were. Broadcasts of
     /// one task to one channel arrive in order. Waits while the server has too many commands to take.
@@ -138,6 +161,21 @@ impl Handle {
         outcome.recv().await.map_err(|_| BroadcastError::Stopped)?.map_err(BroadcastError::Refused)
     }
 
+    /// Revokes tokens: connections that came with one are closed with 1008, and none is accepted any more. Returns when
+    /// that is so on all shards, with the number of connections closed. A restart forgets it: what must outlast one
+    /// belongs into [`Auth::revoked`](mahavishnu_core::config::Auth::revoked) too.
+    pub async fn revoke(&self, revocation: Revocation) -> Result<u32, RevokeError> {
+        let (answer, outcome) = channel::bounded(1);
+        let mailbox = self.mailboxes.first().ok_or(RevokeError::Stopped)?;
+        mailbox
+            .commands
+            .send(Mail::Revoke(revocation, answer))
+            .await
+            .map_err(|_| RevokeError::Stopped)?;
+        let outcome = outcome.recv().await.map_err(|_| RevokeError::Stopped)?;
+        outcome.map(|published| published.subscribers).map_err(RevokeError::Refused)
+    }
+
     /// Ends one connection with close code 1008.
     pub async fn disconnect(&self, conn: ConnId) {
         if let Some(mailbox) = self.mailboxes.get(usize::from(conn.shard().0)) {
@@ -145,7 +183,8 @@ impl Handle {
         }
     }
 
-    /// Puts a new configuration in force on all shards. Live connections stay. The application's own handlers stay too.
+    /// Puts a new configuration in force on all shards. Live connections stay, but for those whose tokens it revokes;
+    /// subscriptions that it forbids are taken back. The application's own handlers stay too.
     pub async fn reload(&self, config: &Config) {
         let config = Arc::new(Config { hooks: Hooks::clone(&self.hooks), ..config.clone() });
         self.tell_all(|| Command::Reload(config.clone())).await;
@@ -168,7 +207,7 @@ impl Handle {
     }
 }
 
-/// Broadcasts of a shard whose outcome is waited for.
+/// Broadcasts and revocations of a shard whose outcome is waited for.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     next: u64,

@@ -59,6 +59,6 @@ mod socket;
 pub use self::{
     app::{Authorize, Request, RequestResult},
     builder::{Builder, Server},
-    handle::{BroadcastError, Handle},
+    handle::{BroadcastError, Handle, RevokeError},
 };
 pub use mahavishnu_core as core;

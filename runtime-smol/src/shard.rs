@@ -231,6 +231,12 @@ impl Shard {
                     hub.handle_command(clock::now(), Command::Publish { id, publication })
                 });
             }
+            Mail::Revoke(revocation, answer) => {
+                let id = Some(self.waiting.borrow_mut().add(answer));
+                self.with_hub(|hub| {
+                    hub.handle_command(clock::now(), Command::Revoke { id, revocation })
+                });
+            }
             Mail::Socket(stream, address, listener) => self.add(stream, address, listener),
             Mail::Shard(from, batch) => {
                 self.with_hub(|hub| hub.handle_shard(clock::now(), from, batch))

@@ -9,7 +9,9 @@
     reason = "helpers fail a test as tests do; clippy exempts only functions marked as tests"
 )]
 
-use mahavishnu_smol::{self as adapter, BroadcastError, Builder, RequestResult, Server};
+use mahavishnu_smol::{
+    self as adapter, BroadcastError, Builder, RequestResult, RevokeError, Server,
+};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     smol::block_on(future)
@@ -24,6 +26,7 @@ use std::{
 };
 
 use adapter::core::{
+    auth::{Revocation, TokenSpec, issue},
     config::Config,
     hub::{DrainPlan, Published},
     limits::Limits,
@@ -155,6 +158,33 @@ fn the_application_hears_of_clients_and_ends_them() {
     second.0.close(None).unwrap();
     let conn = told.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(told_end.recv_timeout(TIMEOUT).unwrap(), (conn, Reason::PeerClosed));
+    end(server);
+}
+
+#[test]
+fn a_revocation_ends_its_connections_on_all_shards() {
+    let secret = b"q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
+    let mut config = Config::default();
+    config.auth.keys.add_secret(None, secret).unwrap();
+    let (server, address) = start(Server::builder().config(config).shards(2));
+    let token = issue(secret, &TokenSpec { user: Some("ada"), ..TokenSpec::default() }).unwrap();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = Client::connect(address);
+            let answer = client.request("auth", &json!({ "token": token }));
+            assert_eq!(answer["data"]["status"], "authenticated", "{answer}");
+            client
+        })
+        .collect();
+    let revoke = |json| block_on(server.handle().revoke(Revocation::parse(json).unwrap()));
+    assert_eq!(revoke(r#"{"user":"eve"}"#), Ok(0));
+    assert_eq!(revoke(r#"{"user":"ada"}"#), Ok(4));
+    for client in clients {
+        assert_eq!(client.closed(), CloseCode::Policy);
+    }
+    let nothing = Revocation { id: None, user: None, issued_before: None, until: None };
+    let refused = block_on(server.handle().revoke(nothing));
+    assert_eq!(refused, Err(RevokeError::Refused(Reason::BadRevocation)));
     end(server);
 }
 

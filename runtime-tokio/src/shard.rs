@@ -214,6 +214,12 @@ impl Shard {
                     hub.handle_command(clock::now(), Command::Publish { id, publication })
                 });
             }
+            Mail::Revoke(revocation, answer) => {
+                let id = Some(self.waiting.borrow_mut().add(answer));
+                self.with_hub(|hub| {
+                    hub.handle_command(clock::now(), Command::Revoke { id, revocation })
+                });
+            }
             Mail::Socket(stream, address, listener) => match TcpStream::from_std(stream) {
                 Ok(stream) => self.add(stream, address, listener),
                 Err(error) => debug!(%address, %error, "socket lost"),

@@ -37,6 +37,11 @@ pub(crate) enum Command {
     /// Look into certificates.
     #[command(subcommand)]
     Cert(CertCommand),
+    /// Say what a token may do with a channel, and which rule says so. Denied: exit code 6.
+    Explain(Box<ExplainArgs>),
+    /// Show who may subscribe and publish where.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Check and show the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -60,6 +65,14 @@ pub(crate) enum TokenCommand {
     Create(TokenCreateArgs),
     /// Show what a token says and whether it verifies.
     Inspect(TokenInspectArgs),
+    /// Have the running server refuse tokens and close their connections. Prints the line for MAHAVISHNU_REVOKED_FILE.
+    Revoke(TokenRevokeArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Print the rules that count, in the format of MAHAVISHNU_POLICY_FILE.
+    Show(PolicyShowArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -272,6 +285,69 @@ pub(crate) struct TokenInspectArgs {
     pub(crate) env_file: Option<PathBuf>,
     /// The token [default: MAHAVISHNU_TOKEN]; - reads it from standard input.
     pub(crate) token: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TokenRevokeArgs {
+    /// The token to present needs full access.
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+    /// The token to revoke, by the jti in it.
+    #[arg(value_name = "TOKEN")]
+    pub(crate) revoked: Option<String>,
+    /// Revoke the token with this jti.
+    #[arg(long, conflicts_with = "revoked")]
+    pub(crate) jti: Option<String>,
+    /// Revoke tokens of this user.
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Revoke tokens issued before: now, seconds since 1970, or 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) issued_before: Option<String>,
+    /// When these tokens will have expired [default: that of TOKEN, else not known].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only print the line, ask no server.
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PolicyShowArgs {
+    /// File of MAHAVISHNU_ variables [default: .env if there is one].
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Of this service [default: MAHAVISHNU_AUTH_POLICY].
+    #[arg(long)]
+    pub(crate) service: Option<String>,
+    /// Of all services.
+    #[arg(long, conflicts_with = "service")]
+    pub(crate) all: bool,
+    /// The built-in rules, whatever MAHAVISHNU_POLICY_FILE says.
+    #[arg(long)]
+    pub(crate) built_in: bool,
+}
+
+impl PolicyShowArgs {
+    pub(crate) fn request(&self) -> Request {
+        Request { env_file: self.env_file.clone(), overrides: Vec::new() }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// Settings of the server in question.
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The token [default: MAHAVISHNU_TOKEN]. Other users can see it while this runs.
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// The channel, e.g. workflow:42.
+    #[arg(long)]
+    pub(crate) channel: String,
+    /// subscribe or publish.
+    #[arg(long, default_value = "subscribe", value_parser = ["subscribe", "publish"])]
+    pub(crate) verb: String,
 }
 
 /// How a client subcommand reaches a server.

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use serde_json::{Map, Value};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::{
@@ -33,6 +34,54 @@ pub(crate) fn agent_for(target: &Target, timeout: Duration) -> Result<ureq::Agen
     let config =
         config.http_status_as_error(false).max_redirects(0).max_redirects_will_error(false);
     Ok(config.proxy(None).build().into())
+}
+
+/// Posts JSON, with a token and an idempotency key if they are given. Returns status and body of the answer.
+pub(crate) fn post(
+    target: &Target,
+    path: &str,
+    token: Option<&str>,
+    key: Option<&str>,
+    body: &str,
+    timeout: Duration,
+) -> Result<(u16, String), Failure> {
+    let url = &target.http(path);
+    let mut request =
+        agent_for(target, timeout)?.post(url).header("content-type", "application/json");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    let mut response = request.send(body).map_err(|error| {
+        // The library's words would repeat the header, which may be the token.
+        match matches!(error, ureq::Error::Http(_)) {
+            true => Failure::new(
+                Exit::General,
+                "the token or the key has characters that no header may have",
+            ),
+            false => failure(url, &error),
+        }
+    })?;
+    let status = response.status().as_u16();
+    let answer = response.body_mut().read_to_string().map_err(|error| failure(url, &error))?;
+    Ok((status, answer))
+}
+
+/// A refusal of the server in one line, with the exit code that its status calls for.
+pub(crate) fn refused(what: &str, status: u16, answer: &Map<String, Value>) -> Failure {
+    let text = |name: &str| answer.get(name).and_then(Value::as_str);
+    let exit = match status {
+        401 | 403 => Exit::Permission,
+        408 | 504 => Exit::Timeout,
+        _ => Exit::General,
+    };
+    let code = text("error_code").map_or_else(String::new, |code| format!(" {code}"));
+    let message = text("error_message")
+        .map_or_else(String::new, |message| format!(": {}", message.escape_debug()));
+    let hint = if status == 401 { " (give a token by --token or MAHAVISHNU_TOKEN)" } else { "" };
+    Failure::new(exit, format!("{what}: HTTP {status}{code}{message}{hint}"))
 }
 
 /// What became of a request that got no answer.

@@ -9,13 +9,16 @@ mod client;
 mod config;
 mod control;
 mod exit;
+mod explain;
 mod logging;
 mod out;
 mod pid;
+mod policy;
 mod prometheus;
 mod publish;
 mod record;
 mod replay;
+mod revoked;
 mod settings;
 mod start;
 mod subscribe;
@@ -30,7 +33,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::{
-    cli::{CertCommand, Cli, Command, ConfigCommand, TokenCommand, WebsocketCommand},
+    cli::{
+        CertCommand, Cli, Command, ConfigCommand, PolicyCommand, TokenCommand, WebsocketCommand,
+    },
     exit::{Exit, Failure},
 };
 
@@ -62,6 +67,9 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Websocket(WebsocketCommand::Reload(args)) => control::reload(&args),
         Command::Token(TokenCommand::Create(args)) => token::create(&args),
         Command::Token(TokenCommand::Inspect(args)) => token::inspect(&args),
+        Command::Token(TokenCommand::Revoke(args)) => revoked::revoke(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Policy(PolicyCommand::Show(args)) => policy::show(&args),
         Command::Publish(args) => publish::publish(&args),
         Command::Subscribe(args) => subscribe::subscribe(&args),
         Command::Replay(args) => replay::replay(&args),

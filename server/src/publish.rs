@@ -18,27 +18,10 @@ pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
     let url = target.http("/publish");
     let data = object(read(&args.data)?)?;
     let body = body(&args.channel, &args.event, &data);
-    let agent = client::agent_for(&target, TIMEOUT)?;
-    let mut request = agent.post(&url).header("content-type", "application/json");
-    if let Some(token) = token(args.client.token.as_deref()) {
-        request = request.header("authorization", format!("Bearer {token}"));
-    }
-    if let Some(key) = &args.idempotency_key {
-        request = request.header("idempotency-key", key);
-    }
-    let mut response = request.send(&body).map_err(|error| {
-        // The library's words would repeat the header, which may be the token.
-        match matches!(error, ureq::Error::Http(_)) {
-            true => Failure::new(
-                Exit::General,
-                "the token or the key has characters that no header may have",
-            ),
-            false => client::failure(&url, &error),
-        }
-    })?;
-    let status = response.status().as_u16();
-    let answer =
-        response.body_mut().read_to_string().map_err(|error| client::failure(&url, &error))?;
+    let token = token(args.client.token.as_deref());
+    let key = args.idempotency_key.as_deref();
+    let (status, answer) =
+        client::post(&target, "/publish", token.as_deref(), key, &body, TIMEOUT)?;
     outcome(&url, status, &answer).and_then(|line| {
         out::line(line)?;
         Ok(Exit::Ok)
@@ -89,7 +72,6 @@ fn body(channel: &str, event: &str, data: &str) -> String {
 /// The line to print, or why not.
 fn outcome(url: &str, status: u16, answer: &str) -> Result<String, Failure> {
     let answer: Map<String, Value> = serde_json::from_str(answer).unwrap_or_default();
-    let text = |name: &str| answer.get(name).and_then(Value::as_str);
     if status == 200 {
         let Some(count) = answer.get("subscribers").and_then(Value::as_u64) else {
             return Err(Failure::new(
@@ -102,16 +84,7 @@ fn outcome(url: &str, status: u16, answer: &str) -> Result<String, Failure> {
             if count == 1 { "" } else { "s" }
         ));
     }
-    let exit = match status {
-        401 | 403 => Exit::Permission,
-        408 | 504 => Exit::Timeout,
-        _ => Exit::General,
-    };
-    let code = text("error_code").map_or_else(String::new, |code| format!(" {code}"));
-    let message = text("error_message")
-        .map_or_else(String::new, |message| format!(": {}", message.escape_debug()));
-    let hint = if status == 401 { " (give a token by --token or MAHAVISHNU_TOKEN)" } else { "" };
-    Err(Failure::new(exit, format!("not published: HTTP {status}{code}{message}{hint}")))
+    Err(client::refused("not published", status, &answer))
 }
 
 const TIMEOUT: Duration = Duration::from_secs(35);

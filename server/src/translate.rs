@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use mahavishnu_core::{
-    auth::{Pattern, Policy},
+    auth::Pattern,
     config::{
-        AnonymousPublish, Auth, Compat, Config, DeflateConfig, MetricsConfig, Service, SlowPolicy,
-        SlowReaders,
+        AnonymousPublish, Auth, Compat, Config, DeflateConfig, MetricsConfig, Origin, Origins,
+        Service, SlowPolicy, SlowReaders,
     },
     limits::Limits,
     protocol::CorrelationRule,
@@ -21,7 +21,7 @@ use crate::{
 /// What the core is told. `loaded` must be free of problems.
 pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
     let settings = &loaded.settings;
-    let policy = Policy::for_service(&settings.auth_policy).ok_or_else(|| {
+    let (policy, _) = loaded.policies.policy(&settings.auth_policy).ok_or_else(|| {
         Failure::new(Exit::Configuration, format!("no policy {:?}", settings.auth_policy))
     })?;
     Ok(Config {
@@ -41,9 +41,15 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             required: settings.auth_enabled,
             keys: token::key_set(&loaded.keys)?,
             rules: settings.token_rules(),
+            end_removed_keys: settings.jwt_end_removed_keys,
+            revoked: loaded.revoked.clone(),
             query_parameter: settings.token_in_query.then(|| QUERY_PARAMETER.into()),
             subprotocol: settings.token_in_subprotocol,
             certificates: settings.client_cert_permissions.clone(),
+        },
+        origins: match settings.allowed_origins.as_slice() {
+            [] => Origins::Any,
+            list => Origins::Only(list.iter().filter_map(|text| Origin::parse(text)).collect()),
         },
         policy,
         anonymous_publish: match settings.allow_remote_publish {
@@ -88,6 +94,9 @@ fn limits(settings: &Settings) -> Limits {
         connections_per_address_max: settings.max_connections_per_address,
         connections_per_user_max: settings.max_connections_per_user,
         auth_timeout: settings.auth_timeout,
+        token_warning: settings.token_warning,
+        token_grace: settings.token_grace,
+        revocation_keep: settings.revocation_keep,
         messages_per_second: settings.message_rate_limit,
         messages_burst: settings.message_burst,
         ping_interval: settings.ping_interval,
@@ -170,6 +179,11 @@ mod tests {
             ("AUTH_POLICY", "crackerjack"),
             ("AUTH_TIMEOUT", "3"),
             ("TOKEN_IN_QUERY", "true"),
+            ("TOKEN_WARNING", "0"),
+            ("TOKEN_GRACE", "5"),
+            ("REVOCATION_KEEP", "60"),
+            ("JWT_END_REMOVED_KEYS", "true"),
+            ("ALLOWED_ORIGINS", "https://a.example,null"),
             ("TOKEN_IN_SUBPROTOCOL", "true"),
             ("ALLOW_REMOTE_PUBLISH", "true"),
             ("METRICS_CHANNEL_NAMES", "true"),
@@ -217,7 +231,13 @@ mod tests {
         assert!(!config.compat.mirror_status);
         assert_eq!((config.deflate.level, config.deflate.threshold_bytes), (6, 100));
         assert!(config.deflate.covers("global") && !config.deflate.covers("pool:1"));
+        assert!(config.auth.end_removed_keys);
+        assert!(config.origins.allow(Some(b"null")) && !config.origins.allow(Some(b"https://b")));
         let limits = config.limits;
+        assert_eq!(
+            (limits.token_warning, limits.token_grace, limits.revocation_keep),
+            (Duration::ZERO, Duration::from_secs(5), Duration::from_secs(60))
+        );
         assert_eq!(
             (limits.connects_per_minute, limits.messages_per_second, limits.messages_burst),
             (Some(100), None, 7)

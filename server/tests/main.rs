@@ -12,5 +12,6 @@ mod client;
 mod config;
 mod control;
 mod docs;
+mod rights;
 mod server;
 mod token;

@@ -234,6 +234,17 @@ fn nothing_of_tokens_payloads_and_secrets_is_logged() {
         );
         client.close();
         server.metrics_when("nobody", |metrics| metrics.active() == 0);
+        let forged = format!("{good}x");
+        for headers in [&good, &expired, &forged] {
+            let bearer = format!("Bearer {headers}");
+            let fields = [("Authorization", bearer.as_str())];
+            for (path, body) in [("/revoke", r#"{"jti":"4111-1111"}"#), ("/revoke", "4111-1111")] {
+                let text = http::post(server.address(), path, &fields, body).text();
+                for secret in ["4111-1111", SECRET, &good, &expired] {
+                    assert!(!text.contains(secret), "{secret} in {text}");
+                }
+            }
+        }
         let log = server.log();
         for secret in [SECRET, "4111-1111"]
             .into_iter()

@@ -8,6 +8,7 @@ mod messages;
 mod requests;
 mod time;
 mod tls;
+mod tokens;
 
 use std::collections::BTreeSet;
 
@@ -84,6 +85,14 @@ produced! {
     AuthError: messages::auth_error;
     AuthTimeout: time::auth_timeout;
     AuthOff: messages::auth_off;
+    TokenExpired: tokens::token_expired;
+    TokenRevoked: tokens::token_revoked;
+    KeyRemoved: tokens::key_removed;
+    TokenStale: tokens::token_stale;
+    OtherUser: tokens::other_user;
+    OriginForbidden: tokens::origin_forbidden;
+    RevokeForbidden: tokens::revoke_forbidden;
+    BadRevocation: tokens::bad_revocation;
     Decode: messages::decode;
     MessageRate: messages::message_rate;
     SubscribeForbidden: messages::subscribe_forbidden;
@@ -113,6 +122,7 @@ const EXCUSED: &[(Reason, &str)] = &[
     (Reason::Internal, "a bug"),
     (Reason::RequestsInFlight, "needs requests that wait for an embedding application"),
     (Reason::RequestFailed, "an embedding application fails"),
+    (Reason::RevocationsFull, "needs 10,000 revocations; covered in the core with a limit of two"),
     (Reason::Busy, "needs 10,000 publishes that wait for another shard at one moment"),
 ];
 

@@ -5,7 +5,10 @@ use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 use jsonwebtoken::{Validation, decode_header, errors::ErrorKind};
 use serde_json::{Map, Value};
 
-use super::keys::{Key, KeySet};
+use super::{
+    grants::Grants,
+    keys::{Key, KeySet},
+};
 
 /// What is asked of a token beyond a valid signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub struct Claims {
     pub issued_at: Option<Duration>,
     /// `jti`: names this token, for revocation.
     pub id: Option<Box<str>>,
+    /// `channels`: patterns that the token opens beside what its permissions do.
+    pub grants: Grants,
 }
 
 /// Why a token is refused. What it said is not kept, so that it cannot leak into logs or answers.
@@ -76,6 +81,8 @@ pub enum Denied {
     MissingExpiry,
     /// A claim has the wrong type or is too long.
     Claims,
+    /// It was good, and somebody has revoked it.
+    Revoked,
 }
 
 impl Denied {
@@ -94,6 +101,7 @@ impl Denied {
             Self::Issuer => "issuer",
             Self::MissingExpiry => "missing_expiry",
             Self::Claims => "claims",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -112,6 +120,7 @@ impl fmt::Display for Denied {
             Self::Issuer => "the token is from another issuer",
             Self::MissingExpiry => "the token has no expiry",
             Self::Claims => "a claim of the token has the wrong form",
+            Self::Revoked => "the token has been revoked",
         })
     }
 }
@@ -126,18 +135,28 @@ impl KeySet {
         unix: Duration,
         rules: &TokenRules,
     ) -> Result<Claims, Denied> {
+        self.verify_by(token, unix, rules).map(|(claims, _)| claims)
+    }
+
+    /// [`verify`](Self::verify), and the key that the token was signed with.
+    pub(crate) fn verify_by(
+        &self,
+        token: &str,
+        unix: Duration,
+        rules: &TokenRules,
+    ) -> Result<(Claims, &Key), Denied> {
         if token.len() > rules.token_bytes_max {
             return Err(Denied::Malformed);
         }
-        let claims = self.verify_signature(token)?;
+        let (claims, key) = self.verify_signature(token)?;
         check_times(&claims, unix, rules)?;
         check_issuer(&claims, rules)?;
         check_audience(&claims, rules)?;
-        read_claims(&claims)
+        Ok((read_claims(&claims)?, key))
     }
 
     /// The claims of a token that one of the keys has signed.
-    fn verify_signature(&self, token: &str) -> Result<Map<String, Value>, Denied> {
+    fn verify_signature(&self, token: &str) -> Result<(Map<String, Value>, &Key), Denied> {
         let header = decode_header(token).map_err(|error| {
             // A header that is JSON but names an algorithm that the library does not know, `none` among them.
             let unknown = matches!(error.kind(), ErrorKind::Json(error) if error.is_data());
@@ -157,7 +176,7 @@ impl KeySet {
                 continue;
             }
             match decode(token, key) {
-                Ok(claims) => return Ok(claims),
+                Ok(claims) => return Ok((claims, key)),
                 // Not a matter of the key: another one's verdict would only hide it.
                 Err(Denied::Malformed) => return Err(Denied::Malformed),
                 Err(failed) => denied = failed,
@@ -273,6 +292,7 @@ fn read_claims(claims: &Map<String, Value>) -> Result<Claims, Denied> {
         expires: seconds(claims, "exp")?,
         issued_at: seconds(claims, "iat")?,
         id: id.map(Box::from),
+        grants: Grants::read(claims.get("channels")).ok_or(Denied::Claims)?,
     })
 }
 

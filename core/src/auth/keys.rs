@@ -1,8 +1,10 @@
 //! The keys that tokens are verified with, and which secrets are too weak to be one.
 
-use std::fmt;
+use std::{fmt, hash::BuildHasher};
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+
+use crate::entropy::KeyedState;
 
 /// The keys that a token may be signed with.
 ///
@@ -15,7 +17,7 @@ pub struct KeySet {
 }
 
 #[derive(Clone)]
-pub(super) struct Key {
+pub(crate) struct Key {
     kid: Option<Box<str>>,
     /// What this key may verify. Never more than one family, so no header can talk a public key into being a secret.
     pub(super) algorithms: &'static [Algorithm],
@@ -100,8 +102,13 @@ impl KeySet {
         self.keys.is_empty()
     }
 
+    /// A number for each key, as [`Key::number`] makes it.
+    pub(crate) fn numbers(&self, keyed: &KeyedState) -> Vec<u64> {
+        self.keys.iter().map(|key| key.number(keyed)).collect()
+    }
+
     /// The keys that a token with this `kid` may be signed with, in order.
-    pub(super) fn candidates<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
+    pub(super) fn candidates<'k>(&'k self, kid: Option<&str>) -> impl Iterator<Item = &'k Key> {
         let named =
             kid.is_some_and(|kid| self.keys.iter().any(|key| key.kid.as_deref() == Some(kid)));
         self.keys.iter().filter(move |key| match kid {
@@ -122,6 +129,15 @@ impl KeySet {
         }
         self.keys.push(Key { kid: kid.map(Box::from), algorithms, decoding });
         Ok(())
+    }
+}
+
+impl Key {
+    /// Tells this key from others by its name, algorithms and content. Whoever does not know `keyed` learns nothing about
+    /// the key from it.
+    pub(crate) fn number(&self, keyed: &KeyedState) -> u64 {
+        let content = self.decoding.try_get_as_bytes().unwrap_or_default();
+        keyed.hash_one((&self.kid, self.algorithms.first().map(|first| *first as u8), content))
     }
 }
 

@@ -27,14 +27,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod grants;
 mod issue;
 mod jwt;
 mod keys;
 mod policy;
+mod revoke;
 mod services;
 
+pub use grants::{GRANTS_MAX, Grants};
 pub use issue::{IssueError, TokenSpec, inspect, issue};
 pub use jsonwebtoken::Algorithm;
 pub use jwt::{Claims, Denied, TokenRules};
 pub use keys::{KeyError, KeySet, WeakSecret, check_secret};
 pub use policy::{Access, Decision, Pattern, Policy, PolicyError, Rule, Verb, Why};
+pub use revoke::{Revocation, RevocationError, Revocations};

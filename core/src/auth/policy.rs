@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Grants;
+
 /// Permissions by channel pattern, as an operator writes them.
 ///
 /// The first rule whose pattern fits a channel decides. A channel that no rule fits is open only to full access (and,
@@ -73,6 +75,8 @@ pub enum Why {
     Rule(usize),
     /// No rule is about this channel.
     NoRule,
+    /// The token's own pattern at this index, of those for the verb.
+    Token(usize),
 }
 
 /// Why a policy cannot be.
@@ -95,6 +99,19 @@ impl Policy {
             return Err(PolicyError::TooManyRules);
         }
         Ok(Self { full_access, publish_anywhere, rules, normalise: false })
+    }
+
+    /// Whether tokens' permissions are taken in lower case and without spaces. Default false.
+    #[must_use]
+    pub fn with_lower_case(mut self, lower_case: bool) -> Self {
+        self.normalise = lower_case;
+        self
+    }
+
+    /// Whether tokens' permissions are taken in lower case and without spaces.
+    #[must_use]
+    pub fn is_lower_case(&self) -> bool {
+        self.normalise
     }
 
     /// Permissions for everything.
@@ -156,6 +173,22 @@ impl Policy {
         }
     }
 
+    /// What a session with a token may do: what the policy says, and where that denies, what the token opens itself.
+    #[must_use]
+    pub fn decide_with(
+        &self,
+        access: &Access,
+        grants: &Grants,
+        verb: Verb,
+        channel: &str,
+    ) -> Decision {
+        let decision = self.decide(access, verb, channel);
+        match grants.opens(verb, channel) {
+            Some(index) if !decision.allowed => Decision { allowed: true, why: Why::Token(index) },
+            Some(_) | None => decision,
+        }
+    }
+
     /// Which of [`labels`](Self::labels) a channel is counted under: metrics need few labels, and channels are many.
     #[must_use]
     pub fn label(&self, channel: &str) -> usize {
@@ -173,6 +206,12 @@ impl Policy {
 }
 
 impl Access {
+    /// Whether it is everything: what an operator has.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// Everything: servers without authentication, and the application itself.
     pub const FULL: Self =
         Self { full: true, publish_anywhere: true, subscribe: u64::MAX, publish: u64::MAX };
@@ -195,6 +234,12 @@ impl Pattern {
     pub(super) fn known(text: &str) -> Self {
         let (name, prefix) = text.strip_suffix('*').map_or((text, false), |name| (name, true));
         Self { text: name.into(), prefix }
+    }
+
+    /// Whether every channel that `other` is about is one of these too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        if self.prefix { other.text.starts_with(&*self.text) } else { self == other }
     }
 
     /// Whether a channel is one of these.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Hub,
     conn::Gap,
+    token::Withdrawn,
     types::{ConnId, Published, RequestError},
 };
 use crate::{
@@ -30,7 +31,7 @@ impl Hub {
     /// The first message of every active connection.
     pub(crate) fn send_welcome(&mut self, now: Now, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
-        let (uuid, authenticated, secure) = (conn.uuid, conn.claims.is_some(), conn.secure);
+        let (uuid, authenticated, secure) = (conn.uuid, conn.token.is_some(), conn.secure);
         let service = self.config.service.clone();
         let welcome = Welcome {
             connection_id: uuid,
@@ -185,6 +186,18 @@ impl Hub {
             last_offset: Some(gap.last_offset),
         };
         self.send(now, id, Envelope::gap(stamp, lost));
+    }
+
+    pub(crate) fn send_expiring(&mut self, now: Now, id: ConnId, expiring: protocol::Expiring) {
+        let timestamp = self.timestamp(now);
+        let stamp = self.stamp(&timestamp);
+        self.send(now, id, Envelope::expiring(stamp, expiring));
+    }
+
+    pub(crate) fn send_withdrawn(&mut self, now: Now, id: ConnId, channel: &str, why: Withdrawn) {
+        let timestamp = self.timestamp(now);
+        let stamp = self.stamp(&timestamp);
+        self.send(now, id, Envelope::withdrawn(stamp, channel, why.as_str()));
     }
 
     /// Queues a message for one connection.

@@ -10,6 +10,7 @@ use super::{
     types::{ConnId, Inner, Joiner},
 };
 use crate::{
+    auth::Verb,
     config::SlowPolicy,
     entropy::{KeyedMap, KeyedState},
     protocol::Kind,
@@ -97,6 +98,10 @@ impl Channels {
     /// Rounds that wait to be handed out.
     pub(crate) fn rounds(&self) -> usize {
         self.rounds.len()
+    }
+
+    pub(crate) fn name(&self, index: u32) -> Option<&Arc<str>> {
+        self.slots.get(index).map(|channel| &channel.name)
     }
 
     fn find(&self, name: &str) -> Option<u32> {
@@ -195,14 +200,19 @@ impl Hub {
         let fresh =
             active.filter(|conn| conn.subscriptions.iter().all(|known| known.channel != index));
         let full = fresh.is_some_and(|conn| conn.subscriptions.len() >= max);
-        let wanted = fresh.is_some() && !full;
+        // The token may have been replaced, or the policy, since this was asked for.
+        let forbidden = active.is_some() && !self.allows(id, Verb::Subscribe, name);
+        let wanted = fresh.is_some() && !full && !forbidden;
         if !wanted || !self.add_member(index, id) {
             self.channels.drop_if_unused(index);
             let leave = Inner::Leave { channel: name.into(), deflates };
             self.tell(now, self.homes.of(name), leave);
         }
         let Some(answer) = waiting.answer else { return };
-        if full {
+        if forbidden {
+            self.refuse(now, id, Reason::SubscribeForbidden, answer.correlation.as_deref());
+            self.settle(now, id);
+        } else if full {
             // Many may have been asked for before the first was confirmed.
             self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
             self.settle(now, id);

@@ -6,15 +6,12 @@ use uuid::Uuid;
 
 use super::{
     quota::Bucket,
+    token::Token,
     transport::Transport,
     types::{Listener, Peer, RequestId},
     visitors::Entered,
 };
-use crate::{
-    auth::{Access, Claims},
-    tls::Identity,
-    ws,
-};
+use crate::{auth::Access, tls::Identity, ws};
 
 /// A connection. Boxed in the slab, so that its size is paid only while it exists.
 #[derive(Debug)]
@@ -41,18 +38,20 @@ pub(crate) struct Conn {
     /// Questions of this connection that wait for the application.
     pub(crate) asked: Vec<RequestId>,
     /// Who it is, once a token was accepted.
-    pub(crate) claims: Option<Arc<Claims>>,
+    pub(crate) token: Option<Arc<Token>>,
+    /// It was told that its token is about to expire.
+    pub(crate) warned: bool,
     /// Who it is by its certificate, if that was asked for.
     pub(crate) identity: Option<Arc<Identity>>,
-    /// The claims are those of the certificate: a token may replace them.
+    /// The token is what the certificate says: another may replace it.
     pub(crate) certified: bool,
-    /// What the policy lets it do; meaningful only with claims.
+    /// What the policy lets it do; meaningful only with a token.
     pub(crate) access: Access,
     pub(crate) bucket: Bucket,
     pub(crate) subscriptions: Vec<Subscription>,
     /// Losses to be announced. Empty unless a channel's policy is [`Gap`](crate::config::SlowPolicy::Gap).
     pub(crate) gaps: Vec<Gap>,
-    /// The session's own deadline: authentication, or its turn in a drain.
+    /// The session's own deadline: authentication, what is due about its token, or its turn in a drain.
     pub(crate) deadline: Option<Instant>,
     /// The timer entry that is believed in.
     pub(crate) armed: Option<Instant>,
@@ -110,7 +109,8 @@ impl Conn {
             blocked: false,
             lossy: false,
             asked: Vec::new(),
-            claims: None,
+            token: None,
+            warned: false,
             access: Access::NONE,
             bucket: Bucket::default(),
             subscriptions: Vec::new(),
@@ -121,7 +121,7 @@ impl Conn {
     }
 
     pub(crate) fn user(&self) -> Option<Arc<str>> {
-        self.claims.as_ref().and_then(|claims| claims.user.clone())
+        self.token.as_ref().and_then(|token| token.claims.user.clone())
     }
 }
 

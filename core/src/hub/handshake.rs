@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, header};
 use super::{
     Hub,
     conn::Session,
-    forwarded,
+    forwarded, token,
     types::{ConnId, Listener},
 };
 use crate::{auth::Claims, config::Config, reason::Reason, time::Now, ws};
@@ -29,10 +29,15 @@ impl Hub {
             self.refuse_plain(now, id);
             return;
         }
+        if !self.config.origins.allow(origin(request.headers())) {
+            self.tally.error(Reason::OriginForbidden);
+            self.answer_reason(now, id, Reason::OriginForbidden);
+            return;
+        }
         let token = Token::of(request, &self.config);
-        let claims = match (&token.value, self.config.auth.keys.is_empty()) {
+        let accepted = match (&token.value, self.config.auth.keys.is_empty()) {
             (Some(value), false) => match self.verify(now, value) {
-                Ok(claims) => Some(claims),
+                Ok(token) => Some(token),
                 Err(_) => {
                     self.tally.error(Reason::AuthFailed);
                     self.answer_reason(now, id, Reason::AuthFailed);
@@ -73,14 +78,11 @@ impl Hub {
         let auth_timeout = self.config.limits.auth_timeout;
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.session = Session::Unauthenticated { pings: 0 };
-        if let Some(claims) = claims {
-            self.set_claims(id, claims);
+        if let Some(accepted) = accepted {
+            self.set_token(now, id, accepted);
             self.activate(now, id);
         } else if let Some(claims) = self.certified(id) {
-            self.set_claims(id, claims);
-            if let Some((conn, _)) = self.conn_mut(id) {
-                conn.certified = true;
-            }
+            self.set_token(now, id, token::Token::of_certificate(now, claims));
             self.activate(now, id);
         } else if self.config.auth.required {
             let Some((conn, _)) = self.conn_mut(id) else { return };
@@ -162,6 +164,11 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The web page that a request comes from, if a browser sent it.
+pub(crate) fn origin(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(header::ORIGIN).map(header::HeaderValue::as_bytes)
 }
 
 fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {

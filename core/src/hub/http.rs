@@ -1,12 +1,12 @@
 //! Plain HTTP on the WebSocket port: health, readiness, publishing; and the metrics port.
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::{
     Hub,
-    handshake::{bearer, is_local},
+    handshake::{bearer, is_local, origin},
     publish::Origin,
     types::{ConnId, Listener, Output, Publication},
 };
@@ -67,12 +67,17 @@ struct ReadyChecks<'a> {
 impl Hub {
     /// A complete request that is not a WebSocket handshake.
     pub(crate) fn on_http(&mut self, now: Now, id: ConnId, request: Request<Payload<'_>>) {
-        let Some(conn) = self.conn(id) else { return };
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         if self.is_restricted(id) && !(reads && request.uri().path() == "/health") {
             self.refuse_plain(now, id);
             return;
         }
+        if !reads && !self.config.origins.allow(origin(request.headers())) {
+            self.tally.error(Reason::OriginForbidden);
+            self.answer_reason(now, id, Reason::OriginForbidden);
+            return;
+        }
+        let Some(conn) = self.conn(id) else { return };
         match (conn.listener, request.uri().path()) {
             (Listener::Metrics, _) if reads => self.ask_metrics(now, id),
             (Listener::Main, "/health") if reads => self.answer_health(now, id),
@@ -80,7 +85,10 @@ impl Hub {
             (Listener::Main, "/publish") if *request.method() == Method::POST => {
                 self.on_http_publish(now, id, &request);
             }
-            (Listener::Main, "/publish") => self.answer_not_allowed(now, id, "POST"),
+            (Listener::Main, "/revoke") if *request.method() == Method::POST => {
+                self.on_http_revoke(now, id, &request);
+            }
+            (Listener::Main, "/publish" | "/revoke") => self.answer_not_allowed(now, id, "POST"),
             _ if !reads => self.answer_not_allowed(now, id, "GET, HEAD"),
             (Listener::Main, path) if path == "/" || path == "/ws" || path.starts_with("/ws/") => {
                 self.answer_reason(now, id, Reason::UpgradeRequired);
@@ -160,23 +168,18 @@ impl Hub {
         request: &Request<Payload<'_>>,
     ) -> Result<(Origin, Vec<Publication>), Refused> {
         let headers = request.headers();
-        // A browser asks first before it sends JSON to another site, and is told no: a form cannot publish.
-        let json = headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| {
-                value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(JSON))
-            });
-        if !json {
+        if !is_json(headers) {
             return Err(Reason::NotJson.into());
         }
         let access = match bearer(headers) {
             Some(token) if !self.config.auth.keys.is_empty() => {
-                let claims = self.verify(now, token).map_err(|_| Reason::AuthFailed)?;
-                Some(self.config.policy.access(&claims.permissions))
+                let token = self.verify(now, token).map_err(|_| Reason::AuthFailed)?;
+                Some((self.config.policy.access(&token.claims.permissions), token.claims.grants))
             }
             _ => match self.certified(id) {
-                Some(claims) => Some(self.config.policy.access(&claims.permissions)),
+                Some(claims) => {
+                    Some((self.config.policy.access(&claims.permissions), claims.grants))
+                }
                 None if self.config.auth.required => return Err(Reason::AuthRequired.into()),
                 None => None,
             },
@@ -198,8 +201,9 @@ impl Hub {
                 return Err(Reason::BadPublish.into());
             }
             let allowed = match &access {
-                Some(access) => {
-                    self.config.policy.decide(access, Verb::Publish, &message.channel).allowed
+                Some((access, grants)) => {
+                    let policy = &self.config.policy;
+                    policy.decide_with(access, grants, Verb::Publish, &message.channel).allowed
                 }
                 None => anonymous,
             };
@@ -251,7 +255,7 @@ impl Hub {
         self.answer_refusal(now, id, Reason::MethodNotAllowed, None, Some(allow));
     }
 
-    fn answer_refusal(
+    pub(crate) fn answer_refusal(
         &mut self,
         now: Now,
         id: ConnId,
@@ -314,6 +318,14 @@ impl Hub {
     }
 }
 
+/// Whether a body is declared as JSON. A browser asks first before it sends JSON to another site, and is told no: a form
+/// can neither publish nor revoke.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media = value.and_then(|value| value.split(';').next());
+    media.is_some_and(|media| media.trim().eq_ignore_ascii_case(JSON))
+}
+
 /// The `Idempotency-Key` header, under the same rule as the body's field.
 fn header_key(value: &header::HeaderValue) -> Result<&str, Refused> {
     let key = value.to_str().ok().filter(|key| (1..=publish::KEY_BYTES_MAX).contains(&key.len()));
@@ -323,10 +335,10 @@ fn header_key(value: &header::HeaderValue) -> Result<&str, Refused> {
     })
 }
 
-/// A publish that is not carried out.
-struct Refused {
-    reason: Reason,
-    detail: Option<Box<str>>,
+/// A request that is not carried out.
+pub(crate) struct Refused {
+    pub(crate) reason: Reason,
+    pub(crate) detail: Option<Box<str>>,
 }
 
 impl From<Reason> for Refused {

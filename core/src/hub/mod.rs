@@ -21,10 +21,12 @@ mod proxy;
 mod publish;
 mod quota;
 mod request;
+mod revoke;
 mod session;
 mod slab;
 #[cfg(test)]
 mod tests;
+mod token;
 mod transport;
 mod types;
 mod visitors;
@@ -57,8 +59,9 @@ use self::{
     visitors::Visitors,
 };
 use crate::{
+    auth::Revocations,
     config::Config,
-    entropy::Entropy,
+    entropy::{Entropy, KeyedState},
     metrics::{Metrics, Tally},
     protocol::Timestamp,
     reason::Reason,
@@ -102,6 +105,12 @@ pub struct Hub {
     application_silent: bool,
     /// The turn's first rounds were handed out; further ones follow when what is dirty was flushed.
     handed_out: bool,
+    /// Tokens that were revoked since start.
+    revocations: Revocations,
+    /// Makes numbers of keys: see [`token::Token`].
+    key_numbers: KeyedState,
+    /// Both clocks, when they last were where they were expected.
+    watched: Now,
     /// When outputs were last polled.
     latest: Now,
     /// Notes every call, if recording is on.
@@ -165,6 +174,9 @@ impl Hub {
             census_told: Census::default(),
             application_silent: false,
             handed_out: false,
+            revocations: Revocations::new(),
+            key_numbers: entropy.hash_keys(),
+            watched: now,
             latest: now,
             recorder: None,
             handshakes: Handshakes::new(&config.limits),
@@ -216,12 +228,14 @@ impl Hub {
                     self.close(now, conn, Reason::Disconnected);
                 }
             }
+            Command::Revoke { id, revocation } => self.on_revoke_command(now, id, &revocation),
             Command::Reload(config) => self.on_reload(now, config),
             Command::Drain(plan) => self.on_drain(now, plan),
         }
     }
 
     fn on_timeout(&mut self, now: Now) {
+        self.watch_clock(now);
         self.go_on_shaking(now);
         // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
         // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
@@ -242,6 +256,7 @@ impl Hub {
         }
         self.seal_all();
         if !self.handed_out {
+            self.watch_clock(now);
             self.handed_out = true;
             self.hand_out(now);
         }
@@ -371,6 +386,7 @@ impl Hub {
             }
             Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),
+            Inner::Revoke { ticket, revocation } => self.on_revoke(now, ticket, &revocation),
             Inner::Settle { key, answer } => self.keys.settle(&key, answer),
             Inner::Enter { who, conn } => self.on_enter(now, who, conn),
             Inner::Evict { conn, reason } => self.on_evict(now, conn, reason),

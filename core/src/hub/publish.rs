@@ -16,16 +16,29 @@ use crate::{auth::Verb, protocol, reason::Reason, time::Now};
 /// Who published, and how to answer.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    Message { conn: ConnId, correlation: Option<Box<str>> },
-    Http { conn: ConnId, key: Option<Box<str>>, digest: u64 },
-    Command { id: Option<CommandId> },
+    Message {
+        conn: ConnId,
+        correlation: Option<Box<str>>,
+    },
+    Http {
+        conn: ConnId,
+        key: Option<Box<str>>,
+        digest: u64,
+    },
+    Command {
+        id: Option<CommandId>,
+    },
+    /// Not a publish: tokens are revoked, and the hubs' answers are waited for in the same way.
+    Revoke {
+        conn: ConnId,
+    },
 }
 
 impl Origin {
     pub(crate) fn correlation(&self) -> Option<&str> {
         match self {
             Self::Message { correlation, .. } => correlation.as_deref(),
-            Self::Http { .. } | Self::Command { .. } => None,
+            Self::Http { .. } | Self::Command { .. } | Self::Revoke { .. } => None,
         }
     }
 }
@@ -33,11 +46,11 @@ impl Origin {
 /// A publish that waits for other hubs.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    origin: Origin,
+    pub(crate) origin: Origin,
     /// Not carried out yet: its idempotency key is being asked for.
-    claimed: Option<Vec<Publication>>,
-    results: Vec<(Box<str>, Published)>,
-    waiting: u32,
+    pub(crate) claimed: Option<Vec<Publication>>,
+    pub(crate) results: Vec<(Box<str>, Published)>,
+    pub(crate) waiting: u32,
 }
 
 /// The body of the answer to `POST /publish`.
@@ -134,7 +147,7 @@ impl Hub {
     }
 
     /// Keeps a publish until other hubs have answered, or refuses it when too many wait already.
-    fn hold(&mut self, now: Now, pending: Pending) -> Option<Ticket> {
+    pub(crate) fn hold(&mut self, now: Now, pending: Pending) -> Option<Ticket> {
         if self.publishes.len() >= self.config.limits.publishes_in_flight_max {
             self.fail_publish(now, &pending.origin, Reason::Busy);
             return None;
@@ -248,9 +261,16 @@ impl Hub {
                 self.answer_json(now, conn, 200, answer);
             }
             Origin::Command { id } => {
-                if let (Some(id), Some((_, published))) = (id, first) {
+                if let (Some(id), Some((_, first))) = (id, first) {
+                    // One of a publish; of a revocation one for each hub.
+                    let subscribers = reached(results).try_into().unwrap_or(u32::MAX);
+                    let published = Published { subscribers, ..first };
                     self.outputs.push_back(Output::Done { id, result: Ok(published) });
                 }
+            }
+            Origin::Revoke { conn } => {
+                let answer = format!("{{\"status\":\"revoked\",\"closed\":{}}}", reached(results));
+                self.answer_json(now, conn, 200, answer.into());
             }
         }
     }
@@ -263,7 +283,7 @@ impl Hub {
                     self.settle(now, *conn);
                 }
             }
-            Origin::Http { conn, .. } => {
+            Origin::Http { conn, .. } | Origin::Revoke { conn } => {
                 self.tally.error(reason);
                 self.answer_reason(now, *conn, reason);
             }
@@ -275,6 +295,11 @@ impl Hub {
             }
         }
     }
+}
+
+/// Connections that all hubs together counted.
+fn reached(results: &[(Box<str>, Published)]) -> u64 {
+    results.iter().map(|(_, published)| u64::from(published.subscribers)).sum()
 }
 
 fn http_answer(results: &[(Box<str>, Published)]) -> Bytes {

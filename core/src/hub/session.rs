@@ -10,7 +10,7 @@ use super::{
     types::{ConnId, Output},
 };
 use crate::{
-    auth::{Claims, Denied, Verb},
+    auth::Verb,
     config::{AnonymousPublish, Config},
     protocol::{self, Answer, Command, Incoming},
     reason::{Counted, Reason},
@@ -44,19 +44,7 @@ impl Hub {
         if lifecycle {
             self.outputs.push_back(Output::Connected { conn: id, peer, user, identity });
         }
-    }
-
-    pub(crate) fn set_claims(&mut self, id: ConnId, claims: Claims) {
-        let access = self.config.policy.access(&claims.permissions);
-        if let Some((conn, _)) = self.conn_mut(id) {
-            conn.claims = Some(Arc::new(claims));
-            conn.access = access;
-            conn.certified = false;
-        }
-    }
-
-    pub(crate) fn verify(&self, now: Now, token: &str) -> Result<Claims, Denied> {
-        self.config.auth.keys.verify(token, now.unix, &self.config.auth.rules)
+        self.plan_token(now, id);
     }
 
     /// A complete text or binary message.
@@ -83,8 +71,8 @@ impl Hub {
                 self.refuse_and_close(now, id, Reason::AuthMissing, correlation)
             }
             Command::Auth { token: Some(token) } => match self.verify(now, &token) {
-                Ok(claims) => {
-                    self.set_claims(id, claims);
+                Ok(token) => {
+                    self.set_token(now, id, token);
                     self.answer_user(now, id, protocol::event::AUTH, "authenticated", correlation);
                     self.activate(now, id);
                 }
@@ -128,6 +116,11 @@ impl Hub {
     fn on_command(&mut self, now: Now, id: ConnId, incoming: &Incoming<'_>) {
         let correlation = incoming.correlation(self.config.compat.correlation);
         match incoming.command() {
+            Command::Subscribe { .. } | Command::Publish { .. } | Command::Request { .. }
+                if self.is_stale(now, id) =>
+            {
+                self.refuse(now, id, Reason::TokenStale, correlation);
+            }
             Command::Subscribe { channel, answer } => {
                 self.on_subscribe(now, id, channel, AnswerTo::new(correlation, answer));
             }
@@ -145,62 +138,16 @@ impl Hub {
                 );
             }
             Command::Auth { token } => {
-                self.on_late_token(
-                    now,
-                    id,
-                    protocol::event::AUTH,
-                    "authenticated",
-                    token,
-                    correlation,
-                );
+                let how = (protocol::event::AUTH, "authenticated");
+                self.on_late_token(now, id, how, token, correlation);
             }
             Command::RefreshToken { token } => {
-                self.on_late_token(
-                    now,
-                    id,
-                    protocol::event::REFRESH_TOKEN,
-                    "refreshed",
-                    token,
-                    correlation,
-                );
+                let how = (protocol::event::REFRESH_TOKEN, "refreshed");
+                self.on_late_token(now, id, how, token, correlation);
             }
             Command::Ping => self.answer_pong(now, id, correlation),
             Command::Request { event, data } => self.on_request(now, id, &event, data, correlation),
             Command::Ignored => {}
-        }
-    }
-
-    /// A token on a connection that is already active: the connection stays, whatever comes of it. A connection that
-    /// has a user keeps to that user.
-    fn on_late_token(
-        &mut self,
-        now: Now,
-        id: ConnId,
-        event: &str,
-        status: &str,
-        token: Option<Cow<'_, str>>,
-        correlation: Option<&str>,
-    ) {
-        if self.config.auth.keys.is_empty() {
-            self.refuse(now, id, Reason::AuthOff, correlation);
-            return;
-        }
-        let Some(token) = token else {
-            self.refuse(now, id, Reason::AuthMissing, correlation);
-            return;
-        };
-        let claims = self.verify(now, &token);
-        let same = |claims: &Claims| {
-            self.conn(id).is_some_and(|conn| {
-                conn.certified || conn.claims.as_ref().is_none_or(|known| known.user == claims.user)
-            })
-        };
-        match claims {
-            Ok(claims) if same(&claims) => {
-                self.set_claims(id, claims);
-                self.answer_user(now, id, event, status, correlation);
-            }
-            _ => self.refuse(now, id, Reason::AuthFailed, correlation),
         }
     }
 
@@ -248,8 +195,11 @@ impl Hub {
     /// connection comes from.
     pub(crate) fn allows(&self, id: ConnId, verb: Verb, channel: &str) -> bool {
         let Some(conn) = self.conn(id) else { return false };
-        match (&conn.claims, verb) {
-            (Some(_), _) => self.config.policy.decide(&conn.access, verb, channel).allowed,
+        let policy = &self.config.policy;
+        match (&conn.token, verb) {
+            (Some(token), _) => {
+                policy.decide_with(&conn.access, &token.claims.grants, verb, channel).allowed
+            }
             (None, Verb::Subscribe) => !self.config.auth.required,
             (None, Verb::Publish) => {
                 !self.config.auth.required && self.may_publish_anonymously(conn.local)
@@ -264,12 +214,14 @@ impl Hub {
         }
     }
 
-    /// The session's own deadline has come: authentication is overdue, or it is this connection's turn in a drain.
+    /// The session's own deadline has come: authentication is overdue, something is due about the token, or it is this
+    /// connection's turn in a drain.
     pub(crate) fn on_session_deadline(&mut self, now: Now, id: ConnId) {
         match self.conn(id).map(|conn| conn.session) {
             Some(Session::Unauthenticated { .. }) if !self.is_draining() => {
                 self.refuse_and_close(now, id, Reason::AuthTimeout, None);
             }
+            Some(Session::Active) if !self.is_draining() => self.on_token_deadline(now, id),
             Some(Session::Unauthenticated { .. } | Session::Active) => {
                 self.close(now, id, Reason::Shutdown)
             }
@@ -279,9 +231,13 @@ impl Hub {
 
     /// Ends a WebSocket connection for `reason`: membership and counts at once, the close handshake in its own time.
     pub(crate) fn close(&mut self, now: Now, id: ConnId, reason: Reason) {
-        // To these, what is queued is part of the problem.
-        let at_once = matches!(reason, Reason::SlowReader | Reason::Disconnected);
-        if !at_once {
+        // To these, what is queued is part of the problem, or no longer meant for them.
+        let at_once = matches!(
+            reason,
+            Reason::SlowReader | Reason::Disconnected | Reason::TokenRevoked | Reason::KeyRemoved
+        );
+        // What an expired token has not been handed yet, it is not owed: it may be younger than its end.
+        if !at_once && reason != Reason::TokenExpired {
             // What was published before this moment still goes out before the close frame.
             self.seal_all();
             self.hand_out_all(now);
@@ -379,20 +335,8 @@ impl Hub {
             // See `start_recording`.
             self.recorder = None;
         }
+        let end_removed_keys = config.auth.end_removed_keys;
         self.config = config;
-        let indices: Vec<u32> = self.conns.indices().collect();
-        for index in indices {
-            let Some(conn) = self.conns.get_mut(index) else { continue };
-            // What a certificate permits is said by the configuration.
-            if conn.certified
-                && let Some((identity, claims)) = conn.identity.as_ref().zip(conn.claims.as_mut())
-            {
-                let permissions = identity.permissions(&self.config.auth.certificates);
-                Arc::make_mut(claims).permissions = permissions.unwrap_or_default();
-            }
-            if let Some(claims) = &conn.claims {
-                conn.access = self.config.policy.access(&claims.permissions);
-            }
-        }
+        self.apply_to_live(now, end_removed_keys);
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::visitors::Who;
 use crate::{
-    auth::Verb,
+    auth::{Revocation, Verb},
     config::Config,
     entropy::{Entropy, KeyedState, Seed},
     reason::Reason,
@@ -197,7 +197,16 @@ pub enum Command {
         /// Which.
         conn: ConnId,
     },
-    /// Put a new configuration in force. Live connections stay.
+    /// Revoke tokens on all hubs; one of them is told. With an id, [`Output::Done`] says when all have done it, with the
+    /// number of connections that ended in [`Published::subscribers`].
+    Revoke {
+        /// Names the answer.
+        id: Option<CommandId>,
+        /// Which tokens.
+        revocation: Revocation,
+    },
+    /// Put a new configuration in force. Live connections stay, but for those whose token it revokes; subscriptions that
+    /// it forbids are taken back.
     Reload(Arc<Config>),
     /// Close every connection with 1001 and take no new ones.
     Drain(DrainPlan),
@@ -266,7 +275,7 @@ pub enum Output {
         /// The connection to answer.
         conn: ConnId,
     },
-    /// A [`Command::Publish`] with an id is done.
+    /// A [`Command::Publish`] or [`Command::Revoke`] with an id is done.
     Done {
         /// The command.
         id: CommandId,
@@ -339,6 +348,8 @@ pub(crate) enum Inner {
     Evict { conn: ConnId, reason: Reason },
     /// To that home: one connection less.
     Exit { who: Who },
+    /// To all: revoke these tokens, and say so by `Published`.
+    Revoke { ticket: Ticket, revocation: Box<Revocation> },
     /// To all: how many connections this hub has, and had.
     Census { open: u32, total: u64 },
 }

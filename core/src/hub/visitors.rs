@@ -126,16 +126,27 @@ impl Hub {
     /// A connection has ended.
     pub(crate) fn leave(&mut self, now: Now, id: ConnId) {
         let Some((conn, _)) = self.conn_mut(id) else { return };
-        let entered = std::mem::take(&mut conn.entered);
-        let address = entered.address.then(|| Who::Address(network(conn.peer.ip())));
-        let user = conn.user().filter(|_| entered.user).map(Who::User);
-        for who in address.into_iter().chain(user) {
-            let home = self.home_of(&who);
-            if home == self.place.shard {
-                self.visitors.leave(&who);
-            } else {
-                self.tell(now, home, Inner::Exit { who });
-            }
+        let counted = std::mem::take(&mut conn.entered.address);
+        let address = counted.then(|| Who::Address(network(conn.peer.ip())));
+        self.exit(now, address);
+        self.leave_as_user(now, id);
+    }
+
+    /// A connection has ended, or has another user from now on.
+    pub(crate) fn leave_as_user(&mut self, now: Now, id: ConnId) {
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        let counted = std::mem::take(&mut conn.entered.user);
+        let user = conn.user().filter(|_| counted).map(Who::User);
+        self.exit(now, user);
+    }
+
+    fn exit(&mut self, now: Now, who: Option<Who>) {
+        let Some(who) = who else { return };
+        let home = self.home_of(&who);
+        if home == self.place.shard {
+            self.visitors.leave(&who);
+        } else {
+            self.tell(now, home, Inner::Exit { who });
         }
     }
 

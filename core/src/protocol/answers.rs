@@ -48,6 +48,17 @@ pub struct Gap<'a> {
     pub last_offset: Option<u64>,
 }
 
+/// A token that is about to expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiring {
+    /// When, in seconds since the Unix epoch.
+    pub expires_at: u64,
+    /// Seconds until then.
+    pub expires_in: u64,
+    /// Seconds after that until the connection is closed.
+    pub grace: u64,
+}
+
 impl<'a> Envelope<'a> {
     /// The first message of a connection without authentication, the second of one with.
     #[must_use]
@@ -200,6 +211,21 @@ impl<'a> Envelope<'a> {
             offset,
             ..Self::blank(stamp, Kind::Event)
         }
+    }
+
+    /// Tells a connection to refresh its token.
+    #[must_use]
+    pub fn expiring(stamp: Stamp<'a>, expiring: Expiring) -> Self {
+        let event = Some(event::SESSION_TOKEN_EXPIRING);
+        Self { event, data: Data::Expiring(expiring), ..Self::blank(stamp, Kind::Event) }
+    }
+
+    /// Tells a subscriber that it no longer is one. `why` is `token` or `policy`.
+    #[must_use]
+    pub fn withdrawn(stamp: Stamp<'a>, channel: &'a str, why: &'a str) -> Self {
+        let event = Some(event::CHANNEL_WITHDRAWN);
+        let data = Data::Withdrawn { channel, why };
+        Self { event, data, room: Some(channel), ..Self::blank(stamp, Kind::Event) }
     }
 
     /// Tells a subscriber that it lost events.

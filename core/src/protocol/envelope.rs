@@ -3,7 +3,7 @@
 use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
-    answers::{Gap, Welcome},
+    answers::{Expiring, Gap, Welcome},
     json::write_string,
     names::Kind,
     timestamp::Timestamp,
@@ -68,6 +68,15 @@ pub enum Data<'a> {
     Welcome(Welcome<'a>),
     /// What was lost.
     Gap(Gap<'a>),
+    /// `{expires_at, expires_in, grace}`
+    Expiring(Expiring),
+    /// `{channel, reason}`
+    Withdrawn {
+        /// What it is no longer subscribed to.
+        channel: &'a str,
+        /// Because of what.
+        why: &'a str,
+    },
 }
 
 impl Envelope<'_> {
@@ -113,7 +122,9 @@ impl Data<'_> {
             | Self::Channel { .. }
             | Self::Published { .. }
             | Self::Welcome(_)
-            | Self::Gap(_) => 128,
+            | Self::Gap(_)
+            | Self::Expiring(_)
+            | Self::Withdrawn { .. } => 128,
         }
     }
 
@@ -148,6 +159,22 @@ impl Data<'_> {
             }
             Self::Welcome(welcome) => write_welcome(out, welcome),
             Self::Gap(gap) => write_gap(out, gap),
+            Self::Expiring(Expiring { expires_at, expires_in, grace }) => {
+                out.extend_from_slice(b"{\"expires_at\":");
+                write_number(out, *expires_at);
+                out.extend_from_slice(b",\"expires_in\":");
+                write_number(out, *expires_in);
+                out.extend_from_slice(b",\"grace\":");
+                write_number(out, *grace);
+                out.push(b'}');
+            }
+            Self::Withdrawn { channel, why } => {
+                out.extend_from_slice(b"{\"channel\":");
+                write_string(out, channel);
+                out.extend_from_slice(b",\"reason\":");
+                write_string(out, why);
+                out.push(b'}');
+            }
         }
     }
 }
@@ -275,7 +302,7 @@ mod tests {
             correlation in prop::option::of(any::<String>()), event in prop::option::of(any::<String>()),
             room in prop::option::of(any::<String>()), error in prop::option::of((any::<String>(), any::<String>())),
             status in prop::option::of(any::<String>()), offset: Option<u64>, kind in 0_usize..9, id: [u8; 16],
-            data in 0_usize..7, number: u64,
+            data in 0_usize..9, number: u64,
         ) {
             let timestamp = timestamp();
             let id = Uuid::from_bytes(id);
@@ -347,6 +374,15 @@ mod tests {
                 let data = json!({ "channel": word, "lost": number, "first_offset": offset, "last_offset": null });
                 (Data::Gap(gap), data)
             }
+            6 => {
+                let expiring = Expiring { expires_at: number, expires_in: 7, grace: 0 };
+                let data = json!({ "expires_at": number, "expires_in": 7, "grace": 0 });
+                (Data::Expiring(expiring), data)
+            }
+            7 => (
+                Data::Withdrawn { channel: word, why: "token" },
+                json!({ "channel": word, "reason": "token" }),
+            ),
             _ => {
                 let welcome = Welcome {
                     connection_id: id,

@@ -27,7 +27,7 @@ mod names;
 pub mod publish;
 mod timestamp;
 
-pub use answers::{Gap, Stamp, Welcome};
+pub use answers::{Expiring, Gap, Stamp, Welcome};
 pub use command::{Answer, Command};
 pub use decode::{CorrelationRule, DecodeError, Incoming, decode, decode_text};
 pub use envelope::{Data, Envelope};

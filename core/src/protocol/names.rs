@@ -81,6 +81,10 @@ pub mod event {
     pub const UNSUBSCRIBE: &str = "unsubscribe";
     /// Sends an event to a channel.
     pub const PUBLISH: &str = "publish";
+    /// The connection's token is about to expire.
+    pub const SESSION_TOKEN_EXPIRING: &str = "session.token_expiring";
+    /// A subscription was taken back: it is no longer permitted.
+    pub const CHANNEL_WITHDRAWN: &str = "channel.withdrawn";
     /// Events were lost: the reader was too slow, or they are no longer kept.
     pub const CHANNEL_GAP: &str = "channel.gap";
 }

@@ -159,6 +159,7 @@ impl<'t> Input<'t> {
             | Call::Publish { .. }
             | Call::Reply { .. }
             | Call::Decide { .. }
+            | Call::Revoke { .. }
             | Call::Exposition { .. }
             | Call::Disconnect { .. }
             | Call::Reload { .. }
@@ -213,4 +214,4 @@ fn chunk(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 }
 
 /// First bytes of every trace: name and version of the format.
-const MAGIC: &[u8; 8] = b"mhvtrc02";
+const MAGIC: &[u8; 8] = b"mhvtrc03";

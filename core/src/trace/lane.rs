@@ -16,6 +16,7 @@ use super::{
     replay::{Configs, Mail},
 };
 use crate::{
+    auth::Revocation,
     config::Config,
     hub::{
         Command, CommandId, DrainPlan, Hub, Listener, Output, Peer, Place, Publication,
@@ -155,6 +156,7 @@ impl<'t> Lane<'t> {
                 self.hub.handle_command(now, Command::Reload(config));
             }
             Call::Publish { .. }
+            | Call::Revoke { .. }
             | Call::Reply { .. }
             | Call::Decide { .. }
             | Call::Exposition { .. }
@@ -179,6 +181,9 @@ impl<'t> Lane<'t> {
                     data: Bytes::copy_from_slice(data),
                 },
             },
+            Call::Revoke { id, json } => {
+                Command::Revoke { id: id.map(CommandId), revocation: Revocation::replay(json)? }
+            }
             Call::Reply { question: asked, result } => Command::Reply {
                 id: question(*asked),
                 result: match result {

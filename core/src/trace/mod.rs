@@ -21,6 +21,7 @@ pub(crate) use record::{Recorder, Script, Tap};
 pub use replay::{Mismatch, Report, replay};
 
 use std::{
+    borrow::Cow,
     fmt,
     hash::Hasher,
     io,
@@ -105,6 +106,12 @@ enum Call<'a> {
     },
     Disconnect {
         conn: Conn,
+    },
+    /// The revocation as its JSON, its times in whole seconds as everywhere.
+    Revoke {
+        id: Option<u64>,
+        #[serde(borrow)]
+        json: Cow<'a, str>,
     },
     Reload {
         config: u64,

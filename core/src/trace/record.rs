@@ -90,6 +90,9 @@ impl Recorder {
             // A record names connections of its own hub only; of others the command says nothing to it.
             Command::Disconnect { conn } if conn.shard != self.shard => return,
             Command::Disconnect { conn } => Call::Disconnect { conn: pair(*conn) },
+            Command::Revoke { id, revocation } => {
+                Call::Revoke { id: id.map(|id| id.0), json: revocation.to_json().into() }
+            }
             Command::Reload(config) => Call::Reload {
                 config: super::config_digest(config),
                 hooks: Wanted::of(&config.hooks),

@@ -1,6 +1,8 @@
 //! Reads all settings and checks them against each other. Every problem is found in one go.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use mahavishnu_core::auth::Revocations;
 
 use super::{
     PREFIX, Settings,
@@ -9,7 +11,11 @@ use super::{
     sources::{Origin, Request, Sources},
     table::table,
 };
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    policy::PolicyFile,
+    revoked,
+};
 
 /// All settings, and what is wrong with them.
 #[derive(Debug)]
@@ -17,6 +23,10 @@ pub(crate) struct Loaded {
     pub(crate) settings: Settings,
     /// Keys that tokens are verified with, the one without `kid` first.
     pub(crate) keys: Vec<Key>,
+    /// Rules of services, those of the policy file before the built-in ones.
+    pub(crate) policies: PolicyFile,
+    /// What the file of revoked tokens says.
+    pub(crate) revoked: Arc<Revocations>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<String>,
     /// Where each value came from, by full name.
@@ -35,8 +45,17 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
     let settings = Settings::read(&mut reader);
     let Reader { problems, mut warnings, origins, .. } = reader;
     warnings.extend(unknown_names(sources));
-    let mut loaded = Loaded { settings, keys: Vec::new(), problems, warnings, origins };
+    let mut loaded = Loaded {
+        settings,
+        keys: Vec::new(),
+        policies: PolicyFile::default(),
+        revoked: Arc::default(),
+        problems,
+        warnings,
+        origins,
+    };
     loaded.load_keys();
+    loaded.load_files();
     loaded.check_build();
     loaded.check_tls();
     loaded.check_keys();
@@ -85,6 +104,22 @@ impl Loaded {
         let (keys, problems) = keys::load(&self.settings);
         self.keys = keys;
         self.problems.extend(problems);
+    }
+
+    /// The policy and the revoked tokens.
+    fn load_files(&mut self) {
+        let mut problem = |name, (exit, text): (Exit, String)| {
+            self.problems.push(Problem { name, line: format!("{name}: {text}"), exit });
+        };
+        match self.settings.policy_file.as_deref().map(PolicyFile::read).transpose() {
+            Ok(file) => self.policies = file.unwrap_or_default(),
+            Err(wrong) => problem("MAHAVISHNU_POLICY_FILE", wrong),
+        }
+        match self.settings.revoked_file.as_deref().map(revoked::read).transpose() {
+            Ok(read) => self.revoked = Arc::new(read.unwrap_or_default()),
+            Err(wrong) => problem("MAHAVISHNU_REVOKED_FILE", wrong),
+        }
+        self.warnings.extend(self.policies.warnings.iter().cloned());
     }
 
     /// What the table has but this build has not.

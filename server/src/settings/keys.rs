@@ -1,8 +1,9 @@
 //! The keys that tokens are signed with, from all their sources, and whether they are worth the name.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use mahavishnu_core::auth;
+use zeroize::Zeroizing;
 
 use super::{
     Settings,
@@ -70,7 +71,7 @@ pub(crate) fn load(settings: &Settings) -> (Vec<Key>, Vec<Problem>) {
 /// A JSON object of kid and secret, in the order of the kids.
 fn read_file(path: &Path) -> Result<Vec<NamedKey>, (Exit, String)> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
         let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
         (
             if denied { Exit::Permission } else { Exit::Configuration },
@@ -81,19 +82,20 @@ fn read_file(path: &Path) -> Result<Vec<NamedKey>, (Exit, String)> {
         (Exit::Configuration, format!("{shown}: {detail}; use a JSON object of kid and secret"))
     };
     // The parser's own words may repeat the text, which is secret: only the place is shown.
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
-        wrong(format!("not JSON at line {} column {}", error.line(), error.column()))
-    })?;
-    let object = value.as_object().ok_or_else(|| wrong("not an object".into()))?;
-    let key = |(kid, secret): (&String, &serde_json::Value)| {
-        let secret = secret.as_str().filter(|secret| !secret.is_empty() && !kid.is_empty())?;
-        Some(NamedKey { kid: kid.clone(), secret: Secret::new(secret) })
+    let object: BTreeMap<String, Zeroizing<String>> =
+        serde_json::from_str(&text).map_err(|error| {
+            let what = if error.is_data() { "not what it must be" } else { "not JSON" };
+            wrong(format!("{what} at line {} column {}", error.line(), error.column()))
+        })?;
+    let key = |(kid, secret): (String, Zeroizing<String>)| {
+        let sound = !secret.is_empty() && !kid.is_empty();
+        sound.then(|| NamedKey { kid, secret: Secret::new(secret.as_str()) })
     };
     object
-        .iter()
+        .into_iter()
         .map(key)
         .collect::<Option<_>>()
-        .ok_or_else(|| wrong("a kid or secret is empty or not text".into()))
+        .ok_or_else(|| wrong("a kid or secret is empty".into()))
 }
 
 const KEYS_FILE: &str = "MAHAVISHNU_JWT_KEYS_FILE";

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use mahavishnu_core::auth::{Pattern, Policy};
+use mahavishnu_core::{
+    auth::{Pattern, Policy},
+    config::Origin,
+};
 
 use super::value::{MASK, NamedKey, Secret, Shards, SlowReader, SlowReaderRule};
 
@@ -405,6 +408,26 @@ impl Kind for List {
 
     fn allowed(&self) -> String {
         "one or more texts with commas between".into()
+    }
+}
+
+/// Origins of web pages (RFC 6454) with commas between.
+pub(crate) struct OriginList;
+
+impl Kind for OriginList {
+    type Value = Vec<String>;
+
+    fn parse(&self, text: &str) -> Option<Self::Value> {
+        let items = List.parse(text)?;
+        items.iter().all(|item| Origin::parse(item).is_some()).then_some(items)
+    }
+
+    fn show(&self, value: &Self::Value) -> String {
+        value.join(",")
+    }
+
+    fn allowed(&self) -> String {
+        "scheme://host[:port] with commas between; *. before a host takes in all below it".into()
     }
 }
 

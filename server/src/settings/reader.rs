@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
             return default;
         };
         self.origins.insert(name, given.origin.clone());
-        let parsed = given.text.as_deref().and_then(|text| kind.parse(text));
+        let parsed = given.text.as_ref().and_then(|text| kind.parse(text));
         parsed.unwrap_or_else(|| {
             let shown = match &given.text {
                 Some(_) if kind.is_secret() => "the value".to_owned(),

@@ -72,7 +72,15 @@ pub(crate) fn changes(old: &Loaded, new: &Loaded) -> Changes {
             .iter()
             .filter(|key| key.source() == name)
             .ne(new.keys.iter().filter(|key| key.source() == name));
-        if before != after || secrets {
+        let content = match name {
+            "MAHAVISHNU_POLICY_FILE" => {
+                let of = |loaded: &Loaded| loaded.policies.policy(&loaded.settings.auth_policy);
+                of(old) != of(new) && old.settings.auth_policy == new.settings.auth_policy
+            }
+            "MAHAVISHNU_REVOKED_FILE" => old.revoked != new.revoked,
+            _ => false,
+        };
+        if before != after || secrets || content {
             list.push(name);
         }
     }

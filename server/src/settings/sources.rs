@@ -8,13 +8,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use zeroize::Zeroizing;
+
 use crate::exit::{Exit, Failure, plain};
 
 /// What a variable was given as, and where.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
-    /// `None`: not UTF-8.
-    pub(crate) text: Option<String>,
+    /// `None`: not UTF-8. It may be a secret.
+    pub(crate) text: Option<Zeroizing<String>>,
     pub(crate) origin: Origin,
 }
 
@@ -69,11 +71,20 @@ impl Sources {
         working_directory: &Path,
     ) -> Result<Self, Failure> {
         let flags = request.overrides.iter().map(|(name, flag, value)| {
-            ((*name).to_owned(), Given { text: Some(value.clone()), origin: Origin::Flag(flag) })
+            (
+                (*name).to_owned(),
+                Given { text: Some(value.clone().into()), origin: Origin::Flag(flag) },
+            )
         });
         let environment =
             environment.filter(|(name, _)| name.starts_with(super::PREFIX)).map(|(name, value)| {
-                (name, Given { text: value.into_string().ok(), origin: Origin::Environment })
+                (
+                    name,
+                    Given {
+                        text: value.into_string().ok().map(Zeroizing::new),
+                        origin: Origin::Environment,
+                    },
+                )
             });
         let file = match &request.env_file {
             Some(path) => read_file(path)?,
@@ -117,9 +128,10 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, Given>, Failure> {
         let exit = if exit == Exit::Permission { exit } else { Exit::Configuration };
         Failure::new(exit, format!("{}: {}", path.display(), plain(&e)))
     })?;
-    let text = String::from_utf8(bytes)
+    let bytes = Zeroizing::new(bytes);
+    let text = std::str::from_utf8(&bytes)
         .map_err(|_| failure(format!("{}: not UTF-8 text", path.display())))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut values = BTreeMap::new();
     let mut bad = Vec::new();
     for item in dotenvy::from_read_iter(Cursor::new(text)) {
@@ -127,7 +139,7 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, Given>, Failure> {
             Ok((name, value)) if name.starts_with(super::PREFIX) => {
                 values.insert(
                     name,
-                    Given { text: Some(value), origin: Origin::File(path.to_owned()) },
+                    Given { text: Some(value.into()), origin: Origin::File(path.to_owned()) },
                 );
             }
             Ok(_) => {}
@@ -167,7 +179,9 @@ mod tests {
     }
 
     fn text(sources: &Sources, name: &str) -> Option<String> {
-        sources.find(&[name]).and_then(|(_, given)| given.text.clone())
+        sources
+            .find(&[name])
+            .and_then(|(_, given)| given.text.as_ref().map(|text| text.to_string()))
     }
 
     #[test]

@@ -8,8 +8,8 @@ use mahavishnu_core::{auth::TokenRules, config::PlainOnTls, tls::Grant};
 use super::{
     grants::Grants,
     kind::{
-        Bool, Host, KeyList, Kind, List, Maybe, OneOf, OrOff, Path, Paths, Rules, SecretText,
-        Service, ShardCount, Text, int, seconds,
+        Bool, Host, KeyList, Kind, List, Maybe, OneOf, OrOff, OriginList, Path, Paths, Rules,
+        SecretText, Service, ShardCount, Text, int, seconds,
     },
     networks::Networks,
     reader::{Reader, Reload, Variable},
@@ -128,6 +128,24 @@ settings! {
         jwt_issuer: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["JWT_ISSUER"], Live;
         /// Whose rules map permissions to channels: the name of a service.
         auth_policy: String = "mahavishnu".into(), Service, ["AUTH_POLICY"], Live;
+        /// Rules of services in the place of the built-in ones. `mahavishnu policy show` prints the format.
+        policy_file: Option<PathBuf> = None, Maybe(Path), ["POLICY_FILE"], Live;
+        /// Revoked tokens, one JSON object a line. `mahavishnu token revoke` prints them.
+        revoked_file: Option<PathBuf> = None, Maybe(Path), ["REVOKED_FILE"], Live;
+        /// Seconds that a revocation is kept that does not say when its tokens will have expired, and at most. Those of
+        /// REVOKED_FILE are kept as long as they stand there.
+        revocation_keep: Duration = Duration::from_secs(30 * 86_400), seconds(1000, 315_360_000), ["REVOCATION_KEEP"], Live;
+        /// Seconds before its token expires at which a connection is warned, at most half of the token's life. 0: no
+        /// warning.
+        token_warning: Duration = Duration::from_secs(60), seconds(0, 86_400), ["TOKEN_WARNING"], Live;
+        /// Seconds after its token has expired in which a connection may still refresh it, before it is closed with 1008.
+        token_grace: Duration = Duration::from_secs(30), seconds(0, 86_400), ["TOKEN_GRACE"], Live;
+        /// On a reload that takes a key away, close the connections whose tokens were signed with it. Otherwise they stay
+        /// until their tokens expire.
+        jwt_end_removed_keys: bool = false, Bool, ["JWT_END_REMOVED_KEYS"], Live;
+        /// Web pages whose scripts may connect, by their origin: `https://app.example.com,https://*.example.org`. Not set:
+        /// all. Programs that are no browsers are not held up.
+        allowed_origins: Vec<String> = Vec::new(), OriginList, ["ALLOWED_ORIGINS"], Live;
         /// Seconds that a client has for authentication.
         auth_timeout: Duration = Duration::from_secs(10), seconds(100, 3600), ["AUTH_TIMEOUT"], Live;
         /// Accept a token in the URL (`?token=`). URLs end up in logs of proxies.

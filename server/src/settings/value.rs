@@ -2,13 +2,16 @@
 
 use std::fmt;
 
-/// Something that must not be shown: passwords, keys, tokens. `Debug` and `config show` mask it.
+use zeroize::Zeroizing;
+
+/// Something that must not be shown: passwords, keys, tokens. `Debug` and `config show` mask it, and its memory is
+/// overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
+pub(crate) struct Secret(Zeroizing<String>);
 
 impl Secret {
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Zeroizing::new(text.into()))
     }
 
     /// The secret itself. Whoever calls this takes care that it is neither logged nor printed.

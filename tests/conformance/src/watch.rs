@@ -40,7 +40,11 @@ mod tests {
     #[test]
     fn a_body_that_hangs_fails_its_test() {
         let (_open, never) = mpsc::channel::<()>();
-        let hangs = || within(Duration::from_millis(50), move || _ = never.recv());
+        let hangs = || {
+            within(Duration::from_millis(50), move || {
+                let _ = never.recv();
+            })
+        };
         assert!(panic::catch_unwind(panic::AssertUnwindSafe(hangs)).is_err());
     }
 }

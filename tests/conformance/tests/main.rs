@@ -202,6 +202,8 @@ conformance! {
         BadVersion: requests::bad_version;
         HttpVersion: requests::http_version;
         LengthRequired: requests::length_required;
+        InflateRatio: frames::inflate_ratio;
+        BadDeflate: frames::bad_deflate;
         BodyTooLarge: requests::body_too_large;
         NotJson: requests::not_json;
         BadPublish: requests::bad_publish;

@@ -13,6 +13,7 @@ impl Client {
         self.close_code = None;
         self.showed_token = false;
         self.bad_token = false;
+        self.brief = false;
         self.said_all = false;
         match self.kind {
             Kind::Poster => self.phase = Phase::Http,
@@ -21,6 +22,8 @@ impl Client {
                 self.phase = Phase::Head;
                 let bad = !self.healing && self.random.chance(30);
                 self.bad_token = bad && options.auth == 1;
+                let brief = options.brief_pm > 0 && !self.healing && !self.bad_token;
+                self.brief = brief && self.random.chance(options.brief_pm);
                 let by_header = options.auth == 1 && self.random.chance(500);
                 self.showed_token = by_header;
                 let tokens = self.tokens.clone();
@@ -35,6 +38,9 @@ impl Client {
     }
 
     fn token<'t>(&mut self, tokens: &'t crate::client::Tokens) -> &'t str {
+        if self.brief {
+            return &tokens.brief[self.rights as usize];
+        }
         let which = if self.bad_token { self.random.range(1, 2) } else { 0 };
         &tokens.by_rights[self.rights as usize][which as usize]
     }
@@ -52,7 +58,11 @@ impl Client {
             return; // Forgets to.
         }
         self.showed_token = true;
-        let pending = if self.bad_token { Pending::BadAuth } else { Pending::Auth };
+        let pending = match (self.bad_token, self.brief) {
+            (true, _) => Pending::BadAuth,
+            (_, true) => Pending::BriefAuth,
+            _ => Pending::Auth,
+        };
         let tokens = self.tokens.clone();
         let token = self.token(&tokens);
         self.ask(pending, |id| message::request("auth", "token", token, id), wishes);
@@ -60,6 +70,11 @@ impl Client {
 
     /// It is time to do something.
     pub(crate) fn wake(&mut self, options: &Options, oracle: &mut Oracle, wishes: &mut Wishes) {
+        if self.healing && self.brief {
+            // Comes back with a token that lasts.
+            wishes.reset = true;
+            return;
+        }
         match (self.kind, self.phase) {
             (Kind::Hostile, _) => hostile::go_on(self, options, wishes),
             (Kind::Poster, Phase::Http)

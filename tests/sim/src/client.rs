@@ -51,6 +51,8 @@ pub(crate) enum Pending {
     Auth,
     /// A token that must not be taken.
     BadAuth,
+    /// A token that may have expired, or be revoked.
+    BriefAuth,
 }
 
 /// What a client wants done with its socket.
@@ -76,6 +78,8 @@ pub(crate) struct Client {
     pub(crate) tokens: Arc<Tokens>,
     /// The token of this connection was a bad one.
     pub(crate) bad_token: bool,
+    /// The token in force is the one that expires.
+    pub(crate) brief: bool,
     /// Whether this connection showed a good token.
     pub(crate) showed_token: bool,
     pub(crate) members: Vec<Membership>,
@@ -102,6 +106,8 @@ pub(crate) struct Client {
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     pub(crate) by_rights: Vec<[String; 3]>,
+    /// Those that expire in the middle.
+    pub(crate) brief: Vec<String>,
 }
 
 impl Client {
@@ -122,6 +128,7 @@ impl Client {
             local,
             tokens,
             bad_token: false,
+            brief: false,
             showed_token: false,
             members: vec![Membership::default(); channels],
             wanted: vec![false; channels],
@@ -235,7 +242,8 @@ impl Client {
             self.phase = Phase::Greeting;
             self.greet(options, wishes);
         } else {
-            if !(self.bad_token && answer.status == 401 || answer.status == 408) {
+            let refusable = self.bad_token || self.brief;
+            if !(refusable && answer.status == 401 || answer.status == 408) {
                 let status = answer.status;
                 oracle.fail("answers", || format!("client {}: handshake: {status}", self.index));
             }
@@ -257,7 +265,12 @@ impl Client {
                 oracle.fail("framing", || format!("client {}: data after close", self.index));
             }
             1 => match message::read_delivery(payload) {
-                Some(event) => oracle.delivered(&mut self.members, event, self.index),
+                Some(event) => {
+                    if self.brief {
+                        oracle.check_rights(event.number, self.index);
+                    }
+                    oracle.delivered(&mut self.members, event, self.index);
+                }
                 None => self.on_message(options, payload, oracle),
             },
             8 => {
@@ -291,6 +304,11 @@ impl Client {
         let correlation = correlation.unwrap_or(0);
         match message["type"].as_str().unwrap_or_default() {
             "event" if message["event"] == "session.created" => self.on_welcome(options, oracle),
+            "event" if message["event"] == "session.token_expiring" => {
+                if !self.brief {
+                    oracle.fail("rights", || format!("client {who}: its token expires not"));
+                }
+            }
             "event" if message["event"] == "channel.gap" => self.on_gap(&message["data"], oracle),
             "response" | "ack" | "pong" => match pending {
                 Some(pending) => self.on_answer(options, pending, correlation, &message, oracle),
@@ -368,7 +386,9 @@ impl Client {
                 oracle.answered(number, Fate::Published(subscribers as u32));
             }
             Pending::Ping => self.pongs += 1,
-            Pending::Ask | Pending::Auth => {}
+            // From here on a good token is in force.
+            Pending::Auth => self.brief = false,
+            Pending::Ask | Pending::BriefAuth => {}
             Pending::BadAuth => {
                 oracle.fail("auth", || format!("client {who}: a bad token was taken"));
             }

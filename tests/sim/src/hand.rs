@@ -94,7 +94,10 @@ impl Hand {
             world.clients.len(),
             Kind::Subscriber,
             &world.options,
-            Arc::new(Tokens { by_rights: vec![Default::default(); 4] }),
+            Arc::new(Tokens {
+                by_rights: vec![Default::default(); 4],
+                brief: vec![String::new(); 4],
+            }),
         );
         client.local = true;
         // What comes stays in the pipe until the hand takes it.

@@ -30,6 +30,7 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     ("refused", "what was refused reaches nobody: all or nothing"),
     ("membership", "nothing comes before a subscription is confirmed or after its end is"),
     ("permission", "what the policy allows happens, and nothing else"),
+    ("rights", "nobody gets what was published after its token had expired or was revoked"),
     ("auth", "nobody is let in without a good token, nobody with one is kept out"),
     ("answers", "every request is answered once; nothing is answered that was not asked"),
     (

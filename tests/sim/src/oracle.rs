@@ -5,12 +5,12 @@
 //! must see the numbers without a hole. Both together mean: no loss, no duplicate, no reordering, unless a gap was
 //! announced that accounts for exactly the hole.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    clock::Nanos,
+    clock::{MICRO, Nanos, SECOND, START_UNIX},
     message::{Delivery, Number},
-    swarm::{Options, channel_names},
+    swarm::{BRIEF_GRACE_MS, Options, channel_names},
 };
 
 /// Something that must not happen, and did.
@@ -41,6 +41,8 @@ struct Publication {
     padding: u32,
     publisher: u32,
     sent_at: Nanos,
+    /// By the wall clock.
+    sent_unix: Duration,
     offset: Option<u64>,
     previous: Option<Number>,
     next: Option<Number>,
@@ -80,6 +82,16 @@ pub(crate) struct Oracle {
     pub(crate) lost: u64,
     pub(crate) violation: Option<Violation>,
     pub(crate) now: Nanos,
+    /// The same by the wall clock.
+    pub(crate) wall: Duration,
+    /// When the wall clock was last set.
+    pub(crate) jumped_at: Nanos,
+    /// When the brief tokens were revoked.
+    pub(crate) revoked_at: Option<Nanos>,
+    /// The wall-clock time at which connections with brief tokens end.
+    brief_close: Duration,
+    /// How long the hubs may take to carry out what they were told.
+    slack: Nanos,
 }
 
 impl Oracle {
@@ -99,6 +111,11 @@ impl Oracle {
             lost: 0,
             violation: None,
             now: 0,
+            wall: START_UNIX,
+            jumped_at: 0,
+            revoked_at: None,
+            brief_close: options.brief_end() + Duration::from_millis(BRIEF_GRACE_MS),
+            slack: SECOND + 4 * MICRO * (options.turn_us + options.link_us),
         }
     }
 
@@ -113,6 +130,7 @@ impl Oracle {
             padding: padding as u32,
             publisher: publisher as u32,
             sent_at: self.now,
+            sent_unix: self.wall,
             offset: None,
             previous: None,
             next: None,
@@ -188,6 +206,24 @@ impl Oracle {
         member.first.get_or_insert(number);
         member.last = Some(number);
         member.gap = false;
+    }
+
+    /// Somebody whose token is the brief one got this: it must have been published before the token's end. While the
+    /// wall clock is being set, nobody can say what is before what.
+    pub(crate) fn check_rights(&mut self, number: Number, who: usize) {
+        let Some(found) = self.publications.get(number as usize) else { return };
+        let (sent_at, sent_unix) = (found.sent_at, found.sent_unix);
+        if self.revoked_at.is_some_and(|revoked| sent_at > revoked + self.slack) {
+            return self.fail("rights", || {
+                format!("client {who} got {number}, sent at {sent_at}, with a revoked token")
+            });
+        }
+        let close = self.brief_close + Duration::from_nanos(self.slack);
+        if sent_unix > close && (self.jumped_at == 0 || sent_at > self.jumped_at + self.slack) {
+            self.fail("rights", || {
+                format!("client {who} got {number}, sent at {sent_unix:?}, with an expired token")
+            });
+        }
     }
 
     /// The number in the channel: one for everybody, and the next of what came before.
@@ -308,3 +344,39 @@ impl Oracle {
 
 /// Publishes by command have no order among each other: they enter at any hub.
 pub(crate) const APPLICATION: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is noticed when somebody with a brief token gets what was published this long after its end.
+    fn after(end: impl Fn(&mut Oracle)) -> Option<&'static str> {
+        let mut oracle = Oracle::new(&Options::fan_out(1));
+        end(&mut oracle);
+        let number = oracle.publish(0, 0, 0);
+        oracle.check_rights(number, 0);
+        oracle.violation.map(|violation| violation.invariant)
+    }
+
+    #[test]
+    fn what_comes_with_a_token_that_has_ended_is_noticed() {
+        assert_eq!(after(|_| {}), None);
+        assert_eq!(after(|oracle| oracle.wall = oracle.brief_close), None);
+        let late = |oracle: &mut Oracle| oracle.wall = oracle.brief_close + Duration::from_secs(9);
+        assert_eq!(after(late), Some("rights"));
+        let revoked = |oracle: &mut Oracle| {
+            oracle.revoked_at = Some(1);
+            oracle.now = 9 * SECOND;
+        };
+        assert_eq!(after(revoked), Some("rights"));
+    }
+
+    #[test]
+    fn while_the_clock_is_set_nothing_is_certain() {
+        let jumped = |oracle: &mut Oracle| {
+            oracle.wall = oracle.brief_close + Duration::from_secs(86_400);
+            (oracle.jumped_at, oracle.now) = (5 * SECOND, 5 * SECOND + 1);
+        };
+        assert_eq!(after(jumped), None);
+    }
+}

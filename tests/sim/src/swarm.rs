@@ -8,7 +8,10 @@ use mahavishnu_core::{
     limits::Limits,
 };
 
-use crate::{clock::MILLI, random::Random};
+use crate::{
+    clock::{MILLI, START_UNIX},
+    random::Random,
+};
 
 macro_rules! options {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -129,6 +132,10 @@ options! {
     channels_per_connection,
     /// `connections_max`; 0: enough for all.
     connections_max,
+    /// Connections per 1000 that show a token which expires in the middle of the world.
+    brief_pm,
+    /// Whether that token is revoked some time.
+    revoked,
     /// How it ends: 0 all clients leave, 1 a drain at once, 2 a drain over a while.
     ending,
 }
@@ -240,6 +247,13 @@ impl Options {
         self.publishes_in_flight = r.pick(&[2, 10, 10_000, 10_000]);
         self.channels_per_connection = r.pick(&[2, 1_000, 1_000]);
         self.connections_max = if r.chance(100) { r.range(1, 20) } else { 0 };
+        self.brief_pm = r.pick(&[0, 0, 300]) * self.auth;
+        self.revoked = r.below(2) * self.auth;
+    }
+
+    /// When brief tokens expire: whole seconds of the wall clock.
+    pub(crate) fn brief_end(&self) -> Duration {
+        START_UNIX + Duration::from_secs(1 + self.duration_ms / 2_000)
     }
 
     /// Clients of all kinds.
@@ -309,6 +323,8 @@ impl Options {
                 some => some as usize,
             },
             sockets_max: 1_000_000,
+            token_warning: millis(1_000),
+            token_grace: millis(BRIEF_GRACE_MS),
             ..Limits::default()
         }
     }
@@ -373,6 +389,9 @@ fn policy() -> Policy {
     let rules = vec![rule("open:*", &["read"], &["work"]), rule("secret:*", &["secret"], &[])];
     Policy::new(vec!["root".into()], Vec::new(), rules).expect("few rules")
 }
+
+/// `token_grace`.
+pub(crate) const BRIEF_GRACE_MS: u64 = 500;
 
 /// What the clients of a world do, all together, in its safety phase.
 const ACTIONS_MAX: u64 = 4_000;

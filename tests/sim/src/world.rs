@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mahavishnu_core::{
-    auth::{TokenSpec, issue},
+    auth::{Revocation, TokenSpec, issue},
     config::Config,
     entropy::Seed,
     hub::{Command, Hub, Listener, Place, Placement, Publication, ShardId},
@@ -48,6 +48,7 @@ pub(crate) enum Event {
     },
     Answer(u64),
     Jump,
+    Revoke,
     Reload,
     Look,
 }
@@ -148,6 +149,9 @@ impl World {
         for _ in 0..self.options.reloads {
             self.agenda.plan(self.random.below(duration), Event::Reload);
         }
+        if self.options.revoked == 1 {
+            self.agenda.plan(self.random.below(duration), Event::Revoke);
+        }
         self.agenda.plan(SECOND, Event::Look);
     }
 
@@ -158,6 +162,7 @@ impl World {
             let Some((at, event)) = self.agenda.pop(until) else { break };
             self.clock.nanos = at;
             self.oracle.now = at;
+            self.oracle.wall = self.clock.now().unix;
             self.steps += 1;
             self.digest.number(at);
             self.story.tell(at, &event);
@@ -201,6 +206,13 @@ impl World {
             Event::Jump => {
                 let seconds = self.random.range(0, 2 * 86_400) as i64 - 86_400;
                 self.clock.jump(seconds);
+                self.oracle.jumped_at = self.clock.nanos;
+            }
+            Event::Revoke => {
+                self.oracle.revoked_at = Some(self.clock.nanos);
+                let hub = self.random.below(self.nodes.len() as u64) as usize;
+                let revocation = Revocation::parse(r#"{"jti":"brief"}"#).expect("a revocation");
+                self.command(hub, Command::Revoke { id: None, revocation });
             }
             Event::Reload => {
                 self.generation += 1;
@@ -416,7 +428,7 @@ fn people(options: &Options) -> Vec<Client> {
         (Kind::Hostile, options.hostile),
         (Kind::Storming, options.storming),
     ];
-    let tokens = Arc::new(tokens());
+    let tokens = Arc::new(tokens(options));
     let everyone = kinds.iter().flat_map(|(kind, count)| (0..*count).map(|_| *kind));
     everyone
         .enumerate()
@@ -425,7 +437,7 @@ fn people(options: &Options) -> Vec<Client> {
 }
 
 /// Good tokens are good and bad ones bad, whatever the wall clock does within a year.
-pub(crate) fn tokens() -> Tokens {
+pub(crate) fn tokens(options: &Options) -> Tokens {
     let year = Duration::from_secs(366 * 86_400);
     let token = |rights: Rights, secret: &[u8], issued_at: Duration, years: u32| {
         let spec = TokenSpec {
@@ -445,7 +457,18 @@ pub(crate) fn tokens() -> Tokens {
             token(rights, b"another secret, also of more than 32 bytes", START_UNIX - year * 2, 4),
         ]
     };
-    Tokens { by_rights: Rights::ALL.map(of).to_vec() }
+    let brief = |rights: Rights| {
+        let spec = TokenSpec {
+            user: Some("someone"),
+            permissions: rights.permissions(),
+            issued_at: START_UNIX,
+            expires_in: Some(options.brief_end() - START_UNIX),
+            id: Some("brief"),
+            ..TokenSpec::default()
+        };
+        issue(SECRET, &spec).expect("a token")
+    };
+    Tokens { by_rights: Rights::ALL.map(of).to_vec(), brief: Rights::ALL.map(brief).to_vec() }
 }
 
 /// Events of one world. The largest have a tenth of that: a world that has more is spinning.

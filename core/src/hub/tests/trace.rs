@@ -207,3 +207,29 @@ fn the_inputs_of_clients_can_be_taken_out() {
     assert!(count(|kind| matches!(kind, Kind::Bytes(_))) >= 6 * 3);
     assert!(inputs.is_sorted_by_key(|input| input.at));
 }
+
+#[test]
+fn revocations_are_replayed_on_all_hubs() {
+    let config = with_auth();
+    let mut rig = Rig::new(2, config.clone());
+    let now = rig.now;
+    assert!(rig.hubs.iter_mut().all(|hub| hub.start_recording(now)));
+    let header = format!("Authorization: Bearer {}\r\n", token("ada", &["admin"]));
+    let clients: Vec<_> = (0..2).map(|shard| rig.connect_with(shard, &header)).collect();
+    for json in [r#"{"user":"ada","issued_before":1770000001}"#, r#"{"jti":"x"}"#] {
+        let revocation = auth::Revocation::parse(json).unwrap();
+        rig.hubs[0].handle_command(rig.now, Command::Revoke { id: Some(CommandId(1)), revocation });
+        rig.run();
+    }
+    let nothing = auth::Revocation { id: None, user: None, issued_before: None, until: None };
+    let refused = Command::Revoke { id: Some(CommandId(2)), revocation: nothing };
+    rig.hubs[0].handle_command(rig.now, refused);
+    rig.run();
+    clients.iter().for_each(|client| rig.hang_up(client));
+    let trace = trace_of(&mut rig);
+
+    let report = run(&trace, config).unwrap();
+
+    assert!(!report.cut_short);
+    assert_eq!(report.connections, 2);
+}

@@ -1,6 +1,7 @@
 //! Connections that break RFC 6455.
 
-use mahavishnu_conformance::{Backend, masked, op};
+use flate2::{Compress, Compression, FlushCompress};
+use mahavishnu_conformance::{Backend, HANDSHAKE, masked, op};
 use mahavishnu_core::{config::Config, reason::Reason};
 
 use super::is_close;
@@ -74,6 +75,46 @@ pub(crate) fn control_flood(backend: Backend, reason: Reason) {
 
 pub(crate) fn unmasked(backend: Backend, reason: Reason) {
     breaks(backend, reason, &mahavishnu_conformance::unmasked(op::TEXT, b"{}"));
+}
+
+pub(crate) fn inflate_ratio(backend: Backend, reason: Reason) {
+    let bomb = deflated(&vec![b' '; 4 << 20]);
+    breaks_deflate(backend, reason, &masked(op::TEXT | RSV1, &bomb));
+}
+
+pub(crate) fn bad_deflate(backend: Backend, reason: Reason) {
+    let sound = deflated(b"{\"type\":\"ping\"}");
+    breaks_deflate(backend, reason, &masked(op::TEXT | RSV1, &sound[..sound.len() - 4]));
+    breaks_deflate(backend, reason, &masked(op::TEXT | RSV1, b"{\"type\":\"ping\"}"));
+}
+
+/// The bit of a compressed message (RFC 7692 §6).
+const RSV1: u8 = 0x40;
+
+/// A message as permessage-deflate sends it (RFC 7692 §7.2.1).
+fn deflated(message: &[u8]) -> Vec<u8> {
+    let mut stream = Compress::new(Compression::best(), false);
+    let mut payload = Vec::with_capacity(message.len() + 100);
+    stream.compress_vec(message, &mut payload, FlushCompress::Sync).expect("room");
+    payload.truncate(payload.len() - 4);
+    payload
+}
+
+/// [`breaks`], on a connection that agreed on permessage-deflate.
+fn breaks_deflate(backend: Backend, reason: Reason, bytes: &[u8]) {
+    let rig = backend.start(|config| {
+        config.deflate.enabled = true;
+        config.limits.message_bytes_max = 8 << 20;
+    });
+    let mut raw = rig.raw();
+    let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    raw.write(HANDSHAKE.replace("\r\n\r\n", offer).as_bytes());
+    let head = raw.read_head();
+    assert!(head.contains("permessage-deflate"), "{head}");
+    raw.frame().expect("a welcome");
+    raw.write(bytes);
+    is_close(raw.close_frame(), reason);
+    rig.expect_told_end(reason);
 }
 
 fn breaks(backend: Backend, reason: Reason, bytes: &[u8]) {

@@ -1,0 +1,107 @@
+//! Revoking tokens: by `POST /revoke` or by command. The hub that is asked tells the others and answers when all have
+//! done it: from then on no hub accepts such a token or delivers to its connection.
+
+use http::Request;
+
+use super::{
+    Hub,
+    handshake::bearer,
+    http::{Refused, is_json},
+    publish::{Origin, Pending},
+    types::{CommandId, ConnId, Inner, Published, ShardId, Ticket},
+};
+use crate::{
+    auth::{Revocation, RevocationError},
+    reason::Reason,
+    time::Now,
+    ws::Payload,
+};
+
+impl Hub {
+    /// `POST /revoke`: content type, token with full access, shape.
+    pub(crate) fn on_http_revoke(&mut self, now: Now, id: ConnId, request: &Request<Payload<'_>>) {
+        match self.check_http_revoke(now, request) {
+            Ok(revocation) => self.revoke(now, Origin::Revoke { conn: id }, &revocation),
+            Err(Refused { reason, detail }) => {
+                self.tally.error(reason);
+                self.answer_refusal(now, id, reason, detail.as_deref(), None);
+            }
+        }
+    }
+
+    fn check_http_revoke(
+        &self,
+        now: Now,
+        request: &Request<Payload<'_>>,
+    ) -> Result<Revocation, Refused> {
+        if !is_json(request.headers()) {
+            return Err(Reason::NotJson.into());
+        }
+        // Whoever may end others' sessions is somebody, also where clients need no token.
+        let token = bearer(request.headers()).filter(|_| !self.config.auth.keys.is_empty());
+        let token = token.ok_or(Reason::AuthRequired)?;
+        let token = self.verify(now, token).map_err(|_| Reason::AuthFailed)?;
+        if !self.config.policy.access(&token.claims.permissions).is_full() {
+            return Err(Reason::RevokeForbidden.into());
+        }
+        let refused = |error: RevocationError| Refused {
+            reason: Reason::BadRevocation,
+            detail: Some(error.to_string().into()),
+        };
+        let body = std::str::from_utf8(request.body());
+        Revocation::parse(body.map_err(|_| refused(RevocationError::Shape))?).map_err(refused)
+    }
+
+    /// The application, or an operator through it, revokes.
+    pub(crate) fn on_revoke_command(
+        &mut self,
+        now: Now,
+        id: Option<CommandId>,
+        revocation: &Revocation,
+    ) {
+        let origin = Origin::Command { id };
+        match revocation.check() {
+            Ok(()) => self.revoke(now, origin, revocation),
+            Err(_) => self.fail_publish(now, &origin, Reason::BadRevocation),
+        }
+    }
+
+    fn revoke(&mut self, now: Now, origin: Origin, revocation: &Revocation) {
+        // Others may be revoking at this moment, so a hub can come to hold a few more than the limit.
+        if self.revocations.len() >= self.config.limits.revocations_max {
+            self.fail_publish(now, &origin, Reason::RevocationsFull);
+            return;
+        }
+        let own = self.place.shard;
+        let shards = (0..self.place.shards.max(1)).map(ShardId);
+        let results = shards.clone().map(|_| (Box::default(), NOBODY)).collect();
+        let waiting = u32::from(self.place.shards.max(1));
+        let pending = Pending { origin, claimed: None, results, waiting };
+        let Some(ticket) = self.hold(now, pending) else { return };
+        for shard in shards.filter(|shard| *shard != own) {
+            let ticket = Ticket { item: u32::from(shard.0), ..ticket };
+            let revocation = Box::new(revocation.clone());
+            self.tell(now, shard, Inner::Revoke { ticket, revocation });
+        }
+        let published = self.apply_revocation(now, revocation);
+        self.on_published(now, Ticket { item: u32::from(own.0), ..ticket }, published);
+    }
+
+    /// Another hub was asked to revoke.
+    pub(crate) fn on_revoke(&mut self, now: Now, ticket: Ticket, revocation: &Revocation) {
+        let published = self.apply_revocation(now, revocation);
+        self.tell(now, ticket.shard, Inner::Published { ticket, published });
+    }
+
+    fn apply_revocation(&mut self, now: Now, revocation: &Revocation) -> Published {
+        let before = self.revocations.len() as i64;
+        self.revocations.add(now.unix, revocation, self.config.limits.revocation_keep);
+        if self.place.shard == ShardId(0) {
+            // All hubs hold the same: one of them counts.
+            self.tally.revocations += self.revocations.len() as i64 - before;
+        }
+        Published { subscribers: self.end_tokens(now, |claims| revocation.fits(claims)), offset: 0 }
+    }
+}
+
+const NOBODY: Published = Published { subscribers: 0, offset: 0 };

@@ -1,0 +1,292 @@
+//! Tokens on live connections: warning, refresh, expiry, revocation; and subscriptions that are taken back.
+//!
+//! What a token says about time is wall-clock time, so it is judged by [`Now::unix`]. Timers run on the other clock; when
+//! one comes up, the wall clock decides. A wall clock that was set is noticed within a turn, and every deadline is worked
+//! out anew: a token that has expired by the new time ends its connection, one that lives longer keeps it.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use super::{
+    Hub,
+    conn::{Conn, Session},
+    types::ConnId,
+};
+use crate::{
+    auth::{Claims, Denied, Verb},
+    limits::Limits,
+    protocol,
+    reason::Reason,
+    time::Now,
+};
+
+/// A token that was accepted.
+#[derive(Debug)]
+pub(crate) struct Token {
+    pub(crate) claims: Claims,
+    /// When it was, by the wall clock.
+    accepted: Duration,
+    /// The key that it was signed with, as a number that means nothing outside this hub. `None`: it stands for a
+    /// certificate.
+    key: Option<u64>,
+}
+
+/// When something is due about a token, by the wall clock.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    warn: Option<Duration>,
+    expire: Duration,
+    close: Duration,
+}
+
+/// Why a subscription was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withdrawn {
+    /// Another token is in force.
+    Token,
+    /// Another configuration is.
+    Policy,
+}
+
+impl Withdrawn {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+impl Token {
+    /// What a client's certificate says and permits, as if a token had said it.
+    pub(crate) fn of_certificate(now: Now, claims: Claims) -> Self {
+        Self { claims, accepted: now.unix, key: None }
+    }
+
+    /// `None`: it never expires.
+    fn schedule(&self, leeway: Duration, limits: &Limits) -> Option<Schedule> {
+        let expire = self.claims.expires?.saturating_add(leeway);
+        // Of a short token half is left alone, or a client that refreshes when it is warned would do nothing else.
+        let lead = limits.token_warning.min(expire.saturating_sub(self.accepted) / 2);
+        let warn = (!lead.is_zero()).then(|| expire.saturating_sub(lead));
+        Some(Schedule { warn, expire, close: expire.saturating_add(limits.token_grace) })
+    }
+}
+
+impl Hub {
+    /// Signature, claims, revocations.
+    pub(crate) fn verify(&self, now: Now, token: &str) -> Result<Token, Denied> {
+        let auth = &self.config.auth;
+        let (claims, key) = auth.keys.verify_by(token, now.unix, &auth.rules)?;
+        if self.is_revoked(now, &claims) {
+            return Err(Denied::Revoked);
+        }
+        Ok(Token { claims, accepted: now.unix, key: Some(key.number(&self.key_numbers)) })
+    }
+
+    fn is_revoked(&self, now: Now, claims: &Claims) -> bool {
+        self.revocations.has(now.unix, claims) || self.config.auth.revoked.has(now.unix, claims)
+    }
+
+    /// Puts a token in force, in the place of the one before.
+    pub(crate) fn set_token(&mut self, now: Now, id: ConnId, token: Token) {
+        let access = self.config.policy.access(&token.claims.permissions);
+        let renamed = self.conn(id).is_some_and(|conn| conn.user() != token.claims.user);
+        if renamed {
+            self.leave_as_user(now, id);
+        }
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        conn.certified = token.key.is_none();
+        conn.token = Some(Arc::new(token));
+        conn.access = access;
+        conn.warned = false;
+        let active = conn.session == Session::Active;
+        if renamed
+            && active
+            && let Some(reason) = self.enter_user(now, id)
+        {
+            self.close(now, id, reason);
+            return;
+        }
+        self.plan_token(now, id);
+    }
+
+    /// A token on a connection that is already active: the connection stays, whatever comes of it. A connection that
+    /// has a user keeps to that user.
+    pub(crate) fn on_late_token(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        (event, status): (&str, &str),
+        token: Option<Cow<'_, str>>,
+        correlation: Option<&str>,
+    ) {
+        if self.config.auth.keys.is_empty() {
+            self.refuse(now, id, Reason::AuthOff, correlation);
+            return;
+        }
+        let Some(token) = token else {
+            self.refuse(now, id, Reason::AuthMissing, correlation);
+            return;
+        };
+        let Ok(token) = self.verify(now, &token) else {
+            self.refuse(now, id, Reason::AuthFailed, correlation);
+            return;
+        };
+        // Who has shown a certificate may still say by a token who it is.
+        let known = self.conn(id).filter(|conn| !conn.certified);
+        let known = known.and_then(|conn| conn.token.as_ref());
+        if known.is_some_and(|known| known.claims.user != token.claims.user) {
+            self.refuse(now, id, Reason::OtherUser, correlation);
+            return;
+        }
+        self.set_token(now, id, token);
+        self.tally.refreshed += 1;
+        self.answer_user(now, id, event, status, correlation);
+        self.withdraw(now, id, Withdrawn::Token);
+    }
+
+    /// Whether the connection's token has expired and only awaits its refresh.
+    pub(crate) fn is_stale(&self, now: Now, id: ConnId) -> bool {
+        self.schedule(id).is_some_and(|schedule| schedule.expire <= now.unix)
+    }
+
+    fn schedule(&self, id: ConnId) -> Option<Schedule> {
+        let token = self.conn(id)?.token.as_ref()?;
+        token.schedule(self.config.auth.rules.leeway, &self.config.limits)
+    }
+
+    /// Sets the deadline of an active connection to what is due next about its token.
+    pub(crate) fn plan_token(&mut self, now: Now, id: ConnId) {
+        if self.is_draining() {
+            return; // The drain's own deadlines end it sooner or later.
+        }
+        let schedule = self.schedule(id);
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        if conn.session != Session::Active {
+            return;
+        }
+        let due = schedule.map(|schedule| match schedule.warn.filter(|_| !conn.warned) {
+            Some(warn) => warn,
+            None => schedule.close,
+        });
+        conn.deadline = due.map(|due| now.mono + due.saturating_sub(now.unix));
+        self.arm(now, id);
+    }
+
+    /// Something may be due about a connection's token: the wall clock decides what.
+    pub(crate) fn on_token_deadline(&mut self, now: Now, id: ConnId) {
+        let Some(schedule) = self.schedule(id) else { return };
+        if schedule.close <= now.unix {
+            self.close(now, id, Reason::TokenExpired);
+            return;
+        }
+        let warned = self.conn(id).is_some_and(|conn| conn.warned);
+        if schedule.warn.is_some_and(|warn| warn <= now.unix && !warned) {
+            if let Some((conn, _)) = self.conn_mut(id) {
+                conn.warned = true;
+            }
+            self.tally.warned += 1;
+            let left = schedule.expire.saturating_sub(now.unix);
+            let grace = self.config.limits.token_grace;
+            self.send_expiring(
+                now,
+                id,
+                protocol::Expiring {
+                    expires_at: schedule.expire.as_secs(),
+                    expires_in: left.as_secs(),
+                    grace: grace.as_secs(),
+                },
+            );
+        }
+        self.plan_token(now, id);
+    }
+
+    /// Notices a wall clock that was set, and one that has drifted: what was planned by it is planned anew.
+    pub(crate) fn watch_clock(&mut self, now: Now) {
+        let passed = now.mono.saturating_duration_since(self.watched.mono);
+        let expected = self.watched.unix.saturating_add(passed);
+        if expected.abs_diff(now.unix) <= CLOCK_DRIFT_MAX {
+            return;
+        }
+        self.watched = now;
+        for id in self.active() {
+            self.on_token_deadline(now, id);
+            self.settle(now, id);
+        }
+    }
+
+    /// Takes back the subscriptions that the connection may no longer have, and tells it which.
+    pub(crate) fn withdraw(&mut self, now: Now, id: ConnId, why: Withdrawn) {
+        let Some(conn) = self.conn(id).filter(|conn| conn.session == Session::Active) else {
+            return;
+        };
+        let names = conn.subscriptions.iter().filter_map(|held| self.channels.name(held.channel));
+        let lost: Vec<Arc<str>> =
+            names.filter(|name| !self.allows(id, Verb::Subscribe, name)).cloned().collect();
+        for name in lost {
+            self.unsubscribe(now, id, &name);
+            self.send_withdrawn(now, id, &name, why);
+            self.tally.withdrawn += 1;
+        }
+        self.settle(now, id);
+    }
+
+    /// What a new configuration means for connections that are there: some end, some lose subscriptions.
+    pub(crate) fn apply_to_live(&mut self, now: Now, keys: bool) {
+        let numbers = self.config.auth.keys.numbers(&self.key_numbers);
+        for id in self.active() {
+            let Some(conn) = self.conns.get_mut(id.index) else { continue };
+            // What a certificate permits is said by the configuration.
+            if conn.certified
+                && let Some((identity, token)) = conn.identity.as_ref().zip(conn.token.as_ref())
+            {
+                let permissions = identity.permissions(&self.config.auth.certificates);
+                let permissions = permissions.unwrap_or_default();
+                let claims = Claims { permissions, ..token.claims.clone() };
+                conn.token = Some(Arc::new(Token::of_certificate(now, claims)));
+            }
+            if let Some(token) = &conn.token {
+                conn.access = self.config.policy.access(&token.claims.permissions);
+            }
+            let token = conn.token.clone();
+            let gone = |key: &u64| keys && !numbers.contains(key);
+            let removed = |token: &Token| token.key.as_ref().is_some_and(gone);
+            match token {
+                Some(token) if self.is_revoked(now, &token.claims) => {
+                    self.close(now, id, Reason::TokenRevoked);
+                }
+                Some(token) if removed(&token) => self.close(now, id, Reason::KeyRemoved),
+                Some(_) | None => {
+                    self.withdraw(now, id, Withdrawn::Policy);
+                    self.plan_token(now, id);
+                }
+            }
+        }
+    }
+
+    /// Ends the connections whose tokens `is_meant` names, and says how many there were.
+    pub(crate) fn end_tokens(&mut self, now: Now, is_meant: impl Fn(&Claims) -> bool) -> u32 {
+        let mut ended = 0;
+        for id in self.active() {
+            let token = self.conn(id).and_then(|conn| conn.token.clone());
+            if token.is_some_and(|token| is_meant(&token.claims)) {
+                self.close(now, id, Reason::TokenRevoked);
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    /// Connections that were welcomed.
+    fn active(&self) -> Vec<ConnId> {
+        let is_active = |conn: &&Box<Conn>| conn.session == Session::Active;
+        let found = self.conns.indices().filter_map(|index| {
+            self.conns.get(index).filter(is_active)?;
+            Some(self.id(index, self.conns.generation(index)?))
+        });
+        found.collect()
+    }
+}
+
+/// How far the wall clock may be from where it was expected before deadlines are worked out anew.
+const CLOCK_DRIFT_MAX: Duration = Duration::from_secs(1);

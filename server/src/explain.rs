@@ -1,0 +1,125 @@
+//! `mahavishnu explain`: what a token may do with a channel, and which rule says so, by the code that decides it.
+
+use mahavishnu_core::auth::{Claims, Policy, Verb, Why};
+
+use crate::{
+    cli::ExplainArgs,
+    exit::{Exit, Failure},
+    out, publish, settings,
+    settings::Loaded,
+    token, translate,
+};
+
+/// Prints token and rules, and as last line whether it is allowed. Denied: exit code 6.
+pub(crate) fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
+    let loaded = settings::load(&args.server.request())?;
+    loaded.demand_all()?;
+    let verb = match args.verb.as_str() {
+        "publish" => Verb::Publish,
+        _ => Verb::Subscribe,
+    };
+    let Some(text) = publish::token(args.token.as_deref()) else {
+        return without_token(&loaded, verb);
+    };
+    let config = translate::core_config(&loaded)?;
+    if config.auth.keys.is_empty() {
+        let text = "no key to verify the token with: set MAHAVISHNU_JWT_SECRET";
+        return Err(Failure::new(Exit::Configuration, text));
+    }
+    let now = token::unix_now();
+    let claims = match config.auth.keys.verify(&text, now, &config.auth.rules) {
+        Ok(claims) if config.auth.revoked.has(now, &claims) => {
+            return denied("the token is in MAHAVISHNU_REVOKED_FILE");
+        }
+        Ok(claims) => claims,
+        Err(refused) => return denied(&refused.to_string()),
+    };
+    for line in about(&loaded, &claims) {
+        out::line(line)?;
+    }
+    let access = config.policy.access(&claims.permissions);
+    let decision = config.policy.decide_with(&access, &claims.grants, verb, &args.channel);
+    let why = reason(&config.policy, &claims, verb, &args.channel, decision.why);
+    if decision.allowed {
+        out::line(format_args!("allowed: {why}"))?;
+        return Ok(Exit::Ok);
+    }
+    denied(&why)
+}
+
+fn denied(why: &str) -> Result<Exit, Failure> {
+    out::line(format_args!("denied: {why}"))?;
+    Ok(Exit::Permission)
+}
+
+/// A client that shows no token.
+fn without_token(loaded: &Loaded, verb: Verb) -> Result<Exit, Failure> {
+    let why = match verb {
+        _ if loaded.settings.auth_enabled => return denied("clients need a token here"),
+        Verb::Subscribe => "without authentication everyone may subscribe",
+        Verb::Publish if loaded.settings.allow_remote_publish => {
+            "without authentication everyone may publish (MAHAVISHNU_ALLOW_REMOTE_PUBLISH)"
+        }
+        Verb::Publish => {
+            "without authentication clients on the server's machine may publish, others not"
+        }
+    };
+    out::line(format_args!("allowed: {why}"))?;
+    Ok(Exit::Ok)
+}
+
+fn about(loaded: &Loaded, claims: &Claims) -> [String; 2] {
+    let user =
+        claims.user.as_deref().map_or_else(|| "nobody".to_owned(), |user| format!("{user:?}"));
+    let held = match claims.permissions.as_slice() {
+        [] => "no permissions".to_owned(),
+        held => held.join(", "),
+    };
+    let own = claims.grants.subscribe.len() + claims.grants.publish.len();
+    let own = if own == 0 { String::new() } else { format!(" and {own} channel patterns") };
+    let service = &loaded.settings.auth_policy;
+    let filed = loaded.policies.policy(service).is_some_and(|(_, filed)| filed);
+    let origin = match &loaded.settings.policy_file {
+        Some(path) if filed => path.display().to_string(),
+        _ => "built in".to_owned(),
+    };
+    [format!("token: {user} with {held}{own}"), format!("policy: {service} ({origin})")]
+}
+
+/// The deciding rule in words.
+fn reason(policy: &Policy, claims: &Claims, verb: Verb, channel: &str, why: Why) -> String {
+    let doing = match verb {
+        Verb::Subscribe => "subscribe",
+        Verb::Publish => "publish",
+    };
+    match why {
+        Why::FullAccess => format!("full_access, which is {}", list(policy.full_access())),
+        Why::PublishAnywhere => {
+            format!("publish_anywhere, which is {}", list(policy.publish_anywhere()))
+        }
+        Why::Rule(index) => {
+            let Some(rule) = policy.rules().get(index) else { return String::new() };
+            let needed = match verb {
+                Verb::Subscribe => &rule.subscribe,
+                Verb::Publish => &rule.publish,
+            };
+            let pattern = &rule.pattern;
+            match needed.as_slice() {
+                [] => format!(
+                    "rule {} ({pattern}) lets nobody {doing} but those with full access",
+                    index + 1
+                ),
+                needed => format!("rule {} ({pattern}) lets {} {doing}", index + 1, list(needed)),
+            }
+        }
+        Why::NoRule => format!("no rule is about {channel:?}, so only full access opens it"),
+        Why::Token(index) => {
+            let pattern = claims.grants.of(verb).get(index).map(ToString::to_string);
+            format!("the token's own pattern {}", pattern.unwrap_or_default())
+        }
+    }
+}
+
+fn list(words: &[Box<str>]) -> String {
+    words.join(" or ")
+}

@@ -1,0 +1,177 @@
+//! The file of revoked tokens, and `mahavishnu token revoke`.
+
+use std::{path::Path, time::Duration};
+
+use jiff::Timestamp;
+use mahavishnu_core::{
+    auth::{self, Revocation, Revocations},
+    limits::Limits,
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    cli::TokenRevokeArgs,
+    client,
+    exit::{Exit, Failure, plain},
+    out, publish, token,
+    url::Target,
+};
+
+/// Reads a file of revocations: one JSON object a line, as `token revoke` prints them. Empty lines and lines that begin
+/// with # are left out. They count as long as they stand there.
+pub(crate) fn read(path: &Path) -> Result<Revocations, (Exit, String)> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let exit = if denied { Exit::Permission } else { Exit::Configuration };
+        (exit, format!("{shown}: {}", plain(&error)))
+    })?;
+    let mut all = Revocations::new();
+    for (line, number) in text.lines().zip(1..) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let wrong = |why: String| (Exit::Configuration, format!("{shown}:{number}: {why}"));
+        let revocation = Revocation::parse(line).map_err(|error| {
+            wrong(format!("{error}; `mahavishnu token revoke --print` prints such lines"))
+        })?;
+        all.add(Duration::ZERO, &revocation, Duration::MAX);
+        let max = Limits::default().revocations_max;
+        if all.len() > max {
+            return Err(wrong(format!("more than {max} revocations; take out what has expired")));
+        }
+    }
+    Ok(all)
+}
+
+/// Revokes tokens on a running server, and prints the line that makes it last in MAHAVISHNU_REVOKED_FILE.
+pub(crate) fn revoke(args: &TokenRevokeArgs) -> Result<Exit, Failure> {
+    let revocation = revocation(args)?;
+    if !args.print {
+        let target = Target::from_args(args.client.url.as_deref())?;
+        let url = target.http(PATH);
+        let token = publish::token(args.client.token.as_deref());
+        let (status, answer) =
+            client::post(&target, PATH, token.as_deref(), None, &revocation.to_json(), TIMEOUT)?;
+        out::note(outcome(&url, status, &answer)?);
+    }
+    out::line(revocation.to_json())?;
+    Ok(Exit::Ok)
+}
+
+fn revocation(args: &TokenRevokeArgs) -> Result<Revocation, Failure> {
+    let fault = |text: &str| Failure::new(Exit::General, text);
+    let mut revocation = Revocation {
+        id: args.jti.as_deref().map(Box::from),
+        user: args.user.as_deref().map(Box::from),
+        issued_before: args.issued_before.as_deref().map(moment).transpose()?,
+        until: args.until.as_deref().map(moment).transpose()?,
+    };
+    if let Some(revoked) = &args.revoked {
+        let parts = auth::inspect(revoked).ok_or_else(|| fault("not a token"))?;
+        let claims = parts.get("claims").unwrap_or(&Value::Null);
+        let id = claims.get("jti").and_then(Value::as_str).ok_or_else(|| {
+            fault("the token has no jti: revoke by --user and --issued-before instead")
+        })?;
+        revocation.id = Some(id.into());
+        let expires = claims.get("exp").and_then(Value::as_f64).map(|exp| exp.max(0.0).ceil());
+        revocation.until = revocation.until.or(expires.map(|exp| Duration::from_secs(exp as u64)));
+    }
+    let check = revocation.check();
+    check.map_err(|error| Failure::new(Exit::General, error.to_string()))?;
+    Ok(revocation)
+}
+
+/// `now`, seconds since the Unix epoch, or RFC 3339.
+fn moment(text: &str) -> Result<Duration, Failure> {
+    if text.eq_ignore_ascii_case("now") {
+        // A token of this very second is older than the next one.
+        return Ok(Duration::from_secs(token::unix_now().as_secs() + 1));
+    }
+    let seconds = text.parse().ok().or_else(|| {
+        let time: Timestamp = text.parse().ok()?;
+        u64::try_from(time.as_second()).ok()
+    });
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        let text =
+            format!("{text:?} is no time; use now, seconds since 1970 or 2026-01-31T12:00:00Z");
+        Failure::new(Exit::General, text)
+    })
+}
+
+/// What to tell, or why it was not done.
+fn outcome(url: &str, status: u16, answer: &str) -> Result<String, Failure> {
+    let answer: Map<String, Value> = serde_json::from_str(answer).unwrap_or_default();
+    if status == 200 {
+        let Some(closed) = answer.get("closed").and_then(Value::as_u64) else {
+            let text = format!("{url}: answered, but not as a Mahavishnu server does");
+            return Err(Failure::new(Exit::General, text));
+        };
+        let plural = if closed == 1 { "" } else { "s" };
+        return Ok(format!(
+            "revoked until the next restart; closed {closed} connection{plural}. For good: this line in MAHAVISHNU_REVOKED_FILE"
+        ));
+    }
+    Err(client::refused("not revoked", status, &answer))
+}
+
+const PATH: &str = "/revoke";
+const TIMEOUT: Duration = Duration::from_secs(35);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args() -> TokenRevokeArgs {
+        TokenRevokeArgs {
+            client: crate::cli::ClientArgs { url: None, token: None },
+            revoked: None,
+            jti: None,
+            user: None,
+            issued_before: None,
+            until: None,
+            print: true,
+        }
+    }
+
+    #[test]
+    fn times_are_now_seconds_or_a_date() {
+        assert_eq!(moment("1770000000"), Ok(Duration::from_secs(1_770_000_000)));
+        assert_eq!(moment("2026-02-02T02:40:00Z"), Ok(Duration::from_secs(1_770_000_000)));
+        assert!(moment("now").unwrap() > Duration::from_secs(1_770_000_000));
+        for bad in ["", "yesterday", "-5", "1.5", "1960-01-01T00:00:00Z"] {
+            assert!(moment(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_names_itself() {
+        // {"jti":"t1","exp":1770000000}
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJqdGkiOiJ0MSIsImV4cCI6MTc3MDAwMDAwMH0.x";
+        let revocation = revocation(&TokenRevokeArgs { revoked: Some(token.into()), ..args() });
+        assert_eq!(revocation.unwrap().to_json(), r#"{"jti":"t1","until":1770000000}"#);
+    }
+
+    #[test]
+    fn nothing_cannot_be_revoked() {
+        assert!(revocation(&args()).is_err());
+        // {"exp":1}: no name.
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.x";
+        let failure = revocation(&TokenRevokeArgs { revoked: Some(token.into()), ..args() });
+        assert!(failure.unwrap_err().to_string().contains("has no jti"));
+    }
+
+    #[test]
+    fn a_file_has_one_revocation_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("revoked.jsonl");
+        std::fs::write(&path, "# left the company\n{\"user\":\"eve\"}\n\n{\"jti\":\"t1\"}\n")
+            .unwrap();
+        assert_eq!(read(&path).unwrap().len(), 2);
+        std::fs::write(&path, "{\"user\":\"eve\"}\n{\"usr\":\"eve\"}\n").unwrap();
+        let (exit, line) = read(&path).unwrap_err();
+        assert_eq!(exit, Exit::Configuration);
+        assert!(line.contains("revoked.jsonl:2: a revocation is a JSON object"), "{line}");
+    }
+}
