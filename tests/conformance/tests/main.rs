@@ -58,7 +58,7 @@ conformance! {
             pings_are_answered_before_authentication_up_to_a_limit,
             permissions_decide_who_may_subscribe_and_publish,
             a_token_is_refreshed_for_the_same_user_only,
-            a_token_that_expires_later_keeps_its_connection,
+            a_token_that_has_expired_lets_nobody_in,
         ;
         messages:
             every_message_has_the_nine_fields_in_their_order,
@@ -226,6 +226,15 @@ conformance! {
         AuthRequired: messages::auth_required;
         AuthError: messages::auth_error;
         AuthOff: messages::auth_off;
+        TokenExpired: tokens::token_expired;
+        TokenStale: tokens::token_stale;
+        TokenRevoked: tokens::token_revoked;
+        KeyRemoved: tokens::key_removed;
+        OtherUser: tokens::other_user;
+        OriginForbidden: tokens::origin_forbidden;
+        RevokeForbidden: tokens::revoke_forbidden;
+        BadRevocation: tokens::bad_revocation;
+        RevocationsFull: tokens::revocations_full;
         Decode: messages::decode;
         SubscribeForbidden: messages::subscribe_forbidden;
         PublishForbidden: messages::publish_forbidden;

@@ -7,6 +7,7 @@ pub(crate) mod messages;
 pub(crate) mod requests;
 pub(crate) mod time;
 pub(crate) mod tls;
+pub(crate) mod tokens;
 
 use mahavishnu_conformance::{Response, Rig};
 use mahavishnu_core::reason::Reason;
