@@ -11,6 +11,7 @@ mod counts;
 mod raw;
 mod rig;
 mod script;
+pub mod secure;
 mod simulated;
 mod stream;
 pub mod token;

@@ -89,6 +89,14 @@ impl Raw {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// Sends bytes past TLS.
+    pub fn write_below(&mut self, bytes: &[u8]) {
+        match &mut self.stream {
+            Stream::Tls(secure) => secure.write_below(bytes),
+            Stream::Tcp(_) | Stream::Pipe(_) => panic!("there is nothing above"),
+        }
+    }
+
     /// Sends bytes one at a time.
     pub fn dribble(&mut self, bytes: &[u8]) {
         bytes.chunks(1).for_each(|byte| self.write(byte));

@@ -25,11 +25,24 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// What every server answers to those who collect metrics.
 pub(crate) const EXPOSITION: &str = "# nothing\n";
 
-/// The usual configuration: the defaults, without the limit on messages per second.
+/// The usual configuration: the defaults, without the limit on messages per second, and with deadlines that no test
+/// reaches, however busy the machine is. A body that is about a deadline sets it.
 #[must_use]
 pub fn base() -> Config {
     let mut config = Config::default();
-    config.limits.messages_per_second = None;
+    let limits = &mut config.limits;
+    limits.messages_per_second = None;
+    limits.ping_interval = None;
+    limits.connection_timeout = None;
+    for deadline in [
+        &mut limits.head_timeout,
+        &mut limits.http_idle_timeout,
+        &mut limits.auth_timeout,
+        &mut limits.close_timeout,
+        &mut limits.request_timeout,
+    ] {
+        *deadline = Duration::from_secs(3_600);
+    }
     config
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use mahavishnu_sim::{Hand, Line};
 
-use crate::rig::DEADLINE;
+use crate::{rig::DEADLINE, secure::Secure};
 
 /// A blocking stream. Reads and writes that take too long fail.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A socket in the simulator. Reading lets the world go on.
     Pipe(Pipe),
+    /// Either within TLS.
+    Tls(Box<Secure>),
 }
 
 /// The client's end of a simulated socket.
@@ -42,6 +44,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(Some(patience)).expect("not zero"),
             Self::Pipe(pipe) => pipe.patience = patience,
+            Self::Tls(secure) => secure.set_patience(patience),
         }
     }
 
@@ -50,25 +53,28 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.set_write_timeout(Some(patience)).expect("not zero"),
             Self::Pipe(pipe) => pipe.write_patience = patience,
+            Self::Tls(secure) => secure.set_write_patience(patience),
         }
     }
 
     /// Ends our half.
-    pub fn finish(&self) {
+    pub fn finish(&mut self) {
         match self {
             // The server may have ended everything already.
             Self::Tcp(stream) => drop(stream.shutdown(Shutdown::Write)),
             Self::Pipe(pipe) => pipe.hand.borrow_mut().finish(pipe.line),
+            Self::Tls(secure) => secure.finish(),
         }
     }
 
     /// Ends it with a reset.
     pub fn reset(self) {
-        match &self {
-            Self::Tcp(stream) => socket2::SockRef::from(stream)
+        match self {
+            Self::Tcp(stream) => socket2::SockRef::from(&stream)
                 .set_linger(Some(Duration::ZERO))
                 .expect("a socket can linger"),
             Self::Pipe(pipe) => pipe.hand.borrow_mut().reset(pipe.line),
+            Self::Tls(secure) => secure.into_inner().reset(),
         }
     }
 }
@@ -78,6 +84,7 @@ impl Read for Stream {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Pipe(pipe) => pipe.hand.borrow_mut().read(pipe.line, buffer, pipe.patience),
+            Self::Tls(secure) => secure.read(buffer),
         }
     }
 }
@@ -87,6 +94,7 @@ impl Write for Stream {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Pipe(pipe) => pipe.hand.borrow_mut().write(pipe.line, bytes, pipe.write_patience),
+            Self::Tls(secure) => secure.write(bytes),
         }
     }
 

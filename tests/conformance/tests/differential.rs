@@ -16,18 +16,11 @@ use mahavishnu_core::{
 };
 use serde_json::{Value, json};
 
-/// Keys are known but tokens not demanded, and no deadline comes.
+/// Keys are known but tokens not demanded.
 fn setup(seed: u64) -> Setup {
-    let later = Duration::from_secs(3_600);
     let change = |config: &mut Config| {
         config.auth.keys.add_secret(None, token::SECRET).expect("a good secret");
         config.compat.offsets = true;
-        let limits = &mut config.limits;
-        limits.head_timeout = later;
-        limits.http_idle_timeout = later;
-        limits.ping_interval = None;
-        limits.connection_timeout = None;
-        limits.close_timeout = later;
     };
     Setup { seed, ..Setup::new(change) }
 }

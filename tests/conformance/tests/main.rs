@@ -58,7 +58,7 @@ conformance! {
             pings_are_answered_before_authentication_up_to_a_limit,
             permissions_decide_who_may_subscribe_and_publish,
             a_token_is_refreshed_for_the_same_user_only,
-            a_token_that_expires_later_keeps_its_connection,
+            a_token_that_has_expired_lets_nobody_in,
         ;
         messages:
             every_message_has_the_nine_fields_in_their_order,
@@ -141,6 +141,11 @@ conformance! {
             a_body_that_does_not_come_is_refused,
             deadlines_do_not_make_the_server_spin,
         ;
+        tls:
+            messages_come_and_go_within_tls,
+            large_messages_arrive_whole_within_tls,
+            http_is_answered_within_tls,
+        ;
         transport:
             a_half_close_after_a_close_frame_is_in_order,
             a_half_close_without_a_close_frame_ends_the_connection,
@@ -183,6 +188,11 @@ conformance! {
         KeepAliveTimeout: time::keep_alive_timeout;
         AuthTimeout: time::auth_timeout;
         GatewayTimeout: time::gateway_timeout;
+        TlsHandshake: tls::tls_handshake;
+        TlsRecord: tls::tls_record;
+        TlsHandshakesMax: tls::tls_handshakes_max;
+        TlsRequired: tls::tls_required;
+        TlsOnly: tls::tls_only;
         BadRequest: requests::bad_request;
         BadHandshake: requests::bad_handshake;
         HeadTooLarge: requests::head_too_large;
@@ -216,6 +226,15 @@ conformance! {
         AuthRequired: messages::auth_required;
         AuthError: messages::auth_error;
         AuthOff: messages::auth_off;
+        TokenExpired: tokens::token_expired;
+        TokenStale: tokens::token_stale;
+        TokenRevoked: tokens::token_revoked;
+        KeyRemoved: tokens::key_removed;
+        OtherUser: tokens::other_user;
+        OriginForbidden: tokens::origin_forbidden;
+        RevokeForbidden: tokens::revoke_forbidden;
+        BadRevocation: tokens::bad_revocation;
+        RevocationsFull: tokens::revocations_full;
         Decode: messages::decode;
         SubscribeForbidden: messages::subscribe_forbidden;
         PublishForbidden: messages::publish_forbidden;

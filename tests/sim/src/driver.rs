@@ -75,6 +75,8 @@ impl World {
             Err(_) => {
                 end.down.fin = true;
                 self.agenda.plan(self.clock.nanos + end.latency, Event::FinToClient(link));
+                // The refusal is counted.
+                self.plan_turn(hub);
             }
         }
     }

@@ -9,4 +9,5 @@ pub(crate) mod messages;
 pub(crate) mod shards;
 pub(crate) mod slow;
 pub(crate) mod timeouts;
+pub(crate) mod tls;
 pub(crate) mod transport;

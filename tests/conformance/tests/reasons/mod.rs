@@ -6,6 +6,8 @@ pub(crate) mod frames;
 pub(crate) mod messages;
 pub(crate) mod requests;
 pub(crate) mod time;
+pub(crate) mod tls;
+pub(crate) mod tokens;
 
 use mahavishnu_conformance::{Response, Rig};
 use mahavishnu_core::reason::Reason;
@@ -17,15 +19,7 @@ pub(crate) const EXCUSED: &[(Reason, &str)] = &[
     (Reason::Masked, "the client role refuses a masked frame of a server"),
     (Reason::HandshakeRefused, "the client role was refused"),
     (Reason::Internal, "a bug"),
-    (Reason::TlsHandshake, TLS),
-    (Reason::TlsRecord, TLS),
-    (Reason::TlsHandshakesMax, TLS),
-    (Reason::TlsRequired, TLS),
-    (Reason::TlsOnly, TLS),
 ];
-
-const TLS: &str =
-    "TLS draws randomness of its own, which no simulator can repeat: core/src/hub/tests/tls.rs";
 
 /// Panics unless this is the answer that the reason stands for.
 fn answered(answer: &Response, reason: Reason) {

@@ -1,0 +1,124 @@
+//! Tokens of live connections, who may revoke them, and pages that may not come.
+
+use std::time::Duration;
+
+use mahavishnu_conformance::{Backend, HANDSHAKE, Response, Rig, base, post, token};
+use mahavishnu_core::{
+    config::{Config, Origin, Origins},
+    reason::Reason,
+};
+use serde_json::{Value, json};
+
+use super::{answered, is_error};
+
+/// A token with a second or two to live.
+fn short(rig: &Rig) -> String {
+    token::good(rig.unix() - Duration::from_secs(3_598), "ada", &["admin"])
+}
+
+fn revoke(rig: &Rig, permissions: &[&str], body: &Value) -> Response {
+    let bearer = format!("Bearer {}", token::good(rig.unix(), "root", permissions));
+    let request = post(&[("Authorization", bearer.as_str())], body);
+    let request = String::from_utf8(request).expect("text").replace("/publish", "/revoke");
+    rig.raw().exchange(request.as_bytes())
+}
+
+pub(crate) fn token_expired(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        token::demand(config);
+        config.limits.token_grace = Duration::ZERO;
+    });
+    let mut client = rig.login(&short(&rig));
+    assert_eq!(client.message()["event"], "session.token_expiring");
+    assert_eq!(client.expect_close(1008), reason.row().text);
+    rig.expect_told_end(reason);
+}
+
+pub(crate) fn token_stale(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        token::demand(config);
+        config.limits.token_warning = Duration::ZERO;
+        config.limits.token_grace = Duration::from_secs(60);
+    });
+    let mut client = rig.login(&short(&rig));
+    rig.pass(Duration::from_millis(2_100));
+    is_error(&client.request("subscribe", &json!({ "channel": "global" })), reason);
+    rig.expect_error_counted(reason);
+    let fresh = token::good(rig.unix(), "ada", &["admin"]);
+    let answer = client.request("refresh_token", &json!({ "token": fresh }));
+    assert_eq!(answer["data"]["status"], "refreshed");
+    client.subscribe("global");
+}
+
+pub(crate) fn other_user(backend: Backend, reason: Reason) {
+    let rig = backend.start(token::demand);
+    let mut client = rig.login(&token::good(rig.unix(), "ada", &[]));
+    let eve = token::good(rig.unix(), "eve", &["admin"]);
+    is_error(&client.request("refresh_token", &json!({ "token": eve })), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn token_revoked(backend: Backend, reason: Reason) {
+    let rig = backend.start(token::demand);
+    let ada = token::good(rig.unix(), "ada", &["workflow:read"]);
+    let mut client = rig.login(&ada);
+    let answer = revoke(&rig, &["admin"], &json!({ "user": "ada" }));
+    assert_eq!(answer.json(), json!({ "status": "revoked", "closed": 1 }));
+    assert_eq!(client.expect_close(1008), reason.row().text);
+    rig.expect_told_end(reason);
+    let refused = rig.client().request("auth", &json!({ "token": ada }));
+    assert_eq!(refused["error_code"], "AUTH_FAILED", "{refused}");
+}
+
+pub(crate) fn revoke_forbidden(backend: Backend, reason: Reason) {
+    let rig = backend.start(token::demand);
+    answered(&revoke(&rig, &["workflow:read"], &json!({ "user": "ada" })), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn bad_revocation(backend: Backend, reason: Reason) {
+    let rig = backend.start(token::demand);
+    answered(&revoke(&rig, &["admin"], &json!({})), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn revocations_full(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        token::demand(config);
+        config.limits.revocations_max = 1;
+    });
+    assert_eq!(revoke(&rig, &["admin"], &json!({ "user": "ada" })).status, 200);
+    answered(&revoke(&rig, &["admin"], &json!({ "user": "eve" })), reason);
+    rig.expect_error_counted(reason);
+}
+
+/// A reload takes the key away that the connection's token was signed with.
+pub(crate) fn key_removed(backend: Backend, reason: Reason) {
+    let rig = backend.start(token::demand);
+    let mut client = rig.login(&token::good(rig.unix(), "ada", &[]));
+    let mut config: Config = base();
+    config.auth.required = true;
+    let other = b"aW3xK9vB5nM1qP7tR2yU8iO4eL6hJ0gS";
+    config.auth.keys.add_secret(None, other).expect("a good secret");
+    config.auth.end_removed_keys = true;
+    rig.reload(config);
+    assert_eq!(client.expect_close(1008), reason.row().text);
+    rig.expect_told_end(reason);
+}
+
+pub(crate) fn origin_forbidden(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        let origin = Origin::parse("https://app.example").expect("an origin");
+        config.origins = Origins::Only(vec![origin]);
+    });
+    let from = |origin: &str| {
+        let field = format!("Version: 13\r\nOrigin: {origin}");
+        HANDSHAKE.replace("Version: 13", &field)
+    };
+    answered(&rig.raw().exchange(from("https://evil.example").as_bytes()), reason);
+    rig.expect_error_counted(reason);
+    let mut raw = rig.raw();
+    raw.write(from("https://app.example").as_bytes());
+    assert!(raw.read_head().starts_with("HTTP/1.1 101 "));
+    rig.hello().expect_silence();
+}
