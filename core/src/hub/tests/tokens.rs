@@ -307,9 +307,8 @@ fn a_revocation_ends_connections_on_all_hubs_and_refuses_later_tokens() {
     rig.hubs[2].handle_command(rig.now, command);
     rig.run();
 
-    let done = rig.outputs.iter().find_map(|output| match output {
-        Output::Done { id, result } => Some((*id, *result)),
-        _ => None,
+    let done = rig.outputs.iter().find_map(|output| {
+        if let Output::Done { id, result } = output { Some((*id, *result)) } else { None }
     });
     assert_eq!(done, Some((CommandId(5), Ok(Published { subscribers: 3, offset: 0 }))));
     for client in &clients {
