@@ -85,9 +85,9 @@ pub(crate) enum CertCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Find everything that is wrong with the settings.
-    Check(ServerArgs),
+    Check(Box<ServerArgs>),
     /// Print every setting, secrets masked.
-    Show(ServerArgs),
+    Show(Box<ServerArgs>),
     /// Print the table of variables as Markdown.
     #[command(hide = true)]
     Docs,

@@ -34,9 +34,9 @@ impl Stream {
         let lost = |error: &io::Error| End::Lost(Exit::General, plain(error));
         socket.set_read_timeout(Some(HANDSHAKE_TIMEOUT)).map_err(|error| lost(&error))?;
         while tls.is_handshaking() {
-            tls.complete_io(&mut socket).map_err(|error| match error.kind() {
-                io::ErrorKind::InvalidData => fatal(format!("TLS: {error}")),
-                _ => lost(&error),
+            tls.complete_io(&mut socket).map_err(|error| {
+                let refused = error.kind() == io::ErrorKind::InvalidData;
+                if refused { fatal(format!("TLS: {error}")) } else { lost(&error) }
             })?;
         }
         Ok(Self::Tls(Box::new(StreamOwned::new(tls, socket))))

@@ -63,7 +63,7 @@ pub(crate) fn load(settings: &Settings, state_dir: Option<&Path>) -> Result<Load
     };
     problems.result()?;
     let server = Server::new(certified, &client_auth).map_err(|error| {
-        let path = settings.ca_file.as_deref().unwrap_or(Path::new("-")).display();
+        let path = settings.ca_file.as_deref().unwrap_or_else(|| Path::new("-")).display();
         Failure::new(Exit::Configuration, format!("MAHAVISHNU_CA_FILE: {path}: {error}"))
     })?;
     Ok(Loaded { server: Some(server), warnings })
