@@ -26,6 +26,18 @@ fn refuses(settings: &[(&str, &str)], code: i32, words: &[&str]) {
 }
 
 #[test]
+fn no_core_file_is_made() {
+    let limit = |pid: u32| {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        line.split_whitespace().skip(4).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(limit(Server::start().pid()), ["0", "0"]);
+    let server = Server::with(&[("CORE_FILES", "true")]);
+    assert_eq!(limit(server.pid()), limit(std::process::id()));
+}
+
+#[test]
 fn a_port_in_use_is_one_clear_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

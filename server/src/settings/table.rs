@@ -109,6 +109,10 @@ settings! {
         /// Days of validity below which a certificate is reported as expiring.
         cert_min_days: u32 = 30, int::<u32>(0, 3650), ["CERT_MIN_DAYS"], Live;
     }
+    "Process" {
+        /// Let the system write a core file if the server crashes. It would hold keys, tokens and messages.
+        core_files: bool = false, Bool, ["CORE_FILES"], Restart;
+    }
     "Authentication" {
         /// Require a valid token from every client.
         auth_enabled: bool = false, Bool, ["AUTH_ENABLED"], Live;

@@ -51,6 +51,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("AUTO_CERT", "false", "yes", "true", "self", "true or false"),
     ("AUTO_CERT_NAMES", "", "a.test, 10.0.0.1", "a.test,10.0.0.1", "a,,", "texts with commas"),
     ("CERT_MIN_DAYS", "30", "7", "7", "-1", "a whole number from 0 to 3650"),
+    ("CORE_FILES", "false", "on", "true", "1GB", "true or false"),
     ("AUTH_ENABLED", "false", "False", "false", "", ""),
     ("JWT_SECRET", "", STRONG, "********", "", ""),
     ("JWT_EXPIRY", "3600", "60", "60", "0", "seconds from 1 to 315360000"),

@@ -41,6 +41,9 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     for warning in loaded.warnings.iter().chain(&tls.warnings) {
         warn!("{warning}");
     }
+    if !loaded.settings.core_files {
+        forbid_core_files();
+    }
     raise_file_limit(loaded.settings.max_connections);
     let render = if loaded.settings.metrics_enabled { Some(prometheus::install()?) } else { None };
     count_refused_reloads(&config, 0);
@@ -235,6 +238,12 @@ fn bind_failure(error: &io::Error, main: &str) -> Failure {
 
 fn listen_address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// A core file would hold keys, tokens and whatever is being published. Its size limit is lowered for good.
+fn forbid_core_files() {
+    // It can always be lowered.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// Takes all file descriptors that this process may have: each connection needs one.
