@@ -101,7 +101,7 @@ pub struct Limits {
     /// Handshakes that one turn carries out. Default 16, a few milliseconds. Over it: they wait for the next turn, so
     /// that messages come in between.
     pub tls_handshakes_per_turn: u32,
-    /// Handshakes under way. Default 1,000. Over it: the socket is closed at its first byte.
+    /// Handshakes under way. Default 1,000. Over it: the one that began first is cut off.
     pub tls_handshakes_max: usize,
 
     // ---- Requests and publishing ----

@@ -213,7 +213,7 @@ reasons! {
     TlsHandshake "tls_handshake": None, None, None, Connection("tls_handshake"), Never, "";
     /// A TLS record that does not decrypt, or one that may not come.
     TlsRecord "tls_record": None, None, None, Connection("tls_record"), Now, "";
-    /// More TLS handshakes under way than `tls_handshakes_max`.
+    /// More TLS handshakes under way than `tls_handshakes_max`: this one began first.
     TlsHandshakesMax "tls_handshakes_max": None, None, None, Connection("tls_handshakes_max"), Later, "";
     /// Without TLS on a port with TLS: anything but `/health`.
     TlsRequired "tls_required": None, Some(426), None, Connection("tls_required"), Never, "This port speaks TLS: use wss:// or https://";

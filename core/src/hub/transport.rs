@@ -76,11 +76,18 @@ pub(crate) struct Handshakes {
     left: u32,
     /// Connections whose handshake waits for another turn.
     waiting: VecDeque<ConnId>,
+    /// Connections in the order in which they began, those that are through or gone among them.
+    begun: VecDeque<ConnId>,
 }
 
 impl Handshakes {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { open: 0, left: limits.tls_handshakes_per_turn, waiting: VecDeque::new() }
+        Self {
+            open: 0,
+            left: limits.tls_handshakes_per_turn,
+            waiting: VecDeque::new(),
+            begun: VecDeque::new(),
+        }
     }
 
     pub(crate) fn end_turn(&mut self, limits: &Limits) {
@@ -130,7 +137,9 @@ impl Hub {
     fn decide(&mut self, now: Now, id: ConnId, handshake: bool) {
         let address = self.conn(id).map(|conn| conn.peer.ip().to_canonical());
         let loopback = address.is_some_and(|address| address.is_loopback());
-        let full = self.handshakes.open >= self.config.limits.tls_handshakes_max;
+        if handshake && self.config.tls.is_some() {
+            self.make_room_to_shake(now);
+        }
         let (transport, refusal) = match (&self.config.tls, self.config.plain_on_tls) {
             // Switched off since this connection came.
             (None, _) => (Transport::Plain { instead_of_tls: false }, None),
@@ -141,19 +150,53 @@ impl Hub {
                 (Transport::Plain { instead_of_tls: true }, Some(Reason::TlsOnly))
             }
             (Some(_), _) if !handshake => (Transport::Plain { instead_of_tls: true }, None),
-            (Some(_), _) if full => {
-                (Transport::Plain { instead_of_tls: true }, Some(Reason::TlsHandshakesMax))
-            }
             (Some(tls), _) => match Session::new(tls) {
                 Some(session) => (Transport::Tls(Box::new(session)), None),
                 None => (Transport::Plain { instead_of_tls: true }, Some(Reason::Internal)),
             },
         };
-        self.handshakes.open += usize::from(transport.is_shaking());
+        if transport.is_shaking() {
+            self.handshakes.open += 1;
+            self.handshakes.begun.push_back(id);
+        }
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.transport = transport;
         if let Some(reason) = refusal {
             self.cut(now, id, reason);
+        }
+    }
+
+    /// Where there are too many handshakes, the one that began first goes: an honest one is over in a few round trips, and
+    /// whoever begins thousands and ends none must not keep the others out.
+    fn make_room_to_shake(&mut self, now: Now) {
+        let max = self.config.limits.tls_handshakes_max.max(1);
+        while self.handshakes.open >= max
+            && let Some(oldest) = self.handshakes.begun.pop_front()
+        {
+            if self.is_shaking(oldest) {
+                self.cut(now, oldest, Reason::TlsHandshakesMax);
+                self.stop_shaking(oldest);
+            }
+        }
+        if self.handshakes.begun.len() >= 2 * max {
+            let begun = std::mem::take(&mut self.handshakes.begun);
+            let rest = begun.into_iter().filter(|id| self.is_shaking(*id)).collect();
+            self.handshakes.begun = rest;
+        }
+    }
+
+    fn is_shaking(&self, id: ConnId) -> bool {
+        self.conn(id).is_some_and(|conn| conn.transport.is_shaking())
+    }
+
+    /// The connection is given up, whatever still comes of its handshake.
+    fn stop_shaking(&mut self, id: ConnId) {
+        let Some((conn, _)) = self.conn_mut(id) else { return };
+        if let Transport::Tls(session) = &mut conn.transport
+            && session.is_shaking()
+        {
+            session.give_up();
+            self.handshakes.open -= 1;
         }
     }
 

@@ -94,6 +94,12 @@ impl Session {
         Progress::More
     }
 
+    /// Takes nothing in any more.
+    pub(crate) fn give_up(&mut self) {
+        self.stage = Stage::Over;
+        self.held = Vec::new();
+    }
+
     fn fail(&mut self) {
         self.stage = Stage::Over;
         // For bytes that are no handshake at all the library makes no alert. Without keys it is a plain record.

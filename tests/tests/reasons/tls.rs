@@ -30,8 +30,9 @@ pub(super) fn tls_handshakes_max(reason: Reason) {
         raw.write(&[22]);
         raw
     };
-    let _begun: Vec<Raw> = (0..1_000).map(|_| begin()).collect();
-    assert_eq!(begin().read_to_end(), b"");
+    let mut begun: Vec<Raw> = (0..1_001).map(|_| begin()).collect();
+    // The one that began first makes room: with an alert, if anything.
+    assert!([0, 7].contains(&begun[0].read_to_end().len()));
     counted(&server, reason);
 }
 

@@ -38,7 +38,8 @@ pub(crate) fn tls_handshakes_max(backend: Backend, reason: Reason) {
     rig.expect_count("mahavishnu_received_bytes_total", &[], 1);
     let mut second = rig.raw();
     second.write(&NONSENSE[..1]);
-    assert_eq!(second.read_to_end(), b"");
+    // The one that began first makes room: with an alert, if anything.
+    assert!([0, 7].contains(&first.read_to_end().len()));
     rig.expect_error_counted(reason);
 }
 
