@@ -272,6 +272,9 @@ impl Client {
                 self.close_code = Some(code);
                 let first = self.members.first().filter(|member| member.on);
                 self.last_at_close = first.and_then(|member| member.last);
+                if payload.ends_with(b"Server shutting down") && !oracle.draining {
+                    oracle.fail("drain", || format!("client {} was sent away", self.index));
+                }
                 if matches!(code, 1002 | 1003 | 1007 | 1009) {
                     oracle.fail("blame", || format!("client {} did nothing: {code}", self.index));
                 }

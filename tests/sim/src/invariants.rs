@@ -46,7 +46,7 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     ("count", "gauges and counters equal what the world saw"),
     (
         "drain",
-        "a drain closes everybody with 1001, behind what was published before, and ends in time",
+        "a drain closes everybody with 1001, behind what was published before, in time; nothing else does",
     ),
     ("leak", "when all clients have left, nothing is held for them"),
     (

@@ -80,6 +80,8 @@ pub(crate) struct Oracle {
     pub(crate) lost: u64,
     pub(crate) violation: Option<Violation>,
     pub(crate) now: Nanos,
+    /// The server has been told to stop.
+    pub(crate) draining: bool,
 }
 
 impl Oracle {
@@ -99,6 +101,7 @@ impl Oracle {
             lost: 0,
             violation: None,
             now: 0,
+            draining: false,
         }
     }
 

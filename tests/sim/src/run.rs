@@ -224,6 +224,7 @@ impl World {
     fn drain(&mut self, window: Duration) {
         self.closing_time = true;
         self.draining = true;
+        self.oracle.draining = true;
         let open: Vec<usize> = (0..self.clients.len()).filter(|c| self.is_open(*c)).collect();
         // What is published at the last moment still arrives. Another hub may have closed its clients before it hears of it.
         let last = (self.nodes.len() == 1).then(|| self.publish(0));
