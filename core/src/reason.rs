@@ -299,6 +299,29 @@ mod tests {
 
     use super::*;
 
+    /// What clients act on, written down a second time: the table itself is no proof.
+    #[test]
+    fn close_codes_are_those_of_the_contract() {
+        let expected = [
+            (1000, "finished"),
+            (1001, "shutdown idle_timeout"),
+            (1002, "unmasked masked reserved_bits reserved_opcode bad_length fragmented_control"),
+            (1002, "long_control unexpected_continuation expected_continuation bad_close"),
+            (1007, "bad_utf8"),
+            (1008, "disconnected too_many_fragments control_flood"),
+            (1008, "auth_missing auth_failed auth_required auth_timeout"),
+            (1009, "message_too_big"),
+            (1011, "pong_timeout auth_error internal"),
+            (1013, "max_connections connect_rate slow_reader"),
+        ];
+        for (code, names) in expected {
+            for name in names.split(' ') {
+                let reason = Reason::ALL.iter().find(|reason| reason.name() == name);
+                assert_eq!(reason.and_then(|reason| reason.row().close), Some(code), "{name}");
+            }
+        }
+    }
+
     #[test]
     fn every_row_is_sound() {
         let mut names = BTreeSet::new();

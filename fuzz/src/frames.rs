@@ -133,6 +133,11 @@ fn compare(ours: &Trace, stream: &[u8], flags: u8) {
                 "{error} was noticed later than by tungstenite"
             );
             assert!(!waited && end != Reason::PeerClosed, "accepted in spite of {error}");
+            if flags & CLIENT == 0
+                && let Some(code) = code_for(&error, end)
+            {
+                assert_eq!(close_code(&ours.written), Some(code), "{error}");
+            }
         }
     }
 }
@@ -150,6 +155,39 @@ fn is_stricter(reason: Reason) -> bool {
         | Reason::TooManyFragments
         | Reason::ControlFlood
     )
+}
+
+/// RFC 6455 §7.4.1, where both found the same fault.
+fn code_for(error: &Error, end: Reason) -> Option<u16> {
+    match (error, end) {
+        (Error::Utf8(_), Reason::BadUtf8) => Some(1007),
+        (Error::Capacity(_), Reason::MessageTooBig) => Some(1009),
+        (Error::Protocol(ProtocolError::UnmaskedFrameFromClient), Reason::Unmasked)
+        | (Error::Protocol(ProtocolError::NonZeroReservedBits), Reason::ReservedBits)
+        | (Error::Protocol(ProtocolError::FragmentedControlFrame), Reason::FragmentedControl)
+        | (Error::Protocol(ProtocolError::ControlFrameTooBig), Reason::LongControl) => Some(1002),
+        _ => None,
+    }
+}
+
+/// The code of the last frame, if that is an unmasked close frame.
+fn close_code(mut written: &[u8]) -> Option<u16> {
+    loop {
+        let (header, length) = match *written {
+            [_, 127, a, b, c, d, e, f, g, h, ..] => {
+                (10, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+            }
+            [_, 126, a, b, ..] => (4, u64::from(u16::from_be_bytes([a, b]))),
+            [_, short, ..] => (2, u64::from(short)),
+            _ => return None,
+        };
+        let length = usize::try_from(length).ok()?;
+        let payload = written.get(header..)?.get(..length)?;
+        if written[0] == 0x88 {
+            return payload.first_chunk::<2>().map(|code| u16::from_be_bytes(*code));
+        }
+        written = &written[header + length..];
+    }
 }
 
 fn oracle(stream: &[u8], flags: u8) -> (Vec<String>, Theirs) {

@@ -95,6 +95,8 @@ pub(crate) struct Client {
     /// Publishes under an idempotency key that may be sent again.
     pub(crate) remembered: Vec<Asked>,
     pub(crate) close_code: Option<u16>,
+    /// The latest message of the first channel when the close frame came, if it subscribed to it.
+    pub(crate) last_at_close: Option<Number>,
     pub(crate) pongs: u64,
     pub(crate) healing: bool,
     /// Its side of the socket is at its end.
@@ -140,6 +142,7 @@ impl Client {
             asked: None,
             remembered: Vec::new(),
             close_code: None,
+            last_at_close: None,
             pongs: 0,
             healing: false,
             said_all: false,
@@ -280,6 +283,11 @@ impl Client {
                 }
                 let code = code.unwrap_or(1005);
                 self.close_code = Some(code);
+                let first = self.members.first().filter(|member| member.on);
+                self.last_at_close = first.and_then(|member| member.last);
+                if payload.ends_with(b"Server shutting down") && !oracle.draining {
+                    oracle.fail("drain", || format!("client {} was sent away", self.index));
+                }
                 if matches!(code, 1002 | 1003 | 1007 | 1009) {
                     oracle.fail("blame", || format!("client {} did nothing: {code}", self.index));
                 }

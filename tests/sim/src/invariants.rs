@@ -45,7 +45,10 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     ("panic", "nothing that anybody does makes a hub panic"),
     ("contract", "the hub asks nothing of its driver about connections that are gone"),
     ("count", "gauges and counters equal what the world saw"),
-    ("drain", "a drain closes everybody with 1001 and ends in time"),
+    (
+        "drain",
+        "a drain closes everybody with 1001, behind what was published before, in time; nothing else does",
+    ),
     ("leak", "when all clients have left, nothing is held for them"),
     (
         "convergence",

@@ -92,6 +92,8 @@ pub(crate) struct Oracle {
     brief_close: Duration,
     /// How long the hubs may take to carry out what they were told.
     slack: Nanos,
+    /// The server has been told to stop.
+    pub(crate) draining: bool,
 }
 
 impl Oracle {
@@ -116,6 +118,7 @@ impl Oracle {
             revoked_at: None,
             brief_close: options.brief_end() + Duration::from_millis(BRIEF_GRACE_MS),
             slack: SECOND + 4 * MICRO * (options.turn_us + options.link_us),
+            draining: false,
         }
     }
 

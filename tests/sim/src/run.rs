@@ -224,7 +224,10 @@ impl World {
     fn drain(&mut self, window: Duration) {
         self.closing_time = true;
         self.draining = true;
+        self.oracle.draining = true;
         let open: Vec<usize> = (0..self.clients.len()).filter(|c| self.is_open(*c)).collect();
+        // What is published at the last moment still arrives. Another hub may have closed its clients before it hears of it.
+        let last = (self.nodes.len() == 1).then(|| self.publish(0));
         let plan = DrainPlan { window, deadline: window + Duration::from_secs(10) };
         for hub in 0..self.nodes.len() {
             self.command(hub, Command::Drain(plan));
@@ -239,6 +242,10 @@ impl World {
             if self.clients[client].is_good() && code != Some(1001) {
                 self.oracle
                     .fail("drain", || format!("client {client} got {code:?}, link {link:?}"));
+            }
+            let heard = self.clients[client].last_at_close;
+            if self.clients[client].is_good() && heard.is_some() && heard != last.or(heard) {
+                self.oracle.fail("drain", || format!("client {client} lost {last:?}: {heard:?}"));
             }
         }
         self.settle();

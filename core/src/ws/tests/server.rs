@@ -53,31 +53,31 @@ fn an_event_does_not_borrow_the_connection() {
 fn violations_end_the_connection_with_their_code() {
     let long_control = masked(PING, &[0; 126]);
     let fragment = masked(0x01, b"a");
-    let cases: &[(&[u8], Reason)] = &[
-        (b"\x81\x01a", Reason::Unmasked),
-        (&masked(0xC1, b"a"), Reason::ReservedBits),
-        (&masked(0xA1, b"a"), Reason::ReservedBits),
-        (&masked(0x91, b"a"), Reason::ReservedBits),
-        (&masked(0x83, b"a"), Reason::ReservedOpcode),
-        (&masked(0x8B, b"a"), Reason::ReservedOpcode),
-        (b"\x82\xfe\x00\x7dabcd", Reason::BadLength),
-        (b"\x82\xff\x00\x00\x00\x00\x00\x00\xff\xffabcd", Reason::BadLength),
-        (b"\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00abcd", Reason::BadLength),
-        (b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xffabcd", Reason::MessageTooBig),
-        (&masked(0x09, b"a"), Reason::FragmentedControl),
-        (&long_control, Reason::LongControl),
-        (&masked(0x80, b"a"), Reason::UnexpectedContinuation),
-        (&masked(0x00, b"a"), Reason::UnexpectedContinuation),
-        (&[&fragment[..], &masked(TEXT, b"b")].concat(), Reason::ExpectedContinuation),
-        (&[&fragment[..], &masked(0x02, b"b")].concat(), Reason::ExpectedContinuation),
-        (&masked(TEXT, b"\xff"), Reason::BadUtf8),
-        (&masked(TEXT, b"\xe2\x82"), Reason::BadUtf8),
-        (&[masked(0x01, b"\xe2\x82"), masked(0x80, b"")].concat(), Reason::BadUtf8),
-        (&masked(CLOSE, b"x"), Reason::BadClose),
-        (&masked(CLOSE, b"\x03\xee"), Reason::BadClose),
-        (&masked(CLOSE, b"\x03\xe8\xff"), Reason::BadUtf8),
+    let cases: &[(&[u8], Reason, u16)] = &[
+        (b"\x81\x01a", Reason::Unmasked, 1002),
+        (&masked(0xC1, b"a"), Reason::ReservedBits, 1002),
+        (&masked(0xA1, b"a"), Reason::ReservedBits, 1002),
+        (&masked(0x91, b"a"), Reason::ReservedBits, 1002),
+        (&masked(0x83, b"a"), Reason::ReservedOpcode, 1002),
+        (&masked(0x8B, b"a"), Reason::ReservedOpcode, 1002),
+        (b"\x82\xfe\x00\x7dabcd", Reason::BadLength, 1002),
+        (b"\x82\xff\x00\x00\x00\x00\x00\x00\xff\xffabcd", Reason::BadLength, 1002),
+        (b"\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00abcd", Reason::BadLength, 1002),
+        (b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xffabcd", Reason::MessageTooBig, 1009),
+        (&masked(0x09, b"a"), Reason::FragmentedControl, 1002),
+        (&long_control, Reason::LongControl, 1002),
+        (&masked(0x80, b"a"), Reason::UnexpectedContinuation, 1002),
+        (&masked(0x00, b"a"), Reason::UnexpectedContinuation, 1002),
+        (&[&fragment[..], &masked(TEXT, b"b")].concat(), Reason::ExpectedContinuation, 1002),
+        (&[&fragment[..], &masked(0x02, b"b")].concat(), Reason::ExpectedContinuation, 1002),
+        (&masked(TEXT, b"\xff"), Reason::BadUtf8, 1007),
+        (&masked(TEXT, b"\xe2\x82"), Reason::BadUtf8, 1007),
+        (&[masked(0x01, b"\xe2\x82"), masked(0x80, b"")].concat(), Reason::BadUtf8, 1007),
+        (&masked(CLOSE, b"x"), Reason::BadClose, 1002),
+        (&masked(CLOSE, b"\x03\xee"), Reason::BadClose, 1002),
+        (&masked(CLOSE, b"\x03\xe8\xff"), Reason::BadUtf8, 1007),
     ];
-    for (bytes, reason) in cases {
+    for (bytes, reason, code) in cases {
         for step in [1, bytes.len()] {
             let mut harness = Harness::open(Limits::default());
             harness.connection.send_text(b"earlier");
@@ -87,7 +87,7 @@ fn violations_end_the_connection_with_their_code() {
                 matches!(&events[..], [Event::Closed(r)] if r == reason),
                 "{bytes:x?}: {events:?}"
             );
-            let mut payload = reason.row().close.unwrap().to_be_bytes().to_vec();
+            let mut payload = code.to_be_bytes().to_vec();
             payload.extend(reason.row().text.as_bytes());
             harness.expect_frames(&[(TEXT, b"earlier"), (CLOSE, &payload)]);
         }
