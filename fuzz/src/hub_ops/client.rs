@@ -128,7 +128,8 @@ impl Client {
         }
         match (kind, message["event"].as_str()) {
             ("event", Some("channel.gap")) => self.on_gap(&message),
-            ("event", Some("session.created")) => {}
+            ("event", Some("session.created" | "session.token_expiring")) => {}
+            ("event", Some("channel.withdrawn")) => self.on_withdrawn(&message),
             ("event", _) => self.on_broadcast(&message, rules),
             ("response" | "ack", Some("subscribe")) => self.on_membership(&message, true),
             ("response" | "ack", Some("unsubscribe")) => self.on_membership(&message, false),
@@ -151,6 +152,14 @@ impl Client {
         if seen.subscribed != subscribed {
             *seen = Seen { subscribed, next: None, left_by: seen.left_by };
         }
+    }
+
+    /// The channel is no longer for this client, for all that it did not ask.
+    fn on_withdrawn(&mut self, message: &Value) {
+        let channel = message["data"]["channel"].as_str().expect("a channel");
+        let seen = self.channels.get_mut(channel).filter(|seen| seen.subscribed);
+        let Some(seen) = seen else { panic!("not subscribed: {message}") };
+        *seen = Seen { subscribed: false, next: None, left_by: seen.left_by };
     }
 
     fn on_broadcast(&mut self, message: &Value, rules: &Rules<'_>) {
