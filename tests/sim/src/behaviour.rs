@@ -22,7 +22,7 @@ impl Client {
                 self.phase = Phase::Head;
                 let bad = !self.healing && self.random.chance(30);
                 self.bad_token = bad && options.auth == 1;
-                let brief = options.brief_pm > 0 && !self.healing && !self.bad_token;
+                let brief = options.auth == 1 && !self.healing && !self.bad_token;
                 self.brief = brief && self.random.chance(options.brief_pm);
                 let by_header = options.auth == 1 && self.random.chance(500);
                 self.showed_token = by_header;

@@ -325,6 +325,26 @@ fn a_revocation_ends_connections_on_all_hubs_and_refuses_later_tokens() {
 }
 
 #[test]
+fn however_busy_a_hub_is_it_revokes() {
+    let mut config = with_auth();
+    config.limits.publishes_in_flight_max = 0;
+    let mut rig = Rig::new(3, config);
+    let header = format!("Authorization: Bearer {}\r\n", token("ada", &["admin"]));
+    let clients: Vec<_> = (0..3).map(|shard| rig.connect_with(shard, &header)).collect();
+    clients.iter().for_each(|client| assert_eq!(client.take().len(), 1));
+
+    let command = Command::Revoke { id: None, revocation: revocation(r#"{"user":"ada"}"#) };
+    rig.hubs[1].handle_command(rig.now, command);
+    rig.run();
+
+    for client in &clients {
+        assert_eq!(client.take_close(), Some((1008, "Token revoked".into())));
+        rig.hang_up(client);
+    }
+    rig.assert_empty();
+}
+
+#[test]
 fn what_a_revoked_token_has_asked_for_is_not_carried_out() {
     let mut config = quiet();
     config.hooks.authorize_publish = true;
