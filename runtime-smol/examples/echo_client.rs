@@ -44,7 +44,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         };
         let stream = Async::<TcpStream>::connect(address).await?;
         let ws = Connection::client(drive::now(), &limits, request, entropy.fork());
-        if let Err(error) = drive::echo(stream, ws, deflate, &limits).await {
+        if let Err(error) = drive::echo(stream, ws, None, deflate, &limits).await {
             eprintln!("case {case}: {error}");
         }
     }

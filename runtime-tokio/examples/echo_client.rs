@@ -43,7 +43,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         };
         let stream = TcpStream::connect(host).await?;
         let ws = Connection::client(drive::now(), &limits, request, entropy.fork());
-        if let Err(error) = drive::echo(stream, ws, deflate, &limits).await {
+        if let Err(error) = drive::echo(stream, ws, None, deflate, &limits).await {
             eprintln!("case {case}: {error}");
         }
     }

@@ -17,6 +17,10 @@
 //! let config = Config { tls: Some(tls), ..Config::default() };
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A hub sees to all of it. Whoever drives a [`ws::Connection`](crate::ws::Connection) alone gives it a [`Session`]: what
+//! [`Session::receive`] makes of the wire goes to the connection, and the connection is flushed into [`Session::writer`],
+//! then [`Session::finish`] says what that means for the socket.
 
 mod certificate;
 mod identity;
@@ -29,10 +33,10 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::session::{Progress, Session};
 pub use self::{
     certificate::{Facts, Key, Unreadable},
     identity::{Field, Grant, Identity, Name, PatternError},
     pem::{Chain, PemError, PrivateKey},
     server::{Certified, CertifiedError, ClientAuth, Server, ServerError},
+    session::{Encrypting, Progress, Session},
 };

@@ -172,8 +172,8 @@ impl Server {
         ServerConnection::new(self.0.config.clone()).ok()
     }
 
-    /// What certificates and tickets are compared with from now on.
-    pub(crate) fn set_time(&self, unix: Duration) {
+    /// What certificates and tickets are compared with from now on: time since the Unix epoch. A hub does this itself.
+    pub fn set_time(&self, unix: Duration) {
         self.0.clock.0.store(unix.as_secs(), Ordering::Relaxed);
     }
 }

@@ -11,7 +11,7 @@ use super::{identity::Identity, server::Server};
 use crate::ws::Flush;
 
 /// One connection's TLS state. Boxed where it is kept: it is larger than the rest of a connection.
-pub(crate) struct Session {
+pub struct Session {
     tls: Box<ServerConnection>,
     stage: Stage,
     established: bool,
@@ -36,7 +36,7 @@ enum Stage {
 
 /// What came of some ciphertext. Plaintext may have come in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub enum Progress {
     /// More is needed.
     More,
     /// The peer ended its side in order (RFC 8446 §6.1).
@@ -47,7 +47,8 @@ pub(crate) enum Progress {
 
 impl Session {
     /// A connection whose first byte has come. `None` only if the library has no randomness.
-    pub(crate) fn new(server: &Server) -> Option<Self> {
+    #[must_use]
+    pub fn new(server: &Server) -> Option<Self> {
         let mut tls = Box::new(server.connect()?);
         // What the socket does not take waits, shared, in the outbox: this much at most waits encrypted.
         tls.set_buffer_limit(Some(BATCH_BYTES));
@@ -64,7 +65,7 @@ impl Session {
     }
 
     /// Takes in `wire`, behind what was held back, and appends what it says to `plain`.
-    pub(crate) fn receive(&mut self, wire: &[u8], plain: &mut Vec<u8>) -> Progress {
+    pub fn receive(&mut self, wire: &[u8], plain: &mut Vec<u8>) -> Progress {
         if self.held.is_empty() {
             return self.take_in(wire, plain);
         }
@@ -147,33 +148,38 @@ impl Session {
     }
 
     /// Whether the handshake was completed.
-    pub(crate) fn is_established(&self) -> bool {
+    #[must_use]
+    pub fn is_established(&self) -> bool {
         self.established
     }
 
     /// Whether the handshake was resumed from a ticket (RFC 8446 §2.2, RFC 5077).
-    pub(crate) fn is_resumed(&self) -> bool {
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
         self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Whether ciphertext waits to be written.
-    pub(crate) fn wants_write(&self) -> bool {
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
         self.tls.wants_write() || !self.alert.is_empty()
     }
 
     /// Who the client is, if its certificate was asked for and verified.
-    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
+    #[must_use]
+    pub fn identity(&self) -> Option<Arc<Identity>> {
         let leaf = self.tls.peer_certificates()?.first()?;
         Identity::of(leaf).map(Arc::new)
     }
 
     /// A sink for plaintext, on `sink` for ciphertext.
-    pub(crate) fn writer<'w>(&'w mut self, sink: &'w mut dyn Write) -> Encrypting<'w> {
+    #[must_use]
+    pub fn writer<'w>(&'w mut self, sink: &'w mut dyn Write) -> Encrypting<'w> {
         Encrypting { session: self, sink }
     }
 
     /// After the connection has written its plaintext, which came to `flush`: what that means for the socket.
-    pub(crate) fn finish(&mut self, flush: Flush, sink: &mut dyn Write) -> Flush {
+    pub fn finish(&mut self, flush: Flush, sink: &mut dyn Write) -> Flush {
         match flush {
             Flush::Blocked => return Flush::Blocked,
             Flush::Drained => {}
@@ -252,9 +258,15 @@ impl std::fmt::Debug for Session {
 struct Broken;
 
 /// A sink for plaintext that fills records and hands them to the sink below.
-pub(crate) struct Encrypting<'w> {
+pub struct Encrypting<'w> {
     session: &'w mut Session,
     sink: &'w mut dyn Write,
+}
+
+impl std::fmt::Debug for Encrypting<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Encrypting").field(&self.session).finish()
+    }
 }
 
 impl Write for Encrypting<'_> {

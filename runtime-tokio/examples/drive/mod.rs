@@ -1,6 +1,7 @@
 //! One WebSocket connection on one tokio socket, for the echo examples: the whole loop around a core that does no I/O.
 
 use std::{
+    error::Error,
     io::{self, IoSlice, Write},
     net::Shutdown,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -10,6 +11,7 @@ use mahavishnu_core::{
     limits::Limits,
     reason::Reason,
     time::Now,
+    tls::{Certified, Chain, ClientAuth, PrivateKey, Progress, Server, Session},
     ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater},
 };
 use socket2::SockRef;
@@ -37,6 +39,7 @@ pub(crate) fn now() -> Now {
 pub(crate) async fn echo(
     stream: TcpStream,
     mut ws: Connection,
+    mut tls: Option<Session>,
     deflate: bool,
     limits: &Limits,
 ) -> io::Result<()> {
@@ -44,7 +47,14 @@ pub(crate) async fn echo(
     let mut scratch = vec![0; SCRATCH_BYTES];
     let mut codecs = Codecs::new(deflate);
     loop {
-        let flush = ws.flush(now(), limits, &mut Sink(&stream));
+        let mut sink = Sink(&stream);
+        let flush = match &mut tls {
+            None => ws.flush(now(), limits, &mut sink),
+            Some(tls) => {
+                let flush = ws.flush(now(), limits, &mut tls.writer(&mut sink));
+                tls.finish(flush, &mut sink)
+            }
+        };
         match flush {
             Flush::Drained | Flush::Blocked => {}
             // Failing means that the peer is gone, which the next read says.
@@ -56,10 +66,13 @@ pub(crate) async fn echo(
             ready = stream.readable(), if ws.wants_read(limits) => {
                 ready?;
                 match stream.try_read(&mut scratch) {
-                    Ok(count) => receive(&mut ws, &mut codecs, limits, scratch.get_mut(..count).unwrap_or_default()),
+                    Ok(count) => {
+                        let wire = scratch.get_mut(..count).unwrap_or_default();
+                        take_in(&mut ws, tls.as_mut(), &mut codecs, limits, wire);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     // A reset is an end of the stream like any other.
-                    Err(_) => receive(&mut ws, &mut codecs, limits, &mut []),
+                    Err(_) => take_in(&mut ws, None, &mut codecs, limits, &mut []),
                 }
             }
             ready = stream.writable(), if flush == Flush::Blocked => ready?,
@@ -86,7 +99,65 @@ impl Codecs {
     }
 }
 
-/// Takes in what one read brought; nothing is the end of the stream.
+/// Takes in what one read brought, TLS taken off; nothing is the end of the stream.
+fn take_in(
+    ws: &mut Connection,
+    tls: Option<&mut Session>,
+    codecs: &mut Codecs,
+    limits: &Limits,
+    wire: &mut [u8],
+) {
+    let Some(tls) = tls.filter(|_| !wire.is_empty()) else {
+        return receive(ws, codecs, limits, wire);
+    };
+    let mut plain = Vec::new();
+    let progress = tls.receive(wire, &mut plain);
+    if !plain.is_empty() {
+        receive(ws, codecs, limits, &mut plain);
+    }
+    if progress != Progress::More {
+        receive(ws, codecs, limits, &mut []);
+    }
+}
+
+/// What the command line asks for.
+#[derive(Default)]
+#[allow(dead_code, clippy::allow_attributes, reason = "the client's example has no use for it")]
+pub(crate) struct Options {
+    pub(crate) port: u16,
+    pub(crate) deflate: bool,
+    pub(crate) tls: Option<Server>,
+}
+
+impl Options {
+    /// `--port PORT`, `--deflate`, `--tls CERTIFICATE KEY` (PEM files).
+    #[allow(dead_code, clippy::allow_attributes, reason = "the client's example has no use for it")]
+    pub(crate) fn parse() -> Result<Self, Box<dyn Error>> {
+        let mut this = Self { port: 9001, ..Self::default() };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
+            match argument.as_str() {
+                "--port" => this.port = value()?.parse()?,
+                "--deflate" => this.deflate = true,
+                "--tls" => {
+                    let chain = Chain::from_pem(&std::fs::read(value()?)?)?;
+                    let key = PrivateKey::from_pem(&std::fs::read(value()?)?)?;
+                    let server = Server::new(vec![Certified::new(chain, &key)?], &ClientAuth::Off)?;
+                    server.set_time(now().unix);
+                    this.tls = Some(server);
+                }
+                _ => return Err(USAGE.into()),
+            }
+        }
+        Ok(this)
+    }
+}
+
+#[allow(dead_code, clippy::allow_attributes, reason = "the client's example has no use for it")]
+const USAGE: &str = "usage: echo [--port PORT] [--deflate] [--tls CERTIFICATE KEY]";
+
+/// Takes in plaintext; nothing is the end of the stream.
 fn receive(ws: &mut Connection, codecs: &mut Codecs, limits: &Limits, mut wire: &mut [u8]) {
     let now = now();
     let mut next = if wire.is_empty() {
