@@ -30,8 +30,7 @@ impl Hub {
             return;
         }
         if !self.config.origins.allow(origin(request.headers())) {
-            self.tally.error(Reason::OriginForbidden);
-            self.answer_reason(now, id, Reason::OriginForbidden);
+            self.refuse_http(now, id, Reason::OriginForbidden);
             return;
         }
         let token = Token::of(request, &self.config);
@@ -39,8 +38,7 @@ impl Hub {
             (Some(value), false) => match self.verify(now, value) {
                 Ok(token) => Some(token),
                 Err(_) => {
-                    self.tally.error(Reason::AuthFailed);
-                    self.answer_reason(now, id, Reason::AuthFailed);
+                    self.refuse_http(now, id, Reason::AuthFailed);
                     return;
                 }
             },
@@ -51,8 +49,7 @@ impl Hub {
             true => match ws::Deflate::choose(request.headers()) {
                 Ok(deflate) => deflate,
                 Err(reason) => {
-                    self.tally.error(reason);
-                    self.answer_reason(now, id, reason);
+                    self.refuse_http(now, id, reason);
                     return;
                 }
             },

@@ -73,8 +73,7 @@ impl Hub {
             return;
         }
         if !reads && !self.config.origins.allow(origin(request.headers())) {
-            self.tally.error(Reason::OriginForbidden);
-            self.answer_reason(now, id, Reason::OriginForbidden);
+            self.refuse_http(now, id, Reason::OriginForbidden);
             return;
         }
         let Some(conn) = self.conn(id) else { return };
@@ -154,10 +153,7 @@ impl Hub {
                 self.ask_publish(now, id, origin, publications);
             }
             Ok((origin, publications)) => self.publish(now, origin, publications),
-            Err(Refused { reason, detail }) => {
-                self.tally.error(reason);
-                self.answer_refusal(now, id, reason, detail.as_deref(), None);
-            }
+            Err(refused) => self.refuse_request(now, id, &refused),
         }
     }
 
@@ -233,8 +229,7 @@ impl Hub {
 
     /// Refuses a client that speaks without TLS on a port with TLS, and says what to do (RFC 2817 §4.2).
     pub(crate) fn refuse_plain(&mut self, now: Now, id: ConnId) {
-        self.tally.error(Reason::TlsRequired);
-        self.answer_reason(now, id, Reason::TlsRequired);
+        self.refuse_http(now, id, Reason::TlsRequired);
     }
 
     /// The application has rendered the metrics.
@@ -249,6 +244,17 @@ impl Hub {
     /// A refusal from the table of reasons; the connection is kept where HTTP allows.
     pub(crate) fn answer_reason(&mut self, now: Now, id: ConnId, reason: Reason) {
         self.answer_refusal(now, id, reason, None, None);
+    }
+
+    /// [`answer_reason`](Self::answer_reason), counted as an error.
+    pub(crate) fn refuse_http(&mut self, now: Now, id: ConnId, reason: Reason) {
+        self.refuse_request(now, id, &reason.into());
+    }
+
+    /// A request that is not carried out, counted as an error.
+    pub(crate) fn refuse_request(&mut self, now: Now, id: ConnId, refused: &Refused) {
+        self.tally.error(refused.reason);
+        self.answer_refusal(now, id, refused.reason, refused.detail.as_deref(), None);
     }
 
     fn answer_not_allowed(&mut self, now: Now, id: ConnId, allow: &'static str) {

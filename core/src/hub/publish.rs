@@ -284,8 +284,7 @@ impl Hub {
                 }
             }
             Origin::Http { conn, .. } | Origin::Revoke { conn } => {
-                self.tally.error(reason);
-                self.answer_reason(now, *conn, reason);
+                self.refuse_http(now, *conn, reason);
             }
             Origin::Command { id } => {
                 self.tally.error(reason);

@@ -22,10 +22,7 @@ impl Hub {
     pub(crate) fn on_http_revoke(&mut self, now: Now, id: ConnId, request: &Request<Payload<'_>>) {
         match self.check_http_revoke(now, request) {
             Ok(revocation) => self.revoke(now, Origin::Revoke { conn: id }, &revocation),
-            Err(Refused { reason, detail }) => {
-                self.tally.error(reason);
-                self.answer_refusal(now, id, reason, detail.as_deref(), None);
-            }
+            Err(refused) => self.refuse_request(now, id, &refused),
         }
     }
 

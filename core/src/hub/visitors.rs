@@ -142,12 +142,7 @@ impl Hub {
 
     fn exit(&mut self, now: Now, who: Option<Who>) {
         let Some(who) = who else { return };
-        let home = self.home_of(&who);
-        if home == self.place.shard {
-            self.visitors.leave(&who);
-        } else {
-            self.tell(now, home, Inner::Exit { who });
-        }
+        self.tell(now, self.home_of(&who), Inner::Exit { who });
     }
 
     pub(crate) fn on_exit(&mut self, who: &Who) {
