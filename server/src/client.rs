@@ -13,16 +13,13 @@ use crate::{
 
 /// A client that answers within `timeout` and goes straight to the server: a proxy would hide what it is asked for.
 pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
-    let config =
-        ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false);
-    config.max_redirects(0).max_redirects_will_error(false).proxy(None).build().into()
+    agent_with(TlsConfig::default(), timeout)
 }
 
 /// [`agent`] for `target`, which may want TLS.
 pub(crate) fn agent_for(target: &Target, timeout: Duration) -> Result<ureq::Agent, Failure> {
-    let plain = agent(timeout);
     if !target.tls {
-        return Ok(plain);
+        return Ok(agent(timeout));
     }
     let roots = trust::roots()?;
     let roots = roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
@@ -30,10 +27,13 @@ pub(crate) fn agent_for(target: &Target, timeout: Duration) -> Result<ureq::Agen
         .root_certs(RootCerts::Specific(Arc::new(roots)))
         .unversioned_rustls_crypto_provider(trust::provider())
         .build();
+    Ok(agent_with(tls, timeout))
+}
+
+fn agent_with(tls: TlsConfig, timeout: Duration) -> ureq::Agent {
     let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).tls_config(tls);
-    let config =
-        config.http_status_as_error(false).max_redirects(0).max_redirects_will_error(false);
-    Ok(config.proxy(None).build().into())
+    let config = config.http_status_as_error(false).proxy(None);
+    config.max_redirects(0).max_redirects_will_error(false).build().into()
 }
 
 /// Posts JSON, with a token and an idempotency key if they are given. Returns status and body of the answer.

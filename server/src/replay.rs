@@ -7,14 +7,12 @@ use mahavishnu_core::trace::{self, Mismatch};
 use crate::{
     cli::ReplayArgs,
     exit::{Exit, Failure},
-    out, settings, translate,
+    out, start,
 };
 
 /// Replays a recording. The settings must be those under which it was made.
 pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
-    let loaded = settings::load(&args.server.request())?;
-    loaded.demand_all()?;
-    let config = translate::core_config(&loaded)?;
+    let (_, config) = start::read(&args.server.request())?;
     let trace =
         std::fs::read(&args.file).map_err(|error| Failure::io(args.file.display(), &error))?;
     let report = trace::replay(&trace, &[Arc::new(config)], Instant::now())

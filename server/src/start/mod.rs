@@ -198,7 +198,7 @@ impl Running {
 }
 
 /// Reads and checks everything, or tells everything that is wrong.
-fn read(request: &Request) -> Result<(Loaded, Config), Failure> {
+pub(crate) fn read(request: &Request) -> Result<(Loaded, Config), Failure> {
     let loaded = settings::load(request)?;
     loaded.demand_all()?;
     let config = translate::core_config(&loaded)?;
