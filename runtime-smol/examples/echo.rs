@@ -12,16 +12,19 @@ use std::{
     rc::Rc,
 };
 
-use mahavishnu_core::{tls::Session, ws::Connection};
+use mahavishnu_core::{
+    tls::{Certified, Chain, ClientAuth, PrivateKey, Server, Session},
+    ws::Connection,
+};
 use smol::{Async, LocalExecutor, block_on};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let options = drive::Options::parse()?;
+    let options = Options::parse()?;
     let tasks = LocalExecutor::new();
     block_on(tasks.run(serve(&tasks, options)))
 }
 
-async fn serve(tasks: &LocalExecutor<'_>, options: drive::Options) -> Result<(), Box<dyn Error>> {
+async fn serve(tasks: &LocalExecutor<'_>, options: Options) -> Result<(), Box<dyn Error>> {
     let listener = Async::<TcpListener>::bind((Ipv4Addr::LOCALHOST, options.port))?;
     let scheme = if options.tls.is_some() { "wss" } else { "ws" };
     eprintln!("listening on {scheme}://{}", listener.get_ref().local_addr()?);
@@ -39,3 +42,37 @@ async fn serve(tasks: &LocalExecutor<'_>, options: drive::Options) -> Result<(),
         tasks.spawn(serve).detach();
     }
 }
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Options {
+    port: u16,
+    deflate: bool,
+    tls: Option<Server>,
+}
+
+impl Options {
+    /// `--port PORT`, `--deflate`, `--tls CERTIFICATE KEY` (PEM files).
+    fn parse() -> Result<Self, Box<dyn Error>> {
+        let mut this = Self { port: 9001, ..Self::default() };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
+            match argument.as_str() {
+                "--port" => this.port = value()?.parse()?,
+                "--deflate" => this.deflate = true,
+                "--tls" => {
+                    let chain = Chain::from_pem(&std::fs::read(value()?)?)?;
+                    let key = PrivateKey::from_pem(&std::fs::read(value()?)?)?;
+                    let server = Server::new(vec![Certified::new(chain, &key)?], &ClientAuth::Off)?;
+                    server.set_time(drive::now().unix);
+                    this.tls = Some(server);
+                }
+                _ => return Err(USAGE.into()),
+            }
+        }
+        Ok(this)
+    }
+}
+
+const USAGE: &str = "usage: echo [--port PORT] [--deflate] [--tls CERTIFICATE KEY]";

@@ -8,7 +8,10 @@ mod drive;
 
 use std::{error::Error, net::Ipv4Addr, rc::Rc};
 
-use mahavishnu_core::{tls::Session, ws::Connection};
+use mahavishnu_core::{
+    tls::{Certified, Chain, ClientAuth, PrivateKey, Server, Session},
+    ws::Connection,
+};
 use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
@@ -16,12 +19,12 @@ use tokio::{
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let options = drive::Options::parse()?;
+    let options = Options::parse()?;
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(serve(options))
 }
 
-async fn serve(options: drive::Options) -> Result<(), Box<dyn Error>> {
+async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
     let scheme = if options.tls.is_some() { "wss" } else { "ws" };
     eprintln!("listening on {scheme}://{}", listener.local_addr()?);
@@ -38,3 +41,37 @@ async fn serve(options: drive::Options) -> Result<(), Box<dyn Error>> {
         });
     }
 }
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Options {
+    port: u16,
+    deflate: bool,
+    tls: Option<Server>,
+}
+
+impl Options {
+    /// `--port PORT`, `--deflate`, `--tls CERTIFICATE KEY` (PEM files).
+    fn parse() -> Result<Self, Box<dyn Error>> {
+        let mut this = Self { port: 9001, ..Self::default() };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
+            match argument.as_str() {
+                "--port" => this.port = value()?.parse()?,
+                "--deflate" => this.deflate = true,
+                "--tls" => {
+                    let chain = Chain::from_pem(&std::fs::read(value()?)?)?;
+                    let key = PrivateKey::from_pem(&std::fs::read(value()?)?)?;
+                    let server = Server::new(vec![Certified::new(chain, &key)?], &ClientAuth::Off)?;
+                    server.set_time(drive::now().unix);
+                    this.tls = Some(server);
+                }
+                _ => return Err(USAGE.into()),
+            }
+        }
+        Ok(this)
+    }
+}
+
+const USAGE: &str = "usage: echo [--port PORT] [--deflate] [--tls CERTIFICATE KEY]";

@@ -1,7 +1,6 @@
 //! One WebSocket connection on one smol socket, for the echo examples: the whole loop around a core that does no I/O.
 
 use std::{
-    error::Error,
     future::pending,
     io::{self, IoSlice, Read, Write},
     net::{Shutdown, TcpStream},
@@ -12,7 +11,7 @@ use mahavishnu_core::{
     limits::Limits,
     reason::Reason,
     time::Now,
-    tls::{Certified, Chain, ClientAuth, PrivateKey, Progress, Server, Session},
+    tls::{Progress, Session},
     ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater},
 };
 use smol::{Async, Timer, future::or};
@@ -146,43 +145,6 @@ fn take_in(
         receive(ws, codecs, limits, &mut []);
     }
 }
-
-/// What the command line asks for.
-#[derive(Default)]
-#[allow(dead_code, clippy::allow_attributes, reason = "the client's example has no use for it")]
-pub(crate) struct Options {
-    pub(crate) port: u16,
-    pub(crate) deflate: bool,
-    pub(crate) tls: Option<Server>,
-}
-
-impl Options {
-    /// `--port PORT`, `--deflate`, `--tls CERTIFICATE KEY` (PEM files).
-    #[allow(dead_code, clippy::allow_attributes, reason = "the client's example has no use for it")]
-    pub(crate) fn parse() -> Result<Self, Box<dyn Error>> {
-        let mut this = Self { port: 9001, ..Self::default() };
-        let mut arguments = std::env::args().skip(1);
-        while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
-            match argument.as_str() {
-                "--port" => this.port = value()?.parse()?,
-                "--deflate" => this.deflate = true,
-                "--tls" => {
-                    let chain = Chain::from_pem(&std::fs::read(value()?)?)?;
-                    let key = PrivateKey::from_pem(&std::fs::read(value()?)?)?;
-                    let server = Server::new(vec![Certified::new(chain, &key)?], &ClientAuth::Off)?;
-                    server.set_time(now().unix);
-                    this.tls = Some(server);
-                }
-                _ => return Err(USAGE.into()),
-            }
-        }
-        Ok(this)
-    }
-}
-
-#[allow(dead_code, clippy::allow_attributes, reason = "the client's example has no use for it")]
-const USAGE: &str = "usage: echo [--port PORT] [--deflate] [--tls CERTIFICATE KEY]";
 
 /// Takes in plaintext; nothing is the end of the stream.
 fn receive(ws: &mut Connection, codecs: &mut Codecs, limits: &Limits, mut wire: &mut [u8]) {
