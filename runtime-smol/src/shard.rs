@@ -28,8 +28,9 @@ use crate::{
     socket::{self, Entry, Socket},
 };
 
-/// Bytes read from one socket at a time, into one buffer that all sockets of a shard share.
-const SCRATCH_BYTES: usize = 64 * 1024;
+/// Bytes read from one socket at a time, into one buffer that all sockets of a shard share. A publisher's burst that needs
+/// two reads costs every subscriber two writes; but while one socket's bytes are worked on, the others wait.
+const SCRATCH_BYTES: usize = 256 * 1024;
 
 /// Mails taken before the shard's other tasks get their turn.
 const MAILS_PER_TURN: usize = 256;
