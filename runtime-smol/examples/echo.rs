@@ -7,6 +7,7 @@
 mod drive;
 
 use std::{
+    cell::RefCell,
     error::Error,
     net::{Ipv4Addr, TcpListener},
     rc::Rc,
@@ -28,14 +29,15 @@ async fn serve(tasks: &LocalExecutor<'_>, options: Options) -> Result<(), Box<dy
     let listener = Async::<TcpListener>::bind((Ipv4Addr::LOCALHOST, options.port))?;
     let scheme = if options.tls.is_some() { "wss" } else { "ws" };
     eprintln!("listening on {scheme}://{}", listener.get_ref().local_addr()?);
+    let shared = Rc::new(RefCell::new(drive::Shared::new(options.deflate)));
     let (limits, options) = (Rc::new(drive::limits()), Rc::new(options));
     loop {
         let (stream, peer) = listener.accept().await?;
-        let (limits, options) = (limits.clone(), options.clone());
+        let (limits, options, shared) = (limits.clone(), options.clone(), shared.clone());
         let serve = async move {
             let ws = Connection::server(drive::now(), &limits);
             let tls = options.tls.as_ref().and_then(Session::new);
-            if let Err(error) = drive::echo(stream, ws, tls, options.deflate, &limits).await {
+            if let Err(error) = drive::echo(stream, ws, tls, &shared).await {
                 eprintln!("{peer}: {error}");
             }
         };

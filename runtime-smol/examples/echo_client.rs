@@ -34,6 +34,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     getrandom::fill(&mut seed)?;
     let mut entropy = Entropy::new(Seed(seed));
     let limits = drive::limits();
+    let shared = RefCell::new(drive::Shared::new(deflate));
     for case in 1..=count {
         let request = ClientRequest {
             host: host.to_owned(),
@@ -44,7 +45,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         };
         let stream = Async::<TcpStream>::connect(address).await?;
         let ws = Connection::client(drive::now(), &limits, request, entropy.fork());
-        if let Err(error) = drive::echo(stream, ws, None, deflate, &limits).await {
+        if let Err(error) = drive::echo(stream, ws, None, &shared).await {
             eprintln!("case {case}: {error}");
         }
     }

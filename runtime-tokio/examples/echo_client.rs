@@ -5,7 +5,7 @@
 
 mod drive;
 
-use std::{env, error::Error};
+use std::{cell::RefCell, env, error::Error};
 
 use mahavishnu_core::{
     entropy::{Entropy, Seed},
@@ -33,6 +33,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     getrandom::fill(&mut seed)?;
     let mut entropy = Entropy::new(Seed(seed));
     let limits = drive::limits();
+    let shared = RefCell::new(drive::Shared::new(deflate));
     for case in 1..=count {
         let request = ClientRequest {
             host: host.to_owned(),
@@ -43,7 +44,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         };
         let stream = TcpStream::connect(host).await?;
         let ws = Connection::client(drive::now(), &limits, request, entropy.fork());
-        if let Err(error) = drive::echo(stream, ws, None, deflate, &limits).await {
+        if let Err(error) = drive::echo(stream, ws, None, &shared).await {
             eprintln!("case {case}: {error}");
         }
     }

@@ -1,6 +1,7 @@
 //! One WebSocket connection on one smol socket, for the echo examples: the whole loop around a core that does no I/O.
 
 use std::{
+    cell::RefCell,
     future::pending,
     io::{self, IoSlice, Read, Write},
     net::{Shutdown, TcpStream},
@@ -39,12 +40,10 @@ pub(crate) async fn echo(
     stream: Async<TcpStream>,
     mut ws: Connection,
     mut tls: Option<Session>,
-    deflate: bool,
-    limits: &Limits,
+    shared: &RefCell<Shared>,
 ) -> io::Result<()> {
     stream.get_ref().set_nodelay(true)?;
-    let mut scratch = vec![0; SCRATCH_BYTES];
-    let mut codecs = Codecs::new(deflate);
+    let limits = &limits();
     loop {
         let mut sink = Sink(stream.get_ref());
         let flush = match &mut tls {
@@ -62,18 +61,29 @@ pub(crate) async fn echo(
         }
         let (wants_read, timeout) = (ws.wants_read(limits), ws.poll_timeout(limits));
         match wait(&stream, wants_read, flush == Flush::Blocked, timeout).await? {
-            Ready::Read => match stream.get_ref().read(&mut scratch) {
-                Ok(count) => {
-                    let wire = scratch.get_mut(..count).unwrap_or_default();
-                    take_in(&mut ws, tls.as_mut(), &mut codecs, limits, wire);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // A reset is an end of the stream like any other.
-                Err(_) => take_in(&mut ws, None, &mut codecs, limits, &mut []),
-            },
+            Ready::Read => {
+                read(stream.get_ref(), &mut ws, tls.as_mut(), limits, &mut shared.borrow_mut());
+            }
             Ready::Write => {}
             Ready::Timeout => drop(ws.handle_timeout(now(), limits)),
         }
+    }
+}
+
+fn read(
+    mut stream: &TcpStream,
+    ws: &mut Connection,
+    tls: Option<&mut Session>,
+    limits: &Limits,
+    Shared { scratch, codecs }: &mut Shared,
+) {
+    match stream.read(scratch) {
+        Ok(count) => {
+            take_in(ws, tls, codecs, limits, scratch.get_mut(..count).unwrap_or_default());
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        // A reset is an end of the stream like any other.
+        Err(_) => take_in(ws, None, codecs, limits, &mut []),
     }
 }
 
@@ -109,8 +119,13 @@ async fn wait(
     or(or(readable, writable), timer).await
 }
 
-/// What compresses and decompresses. Nothing of a message stays in it, so a server shares one among its connections;
-/// one for each keeps the example short.
+/// What connections of one thread share: nothing of a message stays in it.
+pub(crate) struct Shared {
+    /// What one read brings.
+    scratch: Vec<u8>,
+    codecs: Codecs,
+}
+
 struct Codecs {
     deflater: Deflater,
     inflater: Inflater,
@@ -118,10 +133,12 @@ struct Codecs {
     enabled: bool,
 }
 
-impl Codecs {
-    /// Every message is worth compressing here: this is for testing.
-    fn new(enabled: bool) -> Self {
-        Self { deflater: Deflater::new(1, 0), inflater: Inflater::new(), enabled }
+impl Shared {
+    pub(crate) fn new(deflate: bool) -> Self {
+        // Every message is worth compressing here: this is for testing.
+        let codecs =
+            Codecs { deflater: Deflater::new(1, 0), inflater: Inflater::new(), enabled: deflate };
+        Self { scratch: vec![0; SCRATCH_BYTES], codecs }
     }
 }
 
@@ -199,4 +216,4 @@ impl Write for Sink<'_> {
 }
 
 /// Bytes read at a time.
-const SCRATCH_BYTES: usize = 64 * 1024;
+const SCRATCH_BYTES: usize = 256 * 1024;

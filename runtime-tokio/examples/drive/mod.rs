@@ -1,8 +1,10 @@
 //! One WebSocket connection on one tokio socket, for the echo examples: the whole loop around a core that does no I/O.
 
 use std::{
+    cell::RefCell,
     io::{self, IoSlice, Write},
     net::Shutdown,
+    pin::pin,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,7 +16,7 @@ use mahavishnu_core::{
     ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater},
 };
 use socket2::SockRef;
-use tokio::{net::TcpStream, time::sleep_until};
+use tokio::{io::Interest, net::TcpStream, time::sleep_until};
 
 /// Limits wide enough for the Autobahn suite, which echoes messages of 16 MiB (9.*) and of 65,536 fragments.
 pub(crate) fn limits() -> Limits {
@@ -39,12 +41,11 @@ pub(crate) async fn echo(
     stream: TcpStream,
     mut ws: Connection,
     mut tls: Option<Session>,
-    deflate: bool,
-    limits: &Limits,
+    shared: &RefCell<Shared>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut scratch = vec![0; SCRATCH_BYTES];
-    let mut codecs = Codecs::new(deflate);
+    let limits = &limits();
+    let mut timer = pin!(sleep_until(far_away().into()));
     loop {
         let mut sink = Sink(&stream);
         let flush = match &mut tls {
@@ -60,30 +61,58 @@ pub(crate) async fn echo(
             Flush::Fin => drop(SockRef::from(&stream).shutdown(Shutdown::Write)),
             Flush::Closed => return Ok(()),
         }
-        let timeout = ws.poll_timeout(limits);
+        if let Some(due) = ws.poll_timeout(limits)
+            && due < timer.deadline().into_std()
+        {
+            timer.as_mut().reset(due.into());
+        }
         tokio::select! {
+            biased;
             ready = stream.readable(), if ws.wants_read(limits) => {
                 ready?;
-                match stream.try_read(&mut scratch) {
-                    Ok(count) => {
-                        let wire = scratch.get_mut(..count).unwrap_or_default();
-                        take_in(&mut ws, tls.as_mut(), &mut codecs, limits, wire);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // A reset is an end of the stream like any other.
-                    Err(_) => take_in(&mut ws, None, &mut codecs, limits, &mut []),
-                }
+                read(&stream, &mut ws, tls.as_mut(), limits, &mut shared.borrow_mut());
             }
             ready = stream.writable(), if flush == Flush::Blocked => ready?,
-            () = sleep_until(timeout.unwrap_or_else(far_away).into()) => {
-                ws.handle_timeout(now(), limits);
+            () = &mut timer => {
+                // Deadlines move on as bytes come: the timer may have been set for one that was left behind.
+                if ws.poll_timeout(limits).is_some_and(|due| due <= Instant::now()) {
+                    ws.handle_timeout(now(), limits);
+                }
+                timer.as_mut().reset(far_away().into());
             }
         }
     }
 }
 
-/// What compresses and decompresses. Nothing of a message stays in it, so a server shares one among its connections;
-/// one for each keeps the example short.
+fn read(
+    stream: &TcpStream,
+    ws: &mut Connection,
+    tls: Option<&mut Session>,
+    limits: &Limits,
+    Shared { scratch, codecs }: &mut Shared,
+) {
+    match stream.try_read(scratch) {
+        Ok(count) => {
+            if count < scratch.len() {
+                // The socket is empty. Said here, it need not be found out by a read that brings nothing.
+                let emptied = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                drop(stream.try_io(Interest::READABLE, emptied));
+            }
+            take_in(ws, tls, codecs, limits, scratch.get_mut(..count).unwrap_or_default());
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        // A reset is an end of the stream like any other.
+        Err(_) => take_in(ws, None, codecs, limits, &mut []),
+    }
+}
+
+/// What connections of one thread share: nothing of a message stays in it.
+pub(crate) struct Shared {
+    /// What one read brings.
+    scratch: Vec<u8>,
+    codecs: Codecs,
+}
+
 struct Codecs {
     deflater: Deflater,
     inflater: Inflater,
@@ -91,10 +120,12 @@ struct Codecs {
     enabled: bool,
 }
 
-impl Codecs {
-    /// Every message is worth compressing here: this is for testing.
-    fn new(enabled: bool) -> Self {
-        Self { deflater: Deflater::new(1, 0), inflater: Inflater::new(), enabled }
+impl Shared {
+    pub(crate) fn new(deflate: bool) -> Self {
+        // Every message is worth compressing here: this is for testing.
+        let codecs =
+            Codecs { deflater: Deflater::new(1, 0), inflater: Inflater::new(), enabled: deflate };
+        Self { scratch: vec![0; SCRATCH_BYTES], codecs }
     }
 }
 
@@ -176,4 +207,4 @@ fn far_away() -> Instant {
 }
 
 /// Bytes read at a time.
-const SCRATCH_BYTES: usize = 64 * 1024;
+const SCRATCH_BYTES: usize = 256 * 1024;
