@@ -97,6 +97,27 @@ fn encode(out: &mut Vec<u8>, header: FrameHeader, payload: &[u8]) {
     }
 }
 
+/// Makes `bytes` one final frame, its payload being what stands behind the headroom. False, and nothing changed, if the
+/// header does not take up the headroom exactly.
+pub(super) fn encode_in_place(
+    bytes: &mut [u8],
+    headroom: usize,
+    opcode: Opcode,
+    mask: Option<[u8; 4]>,
+) -> bool {
+    let Some((head, payload)) = bytes.split_at_mut_checked(headroom) else { return false };
+    if frame_len(payload.len(), mask.is_some()) != headroom + payload.len() {
+        return false;
+    }
+    let header = FrameHeader { opcode: opcode.to_wire(), mask, ..FrameHeader::default() };
+    let formatted = header.format(payload.len() as u64, &mut &mut *head);
+    debug_assert!(formatted.is_ok(), "there is room for just this header");
+    if let Some(key) = mask {
+        let _ = mask::apply(key, payload);
+    }
+    true
+}
+
 /// Appends a server's text message, which must be UTF-8, in one frame.
 pub fn encode_text(out: &mut Vec<u8>, text: &[u8]) {
     encode_frame(out, Opcode::Text, text, None);

@@ -46,7 +46,7 @@ impl Event<'_> {
         match self {
             Self::Upgrade(request) => Event::Upgrade(request),
             Self::Http(request) => Event::Http(Box::new(request.map(Payload::into_owned))),
-            Self::Text(text) => Event::Text(Text::from(text.into_string())),
+            Self::Text(text) => Event::Text(text.into_owned()),
             Self::Binary(payload) => Event::Binary(payload.into_owned()),
             Self::Compressed(Compressed { kind, payload }) => {
                 Event::Compressed(Compressed { kind, payload: payload.into_owned() })
@@ -68,7 +68,10 @@ impl Payload<'_> {
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
             Bytes::Wire(bytes) => bytes.to_vec(),
-            Bytes::Own(bytes) => bytes,
+            Bytes::Own(mut bytes, headroom) => {
+                drop(bytes.drain(..headroom.min(bytes.len())));
+                bytes
+            }
         }
     }
 
@@ -79,7 +82,22 @@ impl Payload<'_> {
     }
 
     fn into_owned(self) -> Payload<'static> {
-        Payload::from(self.into_vec())
+        match self.into_frame_room() {
+            Ok((bytes, headroom)) => Payload::with_headroom(bytes, headroom),
+            Err(payload) => Payload::from(payload.into_vec()),
+        }
+    }
+
+    pub(super) fn with_headroom(bytes: Vec<u8>, headroom: Headroom) -> Self {
+        Self(Bytes::Own(bytes, headroom))
+    }
+
+    /// The memory as it is, if the payload has its own.
+    pub(super) fn into_frame_room(self) -> Result<(Vec<u8>, Headroom), Self> {
+        match self.0 {
+            Bytes::Own(bytes, headroom) => Ok((bytes, headroom)),
+            Bytes::Wire(_) => Err(self),
+        }
     }
 }
 
@@ -91,7 +109,7 @@ impl<'w> From<&'w [u8]> for Payload<'w> {
 
 impl From<Vec<u8>> for Payload<'_> {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Bytes::Own(bytes))
+        Self(Bytes::Own(bytes, 0))
     }
 }
 
@@ -101,7 +119,7 @@ impl Deref for Payload<'_> {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Bytes::Wire(bytes) => bytes,
-            Bytes::Own(bytes) => bytes,
+            Bytes::Own(bytes, headroom) => bytes.get(*headroom..).unwrap_or_default(),
         }
     }
 }
@@ -131,7 +149,29 @@ impl Text<'_> {
     pub fn into_string(self) -> String {
         match self.0 {
             Chars::Wire(text) => text.to_owned(),
-            Chars::Own(text) => text,
+            Chars::Own(mut text, headroom) => {
+                text.drain(..headroom.min(text.len()));
+                text
+            }
+        }
+    }
+
+    fn into_owned(self) -> Text<'static> {
+        match self.0 {
+            Chars::Wire(text) => Text::from(text.to_owned()),
+            Chars::Own(text, headroom) => Text::with_headroom(text, headroom),
+        }
+    }
+
+    pub(super) fn with_headroom(text: String, headroom: Headroom) -> Self {
+        Self(Chars::Own(text, headroom))
+    }
+
+    /// The memory as it is, if the text has its own.
+    pub(super) fn into_frame_room(self) -> Result<(Vec<u8>, Headroom), Self> {
+        match self.0 {
+            Chars::Own(text, headroom) => Ok((text.into_bytes(), headroom)),
+            Chars::Wire(_) => Err(self),
         }
     }
 
@@ -150,7 +190,7 @@ impl<'w> From<&'w str> for Text<'w> {
 
 impl From<String> for Text<'_> {
     fn from(text: String) -> Self {
-        Self(Chars::Own(text))
+        Self(Chars::Own(text, 0))
     }
 }
 
@@ -160,7 +200,7 @@ impl Deref for Text<'_> {
     fn deref(&self) -> &str {
         match &self.0 {
             Chars::Wire(text) => text,
-            Chars::Own(text) => text,
+            Chars::Own(text, headroom) => text.get(*headroom..).unwrap_or_default(),
         }
     }
 }
@@ -196,11 +236,16 @@ impl<'w> Compressed<'w> {
 #[derive(Clone)]
 enum Bytes<'w> {
     Wire(&'w [u8]),
-    Own(Vec<u8>),
+    Own(Vec<u8>, Headroom),
 }
 
 #[derive(Clone)]
 enum Chars<'w> {
     Wire(&'w str),
-    Own(String),
+    /// The headroom is zeros, which are UTF-8.
+    Own(String, Headroom),
 }
+
+/// Bytes in front of a payload that came in parts: room for the header of a frame, so that the message can be sent on
+/// without being copied.
+pub(super) type Headroom = usize;

@@ -6,6 +6,7 @@ use tungstenite::protocol::frame::FrameHeader;
 
 use super::{
     encode::{FRAME_HEADER_MAX, Opcode},
+    event::Headroom,
     mask,
     utf8::Utf8,
 };
@@ -93,8 +94,8 @@ pub(super) enum Step {
     Control(Opcode, Vec<u8>),
     /// An empty fragment, which costs its sender next to nothing and is therefore counted.
     Empty,
-    /// A complete message.
-    Message(Kind, Vec<u8>),
+    /// A complete message, behind its headroom.
+    Message(Kind, Vec<u8>, Headroom),
     /// A complete message as it came, compressed.
     Compressed(Kind, Vec<u8>),
 }
@@ -113,8 +114,9 @@ pub(super) struct Assembly {
     message: Option<Kind>,
     /// Whether that message is compressed.
     compressed: bool,
-    /// Its payload so far, unmasked.
+    /// Headroom, then its payload so far, unmasked. Empty until the first byte of payload.
     payload: Vec<u8>,
+    headroom: Headroom,
     utf8: Utf8,
     /// Its frames so far.
     fragments: u32,
@@ -157,7 +159,7 @@ impl Assembly {
         loop {
             if self.frame.is_none() {
                 match self.header(rules, wire)? {
-                    Some(header) => self.begin(limits, &header)?,
+                    Some(header) => self.begin(limits, rules, &header)?,
                     None => return Ok(Step::More),
                 }
             }
@@ -201,6 +203,10 @@ impl Assembly {
         self.payload.len()
     }
 
+    fn payload_len(&self) -> usize {
+        self.payload.len().saturating_sub(self.headroom)
+    }
+
     /// A header, from `wire` alone or from kept bytes and `wire`. An incomplete one is kept.
     fn header(&mut self, rules: Rules, wire: &mut &mut [u8]) -> Result<Option<Header>, Reason> {
         if self.head_len == 0 && wire.is_empty() {
@@ -223,7 +229,7 @@ impl Assembly {
     }
 
     /// Checks a header against the message in progress and the limits, before a byte of payload is taken.
-    fn begin(&mut self, limits: &Limits, header: &Header) -> Result<(), Reason> {
+    fn begin(&mut self, limits: &Limits, rules: Rules, header: &Header) -> Result<(), Reason> {
         match header.opcode {
             Opcode::Text | Opcode::Binary => {
                 if self.message.is_some() {
@@ -232,6 +238,7 @@ impl Assembly {
                 self.message =
                     Some(if header.opcode == Opcode::Text { Kind::Text } else { Kind::Binary });
                 self.compressed = header.is_compressed;
+                self.headroom = headroom(rules, header);
                 self.fragments = 0;
                 self.utf8 = Utf8::default();
             }
@@ -245,7 +252,7 @@ impl Assembly {
             if self.fragments > limits.fragments_max {
                 return Err(Reason::TooManyFragments);
             }
-            check_size(limits, self.compressed, self.payload.len(), header.length)?;
+            check_size(limits, self.compressed, self.payload_len(), header.length)?;
         }
         let Header { opcode, is_final, key, length, is_compressed: _, size: _ } = *header;
         self.frame = Some(Frame { opcode, is_final, key, remaining: length });
@@ -258,7 +265,8 @@ impl Assembly {
             // §8.1: fail as soon as the text cannot become valid any more.
             self.utf8.push(chunk).map_err(|_| Reason::BadUtf8)?;
         }
-        let len = self.payload.len() + chunk.len();
+        let headroom = if self.payload.is_empty() { self.headroom } else { 0 };
+        let len = self.payload.len() + headroom + chunk.len();
         if len > self.payload.capacity() {
             // An announced length is only a claim: memory follows the bytes that came, doubling while small, then a
             // fixed step ahead, and never beyond a final frame's end.
@@ -269,8 +277,9 @@ impl Assembly {
             } else {
                 ahead
             };
-            self.payload.reserve_exact(chunk.len() + ahead);
+            self.payload.reserve_exact(headroom + chunk.len() + ahead);
         }
+        self.payload.resize(self.payload.len() + headroom, 0);
         self.payload.extend_from_slice(chunk);
         Ok(())
     }
@@ -283,9 +292,21 @@ impl Assembly {
         if kind == Kind::Text && !self.discarding && !self.utf8.is_complete() {
             return Err(Reason::BadUtf8);
         }
-        Ok(Step::Message(kind, std::mem::take(&mut self.payload)))
+        let headroom = self.headroom.min(self.payload.len());
+        Ok(Step::Message(kind, std::mem::take(&mut self.payload), headroom))
     }
 }
+
+/// Room for the header of the frame in which we would send a message on that came in one large frame. Small ones are
+/// rather copied; and larger ones all have headers of the same size.
+fn headroom(rules: Rules, header: &Header) -> Headroom {
+    let large = header.is_final && !header.is_compressed && header.length > u64::from(u16::MAX);
+    // Whoever gets masked frames sends unmasked ones, and the other way round.
+    if large { LARGE_HEADER + if rules.masked { 0 } else { 4 } } else { 0 }
+}
+
+/// Bytes of an unmasked header with a 64-bit length (RFC 6455 §5.2).
+const LARGE_HEADER: usize = 10;
 
 /// RFC 6455 §10.4: a message's size is known to be too big before its bytes are taken.
 /// One that is compressed may be a little larger than it will be: what cannot be compressed grows by being tried.

@@ -109,6 +109,17 @@ impl Outbox {
         }
     }
 
+    /// Queues one frame for this connection alone that is encoded already. Ignored unless the connection is open.
+    pub(crate) fn append_frame(&mut self, frame: Vec<u8>) {
+        if self.sealed || frame.is_empty() {
+            return;
+        }
+        self.messages += 1;
+        self.bytes += frame.len();
+        self.own_bytes += frame.len();
+        self.push_back(Chunk { store: Store::Own(frame), messages: 1, tag: Segment::NO_TAG });
+    }
+
     /// For receivers who want only the newest: replaces every queued segment of the same tag of which no byte is
     /// written by the *last* frame of `segment`, at the place of the last of them. Returns the messages that nobody
     /// will see, or `None` if there was nothing to replace and nothing is queued.

@@ -323,10 +323,12 @@ impl Connection {
             Step::Compressed(kind, payload) => {
                 Ok(Some(Event::Compressed(Compressed::new(kind, Payload::from(payload)))))
             }
-            Step::Message(Kind::Binary, payload) => Ok(Some(Event::Binary(Payload::from(payload)))),
-            Step::Message(Kind::Text, payload) => {
+            Step::Message(Kind::Binary, payload, headroom) => {
+                Ok(Some(Event::Binary(Payload::with_headroom(payload, headroom))))
+            }
+            Step::Message(Kind::Text, payload, headroom) => {
                 let text = String::from_utf8(payload).map_err(|_| Reason::BadUtf8)?;
-                Ok(Some(Event::Text(Text::from(text))))
+                Ok(Some(Event::Text(Text::with_headroom(text, headroom))))
             }
         }
     }

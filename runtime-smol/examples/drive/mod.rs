@@ -187,6 +187,8 @@ fn receive(ws: &mut Connection, codecs: &mut Codecs, limits: &Limits, mut wire: 
                 }
             }
             Some(Event::Http(_)) => ws.refuse(now, Reason::UpgradeRequired),
+            Some(Event::Text(text)) if !*enabled => ws.forward_text(text),
+            Some(Event::Binary(payload)) if !*enabled => ws.forward_binary(payload),
             Some(Event::Text(text)) => ws.send_text_deflated(deflater, text.as_bytes()),
             Some(Event::Binary(payload)) => ws.send_binary_deflated(deflater, &payload),
             Some(

@@ -77,6 +77,24 @@ fn messages_flow_both_ways_and_client_frames_are_masked() {
 }
 
 #[test]
+fn a_client_masks_what_it_sends_on() {
+    let (mut client, mut server) = open_pair();
+    server.connection.send_binary(&[7; 100_000]);
+    let _ = server.flush();
+    let wire = server.written();
+    let mut events: Vec<_> = wire.chunks(4096).flat_map(|piece| client.receive(piece)).collect();
+    let Some(Event::Binary(payload)) = events.pop() else { panic!("{events:?}") };
+    let lies_at = payload.as_ptr();
+
+    client.connection.forward_binary(payload);
+
+    assert_eq!(client.connection.outbox().head()[14..].as_ptr(), lies_at);
+    let _ = client.flush();
+    let events = server.receive(&client.written());
+    assert!(matches!(&events[..], [Event::Binary(data)] if **data == [7; 100_000]), "{events:?}");
+}
+
+#[test]
 fn masked_frames_from_a_server_are_refused() {
     let (mut client, _) = open_pair();
     assert!(matches!(client.receive(&masked(TEXT, b"x"))[..], [Event::Closed(Reason::Masked)]));

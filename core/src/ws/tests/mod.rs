@@ -5,6 +5,7 @@ mod client;
 mod close;
 mod deflate;
 mod exchange;
+mod forward;
 mod outbox;
 mod peer;
 mod server;
