@@ -1,8 +1,8 @@
 //! A WebSocket echo server: `mahavishnu_core::ws::Connection` on its own, without channels or messages.
 //!
 //! `cargo run -p mahavishnu-smol --example echo -- --port 9001`, then `wscat -c ws://127.0.0.1:9001`. Port 0 takes any
-//! free one. With `--deflate` it takes up offers of permessage-deflate, with `--tls CERTIFICATE KEY` it speaks TLS. The Autobahn suite runs against it:
-//! `scripts/autobahn server`.
+//! free one. With `--deflate` it takes up offers of permessage-deflate, with `--tls CERTIFICATE KEY` it speaks TLS. The
+//! Autobahn suite runs against it: `scripts/autobahn server`.
 
 mod drive;
 

@@ -6,6 +6,7 @@
 mod drive;
 
 use std::{
+    cell::RefCell,
     env,
     error::Error,
     net::{TcpStream, ToSocketAddrs},

@@ -10,19 +10,24 @@ fn receive_in_pieces(harness: &mut Harness, wire: &[u8], piece: usize) -> Event<
 }
 
 fn forward(harness: &mut Harness, event: Event<'static>) {
-    match event {
-        Event::Text(text) => harness.connection.forward_text(text),
-        Event::Binary(payload) => harness.connection.forward_binary(payload),
-        other => panic!("no message: {other:?}"),
+    let kind = format!("{event:?}");
+    if let Event::Text(text) = event {
+        harness.connection.forward_text(text);
+    } else if let Event::Binary(payload) = event {
+        harness.connection.forward_binary(payload);
+    } else {
+        panic!("no message: {kind}");
     }
 }
 
 /// Where the payload of a message lies in memory.
-fn address(event: &Event<'_>) -> *const u8 {
-    match event {
-        Event::Text(text) => text.as_ptr(),
-        Event::Binary(payload) => payload.as_ptr(),
-        other => panic!("no message: {other:?}"),
+fn address(event: &Event<'_>) -> Option<*const u8> {
+    if let Event::Text(text) = event {
+        Some(text.as_ptr())
+    } else if let Event::Binary(payload) = event {
+        Some(payload.as_ptr())
+    } else {
+        None
     }
 }
 
@@ -54,7 +59,7 @@ fn a_large_message_is_sent_on_from_where_it_lies() {
 
         let frame = harness.connection.outbox().head();
         assert_eq!(frame.len(), 100_010);
-        assert_eq!(frame[10..].as_ptr(), payload);
+        assert_eq!(Some(frame[10..].as_ptr()), payload);
     }
 }
 
