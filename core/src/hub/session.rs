@@ -31,7 +31,7 @@ impl Hub {
         conn.session = Session::Active;
         conn.uuid = uuid;
         conn.deadline = None;
-        let (peer, user) = (conn.peer, conn.user());
+        let (peer, user) = (conn.peer(), conn.user());
         let (secure, identity) = (conn.secure, conn.identity.clone());
         if secure {
             self.tally.secure_connections += 1;

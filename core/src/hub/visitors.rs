@@ -81,7 +81,7 @@ impl Hub {
     /// [`Inner::Evict`].
     pub(crate) fn enter_address(&mut self, now: Now, id: ConnId) -> Option<Reason> {
         let limits = &self.config.limits;
-        let address = network(self.conn(id)?.peer.ip());
+        let address = network(self.conn(id)?.ip);
         let limited =
             limits.connects_per_minute.is_some() || limits.connections_per_address_max.is_some();
         if !limited || (address.is_loopback() && !limits.connects_limit_loopback) {
@@ -127,7 +127,7 @@ impl Hub {
     pub(crate) fn leave(&mut self, now: Now, id: ConnId) {
         let Some((conn, _)) = self.conn_mut(id) else { return };
         let counted = std::mem::take(&mut conn.entered.address);
-        let address = counted.then(|| Who::Address(network(conn.peer.ip())));
+        let address = counted.then(|| Who::Address(network(conn.ip)));
         self.exit(now, address);
         self.leave_as_user(now, id);
     }
