@@ -166,7 +166,13 @@ impl Shard {
         self.sockets.borrow().get(conn.index())?.as_ref().map(|entry| entry.socket.clone())
     }
 
-    /// The connection is over: its reader ends and the socket is closed.
+    pub(crate) fn with_entry(&self, conn: ConnId, act: impl FnOnce(&mut Entry)) {
+        if let Some(Some(entry)) = self.sockets.borrow_mut().get_mut(conn.index()) {
+            act(entry);
+        }
+    }
+
+    /// The connection is over: its tasks end and the socket is closed.
     pub(crate) fn forget(&self, conn: ConnId) {
         let entry = self.sockets.borrow_mut().get_mut(conn.index()).and_then(Option::take);
         drop(entry);

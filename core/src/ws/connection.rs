@@ -329,6 +329,12 @@ impl Connection {
         }
     }
 
+    /// Whether the socket is to be dropped, whatever it still takes.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        matches!(self.state, State::Ended(Ended { finish: Finish::Drop, .. }))
+    }
+
     /// Why the connection ended, or is about to.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {

@@ -99,6 +99,7 @@ conformance! {
         ;
         slow:
             slow_reader_is_disconnected,
+            a_client_that_never_reads_again_does_not_keep_its_socket,
             slow_reader_gets_gap,
             slow_reader_gets_latest,
             the_policy_is_chosen_by_channel,
