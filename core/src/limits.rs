@@ -55,7 +55,8 @@ pub struct Limits {
     /// Open WebSocket connections, over all shards. Default 10,000. Over it: accepted, then closed 1013.
     pub connections_max: usize,
     /// Open sockets of any kind, so that health checks are answered at `connections_max`. Default 12,000.
-    /// Over it: dropped unread.
+    /// Over it one goes that waits for nothing but its client: the oldest without a complete request, then the kept HTTP
+    /// connection that has been idle for longest. If there is none: dropped unread.
     pub sockets_max: usize,
     /// New WebSocket connections per minute and address. Default `None`: off. Over it: accepted, then closed 1013.
     pub connects_per_minute: Option<u32>,

@@ -229,7 +229,9 @@ reasons! {
     AddressConnections "address_connections": Some(1013), Some(429), None, Connection("address_connections"), Later, "Too many connections from this address";
     /// `connections_per_user_max` WebSocket connections of this user are open.
     UserConnections "user_connections": Some(1013), Some(429), None, Connection("user_connections"), Later, "Too many connections of this user";
-    /// More sockets than `sockets_max`: dropped before a byte is read.
+    /// More sockets than `sockets_max`: this one had no complete request, or none since its last answer, and went first.
+    MadeRoom "made_room": None, None, None, Connection("made_room"), Later, "";
+    /// More sockets than `sockets_max`, and none of them can be given up: dropped before a byte is read.
     MaxSockets "max_sockets": None, None, None, Connection("max_sockets"), Later, "";
     /// The outbox is full and the channel's policy is to disconnect.
     SlowReader "slow_reader": Some(1013), None, None, Connection("slow_reader"), Now, "Reading too slowly";

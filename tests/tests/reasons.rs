@@ -76,6 +76,7 @@ produced! {
     ConnectRate: capacity::connect_rate;
     AddressConnections: capacity::address_connections;
     UserConnections: capacity::user_connections;
+    MadeRoom: capacity::made_room;
     MaxSockets: capacity::max_sockets;
     SlowReader: capacity::slow_reader;
     SendFailed: capacity::send_failed;

@@ -68,6 +68,24 @@ fn says(output: &Output, words: &str) -> bool {
     String::from_utf8_lossy(&output.stdout).contains(words)
 }
 
+/// More handshakes begun and left, and sockets that say nothing, than the server has places.
+#[test]
+fn silent_sockets_do_not_keep_tls_clients_out() {
+    let world = World::new();
+    let server = world.server(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "10")]);
+    let mut held = Vec::new();
+    for sent in [&b""[..], &[22], &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc]] {
+        for _ in 0..250 {
+            let mut raw = mahavishnu_tests::Raw::connect(server.address());
+            raw.write(sent);
+            held.push(raw);
+        }
+        assert!(world.curl(&server, "/health", &[]).contains("\"healthy\""));
+    }
+    let metrics = server.metrics_when("room made", |m| m.connection_errors("made_room") > 500);
+    assert_eq!(metrics.connection_errors("max_sockets"), 0);
+}
+
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 #[test]

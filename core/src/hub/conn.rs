@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{
     quota::Bucket,
+    room::Standing,
     token::Token,
     transport::Transport,
     types::{Listener, Peer, RequestId},
@@ -60,6 +61,8 @@ pub(crate) struct Conn {
     pub(crate) gaps: Vec<Gap>,
     /// The session's own deadline: authentication, what is due about its token, or its turn in a drain.
     pub(crate) deadline: Option<Instant>,
+    /// Whether its socket may be given up for another, and when.
+    pub(crate) standing: Standing,
     /// The timer entry that is believed in.
     pub(crate) armed: Option<Instant>,
 }
@@ -125,6 +128,7 @@ impl Conn {
             subscriptions: Vec::new(),
             gaps: Vec::new(),
             deadline: None,
+            standing: Standing::default(),
             armed: None,
         }
     }

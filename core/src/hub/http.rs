@@ -317,6 +317,7 @@ impl Hub {
         if !scrape {
             self.tally.answered(status);
         }
+        self.stand_behind(id);
         self.settle(now, id);
         if more {
             self.resume.push_back(id);

@@ -22,6 +22,7 @@ mod publish;
 mod quota;
 mod request;
 mod revoke;
+mod room;
 mod session;
 mod slab;
 #[cfg(test)]
@@ -53,6 +54,7 @@ use self::{
     idempotency::Keys,
     publish::Pending,
     request::Question,
+    room::Room,
     slab::Slab,
     transport::{Handshakes, Transport},
     types::Inner,
@@ -77,6 +79,7 @@ pub struct Hub {
     place: Place,
     entropy: Entropy,
     conns: Slab<Box<Conn>>,
+    room: Room,
     channels: Channels,
     homes: Homes,
     keys: Keys,
@@ -153,6 +156,7 @@ impl Hub {
         let shards = usize::from(place.shards.max(1));
         Self {
             conns: Slab::new(),
+            room: Room::default(),
             channels: Channels::new(entropy.hash_keys()),
             homes: Homes::new(entropy.hash_keys(), place),
             keys: Keys::new(entropy.hash_keys()),
@@ -190,8 +194,7 @@ impl Hub {
     }
 
     fn accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
-        let room = self.conns.len() < self.config.limits.sockets_max
-            && matches!(self.stage, Stage::Running);
+        let room = matches!(self.stage, Stage::Running) && self.make_room(now);
         let transport = match self.proxy_header_of(peer) {
             Some(header) => Transport::ProxyHeader(header),
             None => self.transport_of(peer.listener),
@@ -462,6 +465,7 @@ impl Hub {
         if waits || !(conn.ws.is_open() || conn.ws.is_http()) {
             self.mark_dirty(id.index);
         }
+        self.line_up(id);
         self.arm(now, id);
     }
 

@@ -313,6 +313,7 @@ impl Hub {
         if self.conn(id).is_none() {
             return;
         }
+        self.room.forget(&mut self.conns, id.index);
         if let Some(conn) = self.conns.remove(id.index) {
             self.handshakes.forget(&conn.transport);
             let lost = conn.ws.messages_dropped() + conn.ws.outbox().messages();

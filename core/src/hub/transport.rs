@@ -190,7 +190,7 @@ impl Hub {
     }
 
     /// The connection is given up, whatever still comes of its handshake.
-    fn stop_shaking(&mut self, id: ConnId) {
+    pub(crate) fn stop_shaking(&mut self, id: ConnId) {
         let Some((conn, _)) = self.conn_mut(id) else { return };
         if let Transport::Tls(session) = &mut conn.transport
             && session.is_shaking()

@@ -212,6 +212,7 @@ conformance! {
         KeyInUse: requests::key_in_use;
         MaxConnections: capacity::max_connections;
         ConnectRate: capacity::connect_rate;
+        MadeRoom: capacity::made_room;
         MaxSockets: capacity::max_sockets;
         AddressConnections: capacity::address_connections;
         UserConnections: capacity::user_connections;

@@ -7,6 +7,7 @@ mod delivery;
 mod membership;
 mod proxied;
 mod requests;
+mod room;
 mod sessions;
 mod shards;
 mod slow;
