@@ -102,6 +102,11 @@ pub struct Limits {
     /// Handshakes that one turn carries out. Default 16, a few milliseconds. Over it: they wait for the next turn, so
     /// that messages come in between.
     pub tls_handshakes_per_turn: u32,
+    /// Handshakes that an address may have for each new connection that it may have: times `connects_per_minute`, or else
+    /// times `connections_per_address_max`, in a minute. Without either limit there is none on handshakes. Default 4, for
+    /// clients that come again and for health checks. Over it: closed before the handshake, unanswered. Clients behind
+    /// a trusted proxy that is not to send a header of the PROXY protocol are not counted.
+    pub tls_handshakes_per_connect: u32,
     /// Handshakes under way. Default 1,000. Over it: the one that began first is cut off.
     pub tls_handshakes_max: usize,
 
@@ -118,6 +123,16 @@ pub struct Limits {
     pub idempotency_ttl: Duration,
     /// Publishes that wait for other shards, per hub. Default 10,000. Over it: `SERVER_ERROR` "Server busy".
     pub publishes_in_flight_max: usize,
+}
+
+impl Limits {
+    /// TLS handshakes that one address may have in a minute; `None`: any number.
+    #[must_use]
+    pub fn tls_handshakes_per_minute(&self) -> Option<u32> {
+        let connects = self.connects_per_minute.filter(|rate| *rate > 0);
+        let connects = connects.or(self.connections_per_address_max)?;
+        Some(connects.saturating_mul(self.tls_handshakes_per_connect).max(1))
+    }
 }
 
 impl Default for Limits {
@@ -159,6 +174,7 @@ impl Default for Limits {
             channel_bytes_max: 256,
             event_bytes_max: 256,
             tls_handshakes_per_turn: 16,
+            tls_handshakes_per_connect: 4,
             tls_handshakes_max: 1_000,
             requests_in_flight_max: 32,
             request_timeout: Duration::from_secs(30),

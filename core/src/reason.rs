@@ -215,6 +215,10 @@ reasons! {
     TlsRecord "tls_record": None, None, None, Connection("tls_record"), Now, "";
     /// More TLS handshakes under way than `tls_handshakes_max`: this one began first.
     TlsHandshakesMax "tls_handshakes_max": None, None, None, Connection("tls_handshakes_max"), Later, "";
+    /// More TLS handshakes from this address than `tls_handshakes_per_connect` allows: closed before it has cost anything.
+    TlsHandshakeRate "tls_handshake_rate": None, None, None, Connection("tls_handshake_rate"), Later, "";
+    /// The client's certificate is on a revocation list that came with a reload.
+    CertificateRevoked "certificate_revoked": Some(1008), None, None, Connection("certificate_revoked"), Never, "Certificate revoked";
     /// Without TLS on a port with TLS: anything but `/health`.
     TlsRequired "tls_required": None, Some(426), None, Connection("tls_required"), Never, "This port speaks TLS: use wss:// or https://";
     /// Without TLS on a port with TLS that is set to answer nothing then.

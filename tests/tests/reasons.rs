@@ -70,6 +70,7 @@ produced! {
     KeyReused: requests::key_reused;
     TlsHandshake: tls::tls_handshake;
     TlsHandshakesMax: tls::tls_handshakes_max;
+    TlsHandshakeRate: tls::tls_handshake_rate;
     TlsRequired: tls::tls_required;
     TlsOnly: tls::tls_only;
     MaxConnections: capacity::max_connections;

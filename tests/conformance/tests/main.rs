@@ -192,6 +192,7 @@ conformance! {
         TlsHandshake: tls::tls_handshake;
         TlsRecord: tls::tls_record;
         TlsHandshakesMax: tls::tls_handshakes_max;
+        TlsHandshakeRate: tls::tls_handshake_rate;
         TlsRequired: tls::tls_required;
         TlsOnly: tls::tls_only;
         BadRequest: requests::bad_request;
