@@ -315,6 +315,7 @@ mod tests {
             (1002, "long_control unexpected_continuation expected_continuation bad_close"),
             (1007, "bad_utf8"),
             (1008, "disconnected too_many_fragments control_flood"),
+            (1008, "certificate_revoked token_expired token_revoked key_removed"),
             (1008, "auth_missing auth_failed auth_required auth_timeout"),
             (1009, "message_too_big"),
             (1011, "pong_timeout auth_error internal"),

@@ -119,6 +119,10 @@ const EXCUSED: &[(Reason, &str)] = &[
         Reason::TlsRecord,
         "needs a forged record on an open connection; covered in the core with a real TLS client",
     ),
+    (
+        Reason::CertificateRevoked,
+        "in `tls.rs`: `a_revocation_list_keeps_its_certificates_out_from_the_next_reload_on`",
+    ),
     (Reason::KeyInUse, "needs a publish that waits for an application's decision or another shard"),
     (Reason::GatewayTimeout, "an embedding application does not answer"),
     (Reason::Internal, "a bug"),

@@ -134,6 +134,25 @@ fn a_mistake_is_one_line_that_names_the_file() {
 }
 
 #[test]
+fn what_is_wrong_with_a_revocation_list_is_one_line() {
+    let (dir, authority, files) = world();
+    let other = Authority::new(dir.path(), "other");
+    let mutual =
+        [&files.settings()[..], &[("VERIFY_CLIENT", "true"), ("CA_FILE", text(&authority.file))]]
+            .concat();
+    let with = |list: &Path, words: &[&str]| {
+        refuses(&[&mutual[..], &[("CRL_FILE", text(list))]].concat(), words);
+    };
+    with(
+        &authority.revoke("expired", &[], -1),
+        &["expired.pem", "the list of CN=root", "expired on"],
+    );
+    with(&other.revoke("foreign", &[], 9), &["foreign.pem", "has no list of CN=root"]);
+    with(&authority.file, &["root.pem", "has no revocation list"]);
+    with(Path::new("/nowhere.pem"), &["/nowhere.pem", "No such file"]);
+}
+
+#[test]
 fn a_key_that_others_can_read_is_warned_about() {
     use std::os::unix::fs::PermissionsExt;
     let (_dir, _authority, files) = world();

@@ -234,7 +234,11 @@ impl Hub {
         // To these, what is queued is part of the problem, or no longer meant for them.
         let at_once = matches!(
             reason,
-            Reason::SlowReader | Reason::Disconnected | Reason::TokenRevoked | Reason::KeyRemoved
+            Reason::SlowReader
+                | Reason::Disconnected
+                | Reason::TokenRevoked
+                | Reason::KeyRemoved
+                | Reason::CertificateRevoked
         );
         // What an expired token has not been handed yet, it is not owed: it may be younger than its end.
         if !at_once && reason != Reason::TokenExpired {

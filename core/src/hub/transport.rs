@@ -253,7 +253,13 @@ impl Hub {
         }
         let mut plain = std::mem::take(&mut self.plaintext);
         plain.clear();
+        let shaking = self.is_shaking(id);
         let progress = self.advance(id, wire, &mut plain);
+        if shaking && self.is_by_revoked_certificate(id) {
+            // The handshake began before the list came.
+            plain.clear();
+            self.cut(now, id, Reason::CertificateRevoked);
+        }
         if !plain.is_empty() {
             self.pump(now, id, &mut plain);
         }
@@ -308,6 +314,11 @@ impl Hub {
         self.retire(now, id, reason);
         self.settle(now, id);
         self.mark_dirty(id.index);
+    }
+
+    pub(crate) fn is_by_revoked_certificate(&self, id: ConnId) -> bool {
+        let identity = self.conn(id).and_then(|conn| conn.identity.as_ref());
+        identity.zip(self.config.tls.as_ref()).is_some_and(|(identity, tls)| tls.revokes(identity))
     }
 
     /// Who the client is by its certificate.

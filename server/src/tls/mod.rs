@@ -53,7 +53,13 @@ pub(crate) fn load(settings: &Settings, state_dir: Option<&Path>) -> Result<Load
     }
     let client_auth = match (settings.verify_client, &settings.ca_file) {
         (true, Some(path)) => match files::read_authorities(path) {
-            Ok(chain) => ClientAuth::Required(chain),
+            Ok(authorities) => match files::read_lists(&settings.crl_file, &authorities, now) {
+                Ok(revoked) => ClientAuth::Required { authorities, revoked },
+                Err(failure) => {
+                    problems.add(failure);
+                    ClientAuth::Off
+                }
+            },
             Err(failure) => {
                 problems.add(failure);
                 ClientAuth::Off
