@@ -81,6 +81,9 @@ pub struct Limits {
     pub token_grace: Duration,
     /// Revocations in force, per hub. Default 10,000. Over it: a further one is refused.
     pub revocations_max: usize,
+    /// Refused revocations that are handed out for the log, per minute and hub, with a burst of as many. Default 60. Over
+    /// it: counted, but not written down.
+    pub audit_refusals_per_minute: u32,
     /// How long a revocation is kept that does not say when its tokens will have expired, and at most. Default 30 days.
     /// A token that lives longer than that is good again afterwards.
     pub revocation_keep: Duration,
@@ -166,6 +169,7 @@ impl Default for Limits {
             token_warning: Duration::from_secs(60),
             token_grace: Duration::from_secs(30),
             revocations_max: 10_000,
+            audit_refusals_per_minute: 60,
             revocation_keep: Duration::from_secs(30 * 86_400),
             messages_per_second: Some(100),
             messages_burst: 150,

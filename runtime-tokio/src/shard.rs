@@ -26,7 +26,7 @@ use tracing::debug;
 use crate::{
     accept::{self, Listening},
     app::App,
-    clock,
+    audit, clock,
     handle::{Inbox, Mail, Mailbox, Waiting},
     socket::{self, Entry, Socket},
 };
@@ -271,6 +271,7 @@ impl Shard {
                 }
             }
             Output::Done { id, result } => self.waiting.borrow_mut().done(id, result),
+            Output::Audit { audit, result } => audit::log(&audit, result),
             Output::Drained => self.drained.set(true),
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);

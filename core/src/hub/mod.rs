@@ -42,8 +42,8 @@ use std::{
 #[doc(hidden)]
 pub use self::inspect::Holdings;
 pub use self::types::{
-    Command, CommandId, ConnId, DrainPlan, Listener, Output, Peer, Place, Placement, Publication,
-    Published, RequestError, RequestId, ShardId, ShardMessage,
+    Audit, Command, CommandId, ConnId, DrainPlan, Listener, Output, Peer, Place, Placement,
+    Publication, Published, RequestError, RequestId, ShardId, ShardMessage,
 };
 use self::{
     channel::Channels,
@@ -53,6 +53,7 @@ use self::{
     home::Homes,
     idempotency::Keys,
     publish::Pending,
+    quota::Bucket,
     request::Question,
     room::Room,
     slab::Slab,
@@ -110,6 +111,8 @@ pub struct Hub {
     handed_out: bool,
     /// Tokens that were revoked since start.
     revocations: Revocations,
+    /// How many refusals may still be handed out for the log.
+    audited: Bucket,
     /// Makes numbers of keys: see [`token::Token`].
     key_numbers: KeyedState,
     /// Both clocks, when they last were where they were expected.
@@ -179,6 +182,7 @@ impl Hub {
             application_silent: false,
             handed_out: false,
             revocations: Revocations::new(),
+            audited: Bucket::default(),
             key_numbers: entropy.hash_keys(),
             watched: now,
             latest: now,

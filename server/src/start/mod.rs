@@ -145,7 +145,11 @@ impl Running {
                 for line in &failure.lines {
                     error!("reload: {line}");
                 }
-                error!("reload refused: the configuration stays as it was");
+                error!(
+                    audit = "reload",
+                    by = "SIGHUP",
+                    "reload refused: the configuration stays as it was"
+                );
                 if let Ok(config) = translate::core_config(&self.loaded) {
                     count_refused_reloads(&config, 1);
                 }
@@ -183,7 +187,7 @@ impl Running {
         let changes = settings::changes(&self.loaded, &loaded);
         let changed =
             if changes.live.is_empty() { "nothing".to_owned() } else { changes.live.join(", ") };
-        info!(changed, keys = loaded.keys.len(), "reloaded");
+        info!(audit = "reload", by = "SIGHUP", changed, keys = loaded.keys.len(), "reloaded");
         self.loaded = loaded;
         self.tell(Vec::new());
     }
