@@ -10,6 +10,7 @@ use std::{
 };
 
 use mahavishnu_core::tls::{ClientAuth, Server};
+use rustls::pki_types::CertificateDer;
 
 pub(crate) use self::{auto::trust_lines, check::check};
 use crate::{
@@ -73,6 +74,21 @@ pub(crate) fn load(settings: &Settings, state_dir: Option<&Path>) -> Result<Load
         Failure::new(Exit::Configuration, format!("MAHAVISHNU_CA_FILE: {path}: {error}"))
     })?;
     Ok(Loaded { server: Some(server), warnings })
+}
+
+/// The certificates that a server with these settings and this state directory presents, its own alone.
+pub(crate) fn own_certificates(
+    settings: &Settings,
+    state_dir: &Path,
+) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let auto = auto::certificate_path(state_dir);
+    let paths = if settings.cert_file.is_empty() { vec![auto] } else { settings.cert_file.clone() };
+    let mut own = Vec::new();
+    for path in &paths {
+        let chain = files::read_chain(files::CERT_FILE, path)?;
+        own.extend(chain.iter().next().map(|der| CertificateDer::from(der.to_vec())));
+    }
+    Ok(own)
 }
 
 /// Failures of several files as one.
