@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mahavishnu_tests::{
     Client, Heard, Raw, Server, http,
     raw::{HANDSHAKE, masked, op},
-    token, wait,
+    token,
 };
 use serde_json::{Value, json};
 use tungstenite::Message;

@@ -1,6 +1,6 @@
 //! Certificates and keys as operators have them: every format, every mistake, and `cert check`.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use mahavishnu_tests::{
     Server,

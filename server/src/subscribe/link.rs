@@ -187,12 +187,7 @@ impl Link {
                     self.news.push_back(News::Text(text.into_string()));
                 }
             }
-            Some(
-                Event::Binary(_)
-                | Event::Pong { .. }
-                | Event::Upgrade(_)
-                | Event::Http(_),
-            )
+            Some(Event::Binary(_) | Event::Pong { .. } | Event::Upgrade(_) | Event::Http(_))
             | None => {}
         }
     }
