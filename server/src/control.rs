@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mahavishnu_core::config::PlainOnTls;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -196,8 +197,10 @@ fn wait_gone(candidates: &Candidates, pid: i32, timeout: Duration) -> Result<boo
 
 /// Where a server with these settings would answer on this machine.
 fn configured_url(loaded: &Loaded) -> String {
-    let host = settings::reachable(&loaded.settings.host);
-    Target { host, port: loaded.settings.port, tls: false, path: String::new() }.http("")
+    let settings = &loaded.settings;
+    let host = settings::reachable(&settings.host);
+    let tls = settings.tls_enabled && settings.tls_plain == PlainOnTls::Nothing;
+    Target { host, port: settings.port, tls, path: String::new() }.http("")
 }
 
 /// The numbers of a health answer, if it has them.

@@ -97,7 +97,7 @@ fn what_a_client_says_cannot_forge_a_line() {
 #[test]
 fn a_reload_is_written_down_whatever_becomes_of_it() {
     let server = Server::with_auth(&[("LOG_FORMAT", "json"), ("SHARDS", "1")]);
-    let secret = "another secret of more than 32 bytes, kid two";
+    let secret = "another-secret-of-more-than-32-bytes-for-kid-two";
     server.write_env_file(&format!("MAHAVISHNU_JWT_KEYS=two:{secret}\n"));
     assert_eq!(server.run(&["websocket", "reload"]).code, Some(0));
     server.write_env_file("MAHAVISHNU_JWT_KEYS=two:short\n");
