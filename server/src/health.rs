@@ -77,9 +77,9 @@ fn over_tls(target: &Target, settings: &Settings, dir: &Path) -> Result<Value, S
         target.authority()
     );
     let mut stream = StreamOwned::new(tls, socket);
-    let answer = exchange(&mut stream, request.as_bytes()).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
-        _ => plain(&error),
+    let answer = exchange(&mut stream, request.as_bytes()).map_err(|error| {
+        let late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        if late { "no answer in time".to_owned() } else { plain(&error) }
     })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());

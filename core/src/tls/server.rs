@@ -207,9 +207,10 @@ fn verifier(
         roots.add(authority.clone()).map_err(|_| ServerError::Authority(place + 1))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    builder.with_crls(revoked.lists.iter().cloned()).build().map_err(|error| match error {
-        VerifierBuilderError::InvalidCrl(_) => ServerError::RevocationList,
-        _ => ServerError::Library,
+    let built = builder.with_crls(revoked.lists.iter().cloned()).build();
+    built.map_err(|error| {
+        let list = matches!(error, VerifierBuilderError::InvalidCrl(_));
+        if list { ServerError::RevocationList } else { ServerError::Library }
     })
 }
 

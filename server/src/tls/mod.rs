@@ -5,11 +5,11 @@ mod check;
 mod files;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use mahavishnu_core::tls::{ClientAuth, Server};
+use mahavishnu_core::tls::{ClientAuth, Server, ServerError};
 use rustls::pki_types::CertificateDer;
 
 pub(crate) use self::{auto::trust_lines, check::check};
@@ -70,8 +70,14 @@ pub(crate) fn load(settings: &Settings, state_dir: Option<&Path>) -> Result<Load
     };
     problems.result()?;
     let server = Server::new(certified, &client_auth).map_err(|error| {
-        let path = settings.ca_file.as_deref().unwrap_or_else(|| Path::new("-")).display();
-        Failure::new(Exit::Configuration, format!("MAHAVISHNU_CA_FILE: {path}: {error}"))
+        let (name, path) = match error {
+            ServerError::RevocationList => ("MAHAVISHNU_CRL_FILE", settings.crl_file.first()),
+            ServerError::NoCertificate | ServerError::Authority(_) | ServerError::Library => {
+                ("MAHAVISHNU_CA_FILE", settings.ca_file.as_ref())
+            }
+        };
+        let path = path.map_or_else(|| Path::new("-"), PathBuf::as_path).display();
+        Failure::new(Exit::Configuration, format!("{name}: {path}: {error}"))
     })?;
     Ok(Loaded { server: Some(server), warnings })
 }
