@@ -12,7 +12,8 @@
 //!    `handle_command`, `handle_timeout`. [`time::Now::mono`] never decreases from call to call.
 //! 2. Call [`poll_output`](hub::Hub::poll_output) until it returns `None` and do what each output says.
 //! 3. Call [`poll_dirty`](hub::Hub::poll_dirty) until it returns `None` and [`flush`](hub::Hub::flush) each connection
-//!    once. The answer says what to do with the socket: [`ws::Flush::Blocked`]: flush again when it is writable;
+//!    once. The answer says what to do with the socket: [`ws::Flush::Blocked`]: flush again when it is
+//!    writable, or when it comes up here and [`is_given_up`](hub::Hub::is_given_up);
 //!    [`ws::Flush::Fin`]: shut down its write side and go on reading; [`ws::Flush::Closed`]: drop it, its
 //!    [`ConnId`](hub::ConnId) is void. If flushing led to outputs, go back to 2.
 //!    [`Output::Drained`](hub::Output::Drained) is the last output: sockets that are still there at the drain's deadline

@@ -55,7 +55,8 @@ pub struct Limits {
     /// Open WebSocket connections, over all shards. Default 10,000. Over it: accepted, then closed 1013.
     pub connections_max: usize,
     /// Open sockets of any kind, so that health checks are answered at `connections_max`. Default 12,000.
-    /// Over it: dropped unread.
+    /// Over it one goes that waits for nothing but its client: the oldest without a complete request, then the kept HTTP
+    /// connection that has been idle for longest. If there is none: dropped unread.
     pub sockets_max: usize,
     /// New WebSocket connections per minute and address. Default `None`: off. Over it: accepted, then closed 1013.
     pub connects_per_minute: Option<u32>,
@@ -80,6 +81,9 @@ pub struct Limits {
     pub token_grace: Duration,
     /// Revocations in force, per hub. Default 10,000. Over it: a further one is refused.
     pub revocations_max: usize,
+    /// Refused revocations that are handed out for the log, per minute and hub, with a burst of as many. Default 60. Over
+    /// it: counted, but not written down.
+    pub audit_refusals_per_minute: u32,
     /// How long a revocation is kept that does not say when its tokens will have expired, and at most. Default 30 days.
     /// A token that lives longer than that is good again afterwards.
     pub revocation_keep: Duration,
@@ -101,6 +105,11 @@ pub struct Limits {
     /// Handshakes that one turn carries out. Default 16, a few milliseconds. Over it: they wait for the next turn, so
     /// that messages come in between.
     pub tls_handshakes_per_turn: u32,
+    /// Handshakes that an address may have for each new connection that it may have: times `connects_per_minute`, or else
+    /// times `connections_per_address_max`, in a minute. Without either limit there is none on handshakes. Default 4, for
+    /// clients that come again and for health checks. Over it: closed before the handshake, unanswered. Clients behind
+    /// a trusted proxy that is not to send a header of the PROXY protocol are not counted.
+    pub tls_handshakes_per_connect: u32,
     /// Handshakes under way. Default 1,000. Over it: the one that began first is cut off.
     pub tls_handshakes_max: usize,
 
@@ -117,6 +126,16 @@ pub struct Limits {
     pub idempotency_ttl: Duration,
     /// Publishes that wait for other shards, per hub. Default 10,000. Over it: `SERVER_ERROR` "Server busy".
     pub publishes_in_flight_max: usize,
+}
+
+impl Limits {
+    /// TLS handshakes that one address may have in a minute; `None`: any number.
+    #[must_use]
+    pub fn tls_handshakes_per_minute(&self) -> Option<u32> {
+        let connects = self.connects_per_minute.filter(|rate| *rate > 0);
+        let connects = connects.or(self.connections_per_address_max)?;
+        Some(connects.saturating_mul(self.tls_handshakes_per_connect).max(1))
+    }
 }
 
 impl Default for Limits {
@@ -150,6 +169,7 @@ impl Default for Limits {
             token_warning: Duration::from_secs(60),
             token_grace: Duration::from_secs(30),
             revocations_max: 10_000,
+            audit_refusals_per_minute: 60,
             revocation_keep: Duration::from_secs(30 * 86_400),
             messages_per_second: Some(100),
             messages_burst: 150,
@@ -158,6 +178,7 @@ impl Default for Limits {
             channel_bytes_max: 256,
             event_bytes_max: 256,
             tls_handshakes_per_turn: 16,
+            tls_handshakes_per_connect: 4,
             tls_handshakes_max: 1_000,
             requests_in_flight_max: 32,
             request_timeout: Duration::from_secs(30),

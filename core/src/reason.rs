@@ -215,6 +215,10 @@ reasons! {
     TlsRecord "tls_record": None, None, None, Connection("tls_record"), Now, "";
     /// More TLS handshakes under way than `tls_handshakes_max`: this one began first.
     TlsHandshakesMax "tls_handshakes_max": None, None, None, Connection("tls_handshakes_max"), Later, "";
+    /// More TLS handshakes from this address than `tls_handshakes_per_connect` allows: closed before it has cost anything.
+    TlsHandshakeRate "tls_handshake_rate": None, None, None, Connection("tls_handshake_rate"), Later, "";
+    /// The client's certificate is on a revocation list that came with a reload.
+    CertificateRevoked "certificate_revoked": Some(1008), None, None, Connection("certificate_revoked"), Never, "Certificate revoked";
     /// Without TLS on a port with TLS: anything but `/health`.
     TlsRequired "tls_required": None, Some(426), None, Connection("tls_required"), Never, "This port speaks TLS: use wss:// or https://";
     /// Without TLS on a port with TLS that is set to answer nothing then.
@@ -229,7 +233,9 @@ reasons! {
     AddressConnections "address_connections": Some(1013), Some(429), None, Connection("address_connections"), Later, "Too many connections from this address";
     /// `connections_per_user_max` WebSocket connections of this user are open.
     UserConnections "user_connections": Some(1013), Some(429), None, Connection("user_connections"), Later, "Too many connections of this user";
-    /// More sockets than `sockets_max`: dropped before a byte is read.
+    /// More sockets than `sockets_max`: this one had no complete request, or none since its last answer, and went first.
+    MadeRoom "made_room": None, None, None, Connection("made_room"), Later, "";
+    /// More sockets than `sockets_max`, and none of them can be given up: dropped before a byte is read.
     MaxSockets "max_sockets": None, None, None, Connection("max_sockets"), Later, "";
     /// The outbox is full and the channel's policy is to disconnect.
     SlowReader "slow_reader": Some(1013), None, None, Connection("slow_reader"), Now, "Reading too slowly";
@@ -309,6 +315,7 @@ mod tests {
             (1002, "long_control unexpected_continuation expected_continuation bad_close"),
             (1007, "bad_utf8"),
             (1008, "disconnected too_many_fragments control_flood"),
+            (1008, "certificate_revoked token_expired token_revoked key_removed"),
             (1008, "auth_missing auth_failed auth_required auth_timeout"),
             (1009, "message_too_big"),
             (1011, "pong_timeout auth_error internal"),

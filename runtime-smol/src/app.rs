@@ -135,7 +135,8 @@ impl App {
                     handler(conn, reason);
                 }
             }
-            Output::Done { .. } | Output::Shard { .. } | Output::Drained => {}
+            Output::Done { .. } | Output::Audit { .. } | Output::Shard { .. } | Output::Drained => {
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use tracing::debug;
 use crate::{
     accept::{self, Listening},
     app::App,
-    clock,
+    audit, clock,
     handle::{Inbox, Mail, Mailbox, Waiting},
     notify::Notify,
     socket::{self, Entry, Socket},
@@ -167,7 +167,13 @@ impl Shard {
         self.sockets.borrow().get(conn.index())?.as_ref().map(|entry| entry.socket.clone())
     }
 
-    /// The connection is over: its reader ends and the socket is closed.
+    pub(crate) fn with_entry(&self, conn: ConnId, act: impl FnOnce(&mut Entry)) {
+        if let Some(Some(entry)) = self.sockets.borrow_mut().get_mut(conn.index()) {
+            act(entry);
+        }
+    }
+
+    /// The connection is over: its tasks end and the socket is closed.
     pub(crate) fn forget(&self, conn: ConnId) {
         let entry = self.sockets.borrow_mut().get_mut(conn.index()).and_then(Option::take);
         drop(entry);
@@ -280,6 +286,7 @@ impl Shard {
                 }
             }
             Output::Done { id, result } => self.waiting.borrow_mut().done(id, result),
+            Output::Audit { audit, result } => audit::log(&audit, result),
             Output::Drained => self.drained.set(true),
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);

@@ -25,12 +25,20 @@ pub(crate) struct Socket {
     resume: Notify,
 }
 
-/// A socket in the shard's table, with the task that reads it.
+/// A socket in the shard's table, with its tasks.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) socket: Rc<Socket>,
-    /// Dropping it ends the task. The task holds the socket, so that closes the file descriptor too.
+    // Dropping them ends the tasks. They hold the socket, so that closes the file descriptor too.
     _reader: Option<Task<()>>,
+    /// Waits while the socket takes no more, or has waited once.
+    writer: Option<Task<()>>,
+}
+
+impl Entry {
+    pub(crate) fn set_writer(&mut self, writer: Task<()>) {
+        self.writer = Some(writer);
+    }
 }
 
 /// Takes a socket in: a reader task from now on.
@@ -43,7 +51,7 @@ pub(crate) fn open(shard: &Rc<Shard>, conn: ConnId, stream: Async<TcpStream>) ->
         resume: Notify::default(),
     });
     let reader = shard.spawn(read(shard.clone(), socket.clone()));
-    Entry { socket, _reader: reader }
+    Entry { socket, _reader: reader, writer: None }
 }
 
 impl Socket {
@@ -124,24 +132,27 @@ enum Taken {
     Failed(io::ErrorKind),
 }
 
-/// Writes what the socket takes. While it takes nothing, a task waits for it. `now` is the turn's: reading the clocks for
+/// Writes what the socket takes. While it takes nothing, a task waits for it, unless the core gives it up. `now` is the turn's: reading the clocks for
 /// each of a thousand sockets would show.
 pub(crate) fn flush(shard: &Rc<Shard>, now: Now, conn: ConnId) {
     let Some(socket) = shard.socket(conn) else { return };
-    if !socket.blocked.get() && write(shard, now, &socket) == Flush::Blocked {
+    if socket.blocked.get() && !shard.with_hub(|hub| hub.is_given_up(conn)) {
+        return;
+    }
+    if write(shard, now, &socket) == Flush::Blocked {
         socket.blocked.set(true);
-        let shard = shard.clone();
-        let writer = shard.clone().spawn(async move {
+        let waiting = shard.clone();
+        let writer = shard.spawn(async move {
             while socket.writable().await.is_ok() {
-                if write(&shard, clock::now(), &socket) != Flush::Blocked {
+                if write(&waiting, clock::now(), &socket) != Flush::Blocked {
                     break;
                 }
             }
             socket.blocked.set(false);
-            shard.wake();
+            waiting.wake();
         });
         if let Some(writer) = writer {
-            writer.detach();
+            shard.with_entry(conn, |entry| entry.set_writer(writer));
         }
     }
 }

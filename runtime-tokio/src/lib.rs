@@ -27,6 +27,7 @@
 
 mod accept;
 mod app;
+mod audit;
 mod builder;
 mod clock;
 mod handle;

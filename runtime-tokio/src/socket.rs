@@ -30,17 +30,28 @@ pub(crate) struct Socket {
     resume: Notify,
 }
 
-/// A socket in the shard's table, with the task that reads it.
+/// A socket in the shard's table, with its tasks.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) socket: Rc<Socket>,
     reader: AbortHandle,
+    /// Waits while the socket takes no more, or has waited once.
+    writer: Option<AbortHandle>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // The task holds the socket; ending it closes the file descriptor.
+        // The tasks hold the socket; ending them closes the file descriptor.
         self.reader.abort();
+        if let Some(writer) = &self.writer {
+            writer.abort();
+        }
+    }
+}
+
+impl Entry {
+    pub(crate) fn set_writer(&mut self, writer: AbortHandle) {
+        self.writer = Some(writer);
     }
 }
 
@@ -54,7 +65,7 @@ pub(crate) fn open(shard: &Rc<Shard>, conn: ConnId, stream: TcpStream) -> Entry 
         resume: Notify::new(),
     });
     let reader = spawn_local(read(shard.clone(), socket.clone())).abort_handle();
-    Entry { socket, reader }
+    Entry { socket, reader, writer: None }
 }
 
 impl Socket {
@@ -129,22 +140,26 @@ enum Taken {
     Failed,
 }
 
-/// Writes what the socket takes. While it takes nothing, a task waits for it. `now` is the turn's: reading the clocks for
+/// Writes what the socket takes. While it takes nothing, a task waits for it, unless the core gives it up. `now` is the turn's: reading the clocks for
 /// each of a thousand sockets would show.
 pub(crate) fn flush(shard: &Rc<Shard>, now: Now, conn: ConnId) {
     let Some(socket) = shard.socket(conn) else { return };
-    if !socket.blocked.get() && write(shard, now, &socket) == Flush::Blocked {
+    if socket.blocked.get() && !shard.with_hub(|hub| hub.is_given_up(conn)) {
+        return;
+    }
+    if write(shard, now, &socket) == Flush::Blocked {
         socket.blocked.set(true);
-        let shard = shard.clone();
-        spawn_local(async move {
+        let waiting = shard.clone();
+        let writer = spawn_local(async move {
             while socket.stream.writable().await.is_ok() {
-                if write(&shard, clock::now(), &socket) != Flush::Blocked {
+                if write(&waiting, clock::now(), &socket) != Flush::Blocked {
                     break;
                 }
             }
             socket.blocked.set(false);
-            shard.wake();
+            waiting.wake();
         });
+        shard.with_entry(conn, |entry| entry.set_writer(writer.abort_handle()));
     }
 }
 

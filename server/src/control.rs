@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mahavishnu_core::config::PlainOnTls;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
     cli::{FindArgs, StatusArgs, StopArgs},
-    client,
     exit::{Exit, Failure},
-    out,
+    health, out,
     pid::{self, Candidates, Found},
     settings::{self, Loaded},
     url::Target,
@@ -49,9 +49,9 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     let loaded = loaded(&args.find)?;
     let found = pid::find(&candidates(&loaded)?)?;
     let (exit, words, report) = match found {
-        Found::Running { pid, url, .. } => {
+        Found::Running { pid, url, dir } => {
             let url = url.unwrap_or_else(|| configured_url(&loaded));
-            let health = health(&url);
+            let health = health::ask(&url, &loaded.settings, &dir);
             let exit = if health.is_ok() { Exit::Ok } else { Exit::Unhealthy };
             let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
             let words = match &health {
@@ -197,25 +197,10 @@ fn wait_gone(candidates: &Candidates, pid: i32, timeout: Duration) -> Result<boo
 
 /// Where a server with these settings would answer on this machine.
 fn configured_url(loaded: &Loaded) -> String {
-    let host = settings::reachable(&loaded.settings.host);
-    Target { host, port: loaded.settings.port, tls: false, path: String::new() }.http("")
-}
-
-/// The body of `/health` if the server says that it is healthy, else why not.
-fn health(url: &str) -> Result<Value, String> {
-    let unreachable = |error: &ureq::Error| {
-        client::failure(url, error).to_string().replace(&format!("{url}: "), "")
-    };
-    let mut response = client::agent(HEALTH_TIMEOUT)
-        .get(format!("{url}/health"))
-        .call()
-        .map_err(|error| unreachable(&error))?;
-    let status = response.status();
-    let body = response.body_mut().read_to_string().map_err(|error| unreachable(&error))?;
-    if status != 200 {
-        return Err(format!("HTTP {}", status.as_u16()));
-    }
-    serde_json::from_str(&body).map_err(|_| "its answer is not JSON".to_owned())
+    let settings = &loaded.settings;
+    let host = settings::reachable(&settings.host);
+    let tls = settings.tls_enabled && settings.tls_plain == PlainOnTls::Nothing;
+    Target { host, port: settings.port, tls, path: String::new() }.http("")
 }
 
 /// The numbers of a health answer, if it has them.
@@ -235,7 +220,6 @@ const POLL: Duration = Duration::from_millis(20);
 const START_GRACE: Duration = Duration::from_secs(1);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

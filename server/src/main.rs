@@ -10,6 +10,7 @@ mod config;
 mod control;
 mod exit;
 mod explain;
+mod health;
 mod logging;
 mod out;
 mod pid;

@@ -1,13 +1,17 @@
 //! Certificates for tests, in files.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 
 /// One that signs certificates, with a directory for its files.
@@ -16,6 +20,8 @@ pub struct Authority {
     dir: PathBuf,
     /// Its own certificate.
     pub file: PathBuf,
+    /// Numbers of the certificates that it has issued, by their file.
+    serials: RefCell<BTreeMap<String, u64>>,
 }
 
 /// A certificate and its key.
@@ -33,11 +39,15 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::CrlSign,
+        ];
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
         let file = write(dir, &format!("{name}.pem"), &issuer.pem());
-        Self { issuer, dir: dir.to_owned(), file }
+        Self { issuer, dir: dir.to_owned(), file, serials: RefCell::default() }
     }
 
     /// A certificate for `names`, the first of which is the common name too, valid from and to so many days from now.
@@ -45,12 +55,11 @@ impl Authority {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names.clone()).expect("good names");
         params.distinguished_name.push(DnType::CommonName, names[0].as_str());
-        let now = date_time_ymd(1970, 1, 1) + since_1970();
-        let shifted = |days: i64| {
-            let step = Duration::from_secs(days.unsigned_abs() * 86_400);
-            if days < 0 { now - step } else { now + step }
-        };
-        (params.not_before, params.not_after) = (shifted(days.0), shifted(days.1));
+        let dates = valid(days);
+        (params.not_before, params.not_after) = (dates.not_before, dates.not_after);
+        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        params.serial_number = Some(SerialNumber::from(serial));
+        self.serials.borrow_mut().insert(file.to_owned(), serial);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("a key");
@@ -59,6 +68,29 @@ impl Authority {
             certificate: write(&self.dir, &format!("{file}.pem"), &certificate.pem()),
             key: write(&self.dir, &format!("{file}-key.pem"), &key.serialize_pem()),
         }
+    }
+
+    /// A list with the certificates that were issued into these files; the next list is due so many days from now. It is
+    /// written over what is there.
+    pub fn revoke(&self, file: &str, revoked: &[&str], days: i64) -> PathBuf {
+        let dates = valid((-40, days));
+        let serials = self.serials.borrow();
+        let one = |file: &&str| RevokedCertParams {
+            serial_number: SerialNumber::from(serials[*file]),
+            revocation_time: dates.not_before,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: dates.not_before,
+            next_update: dates.not_after,
+            crl_number: SerialNumber::from(NEXT_SERIAL.fetch_add(1, Ordering::Relaxed)),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(one).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).expect("a list");
+        write(&self.dir, &format!("{file}.pem"), &list.pem().expect("PEM"))
     }
 
     /// A certificate for a server on this machine, valid for a year.
@@ -88,6 +120,21 @@ impl Files {
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are UTF-8")
 }
+
+/// Dates from and to so many days from now, in parameters that are good for nothing else.
+fn valid(days: (i64, i64)) -> CertificateParams {
+    let now = date_time_ymd(1970, 1, 1) + since_1970();
+    let shifted = |days: i64| {
+        let step = Duration::from_secs(days.unsigned_abs() * 86_400);
+        if days < 0 { now - step } else { now + step }
+    };
+    let mut params = CertificateParams::default();
+    (params.not_before, params.not_after) = (shifted(days.0), shifted(days.1));
+    params
+}
+
+/// No two certificates of one process have the same number.
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 
 fn since_1970() -> Duration {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");

@@ -52,12 +52,17 @@ impl Proxy {
     /// HAProxy that passes bytes on, behind a header of the PROXY protocol: `send-proxy` or `send-proxy-v2`. It comes from
     /// 127.0.0.2.
     pub fn haproxy(server: &Server, header: &str) -> Self {
+        Self::haproxy_with(server, header, "")
+    }
+
+    /// The same, with further lines for how it treats the server.
+    pub fn haproxy_with(server: &Server, header: &str, lines: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the proxy");
         let (port, _) = free_ports();
         let text = format!(
             "defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
              frontend in\n bind 127.0.0.1:{port}\n default_backend out\n\
-             backend out\n source 127.0.0.2\n server one {} {header}\n",
+             backend out\n source 127.0.0.2\n{lines} server one {} {header}\n",
             server.address()
         );
         let config = dir.path().join("haproxy.cfg");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mahavishnu_tests::{
     Client, Heard, Raw, Server, http,
     raw::{HANDSHAKE, masked, op},
-    token, wait,
+    token,
 };
 use serde_json::{Value, json};
 use tungstenite::Message;
@@ -305,21 +305,52 @@ fn sockets_without_a_request_do_not_keep_clients_out() {
 #[test]
 fn sockets_of_any_kind_are_bounded() {
     let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
-    let sockets: Vec<Raw> = (0..400).map(|_| Raw::connect(server.address())).collect();
-    let refused = server_refuses(&server);
-    assert!(refused, "400 sockets beside one connection");
-    drop(sockets);
-    // The server hears of 400 ends one after the other: the first place that is free is not yet one for everybody.
-    let has_room = || http::try_get(server.address(), "/health").is_ok();
-    wait::until("room again", || (0..50).all(|_| has_room()).then_some(()));
-    Client::hello(&server).expect_silence();
+    let mut client = Client::hello(&server);
+    let mut sockets: Vec<Raw> = (0..400).map(|_| Raw::connect(server.address())).collect();
+    // 201 places, one of them the client's: the oldest went, whoever sent nothing.
+    sockets.iter_mut().take(200).for_each(|raw| assert_eq!(raw.read_to_end(), b""));
+    let metrics =
+        server.metrics_when("room made", |metrics| metrics.connection_errors("made_room") >= 200);
+    assert_eq!(metrics.connection_errors("max_sockets"), 0);
+    client.send(&ping(1));
+    assert_eq!(client.message()["type"], "pong", "who is connected notices nothing");
 }
 
-fn server_refuses(server: &Server) -> bool {
-    wait::within(Duration::from_secs(5), || {
-        http::try_get(server.address(), "/health").is_err().then_some(())
-    })
-    .is_some()
+/// As many silent sockets as it takes and more, again and again, in each stage that one can be silent in.
+#[test]
+fn silent_sockets_do_not_keep_health_checks_and_clients_out() {
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "10")]);
+    let _first = Client::hello(&server);
+    let mut held = Vec::new();
+    for sent in
+        [&b""[..], b"GET /", b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"]
+    {
+        for _ in 0..250 {
+            let mut raw = Raw::connect(server.address());
+            raw.write(sent);
+            held.push(raw);
+        }
+        assert_eq!(http::get(server.address(), "/health").status, 200);
+        Client::hello(&server).close();
+    }
+}
+
+/// Answered and kept, or told to go and staying: neither is worth more than a client.
+#[test]
+fn idle_and_lingering_sockets_do_not_keep_clients_out() {
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "10")]);
+    for last in ["", "Connection: close\r\n"] {
+        let request = format!("GET /health HTTP/1.1\r\nHost: x\r\n{last}\r\n");
+        let _held: Vec<Raw> = (0..300)
+            .map(|_| {
+                let mut raw = Raw::connect(server.address());
+                raw.write(request.as_bytes());
+                raw.read_head();
+                raw
+            })
+            .collect();
+        Client::hello(&server).close();
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! End-to-end tests of the running server, one module per subject. See the crate for the harness.
 
+mod audit;
 mod auth;
 mod auth_tokens;
 mod browser;

@@ -1,7 +1,7 @@
 //! Behind real proxies: who a client is, and what that is good for.
 
 use mahavishnu_tests::{
-    Client, Raw, Server, foreign,
+    Client, Raw, Server, foreign, http,
     proxy::Proxy,
     raw::{HANDSHAKE, op},
     token,
@@ -57,5 +57,44 @@ fn haproxy_says_whose_connection_it_is() {
         let refused = Client::connect(&server).wait_close(1013);
 
         assert_eq!(refused, "Too many connections from this address");
+    }
+}
+
+/// Its own checks begin with LOCAL, and come from a loopback address: they may ask for health and publish nothing. What
+/// it takes for a sign of life here is the refusal.
+#[test]
+fn haproxys_own_checks_may_not_publish() {
+    let settings = [("TRUSTED_PROXIES", "127.0.0.2"), ("PROXY_PROTOCOL", "true")];
+    let server = Server::with(&settings);
+    let check = " option httpchk\n http-check send meth POST uri /publish ver HTTP/1.1 hdr Host x \
+         hdr Content-Type application/json body '{\"channel\":\"a\",\"event\":\"e\",\"data\":{}}'\n \
+         http-check expect status 403\n";
+    let how = "send-proxy-v2 check check-send-proxy inter 100 rise 1 fall 1";
+    let _proxy = Proxy::haproxy_with(&server, how, check);
+
+    let metrics =
+        server.metrics_when("several checks", |metrics| metrics.message_errors("forbidden") >= 3);
+
+    assert_eq!(metrics.connection_errors("bad_proxy_header"), 0, "{}", metrics.text());
+    let reached = server.log();
+    assert!(!reached.contains("panicked"), "{reached}");
+}
+
+/// A proxy on this machine that does not say who is behind it does not make them this machine's own.
+#[test]
+fn behind_a_proxy_that_names_nobody_nobody_publishes() {
+    let settings = [("TRUSTED_PROXIES", "127.0.0.2"), ("PROXY_PROTOCOL", "true")];
+    let server = Server::with(&settings);
+    let body = r#"{"channel":"a","event":"e","data":{}}"#;
+    let request = http::post_bytes("/publish", &[], body);
+    for header in [
+        &b"PROXY UNKNOWN\r\n"[..],
+        b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x00\x00\x00",
+    ] {
+        let mut raw = Raw::connect_from("127.0.0.2", server.address());
+        raw.write(&[header, &request].concat());
+        let answer = raw.read_head();
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{header:?}: {answer}");
     }
 }

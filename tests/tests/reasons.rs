@@ -70,12 +70,14 @@ produced! {
     KeyReused: requests::key_reused;
     TlsHandshake: tls::tls_handshake;
     TlsHandshakesMax: tls::tls_handshakes_max;
+    TlsHandshakeRate: tls::tls_handshake_rate;
     TlsRequired: tls::tls_required;
     TlsOnly: tls::tls_only;
     MaxConnections: capacity::max_connections;
     ConnectRate: capacity::connect_rate;
     AddressConnections: capacity::address_connections;
     UserConnections: capacity::user_connections;
+    MadeRoom: capacity::made_room;
     MaxSockets: capacity::max_sockets;
     SlowReader: capacity::slow_reader;
     SendFailed: capacity::send_failed;
@@ -116,6 +118,10 @@ const EXCUSED: &[(Reason, &str)] = &[
     (
         Reason::TlsRecord,
         "needs a forged record on an open connection; covered in the core with a real TLS client",
+    ),
+    (
+        Reason::CertificateRevoked,
+        "in `tls.rs`: `a_revocation_list_keeps_its_certificates_out_from_the_next_reload_on`",
     ),
     (Reason::KeyInUse, "needs a publish that waits for an application's decision or another shard"),
     (Reason::GatewayTimeout, "an embedding application does not answer"),

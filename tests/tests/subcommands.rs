@@ -129,3 +129,21 @@ fn the_subscribe_subcommand_prints_events_and_comes_back_after_a_restart() {
         [r#"workflow:42 workflow.started {"n":1}"#, r#"workflow:42 workflow.started {"n":2}"#]
     );
 }
+
+#[test]
+fn the_subcommand_takes_compressed_events() {
+    let server = Server::with(&[("DEFLATE", "on"), ("SHARDS", "1")]);
+    let url = server.url();
+    let text = "the same words over and over, ".repeat(10_000);
+    let reader = server.spawn(&["subscribe", "--url", &url, "--count", "1", "workflow:1"]);
+    let data = json!({ "text": text });
+    let reached = || mahavishnu_tests::client::post(&server, "workflow:1", "e", &data);
+    mahavishnu_tests::wait::until("a subscriber", || (reached() == 1).then_some(()));
+
+    let done = reader.finish();
+
+    assert!(done.code == Some(0) && done.stdout.contains(&text), "{:?}", done.code);
+    server.metrics_when("a compressed message", |metrics| {
+        metrics.count("mahavishnu_deflate_messages_total", &[("direction", "sent")]) > 0
+    });
+}

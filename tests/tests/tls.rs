@@ -68,6 +68,24 @@ fn says(output: &Output, words: &str) -> bool {
     String::from_utf8_lossy(&output.stdout).contains(words)
 }
 
+/// More handshakes begun and left, and sockets that say nothing, than the server has places.
+#[test]
+fn silent_sockets_do_not_keep_tls_clients_out() {
+    let world = World::new();
+    let server = world.server(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "10")]);
+    let mut held = Vec::new();
+    for sent in [&b""[..], &[22], &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc]] {
+        for _ in 0..250 {
+            let mut raw = mahavishnu_tests::Raw::connect(server.address());
+            raw.write(sent);
+            held.push(raw);
+        }
+        assert!(world.curl(&server, "/health", &[]).contains("\"healthy\""));
+    }
+    let metrics = server.metrics_when("room made", |m| m.connection_errors("made_room") > 500);
+    assert_eq!(metrics.connection_errors("max_sockets"), 0);
+}
+
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 #[test]
@@ -225,6 +243,104 @@ fn client_certificates_are_demanded_verified_and_grant_permissions() {
         &[&wss(&server), world.trust(), text(&agent.certificate), text(&agent.key)],
     );
     assert_eq!(foreign::text(&mut python).lines().last(), Some("ok"));
+}
+
+/// The same list that keeps a certificate out ends what it has open when the list comes by a reload.
+#[test]
+fn a_revocation_list_keeps_its_certificates_out_from_the_next_reload_on() {
+    let world = World::new();
+    let [ada, eve] =
+        ["ada", "eve"].map(|name| world.authority.issue(name, &["a.agents.test"], (-1, 30)));
+    let list = world.authority.revoke("list", &[], 30);
+    for runtime in RUNTIMES {
+        world.authority.revoke("list", &[], 30);
+        let server = world.server(&[
+            ("RUNTIME", runtime),
+            ("CA_FILE", world.trust()),
+            ("VERIFY_CLIENT", "true"),
+            ("CRL_FILE", text(&list)),
+        ]);
+        let url = format!("https://{}/health", server.address());
+        let gets_in = |files: &Files| {
+            let (cert, key) = (text(&files.certificate), text(&files.key));
+            let args = ["--silent", "--cacert", world.trust(), "--cert", cert, "--key", key, &url];
+            Command::new("curl").args(args).output().unwrap().status.success()
+        };
+        assert_eq!([gets_in(&ada), gets_in(&eve)], [true, true]);
+        let mut open = Command::new("openssl")
+            .args(["s_client", "-quiet", "-connect", &server.address().to_string()])
+            .args(["-cert", text(&eve.certificate), "-key", text(&eve.key)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut input = open.stdin.take().unwrap();
+        input.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut first = [0; 12];
+        open.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+
+        world.authority.revoke("list", &["eve"], 30);
+        assert_eq!(server.run(&["websocket", "reload"]).code, Some(0));
+
+        open.wait().unwrap();
+        drop(input);
+        assert_eq!([gets_in(&ada), gets_in(&eve)], [true, false]);
+        server.metrics_when("the end", |m| m.connection_errors("certificate_revoked") == 1);
+    }
+}
+
+#[test]
+fn status_and_publish_work_where_nothing_is_said_without_tls() {
+    let world = World::new();
+    for runtime in RUNTIMES {
+        let server = world.server(&[("RUNTIME", runtime)]);
+        server.write_env_file("MAHAVISHNU_TLS_PLAIN=nothing\n");
+        assert_eq!(server.run(&["websocket", "reload"]).code, Some(0));
+        assert!(http::try_get(server.address(), "/health").is_err());
+
+        let status = server.run(&["websocket", "status"]);
+        assert_eq!((status.code, status.stderr.as_str()), (Some(0), ""), "{}", status.stdout);
+        assert!(status.stdout.contains("healthy, 0 connections"), "{}", status.stdout);
+        assert_eq!(server.run(&["websocket", "reload"]).code, Some(0));
+
+        let url = format!("https://{}", server.address());
+        let published = Command::new(mahavishnu_tests::binary::path())
+            .args(["publish", "--url", &url, "a", "e", "{}"])
+            .env("SSL_CERT_FILE", world.trust())
+            .output()
+            .unwrap();
+        assert!(says(&published, "published; reached 0 subscribers"), "{published:?}");
+
+        // A server that is started like that says so where `status` looks.
+        let dir = tempfile::tempdir().unwrap();
+        let place = ["--state-dir", text(dir.path())];
+        let start = ["websocket", "start", "--port", "0", "--metrics-port", "0"];
+        let _second = server.spawn(&[&start[..], &place].concat());
+        let status = mahavishnu_tests::wait::until("the second server's health", || {
+            let status = server.run(&[&["websocket", "status"][..], &place].concat());
+            // Before it has said where it is, it is looked for where the settings say: at the first one's port.
+            let elsewhere = !status.stdout.contains(&server.address().to_string());
+            (status.code == Some(0) && elsewhere).then_some(status)
+        });
+        assert!(status.stdout.contains(" at https://"), "{}", status.stdout);
+    }
+}
+
+/// The file has another certificate than the server: neither is it trusted, nor called healthy.
+#[test]
+fn status_trusts_the_servers_own_certificate_and_no_other() {
+    let world = World::new();
+    let server = world.server(&[]);
+    server.write_env_file("MAHAVISHNU_TLS_PLAIN=nothing\n");
+    assert_eq!(server.run(&["websocket", "reload"]).code, Some(0));
+    world.authority.server("server");
+
+    let status = server.run(&["websocket", "status"]);
+
+    assert_eq!(status.code, Some(4), "{}", status.stdout);
+    assert!(status.stdout.contains("another certificate"), "{}", status.stdout);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Certificates and keys as operators have them: every format, every mistake, and `cert check`.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use mahavishnu_tests::{
     Server,
@@ -131,6 +131,25 @@ fn a_mistake_is_one_line_that_names_the_file() {
         &[("TLS_ENABLED", "true"), ("CERT_FILE", &two), ("KEY_FILE", key)],
         &["MAHAVISHNU_KEY_FILE", "each certificate has one key"],
     );
+}
+
+#[test]
+fn what_is_wrong_with_a_revocation_list_is_one_line() {
+    let (dir, authority, files) = world();
+    let other = Authority::new(dir.path(), "other");
+    let mutual =
+        [&files.settings()[..], &[("VERIFY_CLIENT", "true"), ("CA_FILE", text(&authority.file))]]
+            .concat();
+    let with = |list: &Path, words: &[&str]| {
+        refuses(&[&mutual[..], &[("CRL_FILE", text(list))]].concat(), words);
+    };
+    with(
+        &authority.revoke("expired", &[], -1),
+        &["expired.pem", "the list of CN=root", "expired on"],
+    );
+    with(&other.revoke("foreign", &[], 9), &["foreign.pem", "has no list of CN=root"]);
+    with(&authority.file, &["root.pem", "has no revocation list"]);
+    with(Path::new("/nowhere.pem"), &["/nowhere.pem", "No such file"]);
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! One connection as the hub sees it: the socket's protocol and the session above it.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use uuid::Uuid;
 
 use super::{
     quota::Bucket,
+    room::Standing,
     token::Token,
     transport::Transport,
     types::{Listener, Peer, RequestId},
@@ -22,9 +27,12 @@ pub(crate) struct Conn {
     /// Name in the welcome. Nil until the connection is active.
     pub(crate) uuid: Uuid,
     /// The client, or the last proxy that is not trusted to name it.
-    pub(crate) peer: SocketAddr,
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
     pub(crate) listener: Listener,
     pub(crate) entered: Entered,
+    /// A header of the PROXY protocol came first: whoever it is, it is not this machine's own.
+    pub(crate) proxied: bool,
     /// Whether it comes from this machine, past no proxy and from no foreign web page.
     pub(crate) local: bool,
     /// Through a TLS handshake.
@@ -53,6 +61,8 @@ pub(crate) struct Conn {
     pub(crate) gaps: Vec<Gap>,
     /// The session's own deadline: authentication, what is due about its token, or its turn in a drain.
     pub(crate) deadline: Option<Instant>,
+    /// Whether its socket may be given up for another, and when.
+    pub(crate) standing: Standing,
     /// The timer entry that is believed in.
     pub(crate) armed: Option<Instant>,
 }
@@ -98,9 +108,11 @@ impl Conn {
             ws,
             session: Session::Http,
             uuid: Uuid::nil(),
-            peer: peer.address,
+            ip: peer.address.ip(),
+            port: peer.address.port(),
             listener: peer.listener,
             entered: Entered::default(),
+            proxied: false,
             local: false,
             secure: false,
             identity: None,
@@ -116,8 +128,18 @@ impl Conn {
             subscriptions: Vec::new(),
             gaps: Vec::new(),
             deadline: None,
+            standing: Standing::default(),
             armed: None,
         }
+    }
+
+    pub(crate) fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
+
+    /// Whether its address, as far as it is known, is one of this machine, and nobody stands between.
+    pub(crate) fn is_loopback(&self) -> bool {
+        !self.proxied && self.ip.to_canonical().is_loopback()
     }
 
     pub(crate) fn user(&self) -> Option<Arc<str>> {
@@ -128,6 +150,22 @@ impl Conn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
+    fn only_this_machine_itself_is_loopback() {
+        let now = crate::time::Now { mono: Instant::now(), unix: std::time::Duration::ZERO };
+        let conn = |address: &str, proxied| {
+            let peer = Peer { address: address.parse().unwrap(), listener: Listener::Main };
+            let ws = ws::Connection::server(now, &crate::limits::Limits::default());
+            let transport = Transport::Plain { instead_of_tls: false };
+            Conn { proxied, ..Conn::new(transport, ws, peer) }
+        };
+        assert!(conn("127.0.0.1:1", false).is_loopback());
+        assert!(conn("[::ffff:127.0.0.1]:1", false).is_loopback());
+        assert!(!conn("192.0.2.1:1", false).is_loopback());
+        assert!(!conn("127.0.0.1:1", true).is_loopback());
+    }
 
     /// The documented budget: below 512 bytes for an idle connection, its slot in the slab included.
     #[test]

@@ -119,6 +119,13 @@ impl Hub {
         })
     }
 
+    /// Whether [`flush`](Self::flush) answers [`ws::Flush::Closed`] whatever the socket takes. A driver that leaves a socket
+    /// alone until it is writable asks when the connection is dirty: the client may never read again.
+    #[must_use]
+    pub fn is_given_up(&self, conn: ConnId) -> bool {
+        self.conns.get_at(conn.index, conn.generation).is_none_or(|found| found.ws.is_given_up())
+    }
+
     /// Sockets of any kind that this hub holds.
     #[must_use]
     pub fn sockets(&self) -> usize {

@@ -1,9 +1,6 @@
 //! The WebSocket handshake as the hub sees it: who may stay, and with which token.
 
-use std::{
-    borrow::Cow,
-    net::{IpAddr, SocketAddr},
-};
+use std::{borrow::Cow, net::IpAddr};
 
 use http::{HeaderMap, Request, header};
 
@@ -20,7 +17,8 @@ impl Hub {
     /// good when a handshake is answered with an HTTP error, but come back after a close.
     pub(crate) fn on_upgrade(&mut self, now: Now, id: ConnId, request: &Request<()>) {
         let Some(conn) = self.conn(id) else { return };
-        let address = conn.peer.ip();
+        let address = conn.ip;
+        let local = conn.is_loopback() && is_direct(request.headers());
         if conn.listener == Listener::Metrics {
             self.answer_reason(now, id, Reason::NotFound);
             return;
@@ -54,14 +52,13 @@ impl Hub {
                 }
             },
         };
-        let local = is_local(address, request.headers());
         let client =
             forwarded::client_address(address, request.headers(), &self.config.trusted_proxies);
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.local = local;
         if let Some(client) = client {
             // Which port the client has is only known to the proxy.
-            conn.peer = SocketAddr::new(client, 0);
+            (conn.ip, conn.port) = (client, 0);
         }
         let refusal = self.admission(now, id);
         let Some((conn, _)) = self.conn_mut(id) else { return };
@@ -175,15 +172,15 @@ fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
         .map(|(_, value)| value)
 }
 
-/// Whether a request comes from this machine itself: a loopback address, no proxy in between, and if a browser sends
-/// it, from a page of this machine. Who may publish without a token hangs on it.
-pub(crate) fn is_local(address: IpAddr, headers: &HeaderMap) -> bool {
+/// Whether no proxy of HTTP has passed a request on, and if a browser sends it, it comes from a page of this machine. Who
+/// may publish without a token hangs on this and on [`Conn::is_loopback`](super::conn::Conn::is_loopback).
+pub(crate) fn is_direct(headers: &HeaderMap) -> bool {
     let proxied = ["forwarded", "x-forwarded-for", "x-real-ip", "via"]
         .iter()
         .any(|name| headers.contains_key(*name));
     let foreign_page =
         headers.get(header::ORIGIN).is_some_and(|origin| !is_loopback_origin(origin.as_bytes()));
-    address.to_canonical().is_loopback() && !proxied && !foreign_page
+    !proxied && !foreign_page
 }
 
 fn is_loopback_origin(origin: &[u8]) -> bool {
@@ -208,17 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_itself_is_local() {
-        let me = IpAddr::from([127, 0, 0, 1]);
-        assert!(is_local(me, &headers(&[])));
-        assert!(is_local("::ffff:127.0.0.1".parse().unwrap(), &headers(&[])));
-        assert!(is_local(me, &headers(&[("origin", "http://localhost:3000")])));
-        assert!(is_local(me, &headers(&[("origin", "http://[::1]:3000")])));
-        assert!(!is_local(IpAddr::from([192, 0, 2, 1]), &headers(&[])));
-        assert!(!is_local(me, &headers(&[("x-forwarded-for", "192.0.2.1")])));
-        assert!(!is_local(me, &headers(&[("origin", "https://example.com")])));
-        assert!(!is_local(me, &headers(&[("origin", "http://localhost.example.com")])));
-        assert!(!is_local(me, &headers(&[("origin", "null")])));
+    fn only_what_came_past_nobody_is_direct() {
+        assert!(is_direct(&headers(&[])));
+        assert!(is_direct(&headers(&[("origin", "http://localhost:3000")])));
+        assert!(is_direct(&headers(&[("origin", "http://[::1]:3000")])));
+        assert!(!is_direct(&headers(&[("x-forwarded-for", "192.0.2.1")])));
+        assert!(!is_direct(&headers(&[("origin", "https://example.com")])));
+        assert!(!is_direct(&headers(&[("origin", "http://localhost.example.com")])));
+        assert!(!is_direct(&headers(&[("origin", "null")])));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Hub,
-    handshake::{bearer, is_local, origin},
+    handshake::{bearer, is_direct, origin},
     publish::Origin,
     types::{ConnId, Listener, Output, Publication},
 };
@@ -184,8 +184,8 @@ impl Hub {
         let body = publish::parse(request.body(), limits.publish_batch_max).map_err(|error| {
             Refused { reason: Reason::BadPublish, detail: Some(error.to_string().into()) }
         })?;
-        let peer = self.conn(id).ok_or(Reason::Internal)?.peer.ip();
-        let anonymous = self.may_publish_anonymously(is_local(peer, headers));
+        let loopback = self.conn(id).ok_or(Reason::Internal)?.is_loopback();
+        let anonymous = self.may_publish_anonymously(loopback && is_direct(headers));
         let mut publications = Vec::with_capacity(body.messages.len());
         for message in &body.messages {
             if !protocol::channel_is_valid(&message.channel, limits.channel_bytes_max) {
@@ -317,6 +317,7 @@ impl Hub {
         if !scrape {
             self.tally.answered(status);
         }
+        self.stand_behind(id);
         self.settle(now, id);
         if more {
             self.resume.push_back(id);

@@ -22,6 +22,7 @@ mod publish;
 mod quota;
 mod request;
 mod revoke;
+mod room;
 mod session;
 mod slab;
 #[cfg(test)]
@@ -41,8 +42,8 @@ use std::{
 #[doc(hidden)]
 pub use self::inspect::Holdings;
 pub use self::types::{
-    Command, CommandId, ConnId, DrainPlan, Listener, Output, Peer, Place, Placement, Publication,
-    Published, RequestError, RequestId, ShardId, ShardMessage,
+    Audit, Command, CommandId, ConnId, DrainPlan, Listener, Output, Peer, Place, Placement,
+    Publication, Published, RequestError, RequestId, ShardId, ShardMessage,
 };
 use self::{
     channel::Channels,
@@ -52,7 +53,9 @@ use self::{
     home::Homes,
     idempotency::Keys,
     publish::Pending,
+    quota::Bucket,
     request::Question,
+    room::Room,
     slab::Slab,
     transport::{Handshakes, Transport},
     types::Inner,
@@ -77,6 +80,7 @@ pub struct Hub {
     place: Place,
     entropy: Entropy,
     conns: Slab<Box<Conn>>,
+    room: Room,
     channels: Channels,
     homes: Homes,
     keys: Keys,
@@ -107,6 +111,8 @@ pub struct Hub {
     handed_out: bool,
     /// Tokens that were revoked since start.
     revocations: Revocations,
+    /// How many refusals may still be handed out for the log.
+    audited: Bucket,
     /// Makes numbers of keys: see [`token::Token`].
     key_numbers: KeyedState,
     /// Both clocks, when they last were where they were expected.
@@ -153,6 +159,7 @@ impl Hub {
         let shards = usize::from(place.shards.max(1));
         Self {
             conns: Slab::new(),
+            room: Room::default(),
             channels: Channels::new(entropy.hash_keys()),
             homes: Homes::new(entropy.hash_keys(), place),
             keys: Keys::new(entropy.hash_keys()),
@@ -175,6 +182,7 @@ impl Hub {
             application_silent: false,
             handed_out: false,
             revocations: Revocations::new(),
+            audited: Bucket::default(),
             key_numbers: entropy.hash_keys(),
             watched: now,
             latest: now,
@@ -190,8 +198,7 @@ impl Hub {
     }
 
     fn accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
-        let room = self.conns.len() < self.config.limits.sockets_max
-            && matches!(self.stage, Stage::Running);
+        let room = matches!(self.stage, Stage::Running) && self.make_room(now);
         let transport = match self.proxy_header_of(peer) {
             Some(header) => Transport::ProxyHeader(header),
             None => self.transport_of(peer.listener),
@@ -462,6 +469,7 @@ impl Hub {
         if waits || !(conn.ws.is_open() || conn.ws.is_http()) {
             self.mark_dirty(id.index);
         }
+        self.line_up(id);
         self.arm(now, id);
     }
 

@@ -55,7 +55,10 @@ impl Hub {
         conn.transport = transport;
         match header {
             Header::Whole(length, source) => {
-                conn.peer = source.unwrap_or(conn.peer);
+                let source = source.unwrap_or_else(|| conn.peer());
+                (conn.ip, conn.port) = (source.ip(), source.port());
+                // Also without a source: a proxy that does not say who is behind it must not make them local.
+                conn.proxied = true;
                 Some(length.saturating_sub(before))
             }
             Header::Partial | Header::Malformed => {

@@ -9,7 +9,7 @@ use super::{
     conn::Session,
     home::Broadcast,
     idempotency::Verdict,
-    types::{CommandId, ConnId, Inner, Output, Publication, Published, Ticket},
+    types::{Audit, CommandId, ConnId, Inner, Output, Publication, Published, Ticket},
 };
 use crate::{auth::Verb, protocol, reason::Reason, time::Now};
 
@@ -30,8 +30,16 @@ pub(crate) enum Origin {
     },
     /// Not a publish: tokens are revoked, and the hubs' answers are waited for in the same way.
     Revoke {
-        conn: ConnId,
+        asker: Asker,
+        audit: Box<Audit>,
     },
+}
+
+/// Who waits for a revocation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asker {
+    Http(ConnId),
+    Command(Option<CommandId>),
 }
 
 impl Origin {
@@ -262,15 +270,12 @@ impl Hub {
             }
             Origin::Command { id } => {
                 if let (Some(id), Some((_, first))) = (id, first) {
-                    // One of a publish; of a revocation one for each hub.
-                    let subscribers = reached(results).try_into().unwrap_or(u32::MAX);
-                    let published = Published { subscribers, ..first };
-                    self.outputs.push_back(Output::Done { id, result: Ok(published) });
+                    self.outputs.push_back(Output::Done { id, result: Ok(first) });
                 }
             }
-            Origin::Revoke { conn } => {
-                let answer = format!("{{\"status\":\"revoked\",\"closed\":{}}}", reached(results));
-                self.answer_json(now, conn, 200, answer.into());
+            Origin::Revoke { asker, audit } => {
+                let closed = reached(results).try_into().unwrap_or(u32::MAX);
+                self.finish_revoke(now, asker, audit, Published { subscribers: closed, offset: 0 });
             }
         }
     }
@@ -283,8 +288,9 @@ impl Hub {
                     self.settle(now, *conn);
                 }
             }
-            Origin::Http { conn, .. } | Origin::Revoke { conn } => {
-                self.refuse_http(now, *conn, reason);
+            Origin::Http { conn, .. } => self.refuse_http(now, *conn, reason),
+            Origin::Revoke { asker, audit } => {
+                self.fail_revoke(now, *asker, audit.clone(), &reason.into());
             }
             Origin::Command { id } => {
                 self.tally.error(reason);

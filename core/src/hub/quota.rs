@@ -56,7 +56,7 @@ pub(crate) fn take_message(
     }
 }
 
-/// New connections by address.
+/// Connections or handshakes by address: how many a minute.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     buckets: KeyedMap<IpAddr, Bucket>,
@@ -69,9 +69,15 @@ impl Addresses {
         Self { buckets: KeyedMap::with_hasher(keys), order: VecDeque::new() }
     }
 
-    /// Whether one more connection from `address` is within the limit.
-    pub(crate) fn admit(&mut self, now: Instant, address: IpAddr, limits: &Limits) -> bool {
-        let Some(rate) = limits.connects_per_minute.filter(|rate| *rate > 0) else { return true };
+    /// Whether one more from `address` is within `rate` a minute.
+    pub(crate) fn admit(
+        &mut self,
+        now: Instant,
+        address: IpAddr,
+        rate: Option<u32>,
+        limits: &Limits,
+    ) -> bool {
+        let Some(rate) = rate.filter(|rate| *rate > 0) else { return true };
         let address = network(address);
         if address.is_loopback() && !limits.connects_limit_loopback {
             return true;
@@ -137,38 +143,36 @@ mod tests {
         );
     }
 
+    const RATE: Option<u32> = Some(3);
+
     fn addresses() -> (Addresses, Instant, Limits) {
         let keys = Entropy::new(Seed::from(1)).hash_keys();
-        (
-            Addresses::new(keys),
-            Instant::now(),
-            Limits { connects_per_minute: Some(3), ..Limits::default() },
-        )
+        (Addresses::new(keys), Instant::now(), Limits::default())
     }
 
     #[test]
     fn an_address_has_its_rate_and_others_theirs() {
         let (mut addresses, now, limits) = addresses();
         let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        assert_eq!((0..9).filter(|_| addresses.admit(now, a, &limits)).count(), 3);
-        assert!(addresses.admit(now, b, &limits));
-        assert!(addresses.admit(now + Duration::from_secs(20), a, &limits));
+        assert_eq!((0..9).filter(|_| addresses.admit(now, a, RATE, &limits)).count(), 3);
+        assert!(addresses.admit(now, b, RATE, &limits));
+        assert!(addresses.admit(now + Duration::from_secs(20), a, RATE, &limits));
     }
 
     #[test]
     fn loopback_is_exempt_unless_told_otherwise() {
         let (mut addresses, now, mut limits) = addresses();
         let me = IpAddr::from([127, 0, 0, 1]);
-        assert_eq!((0..9).filter(|_| addresses.admit(now, me, &limits)).count(), 9);
+        assert_eq!((0..9).filter(|_| addresses.admit(now, me, RATE, &limits)).count(), 9);
         limits.connects_limit_loopback = true;
-        assert_eq!((0..9).filter(|_| addresses.admit(now, me, &limits)).count(), 3);
+        assert_eq!((0..9).filter(|_| addresses.admit(now, me, RATE, &limits)).count(), 3);
     }
 
     #[test]
     fn an_ipv6_network_is_one_address() {
         let (mut addresses, now, limits) = addresses();
         let in_net = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, n]);
-        assert_eq!((0..9).filter(|n| addresses.admit(now, in_net(*n), &limits)).count(), 3);
+        assert_eq!((0..9).filter(|n| addresses.admit(now, in_net(*n), RATE, &limits)).count(), 3);
     }
 
     #[test]
@@ -176,7 +180,7 @@ mod tests {
         let (mut addresses, now, mut limits) = addresses();
         limits.addresses_max = 10;
         for n in 0..=255 {
-            addresses.admit(now, IpAddr::from([192, 0, 2, n]), &limits);
+            addresses.admit(now, IpAddr::from([192, 0, 2, n]), RATE, &limits);
         }
         assert!(addresses.buckets.len() <= 10 && addresses.order.len() == addresses.buckets.len());
     }

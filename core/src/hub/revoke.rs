@@ -1,14 +1,17 @@
 //! Revoking tokens: by `POST /revoke` or by command. The hub that is asked tells the others and answers when all have
 //! done it: from then on no hub accepts such a token or delivers to its connection.
 
+use std::time::Duration;
+
 use http::Request;
 
 use super::{
     Hub,
+    conn::Conn,
     handshake::bearer,
     http::{Refused, is_json},
-    publish::{Origin, Pending},
-    types::{CommandId, ConnId, Inner, Published, ShardId, Ticket},
+    publish::{Asker, Origin, Pending},
+    types::{Audit, CommandId, ConnId, Inner, Output, Published, ShardId, Ticket},
 };
 use crate::{
     auth::{Revocation, RevocationError},
@@ -20,16 +23,21 @@ use crate::{
 impl Hub {
     /// `POST /revoke`: content type, token with full access, shape.
     pub(crate) fn on_http_revoke(&mut self, now: Now, id: ConnId, request: &Request<Payload<'_>>) {
-        match self.check_http_revoke(now, request) {
-            Ok(revocation) => self.revoke(now, Origin::Revoke { conn: id }, &revocation),
-            Err(refused) => self.refuse_request(now, id, &refused),
+        let peer = self.conn(id).map(Conn::peer);
+        let mut audit = Box::new(Audit { peer, user: None, revocation: None });
+        let asker = Asker::Http(id);
+        match self.check_http_revoke(now, request, &mut audit) {
+            Ok(revocation) => self.revoke(now, Origin::Revoke { asker, audit }, &revocation),
+            Err(refused) => self.fail_revoke(now, asker, audit, &refused),
         }
     }
 
+    /// Notes in `audit` what it finds out.
     fn check_http_revoke(
         &self,
         now: Now,
         request: &Request<Payload<'_>>,
+        audit: &mut Audit,
     ) -> Result<Revocation, Refused> {
         if !is_json(request.headers()) {
             return Err(Reason::NotJson.into());
@@ -38,6 +46,7 @@ impl Hub {
         let token = bearer(request.headers()).filter(|_| !self.config.auth.keys.is_empty());
         let token = token.ok_or(Reason::AuthRequired)?;
         let token = self.verify(now, token).map_err(|_| Reason::AuthFailed)?;
+        audit.user.clone_from(&token.claims.user);
         if !self.config.policy.access(&token.claims.permissions).is_full() {
             return Err(Reason::RevokeForbidden.into());
         }
@@ -46,7 +55,10 @@ impl Hub {
             detail: Some(error.to_string().into()),
         };
         let body = std::str::from_utf8(request.body());
-        Revocation::parse(body.map_err(|_| refused(RevocationError::Shape))?).map_err(refused)
+        let body = body.map_err(|_| refused(RevocationError::Shape))?;
+        let revocation = Revocation::parse(body).map_err(refused)?;
+        audit.revocation = Some(revocation.clone());
+        Ok(revocation)
     }
 
     /// The application, or an operator through it, revokes.
@@ -56,10 +68,57 @@ impl Hub {
         id: Option<CommandId>,
         revocation: &Revocation,
     ) {
-        let origin = Origin::Command { id };
+        let audit = Audit { peer: None, user: None, revocation: Some(revocation.clone()) };
+        let origin = Origin::Revoke { asker: Asker::Command(id), audit: Box::new(audit) };
         match revocation.check() {
             Ok(()) => self.revoke(now, origin, revocation),
             Err(_) => self.fail_publish(now, &origin, Reason::BadRevocation),
+        }
+    }
+
+    /// All hubs have carried it out.
+    pub(crate) fn finish_revoke(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        audit: Box<Audit>,
+        published: Published,
+    ) {
+        self.outputs.push_back(Output::Audit { audit, result: Ok(published) });
+        match asker {
+            Asker::Http(conn) => {
+                let closed = published.subscribers;
+                let answer = format!("{{\"status\":\"revoked\",\"closed\":{closed}}}");
+                self.answer_json(now, conn, 200, answer.into());
+            }
+            Asker::Command(Some(id)) => {
+                self.outputs.push_back(Output::Done { id, result: Ok(published) });
+            }
+            Asker::Command(None) => {}
+        }
+    }
+
+    /// It is not carried out. Not every attempt of many is written down: a log can be flooded, too.
+    pub(crate) fn fail_revoke(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        audit: Box<Audit>,
+        refused: &Refused,
+    ) {
+        let reason = refused.reason;
+        let rate = self.config.limits.audit_refusals_per_minute.max(1);
+        if self.audited.take(now.mono, MINUTE / rate, rate).is_ok() {
+            self.outputs.push_back(Output::Audit { audit, result: Err(reason) });
+        }
+        match asker {
+            Asker::Http(conn) => self.refuse_request(now, conn, refused),
+            Asker::Command(id) => {
+                self.tally.error(reason);
+                if let Some(id) = id {
+                    self.outputs.push_back(Output::Done { id, result: Err(reason) });
+                }
+            }
         }
     }
 
@@ -103,4 +162,5 @@ impl Hub {
     }
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
 const NOBODY: Published = Published { subscribers: 0, offset: 0 };

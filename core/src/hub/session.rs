@@ -31,7 +31,7 @@ impl Hub {
         conn.session = Session::Active;
         conn.uuid = uuid;
         conn.deadline = None;
-        let (peer, user) = (conn.peer, conn.user());
+        let (peer, user) = (conn.peer(), conn.user());
         let (secure, identity) = (conn.secure, conn.identity.clone());
         if secure {
             self.tally.secure_connections += 1;
@@ -234,7 +234,11 @@ impl Hub {
         // To these, what is queued is part of the problem, or no longer meant for them.
         let at_once = matches!(
             reason,
-            Reason::SlowReader | Reason::Disconnected | Reason::TokenRevoked | Reason::KeyRemoved
+            Reason::SlowReader
+                | Reason::Disconnected
+                | Reason::TokenRevoked
+                | Reason::KeyRemoved
+                | Reason::CertificateRevoked
         );
         // What an expired token has not been handed yet, it is not owed: it may be younger than its end.
         if !at_once && reason != Reason::TokenExpired {
@@ -313,6 +317,7 @@ impl Hub {
         if self.conn(id).is_none() {
             return;
         }
+        self.room.forget(&mut self.conns, id.index);
         if let Some(conn) = self.conns.remove(id.index) {
             self.handshakes.forget(&conn.transport);
             let lost = conn.ws.messages_dropped() + conn.ws.outbox().messages();

@@ -229,6 +229,7 @@ impl Hub {
 
     /// What a new configuration means for connections that are there: some end, some lose subscriptions.
     pub(crate) fn apply_to_live(&mut self, now: Now, keys: bool) {
+        self.end_revoked_certificates(now);
         let numbers = self.config.auth.keys.numbers(&self.key_numbers);
         for id in self.active() {
             let Some(conn) = self.conns.get_mut(id.index) else { continue };
@@ -256,6 +257,19 @@ impl Hub {
                     self.withdraw(now, id, Withdrawn::Policy);
                     self.plan_token(now, id);
                 }
+            }
+        }
+    }
+
+    /// Ends the connections whose certificate is on a list now, those that speak HTTP among them.
+    fn end_revoked_certificates(&mut self, now: Now) {
+        let indices: Vec<u32> = self.conns.indices().collect();
+        for index in indices {
+            let Some(generation) = self.conns.generation(index) else { continue };
+            let id = self.id(index, generation);
+            if self.is_by_revoked_certificate(id) {
+                self.end_token(now, id, Reason::CertificateRevoked);
+                self.mark_dirty(index);
             }
         }
     }

@@ -4,6 +4,8 @@ use std::{collections::VecDeque, io, sync::Arc};
 
 use super::{
     Hub,
+    conn::Conn,
+    forwarded::is_trusted,
     proxy::Pending,
     types::{ConnId, Listener},
 };
@@ -135,14 +137,18 @@ impl Hub {
     }
 
     fn decide(&mut self, now: Now, id: ConnId, handshake: bool) {
-        let address = self.conn(id).map(|conn| conn.peer.ip().to_canonical());
-        let loopback = address.is_some_and(|address| address.is_loopback());
-        if handshake && self.config.tls.is_some() {
+        let loopback = self.conn(id).is_some_and(Conn::is_loopback);
+        let shakes = handshake && self.config.tls.is_some();
+        let too_fast = shakes && !self.may_shake(now, id);
+        if shakes && !too_fast {
             self.make_room_to_shake(now);
         }
         let (transport, refusal) = match (&self.config.tls, self.config.plain_on_tls) {
             // Switched off since this connection came.
             (None, _) => (Transport::Plain { instead_of_tls: false }, None),
+            (Some(_), _) if too_fast => {
+                (Transport::Plain { instead_of_tls: true }, Some(Reason::TlsHandshakeRate))
+            }
             (Some(_), PlainOnTls::Loopback) if loopback && !handshake => {
                 (Transport::Plain { instead_of_tls: false }, None)
             }
@@ -161,9 +167,21 @@ impl Hub {
         }
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.transport = transport;
-        if let Some(reason) = refusal {
-            self.cut(now, id, reason);
+        match refusal {
+            // There is nothing to be told, and nothing to wait for.
+            Some(reason @ Reason::TlsHandshakeRate) => self.abandon(now, id, reason),
+            Some(reason) => self.cut(now, id, reason),
+            None => {}
         }
+    }
+
+    /// Whether a handshake is worth its cost, by the address that it is asked from. Behind a proxy that will name the client
+    /// only in the request, nothing is known yet.
+    fn may_shake(&mut self, now: Now, id: ConnId) -> bool {
+        let Some(conn) = self.conn(id) else { return false };
+        let address = conn.ip;
+        let unnamed = is_trusted(address, &self.config.trusted_proxies);
+        unnamed || self.visitors.may_shake(now, address, &self.config.limits)
     }
 
     /// Where there are too many handshakes, the one that began first goes: an honest one is over in a few round trips, and
@@ -190,7 +208,7 @@ impl Hub {
     }
 
     /// The connection is given up, whatever still comes of its handshake.
-    fn stop_shaking(&mut self, id: ConnId) {
+    pub(crate) fn stop_shaking(&mut self, id: ConnId) {
         let Some((conn, _)) = self.conn_mut(id) else { return };
         if let Transport::Tls(session) = &mut conn.transport
             && session.is_shaking()
@@ -235,7 +253,13 @@ impl Hub {
         }
         let mut plain = std::mem::take(&mut self.plaintext);
         plain.clear();
+        let shaking = self.is_shaking(id);
         let progress = self.advance(id, wire, &mut plain);
+        if shaking && self.is_by_revoked_certificate(id) {
+            // The handshake began before the list came.
+            plain.clear();
+            self.cut(now, id, Reason::CertificateRevoked);
+        }
         if !plain.is_empty() {
             self.pump(now, id, &mut plain);
         }
@@ -290,6 +314,11 @@ impl Hub {
         self.retire(now, id, reason);
         self.settle(now, id);
         self.mark_dirty(id.index);
+    }
+
+    pub(crate) fn is_by_revoked_certificate(&self, id: ConnId) -> bool {
+        let identity = self.conn(id).and_then(|conn| conn.identity.as_ref());
+        identity.zip(self.config.tls.as_ref()).is_some_and(|(identity, tls)| tls.revokes(identity))
     }
 
     /// Who the client is by its certificate.

@@ -221,6 +221,18 @@ pub struct RequestError {
     pub message: Box<str>,
 }
 
+/// A revocation of tokens or an attempt at one: who wanted what. For a log that can be read later. There is neither a
+/// token nor a key in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// Where the request came from; `None`: the embedding application.
+    pub peer: Option<SocketAddr>,
+    /// Whose token it carried, if that verified and names somebody.
+    pub user: Option<Arc<str>>,
+    /// Which tokens were meant; `None` if it was refused before that was looked at.
+    pub revocation: Option<Revocation>,
+}
+
 /// What a hub asks its driver to do.
 #[derive(Debug)]
 pub enum Output {
@@ -280,6 +292,13 @@ pub enum Output {
         /// The command.
         id: CommandId,
         /// What became of it.
+        result: Result<Published, Reason>,
+    },
+    /// Something to be written down for whoever asks later who did what.
+    Audit {
+        /// Who wanted what.
+        audit: Box<Audit>,
+        /// What became of it; [`Published::subscribers`] are the connections that ended.
         result: Result<Published, Reason>,
     },
     /// Messages for another hub of this process, in order.

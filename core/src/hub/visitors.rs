@@ -34,19 +34,33 @@ pub(crate) struct Entered {
 #[derive(Debug)]
 pub(crate) struct Visitors {
     rates: Addresses,
+    /// TLS handshakes that this hub has carried out: these are not counted at an address's home, whose answer would come
+    /// after the work was done.
+    handshakes: Addresses,
     /// Open connections. No entry is zero, so there are at most as many as connections, or twice that.
     open: KeyedMap<Who, u32>,
 }
 
 impl Visitors {
     pub(crate) fn new(rates: KeyedState, open: KeyedState) -> Self {
-        Self { rates: Addresses::new(rates), open: KeyedMap::with_hasher(open) }
+        Self {
+            rates: Addresses::new(rates),
+            handshakes: Addresses::new(rates),
+            open: KeyedMap::with_hasher(open),
+        }
+    }
+
+    /// Whether this address may have one more TLS handshake.
+    pub(crate) fn may_shake(&mut self, now: Now, address: IpAddr, limits: &Limits) -> bool {
+        self.handshakes.admit(now.mono, address, limits.tls_handshakes_per_minute(), limits)
     }
 
     /// Counts one more connection, and says why it may not stay, if so. It is counted even then, until it has gone.
     fn enter(&mut self, now: Now, who: Who, limits: &Limits) -> Option<Reason> {
         let too_fast = match who {
-            Who::Address(address) => !self.rates.admit(now.mono, address, limits),
+            Who::Address(address) => {
+                !self.rates.admit(now.mono, address, limits.connects_per_minute, limits)
+            }
             Who::User(_) => false,
         };
         let (max, reason) = match who {
@@ -81,7 +95,7 @@ impl Hub {
     /// [`Inner::Evict`].
     pub(crate) fn enter_address(&mut self, now: Now, id: ConnId) -> Option<Reason> {
         let limits = &self.config.limits;
-        let address = network(self.conn(id)?.peer.ip());
+        let address = network(self.conn(id)?.ip);
         let limited =
             limits.connects_per_minute.is_some() || limits.connections_per_address_max.is_some();
         if !limited || (address.is_loopback() && !limits.connects_limit_loopback) {
@@ -127,7 +141,7 @@ impl Hub {
     pub(crate) fn leave(&mut self, now: Now, id: ConnId) {
         let Some((conn, _)) = self.conn_mut(id) else { return };
         let counted = std::mem::take(&mut conn.entered.address);
-        let address = counted.then(|| Who::Address(network(conn.peer.ip())));
+        let address = counted.then(|| Who::Address(network(conn.ip)));
         self.exit(now, address);
         self.leave_as_user(now, id);
     }

@@ -161,6 +161,18 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Unreadable> {
     }
 }
 
+/// Whom a certificate names: for reading, and as it is encoded.
+pub(super) fn subject(der: &[u8]) -> Result<(String, Box<[u8]>), Unreadable> {
+    let certificate = parse(der)?;
+    Ok((certificate.subject().to_string(), certificate.subject().as_raw().into()))
+}
+
+/// Issuer and serial number, as they are encoded: what a revocation list knows a certificate by.
+pub(super) fn number(der: &[u8]) -> Result<(Box<[u8]>, Box<[u8]>), Unreadable> {
+    let certificate = parse(der)?;
+    Ok((certificate.issuer().as_raw().into(), certificate.raw_serial().into()))
+}
+
 fn names(certificate: &X509Certificate<'_>) -> Vec<Name> {
     let alternative = certificate.subject_alternative_name().ok().flatten();
     let alternative = alternative.iter().flat_map(|extension| &extension.value.general_names);

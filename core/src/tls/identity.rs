@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::certificate::Facts;
+use super::certificate::{self, Facts};
 
 /// Where in a certificate a name stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub struct Identity {
     pub subject: Box<str>,
     /// All names of the certificate.
     pub names: Vec<Name>,
+    /// Who signed it, as it is encoded (DER).
+    pub issuer: Box<[u8]>,
+    /// Its number with that issuer, as it is encoded.
+    pub serial: Box<[u8]>,
 }
 
 /// Permissions for clients whose certificate has a name.
@@ -95,7 +99,8 @@ impl Identity {
     /// From a certificate that was verified.
     pub(super) fn of(der: &[u8]) -> Option<Self> {
         let facts = Facts::of(der).ok()?;
-        Some(Self { subject: facts.subject.into(), names: facts.names })
+        let (issuer, serial) = certificate::number(der).ok()?;
+        Some(Self { subject: facts.subject.into(), names: facts.names, issuer, serial })
     }
 
     /// What to call this client: its common name, else its first alternative name, else the subject.
@@ -179,7 +184,8 @@ mod tests {
     fn identity(names: &[(Field, &str)]) -> Identity {
         let names =
             names.iter().map(|(field, value)| Name { field: *field, value: (*value).into() });
-        Identity { subject: "CN=x".into(), names: names.collect() }
+        let [issuer, serial] = [Box::default(), Box::default()];
+        Identity { subject: "CN=x".into(), names: names.collect(), issuer, serial }
     }
 
     fn grant(pattern: &str, permissions: &[&str]) -> Grant {

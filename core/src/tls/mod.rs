@@ -25,6 +25,7 @@
 mod certificate;
 mod identity;
 mod pem;
+mod revocation;
 mod server;
 mod session;
 mod suites;
@@ -37,6 +38,7 @@ pub use self::{
     certificate::{Facts, Key, Unreadable},
     identity::{Field, Grant, Identity, Name, PatternError},
     pem::{Chain, PemError, PrivateKey},
+    revocation::{ListFacts, RevocationListError, RevocationLists},
     server::{Certified, CertifiedError, ClientAuth, Server, ServerError},
     session::{Encrypting, Progress, Session},
 };

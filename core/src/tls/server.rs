@@ -14,8 +14,8 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::UnixTime,
     server::{
-        ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
-        danger::ClientCertVerifier,
+        ClientHello, NoServerSessionStorage, ResolvesServerCert, VerifierBuilderError,
+        WebPkiClientVerifier, danger::ClientCertVerifier,
     },
     sign::CertifiedKey,
     time_provider::TimeProvider,
@@ -23,8 +23,9 @@ use rustls::{
 
 use super::{
     certificate::Facts,
-    identity::{Field, Name},
+    identity::{Field, Identity, Name},
     pem::{Chain, PrivateKey},
+    revocation::RevocationLists,
     suites,
 };
 
@@ -53,8 +54,13 @@ pub enum ClientAuth {
     /// No certificate is asked for.
     #[default]
     Off,
-    /// A certificate that one of these authorities signed. Without one the handshake fails.
-    Required(Chain),
+    /// A certificate that one of the authorities signed. Without one the handshake fails.
+    Required {
+        /// Whose signatures count.
+        authorities: Chain,
+        /// Which of their certificates do not, if there are lists: then there must be one of each authority.
+        revoked: RevocationLists,
+    },
 }
 
 /// Everything that a TLS handshake needs. Cheap to clone; replaced as a whole on reload.
@@ -67,6 +73,7 @@ struct Inner {
     /// Own certificates, without their chains.
     facts: Vec<Facts>,
     verifies_clients: bool,
+    revoked: RevocationLists,
 }
 
 /// Why a server cannot be set up.
@@ -76,6 +83,8 @@ pub enum ServerError {
     NoCertificate,
     /// The client authority at this place of its file, counted from 1, cannot be used.
     Authority(usize),
+    /// A revocation list cannot be used.
+    RevocationList,
     /// The cryptographic library refuses.
     Library,
 }
@@ -133,8 +142,8 @@ impl Server {
             .map_err(|_| ServerError::Library)?;
         let builder = match client_auth {
             ClientAuth::Off => builder.with_no_client_auth(),
-            ClientAuth::Required(authorities) => {
-                builder.with_client_cert_verifier(verifier(authorities, provider)?)
+            ClientAuth::Required { authorities, revoked } => {
+                builder.with_client_cert_verifier(verifier(authorities, revoked, provider)?)
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(ByName(certificates)));
@@ -144,9 +153,12 @@ impl Server {
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(|_| ServerError::Library)?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 1;
-        let verifies_clients = matches!(client_auth, ClientAuth::Required(_));
+        let (verifies_clients, revoked) = match client_auth {
+            ClientAuth::Off => (false, RevocationLists::default()),
+            ClientAuth::Required { revoked, .. } => (true, revoked.clone()),
+        };
         let config = Arc::new(config);
-        Ok(Self(Arc::new(Inner { config, clock, facts, verifies_clients })))
+        Ok(Self(Arc::new(Inner { config, clock, facts, verifies_clients, revoked })))
     }
 
     /// The server's certificates, without their chains.
@@ -167,6 +179,12 @@ impl Server {
         self.0.verifies_clients
     }
 
+    /// Whether a client's certificate is on a revocation list, for connections that were there before the list.
+    #[must_use]
+    pub fn revokes(&self, identity: &Identity) -> bool {
+        self.0.revoked.revokes(identity)
+    }
+
     /// A new connection's state.
     pub(super) fn connect(&self) -> Option<ServerConnection> {
         ServerConnection::new(self.0.config.clone()).ok()
@@ -178,8 +196,10 @@ impl Server {
     }
 }
 
+/// An old list still counts: it knows more than none. Whoever reads lists from files sees to their age.
 fn verifier(
     authorities: &Chain,
+    revoked: &RevocationLists,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, ServerError> {
     let mut roots = RootCertStore::empty();
@@ -187,7 +207,11 @@ fn verifier(
         roots.add(authority.clone()).map_err(|_| ServerError::Authority(place + 1))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    builder.build().map_err(|_| ServerError::Library)
+    let built = builder.with_crls(revoked.lists.iter().cloned()).build();
+    built.map_err(|error| {
+        let list = matches!(error, VerifierBuilderError::InvalidCrl(_));
+        if list { ServerError::RevocationList } else { ServerError::Library }
+    })
 }
 
 /// Chooses by the name that the client asks for (RFC 6066 §3) and by the signatures that it understands.
@@ -259,6 +283,7 @@ impl fmt::Display for ServerError {
         match self {
             Self::NoCertificate => f.write_str("there is no certificate"),
             Self::Authority(place) => write!(f, "certificate {place} of the file cannot be used"),
+            Self::RevocationList => f.write_str("a revocation list cannot be used"),
             Self::Library => f.write_str("the cryptographic library refuses"),
         }
     }

@@ -7,8 +7,9 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion,
@@ -17,7 +18,7 @@ use rustls::{
     time_provider::TimeProvider,
 };
 
-use super::{Certified, Chain, ClientAuth, PrivateKey, Server, suites};
+use super::{Certified, Chain, ClientAuth, PrivateKey, RevocationLists, Server, suites};
 
 /// One that signs certificates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -27,6 +28,7 @@ pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 pub(crate) struct Issued {
     pub(crate) certificate: String,
     pub(crate) key: String,
+    pub(crate) serial: SerialNumber,
 }
 
 impl Authority {
@@ -34,7 +36,11 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::CrlSign,
+        ];
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -44,6 +50,27 @@ impl Authority {
 
     pub(crate) fn chain(&self) -> Chain {
         Chain::from_pem(self.pem().as_bytes()).unwrap()
+    }
+
+    /// A list of its certificates that are revoked, valid in 2026.
+    pub(crate) fn revoke(&self, revoked: &[&Issued]) -> RevocationLists {
+        let one = |issued: &&Issued| RevokedCertParams {
+            serial_number: issued.serial.clone(),
+            revocation_time: date_time_ymd(2026, 1, 2),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 2),
+            next_update: date_time_ymd(2027, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(one).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let mut lists = RevocationLists::default();
+        lists.add_pem(list.signed_by(&self.0).unwrap().pem().unwrap().as_bytes()).unwrap();
+        lists
     }
 
     /// For a server or a client with these alternative names; the first is the common name too. Valid in 2026.
@@ -56,8 +83,12 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
+        let serial = SerialNumber::from(
+            key.public_key_raw().iter().skip(1).take(8).copied().collect::<Vec<u8>>(),
+        );
+        params.serial_number = Some(serial.clone());
         let certificate = params.signed_by(&key, &self.0).unwrap();
-        Issued { certificate: certificate.pem(), key: key.serialize_pem() }
+        Issued { certificate: certificate.pem(), key: key.serialize_pem(), serial }
     }
 }
 

@@ -255,6 +255,23 @@ impl Connection {
         self.close_by(now, reason, Some(code), text, when);
     }
 
+    /// Ends the connection without another word: [`flush`](Self::flush) answers [`Flush::Closed`](super::Flush::Closed)
+    /// from now on. One that has ended already keeps its reason.
+    pub fn give_up(&mut self, now: Now, reason: Reason) {
+        match &mut self.state {
+            State::Ended(ended) => ended.finish = Finish::Drop,
+            State::Closing(own, _) => {
+                let own = *own;
+                self.end(now, own, Finish::Drop);
+            }
+            State::Head(_)
+            | State::Body(_)
+            | State::Exchange(_)
+            | State::Shake(_)
+            | State::Open(_) => self.end(now, reason, Finish::Drop),
+        }
+    }
+
     /// What waits to be written, for pushing shared segments.
     pub fn outbox_mut(&mut self) -> &mut Outbox {
         &mut self.outbox
@@ -294,6 +311,12 @@ impl Connection {
     #[must_use]
     pub fn is_http(&self) -> bool {
         self.http && !matches!(self.state, State::Ended(_))
+    }
+
+    /// Whether a request was answered and no further one has begun.
+    #[must_use]
+    pub fn is_idle_http(&self) -> bool {
+        self.served && matches!(self.state, State::Head(None))
     }
 
     /// Bits of the window that the peer keeps for compressed messages, 8 to 15; 0 if permessage-deflate was not agreed
@@ -344,6 +367,12 @@ impl Connection {
             | State::Open(_)
             | State::Closing(..) => self.eof || self.kept.is_some(),
         }
+    }
+
+    /// Whether the socket is to be dropped, whatever it still takes.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        matches!(self.state, State::Ended(Ended { finish: Finish::Drop, .. }))
     }
 
     /// Why the connection ended, or is about to.

@@ -198,6 +198,10 @@ impl Loaded {
                 let text = "MAHAVISHNU_CA_FILE has no effect: clients are asked for certificates only if MAHAVISHNU_VERIFY_CLIENT is true";
                 self.warnings.push(text.into());
             }
+            if !self.settings.crl_file.is_empty() {
+                let text = "MAHAVISHNU_CRL_FILE has no effect: MAHAVISHNU_VERIFY_CLIENT is false";
+                self.warnings.push(text.into());
+            }
             if !self.settings.client_cert_permissions.is_empty() {
                 let text = "MAHAVISHNU_CLIENT_CERT_PERMISSIONS has no effect: MAHAVISHNU_VERIFY_CLIENT is false";
                 self.warnings.push(text.into());

@@ -94,6 +94,9 @@ settings! {
         key_file: Vec<PathBuf> = Vec::new(), Paths, ["KEY_FILE", "WS_KEY_FILE"], Live;
         /// Certificates that sign client certificates, PEM. By itself it demands nothing: see VERIFY_CLIENT.
         ca_file: Option<PathBuf> = None, Maybe(Path), ["CA_FILE", "WS_CA_FILE"], Live;
+        /// Revocation lists (CRL) of the authorities in CA_FILE, PEM; several files with commas between. Client certificates
+        /// on them are refused, and after a reload their connections are closed.
+        crl_file: Vec<PathBuf> = Vec::new(), Paths, ["CRL_FILE"], Live;
         /// Demand a certificate signed by CA_FILE from every client, and verify it.
         verify_client: bool = false, Bool, ["VERIFY_CLIENT", "WS_VERIFY_CLIENT"], Live;
         /// What the names in a client's certificate permit, instead of a token: `cn:ops=admin;dns:*.agents.example=pool:read|workflow:read`.

@@ -45,6 +45,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("CERT_FILE", "", "/c.pem, /d.pem", "/c.pem,/d.pem", "/c.pem,,", "a path, or several"),
     ("KEY_FILE", "", "/k.pem", "/k.pem", ",", "a path, or several"),
     ("CA_FILE", "", "/a.pem", "/a.pem", "", ""),
+    ("CRL_FILE", "", "/a.crl, /b.crl", "/a.crl,/b.crl", "/a.crl,,", "a path, or several"),
     ("VERIFY_CLIENT", "false", "1", "true", "2", "true or false"),
     ("CLIENT_CERT_PERMISSIONS", "", "cn:a = x|y", "cn:a=x|y", "a=x", "field:name=permission"),
     ("TLS_PLAIN", "health", "Loopback", "loopback", "all", "health, nothing or loopback"),

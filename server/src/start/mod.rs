@@ -14,7 +14,11 @@ use std::{
     sync::Arc,
 };
 
-use mahavishnu_core::{config::Config, hub::DrainPlan, metrics::count_refused_reloads};
+use mahavishnu_core::{
+    config::{Config, PlainOnTls},
+    hub::DrainPlan,
+    metrics::count_refused_reloads,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
@@ -110,7 +114,9 @@ impl Running {
         let main = main.ok_or_else(|| Failure::new(Exit::General, "the server does not listen"))?;
         let addresses = Addresses::new(main, metrics);
         let settings = &self.loaded.settings;
-        let announced = self.claim.announce(&format!("http://{}", addresses.main));
+        let only_tls = settings.tls_enabled && settings.tls_plain == PlainOnTls::Nothing;
+        let scheme = if only_tls { "https" } else { "http" };
+        let announced = self.claim.announce(&format!("{scheme}://{}", addresses.main));
         announced.map_err(|error| Failure::io(self.claim.dir().display(), &error))?;
         if settings.log_format == LogFormat::Text {
             let program = std::env::args().next().unwrap_or_else(|| "mahavishnu".into());
@@ -145,7 +151,11 @@ impl Running {
                 for line in &failure.lines {
                     error!("reload: {line}");
                 }
-                error!("reload refused: the configuration stays as it was");
+                error!(
+                    audit = "reload",
+                    by = "SIGHUP",
+                    "reload refused: the configuration stays as it was"
+                );
                 if let Ok(config) = translate::core_config(&self.loaded) {
                     count_refused_reloads(&config, 1);
                 }
@@ -183,7 +193,7 @@ impl Running {
         let changes = settings::changes(&self.loaded, &loaded);
         let changed =
             if changes.live.is_empty() { "nothing".to_owned() } else { changes.live.join(", ") };
-        info!(changed, keys = loaded.keys.len(), "reloaded");
+        info!(audit = "reload", by = "SIGHUP", changed, keys = loaded.keys.len(), "reloaded");
         self.loaded = loaded;
         self.tell(Vec::new());
     }

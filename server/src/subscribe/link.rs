@@ -12,7 +12,7 @@ use mahavishnu_core::{
     limits::Limits,
     reason::{Reason, Retry},
     time::Now,
-    ws::{ClientRequest, CloseWhen, Connection, Event, Flush, PeerClose},
+    ws::{ClientRequest, CloseWhen, Connection, Event, Flush, Inflater, PeerClose},
 };
 
 use super::{End, stream::Stream};
@@ -37,6 +37,8 @@ pub(crate) struct Link {
     stream: Stream,
     ws: Connection,
     limits: Limits,
+    /// The server may compress what it sends; what is sent to it is short and goes as it is.
+    inflater: Inflater,
     scratch: Vec<u8>,
     news: VecDeque<News>,
 }
@@ -55,16 +57,27 @@ impl Link {
             .map_err(|error| lost(&error))?;
         let stream =
             if target.tls { Stream::secure(stream, target)? } else { Stream::Plain(stream) };
-        let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() };
+        let limits = Limits {
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            inflate_ratio_max: INFLATE_RATIO_MAX,
+            ..Limits::default()
+        };
         let request = ClientRequest {
             host: target.authority(),
             path: if target.path.is_empty() { "/".to_owned() } else { target.path.clone() },
             headers: http::HeaderMap::new(),
             subprotocols: Vec::new(),
-            deflate: false,
+            deflate: true,
         };
         let ws = Connection::client(now(), &limits, request, entropy);
-        Ok(Self { stream, ws, limits, scratch: vec![0; SCRATCH_BYTES], news: VecDeque::new() })
+        Ok(Self {
+            stream,
+            ws,
+            limits,
+            inflater: Inflater::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            news: VecDeque::new(),
+        })
     }
 
     /// Queues a text message; [`next`](Self::next) writes it.
@@ -166,13 +179,15 @@ impl Link {
                 let end = self.ending();
                 self.ended(end);
             }
-            Some(
-                Event::Binary(_)
-                | Event::Compressed(_)
-                | Event::Pong { .. }
-                | Event::Upgrade(_)
-                | Event::Http(_),
-            )
+            Some(Event::Compressed(message)) => {
+                let inflater = &mut self.inflater;
+                if let Some(Event::Text(text)) =
+                    self.ws.inflate(now(), &self.limits, inflater, message)
+                {
+                    self.news.push_back(News::Text(text.into_string()));
+                }
+            }
+            Some(Event::Binary(_) | Event::Pong { .. } | Event::Upgrade(_) | Event::Http(_))
             | None => {}
         }
     }
@@ -246,6 +261,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// The server may have been given a higher limit than ours would be by default.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// DEFLATE cannot do better than 1,032 bytes for one, and whom one subscribes to one trusts that far.
+const INFLATE_RATIO_MAX: u32 = 1_100;
 
 #[cfg(test)]
 mod tests {

@@ -55,7 +55,7 @@ pub(crate) fn trust_lines(dir: &Path, url: &str) -> Vec<String> {
     ]
 }
 
-fn certificate_path(dir: &Path) -> PathBuf {
+pub(super) fn certificate_path(dir: &Path) -> PathBuf {
     dir.join("auto-cert.pem")
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mahavishnu_core::tls::{Certified, Chain, Facts, PrivateKey};
+use mahavishnu_core::tls::{Certified, Chain, Facts, PrivateKey, RevocationLists};
 
 use super::{day, days_left};
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
 pub(super) const CERT_FILE: &str = "MAHAVISHNU_CERT_FILE";
 pub(super) const KEY_FILE: &str = "MAHAVISHNU_KEY_FILE";
 const CA_FILE: &str = "MAHAVISHNU_CA_FILE";
+const CRL_FILE: &str = "MAHAVISHNU_CRL_FILE";
 
 /// A certificate and where its key is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,38 @@ pub(super) fn read_pair(pair: &Pair, now: Duration) -> Result<(Certified, Vec<St
 /// Reads the certificates whose signatures count.
 pub(super) fn read_authorities(path: &Path) -> Result<Chain, Failure> {
     read_chain(CA_FILE, path)
+}
+
+/// Reads revocation lists that are to count from now on.
+pub(super) fn read_lists(
+    paths: &[PathBuf],
+    authorities: &Chain,
+    now: Duration,
+) -> Result<RevocationLists, Failure> {
+    let mut lists = RevocationLists::default();
+    for path in paths {
+        let before = lists.facts().len();
+        lists.add_pem(&read(CRL_FILE, path)?).map_err(|error| fault(CRL_FILE, path, error))?;
+        for facts in lists.facts().iter().skip(before) {
+            if let Some(next) = facts.next_update.filter(|next| now > *next) {
+                let text = format!(
+                    "the list of {} expired on {}; fetch the next one, then `mahavishnu websocket reload`",
+                    facts.issuer,
+                    day(next)
+                );
+                return Err(fault(CRL_FILE, path, text));
+            }
+        }
+    }
+    match (paths.last(), lists.missing(authorities)) {
+        (Some(path), Some(authority)) => {
+            let text = format!(
+                "has no list of {authority}, which {CA_FILE} names; without one nobody whom it signed is let in"
+            );
+            Err(fault(CRL_FILE, path, text))
+        }
+        (_, Some(_) | None) => Ok(lists),
+    }
 }
 
 pub(super) fn read_chain(name: &str, path: &Path) -> Result<Chain, Failure> {

@@ -5,11 +5,12 @@ mod check;
 mod files;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use mahavishnu_core::tls::{ClientAuth, Server};
+use mahavishnu_core::tls::{ClientAuth, Server, ServerError};
+use rustls::pki_types::CertificateDer;
 
 pub(crate) use self::{auto::trust_lines, check::check};
 use crate::{
@@ -53,7 +54,13 @@ pub(crate) fn load(settings: &Settings, state_dir: Option<&Path>) -> Result<Load
     }
     let client_auth = match (settings.verify_client, &settings.ca_file) {
         (true, Some(path)) => match files::read_authorities(path) {
-            Ok(chain) => ClientAuth::Required(chain),
+            Ok(authorities) => match files::read_lists(&settings.crl_file, &authorities, now) {
+                Ok(revoked) => ClientAuth::Required { authorities, revoked },
+                Err(failure) => {
+                    problems.add(failure);
+                    ClientAuth::Off
+                }
+            },
             Err(failure) => {
                 problems.add(failure);
                 ClientAuth::Off
@@ -63,10 +70,31 @@ pub(crate) fn load(settings: &Settings, state_dir: Option<&Path>) -> Result<Load
     };
     problems.result()?;
     let server = Server::new(certified, &client_auth).map_err(|error| {
-        let path = settings.ca_file.as_deref().unwrap_or_else(|| Path::new("-")).display();
-        Failure::new(Exit::Configuration, format!("MAHAVISHNU_CA_FILE: {path}: {error}"))
+        let (name, path) = match error {
+            ServerError::RevocationList => ("MAHAVISHNU_CRL_FILE", settings.crl_file.first()),
+            ServerError::NoCertificate | ServerError::Authority(_) | ServerError::Library => {
+                ("MAHAVISHNU_CA_FILE", settings.ca_file.as_ref())
+            }
+        };
+        let path = path.map_or_else(|| Path::new("-"), PathBuf::as_path).display();
+        Failure::new(Exit::Configuration, format!("{name}: {path}: {error}"))
     })?;
     Ok(Loaded { server: Some(server), warnings })
+}
+
+/// The certificates that a server with these settings and this state directory presents, its own alone.
+pub(crate) fn own_certificates(
+    settings: &Settings,
+    state_dir: &Path,
+) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let auto = auto::certificate_path(state_dir);
+    let paths = if settings.cert_file.is_empty() { vec![auto] } else { settings.cert_file.clone() };
+    let mut own = Vec::new();
+    for path in &paths {
+        let chain = files::read_chain(files::CERT_FILE, path)?;
+        own.extend(chain.iter().next().map(|der| CertificateDer::from(der.to_vec())));
+    }
+    Ok(own)
 }
 
 /// Failures of several files as one.

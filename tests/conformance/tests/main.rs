@@ -99,6 +99,7 @@ conformance! {
         ;
         slow:
             slow_reader_is_disconnected,
+            a_client_that_never_reads_again_does_not_keep_its_socket,
             slow_reader_gets_gap,
             slow_reader_gets_latest,
             the_policy_is_chosen_by_channel,
@@ -191,6 +192,7 @@ conformance! {
         TlsHandshake: tls::tls_handshake;
         TlsRecord: tls::tls_record;
         TlsHandshakesMax: tls::tls_handshakes_max;
+        TlsHandshakeRate: tls::tls_handshake_rate;
         TlsRequired: tls::tls_required;
         TlsOnly: tls::tls_only;
         BadRequest: requests::bad_request;
@@ -211,6 +213,7 @@ conformance! {
         KeyInUse: requests::key_in_use;
         MaxConnections: capacity::max_connections;
         ConnectRate: capacity::connect_rate;
+        MadeRoom: capacity::made_room;
         MaxSockets: capacity::max_sockets;
         AddressConnections: capacity::address_connections;
         UserConnections: capacity::user_connections;

@@ -309,6 +309,9 @@ impl World {
             Output::Done { id, result } => {
                 self.notes.iter_mut().for_each(|notes| notes.done.push((id, result)));
             }
+            Output::Audit { result, .. } => {
+                self.digest.number(result.map_or_else(|reason| reason as u64, |_| 0));
+            }
             Output::Shard { to, batch } => {
                 let to = usize::from(to.0);
                 self.digest.number(batch.len() as u64);

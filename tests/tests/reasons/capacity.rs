@@ -59,15 +59,26 @@ pub(super) fn user_connections(reason: Reason) {
     counted(&server, reason);
 }
 
-/// Metrics cannot be asked while no socket is free: what shows is a socket that ends without a byte.
-pub(super) fn max_sockets(_: Reason) {
-    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
-    let sockets: Vec<Raw> = (0..300).map(|_| Raw::connect(server.address())).collect();
+/// All sockets are clients' own: nobody can be given up. Fewer connections after a reload than there are bring that about.
+pub(super) fn max_sockets(reason: Reason) {
+    let server = Server::with(&[("SHARDS", "1")]);
+    let clients: Vec<Client> = (0..210).map(|_| Client::hello(&server)).collect();
+    server.write_env_file("MAHAVISHNU_MAX_CONNECTIONS=1\n");
+    assert_eq!(server.run(&["websocket", "reload"]).code, Some(0));
     let mut last = Raw::connect(server.address());
-    last.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(last.read_to_end(), b"");
-    drop(sockets);
-    server.metrics_when("the error", |metrics| metrics.connection_errors("max_sockets") > 0);
+    drop(clients);
+    // Metrics cannot be asked while no socket is free.
+    counted(&server, reason);
+}
+
+/// More sockets than there are places, none of which says a word, and then a client.
+pub(super) fn made_room(_: Reason) {
+    let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
+    let mut sockets: Vec<Raw> = (0..300).map(|_| Raw::connect(server.address())).collect();
+    let _client = Client::hello(&server);
+    assert_eq!(sockets[0].read_to_end(), b"", "the first one had to go");
+    server.metrics_when("the errors", |metrics| metrics.connection_errors("made_room") >= 100);
 }
 
 /// What is queued for a client that does not read, and then is gone, was not sent.

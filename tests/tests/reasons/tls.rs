@@ -36,6 +36,24 @@ pub(super) fn tls_handshakes_max(reason: Reason) {
     counted(&server, reason);
 }
 
+/// An address has four handshakes for each connection that it may make.
+pub(super) fn tls_handshake_rate(reason: Reason) {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Authority::new(dir.path(), "root").server("server");
+    let limits = [("SHARDS", "1"), ("RATE_LIMIT", "1"), ("RATE_LIMIT_LOOPBACK", "true")];
+    let server = Server::with(&[&files.settings()[..], &limits].concat());
+    let begin = || {
+        let mut raw = Raw::connect(server.address());
+        raw.write(&[22]);
+        raw
+    };
+    let _begun: Vec<Raw> = (0..4).map(|_| begin()).collect();
+    assert_eq!(begin().read_to_end(), b"", "no alert, no handshake");
+    counted(&server, reason);
+    let health = http::get(server.address(), "/health");
+    assert_eq!(health.status, 200, "what costs nothing is not refused");
+}
+
 pub(super) fn tls_required(reason: Reason) {
     let (_dir, server) = server();
     let answer = http::get(server.address(), "/ready");

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     config::PlainOnTls,
     tls::{
-        ClientAuth, Grant, Server,
+        ClientAuth, Grant, RevocationLists, Server,
         testing::{Authority, Issued, Peer, Setup},
     },
 };
@@ -95,7 +95,12 @@ impl World {
 
     /// A server that demands client certificates of the root, and what they permit.
     fn mutual(&self, grants: &[(&str, &str)]) -> Config {
-        let auth = ClientAuth::Required(self.root.chain());
+        self.mutual_but_for(RevocationLists::default(), grants)
+    }
+
+    /// The same, with a list of certificates that are revoked.
+    fn mutual_but_for(&self, revoked: RevocationLists, grants: &[(&str, &str)]) -> Config {
+        let auth = ClientAuth::Required { authorities: self.root.chain(), revoked };
         let mut config = with_auth();
         config.tls = Some(Server::new(vec![self.server.certified()], &auth).unwrap());
         let grant = |(pattern, permission): &(&str, &str)| {
@@ -445,6 +450,99 @@ fn over_the_limit_the_oldest_handshake_makes_room() {
         // At most an alert: close_notify (RFC 8446 §6.1).
         assert!(last.is_empty() || last == [21, 3, 3, 0, 2, 1, 0], "{last:?}");
         assert_eq!(rig.hubs[0].handshakes.open(), 0);
+    }
+}
+
+#[test]
+fn a_revoked_client_certificate_is_refused_and_others_are_not() {
+    let world = World::new();
+    let [ada, eve] = ["ada.example", "eve.example"].map(|name| world.root.issue(&[name]));
+    let config = world.mutual_but_for(world.root.revoke(&[&eve]), &[("cn:*", "admin")]);
+    let mut rig = Rig::new(1, config);
+
+    let mut good = Secure::open(&mut rig, &world.with_certificate(&ada));
+    assert!(good.upgrade(&mut rig).starts_with("HTTP/1.1 101 "));
+    let mut revoked = Secure::open(&mut rig, &world.with_certificate(&eve));
+    revoked.upgrade(&mut rig);
+
+    let alert = Some(Error::AlertReceived(AlertDescription::CertificateRevoked));
+    assert_eq!(revoked.peer.error, alert);
+    assert!(revoked.client.is_ended());
+}
+
+#[test]
+fn a_reload_with_a_list_ends_connections_whose_certificate_is_on_it() {
+    let world = World::new();
+    let [ada, eve] = ["ada.example", "eve.example"].map(|name| world.root.issue(&[name]));
+    let grants = [("cn:*", "admin")];
+    let mut rig = Rig::new(1, world.mutual(&grants));
+    let connect = |issued: &Issued, rig: &mut Rig| {
+        let mut secure = Secure::open(rig, &world.with_certificate(issued));
+        secure.upgrade(rig);
+        secure
+    };
+    let (mut good, mut revoked) = (connect(&ada, &mut rig), connect(&eve, &mut rig));
+    // One that speaks HTTP and is kept could go on publishing.
+    let mut kept = Secure::open(&mut rig, &world.with_certificate(&eve));
+    kept.peer.say(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    kept.talk(&mut rig);
+
+    let config = world.mutual_but_for(world.root.revoke(&[&eve]), &grants);
+    rig.hubs[0].handle_command(rig.now, Command::Reload(Arc::new(config)));
+    rig.run();
+
+    [&mut good, &mut revoked, &mut kept].into_iter().for_each(|secure| secure.talk(&mut rig));
+    let ended = [&good, &revoked, &kept].map(|secure| reason(&rig, secure));
+    assert_eq!(ended, [None, Some(Reason::CertificateRevoked), Some(Reason::CertificateRevoked)]);
+    assert!(revoked.take_text().contains("Certificate revoked"));
+}
+
+#[test]
+fn an_address_over_its_rate_gets_no_handshake() {
+    let world = World::new();
+    let mut config = world.config();
+    config.limits.connects_per_minute = Some(1);
+    config.limits.connects_limit_loopback = true;
+    config.limits.tls_handshakes_per_connect = 3;
+    let mut rig = Rig::new(1, config);
+    let shake = |rig: &mut Rig| {
+        let mut secure = Secure::open(rig, &world.setup(&TLS13));
+        secure.talk(rig);
+        (
+            !secure.peer.tls.is_handshaking(),
+            secure.client.peek().is_empty() && secure.client.is_closed(),
+        )
+    };
+
+    let first: Vec<_> = (0..5).map(|_| shake(&mut rig)).collect();
+    rig.wait(Duration::from_secs(20));
+    let later = [shake(&mut rig), shake(&mut rig)];
+
+    let (done, refused) = ((true, false), (false, true));
+    assert_eq!(first, [done, done, done, refused, refused]);
+    assert_eq!(later, [done, refused]);
+}
+
+#[test]
+fn handshakes_through_a_trusted_proxy_are_not_counted_unless_it_names_the_client() {
+    let world = World::new();
+    for (proxy_protocol, expected) in [(false, [true, true]), (true, [true, false])] {
+        let mut config = world.config();
+        config.limits.connections_per_address_max = Some(1);
+        config.limits.tls_handshakes_per_connect = 1;
+        config.limits.connects_limit_loopback = true;
+        config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        config.proxy_protocol = proxy_protocol;
+        let mut rig = Rig::new(1, config);
+        let done = [(); 2].map(|()| {
+            let mut secure = Secure::open(&mut rig, &world.setup(&TLS13));
+            if proxy_protocol {
+                rig.bytes(&secure.client, b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n");
+            }
+            secure.talk(&mut rig);
+            !secure.peer.tls.is_handshaking()
+        });
+        assert_eq!(done, expected);
     }
 }
 

@@ -51,6 +51,17 @@ pub(crate) fn slow_reader_is_disconnected(backend: Backend) {
     assert_eq!(close, Some((1013, "Reading too slowly".into())), "a code that says: come back");
 }
 
+/// The driver waits until the socket can be written to, the core does not wait for ever.
+pub(crate) fn a_client_that_never_reads_again_does_not_keep_its_socket(backend: Backend) {
+    let rig = backend.start(|config: &mut Config| {
+        config.limits.outbox_bytes_max = 128 * 1024;
+        config.limits.close_timeout = std::time::Duration::from_millis(100);
+    });
+    let _sleeper = sleeper(&rig, "a");
+    flood(&rig, "a");
+    rig.expect_sockets(0);
+}
+
 /// Every message comes in order or is within an announced gap, and none is in neither.
 pub(crate) fn slow_reader_gets_gap(backend: Backend) {
     let rig = start(backend, SlowPolicy::Gap);

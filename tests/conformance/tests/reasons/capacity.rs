@@ -25,9 +25,17 @@ pub(crate) fn connect_rate(backend: Backend, reason: Reason) {
 
 pub(crate) fn max_sockets(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| config.limits.sockets_max = 2);
-    let _held = [rig.connect(), rig.connect()];
-    rig.expect_sockets(2);
+    let _held = [rig.hello(), rig.hello()];
     assert_eq!(rig.raw().read_to_end(), b"", "dropped before a byte is read");
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn made_room(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| config.limits.sockets_max = 2);
+    let (mut silent, _other) = (rig.raw(), rig.hello());
+    rig.expect_sockets(2);
+    let _newcomer = rig.hello();
+    assert_eq!(silent.read_to_end(), b"");
     rig.expect_error_counted(reason);
 }
 

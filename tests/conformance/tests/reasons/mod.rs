@@ -18,6 +18,10 @@ pub(crate) const EXCUSED: &[(Reason, &str)] = &[
     (Reason::Finished, "the client role ends its own connection"),
     (Reason::Masked, "the client role refuses a masked frame of a server"),
     (Reason::HandshakeRefused, "the client role was refused"),
+    (
+        Reason::CertificateRevoked,
+        "needs client certificates; in the core with real TLS clients, and end to end",
+    ),
     (Reason::Internal, "a bug"),
 ];
 

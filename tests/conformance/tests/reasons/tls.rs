@@ -43,6 +43,22 @@ pub(crate) fn tls_handshakes_max(backend: Backend, reason: Reason) {
     rig.expect_error_counted(reason);
 }
 
+pub(crate) fn tls_handshake_rate(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        secure::demand(config);
+        config.limits.connects_per_minute = Some(1);
+        config.limits.connects_limit_loopback = true;
+        config.limits.tls_handshakes_per_connect = 1;
+    });
+    let mut first = rig.raw();
+    first.write(&NONSENSE[..1]);
+    rig.expect_count("mahavishnu_received_bytes_total", &[], 1);
+    let mut second = rig.raw();
+    second.write(&NONSENSE[..1]);
+    assert_eq!(second.read_to_end(), b"");
+    rig.expect_error_counted(reason);
+}
+
 pub(crate) fn tls_required(backend: Backend, reason: Reason) {
     let rig = backend.start(secure::demand);
     refuses(&rig, b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n", reason);
