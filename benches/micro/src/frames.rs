@@ -23,6 +23,14 @@ pub fn text(message: &str) -> Vec<u8> {
     wire
 }
 
+/// A ping frame (RFC 6455 §5.5.2), masked in the same way.
+#[must_use]
+pub fn ping() -> Vec<u8> {
+    let mut wire = Vec::new();
+    encode_frame(&mut wire, Opcode::Ping, b"alive?", Some([0; 4]));
+    wire
+}
+
 /// The request that subscribes to `channel`.
 #[must_use]
 pub fn subscribe(channel: &str) -> String {
@@ -59,7 +67,8 @@ pub fn object(bytes: usize) -> String {
 /// A JSON object of about `bytes` bytes as programs write them: short members, numbers, nesting, some escapes.
 #[must_use]
 pub fn structured(bytes: usize) -> String {
-    let item = r#"{"id":17,"state":"running","load":0.25,"tags":["a","b\n"],"ok":true,"parent":null}"#;
+    let item =
+        r#"{"id":17,"state":"running","load":0.25,"tags":["a","b\n"],"ok":true,"parent":null}"#;
     let items = (bytes / (item.len() + 1)).max(1);
     format!(r#"{{"workers":[{}]}}"#, vec![item; items].join(","))
 }

@@ -32,11 +32,7 @@ pub const CASES: &[Case] = &[
         operation: "frame with a text of 128 B: header, unmasking, UTF-8",
         run: || receive(128, 1_000),
     },
-    Case {
-        name: "frame-16k",
-        operation: "the same with 16 KiB",
-        run: || receive(16 * 1024, 100),
-    },
+    Case { name: "frame-16k", operation: "the same with 16 KiB", run: || receive(16 * 1024, 100) },
     Case {
         name: "envelope-128",
         operation: "publish request with 128 B of data, read",

@@ -119,6 +119,11 @@ impl Stage {
         self.now = self.now.plus(Duration::from_micros(1));
     }
 
+    /// Time passes.
+    pub fn wait(&mut self, step: Duration) {
+        self.now = self.now.plus(step);
+    }
+
     /// What was written so far.
     #[must_use]
     pub fn written(&self) -> Sink {

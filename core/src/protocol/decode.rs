@@ -275,7 +275,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::protocol::NESTING_MAX;
+    use crate::protocol::{Command, NESTING_MAX};
 
     #[test]
     fn all_nine_fields_are_read() {
@@ -400,6 +400,27 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_not_unicode_are_refused_or_make_data_opaque() {
+        assert_eq!(decode_text(r#"{"type":"ping","\ud800":1}"#).unwrap_err(), DecodeError::Syntax);
+        let publish =
+            |data: &str| format!(r#"{{"type":"request","event":"publish","data":{data}}}"#);
+        let opaque = publish(r#"{"channel":"c","event":"e","\ud800":1,"data":[]}"#);
+        let nothing = Command::Publish { channel: None, event: None, data: Some("{}") };
+        assert_eq!(decode_text(&opaque).unwrap().command(), nothing);
+        let deeper = publish(r#"{"channel":"c","event":"e","data":{"\ud800":1}}"#);
+        let command = decode_text(&deeper).unwrap().command();
+        assert!(matches!(command, Command::Publish { channel: Some(_), data: Some(_), .. }));
+    }
+
+    #[test]
+    fn of_several_data_the_last_one_counts_with_all_its_members() {
+        let text = r#"{"type":"request","data":{"channel":"a","event":"x"},"event":"publish","data":{"channel":"b"}}"#;
+        let expected =
+            Command::Publish { channel: Some(Cow::Borrowed("b")), event: None, data: Some("{}") };
+        assert_eq!(decode_text(text).unwrap().command(), expected);
+    }
+
+    #[test]
     fn plain_text_is_borrowed() {
         let message = decode_text(r#"{"type":"request","id":"1","event":"pool.scaled"}"#).unwrap();
         assert!(matches!(
@@ -470,7 +491,7 @@ mod tests {
                 prop_assert_eq!(message.event.as_deref(), value["event"].as_str());
                 prop_assert_eq!(message.room.as_deref(), value["room"].as_str());
                 prop_assert_eq!(message.channel.as_deref(), value["channel"].as_str());
-                let data: Option<Value> = message.data.map(|data| serde_json::from_str(data.get()).unwrap());
+                let data: Option<Value> = message.data.map(|data| serde_json::from_str(data).unwrap());
                 prop_assert_eq!(data.as_ref(), value.get("data"));
                 prop_assert_eq!(message.full_dump, value.get("error_code").is_some());
                 let _ = message.command();
