@@ -4,11 +4,7 @@
 //! `scripts/instructions`), and as allocations (`tests/`). Sockets, runtimes and the kernel are the load generator's.
 
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::expect_used,
-    clippy::missing_panics_doc,
-    reason = "a benchmark that cannot be set up has nothing to measure"
-)]
+#![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
 
 pub mod frames;
 pub mod hot;

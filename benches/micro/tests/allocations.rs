@@ -137,9 +137,11 @@ fn a_turn_with_nothing_to_do_allocates_nothing() {
 /// take the same.
 fn warm(mut turn: impl FnMut()) -> (AllocationInfo, u64) {
     let cold = measure(|| (0..WARM_UP).for_each(|_| turn()));
-    let counts: Vec<u64> = (0..TURNS).map(|_| measure(&mut turn).count_total).collect();
-    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
-    (cold, counts[0])
+    let per_turn = measure(&mut turn).count_total;
+    for _ in 1..TURNS {
+        assert_eq!(measure(&mut turn).count_total, per_turn, "not every turn takes the same");
+    }
+    (cold, per_turn)
 }
 
 /// Until all tables and queues have the size that they need.

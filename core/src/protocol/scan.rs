@@ -111,6 +111,28 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Reads the array that begins here. `item` is called at each value of it, and has to read it.
+    pub(super) fn array(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        if self.open(false, b']')? {
+            return Ok(());
+        }
+        loop {
+            item(self)?;
+            self.space();
+            match self.next() {
+                Some(b',') => self.space(),
+                Some(b']') => {
+                    self.close();
+                    return Ok(());
+                }
+                _ => return Err(Fault::Syntax),
+            }
+        }
+    }
+
     /// Reads the value that begins here.
     #[inline]
     pub(super) fn value(&mut self) -> Result<Value<'a>, Fault> {
