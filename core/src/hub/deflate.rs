@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Hub, conn::Session, quota, types::ConnId};
 use crate::{
     config::DeflateConfig,
+    protocol,
     time::Now,
     ws::{Compressed, Deflated, Deflater, Event, Inflater, Segment},
 };
@@ -40,8 +41,8 @@ impl Hub {
         let conn = self.conns.get_mut(id.index);
         let event = conn.and_then(|conn| conn.ws.inflate(now, limits, &mut inflater, message));
         match event {
-            Some(Event::Text(text)) => self.on_message(now, id, text.as_bytes()),
-            Some(Event::Binary(payload)) => self.on_message(now, id, &payload),
+            Some(Event::Text(text)) => self.on_message(now, id, protocol::decode_text(&text)),
+            Some(Event::Binary(payload)) => self.on_message(now, id, protocol::decode(&payload)),
             _ => {}
         }
         self.codecs.inflater = Some(inflater);

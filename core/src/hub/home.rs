@@ -52,6 +52,8 @@ struct Round {
     last: u32,
     /// Number of the first message.
     first_offset: u64,
+    /// Bytes of the round before: what this one is expected to need, so that its buffer is allocated once.
+    expected: usize,
 }
 
 /// A broadcast before it is encoded.
@@ -127,6 +129,7 @@ impl Hub {
         let round = &mut home.round;
         if round.messages == 0 {
             round.first_offset = home.offset;
+            round.frames.reserve_exact(round.expected.max(frame_max));
             self.homes.dirty.push(index);
         }
         round.last = u32::try_from(round.frames.len()).unwrap_or(u32::MAX);
@@ -157,6 +160,7 @@ impl Hub {
             return;
         }
         let round = std::mem::take(&mut home.round);
+        home.round.expected = round.frames.len();
         let segment = ws::Segment {
             bytes: Bytes::from(round.frames),
             messages: round.messages,

@@ -66,7 +66,7 @@ use crate::{
     config::Config,
     entropy::{Entropy, KeyedState},
     metrics::{Metrics, Tally},
-    protocol::Timestamp,
+    protocol::{self, Timestamp},
     reason::Reason,
     time::{Now, Timers},
     trace::{Recorder, Script, Tap},
@@ -369,8 +369,8 @@ impl Hub {
 
     fn on_event(&mut self, now: Now, id: ConnId, event: ws::Event<'_>) {
         match event {
-            ws::Event::Text(text) => self.on_message(now, id, text.as_bytes()),
-            ws::Event::Binary(payload) => self.on_message(now, id, &payload),
+            ws::Event::Text(text) => self.on_message(now, id, protocol::decode_text(&text)),
+            ws::Event::Binary(payload) => self.on_message(now, id, protocol::decode(&payload)),
             ws::Event::Compressed(message) => self.on_compressed(now, id, message),
             ws::Event::Upgrade(request) => self.on_upgrade(now, id, &request),
             ws::Event::Http(request) => self.on_http(now, id, *request),

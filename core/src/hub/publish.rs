@@ -136,6 +136,12 @@ impl Hub {
             (false, _, _) => self.fail_publish(now, &origin, Reason::InvalidChannel),
             (_, false, _) => self.fail_publish(now, &origin, Reason::BadPublish),
             (_, _, false) => self.fail_publish(now, &origin, Reason::MessageTooBig),
+            (true, true, true) if self.homes.of(&publication.channel) == self.place.shard => {
+                let published = self.broadcast(now, Broadcast::of(&publication));
+                if let Some(id) = id {
+                    self.outputs.push_back(Output::Done { id, result: Ok(published) });
+                }
+            }
             (true, true, true) => self.publish(now, origin, vec![publication]),
         }
     }
@@ -248,12 +254,12 @@ impl Hub {
 
     /// All messages are broadcast: tells the publisher.
     fn finish_publish(&mut self, now: Now, origin: Origin, results: &[(Box<str>, Published)]) {
-        let first = results.first().map(|(channel, published)| (channel.clone(), *published));
+        let first = results.first();
         match origin {
             Origin::Message { conn, correlation } => {
                 let Some((channel, published)) = first else { return };
                 if self.conn(conn).is_some_and(|found| found.session == Session::Active) {
-                    self.answer_published(now, conn, &channel, published, correlation.as_deref());
+                    self.answer_published(now, conn, channel, *published, correlation.as_deref());
                     self.settle(now, conn);
                 }
             }
@@ -270,7 +276,7 @@ impl Hub {
             }
             Origin::Command { id } => {
                 if let (Some(id), Some((_, first))) = (id, first) {
-                    self.outputs.push_back(Output::Done { id, result: Ok(first) });
+                    self.outputs.push_back(Output::Done { id, result: Ok(*first) });
                 }
             }
             Origin::Revoke { asker, audit } => {

@@ -12,11 +12,14 @@ use super::{
 use crate::{
     auth::Verb,
     config::{AnonymousPublish, Config},
-    protocol::{self, Answer, Command, Incoming},
+    protocol::{self, Answer, Command, DecodeError, Incoming},
     reason::{Counted, Reason},
     time::Now,
     ws,
 };
+
+/// What came of reading a message.
+type Decoded<'a> = Result<Incoming<'a>, DecodeError>;
 
 impl Hub {
     /// From here on the connection counts, gets answers and can subscribe.
@@ -47,20 +50,20 @@ impl Hub {
         self.plan_token(now, id);
     }
 
-    /// A complete text or binary message.
-    pub(crate) fn on_message(&mut self, now: Now, id: ConnId, message: &[u8]) {
+    /// A complete text or binary message, read.
+    pub(crate) fn on_message(&mut self, now: Now, id: ConnId, decoded: Decoded<'_>) {
         match self.conn(id).map(|conn| conn.session) {
-            Some(Session::Active) => self.on_active_message(now, id, message),
+            Some(Session::Active) => self.on_active_message(now, id, &decoded),
             Some(Session::Unauthenticated { pings }) => {
-                self.on_first_message(now, id, pings, message)
+                self.on_first_message(now, id, pings, &decoded)
             }
             Some(Session::Http | Session::Gone) | None => {}
         }
     }
 
     /// Before authentication: the auth message, a few pings, nothing else.
-    fn on_first_message(&mut self, now: Now, id: ConnId, pings: u8, message: &[u8]) {
-        let Ok(incoming) = protocol::decode(message) else {
+    fn on_first_message(&mut self, now: Now, id: ConnId, pings: u8, decoded: &Decoded<'_>) {
+        let Ok(incoming) = decoded else {
             self.close(now, id, Reason::AuthError);
             return;
         };
@@ -94,8 +97,7 @@ impl Hub {
         }
     }
 
-    fn on_active_message(&mut self, now: Now, id: ConnId, message: &[u8]) {
-        let decoded = protocol::decode(message);
+    fn on_active_message(&mut self, now: Now, id: ConnId, decoded: &Decoded<'_>) {
         let limits = &self.config.limits;
         let Some(conn) = self.conns.get_mut(id.index) else { return };
         let token = quota::take_message(&mut conn.bucket, now.mono, limits);
@@ -110,7 +112,7 @@ impl Hub {
             self.refuse_rate(now, id, wait, correlation);
             return;
         }
-        self.on_command(now, id, &incoming);
+        self.on_command(now, id, incoming);
     }
 
     fn on_command(&mut self, now: Now, id: ConnId, incoming: &Incoming<'_>) {

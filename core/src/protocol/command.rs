@@ -2,12 +2,11 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde_json::value::RawValue;
-
 use super::{
     decode::Incoming,
-    json::{EMPTY_OBJECT, Members, is_null, is_object, text},
+    json::EMPTY_OBJECT,
     names::{Kind, event},
+    scan::Value,
 };
 
 /// What to do about a message.
@@ -92,7 +91,7 @@ impl<'a> Incoming<'a> {
             (Kind::Request, Some(event::PUBLISH)) => self.publish(),
             (Kind::Request, _) => Command::Request {
                 event: self.event.clone().unwrap_or_default(),
-                data: self.data.map_or(EMPTY_OBJECT, RawValue::get),
+                data: self.data.unwrap_or(EMPTY_OBJECT),
             },
             (Kind::Ping, _) => Command::Ping,
             (Kind::Event | Kind::Response | Kind::Error | Kind::Ack | Kind::Pong, _) => {
@@ -104,32 +103,31 @@ impl<'a> Incoming<'a> {
     /// The channel that a subscription is about, wherever this client puts it. The first of the places that is not
     /// null counts, even if it holds no string.
     fn wanted_channel(&self) -> Option<Cow<'a, str>> {
-        let places = self.members(&["channel", "room", "component_id", "page_id"]);
-        match places.map(|place| place.filter(|value| !is_null(value))) {
-            [Some(name), ..] | [None, Some(name), ..] => text(name),
-            [None, None, Some(id), _] => text(id).map(|id| Cow::Owned(format!("component:{id}"))),
-            [None, None, None, Some(id)] => text(id).map(|id| Cow::Owned(format!("page:{id}"))),
+        let of = &self.members;
+        let places = [of.channel, of.room, of.component_id, of.page_id];
+        let prefixed = |prefix: &str, id: Value<'a>| {
+            id.string().map(|id| Cow::Owned(format!("{prefix}:{id}")))
+        };
+        match places.map(|place| place.filter(|value| !value.is_null())) {
+            [Some(name), ..] | [None, Some(name), ..] => name.string(),
+            [None, None, Some(id), _] => prefixed("component", id),
+            [None, None, None, Some(id)] => prefixed("page", id),
             [None, None, None, None] => self.channel.clone().or_else(|| self.room.clone()),
         }
     }
 
     fn token(&self) -> Option<Cow<'a, str>> {
-        let [token] = self.members(&["token"]);
-        token.and_then(text)
+        self.members.token.and_then(Value::string)
     }
 
     fn publish(&self) -> Command<'a> {
-        let [channel, room, event, data] = self.members(&["channel", "room", "event", "data"]);
+        let of = &self.members;
+        let data = of.data.map_or(Some(EMPTY_OBJECT), |data| data.is_object().then(|| data.get()));
         Command::Publish {
-            channel: channel.or(room).and_then(text),
-            event: event.and_then(text),
-            data: data.map_or(Some(EMPTY_OBJECT), |data| is_object(data).then(|| data.get())),
+            channel: of.channel.or(of.room).and_then(Value::string),
+            event: of.event.and_then(Value::string),
+            data,
         }
-    }
-
-    fn members<const N: usize>(&self, names: &[&str; N]) -> [Option<&'a RawValue>; N] {
-        let read = self.data.and_then(|data| Members::read(data.get(), names).ok());
-        read.map_or([None; N], |Members(members)| members)
     }
 }
 

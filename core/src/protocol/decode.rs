@@ -2,11 +2,9 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde_json::{error::Category, value::RawValue};
-
 use super::{
-    json::{Members, is_null, is_object, is_too_deep, text},
     names::Kind,
+    scan::{Fault, Scanner, Value},
 };
 
 /// A message as it came in: slices of it, so it lives no longer than the read buffer.
@@ -21,8 +19,8 @@ pub struct Incoming<'a> {
     pub correlation_id: Option<Cow<'a, str>>,
     /// `event`.
     pub event: Option<Cow<'a, str>>,
-    /// `data`, always an object.
-    pub data: Option<&'a RawValue>,
+    /// `data`: the JSON text of an object, as it came in.
+    pub data: Option<&'a str>,
     /// `room`.
     pub room: Option<Cow<'a, str>>,
     /// A `channel` beside the documented fields, if it is a string.
@@ -30,6 +28,19 @@ pub struct Incoming<'a> {
     /// Whether the key `error_code` was there, whatever its value. Only a client that writes out all nine fields, as
     /// the Python client does, sends it.
     pub full_dump: bool,
+    pub(super) members: DataMembers<'a>,
+}
+
+/// The members of `data` that the server itself may need, found in the same pass. Of duplicates the last one counts.
+#[derive(Clone, Copy, Default)]
+pub(super) struct DataMembers<'a> {
+    pub(super) channel: Option<Value<'a>>,
+    pub(super) room: Option<Value<'a>>,
+    pub(super) event: Option<Value<'a>>,
+    pub(super) data: Option<Value<'a>>,
+    pub(super) token: Option<Value<'a>>,
+    pub(super) component_id: Option<Value<'a>>,
+    pub(super) page_id: Option<Value<'a>>,
 }
 
 /// Which field of a request its answer carries as `correlation_id`.
@@ -85,32 +96,53 @@ pub fn decode(message: &[u8]) -> Result<Incoming<'_>, DecodeError> {
 
 /// Reads one message that is known to be UTF-8, as every text frame is.
 pub fn decode_text(message: &str) -> Result<Incoming<'_>, DecodeError> {
-    let Members(
-        [
-            kind,
-            id,
-            correlation_id,
-            event,
-            data,
-            timestamp,
-            room,
-            error_code,
-            error_message,
-            channel,
-        ],
-    ) = Members::read(message, FIELDS).map_err(|error| match error.classify() {
-        Category::Data => DecodeError::NotAnObject,
-        Category::Syntax | Category::Eof | Category::Io => DecodeError::Syntax,
-    })?;
-    if is_too_deep(message) {
-        return Err(DecodeError::TooDeep);
+    let mut scanner = Scanner::new(message);
+    if scanner.peek() != Some(b'{') {
+        scanner.value()?;
+        scanner.end()?;
+        return Err(DecodeError::NotAnObject);
     }
-    let word = text(kind.ok_or(DecodeError::MissingType)?).ok_or(DecodeError::UnknownType)?;
+    let mut fields = [None; FIELDS.len()];
+    let mut members = DataMembers::default();
+    let readable = scanner.object(FIELDS, |scanner, index| {
+        let value = match (index, scanner.peek()) {
+            (DATA, Some(b'{')) => read_data(scanner, &mut members)?,
+            _ => scanner.value()?,
+        };
+        if let Some(field) = fields.get_mut(index) {
+            *field = Some(value);
+        }
+        Ok(())
+    })?;
+    scanner.end()?;
+    if !readable {
+        return Err(DecodeError::Syntax);
+    }
+    from_fields(fields, members)
+}
+
+fn from_fields<'a>(
+    fields: [Option<Value<'a>>; FIELDS.len()],
+    members: DataMembers<'a>,
+) -> Result<Incoming<'a>, DecodeError> {
+    let [
+        kind,
+        id,
+        correlation_id,
+        event,
+        data,
+        timestamp,
+        room,
+        error_code,
+        error_message,
+        channel,
+    ] = fields;
+    let word = kind.ok_or(DecodeError::MissingType)?.string().ok_or(DecodeError::UnknownType)?;
     let kind = Kind::parse(&word).ok_or(DecodeError::UnknownType)?;
     string(timestamp, DecodeError::Timestamp)?;
     string_or_null(error_code, DecodeError::ErrorCode)?;
     string_or_null(error_message, DecodeError::ErrorMessage)?;
-    if data.is_some_and(|data| !is_object(data)) {
+    if data.is_some_and(|data| !data.is_object()) {
         return Err(DecodeError::Data);
     }
     Ok(Incoming {
@@ -118,11 +150,35 @@ pub fn decode_text(message: &str) -> Result<Incoming<'_>, DecodeError> {
         id: string(id, DecodeError::Id)?,
         correlation_id: string_or_null(correlation_id, DecodeError::CorrelationId)?,
         event: string_or_null(event, DecodeError::Event)?,
-        data,
+        data: data.map(Value::get),
         room: string_or_null(room, DecodeError::Room)?,
-        channel: channel.and_then(text),
+        channel: channel.and_then(Value::string),
         full_dump: error_code.is_some(),
+        members,
     })
+}
+
+/// The object `data`, and its members that have a meaning here.
+fn read_data<'a>(
+    scanner: &mut Scanner<'a>,
+    members: &mut DataMembers<'a>,
+) -> Result<Value<'a>, Fault> {
+    let start = scanner.here();
+    let mut found = [None; DATA_MEMBERS.len()];
+    let readable = scanner.object(DATA_MEMBERS, |scanner, index| {
+        let value = scanner.value()?;
+        if let Some(member) = found.get_mut(index) {
+            *member = Some(value);
+        }
+        Ok(())
+    })?;
+    // With a name that is not Unicode, `data` may be passed on, but nothing in it is understood.
+    *members = DataMembers::default();
+    if readable {
+        let [channel, event, data, room, token, component_id, page_id] = found;
+        *members = DataMembers { channel, room, event, data, token, component_id, page_id };
+    }
+    Ok(scanner.since(start, false))
 }
 
 impl Incoming<'_> {
@@ -169,18 +225,27 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
+impl From<Fault> for DecodeError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Syntax => Self::Syntax,
+            Fault::TooDeep => Self::TooDeep,
+        }
+    }
+}
+
 fn string(
-    value: Option<&RawValue>,
+    value: Option<Value<'_>>,
     error: DecodeError,
 ) -> Result<Option<Cow<'_, str>>, DecodeError> {
-    value.map(|value| text(value).ok_or(error)).transpose()
+    value.map(|value| value.string().ok_or(error)).transpose()
 }
 
 fn string_or_null(
-    value: Option<&RawValue>,
+    value: Option<Value<'_>>,
     error: DecodeError,
 ) -> Result<Option<Cow<'_, str>>, DecodeError> {
-    string(value.filter(|value| !is_null(value)), error)
+    string(value.filter(|value| !value.is_null()), error)
 }
 
 /// The nine documented fields, the most frequent first, and one that clients use beside them.
@@ -197,13 +262,20 @@ const FIELDS: &[&str; 10] = &[
     "channel",
 ];
 
+/// Where `data` stands among them.
+const DATA: usize = 4;
+
+/// Members of `data` with a meaning, the most frequent first.
+const DATA_MEMBERS: &[&str; 7] =
+    &["channel", "event", "data", "room", "token", "component_id", "page_id"];
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::protocol::NESTING_MAX;
+    use crate::protocol::{Command, NESTING_MAX};
 
     #[test]
     fn all_nine_fields_are_read() {
@@ -216,7 +288,7 @@ mod tests {
         assert_eq!(message.id.as_deref(), Some("1"));
         assert_eq!(message.correlation_id.as_deref(), Some("2"));
         assert_eq!(message.event.as_deref(), Some("e"));
-        assert_eq!(message.data.unwrap().get(), r#"{"a": [1]}"#);
+        assert_eq!(message.data.unwrap(), r#"{"a": [1]}"#);
         assert_eq!(message.room.as_deref(), Some("r"));
         assert!(message.full_dump);
     }
@@ -328,6 +400,27 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_not_unicode_are_refused_or_make_data_opaque() {
+        assert_eq!(decode_text(r#"{"type":"ping","\ud800":1}"#).unwrap_err(), DecodeError::Syntax);
+        let publish =
+            |data: &str| format!(r#"{{"type":"request","event":"publish","data":{data}}}"#);
+        let opaque = publish(r#"{"channel":"c","event":"e","\ud800":1,"data":[]}"#);
+        let nothing = Command::Publish { channel: None, event: None, data: Some("{}") };
+        assert_eq!(decode_text(&opaque).unwrap().command(), nothing);
+        let deeper = publish(r#"{"channel":"c","event":"e","data":{"\ud800":1}}"#);
+        let command = decode_text(&deeper).unwrap().command();
+        assert!(matches!(command, Command::Publish { channel: Some(_), data: Some(_), .. }));
+    }
+
+    #[test]
+    fn of_several_data_the_last_one_counts_with_all_its_members() {
+        let text = r#"{"type":"request","data":{"channel":"a","event":"x"},"event":"publish","data":{"channel":"b"}}"#;
+        let expected =
+            Command::Publish { channel: Some(Cow::Borrowed("b")), event: None, data: Some("{}") };
+        assert_eq!(decode_text(text).unwrap().command(), expected);
+    }
+
+    #[test]
     fn plain_text_is_borrowed() {
         let message = decode_text(r#"{"type":"request","id":"1","event":"pool.scaled"}"#).unwrap();
         assert!(matches!(
@@ -398,7 +491,7 @@ mod tests {
                 prop_assert_eq!(message.event.as_deref(), value["event"].as_str());
                 prop_assert_eq!(message.room.as_deref(), value["room"].as_str());
                 prop_assert_eq!(message.channel.as_deref(), value["channel"].as_str());
-                let data: Option<Value> = message.data.map(|data| serde_json::from_str(data.get()).unwrap());
+                let data: Option<Value> = message.data.map(|data| serde_json::from_str(data).unwrap());
                 prop_assert_eq!(data.as_ref(), value.get("data"));
                 prop_assert_eq!(message.full_dump, value.get("error_code").is_some());
                 let _ = message.command();

@@ -25,6 +25,7 @@ mod envelope;
 mod json;
 mod names;
 pub mod publish;
+mod scan;
 mod timestamp;
 
 pub use answers::{Expiring, Gap, Stamp, Welcome};

@@ -2,13 +2,10 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::{
-    Deserializer,
-    de::{IgnoredAny, SeqAccess, Visitor},
+use super::{
+    json::EMPTY_OBJECT,
+    scan::{Fault, Scanner, Value},
 };
-use serde_json::value::RawValue;
-
-use super::json::{EMPTY_OBJECT, Members, is_null, is_object, is_too_deep, text};
 
 /// What a publisher asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,28 +57,35 @@ pub enum PublishError {
 /// Reads a body of at most `batch_max` messages.
 pub fn parse(body: &[u8], batch_max: usize) -> Result<PublishRequest<'_>, PublishError> {
     let body = std::str::from_utf8(body).map_err(|_| PublishError::Utf8)?;
-    let whole: &RawValue = serde_json::from_str(body).map_err(|_| PublishError::Syntax)?;
-    if is_too_deep(body) {
-        return Err(PublishError::TooDeep);
-    }
-    let (messages, idempotency_key) = match whole.get().as_bytes().first() {
-        Some(b'[') => (batch(whole, batch_max)?, None),
-        Some(b'{') => {
-            let Members([messages, key]) =
-                Members::read(whole.get(), &["messages", "idempotency_key"])
-                    .map_err(|_| PublishError::Syntax)?;
-            let messages = match messages {
-                Some(messages) => batch(messages, batch_max)?,
-                None => vec![message(whole, 0)?],
-            };
-            (messages, key.filter(|key| !is_null(key)).map(idempotency_key).transpose()?)
+    let mut scanner = Scanner::new(body);
+    let mut found = Found::default();
+    match scanner.peek() {
+        Some(b'[') => found.messages = Some(read_list(&mut scanner, batch_max)?),
+        Some(b'{') => read_object(&mut scanner, batch_max, &mut found)?,
+        _ => {
+            scanner.value()?;
+            scanner.end()?;
+            return Err(PublishError::Shape);
         }
-        Some(_) | None => return Err(PublishError::Shape),
+    }
+    // That it is JSON at all comes first; what is wrong with which message comes after.
+    scanner.end()?;
+    let messages = match found.messages {
+        Some(list) => {
+            let list = list.ok_or(PublishError::Shape)?;
+            if list.len() > batch_max {
+                return Err(PublishError::TooMany);
+            }
+            let messages = list.into_iter().enumerate();
+            messages.map(|(index, parts)| message(parts, index)).collect::<Result<_, _>>()?
+        }
+        None => vec![message(found.single, 0)?],
     };
+    let key = found.key.filter(|key| !key.is_null()).map(idempotency_key).transpose()?;
     if messages.is_empty() {
         return Err(PublishError::Empty);
     }
-    Ok(PublishRequest { messages, idempotency_key })
+    Ok(PublishRequest { messages, idempotency_key: key })
 }
 
 impl fmt::Display for PublishError {
@@ -110,61 +114,124 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
-fn idempotency_key(key: &RawValue) -> Result<Cow<'_, str>, PublishError> {
-    text(key).filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len())).ok_or(PublishError::Key)
-}
-
-fn batch(list: &RawValue, batch_max: usize) -> Result<Vec<PublishMessage<'_>>, PublishError> {
-    let mut json = serde_json::Deserializer::from_str(list.get());
-    let items = json.deserialize_seq(Items { batch_max }).map_err(|_| PublishError::Shape)?;
-    if items.len() > batch_max {
-        return Err(PublishError::TooMany);
+impl From<Fault> for PublishError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Syntax => Self::Syntax,
+            Fault::TooDeep => Self::TooDeep,
+        }
     }
-    items.into_iter().enumerate().map(|(index, item)| message(item, index)).collect()
 }
 
-fn message(item: &RawValue, index: usize) -> Result<PublishMessage<'_>, PublishError> {
-    if !is_object(item) {
+/// What a body consists of, before it is known to be sound.
+#[derive(Default)]
+struct Found<'a> {
+    /// `messages`, or the array that the body is. `None` inside: it is no array.
+    messages: Option<Option<Vec<Parts<'a>>>>,
+    key: Option<Value<'a>>,
+    /// The message that the body is.
+    single: Parts<'a>,
+}
+
+/// The members of a message.
+#[derive(Clone, Copy, Default)]
+struct Parts<'a> {
+    /// An object, and all its names are Unicode.
+    readable: bool,
+    channel: Option<Value<'a>>,
+    room: Option<Value<'a>>,
+    event: Option<Value<'a>>,
+    data: Option<Value<'a>>,
+}
+
+impl<'a> Parts<'a> {
+    /// Reads the value behind the member `name`, if it has a meaning.
+    fn read(&mut self, scanner: &mut Scanner<'a>, name: &str) -> Result<(), Fault> {
+        let value = Some(scanner.value()?);
+        match name {
+            "channel" => self.channel = value,
+            "room" => self.room = value,
+            "event" => self.event = value,
+            _ => self.data = value,
+        }
+        Ok(())
+    }
+}
+
+/// A body that is an object: a message, or several in `messages`.
+fn read_object<'a>(
+    scanner: &mut Scanner<'a>,
+    batch_max: usize,
+    found: &mut Found<'a>,
+) -> Result<(), Fault> {
+    const NAMES: &[&str; 6] = &["messages", "idempotency_key", "channel", "room", "event", "data"];
+    let readable = scanner.object(NAMES, |scanner, index| match NAMES.get(index) {
+        Some(&"messages") => {
+            found.messages = Some(read_list(scanner, batch_max)?);
+            Ok(())
+        }
+        Some(&"idempotency_key") => {
+            found.key = Some(scanner.value()?);
+            Ok(())
+        }
+        name => found.single.read(scanner, name.unwrap_or(&"")),
+    })?;
+    found.single.readable = true;
+    if readable { Ok(()) } else { Err(Fault::Syntax) }
+}
+
+/// A list of messages. Keeps one more than allowed and steps over the rest, so that a body full of commas costs no
+/// memory.
+fn read_list<'a>(
+    scanner: &mut Scanner<'a>,
+    batch_max: usize,
+) -> Result<Option<Vec<Parts<'a>>>, Fault> {
+    if scanner.peek() != Some(b'[') {
+        scanner.value()?;
+        return Ok(None);
+    }
+    let mut list = Vec::new();
+    scanner.array(|scanner| {
+        if list.len() > batch_max {
+            return scanner.value().map(drop);
+        }
+        list.push(read_message(scanner)?);
+        Ok(())
+    })?;
+    Ok(Some(list))
+}
+
+fn read_message<'a>(scanner: &mut Scanner<'a>) -> Result<Parts<'a>, Fault> {
+    const NAMES: &[&str; 4] = &["channel", "room", "event", "data"];
+    let mut parts = Parts::default();
+    if scanner.peek() == Some(b'{') {
+        parts.readable = scanner
+            .object(NAMES, |scanner, index| parts.read(scanner, NAMES.get(index).unwrap_or(&"")))?;
+    } else {
+        scanner.value()?;
+    }
+    Ok(parts)
+}
+
+fn message(parts: Parts<'_>, index: usize) -> Result<PublishMessage<'_>, PublishError> {
+    if !parts.readable {
         return Err(PublishError::Message(index));
     }
-    let Members([channel, room, event, data]) =
-        Members::read(item.get(), &["channel", "room", "event", "data"])
-            .map_err(|_| PublishError::Message(index))?;
+    let channel = parts.channel.or(parts.room).and_then(Value::string);
+    let event = parts.event.and_then(Value::string).filter(|event| !event.is_empty());
     Ok(PublishMessage {
-        channel: channel.or(room).and_then(text).ok_or(PublishError::Channel(index))?,
-        event: event
-            .and_then(text)
-            .filter(|event| !event.is_empty())
-            .ok_or(PublishError::Event(index))?,
-        data: match data {
+        channel: channel.ok_or(PublishError::Channel(index))?,
+        event: event.ok_or(PublishError::Event(index))?,
+        data: match parts.data {
             None => EMPTY_OBJECT,
-            Some(data) if is_object(data) => data.get(),
+            Some(data) if data.is_object() => data.get(),
             Some(_) => return Err(PublishError::Data(index)),
         },
     })
 }
 
-/// Collects one item more than allowed and skips the rest, so that a body full of commas costs no memory.
-struct Items {
-    batch_max: usize,
-}
-
-impl<'de> Visitor<'de> for Items {
-    type Value = Vec<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while items.len() <= self.batch_max {
-            let Some(item) = seq.next_element::<&RawValue>()? else { return Ok(items) };
-            items.push(item);
-        }
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(items)
-    }
+fn idempotency_key(key: Value<'_>) -> Result<Cow<'_, str>, PublishError> {
+    key.string().filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len())).ok_or(PublishError::Key)
 }
 
 /// Bytes of an idempotency key, at most.
@@ -247,6 +314,11 @@ mod tests {
             (b"[]", PublishError::Empty),
             (b"{\"messages\":[]}", PublishError::Empty),
             (deep.as_bytes(), PublishError::TooDeep),
+            (b"[5] x", PublishError::Syntax),
+            (b"[{\"channel\":\"c\",\"event\":\"e\"},]", PublishError::Syntax),
+            (b"{\"channel\":\"c\",\"event\":\"e\",\"\\ud800\":1}", PublishError::Syntax),
+            (b"[{\"channel\":\"c\",\"event\":\"e\",\"\\ud800\":1}]", PublishError::Message(0)),
+            (b"{\"messages\":[5],\"idempotency_key\":5}", PublishError::Message(0)),
         ];
         for (body, error) in cases {
             assert_eq!(parse(body, 10), Err(*error), "{}", String::from_utf8_lossy(body));

@@ -459,7 +459,7 @@ impl Connection {
     /// Queues a control frame, masked if we are the client.
     pub(super) fn control(&mut self, opcode: Opcode, payload: &[u8]) {
         let frame = self.control_frame(opcode, payload);
-        self.outbox.urgent(&frame);
+        self.outbox.urgent(frame);
     }
 
     pub(super) fn control_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
@@ -559,7 +559,7 @@ impl Connection {
             CloseWhen::AfterData => self.outbox.raw(Bytes::from(frame)),
             CloseWhen::AtOnce => {
                 self.messages_dropped += self.outbox.clear_data();
-                self.outbox.urgent(&frame);
+                self.outbox.urgent(frame);
             }
         }
     }

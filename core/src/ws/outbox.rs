@@ -171,12 +171,12 @@ impl Outbox {
     }
 
     /// Queues a control frame: it goes out at the next frame boundary, ahead of data, in order with others like it.
-    pub fn urgent(&mut self, frame: &[u8]) {
+    pub fn urgent(&mut self, frame: Vec<u8>) {
         match &mut self.urgent {
-            Some(urgent) => urgent.frames.extend_from_slice(frame),
+            Some(urgent) => urgent.frames.extend_from_slice(&frame),
             None => {
                 let gap = self.until_boundary();
-                self.urgent = Some(Box::new(Urgent { frames: frame.to_vec(), sent: 0, gap }));
+                self.urgent = Some(Box::new(Urgent { frames: frame, sent: 0, gap }));
             }
         }
     }

@@ -192,7 +192,7 @@ proptest! {
                     }
                 }
                 Op::Urgent => {
-                    outbox.urgent(&pong(urgents));
+                    outbox.urgent(pong(urgents));
                     urgents += 1;
                 }
                 Op::Clear => {
@@ -250,7 +250,7 @@ fn a_control_frame_waits_for_the_end_of_the_frame_in_progress_only() {
     let mut outbox = Outbox::new();
     outbox.push(&segment(1, &[b"first".to_vec(), b"second".to_vec()]));
     let mut out = write(&mut outbox, 3);
-    outbox.urgent(&pong(0));
+    outbox.urgent(pong(0));
     out.extend(drain(&mut outbox));
     let order: Vec<u8> = frames(&out).iter().map(|(first, _)| *first).collect();
     assert_eq!(order, [BINARY, PONG, BINARY]);
@@ -262,7 +262,7 @@ fn nothing_overtakes_or_drops_an_http_head() {
     outbox.raw(Bytes::from_static(b"HTTP/1.1 101 \r\n\r\n"));
     outbox.push(&segment(1, &[b"data".to_vec()]));
     let mut out = write(&mut outbox, 4);
-    outbox.urgent(&pong(0));
+    outbox.urgent(pong(0));
     assert_eq!(outbox.clear_data(), 1);
     out.extend(drain(&mut outbox));
     assert_eq!(out, [&b"HTTP/1.1 101 \r\n\r\n"[..], &pong(0)].concat());

@@ -1,0 +1,194 @@
+//! A hub with clients whose sockets take everything and keep nothing.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mahavishnu_core::{
+    auth::{self, TokenSpec},
+    config::Config,
+    entropy::Seed,
+    hub::{Command, ConnId, Hub, Listener, Peer, Place, Publication},
+    time::Now,
+};
+
+use crate::frames;
+
+/// A hub, driven turn by turn as the adapters drive it. Everything in it follows from a fixed seed.
+#[derive(Debug)]
+pub struct Stage {
+    hub: Hub,
+    now: Now,
+    sink: Sink,
+}
+
+/// Takes everything that is written and counts it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sink {
+    /// Bytes so far.
+    pub bytes: u64,
+    /// Writes so far: on a socket each would be a system call.
+    pub writes: u64,
+}
+
+impl Stage {
+    /// Without authentication, without a rate limit for messages; all else as it is by default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with(config())
+    }
+
+    /// Under a configuration of the caller's.
+    #[must_use]
+    pub fn with(config: Config) -> Self {
+        let now = Now { mono: Instant::now(), unix: START_UNIX };
+        let hub = Hub::new(Arc::new(config), Place::alone(Seed::from(1)), now);
+        Self { hub, now, sink: Sink::default() }
+    }
+
+    /// With tokens required, and a client whose token lets it publish to [`CHANNEL`].
+    #[must_use]
+    pub fn with_publisher() -> (Self, ConnId) {
+        let mut config = config();
+        config.auth.required = true;
+        config.auth.keys.add_secret(None, SECRET).expect("a good secret");
+        let mut stage = Self::with(config);
+        let token = token(&["workflow:read", "workflow:write"]);
+        let publisher = stage.open_with(&format!("Authorization: Bearer {token}\r\n"));
+        (stage, publisher)
+    }
+
+    /// A client through handshake and welcome.
+    pub fn open(&mut self) -> ConnId {
+        self.open_with("")
+    }
+
+    fn open_with(&mut self, headers: &str) -> ConnId {
+        let peer = Peer { address: ([127, 0, 0, 1], 50_000).into(), listener: Listener::Main };
+        let before = self.hub.connections();
+        let conn = self.hub.handle_accept(self.now, peer).expect("room for a connection");
+        self.feed(conn, &mut frames::upgrade(headers));
+        self.turn();
+        assert_eq!(self.hub.connections(), before + 1, "the handshake failed");
+        conn
+    }
+
+    /// So many clients that subscribe to [`CHANNEL`].
+    pub fn open_subscribers(&mut self, count: usize) {
+        let token = token(&["workflow:read"]);
+        let headers = match self.hub.config().auth.required {
+            true => format!("Authorization: Bearer {token}\r\n"),
+            false => String::new(),
+        };
+        for _ in 0..count {
+            let conn = self.open_with(&headers);
+            self.feed(conn, &mut frames::text(&frames::subscribe(CHANNEL)));
+            self.turn();
+        }
+    }
+
+    /// Bytes of a client.
+    pub fn feed(&mut self, conn: ConnId, wire: &mut [u8]) {
+        self.hub.handle_bytes(self.now, conn, wire);
+    }
+
+    /// The application broadcasts to [`CHANNEL`].
+    pub fn broadcast(&mut self, data: &bytes::Bytes) {
+        let publication =
+            Publication { channel: CHANNEL.into(), event: "bench.tick".into(), data: data.clone() };
+        self.hub.handle_command(self.now, Command::Publish { id: None, publication });
+    }
+
+    /// One turn, and a microsecond until the next.
+    pub fn turn(&mut self) {
+        self.hub.handle_timeout(self.now);
+        loop {
+            while self.hub.poll_output(self.now).is_some() {}
+            let mut flushed = false;
+            while let Some(conn) = self.hub.poll_dirty() {
+                flushed = true;
+                let _ = self.hub.flush(self.now, conn, &mut self.sink);
+            }
+            if !flushed {
+                break;
+            }
+        }
+        self.hub.end_turn(self.now);
+        self.now = self.now.plus(Duration::from_micros(1));
+    }
+
+    /// Time passes.
+    pub fn wait(&mut self, step: Duration) {
+        self.now = self.now.plus(step);
+    }
+
+    /// What was written so far.
+    #[must_use]
+    pub fn written(&self) -> Sink {
+        self.sink
+    }
+
+    /// Clients that are still welcome.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.hub.connections()
+    }
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes += bytes.len() as u64;
+        self.writes += 1;
+        Ok(bytes.len())
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        self.bytes += bytes as u64;
+        self.writes += 1;
+        Ok(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A token that is good for an hour.
+#[must_use]
+pub fn token(permissions: &[&str]) -> String {
+    let spec = TokenSpec {
+        user: Some("ada"),
+        permissions,
+        issued_at: START_UNIX,
+        expires_in: Some(Duration::from_secs(3600)),
+        ..TokenSpec::default()
+    };
+    auth::issue(SECRET, &spec).expect("a token")
+}
+
+/// The defaults, but as many messages as anybody likes.
+fn config() -> Config {
+    let mut config = Config::default();
+    config.limits.messages_per_second = None;
+    config.limits.connections_max = 100_000;
+    config.limits.sockets_max = 100_000;
+    config
+}
+
+/// What everybody here publishes to. A rule of the default policy is about it.
+pub const CHANNEL: &str = "workflow:bench";
+
+/// What tokens are signed with.
+pub const SECRET: &[u8] = b"a secret of at least thirty-two bytes, for benchmarks";
+
+/// The wall clock at the start.
+pub const START_UNIX: Duration = Duration::from_secs(1_770_000_000);
