@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use uuid::Uuid;
 
 use super::{
+    intake::Taking,
     quota::Bucket,
     token::Token,
     transport::Transport,
@@ -55,6 +56,12 @@ pub(crate) struct Conn {
     pub(crate) deadline: Option<Instant>,
     /// The timer entry that is believed in.
     pub(crate) armed: Option<Instant>,
+    /// Where the hub lists it while its socket takes no more.
+    pub(crate) behind: Option<u32>,
+    /// What it is counted with in the hub's backlog.
+    pub(crate) private_bytes: u32,
+    /// What has come only in part.
+    pub(crate) taking: Taking,
 }
 
 /// How far a connection has come above the socket's protocol.
@@ -117,6 +124,9 @@ impl Conn {
             gaps: Vec::new(),
             deadline: None,
             armed: None,
+            behind: None,
+            private_bytes: 0,
+            taking: Taking::default(),
         }
     }
 

@@ -234,7 +234,12 @@ impl Hub {
         // To these, what is queued is part of the problem, or no longer meant for them.
         let at_once = matches!(
             reason,
-            Reason::SlowReader | Reason::Disconnected | Reason::TokenRevoked | Reason::KeyRemoved
+            Reason::SlowReader
+                | Reason::OutboxesFull
+                | Reason::InputFull
+                | Reason::Disconnected
+                | Reason::TokenRevoked
+                | Reason::KeyRemoved
         );
         // What an expired token has not been handed yet, it is not owed: it may be younger than its end.
         if !at_once && reason != Reason::TokenExpired {
@@ -315,6 +320,8 @@ impl Hub {
         }
         if let Some(conn) = self.conns.remove(id.index) {
             self.handshakes.forget(&conn.transport);
+            self.intake.forget(conn.taking);
+            self.unweigh(conn.behind, conn.private_bytes);
             let lost = conn.ws.messages_dropped() + conn.ws.outbox().messages();
             self.tally.undelivered(conn.ws.reason().unwrap_or(Reason::Io), u64::from(lost));
         }
@@ -336,6 +343,7 @@ impl Hub {
             self.recorder = None;
         }
         let end_removed_keys = config.auth.end_removed_keys;
+        self.limits_before_auth = config.limits.before_auth();
         self.config = config;
         self.apply_to_live(now, end_removed_keys);
     }

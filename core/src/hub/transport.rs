@@ -12,7 +12,7 @@ use crate::{
     limits::Limits,
     reason::Reason,
     time::Now,
-    tls::{Identity, Progress, Session},
+    tls::{self, Identity, Progress, Session},
     ws::{self, Flush},
 };
 
@@ -54,6 +54,16 @@ impl Transport {
 
     pub(crate) fn wants_read(&self) -> bool {
         self.session().is_none_or(|session| !session.is_holding())
+    }
+
+    /// Ciphertext that waits until the hub has time for it.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.session().map_or(0, Session::held_bytes)
+    }
+
+    /// Ciphertext that waits for the socket, at most.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        if self.wants_write() { tls::BATCH_BYTES } else { 0 }
     }
 
     fn is_shaking(&self) -> bool {
@@ -190,7 +200,7 @@ impl Hub {
     }
 
     /// The connection is given up, whatever still comes of its handshake.
-    fn stop_shaking(&mut self, id: ConnId) {
+    pub(crate) fn stop_shaking(&mut self, id: ConnId) {
         let Some((conn, _)) = self.conn_mut(id) else { return };
         if let Transport::Tls(session) = &mut conn.transport
             && session.is_shaking()
@@ -211,6 +221,8 @@ impl Hub {
             if first {
                 self.handshakes.waiting.push_back(id);
             }
+            self.measure(id);
+            self.make_room_to_take_in(now);
             return;
         }
         self.feed(now, id, wire);
@@ -284,7 +296,7 @@ impl Hub {
     }
 
     /// Ends a connection whose bytes are of no use: nothing that it waits for is answered.
-    fn cut(&mut self, now: Now, id: ConnId, reason: Reason) {
+    pub(crate) fn cut(&mut self, now: Now, id: ConnId, reason: Reason) {
         let Some((conn, limits)) = self.conn_mut(id) else { return };
         conn.ws.close(now, limits, reason, ws::CloseWhen::AtOnce);
         self.retire(now, id, reason);

@@ -185,6 +185,49 @@ impl Outbox {
                 dropped += chunk.messages;
             }
         }
+        self.give_back();
+        dropped
+    }
+
+    /// Drops every queued segment of `tag` of which no byte is written. Returns the messages dropped.
+    pub(crate) fn drop_tag(&mut self, tag: u32) -> u32 {
+        let mut dropped = 0;
+        for at in (usize::from(self.sent > 0)..self.len()).rev() {
+            if self.get(at).is_some_and(|chunk| chunk.is_of(tag))
+                && let Some(chunk) = self.remove(at)
+            {
+                self.bytes -= chunk.store.len();
+                self.messages -= chunk.messages;
+                dropped += chunk.messages;
+            }
+        }
+        self.give_back();
+        dropped
+    }
+
+    /// Drops what is queued of `tag` but for its newest message, and what is partly written. Returns the messages
+    /// dropped.
+    pub(crate) fn drop_older(&mut self, tag: u32) -> u32 {
+        let begun = usize::from(self.sent > 0);
+        let of_tag = |at: &usize| self.get(*at).is_some_and(|chunk| chunk.is_of(tag));
+        let Some(newest) = (begun..self.len()).rev().find(of_tag) else { return 0 };
+        let (before, mut dropped) = (self.bytes, 0);
+        if let Some(chunk) = self.get_mut(newest) {
+            dropped += std::mem::replace(&mut chunk.messages, 1) - 1;
+            let freed = chunk.store.keep_last();
+            self.bytes -= freed;
+        }
+        for at in (begun..newest).rev() {
+            if self.get(at).is_some_and(|chunk| chunk.is_of(tag))
+                && let Some(chunk) = self.remove(at)
+            {
+                self.bytes -= chunk.store.len();
+                dropped += chunk.messages;
+            }
+        }
+        debug_assert!(self.bytes <= before);
+        self.messages -= dropped;
+        self.give_back();
         dropped
     }
 
@@ -310,6 +353,11 @@ impl Outbox {
         self.messages
     }
 
+    /// Bytes of memory that no other connection shares: what was made for this one alone, and the queue itself.
+    pub(crate) fn private_bytes(&self) -> usize {
+        self.own_bytes() + self.rest.capacity() * size_of::<Chunk>()
+    }
+
     /// Whether nothing waits, control frames included.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -361,7 +409,7 @@ impl Outbox {
         let Some(front) = self.first.as_mut().filter(|front| front.messages > 0) else { return 0 };
         let begun = front.store.frames_within(cut).clamp(1, front.messages);
         let freed = front.store.len() - cut;
-        front.store.truncate(cut);
+        front.store.cut(cut);
         let dropped = front.messages - begun;
         self.messages -= dropped;
         front.messages = begun;
@@ -387,8 +435,15 @@ impl Outbox {
         self.first = self.rest.pop_front();
         self.sent = 0;
         self.boundary = 0;
-        if self.rest.is_empty() && self.rest.capacity() > KEPT_CHUNKS {
-            self.rest = VecDeque::new();
+        if self.rest.is_empty() {
+            self.give_back();
+        }
+    }
+
+    /// The queue's memory follows what is in it: a burst leaves nothing behind.
+    fn give_back(&mut self) {
+        if self.rest.capacity() > KEPT_CHUNKS && self.rest.len() <= self.rest.capacity() / 4 {
+            self.rest.shrink_to(self.rest.len());
         }
     }
 
@@ -443,6 +498,11 @@ struct Chunk {
 }
 
 impl Chunk {
+    /// Messages of the channel that `tag` stands for.
+    fn is_of(&self, tag: u32) -> bool {
+        self.messages > 0 && self.tag == tag && tag != Segment::NO_TAG
+    }
+
     fn is_own(&self) -> bool {
         self.messages == 0 || matches!(self.store, Store::Own(_))
     }
@@ -466,11 +526,35 @@ impl Store {
         self.as_slice().len()
     }
 
-    fn truncate(&mut self, len: usize) {
+    /// Keeps the first `len` bytes.
+    fn cut(&mut self, len: usize) {
         match self {
-            Self::Shared(bytes) => bytes.truncate(len),
-            Self::Own(bytes) => bytes.truncate(len),
+            Self::Shared(bytes) => {
+                let whole = bytes.len();
+                bytes.truncate(len);
+                *self = Self::Shared(unpinned(bytes, whole));
+            }
+            Self::Own(bytes) => {
+                bytes.truncate(len);
+                bytes.shrink_to_fit();
+            }
         }
+    }
+
+    /// Keeps the last frame. Returns the bytes dropped.
+    fn keep_last(&mut self) -> usize {
+        let (mut at, mut last) = (0, 0);
+        while let Some(len) = self.as_slice().get(at..).and_then(frame_len) {
+            last = at;
+            at += len;
+        }
+        if let Self::Shared(bytes) = self
+            && last > 0
+        {
+            let whole = bytes.len();
+            *self = Self::Shared(unpinned(&bytes.slice(last..), whole));
+        }
+        last
     }
 
     /// Frames that start before `end`.
@@ -484,6 +568,11 @@ impl Store {
         }
         frames
     }
+}
+
+/// A part of `whole` bytes. A slice would keep all of them alive: a small one is copied.
+fn unpinned(part: &Bytes, whole: usize) -> Bytes {
+    if part.len() <= whole / 4 { Bytes::copy_from_slice(part) } else { part.clone() }
 }
 
 #[derive(Debug)]
