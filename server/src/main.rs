@@ -11,6 +11,7 @@ mod control;
 mod exit;
 mod explain;
 mod logging;
+mod memory;
 mod out;
 mod pid;
 mod policy;

@@ -78,6 +78,8 @@ produced! {
     UserConnections: capacity::user_connections;
     MaxSockets: capacity::max_sockets;
     SlowReader: capacity::slow_reader;
+    OutboxesFull: capacity::outboxes_full;
+    InputFull: capacity::input_full;
     SendFailed: capacity::send_failed;
     AuthMissing: messages::auth_missing;
     AuthFailed: messages::auth_failed;

@@ -9,7 +9,11 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::{Hub, conn::Session, types::ConnId};
+use super::{
+    Hub,
+    conn::{Conn, Session},
+    types::ConnId,
+};
 use crate::{config::SlowPolicy, reason::Reason, time::Now};
 
 /// The account of a hub.
@@ -131,25 +135,20 @@ impl Hub {
         let after = u32::try_from(private).unwrap_or(u32::MAX);
         self.backlog.replace(conn.private_bytes, after);
         conn.private_bytes = after;
-        match (conn.behind, waits) {
-            (None, true) => {
-                conn.behind = u32::try_from(self.backlog.behind.len()).ok();
-                self.backlog.behind.push(index);
-            }
-            (Some(at), false) => {
-                conn.behind = None;
-                self.forget_behind(at);
-            }
-            (None, false) | (Some(_), true) => {}
+        let listed = conn.behind != Conn::NOT_BEHIND;
+        if waits && !listed {
+            conn.behind = u32::try_from(self.backlog.behind.len()).unwrap_or(Conn::NOT_BEHIND);
+            self.backlog.behind.push(index);
+        } else if listed && !waits {
+            let at = std::mem::replace(&mut conn.behind, Conn::NOT_BEHIND);
+            self.forget_behind(at);
         }
     }
 
     /// A connection is gone, with all that it held.
-    pub(crate) fn unweigh(&mut self, behind: Option<u32>, private_bytes: u32) {
+    pub(crate) fn unweigh(&mut self, behind: u32, private_bytes: u32) {
         self.backlog.replace(private_bytes, 0);
-        if let Some(at) = behind {
-            self.forget_behind(at);
-        }
+        self.forget_behind(behind);
     }
 
     /// Takes a place off the list; its last entry moves there.
@@ -160,7 +159,7 @@ impl Hub {
         if let Some(moved) = self.backlog.behind.get(at as usize)
             && let Some(conn) = self.conns.get_mut(*moved)
         {
-            conn.behind = Some(at);
+            conn.behind = at;
         }
     }
 

@@ -519,7 +519,7 @@ impl Hub {
         if conn.ws.outbox().bytes() > max / 2 || !conn.ws.is_open() {
             return;
         }
-        let gaps = std::mem::take(&mut conn.gaps);
+        let gaps = conn.gaps.take();
         conn.lossy = false;
         for gap in gaps {
             let channel = self.channels.slots.get(gap.channel);

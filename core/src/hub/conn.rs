@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     intake::Taking,
     quota::Bucket,
+    rare::Rare,
     token::Token,
     transport::Transport,
     types::{Listener, Peer, RequestId},
@@ -37,7 +38,7 @@ pub(crate) struct Conn {
     /// Subscribed to something whose messages it lost and was not told of yet.
     pub(crate) lossy: bool,
     /// Questions of this connection that wait for the application.
-    pub(crate) asked: Vec<RequestId>,
+    pub(crate) asked: Rare<RequestId>,
     /// Who it is, once a token was accepted.
     pub(crate) token: Option<Arc<Token>>,
     /// It was told that its token is about to expire.
@@ -51,13 +52,13 @@ pub(crate) struct Conn {
     pub(crate) bucket: Bucket,
     pub(crate) subscriptions: Vec<Subscription>,
     /// Losses to be announced. Empty unless a channel's policy is [`Gap`](crate::config::SlowPolicy::Gap).
-    pub(crate) gaps: Vec<Gap>,
+    pub(crate) gaps: Rare<Gap>,
     /// The session's own deadline: authentication, what is due about its token, or its turn in a drain.
     pub(crate) deadline: Option<Instant>,
     /// The timer entry that is believed in.
     pub(crate) armed: Option<Instant>,
-    /// Where the hub lists it while its socket takes no more.
-    pub(crate) behind: Option<u32>,
+    /// Where the hub lists it while its socket takes no more; [`NOT_BEHIND`](Self::NOT_BEHIND) otherwise.
+    pub(crate) behind: u32,
     /// What it is counted with in the hub's backlog.
     pub(crate) private_bytes: u32,
     /// What has come only in part.
@@ -99,6 +100,9 @@ pub(crate) struct Gap {
 }
 
 impl Conn {
+    /// Not listed.
+    pub(crate) const NOT_BEHIND: u32 = u32::MAX;
+
     pub(crate) fn new(transport: Transport, ws: ws::Connection, peer: Peer) -> Self {
         Self {
             transport,
@@ -115,16 +119,16 @@ impl Conn {
             dirty: false,
             blocked: false,
             lossy: false,
-            asked: Vec::new(),
+            asked: Rare::new(),
             token: None,
             warned: false,
             access: Access::NONE,
             bucket: Bucket::default(),
             subscriptions: Vec::new(),
-            gaps: Vec::new(),
+            gaps: Rare::new(),
             deadline: None,
             armed: None,
-            behind: None,
+            behind: Self::NOT_BEHIND,
             private_bytes: 0,
             taking: Taking::default(),
         }

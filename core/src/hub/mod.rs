@@ -22,6 +22,7 @@ mod intake;
 mod proxy;
 mod publish;
 mod quota;
+mod rare;
 mod request;
 mod revoke;
 mod session;
@@ -341,7 +342,7 @@ impl Hub {
         });
         let gaps = !found.gaps.is_empty();
         found.blocked = flush == ws::Flush::Blocked;
-        let weigh = found.blocked || found.behind.is_some();
+        let weigh = found.blocked || found.behind != Conn::NOT_BEHIND;
         let reason = found.ws.reason().unwrap_or(Reason::Io);
         self.tally.sent_bytes += sink.bytes;
         self.note(|recorder| recorder.flush(now, conn, script, flush));

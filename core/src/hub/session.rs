@@ -7,6 +7,7 @@ use super::{
     answer::AnswerTo,
     conn::Session,
     quota,
+    rare::Rare,
     types::{ConnId, Output},
 };
 use crate::{
@@ -236,7 +237,6 @@ impl Hub {
             reason,
             Reason::SlowReader
                 | Reason::OutboxesFull
-                | Reason::InputFull
                 | Reason::Disconnected
                 | Reason::TokenRevoked
                 | Reason::KeyRemoved
@@ -282,7 +282,7 @@ impl Hub {
         let Some((conn, _)) = self.conn_mut(id) else { return };
         let was = std::mem::replace(&mut conn.session, Session::Gone);
         conn.deadline = None;
-        conn.gaps = Vec::new();
+        conn.gaps = Rare::new();
         conn.lossy = false;
         match was {
             Session::Gone => return,

@@ -5,6 +5,7 @@ mod deadlines;
 mod deflate;
 mod delivery;
 mod membership;
+mod memory;
 mod requests;
 mod sessions;
 mod shards;
