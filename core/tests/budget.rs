@@ -128,9 +128,9 @@ fn an_idle_connection_stays_within_its_budget() {
     assert!(accepted + authenticated + subscribed < 1024, "{parts}");
 
     // A large message, in parts, and a turn: back to what it was.
-    let before = in_use();
     let mut long = Vec::new();
     encode_frame(&mut long, Opcode::Text, &vec![b' '; 1 << 20], Some([1, 2, 3, 4]));
+    let before = in_use();
     for conn in conns.iter().take(16) {
         for part in long.chunks(1 << 16) {
             rig.bytes(*conn, part);

@@ -240,6 +240,10 @@ impl Hub {
         let member = u32::try_from(channel.members.len()).unwrap_or(u32::MAX);
         let subscription = u32::try_from(conn.subscriptions.len()).unwrap_or(u32::MAX);
         channel.members.push(Member { conn: id.index, subscription });
+        if conn.subscriptions.is_empty() {
+            // Most have one, and a vector begins with four.
+            conn.subscriptions.reserve_exact(1);
+        }
         conn.subscriptions.push(Subscription { channel: index, member });
         self.tally.subscriptions += 1;
         true

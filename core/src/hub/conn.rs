@@ -48,7 +48,7 @@ pub(crate) struct Conn {
     /// The token is what the certificate says: another may replace it.
     pub(crate) certified: bool,
     /// What the policy lets it do; meaningful only with a token.
-    pub(crate) access: Access,
+    pub(crate) access: Option<Box<Access>>,
     pub(crate) bucket: Bucket,
     pub(crate) subscriptions: Vec<Subscription>,
     /// Losses to be announced. Empty unless a channel's policy is [`Gap`](crate::config::SlowPolicy::Gap).
@@ -122,7 +122,7 @@ impl Conn {
             asked: Rare::new(),
             token: None,
             warned: false,
-            access: Access::NONE,
+            access: None,
             bucket: Bucket::default(),
             subscriptions: Vec::new(),
             gaps: Rare::new(),

@@ -11,7 +11,7 @@ use super::{
     types::{ConnId, Output},
 };
 use crate::{
-    auth::Verb,
+    auth::{Access, Verb},
     config::{AnonymousPublish, Config},
     protocol::{self, Answer, Command, Incoming},
     reason::{Counted, Reason},
@@ -199,7 +199,8 @@ impl Hub {
         let policy = &self.config.policy;
         match (&conn.token, verb) {
             (Some(token), _) => {
-                policy.decide_with(&conn.access, &token.claims.grants, verb, channel).allowed
+                let access = conn.access.as_deref().unwrap_or(&Access::NONE);
+                policy.decide_with(access, &token.claims.grants, verb, channel).allowed
             }
             (None, Verb::Subscribe) => !self.config.auth.required,
             (None, Verb::Publish) => {

@@ -1,8 +1,10 @@
 //! What waits to be written to one socket: shared broadcast segments, own replies, and control frames in between.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::io::IoSlice;
 
 use bytes::Bytes;
+
+use super::overflow::Overflow;
 
 /// Frames that were encoded once for many connections, usually all of one channel in one turn.
 #[derive(Clone, Debug)]
@@ -31,7 +33,7 @@ impl Segment {
 pub struct Outbox {
     /// The front of the queue, inline because most queues have one entry or none.
     first: Option<Chunk>,
-    rest: VecDeque<Chunk>,
+    rest: Overflow<Chunk>,
     /// Bytes of `first` that are written.
     sent: usize,
     /// A frame boundary in `first`, at or before `sent`: where a search for the next one starts.
@@ -53,7 +55,7 @@ impl Outbox {
     pub fn new() -> Self {
         Self {
             first: None,
-            rest: VecDeque::new(),
+            rest: Overflow::new(),
             sent: 0,
             boundary: 0,
             urgent: None,
@@ -142,7 +144,7 @@ impl Outbox {
 
     /// From now on nothing replaces what is queued of `tag`: something follows it that it must not overtake.
     pub fn keep(&mut self, tag: u32) {
-        for chunk in self.first.iter_mut().chain(&mut self.rest) {
+        for chunk in self.first.iter_mut().chain(self.rest.iter_mut()) {
             if chunk.tag == tag {
                 chunk.tag = Segment::NO_TAG;
             }
@@ -284,7 +286,7 @@ impl Outbox {
         let mut skip = self.sent;
         let mut lane = self.urgent.as_deref();
         let mut gap = lane.map_or(0, |urgent| urgent.gap);
-        for chunk in self.first.iter().chain(&self.rest) {
+        for chunk in self.first.iter().chain(self.rest.iter()) {
             let mut waiting =
                 chunk.store.as_slice().get(std::mem::take(&mut skip)..).unwrap_or_default();
             if let Some(urgent) = lane {
@@ -391,7 +393,7 @@ impl Outbox {
         let Some(front) = &self.first else { return 0 };
         if front.messages == 0 {
             let leading =
-                self.first.iter().chain(&self.rest).take_while(|chunk| chunk.messages == 0);
+                self.first.iter().chain(self.rest.iter()).take_while(|chunk| chunk.messages == 0);
             return leading.map(|chunk| chunk.store.len()).sum::<usize>() - self.sent;
         }
         while self.boundary < self.sent {
@@ -431,20 +433,20 @@ impl Outbox {
 
     /// The front chunk is written or dropped.
     fn pop_front(&mut self) {
-        self.messages -= self.first.as_ref().map_or(0, |front| front.messages);
+        let messages = self.first.as_ref().map_or(0, |front| front.messages);
+        self.messages -= messages;
         self.first = self.rest.pop_front();
         self.sent = 0;
         self.boundary = 0;
         if self.rest.is_empty() {
-            self.give_back();
+            // Behind the answer to the upgrade there is a welcome, once: what that took is not needed again.
+            self.rest.give_back(KEPT_CHUNKS, messages == 0);
         }
     }
 
     /// The queue's memory follows what is in it: a burst leaves nothing behind.
     fn give_back(&mut self) {
-        if self.rest.capacity() > KEPT_CHUNKS && self.rest.len() <= self.rest.capacity() / 4 {
-            self.rest.shrink_to(self.rest.len());
-        }
+        self.rest.give_back(KEPT_CHUNKS, false);
     }
 
     fn pop_back(&mut self) {

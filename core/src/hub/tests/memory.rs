@@ -218,14 +218,15 @@ fn before_authentication_a_message_is_small() {
     assert_eq!(client.take_close().map(|(code, _)| code), Some(1009));
 
     // Permissions make a long token.
-    let many: Vec<String> = (0..90).map(|n| format!("workflow:{n:0>64}")).collect();
+    let many: Vec<String> = (0..74).map(|n| format!("workflow:{n:0>64}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let long = token("ada", &[&many[..], &["admin"]].concat());
-    assert!(long.len() > 8 * KIB, "{}", long.len());
+    assert!((7 * KIB..8 * KIB).contains(&long.len()), "{}", long.len());
     let client = rig.connect_with(0, "");
     rig.send(&client, &auth(&long));
-    let welcomed = client.take().iter().any(|message| message["event"] == "session.created");
-    assert!(welcomed);
+    let messages = client.take();
+    let welcomed = messages.iter().any(|message| message["event"] == "session.created");
+    assert!(welcomed, "{messages:?}");
     rig.bytes(&client, &unfinished(17 * KIB));
     assert_eq!(client.take_close(), None, "who has authenticated may send more");
 }
