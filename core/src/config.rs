@@ -18,6 +18,8 @@ pub struct Config {
     pub service: Service,
     /// Bounds on bytes, counts and time.
     pub limits: Limits,
+    /// Where `limits.connections_max` comes from, for operators. It decides nothing.
+    pub connections_bound: ConnectionsBound,
     /// Proxies that are believed when they name a client's address. Default: none.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether connections of trusted proxies begin with a header of the PROXY protocol (version 1 or 2), which then has
@@ -54,6 +56,7 @@ impl Default for Config {
         Self {
             service: Service::default(),
             limits: Limits::default(),
+            connections_bound: ConnectionsBound::default(),
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             tls: None,
@@ -68,6 +71,27 @@ impl Default for Config {
             compat: Compat::default(),
             hooks: Hooks::default(),
             metrics: MetricsConfig::default(),
+        }
+    }
+}
+
+/// What bounds the number of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionsBound {
+    /// Somebody's choice, or the default.
+    #[default]
+    Setting,
+    /// What fits into the memory that there is.
+    Memory,
+}
+
+impl ConnectionsBound {
+    /// The word in `/ready` and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Setting => "setting",
+            Self::Memory => "memory",
         }
     }
 }

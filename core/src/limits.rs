@@ -24,6 +24,9 @@ pub struct Limits {
     // ---- WebSocket ----
     /// Bytes of one message, all fragments together. Default 1 MiB. Over it: close 1009.
     pub message_bytes_max: usize,
+    /// The same before authentication, where that is required: room for a token of 8 KiB. Default 16 KiB. Over it: close
+    /// 1009.
+    pub message_bytes_before_auth_max: usize,
     /// Bytes that a compressed message may inflate to, per byte that came, once it is over 64 KiB; `message_bytes_max`
     /// bounds it as well. Default 200: text that repeats itself stays below 100. Over it: close 1009.
     pub inflate_ratio_max: u32,
@@ -50,6 +53,15 @@ pub struct Limits {
     /// Bytes of a channel's frames that are gathered into one shared segment within a turn. Default 64 KiB. Over it:
     /// the segment is handed out and a new one begun.
     pub round_bytes_max: usize,
+
+    // ---- Memory (per hub) ----
+    /// Bytes that wait in all outboxes whose sockets take no more, those that are shared counted once. Default 256 MiB.
+    /// Over it: the connections that most waits for meet their channels' slow-reader policy (close 1013, or messages
+    /// dropped), until an eighth is free.
+    pub queued_bytes_max: usize,
+    /// Bytes of memory for heads, bodies and messages of which the end has not come, over all connections. Default
+    /// 128 MiB. Over it: those that began first are ended, with 1013 or 503.
+    pub partial_bytes_max: usize,
 
     // ---- Connections and sessions (per hub) ----
     /// Open WebSocket connections, over all shards. Default 10,000. Over it: accepted, then closed 1013.
@@ -136,6 +148,12 @@ impl Limits {
         let connects = connects.or(self.connections_per_address_max)?;
         Some(connects.saturating_mul(self.tls_handshakes_per_connect).max(1))
     }
+
+    /// What holds for connections that have not authenticated yet.
+    pub(crate) fn before_auth(&self) -> Self {
+        let message_bytes_max = self.message_bytes_max.min(self.message_bytes_before_auth_max);
+        Self { message_bytes_max, ..self.clone() }
+    }
 }
 
 impl Default for Limits {
@@ -147,6 +165,7 @@ impl Default for Limits {
             body_bytes_max: 4 * 1024 * 1024,
             http_idle_timeout: Duration::from_secs(75),
             message_bytes_max: 1024 * 1024,
+            message_bytes_before_auth_max: 16 * 1024,
             inflate_ratio_max: 200,
             fragments_max: 65_536,
             control_frames_per_second_max: 200,
@@ -157,6 +176,8 @@ impl Default for Limits {
             outbox_bytes_max: 1024 * 1024,
             outbox_read_watermark: 64 * 1024,
             round_bytes_max: 64 * 1024,
+            queued_bytes_max: 256 * 1024 * 1024,
+            partial_bytes_max: 128 * 1024 * 1024,
             connections_max: 10_000,
             sockets_max: 12_000,
             connects_per_minute: None,

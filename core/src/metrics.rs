@@ -12,7 +12,7 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::{
-    config::Config,
+    config::{Config, ConnectionsBound},
     entropy::{KeyedMap, KeyedState},
     protocol::Kind,
     reason::{Counted, Reason},
@@ -98,6 +98,12 @@ families! {
         "Channels that have subscribers";
     SUBSCRIPTIONS "mahavishnu_subscriptions" Gauge ["server"] &[],
         "Subscriptions of all connections";
+    QUEUED "mahavishnu_queued_bytes" Gauge ["server"] &[],
+        "Bytes that wait in outboxes whose sockets take no more, those that are shared counted once";
+    PARTIAL "mahavishnu_partial_bytes" Gauge ["server"] &[],
+        "Bytes of memory for heads, bodies and messages of which the end has not come";
+    CONNECTIONS_LIMIT "mahavishnu_connections_limit" Gauge ["server", "bound"] &[],
+        "WebSocket connections that are let in at once, with what bounds them: setting or memory";
     HANDSHAKES "mahavishnu_tls_handshakes_total" Counter ["server", "kind"] &[],
         "Completed TLS handshakes: full, or resumed from a ticket";
     CERTIFICATE "mahavishnu_certificate_expiry_seconds" Gauge ["server"] &[],
@@ -151,6 +157,8 @@ pub(crate) struct Tally {
     pub(crate) active: i64,
     pub(crate) channels: i64,
     pub(crate) subscriptions: i64,
+    pub(crate) queued_bytes: i64,
+    pub(crate) partial_bytes: i64,
     pub(crate) revocations: i64,
     pub(crate) warned: u64,
     pub(crate) refreshed: u64,
@@ -270,6 +278,8 @@ pub(crate) struct Metrics {
     active: Gauge,
     channels: Gauge,
     subscriptions: Gauge,
+    queued_bytes: Gauge,
+    partial_bytes: Gauge,
     revocations: Gauge,
     warned: Counter,
     refreshed: Counter,
@@ -336,6 +346,8 @@ impl Metrics {
             active: gauge!(ACTIVE, "server" => server.clone()),
             channels: gauge!(CHANNELS, "server" => server.clone()),
             subscriptions: gauge!(SUBSCRIPTIONS, "server" => server.clone()),
+            queued_bytes: gauge!(QUEUED, "server" => server.clone()),
+            partial_bytes: gauge!(PARTIAL, "server" => server.clone()),
             revocations: gauge!(REVOCATIONS, "server" => server.clone()),
             warned: counter!(TOKEN_EVENTS, "server" => server.clone(), "event" => "warned"),
             refreshed: counter!(TOKEN_EVENTS, "server" => server.clone(), "event" => "refreshed"),
@@ -358,6 +370,13 @@ impl Metrics {
             labels: Labels::new(config, keys),
         };
         this.active.increment(0.0);
+        // A reload may change what bounds them: the other series is then zero.
+        for bound in [ConnectionsBound::Setting, ConnectionsBound::Memory] {
+            let in_force = bound == config.connections_bound;
+            let limit = if in_force { config.limits.connections_max } else { 0 };
+            gauge!(CONNECTIONS_LIMIT, "server" => config.service.label.to_string(), "bound" => bound.as_str())
+                .set(limit as f64);
+        }
         this
     }
 
@@ -384,6 +403,8 @@ impl Metrics {
         shift(&mut tally.active, &self.active);
         shift(&mut tally.channels, &self.channels);
         shift(&mut tally.subscriptions, &self.subscriptions);
+        shift(&mut tally.queued_bytes, &self.queued_bytes);
+        shift(&mut tally.partial_bytes, &self.partial_bytes);
         shift(&mut tally.revocations, &self.revocations);
         add(&mut tally.warned, &self.warned);
         add(&mut tally.refreshed, &self.refreshed);

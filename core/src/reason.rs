@@ -239,6 +239,10 @@ reasons! {
     MaxSockets "max_sockets": None, None, None, Connection("max_sockets"), Later, "";
     /// The outbox is full and the channel's policy is to disconnect.
     SlowReader "slow_reader": Some(1013), None, None, Connection("slow_reader"), Now, "Reading too slowly";
+    /// Outboxes hold `queued_bytes_max` together, this one more than most, and its channel's policy is to disconnect.
+    OutboxesFull "outboxes_full": Some(1013), None, None, Connection("outboxes_full"), Later, "Too much is waiting for slow readers";
+    /// Messages, heads and bodies that came only in part hold `partial_bytes_max` together: this one began first.
+    InputFull "input_full": Some(1013), Some(503), None, Connection("input_full"), Later, "Too many unfinished messages";
     /// A bug of ours: the connection ends, nothing else is harmed.
     Internal "internal": Some(1011), Some(500), Some("SERVER_ERROR"), Connection("internal"), Later, "Internal server error";
 
@@ -319,7 +323,7 @@ mod tests {
             (1008, "auth_missing auth_failed auth_required auth_timeout"),
             (1009, "message_too_big"),
             (1011, "pong_timeout auth_error internal"),
-            (1013, "max_connections connect_rate slow_reader"),
+            (1013, "max_connections connect_rate slow_reader outboxes_full input_full"),
         ];
         for (code, names) in expected {
             for name in names.split(' ') {

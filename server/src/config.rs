@@ -3,6 +3,7 @@
 use crate::{
     cli::ServerArgs,
     exit::{Exit, Failure},
+    memory::Capacity,
     out, settings, tls,
 };
 
@@ -16,6 +17,9 @@ pub(crate) fn check(args: &ServerArgs) -> Result<Exit, Failure> {
     for warning in tls::load(&loaded.settings, None)?.warnings {
         out::note(format_args!("warning: {warning}"));
     }
+    for warning in Capacity::of(&loaded.settings).warnings(&loaded.settings) {
+        out::note(format_args!("warning: {warning}"));
+    }
     out::line("configuration ok")?;
     Ok(Exit::Ok)
 }
@@ -24,6 +28,7 @@ pub(crate) fn check(args: &ServerArgs) -> Result<Exit, Failure> {
 pub(crate) fn show(args: &ServerArgs) -> Result<Exit, Failure> {
     let loaded = settings::load(&args.request())?;
     out::line(settings::show(&loaded).trim_end())?;
+    out::line(format!("# {}", Capacity::of(&loaded.settings).describe()))?;
     loaded.demand_all()?;
     Ok(Exit::Ok)
 }

@@ -12,6 +12,7 @@ mod exit;
 mod explain;
 mod health;
 mod logging;
+mod memory;
 mod out;
 mod pid;
 mod policy;

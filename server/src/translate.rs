@@ -14,6 +14,7 @@ use mahavishnu_core::{
 
 use crate::{
     exit::{Exit, Failure},
+    memory::Capacity,
     settings::{Correlation, Loaded, Settings, SlowReader},
     token,
 };
@@ -21,6 +22,7 @@ use crate::{
 /// What the core is told. `loaded` must be free of problems.
 pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
     let settings = &loaded.settings;
+    let capacity = Capacity::of(settings);
     let (policy, _) = loaded.policies.policy(&settings.auth_policy).ok_or_else(|| {
         Failure::new(Exit::Configuration, format!("no policy {:?}", settings.auth_policy))
     })?;
@@ -32,7 +34,8 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             metrics_check: if settings.metrics_enabled { "passing" } else { "disabled" },
             ..Service::default()
         },
-        limits: limits(settings),
+        limits: limits(settings, &capacity),
+        connections_bound: capacity.bound,
         trusted_proxies: settings.trusted_proxies.clone(),
         proxy_protocol: settings.proxy_protocol,
         plain_on_tls: settings.tls_plain,
@@ -75,7 +78,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
     })
 }
 
-fn limits(settings: &Settings) -> Limits {
+fn limits(settings: &Settings, capacity: &Capacity) -> Limits {
     let default = Limits::default();
     Limits {
         message_bytes_max: settings.max_message_bytes,
@@ -84,11 +87,13 @@ fn limits(settings: &Settings) -> Limits {
             .body_bytes_max
             .max(settings.max_message_bytes.saturating_add(ENVELOPE_BYTES)),
         outbox_bytes_max: settings.outbox_bytes,
-        connections_max: settings.max_connections,
+        queued_bytes_max: capacity.queued_bytes_max,
+        partial_bytes_max: capacity.partial_bytes_max,
+        connections_max: capacity.connections_max,
         // Health checks must get through when all connections are taken.
-        sockets_max: settings
-            .max_connections
-            .saturating_add((settings.max_connections / 5).max(SPARE_SOCKETS)),
+        sockets_max: capacity
+            .connections_max
+            .saturating_add((capacity.connections_max / 5).max(SPARE_SOCKETS)),
         connects_per_minute: settings.rate_limit,
         connects_limit_loopback: settings.rate_limit_loopback,
         connections_per_address_max: settings.max_connections_per_address,

@@ -14,6 +14,7 @@ mod lifecycle;
 mod lifecycle_start;
 mod limits;
 mod limits_slow;
+mod memory;
 mod metrics;
 mod proxies;
 mod reasons;

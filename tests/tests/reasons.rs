@@ -80,6 +80,8 @@ produced! {
     MadeRoom: capacity::made_room;
     MaxSockets: capacity::max_sockets;
     SlowReader: capacity::slow_reader;
+    OutboxesFull: capacity::outboxes_full;
+    InputFull: capacity::input_full;
     SendFailed: capacity::send_failed;
     AuthMissing: messages::auth_missing;
     AuthFailed: messages::auth_failed;

@@ -60,6 +60,8 @@ struct Channel {
     /// before may still wait, and the newest message of the one would then replace those of the other.
     tag: u32,
     policy: SlowPolicy,
+    /// The number behind the last message that was handed out.
+    next_offset: u64,
     members: Vec<Member>,
     /// Subscriptions that the home has not confirmed, in the order in which they were asked for.
     waiting: VecDeque<Waiting>,
@@ -118,6 +120,7 @@ impl Channels {
             name: name.clone(),
             tag: self.tag,
             policy,
+            next_offset: 0,
             members: Vec::new(),
             waiting: VecDeque::new(),
         };
@@ -135,6 +138,13 @@ impl Channels {
             self.names.remove(&channel.name);
             // The index may stand for another channel before the turn is over.
             self.rounds.retain(|round| round.channel != index);
+        }
+    }
+
+    /// What a burst made large.
+    pub(crate) fn give_back(&mut self) {
+        if self.rounds.is_empty() && self.rounds.capacity() > ROUNDS_KEPT_MAX {
+            self.rounds = VecDeque::new();
         }
     }
 
@@ -230,6 +240,10 @@ impl Hub {
         let member = u32::try_from(channel.members.len()).unwrap_or(u32::MAX);
         let subscription = u32::try_from(conn.subscriptions.len()).unwrap_or(u32::MAX);
         channel.members.push(Member { conn: id.index, subscription });
+        if conn.subscriptions.is_empty() {
+            // Most have one, and a vector begins with four.
+            conn.subscriptions.reserve_exact(1);
+        }
         conn.subscriptions.push(Subscription { channel: index, member });
         self.tally.subscriptions += 1;
         true
@@ -330,6 +344,11 @@ impl Hub {
         if let Some(deflated) = &mut deflated {
             deflated.segment.tag = found.tag;
         }
+        let alone = self.place.shards < 2;
+        self.backlog.note(&mut segment.bytes, alone);
+        if let Some(deflated) = &mut deflated {
+            self.backlog.note(&mut deflated.segment.bytes, alone);
+        }
         self.channels.rounds.push_back(Round { channel, segment, deflated, first_offset });
     }
 
@@ -369,6 +388,9 @@ impl Hub {
     }
 
     fn hand_out_round(&mut self, now: Now, round: &Round) {
+        if let Some(channel) = self.channels.slots.get_mut(round.channel) {
+            channel.next_offset = round.first_offset + u64::from(round.segment.messages);
+        }
         match round.deflated {
             None => self.hand_out_as(now, round, |_| &round.segment),
             Some(_) => self.hand_out_as(now, round, |conn| round.of(conn)),
@@ -455,6 +477,45 @@ impl Hub {
         true
     }
 
+    /// Channels of which a connection may have something queued, with their policies.
+    pub(crate) fn queued_channels(&self, conn: &Conn) -> Vec<(u32, SlowPolicy)> {
+        let policy = |subscription: &Subscription| {
+            let channel = self.channels.slots.get(subscription.channel)?;
+            let queued = conn.ws.outbox().replaceable(channel.tag) > 0;
+            queued.then_some((subscription.channel, channel.policy))
+        };
+        conn.subscriptions.iter().filter_map(policy).collect()
+    }
+
+    /// Drops what a connection has queued of a channel, or all but the newest message where that is its policy. Returns
+    /// the messages dropped.
+    pub(crate) fn drop_queued(&mut self, id: ConnId, index: u32, policy: SlowPolicy) -> u32 {
+        let Some(channel) = self.channels.slots.get(index) else { return 0 };
+        let (tag, next_offset) = (channel.tag, channel.next_offset);
+        let Some(conn) = self.conns.get_mut(id.index) else { return 0 };
+        if policy == SlowPolicy::Latest {
+            return conn.ws.outbox_mut().drop_older(tag);
+        }
+        let dropped = conn.ws.outbox_mut().drop_tag(tag);
+        let lost = u64::from(dropped);
+        conn.lossy |= dropped > 0;
+        match conn.gaps.iter_mut().find(|gap| gap.channel == index) {
+            // What is queued came before what was lost already.
+            Some(gap) => {
+                gap.lost += lost;
+                gap.first_offset = gap.first_offset.saturating_sub(lost);
+            }
+            None if dropped > 0 => conn.gaps.push(Gap {
+                channel: index,
+                lost,
+                first_offset: next_offset.saturating_sub(lost),
+                last_offset: next_offset.saturating_sub(1),
+            }),
+            None => {}
+        }
+        dropped
+    }
+
     /// Tells a connection what it lost, as soon as half of its outbox is free.
     pub(crate) fn announce_gaps(&mut self, now: Now, id: ConnId) {
         let max = self.config.limits.outbox_bytes_max;
@@ -462,7 +523,7 @@ impl Hub {
         if conn.ws.outbox().bytes() > max / 2 || !conn.ws.is_open() {
             return;
         }
-        let gaps = std::mem::take(&mut conn.gaps);
+        let gaps = conn.gaps.take();
         conn.lossy = false;
         for gap in gaps {
             let channel = self.channels.slots.get(gap.channel);
@@ -476,6 +537,9 @@ impl Hub {
         self.mark_dirty(id.index);
     }
 }
+
+/// A longer queue of rounds is given back once it is empty.
+const ROUNDS_KEPT_MAX: usize = 1024;
 
 /// Adds a lost round to what the connection will be told.
 fn note_gap(conn: &mut Conn, round: &Round) {

@@ -9,7 +9,9 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    intake::Taking,
     quota::Bucket,
+    rare::Rare,
     room::Standing,
     token::Token,
     transport::Transport,
@@ -44,7 +46,7 @@ pub(crate) struct Conn {
     /// Subscribed to something whose messages it lost and was not told of yet.
     pub(crate) lossy: bool,
     /// Questions of this connection that wait for the application.
-    pub(crate) asked: Vec<RequestId>,
+    pub(crate) asked: Rare<RequestId>,
     /// Who it is, once a token was accepted.
     pub(crate) token: Option<Arc<Token>>,
     /// It was told that its token is about to expire.
@@ -54,17 +56,23 @@ pub(crate) struct Conn {
     /// The token is what the certificate says: another may replace it.
     pub(crate) certified: bool,
     /// What the policy lets it do; meaningful only with a token.
-    pub(crate) access: Access,
+    pub(crate) access: Option<Box<Access>>,
     pub(crate) bucket: Bucket,
     pub(crate) subscriptions: Vec<Subscription>,
     /// Losses to be announced. Empty unless a channel's policy is [`Gap`](crate::config::SlowPolicy::Gap).
-    pub(crate) gaps: Vec<Gap>,
+    pub(crate) gaps: Rare<Gap>,
     /// The session's own deadline: authentication, what is due about its token, or its turn in a drain.
     pub(crate) deadline: Option<Instant>,
     /// Whether its socket may be given up for another, and when.
     pub(crate) standing: Standing,
     /// The timer entry that is believed in.
     pub(crate) armed: Option<Instant>,
+    /// Where the hub lists it while its socket takes no more; [`NOT_BEHIND`](Self::NOT_BEHIND) otherwise.
+    pub(crate) behind: u32,
+    /// What it is counted with in the hub's backlog.
+    pub(crate) private_bytes: u32,
+    /// What has come only in part.
+    pub(crate) taking: Taking,
 }
 
 /// How far a connection has come above the socket's protocol.
@@ -102,6 +110,9 @@ pub(crate) struct Gap {
 }
 
 impl Conn {
+    /// Not listed.
+    pub(crate) const NOT_BEHIND: u32 = u32::MAX;
+
     pub(crate) fn new(transport: Transport, ws: ws::Connection, peer: Peer) -> Self {
         Self {
             transport,
@@ -120,16 +131,19 @@ impl Conn {
             dirty: false,
             blocked: false,
             lossy: false,
-            asked: Vec::new(),
+            asked: Rare::new(),
             token: None,
             warned: false,
-            access: Access::NONE,
+            access: None,
             bucket: Bucket::default(),
             subscriptions: Vec::new(),
-            gaps: Vec::new(),
+            gaps: Rare::new(),
             deadline: None,
             standing: Standing::default(),
             armed: None,
+            behind: Self::NOT_BEHIND,
+            private_bytes: 0,
+            taking: Taking::default(),
         }
     }
 

@@ -37,9 +37,14 @@ impl Hub {
         }
         // Out of its place for the time in which the message, which lies in it, is being dealt with.
         let mut inflater = self.codecs.inflater.take().unwrap_or_default();
-        let limits = &self.config.limits;
         let conn = self.conns.get_mut(id.index);
-        let event = conn.and_then(|conn| conn.ws.inflate(now, limits, &mut inflater, message));
+        let event = conn.and_then(|conn| {
+            let limits = match conn.session {
+                Session::Unauthenticated { .. } => &self.limits_before_auth,
+                Session::Http | Session::Active | Session::Gone => &self.config.limits,
+            };
+            conn.ws.inflate(now, limits, &mut inflater, message)
+        });
         match event {
             Some(Event::Text(text)) => self.on_message(now, id, protocol::decode_text(&text)),
             Some(Event::Binary(payload)) => self.on_message(now, id, protocol::decode(&payload)),

@@ -94,8 +94,11 @@ impl Hub {
     /// The turn is over: counts are handed to the `metrics` facade. `now` is best read after the turn's writes.
     pub fn end_turn(&mut self, now: Now) {
         self.tally_deflate();
+        let partial = self.intake.bytes() as i64;
+        self.tally.partial_bytes += partial - std::mem::replace(&mut self.partial_told, partial);
         self.metrics.publish(now.mono, &mut self.tally);
         self.compact_timers();
+        self.give_back();
         self.handshakes.end_turn(&self.config.limits);
         let next = self.poll_timeout();
         self.note(|recorder| recorder.end_turn(now, next));

@@ -52,6 +52,15 @@ struct Ready<'a> {
     status: &'a str,
     server: &'a str,
     checks: ReadyChecks<'a>,
+    connections: ReadyConnections,
+}
+
+/// How full this instance is, and what bounds it.
+#[derive(Serialize)]
+struct ReadyConnections {
+    open: u64,
+    max: usize,
+    bound: &'static str,
 }
 
 #[derive(Serialize)]
@@ -131,6 +140,11 @@ impl Hub {
                 accepting: word(accepting),
                 capacity: word(room),
                 certificate: self.certificate_state(now),
+            },
+            connections: ReadyConnections {
+                open: self.connections(),
+                max: self.config.limits.connections_max,
+                bound: self.config.connections_bound.as_str(),
             },
         };
         let body = serde_json::to_vec(&ready).unwrap_or_default();

@@ -6,6 +6,7 @@
 //! and each dirty connection is written once.
 
 mod answer;
+mod backlog;
 mod channel;
 mod conn;
 mod deflate;
@@ -17,9 +18,11 @@ mod home;
 mod http;
 mod idempotency;
 mod inspect;
+mod intake;
 mod proxy;
 mod publish;
 mod quota;
+mod rare;
 mod request;
 mod revoke;
 mod room;
@@ -46,12 +49,14 @@ pub use self::types::{
     Publication, Published, RequestError, RequestId, ShardId, ShardMessage,
 };
 use self::{
+    backlog::Backlog,
     channel::Channels,
     conn::{Conn, Session},
     deflate::Codecs,
     drain::Stage,
     home::Homes,
     idempotency::Keys,
+    intake::Intake,
     publish::Pending,
     quota::Bucket,
     request::Question,
@@ -65,6 +70,7 @@ use crate::{
     auth::Revocations,
     config::Config,
     entropy::{Entropy, KeyedState},
+    limits::Limits,
     metrics::{Metrics, Tally},
     protocol::{self, Timestamp},
     reason::Reason,
@@ -128,6 +134,14 @@ pub struct Hub {
     /// Where messages are put together before they are copied behind their frame header.
     scratch: Vec<u8>,
     codecs: Codecs,
+    backlog: Backlog,
+    /// Bytes of the backlog that metrics know of.
+    queued_told: i64,
+    intake: Intake,
+    /// Bytes of the intake that metrics know of.
+    partial_told: i64,
+    /// What holds for connections that have not authenticated yet.
+    limits_before_auth: Limits,
 }
 
 /// How many WebSocket connections a hub has, and had.
@@ -191,6 +205,11 @@ impl Hub {
             plaintext: Vec::new(),
             scratch: Vec::new(),
             codecs: Codecs::default(),
+            backlog: Backlog::default(),
+            queued_told: 0,
+            intake: Intake::default(),
+            partial_told: 0,
+            limits_before_auth: config.limits.before_auth(),
             config,
             place,
             entropy,
@@ -285,8 +304,11 @@ impl Hub {
                 return Some(conn);
             }
             if self.channels.rounds() == 0 {
-                self.handed_out = false;
-                return None;
+                self.relieve(self.latest);
+                if self.dirty.is_empty() {
+                    self.handed_out = false;
+                    return None;
+                }
             }
             self.hand_out(self.latest);
         }
@@ -297,6 +319,10 @@ impl Hub {
             let Some(generation) = self.conns.generation(index) else { continue };
             if let Some(conn) = self.conns.get_mut(index) {
                 conn.dirty = false;
+                if conn.blocked {
+                    // The driver need not flush it again before its socket has room.
+                    self.weigh(index);
+                }
                 return Some(ConnId { index, generation, shard: self.place.shard });
             }
         }
@@ -323,6 +349,7 @@ impl Hub {
         });
         let gaps = !found.gaps.is_empty();
         found.blocked = flush == ws::Flush::Blocked;
+        let weigh = found.blocked || found.behind != Conn::NOT_BEHIND;
         let reason = found.ws.reason().unwrap_or(Reason::Io);
         self.tally.sent_bytes += sink.bytes;
         self.note(|recorder| recorder.flush(now, conn, script, flush));
@@ -333,6 +360,9 @@ impl Hub {
         }
         if gaps {
             self.announce_gaps(now, conn);
+        }
+        if weigh {
+            self.weigh(conn.index);
         }
         self.arm(now, conn);
         flush
@@ -361,10 +391,15 @@ impl Hub {
         }
         loop {
             let Some(conn) = self.conns.get_mut(id.index) else { return };
-            let Some(event) = conn.ws.receive(now, &self.config.limits, &mut wire) else { break };
+            let limits = match conn.session {
+                Session::Unauthenticated { .. } => &self.limits_before_auth,
+                Session::Http | Session::Active | Session::Gone => &self.config.limits,
+            };
+            let Some(event) = conn.ws.receive(now, limits, &mut wire) else { break };
             self.on_event(now, id, event);
         }
         self.settle(now, id);
+        self.make_room_to_take_in(now);
     }
 
     fn on_event(&mut self, now: Now, id: ConnId, event: ws::Event<'_>) {
@@ -448,7 +483,7 @@ impl Hub {
     }
 
     /// The connection with the limits that its methods want.
-    fn conn_mut(&mut self, id: ConnId) -> Option<(&mut Conn, &crate::limits::Limits)> {
+    fn conn_mut(&mut self, id: ConnId) -> Option<(&mut Conn, &Limits)> {
         self.conns.get_at(id.index, id.generation)?;
         Some((self.conns.get_mut(id.index)?.as_mut(), &self.config.limits))
     }
@@ -464,6 +499,7 @@ impl Hub {
 
     /// After anything happened to a connection: it may have something to write and another deadline.
     fn settle(&mut self, now: Now, id: ConnId) {
+        self.measure(id);
         let Some(conn) = self.conn(id) else { return };
         let waits = !conn.ws.outbox().is_empty() || conn.transport.wants_write();
         if waits || !(conn.ws.is_open() || conn.ws.is_http()) {

@@ -156,7 +156,7 @@ impl Hub {
     /// comes too late.
     pub(crate) fn cancel_subscribe(&mut self, id: ConnId, name: &str) {
         let Some(conn) = self.conns.get_at(id.index, id.generation) else { return };
-        for request in &conn.asked {
+        for request in conn.asked.iter() {
             if self.questions.get_at(request.index, request.generation).is_some()
                 && let Some(question) = self.questions.get_mut(request.index)
                 && let About::Subscribe { channel, cancelled, .. } = &mut question.about
@@ -169,7 +169,10 @@ impl Hub {
 
     /// Takes all questions of a connection back: whatever the application decides, nothing comes of it.
     pub(crate) fn forget_questions(&mut self, id: ConnId) {
-        let asked = self.conn(id).map(|conn| conn.asked.clone()).unwrap_or_default();
+        let asked = self
+            .conn(id)
+            .map(|conn| conn.asked.iter().copied().collect::<Vec<_>>())
+            .unwrap_or_default();
         for request in asked {
             self.take_question(request);
         }

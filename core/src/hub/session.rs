@@ -7,10 +7,11 @@ use super::{
     answer::AnswerTo,
     conn::Session,
     quota,
+    rare::Rare,
     types::{ConnId, Output},
 };
 use crate::{
-    auth::Verb,
+    auth::{Access, Verb},
     config::{AnonymousPublish, Config},
     protocol::{self, Answer, Command, DecodeError, Incoming},
     reason::{Counted, Reason},
@@ -200,7 +201,8 @@ impl Hub {
         let policy = &self.config.policy;
         match (&conn.token, verb) {
             (Some(token), _) => {
-                policy.decide_with(&conn.access, &token.claims.grants, verb, channel).allowed
+                let access = conn.access.as_deref().unwrap_or(&Access::NONE);
+                policy.decide_with(access, &token.claims.grants, verb, channel).allowed
             }
             (None, Verb::Subscribe) => !self.config.auth.required,
             (None, Verb::Publish) => {
@@ -237,6 +239,7 @@ impl Hub {
         let at_once = matches!(
             reason,
             Reason::SlowReader
+                | Reason::OutboxesFull
                 | Reason::Disconnected
                 | Reason::TokenRevoked
                 | Reason::KeyRemoved
@@ -283,7 +286,7 @@ impl Hub {
         let Some((conn, _)) = self.conn_mut(id) else { return };
         let was = std::mem::replace(&mut conn.session, Session::Gone);
         conn.deadline = None;
-        conn.gaps = Vec::new();
+        conn.gaps = Rare::new();
         conn.lossy = false;
         match was {
             Session::Gone => return,
@@ -322,6 +325,8 @@ impl Hub {
         self.room.forget(&mut self.conns, id.index);
         if let Some(conn) = self.conns.remove(id.index) {
             self.handshakes.forget(&conn.transport);
+            self.intake.forget(conn.taking);
+            self.unweigh(conn.behind, conn.private_bytes);
             let lost = conn.ws.messages_dropped() + conn.ws.outbox().messages();
             self.tally.undelivered(conn.ws.reason().unwrap_or(Reason::Io), u64::from(lost));
         }
@@ -343,6 +348,7 @@ impl Hub {
             self.recorder = None;
         }
         let end_removed_keys = config.auth.end_removed_keys;
+        self.limits_before_auth = config.limits.before_auth();
         self.config = config;
         self.apply_to_live(now, end_removed_keys);
     }

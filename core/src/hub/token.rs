@@ -93,7 +93,7 @@ impl Hub {
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.certified = token.key.is_none();
         conn.token = Some(Arc::new(token));
-        conn.access = access;
+        conn.access = Some(Box::new(access));
         conn.warned = false;
         let active = conn.session == Session::Active;
         if renamed
@@ -243,7 +243,7 @@ impl Hub {
                 conn.token = Some(Arc::new(Token::of_certificate(now, claims)));
             }
             if let Some(token) = &conn.token {
-                conn.access = self.config.policy.access(&token.claims.permissions);
+                conn.access = Some(Box::new(self.config.policy.access(&token.claims.permissions)));
             }
             let token = conn.token.clone();
             let gone = |key: &u64| keys && !numbers.contains(key);

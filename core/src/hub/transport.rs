@@ -14,7 +14,7 @@ use crate::{
     limits::Limits,
     reason::Reason,
     time::Now,
-    tls::{Identity, Progress, Session},
+    tls::{self, Identity, Progress, Session},
     ws::{self, Flush},
 };
 
@@ -56,6 +56,16 @@ impl Transport {
 
     pub(crate) fn wants_read(&self) -> bool {
         self.session().is_none_or(|session| !session.is_holding())
+    }
+
+    /// Ciphertext that waits until the hub has time for it.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.session().map_or(0, Session::held_bytes)
+    }
+
+    /// Ciphertext that waits for the socket, at most.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        if self.wants_write() { tls::BATCH_BYTES } else { 0 }
     }
 
     fn is_shaking(&self) -> bool {
@@ -229,6 +239,8 @@ impl Hub {
             if first {
                 self.handshakes.waiting.push_back(id);
             }
+            self.measure(id);
+            self.make_room_to_take_in(now);
             return;
         }
         self.feed(now, id, wire);
@@ -308,7 +320,7 @@ impl Hub {
     }
 
     /// Ends a connection whose bytes are of no use: nothing that it waits for is answered.
-    fn cut(&mut self, now: Now, id: ConnId, reason: Reason) {
+    pub(crate) fn cut(&mut self, now: Now, id: ConnId, reason: Reason) {
         let Some((conn, limits)) = self.conn_mut(id) else { return };
         conn.ws.close(now, limits, reason, ws::CloseWhen::AtOnce);
         self.retire(now, id, reason);

@@ -42,3 +42,4 @@ pub use self::{
     server::{Certified, CertifiedError, ClientAuth, Server, ServerError},
     session::{Encrypting, Progress, Session},
 };
+pub(crate) use session::BATCH_BYTES;

@@ -142,6 +142,11 @@ impl Session {
         !self.held.is_empty()
     }
 
+    /// Bytes of memory for ciphertext that is kept.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// Whether the handshake is under way.
     pub(crate) fn is_shaking(&self) -> bool {
         self.stage == Stage::Shaking
@@ -288,4 +293,4 @@ impl Write for Encrypting<'_> {
 const DECODE_ERROR: &[u8] = &[21, 3, 3, 0, 2, 2, 50];
 
 /// Plaintext that is encrypted ahead: two full records (RFC 8446 §5.1). With one the system calls show, more brings little.
-const BATCH_BYTES: usize = 32 * 1024;
+pub(crate) const BATCH_BYTES: usize = 32 * 1024;

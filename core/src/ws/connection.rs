@@ -301,6 +301,19 @@ impl Connection {
         &self.outbox
     }
 
+    /// Bytes of memory for input of which the end has not come: a head, a body, a message, requests behind one that is
+    /// being answered.
+    pub(crate) fn partial_bytes(&self) -> usize {
+        let part = match &self.state {
+            State::Open(None) | State::Closing(_, None) | State::Head(None) => 0,
+            State::Exchange(_) | State::Shake(_) | State::Ended(_) => 0,
+            State::Head(Some(reader)) => reader.capacity(),
+            State::Body(body) => body.bytes.capacity(),
+            State::Open(Some(assembly)) | State::Closing(_, Some(assembly)) => assembly.capacity(),
+        };
+        part + self.kept.as_ref().map_or(0, |kept| kept.bytes.capacity())
+    }
+
     /// Whether messages can be sent: the handshake is done and nobody has begun to close.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -193,7 +193,7 @@ impl Assembly {
         }
     }
 
-    #[cfg(test)]
+    /// Bytes of memory for the message in progress.
     pub(super) fn capacity(&self) -> usize {
         self.payload.capacity()
     }

@@ -53,6 +53,11 @@ impl HeadReader {
         head.ok_or(Reason::BadRequest).map(Some)
     }
 
+    /// Bytes of memory for what has come of a head.
+    pub(super) fn capacity(&self) -> usize {
+        self.kept.capacity()
+    }
+
     /// Whether nothing of a head has come. Empty lines do not count (RFC 9112 §2.2).
     pub(super) fn is_empty(&self) -> bool {
         self.kept.is_empty()

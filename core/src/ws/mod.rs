@@ -26,6 +26,7 @@ mod keepalive;
 mod mask;
 mod negotiate;
 mod outbox;
+mod overflow;
 mod receive;
 mod state;
 mod utf8;

@@ -1,8 +1,10 @@
 //! What waits to be written to one socket: shared broadcast segments, own replies, and control frames in between.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::io::IoSlice;
 
 use bytes::Bytes;
+
+use super::overflow::Overflow;
 
 /// Frames that were encoded once for many connections, usually all of one channel in one turn.
 #[derive(Clone, Debug)]
@@ -31,7 +33,7 @@ impl Segment {
 pub struct Outbox {
     /// The front of the queue, inline because most queues have one entry or none.
     first: Option<Chunk>,
-    rest: VecDeque<Chunk>,
+    rest: Overflow<Chunk>,
     /// Bytes of `first` that are written.
     sent: usize,
     /// A frame boundary in `first`, at or before `sent`: where a search for the next one starts.
@@ -53,7 +55,7 @@ impl Outbox {
     pub fn new() -> Self {
         Self {
             first: None,
-            rest: VecDeque::new(),
+            rest: Overflow::new(),
             sent: 0,
             boundary: 0,
             urgent: None,
@@ -153,7 +155,7 @@ impl Outbox {
 
     /// From now on nothing replaces what is queued of `tag`: something follows it that it must not overtake.
     pub fn keep(&mut self, tag: u32) {
-        for chunk in self.first.iter_mut().chain(&mut self.rest) {
+        for chunk in self.first.iter_mut().chain(self.rest.iter_mut()) {
             if chunk.tag == tag {
                 chunk.tag = Segment::NO_TAG;
             }
@@ -196,6 +198,49 @@ impl Outbox {
                 dropped += chunk.messages;
             }
         }
+        self.give_back();
+        dropped
+    }
+
+    /// Drops every queued segment of `tag` of which no byte is written. Returns the messages dropped.
+    pub(crate) fn drop_tag(&mut self, tag: u32) -> u32 {
+        let mut dropped = 0;
+        for at in (usize::from(self.sent > 0)..self.len()).rev() {
+            if self.get(at).is_some_and(|chunk| chunk.is_of(tag))
+                && let Some(chunk) = self.remove(at)
+            {
+                self.bytes -= chunk.store.len();
+                self.messages -= chunk.messages;
+                dropped += chunk.messages;
+            }
+        }
+        self.give_back();
+        dropped
+    }
+
+    /// Drops what is queued of `tag` but for its newest message, and what is partly written. Returns the messages
+    /// dropped.
+    pub(crate) fn drop_older(&mut self, tag: u32) -> u32 {
+        let begun = usize::from(self.sent > 0);
+        let of_tag = |at: &usize| self.get(*at).is_some_and(|chunk| chunk.is_of(tag));
+        let Some(newest) = (begun..self.len()).rev().find(of_tag) else { return 0 };
+        let (before, mut dropped) = (self.bytes, 0);
+        if let Some(chunk) = self.get_mut(newest) {
+            dropped += std::mem::replace(&mut chunk.messages, 1) - 1;
+            let freed = chunk.store.keep_last();
+            self.bytes -= freed;
+        }
+        for at in (begun..newest).rev() {
+            if self.get(at).is_some_and(|chunk| chunk.is_of(tag))
+                && let Some(chunk) = self.remove(at)
+            {
+                self.bytes -= chunk.store.len();
+                dropped += chunk.messages;
+            }
+        }
+        debug_assert!(self.bytes <= before);
+        self.messages -= dropped;
+        self.give_back();
         dropped
     }
 
@@ -252,7 +297,7 @@ impl Outbox {
         let mut skip = self.sent;
         let mut lane = self.urgent.as_deref();
         let mut gap = lane.map_or(0, |urgent| urgent.gap);
-        for chunk in self.first.iter().chain(&self.rest) {
+        for chunk in self.first.iter().chain(self.rest.iter()) {
             let mut waiting =
                 chunk.store.as_slice().get(std::mem::take(&mut skip)..).unwrap_or_default();
             if let Some(urgent) = lane {
@@ -321,6 +366,11 @@ impl Outbox {
         self.messages
     }
 
+    /// Bytes of memory that no other connection shares: what was made for this one alone, and the queue itself.
+    pub(crate) fn private_bytes(&self) -> usize {
+        self.own_bytes() + self.rest.capacity() * size_of::<Chunk>()
+    }
+
     /// Whether nothing waits, control frames included.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -354,7 +404,7 @@ impl Outbox {
         let Some(front) = &self.first else { return 0 };
         if front.messages == 0 {
             let leading =
-                self.first.iter().chain(&self.rest).take_while(|chunk| chunk.messages == 0);
+                self.first.iter().chain(self.rest.iter()).take_while(|chunk| chunk.messages == 0);
             return leading.map(|chunk| chunk.store.len()).sum::<usize>() - self.sent;
         }
         while self.boundary < self.sent {
@@ -372,7 +422,7 @@ impl Outbox {
         let Some(front) = self.first.as_mut().filter(|front| front.messages > 0) else { return 0 };
         let begun = front.store.frames_within(cut).clamp(1, front.messages);
         let freed = front.store.len() - cut;
-        front.store.truncate(cut);
+        front.store.cut(cut);
         let dropped = front.messages - begun;
         self.messages -= dropped;
         front.messages = begun;
@@ -394,13 +444,20 @@ impl Outbox {
 
     /// The front chunk is written or dropped.
     fn pop_front(&mut self) {
-        self.messages -= self.first.as_ref().map_or(0, |front| front.messages);
+        let messages = self.first.as_ref().map_or(0, |front| front.messages);
+        self.messages -= messages;
         self.first = self.rest.pop_front();
         self.sent = 0;
         self.boundary = 0;
-        if self.rest.is_empty() && self.rest.capacity() > KEPT_CHUNKS {
-            self.rest = VecDeque::new();
+        if self.rest.is_empty() {
+            // Behind the answer to the upgrade there is a welcome, once: what that took is not needed again.
+            self.rest.give_back(KEPT_CHUNKS, messages == 0);
         }
+    }
+
+    /// The queue's memory follows what is in it: a burst leaves nothing behind.
+    fn give_back(&mut self) {
+        self.rest.give_back(KEPT_CHUNKS, false);
     }
 
     fn pop_back(&mut self) {
@@ -454,6 +511,11 @@ struct Chunk {
 }
 
 impl Chunk {
+    /// Messages of the channel that `tag` stands for.
+    fn is_of(&self, tag: u32) -> bool {
+        self.messages > 0 && self.tag == tag && tag != Segment::NO_TAG
+    }
+
     fn is_own(&self) -> bool {
         self.messages == 0 || matches!(self.store, Store::Own(_))
     }
@@ -477,11 +539,35 @@ impl Store {
         self.as_slice().len()
     }
 
-    fn truncate(&mut self, len: usize) {
+    /// Keeps the first `len` bytes.
+    fn cut(&mut self, len: usize) {
         match self {
-            Self::Shared(bytes) => bytes.truncate(len),
-            Self::Own(bytes) => bytes.truncate(len),
+            Self::Shared(bytes) => {
+                let whole = bytes.len();
+                bytes.truncate(len);
+                *self = Self::Shared(unpinned(bytes, whole));
+            }
+            Self::Own(bytes) => {
+                bytes.truncate(len);
+                bytes.shrink_to_fit();
+            }
         }
+    }
+
+    /// Keeps the last frame. Returns the bytes dropped.
+    fn keep_last(&mut self) -> usize {
+        let (mut at, mut last) = (0, 0);
+        while let Some(len) = self.as_slice().get(at..).and_then(frame_len) {
+            last = at;
+            at += len;
+        }
+        if let Self::Shared(bytes) = self
+            && last > 0
+        {
+            let whole = bytes.len();
+            *self = Self::Shared(unpinned(&bytes.slice(last..), whole));
+        }
+        last
     }
 
     /// Frames that start before `end`.
@@ -495,6 +581,11 @@ impl Store {
         }
         frames
     }
+}
+
+/// A part of `whole` bytes. A slice would keep all of them alive: a small one is copied.
+fn unpinned(part: &Bytes, whole: usize) -> Bytes {
+    if part.len() <= whole / 4 { Bytes::copy_from_slice(part) } else { part.clone() }
 }
 
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! All settings: one table of MAHAVISHNU_ variables, from which parsing, `config show` and the documentation follow.
 
+mod bytes;
 mod check;
 mod grants;
 mod keys;
@@ -16,6 +17,7 @@ pub(crate) mod testing;
 mod tests;
 mod value;
 
+pub(crate) use bytes::MemoryLimit;
 pub(crate) use check::{KEY_VARIABLES, Loaded, load, reachable};
 pub(crate) use keys::Key;
 pub(crate) use show::{changes, docs, show};

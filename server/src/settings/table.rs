@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use mahavishnu_core::{auth::TokenRules, config::PlainOnTls, tls::Grant};
 
 use super::{
+    bytes::{Memory, MemoryLimit},
     grants::Grants,
     kind::{
         Bool, Host, KeyList, Kind, List, Maybe, OneOf, OrOff, OriginList, Path, Paths, Rules,
@@ -198,6 +199,10 @@ settings! {
         message_burst: u32 = 150, int::<u32>(1, 1_000_000), ["MESSAGE_BURST"], Live;
         /// Open WebSocket connections. One more is accepted and closed with 1013.
         max_connections: usize = 10_000, int::<usize>(1, 10_000_000), ["MAX_CONNECTIONS"], Live;
+        /// Memory that the server is to make do with: `2G`, or auto for what the control group allows, else half of the
+        /// machine's. From it follow a bound on connections, if it is below MAX_CONNECTIONS, and on what waits for slow
+        /// readers and what has come only in part. off: 256 MiB and 128 MiB of these for each shard, on every machine.
+        memory_limit: MemoryLimit = MemoryLimit::Off, Memory, ["MEMORY_LIMIT"], Live;
         /// Seconds without a byte from the client, pongs included, before it is closed with 1001.
         connection_timeout: Option<Duration> = Some(Duration::from_secs(300)), OrOff(seconds(1000, 86_400)), ["CONNECTION_TIMEOUT"], Live;
         /// Bytes of one message from a client. A longer one is closed with 1009.

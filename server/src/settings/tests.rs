@@ -116,6 +116,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ),
     ("MESSAGE_BURST", "150", "300", "300", "0", "a whole number from 1 to 1000000"),
     ("MAX_CONNECTIONS", "10000", "5", "5", "0", "a whole number from 1 to 10000000"),
+    ("MEMORY_LIMIT", "off", "2048m", "2G", "2GB", "off, auto or bytes from 64M to 16384G"),
     ("CONNECTION_TIMEOUT", "300", "0", "0", "0.5", "seconds from 1 to 86400, or 0 for off"),
     ("MAX_MESSAGE_BYTES", "1048576", "125", "125", "1MiB", "a whole number from 125 to 268435456"),
     ("OUTBOX_BYTES", "1048576", "4096", "4096", "1", "a whole number from 4096 to 268435456"),

@@ -27,6 +27,7 @@ use crate::{
     cli::ServerArgs,
     exit::{Exit, Failure, plain},
     logging::Log,
+    memory::Capacity,
     pid::{Candidates, Claim},
     prometheus,
     record::Recording,
@@ -48,7 +49,8 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     if !loaded.settings.core_files {
         forbid_core_files();
     }
-    raise_file_limit(loaded.settings.max_connections);
+    raise_file_limit(config.limits.connections_max);
+    tell_capacity(&loaded.settings);
     let render = if loaded.settings.metrics_enabled { Some(prometheus::install()?) } else { None };
     count_refused_reloads(&config, 0);
     let recording = record(&loaded.settings)?;
@@ -194,6 +196,9 @@ impl Running {
         let changed =
             if changes.live.is_empty() { "nothing".to_owned() } else { changes.live.join(", ") };
         info!(audit = "reload", by = "SIGHUP", changed, keys = loaded.keys.len(), "reloaded");
+        if changes.live.iter().any(|name| CAPACITY_VARIABLES.contains(name)) {
+            tell_capacity(&loaded.settings);
+        }
         self.loaded = loaded;
         self.tell(Vec::new());
     }
@@ -256,6 +261,24 @@ fn forbid_core_files() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
+/// Says how much is taken on at most, and why.
+fn tell_capacity(settings: &Settings) {
+    let capacity = Capacity::of(settings);
+    for warning in capacity.warnings(settings) {
+        warn!("{warning}");
+    }
+    info!("{}", capacity.describe());
+}
+
+/// What decides it.
+const CAPACITY_VARIABLES: [&str; 5] = [
+    "MAHAVISHNU_MEMORY_LIMIT",
+    "MAHAVISHNU_MAX_CONNECTIONS",
+    "MAHAVISHNU_TLS_ENABLED",
+    "MAHAVISHNU_OUTBOX_BYTES",
+    "MAHAVISHNU_MAX_MESSAGE_BYTES",
+];
+
 /// Takes all file descriptors that this process may have: each connection needs one.
 fn raise_file_limit(connections: usize) {
     let limit = getrlimit(Resource::Nofile);
@@ -267,7 +290,7 @@ fn raise_file_limit(connections: usize) {
     let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(SPARE_FILES);
     if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
         warn!(
-            "MAHAVISHNU_MAX_CONNECTIONS={connections}, but this process may open only {files} files (ulimit -n)"
+            "{connections} connections are allowed, but this process may open only {files} files (ulimit -n)"
         );
     }
 }

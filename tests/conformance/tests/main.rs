@@ -219,6 +219,8 @@ conformance! {
         UserConnections: capacity::user_connections;
         BadProxyHeader: requests::bad_proxy_header;
         SlowReader: capacity::slow_reader;
+        OutboxesFull: capacity::outboxes_full;
+        InputFull: capacity::input_full;
         ChannelsFull: capacity::channels_full;
         TooManyChannels: capacity::too_many_channels;
         RequestsInFlight: capacity::requests_in_flight;

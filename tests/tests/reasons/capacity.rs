@@ -1,7 +1,11 @@
 //! What is full, too fast or over.
 
 use mahavishnu_core::reason::Reason;
-use mahavishnu_tests::{Client, Raw, Server, client, raw::op, token};
+use mahavishnu_tests::{
+    Client, Raw, Server, client,
+    raw::{masked, op},
+    token,
+};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -98,6 +102,26 @@ pub(super) fn slow_reader(reason: Reason) {
     let mut raw = sleeper(&server);
     let data = json!({ "filler": "x".repeat(32 * 1024) });
     while client::post(&server, "c", "e", &data) == 1 {}
+    ended(&server, reason);
+    assert_eq!(raw.close_frame().map(|(code, _)| code), reason.row().close);
+}
+
+/// Of 64 MiB about 16 MiB are for slow readers, and 5 MiB for what is not complete.
+const SMALL: [(&str, &str); 2] = [("MEMORY_LIMIT", "64M"), ("SHARDS", "1")];
+
+pub(super) fn outboxes_full(reason: Reason) {
+    let server = Server::with(&[&SMALL[..], &[("OUTBOX_BYTES", "67108864")]].concat());
+    let mut raw = sleeper(&server);
+    let data = json!({ "filler": "x".repeat(900_000) });
+    while client::post(&server, "c", "e", &data) == 1 {}
+    ended(&server, reason);
+    assert_eq!(raw.close_frame().map(|(code, _)| code), reason.row().close);
+}
+
+pub(super) fn input_full(reason: Reason) {
+    let server = Server::with(&[&SMALL[..], &[("MAX_MESSAGE_BYTES", "16777216")]].concat());
+    let mut raw = Raw::hello(&server);
+    raw.write(&masked(op::TEXT, &vec![b'x'; 10 << 20])[..8 << 20]);
     ended(&server, reason);
     assert_eq!(raw.close_frame().map(|(code, _)| code), reason.row().close);
 }

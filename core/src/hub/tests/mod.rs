@@ -5,6 +5,7 @@ mod deadlines;
 mod deflate;
 mod delivery;
 mod membership;
+mod memory;
 mod proxied;
 mod requests;
 mod room;

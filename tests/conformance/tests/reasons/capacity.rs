@@ -76,6 +76,30 @@ pub(crate) fn slow_reader(backend: Backend, reason: Reason) {
     rig.expect_told_end(reason);
 }
 
+pub(crate) fn outboxes_full(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| config.limits.queued_bytes_max = 65_536);
+    let mut raw = Raw::hello(rig.connect_narrow(4_096));
+    raw.subscribe("c");
+    let data = json!({ "filler": "x".repeat(32 * 1024) });
+    while rig.broadcast("c", &data) == 1 {}
+    is_close(raw.close_frame(), reason);
+    rig.expect_told_end(reason);
+}
+
+pub(crate) fn input_full(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| config.limits.partial_bytes_max = 100_000);
+    let whole = masked(op::TEXT, &[b'x'; 200_000]);
+    let mut raw = rig.raw_hello();
+    raw.write(&whole[..150_000]);
+    is_close(raw.close_frame(), reason);
+    rig.expect_told_end(reason);
+    // A request that is not complete has no connection to close.
+    let mut raw = rig.raw();
+    raw.write(b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n");
+    raw.write(&[b' '; 150_000]);
+    assert_eq!(Some(raw.response().status), reason.row().status);
+}
+
 pub(crate) fn channels_full(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| config.limits.channels_max = 2);
     let mut client = rig.hello();

@@ -1,0 +1,236 @@
+//! What waits for sockets that take no more, over all connections of a hub, and what happens when it is too much.
+//!
+//! A round is one segment, however many outboxes hold it, so adding outboxes up would count it many times. The hub
+//! remembers the turn's segments instead and looks, once all who keep up are served, which of them somebody still holds:
+//! that costs a little for each round and nothing for each member. What a connection shares with nobody is counted
+//! where it is noticed that its socket takes no more.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use super::{
+    Hub,
+    conn::{Conn, Session},
+    types::ConnId,
+};
+use crate::{config::SlowPolicy, reason::Reason, time::Now};
+
+/// The account of a hub.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// Segments that were handed out since stock was last taken.
+    fresh: Vec<Hold>,
+    /// Segments that somebody still held then.
+    held: Vec<Hold>,
+    /// Bytes of those.
+    shared_bytes: usize,
+    /// What connections hold that they share with nobody.
+    private_bytes: usize,
+    /// Connections whose sockets take no more.
+    behind: Vec<u32>,
+    /// Work for a look at all of `held` that was saved up.
+    credit: usize,
+}
+
+/// A segment, as long as an outbox holds it.
+#[derive(Debug)]
+enum Hold {
+    /// On the only shard of a process nobody else counts references.
+    Sole(Bytes),
+    /// See [`own`].
+    Watched(Weak<Bytes>, usize),
+}
+
+impl Hold {
+    fn is_held(&self) -> bool {
+        match self {
+            Self::Sole(bytes) => !bytes.is_unique(),
+            Self::Watched(owner, _) => owner.strong_count() > 0,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Sole(bytes) => bytes.len(),
+            Self::Watched(_, len) => *len,
+        }
+    }
+}
+
+/// This hub's own handle on a segment that other hubs hold as well: when the last outbox *here* has let go must not
+/// depend on how far other threads are.
+struct Owner(Arc<Bytes>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Backlog {
+    /// What all outboxes hold together, as of the last stock-taking.
+    pub(crate) fn bytes(&self) -> usize {
+        self.shared_bytes + self.private_bytes
+    }
+
+    /// Notes a segment that is being handed out.
+    pub(crate) fn note(&mut self, segment: &mut Bytes, alone: bool) {
+        self.fresh.push(if alone {
+            Hold::Sole(segment.clone())
+        } else {
+            let owner = Arc::new(std::mem::take(segment));
+            let hold = Hold::Watched(Arc::downgrade(&owner), owner.len());
+            *segment = Bytes::from_owner(Owner(owner));
+            hold
+        });
+    }
+
+    /// Everybody who keeps up is served: what of the turn's segments is still held?
+    fn take_stock(&mut self) {
+        if self.behind.is_empty() {
+            self.fresh.clear();
+            self.held.clear();
+            self.shared_bytes = 0;
+        } else {
+            self.credit += self.fresh.len() + SWEPT_PER_TURN;
+            for hold in self.fresh.drain(..).filter(Hold::is_held) {
+                self.shared_bytes += hold.len();
+                self.held.push(hold);
+            }
+            if self.credit >= self.held.len() {
+                self.sweep();
+            }
+        }
+        for list in [&mut self.fresh, &mut self.held] {
+            if list.capacity() > KEPT && list.len() <= list.capacity() / 4 {
+                list.shrink_to(KEPT);
+            }
+        }
+    }
+
+    /// Looks at every segment.
+    fn sweep(&mut self) {
+        self.held.retain(Hold::is_held);
+        self.shared_bytes = self.held.iter().map(Hold::len).sum();
+        self.credit = 0;
+    }
+
+    /// A connection's share of the account changes.
+    fn replace(&mut self, before: u32, after: u32) {
+        self.private_bytes = (self.private_bytes + after as usize).saturating_sub(before as usize);
+    }
+}
+
+impl Hub {
+    /// Notices what a connection holds, after its socket took no more or took something again.
+    pub(crate) fn weigh(&mut self, index: u32) {
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let waits = conn.blocked && !conn.ws.outbox().is_empty();
+        let private = if waits {
+            conn.ws.outbox().private_bytes() + conn.transport.buffered_bytes()
+        } else {
+            0
+        };
+        let after = u32::try_from(private).unwrap_or(u32::MAX);
+        self.backlog.replace(conn.private_bytes, after);
+        conn.private_bytes = after;
+        let listed = conn.behind != Conn::NOT_BEHIND;
+        if waits && !listed {
+            conn.behind = u32::try_from(self.backlog.behind.len()).unwrap_or(Conn::NOT_BEHIND);
+            self.backlog.behind.push(index);
+        } else if listed && !waits {
+            let at = std::mem::replace(&mut conn.behind, Conn::NOT_BEHIND);
+            self.forget_behind(at);
+        }
+    }
+
+    /// A connection is gone, with all that it held.
+    pub(crate) fn unweigh(&mut self, behind: u32, private_bytes: u32) {
+        self.backlog.replace(private_bytes, 0);
+        self.forget_behind(behind);
+    }
+
+    /// Takes a place off the list; its last entry moves there.
+    fn forget_behind(&mut self, at: u32) {
+        if (at as usize) < self.backlog.behind.len() {
+            self.backlog.behind.swap_remove(at as usize);
+        }
+        if let Some(moved) = self.backlog.behind.get(at as usize)
+            && let Some(conn) = self.conns.get_mut(*moved)
+        {
+            conn.behind = at;
+        }
+    }
+
+    /// Once per round of flushes: if outboxes hold more than `queued_bytes_max`, those that hold the most are treated as
+    /// slow readers until an eighth is free again.
+    pub(crate) fn relieve(&mut self, now: Now) {
+        self.backlog.take_stock();
+        let max = self.config.limits.queued_bytes_max;
+        if self.backlog.bytes() > max {
+            self.backlog.sweep();
+        }
+        if self.backlog.bytes() > max {
+            self.lighten_until(now, max - max / 8);
+        }
+        let (bytes, told) = (self.backlog.bytes() as i64, &mut self.queued_told);
+        self.tally.queued_bytes += bytes - std::mem::replace(told, bytes);
+    }
+
+    fn lighten_until(&mut self, now: Now, target: usize) {
+        let weight = |index: &u32| {
+            let conn = self.conns.get(*index)?;
+            let open = matches!(conn.session, Session::Active | Session::Unauthenticated { .. });
+            open.then(|| (conn.ws.outbox().bytes(), *index))
+        };
+        let mut heaviest: Vec<_> = self.backlog.behind.iter().filter_map(weight).collect();
+        // The index only makes it the same on every run.
+        heaviest.sort_unstable_by_key(|(bytes, index)| (std::cmp::Reverse(*bytes), *index));
+        // What two hold is free when both are done: looking after each would cost the square.
+        let (mut rest, mut step) = (heaviest.as_slice(), 1);
+        while self.backlog.bytes() > target
+            && let Some((now_due, later)) =
+                rest.split_at_checked(step.min(rest.len())).filter(|(due, _)| !due.is_empty())
+        {
+            for (_, index) in now_due {
+                if let Some(generation) = self.conns.generation(*index) {
+                    let id = self.id(*index, generation);
+                    self.lighten(now, id);
+                    self.weigh(*index);
+                }
+            }
+            self.backlog.sweep();
+            rest = later;
+            step *= 2;
+        }
+    }
+
+    /// Does to one connection what its channels' policies say about slow readers. With nothing to drop it is closed.
+    fn lighten(&mut self, now: Now, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        let queued = self.queued_channels(conn);
+        let strict = queued.iter().any(|(_, policy)| *policy == SlowPolicy::Disconnect);
+        let mut dropped = 0;
+        if !strict {
+            for (channel, policy) in queued {
+                dropped += self.drop_queued(id, channel, policy);
+            }
+        }
+        if dropped == 0 {
+            self.close(now, id, Reason::OutboxesFull);
+            return;
+        }
+        self.tally.dropped(Reason::OutboxesFull, u64::from(dropped));
+        if self.conn(id).is_some_and(|conn| conn.ws.outbox().is_empty()) {
+            // With nothing to write no flush would come to tell of the gap.
+            self.mark_dirty(id.index);
+        }
+    }
+}
+
+/// Segments looked at again per turn, besides as many as are new.
+const SWEPT_PER_TURN: usize = 64;
+
+/// Entries of a list whose memory is kept.
+const KEPT: usize = 256;

@@ -1,0 +1,264 @@
+//! What all connections of a hub hold together.
+
+use super::*;
+use crate::{config::SlowPolicy, ws::encode_frame};
+
+const KIB: usize = 1024;
+
+fn bounded(queued: usize, policy: SlowPolicy) -> Config {
+    let mut config = unlimited();
+    config.limits.queued_bytes_max = queued;
+    config.slow_readers.default = policy;
+    config
+}
+
+/// A subscriber of `channel` whose socket takes nothing more.
+fn stalled(rig: &mut Rig, shard: usize, channel: &str) -> Client {
+    let client = rig.connect(shard);
+    rig.subscribe(&client, channel);
+    rig.set_room(&client, Some(0));
+    client
+}
+
+/// One broadcast of `bytes` bytes and a little more, in a turn of its own.
+fn publish(rig: &mut Rig, channel: &str, n: u64, bytes: usize) {
+    let data = json!({"n": n, "x": "x".repeat(bytes)}).to_string().into();
+    let publication = Publication { channel: channel.into(), event: "e".into(), data };
+    rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
+    rig.run();
+}
+
+/// The beginning of a text message of `len` bytes, without its last one.
+fn unfinished(len: usize) -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode_frame(&mut frame, Opcode::Text, &vec![b'x'; len], Some([1, 2, 3, 4]));
+    frame.pop();
+    frame
+}
+
+#[test]
+fn what_many_wait_for_is_counted_once() {
+    for shards in [1, 2] {
+        let mut rig = Rig::new(shards, unlimited());
+        let last = usize::from(shards) - 1;
+        let waiting: Vec<_> = (0..20).map(|_| stalled(&mut rig, last, "a")).collect();
+        for n in 0..10 {
+            publish(&mut rig, "a", n, 10 * KIB);
+        }
+        let queued = rig.hubs[last].backlog.bytes();
+        // Ten segments, and twenty queues of ten places.
+        assert!((100 * KIB..120 * KIB).contains(&queued), "{queued}");
+
+        waiting.iter().for_each(|client| rig.set_room(client, None));
+
+        assert_eq!(rig.hubs[last].backlog.bytes(), 0);
+        assert!(waiting.iter().all(|client| client.take_numbers().len() == 10));
+    }
+}
+
+#[test]
+fn who_keeps_up_holds_nothing() {
+    let mut rig = Rig::new(1, unlimited());
+    let client = rig.connect(0);
+    rig.subscribe(&client, "a");
+    publish(&mut rig, "a", 0, 10 * KIB);
+    assert_eq!(rig.hubs[0].backlog.bytes(), 0);
+}
+
+#[test]
+fn the_heaviest_goes_and_the_others_stay() {
+    let mut rig = Rig::new(1, bounded(100 * KIB, SlowPolicy::Disconnect));
+    let heavy = stalled(&mut rig, 0, "a");
+    let light = stalled(&mut rig, 0, "b");
+    let healthy = rig.connect(0);
+    rig.subscribe(&healthy, "a");
+    publish(&mut rig, "b", 0, 10 * KIB);
+    for n in 1..10 {
+        publish(&mut rig, "a", n, 10 * KIB);
+    }
+    assert!(rig.hubs[0].backlog.bytes() <= 100 * KIB, "{}", rig.hubs[0].backlog.bytes());
+    rig.set_room(&heavy, None);
+    rig.set_room(&light, None);
+    publish(&mut rig, "a", 10, KIB);
+
+    let text = Reason::OutboxesFull.row().text.to_owned();
+    assert_eq!(heavy.take_close(), Some((1013, text)));
+    assert_eq!(light.take_numbers(), [0]);
+    assert_eq!(healthy.take_numbers(), (1..11).collect::<Vec<_>>());
+    assert_eq!(rig.hubs[0].backlog.bytes(), 0);
+}
+
+#[test]
+fn with_gap_what_waits_is_dropped_and_told() {
+    let mut rig = Rig::new(1, bounded(100 * KIB, SlowPolicy::Gap));
+    let client = stalled(&mut rig, 0, "a");
+    for n in 0..25 {
+        publish(&mut rig, "a", n, 10 * KIB);
+    }
+    assert!(rig.hubs[0].backlog.bytes() <= 100 * KIB);
+    rig.set_room(&client, None);
+    publish(&mut rig, "a", 25, 1);
+
+    let messages = client.take();
+    let gaps = messages.iter().filter(|message| message["event"] == "channel.gap");
+    let lost: Vec<u64> = gaps
+        .flat_map(|gap| {
+            let [first, last] = ["first_offset", "last_offset"].map(|k| gap["data"][k].as_u64());
+            assert_eq!(gap["data"]["lost"].as_u64().unwrap(), last.unwrap() - first.unwrap() + 1);
+            first.unwrap()..last.unwrap() + 1
+        })
+        .collect();
+    let came: Vec<u64> = messages.iter().filter_map(|m| m["data"]["n"].as_u64()).collect();
+    assert!(!lost.is_empty());
+    let mut all = [lost, came].concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..26).collect::<Vec<_>>());
+}
+
+#[test]
+fn with_latest_the_newest_message_stays() {
+    let mut rig = Rig::new(1, bounded(64 * KIB, SlowPolicy::Latest));
+    // Many channels, as `latest` keeps one message of each anyway; rounds of several messages make it drop.
+    let client = rig.connect(0);
+    let channels: Vec<_> = (0..8).map(|n| format!("c{n}")).collect();
+    channels.iter().for_each(|channel| rig.subscribe(&client, channel));
+    rig.set_room(&client, Some(0));
+    for channel in &channels {
+        for n in 0..12 {
+            let data = json!({"n": n, "x": "x".repeat(KIB)}).to_string().into();
+            let publication = Publication { channel: (&**channel).into(), event: "e".into(), data };
+            rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
+        }
+    }
+    rig.run();
+    assert!(rig.hubs[0].backlog.bytes() <= 64 * KIB, "{}", rig.hubs[0].backlog.bytes());
+
+    rig.set_room(&client, None);
+
+    let messages = client.take();
+    assert_eq!(messages.len(), channels.len(), "of each channel one");
+    assert!(messages.iter().all(|message| message["data"]["n"] == 11), "{messages:?}");
+}
+
+#[test]
+fn the_unfinished_message_that_began_first_goes() {
+    let mut config = unlimited();
+    config.limits.partial_bytes_max = 300 * KIB;
+    let mut rig = Rig::new(1, config);
+    let clients: Vec<_> = (0..3).map(|_| rig.connect(0)).collect();
+    for client in &clients[..2] {
+        rig.bytes(client, &unfinished(100 * KIB));
+    }
+    assert!((200 * KIB..300 * KIB).contains(&rig.hubs[0].intake.bytes()));
+
+    rig.bytes(&clients[2], &unfinished(150 * KIB));
+
+    let text = Reason::InputFull.row().text.to_owned();
+    assert_eq!(clients[0].take_close(), Some((1013, text)));
+    assert_eq!(clients[1].take_close().or(clients[2].take_close()), None);
+    for client in &clients[1..] {
+        rig.bytes(client, &[b'x' ^ 4]);
+    }
+    assert_eq!(rig.hubs[0].intake.bytes(), 0, "what is complete is not counted");
+}
+
+#[test]
+fn a_message_that_began_anew_is_not_the_oldest() {
+    let mut config = unlimited();
+    config.limits.partial_bytes_max = 250 * KIB;
+    let mut rig = Rig::new(1, config);
+    let [first, second] = [rig.connect(0), rig.connect(0)];
+    rig.bytes(&first, &unfinished(100 * KIB));
+    rig.bytes(&second, &unfinished(100 * KIB));
+    rig.bytes(&first, &[b'x' ^ 4]);
+    first.take();
+    rig.bytes(&first, &unfinished(200 * KIB));
+    assert_eq!(second.take_close().map(|(code, _)| code), Some(1013));
+    assert_eq!(first.take_close(), None);
+}
+
+#[test]
+fn a_body_that_is_not_complete_is_answered_with_503() {
+    let mut config = unlimited();
+    config.limits.partial_bytes_max = 100 * KIB;
+    let mut rig = Rig::new(1, config);
+    let [first, second] = [rig.socket(0), rig.socket(0)];
+    let head = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+    for client in [&first, &second] {
+        rig.bytes(client, head.as_bytes());
+        rig.bytes(client, &vec![b' '; 60 * KIB]);
+    }
+    assert!(first.take_head().starts_with("HTTP/1.1 503 "));
+    assert!(first.is_ended() && !second.is_ended());
+    assert!((60 * KIB..100 * KIB).contains(&rig.hubs[0].intake.bytes()));
+    rig.hang_up(&second);
+    assert_eq!(rig.hubs[0].intake.bytes(), 0);
+}
+
+#[test]
+fn heads_count_as_well() {
+    let mut config = unlimited();
+    config.limits.partial_bytes_max = 30 * KIB;
+    let mut rig = Rig::new(1, config);
+    let clients: Vec<_> = (0..3).map(|_| rig.socket(0)).collect();
+    for client in &clients {
+        let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(14 * KIB));
+        rig.bytes(client, head.as_bytes());
+    }
+    assert!(clients[0].take_head().starts_with("HTTP/1.1 503 "));
+    assert!(!clients[2].is_ended());
+}
+
+#[test]
+fn before_authentication_a_message_is_small() {
+    let mut rig = Rig::new(1, with_auth());
+    let auth = |token: &str| json!({"type": "request", "event": "auth", "data": {"token": token}});
+    let client = rig.connect_with(0, "");
+    rig.bytes(&client, &unfinished(17 * KIB));
+    assert_eq!(client.take_close().map(|(code, _)| code), Some(1009));
+
+    // Permissions make a long token.
+    let many: Vec<String> = (0..74).map(|n| format!("workflow:{n:0>64}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let long = token("ada", &[&many[..], &["admin"]].concat());
+    assert!((7 * KIB..8 * KIB).contains(&long.len()), "{}", long.len());
+    let client = rig.connect_with(0, "");
+    rig.send(&client, &auth(&long));
+    let messages = client.take();
+    let welcomed = messages.iter().any(|message| message["event"] == "session.created");
+    assert!(welcomed, "{messages:?}");
+    rig.bytes(&client, &unfinished(17 * KIB));
+    assert_eq!(client.take_close(), None, "who has authenticated may send more");
+}
+
+#[test]
+fn a_burst_leaves_nothing_behind() {
+    let mut rig = Rig::new(1, unlimited());
+    let client = stalled(&mut rig, 0, "a");
+    for n in 0..500 {
+        publish(&mut rig, "a", n, 100);
+    }
+    publish(&mut rig, "a", 500, 500 * KIB);
+    rig.set_room(&client, None);
+    rig.run();
+
+    let hub = &rig.hubs[0];
+    assert!(hub.scratch.capacity() <= 128 * KIB, "{}", hub.scratch.capacity());
+    let conn = hub.conn(client.conn).unwrap();
+    assert!(conn.ws.outbox().private_bytes() <= 8 * 64, "{}", conn.ws.outbox().private_bytes());
+    assert_eq!((hub.backlog.bytes(), hub.intake.bytes()), (0, 0));
+    assert_eq!(client.take_numbers().len(), 501);
+}
+
+#[test]
+fn ready_says_what_bounds_the_connections() {
+    let mut config =
+        Config { connections_bound: crate::config::ConnectionsBound::Memory, ..unlimited() };
+    config.limits.connections_max = 7;
+    let mut rig = Rig::new(1, config);
+    let _client = rig.connect(0);
+    let probe = rig.socket(0);
+    rig.bytes(&probe, b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
+    let text = probe.take_text();
+    assert!(text.contains(r#""connections":{"open":1,"max":7,"bound":"memory"}"#), "{text}");
+}

@@ -1,0 +1,144 @@
+//! What an idle connection costs in the core, counted at the allocator: slots, tables, queues and timers included.
+
+#![expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
+
+use std::{
+    alloc::System,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mahavishnu_core::{
+    auth::{self, TokenSpec},
+    config::Config,
+    entropy::Seed,
+    hub::{ConnId, Hub, Listener, Peer, Place},
+    time::Now,
+    ws::{Flush, Opcode, encode_frame},
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// The system's allocator, with a count of what it gave and took back.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+fn in_use() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+const SECRET: &[u8] = b"a secret of at least thirty-two bytes, for tests";
+/// A power of two, so that tables that double are full: spread over fewer connections they would show up to twice.
+const COUNT: usize = 1 << 12;
+
+struct Rig {
+    hub: Hub,
+    now: Now,
+}
+
+impl Rig {
+    fn new(config: Config) -> Self {
+        let now = Now { mono: Instant::now(), unix: Duration::from_secs(1_770_000_000) };
+        Self { hub: Hub::new(Arc::new(config), Place::alone(Seed::from(1)), now), now }
+    }
+
+    fn socket(&mut self) -> ConnId {
+        let peer = Peer { address: ([127, 0, 0, 1], 50_000).into(), listener: Listener::Main };
+        self.hub.handle_accept(self.now, peer).unwrap()
+    }
+
+    fn bytes(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.hub.handle_bytes(self.now, conn, &mut bytes.to_vec());
+        self.turn();
+    }
+
+    fn send(&mut self, conn: ConnId, text: &str) {
+        let mut frame = Vec::new();
+        encode_frame(&mut frame, Opcode::Text, text.as_bytes(), Some([1, 2, 3, 4]));
+        self.bytes(conn, &frame);
+    }
+
+    fn upgrade(&mut self, conn: ConnId, token: Option<&str>) {
+        let auth = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{}\r\n",
+            auth.unwrap_or_default()
+        );
+        self.bytes(conn, head.as_bytes());
+    }
+
+    fn turn(&mut self) {
+        self.hub.handle_timeout(self.now);
+        while self.hub.poll_output(self.now).is_some() {}
+        while let Some(conn) = self.hub.poll_dirty() {
+            assert_eq!(self.hub.flush(self.now, conn, &mut io::sink()), Flush::Drained);
+        }
+        self.hub.end_turn(self.now);
+    }
+
+    /// Bytes in use for each connection that `act` was done to.
+    fn cost(&mut self, conns: &[ConnId], mut act: impl FnMut(&mut Self, ConnId)) -> usize {
+        let before = in_use();
+        for conn in conns {
+            act(self, *conn);
+        }
+        in_use().saturating_sub(before) / conns.len()
+    }
+}
+
+/// One test, so that nothing else allocates meanwhile.
+#[test]
+fn an_idle_connection_stays_within_its_budget() {
+    let mut config = Config::default();
+    config.auth.keys.add_secret(None, SECRET).unwrap();
+    config.limits.connections_max = COUNT;
+    let mut rig = Rig::new(config);
+    let spec = TokenSpec {
+        user: Some("somebody@example.com"),
+        permissions: &["workflow:read", "pool:read"],
+        issued_at: rig.now.unix,
+        expires_in: Some(Duration::from_secs(3600)),
+        ..TokenSpec::default()
+    };
+    let token = auth::issue(SECRET, &spec).unwrap();
+    // What is made once: the channel, its home, a token's labels.
+    let first = rig.socket();
+    rig.upgrade(first, Some(&token));
+    rig.send(first, SUBSCRIBE);
+
+    let mut conns = Vec::with_capacity(COUNT);
+    let before = in_use();
+    for _ in 1..COUNT {
+        conns.push(rig.socket());
+    }
+    let accepted = (in_use() - before) / conns.len();
+    let (plain, with_token) = conns.split_at(conns.len() / 2);
+    let upgraded = rig.cost(plain, |rig, conn| rig.upgrade(conn, None));
+    let authenticated = rig.cost(with_token, |rig, conn| rig.upgrade(conn, Some(&token)));
+    let subscribed = rig.cost(&conns, |rig, conn| rig.send(conn, SUBSCRIBE));
+
+    let parts = format!(
+        "socket {accepted}, welcome {upgraded}, welcome with token {authenticated}, subscription {subscribed}"
+    );
+    println!("{parts}");
+    assert_eq!(rig.hub.connections(), COUNT as u64);
+    assert!(accepted + upgraded + subscribed < 512, "{parts}");
+    assert!(accepted + authenticated + subscribed < 1024, "{parts}");
+
+    // A large message, in parts, and a turn: back to what it was.
+    let mut long = Vec::new();
+    encode_frame(&mut long, Opcode::Text, &vec![b' '; 1 << 20], Some([1, 2, 3, 4]));
+    let before = in_use();
+    for conn in conns.iter().take(16) {
+        for part in long.chunks(1 << 16) {
+            rig.bytes(*conn, part);
+        }
+    }
+    let left = in_use().saturating_sub(before);
+    assert!(left < 16 * 1024, "{left} bytes are left of the burst");
+}
+
+const SUBSCRIBE: &str =
+    r#"{"type":"request","event":"subscribe","id":"1","data":{"channel":"workflow:1"}}"#;

@@ -1,0 +1,261 @@
+//! How much memory there is, and what fits into it: connections, what waits for them, what has come only in part.
+
+use std::fs;
+
+use mahavishnu_core::{config::ConnectionsBound, limits::Limits};
+
+use crate::settings::{MemoryLimit, Settings};
+
+/// What the server takes on at most, and why so much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    /// WebSocket connections, over all shards.
+    pub(crate) connections_max: usize,
+    pub(crate) bound: ConnectionsBound,
+    /// Bytes that wait for slow readers, for each shard.
+    pub(crate) queued_bytes_max: usize,
+    /// Bytes of unfinished input, for each shard.
+    pub(crate) partial_bytes_max: usize,
+    /// The memory that this was computed from; `None` if none was named.
+    pub(crate) memory: Option<u64>,
+}
+
+impl Capacity {
+    /// Reads the system's limits if the settings say so.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        let memory = match settings.memory_limit {
+            MemoryLimit::Off => None,
+            MemoryLimit::Auto => available(),
+            MemoryLimit::Bytes(bytes) => Some(bytes),
+        };
+        Self::within(memory, settings)
+    }
+
+    fn within(memory: Option<u64>, settings: &Settings) -> Self {
+        let shards = u64::from(settings.shards.resolve());
+        let wanted = settings.max_connections;
+        let Some(memory) = memory else {
+            let default = Limits::default();
+            return Self {
+                connections_max: wanted,
+                bound: ConnectionsBound::Setting,
+                // A few at their own limits must not be over that of all.
+                queued_bytes_max: default
+                    .queued_bytes_max
+                    .max(settings.outbox_bytes.saturating_mul(4)),
+                partial_bytes_max: default
+                    .partial_bytes_max
+                    .max(settings.max_message_bytes.saturating_mul(4)),
+                memory: None,
+            };
+        };
+        let free = memory.saturating_sub(PROGRAM_BYTES + shards * SHARD_BYTES);
+        let fit = usize::try_from(free / 2 / connection_bytes(settings.tls_enabled));
+        let fit = fit.unwrap_or(usize::MAX).max(1);
+        let part = |bytes: u64| usize::try_from(bytes / shards).unwrap_or(usize::MAX);
+        Self {
+            connections_max: wanted.min(fit),
+            bound: if fit < wanted { ConnectionsBound::Memory } else { ConnectionsBound::Setting },
+            queued_bytes_max: part(free / 8 * 3),
+            partial_bytes_max: part(free / 8),
+            memory: Some(memory),
+        }
+    }
+
+    /// For people, on one line.
+    pub(crate) fn describe(&self) -> String {
+        let why = match (self.bound, self.memory) {
+            (ConnectionsBound::Setting, _) => "MAHAVISHNU_MAX_CONNECTIONS".to_owned(),
+            (ConnectionsBound::Memory, memory) => {
+                format!("{} of memory", mebibytes(memory.unwrap_or_default()))
+            }
+        };
+        format!(
+            "at most {} connections ({why}); for each shard {} for slow readers, {} of unfinished input",
+            self.connections_max,
+            mebibytes(self.queued_bytes_max as u64),
+            mebibytes(self.partial_bytes_max as u64),
+        )
+    }
+
+    /// What operators may not expect.
+    pub(crate) fn warnings(&self, settings: &Settings) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if settings.memory_limit == MemoryLimit::Auto && self.memory.is_none() {
+            let text = "MAHAVISHNU_MEMORY_LIMIT=auto: this system does not say how much memory there is; set a number";
+            warnings.push(text.into());
+        }
+        let (outbox, message) = (settings.outbox_bytes, settings.max_message_bytes);
+        if self.queued_bytes_max < outbox {
+            warnings.push(format!(
+                "MAHAVISHNU_OUTBOX_BYTES={outbox} is more than MAHAVISHNU_MEMORY_LIMIT leaves for all slow readers of a shard ({})",
+                self.queued_bytes_max
+            ));
+        }
+        if self.partial_bytes_max < message {
+            warnings.push(format!(
+                "MAHAVISHNU_MAX_MESSAGE_BYTES={message} is more than MAHAVISHNU_MEMORY_LIMIT leaves for unfinished input of a shard ({}): \
+                 the longest messages cannot come in",
+                self.partial_bytes_max
+            ));
+        }
+        warnings
+    }
+}
+
+/// What an idle connection takes: ours, and the kernel's share for its socket.
+fn connection_bytes(tls: bool) -> u64 {
+    KERNEL_BYTES + if tls { TLS_BYTES } else { PLAIN_BYTES }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+/// Memory that this process may use: nine tenths of what its control groups allow, else half of the machine's.
+fn available() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| machine_bytes(&text));
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = limit_files(&groups)
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok())
+        .min()
+        // Without a limit, version 1 has a number larger than any machine.
+        .filter(|limit| machine.is_none_or(|machine| *limit < machine));
+    group.map(|limit| limit / 10 * 9).or(machine.map(|machine| machine / 2))
+}
+
+fn machine_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Where limits of the groups in `/proc/self/cgroup` may stand, those of their parents included.
+fn limit_files(groups: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (root, name) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            list if list.split(',').any(|controller| controller == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let mut path = path.trim_end_matches('/');
+        loop {
+            files.push(format!("{root}{path}/{name}"));
+            match path.rsplit_once('/') {
+                Some((parent, _)) => path = parent,
+                None => break,
+            }
+        }
+    }
+    files
+}
+
+/// The program before its first connection; 6 MB were measured.
+const PROGRAM_BYTES: u64 = 16 << 20;
+
+/// A shard's own buffers, tables and stack.
+const SHARD_BYTES: u64 = 4 << 20;
+
+/// An idle connection in the process; the budget that tests hold it to. 1.6 KiB were measured.
+const PLAIN_BYTES: u64 = 2_253;
+
+/// The same with TLS; 8 to 10 KiB were measured.
+const TLS_BYTES: u64 = 12 * 1024;
+
+/// The kernel's socket, file and registration for our end; 2.5 KiB were measured, with nothing in its buffers.
+const KERNEL_BYTES: u64 = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::testing::load;
+
+    fn capacity(pairs: &[(&str, &str)]) -> Capacity {
+        Capacity::of(&load(pairs).settings)
+    }
+
+    #[test]
+    fn without_a_limit_the_defaults_hold_on_every_machine() {
+        let capacity = capacity(&[]);
+        let default = Limits::default();
+        assert_eq!(
+            (capacity.connections_max, capacity.queued_bytes_max, capacity.partial_bytes_max),
+            (default.connections_max, default.queued_bytes_max, default.partial_bytes_max)
+        );
+        assert_eq!(capacity.bound, ConnectionsBound::Setting);
+    }
+
+    #[test]
+    fn memory_bounds_connections_where_it_is_less_than_what_is_wanted() {
+        let many = ("MAX_CONNECTIONS", "1000000");
+        let fit = |limit, tls| {
+            let capacity = capacity(&[many, ("MEMORY_LIMIT", limit), ("TLS_ENABLED", tls)]);
+            assert_eq!(capacity.bound, ConnectionsBound::Memory);
+            capacity.connections_max
+        };
+        // As the document on benchmarks has it.
+        assert_eq!(
+            [fit("512M", "false"), fit("2G", "false"), fit("8G", "false")],
+            [40628, 167468, 674827]
+        );
+        assert_eq!(
+            [fit("512M", "true"), fit("2G", "true"), fit("8G", "true")],
+            [15_744, 64_896, 261_504]
+        );
+        let roomy = capacity(&[("MEMORY_LIMIT", "512M")]);
+        assert_eq!((roomy.connections_max, roomy.bound), (10_000, ConnectionsBound::Setting));
+    }
+
+    #[test]
+    fn shards_share_what_there_is() {
+        let one = capacity(&[("MEMORY_LIMIT", "1G"), ("SHARDS", "1")]);
+        let four = capacity(&[("MEMORY_LIMIT", "1G"), ("SHARDS", "4")]);
+        assert!(4 * four.queued_bytes_max <= one.queued_bytes_max);
+        assert!(4 * four.partial_bytes_max <= one.partial_bytes_max);
+        let all = one.queued_bytes_max + one.partial_bytes_max;
+        assert!(all as u64 <= (1 << 30) / 2, "the other half is for connections");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let settings = load(&[
+            ("MEMORY_LIMIT", "64M"),
+            ("MAX_MESSAGE_BYTES", "16777216"),
+            ("OUTBOX_BYTES", "67108864"),
+        ])
+        .settings;
+        let warnings = Capacity::of(&settings).warnings(&settings);
+        assert!(warnings[0].contains("OUTBOX_BYTES=67108864"), "{warnings:?}");
+        assert!(warnings[1].contains("MAX_MESSAGE_BYTES=16777216"), "{warnings:?}");
+    }
+
+    #[test]
+    fn the_groups_of_both_versions_are_asked_up_to_the_root() {
+        let files = limit_files("0::/system.slice/m.service\n5:cpu,memory:/docker/x\n3:cpuset:/\n");
+        assert_eq!(
+            files,
+            [
+                "/sys/fs/cgroup/system.slice/m.service/memory.max",
+                "/sys/fs/cgroup/system.slice/memory.max",
+                "/sys/fs/cgroup/memory.max",
+                "/sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/docker/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            ]
+        );
+        assert_eq!(limit_files("0::/\n"), ["/sys/fs/cgroup/memory.max"]);
+    }
+
+    #[test]
+    fn the_machine_tells_its_memory() {
+        assert_eq!(machine_bytes("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!(machine_bytes("MemFree: 1 kB\n"), None);
+        assert!(available().is_some_and(|bytes| bytes > 0));
+    }
+}

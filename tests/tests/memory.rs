@@ -1,0 +1,143 @@
+//! What connections cost the whole process, and what it gives back. Resident memory is read exactly from the page tables.
+
+use mahavishnu_benches::{
+    client::{PAYLOAD_BYTES_MAX, Setup},
+    handshake::Target,
+    idle::Idle,
+    process::Process,
+};
+use mahavishnu_tests::{
+    Raw, Server, client, http,
+    raw::{masked, op},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+
+/// Resident bytes for each of `connections` idle subscribers.
+fn cost_of_each(server: &Server, connections: usize) -> f64 {
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }).unwrap();
+    let setup = Setup {
+        target: Target::parse(&server.ws_url()).unwrap(),
+        token: None,
+        channel: Some("workflow:1".to_owned()),
+        payload_bytes_max: PAYLOAD_BYTES_MAX,
+    };
+    let run = |connections| {
+        let idle = Idle {
+            setup: setup.clone(),
+            connections,
+            at_once: 64,
+            hold: Duration::ZERO,
+            server: Some(Process::new(server.pid())),
+            label: String::new(),
+        };
+        idle.run().unwrap().rss_bytes_per_connection.unwrap()
+    };
+    // What is made for the first connections and stays: buffers, stacks, tables of the cryptographic library.
+    run(64);
+    run(connections)
+}
+
+/// The documented budget: 2.2 KiB. A build without optimization keeps larger tasks, and gets a quarter more.
+#[test]
+fn an_idle_connection_takes_less_than_its_budget() {
+    for runtime in ["tokio", "smol"] {
+        let server = Server::with(&[("RUNTIME", runtime), ("SHARDS", "1")]);
+        let budget = 2.2 * 1024.0 * if cfg!(debug_assertions) { 1.25 } else { 1.0 };
+        let each = cost_of_each(&server, 2_000);
+        println!("{runtime}: {each:.0} bytes for each connection");
+        assert!(each < budget, "{runtime}: {each} bytes for each connection");
+    }
+}
+
+/// The documented budget with TLS: 12 KiB.
+#[test]
+fn an_idle_connection_with_tls_takes_less_than_its_budget() {
+    let tls = [("TLS_ENABLED", "true"), ("AUTO_CERT", "true"), ("SHARDS", "1")];
+    let server = Server::with(&tls);
+    let each = cost_of_each(&server, 1_000);
+    println!("{each:.0} bytes for each connection");
+    assert!(each < 12.0 * 1024.0, "{each} bytes for each connection");
+}
+
+/// What a crowd has sent in part, and what waited for a crowd that did not read, is given back to the system.
+#[test]
+fn memory_comes_back_after_a_burst() {
+    let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
+    let process = Process::new(server.pid());
+    let mut crowd: Vec<_> = (0..100).map(|_| Raw::hello(&server)).collect();
+    let before = process.resident_bytes().unwrap();
+
+    let whole = masked(op::TEXT, &vec![b' '; 1 << 20]);
+    let (most, end) = whole.split_at(whole.len() - 1);
+    crowd.iter_mut().for_each(|raw| raw.write(most));
+    let taken = |metrics: &mahavishnu_tests::Metrics| {
+        metrics.sum("mahavishnu_partial_bytes", &[]) > 99.0 * MIB as f64
+    };
+    server.metrics_when("all of it", taken);
+    let peak = process.resident_bytes().unwrap();
+    crowd.iter_mut().for_each(|raw| raw.write(end));
+    server.metrics_when("nothing of it", |metrics| {
+        metrics.sum("mahavishnu_partial_bytes", &[]) == 0.0
+    });
+    let after = process.resident_bytes().unwrap();
+
+    println!("before {before}, peak {peak}, after {after}");
+    assert!(peak > before + 90 * MIB, "before {before}, peak {peak}");
+    assert!(after < before + 16 * MIB, "before {before}, peak {peak}, after {after}");
+}
+
+/// Small rounds, each an allocation of its own, that wait for connections of different speeds.
+#[test]
+fn memory_of_outboxes_comes_back() {
+    let server = Server::with(&[("SHARDS", "1"), ("OUTBOX_BYTES", "33554432")]);
+    let process = Process::new(server.pid());
+    let mut crowd: Vec<_> = (0..50)
+        .map(|_| {
+            let mut raw = Raw::upgrade_with(&server, Some(4_096));
+            raw.frame();
+            raw.send(op::TEXT, br#"{"type":"subscribe","data":{"channel":"c"}}"#);
+            raw.frame();
+            raw
+        })
+        .collect();
+    let before = process.resident_bytes().unwrap();
+    let data = json!({ "filler": "x".repeat(16_000) });
+    for _ in 0..1_500 {
+        assert_eq!(client::post(&server, "c", "e", &data), 50);
+    }
+    let queued = |metrics: &mahavishnu_tests::Metrics| {
+        (15.0..40.0).contains(&(metrics.sum("mahavishnu_queued_bytes", &[]) / MIB as f64))
+    };
+    server.metrics_when("one copy of what waits for all", queued);
+    let peak = process.resident_bytes().unwrap();
+    crowd.drain(..).for_each(Raw::reset);
+    server.metrics_when("nothing waits", |metrics| {
+        metrics.sum("mahavishnu_queued_bytes", &[]) == 0.0
+    });
+    let after = process.resident_bytes().unwrap();
+    println!("before {before}, peak {peak}, after {after}");
+    assert!(peak > before + 15 * MIB, "before {before}, peak {peak}");
+    assert!(after < before + 8 * MIB, "before {before}, peak {peak}, after {after}");
+}
+
+#[test]
+fn the_bound_in_force_is_told_everywhere() {
+    let server =
+        Server::with(&[("MEMORY_LIMIT", "64M"), ("MAX_CONNECTIONS", "100000"), ("SHARDS", "1")]);
+    let ready = http::get(server.address(), "/ready").json();
+    assert_eq!(ready["connections"]["bound"], "memory");
+    let max = ready["connections"]["max"].as_u64().unwrap();
+    assert!((3_000..4_000).contains(&max), "{ready}");
+    let metrics = server.metrics();
+    assert_eq!(metrics.count("mahavishnu_connections_limit", &[("bound", "memory")]), max);
+    assert_eq!(metrics.count("mahavishnu_connections_limit", &[("bound", "setting")]), 0);
+    let line = format!("at most {max} connections (64 MiB of memory)");
+    assert!(server.log().contains(&line), "{}", server.log());
+    let shown = server.run(&["config", "show"]);
+    assert!(shown.stdout.contains(&line), "{}", shown.stdout);
+}
