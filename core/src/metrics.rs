@@ -98,6 +98,8 @@ families! {
         "Channels that have subscribers";
     SUBSCRIPTIONS "mahavishnu_subscriptions" Gauge ["server"] &[],
         "Subscriptions of all connections";
+    UNDER_WAY "mahavishnu_shard_queue_bytes" Gauge ["server"] &[],
+        "Bytes under way between shards: sent by one, and not done with by the other";
     HANDSHAKES "mahavishnu_tls_handshakes_total" Counter ["server", "kind"] &[],
         "Completed TLS handshakes: full, or resumed from a ticket";
     CERTIFICATE "mahavishnu_certificate_expiry_seconds" Gauge ["server"] &[],
@@ -151,6 +153,7 @@ pub(crate) struct Tally {
     pub(crate) active: i64,
     pub(crate) channels: i64,
     pub(crate) subscriptions: i64,
+    pub(crate) under_way: i64,
     pub(crate) revocations: i64,
     pub(crate) warned: u64,
     pub(crate) refreshed: u64,
@@ -270,6 +273,7 @@ pub(crate) struct Metrics {
     active: Gauge,
     channels: Gauge,
     subscriptions: Gauge,
+    under_way: Gauge,
     revocations: Gauge,
     warned: Counter,
     refreshed: Counter,
@@ -336,6 +340,7 @@ impl Metrics {
             active: gauge!(ACTIVE, "server" => server.clone()),
             channels: gauge!(CHANNELS, "server" => server.clone()),
             subscriptions: gauge!(SUBSCRIPTIONS, "server" => server.clone()),
+            under_way: gauge!(UNDER_WAY, "server" => server.clone()),
             revocations: gauge!(REVOCATIONS, "server" => server.clone()),
             warned: counter!(TOKEN_EVENTS, "server" => server.clone(), "event" => "warned"),
             refreshed: counter!(TOKEN_EVENTS, "server" => server.clone(), "event" => "refreshed"),
@@ -384,6 +389,7 @@ impl Metrics {
         shift(&mut tally.active, &self.active);
         shift(&mut tally.channels, &self.channels);
         shift(&mut tally.subscriptions, &self.subscriptions);
+        shift(&mut tally.under_way, &self.under_way);
         shift(&mut tally.revocations, &self.revocations);
         add(&mut tally.warned, &self.warned);
         add(&mut tally.refreshed, &self.refreshed);

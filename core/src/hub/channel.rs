@@ -7,7 +7,7 @@ use super::{
     answer::AnswerTo,
     conn::{Conn, Gap, Session, Subscription},
     slab::Slab,
-    types::{ConnId, Inner, Joiner},
+    types::{ConnId, Inner, Joiner, ShardId, round_weight},
 };
 use crate::{
     auth::Verb,
@@ -41,6 +41,9 @@ struct Round {
     /// The same, compressed.
     deflated: Option<Box<Deflated>>,
     first_offset: u64,
+    /// The channel's home, and the credit that it is given back for the round; 0 if that is this hub.
+    home: ShardId,
+    credit: u32,
 }
 
 impl Round {
@@ -133,8 +136,11 @@ impl Channels {
             .is_some_and(|channel| channel.members.is_empty() && channel.waiting.is_empty());
         if unused && let Some(channel) = self.slots.remove(index) {
             self.names.remove(&channel.name);
-            // The index may stand for another channel before the turn is over.
-            self.rounds.retain(|round| round.channel != index);
+            // The index may stand for another channel before the turn is over. Handed to nobody, so that their homes get
+            // back what they gave for them.
+            for round in self.rounds.iter_mut().filter(|round| round.channel == index) {
+                round.channel = NOBODY;
+            }
         }
     }
 
@@ -165,7 +171,13 @@ impl Hub {
             self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
             return;
         }
-        let full = known.is_none() && self.channels.len() >= self.config.limits.channels_max;
+        let joining_max = self.config.limits.channels_per_connection_max.min(usize::from(u16::MAX));
+        if usize::from(conn.joining) >= joining_max {
+            // Each of them is a message to another hub that is still to be answered.
+            self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
+            return;
+        }
+        let full = known.is_none() && self.channels_everywhere() >= self.config.limits.channels_max;
         let index =
             if full { None } else { self.channels.found(name, self.config.slow_readers.of(name)) };
         let Some(channel) = index.and_then(|index| self.channels.slots.get_mut(index)) else {
@@ -174,6 +186,9 @@ impl Hub {
         };
         let name = channel.name.clone();
         channel.waiting.push_back(Waiting { conn: id, answer: Some(answer) });
+        if let Some((conn, _)) = self.conn_mut(id) {
+            conn.joining = conn.joining.saturating_add(1);
+        }
         let member = Joiner { conn: id, deflates };
         self.tell(now, self.homes.of(&name), Inner::Join { channel: name, member });
     }
@@ -181,6 +196,9 @@ impl Hub {
     /// The home has added the connection: segments that come from now on are for it.
     pub(crate) fn on_joined(&mut self, now: Now, name: &str, member: Joiner) {
         let Joiner { conn: id, deflates } = member;
+        if let Some((conn, _)) = self.conn_mut(id) {
+            conn.joining = conn.joining.saturating_sub(1);
+        }
         let index = self.channels.find(name);
         if let Some(index) = index {
             // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
@@ -319,18 +337,29 @@ impl Hub {
     /// A round of a channel has come for the subscribers here.
     pub(crate) fn deliver(
         &mut self,
+        home: ShardId,
         name: &str,
         mut segment: Segment,
         mut deflated: Option<Box<Deflated>>,
         first_offset: u64,
     ) {
-        let Some(channel) = self.channels.find(name) else { return };
-        let Some(found) = self.channels.slots.get(channel) else { return };
-        segment.tag = found.tag;
+        let weight = match home == self.place.shard {
+            true => 0,
+            false => round_weight(name, &segment, deflated.as_deref()),
+        };
+        let found = self.channels.find(name);
+        let found = found.and_then(|index| Some((index, self.channels.slots.get(index)?.tag)));
+        let Some((channel, tag)) = found else {
+            self.credits.owe(home, weight);
+            return;
+        };
+        segment.tag = tag;
         if let Some(deflated) = &mut deflated {
-            deflated.segment.tag = found.tag;
+            deflated.segment.tag = tag;
         }
-        self.channels.rounds.push_back(Round { channel, segment, deflated, first_offset });
+        let credit = u32::try_from(weight).unwrap_or(u32::MAX);
+        let round = Round { channel, segment, deflated, first_offset, home, credit };
+        self.channels.rounds.push_back(round);
     }
 
     /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
@@ -369,6 +398,9 @@ impl Hub {
     }
 
     fn hand_out_round(&mut self, now: Now, round: &Round) {
+        if round.credit > 0 {
+            self.credits.owe(round.home, round.credit as usize);
+        }
         match round.deflated {
             None => self.hand_out_as(now, round, |_| &round.segment),
             Some(_) => self.hand_out_as(now, round, |conn| round.of(conn)),
@@ -479,7 +511,7 @@ impl Hub {
 
 /// Adds a lost round to what the connection will be told.
 fn note_gap(conn: &mut Conn, round: &Round) {
-    let Round { channel, segment, first_offset, deflated: _ } = round;
+    let Round { channel, segment, first_offset, .. } = round;
     let lost = u64::from(segment.messages);
     let last_offset = first_offset + lost.saturating_sub(1);
     conn.lossy = true;
@@ -496,3 +528,6 @@ fn note_gap(conn: &mut Conn, round: &Round) {
         }),
     }
 }
+
+/// In place of a channel's index: it has no subscribers any more.
+const NOBODY: u32 = u32::MAX;

@@ -29,6 +29,8 @@ pub(crate) struct Conn {
     pub(crate) local: bool,
     /// Through a TLS handshake.
     pub(crate) secure: bool,
+    /// Subscriptions that their channels' homes have not confirmed, those taken back again included.
+    pub(crate) joining: u16,
     /// On the hub's list of connections to flush.
     pub(crate) dirty: bool,
     /// Its socket took no more when it was last written to.
@@ -101,6 +103,7 @@ impl Conn {
             peer: peer.address,
             listener: peer.listener,
             entered: Entered::default(),
+            joining: 0,
             local: false,
             secure: false,
             identity: None,

@@ -49,6 +49,9 @@ impl Hub {
     pub fn handle_shard(&mut self, now: Now, from: ShardId, batch: Vec<ShardMessage>) {
         self.note(|recorder| recorder.shard(now, from));
         for ShardMessage(message) in batch {
+            if message.is_done_at_once() {
+                self.credits.owe(from, message.weight());
+            }
             self.on_shard(now, from, message);
         }
     }
@@ -94,6 +97,7 @@ impl Hub {
     /// The turn is over: counts are handed to the `metrics` facade. `now` is best read after the turn's writes.
     pub fn end_turn(&mut self, now: Now) {
         self.tally_deflate();
+        self.tally.under_way += std::mem::take(&mut self.credits.change);
         self.metrics.publish(now.mono, &mut self.tally);
         self.compact_timers();
         self.handshakes.end_turn(&self.config.limits);

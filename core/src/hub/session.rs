@@ -337,6 +337,7 @@ impl Hub {
         }
         let end_removed_keys = config.auth.end_removed_keys;
         self.config = config;
+        self.review_credits(now);
         self.apply_to_live(now, end_removed_keys);
     }
 }
