@@ -316,6 +316,13 @@ impl ShardMessage {
     pub fn weight(&self) -> usize {
         self.0.weight()
     }
+
+    /// Whether nothing of its kind is sent to a hub to which as much is under way as may be.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn can_be_refused(&self) -> bool {
+        matches!(self.0, Inner::Publish { .. } | Inner::Deliver { .. } | Inner::Claim { .. })
+    }
 }
 
 /// Names one message of a publish that waits for another hub.
