@@ -28,6 +28,9 @@ pub(crate) struct Channels {
     tag: u32,
     /// Rounds that wait to be handed to their subscribers, in order.
     rounds: VecDeque<Round>,
+    /// Those that are one large message each, and what follows them in their channels. They come after the others: a
+    /// small message need not wait until a large one of another channel has been written to all its subscribers.
+    large: VecDeque<Round>,
     /// Connections that could not take a round; empty between rounds.
     slow: Vec<u32>,
 }
@@ -90,6 +93,7 @@ impl Channels {
             slots: Slab::new(),
             tag: 0,
             rounds: VecDeque::new(),
+            large: VecDeque::new(),
             slow: Vec::new(),
         }
     }
@@ -100,7 +104,25 @@ impl Channels {
 
     /// Rounds that wait to be handed out.
     pub(crate) fn rounds(&self) -> usize {
-        self.rounds.len()
+        self.rounds.len() + self.large.len()
+    }
+
+    fn next_round(&mut self) -> Option<Round> {
+        self.rounds.pop_front().or_else(|| self.large.pop_front())
+    }
+
+    /// Takes the rounds of one channel out, in order.
+    fn rounds_of(&mut self, index: u32) -> VecDeque<Round> {
+        let mut taken = VecDeque::new();
+        for rounds in [&mut self.rounds, &mut self.large] {
+            if rounds.iter().any(|round| round.channel == index) {
+                let (mine, others): (VecDeque<Round>, VecDeque<Round>) =
+                    std::mem::take(rounds).into_iter().partition(|round| round.channel == index);
+                *rounds = others;
+                taken.extend(mine);
+            }
+        }
+        taken
     }
 
     pub(crate) fn name(&self, index: u32) -> Option<&Arc<str>> {
@@ -138,7 +160,8 @@ impl Channels {
             self.names.remove(&channel.name);
             // The index may stand for another channel before the turn is over. Handed to nobody, so that their homes get
             // back what they gave for them.
-            for round in self.rounds.iter_mut().filter(|round| round.channel == index) {
+            let rounds = self.rounds.iter_mut().chain(&mut self.large);
+            for round in rounds.filter(|round| round.channel == index) {
                 round.channel = NOBODY;
             }
         }
@@ -359,7 +382,10 @@ impl Hub {
         }
         let credit = u32::try_from(weight).unwrap_or(u32::MAX);
         let round = Round { channel, segment, deflated, first_offset, home, credit };
-        self.channels.rounds.push_back(round);
+        let large = round.segment.bytes.len() > self.config.limits.round_bytes_max
+            || self.channels.large.iter().any(|before| before.channel == channel);
+        let rounds = if large { &mut self.channels.large } else { &mut self.channels.rounds };
+        rounds.push_back(round);
     }
 
     /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
@@ -368,7 +394,7 @@ impl Hub {
         let budget = self.config.limits.outbox_bytes_max / 4;
         let mut handed = 0;
         while handed < budget
-            && let Some(round) = self.channels.rounds.pop_front()
+            && let Some(round) = self.channels.next_round()
         {
             handed += round.segment.bytes.len();
             self.hand_out_round(now, &round);
@@ -377,22 +403,15 @@ impl Hub {
 
     /// Hands out everything: somebody who is owed it is about to be closed.
     pub(crate) fn hand_out_all(&mut self, now: Now) {
-        while let Some(round) = self.channels.rounds.pop_front() {
+        while let Some(round) = self.channels.next_round() {
             self.hand_out_round(now, &round);
         }
     }
 
     /// Hands out the rounds of one channel: its membership is about to change.
     fn hand_out_channel(&mut self, now: Now, index: u32) {
-        if self.channels.rounds.iter().all(|round| round.channel != index) {
-            return;
-        }
         // Taken out first: handing out may close connections, and that may take away rounds of other channels.
-        let rounds = std::mem::take(&mut self.channels.rounds);
-        let (mine, others): (VecDeque<Round>, VecDeque<Round>) =
-            rounds.into_iter().partition(|round| round.channel == index);
-        self.channels.rounds = others;
-        for round in mine {
+        for round in self.channels.rounds_of(index) {
             self.hand_out_round(now, &round);
         }
     }
