@@ -224,9 +224,10 @@ impl World {
             Event::Stall => {
                 let hub = self.random.below(self.nodes.len() as u64) as usize;
                 let time = self.random.below(self.options.stall_ms * MILLI) + 1;
-                let node = &mut self.nodes[hub];
-                node.stalled_until = node.stalled_until.max(self.clock.nanos + time);
-                self.story.say(self.clock.nanos, "STALL");
+                // One stall after the other: what waits would get out of order if an end could move.
+                if self.stalled(hub).is_none() {
+                    self.nodes[hub].stalled_until = self.clock.nanos + time;
+                }
             }
             Event::Jump => {
                 let seconds = self.random.range(0, 2 * 86_400) as i64 - 86_400;
