@@ -66,9 +66,10 @@ pub struct Limits {
     // ---- Connections and sessions (per hub) ----
     /// Open WebSocket connections, over all shards. Default 10,000. Over it: accepted, then closed 1013.
     pub connections_max: usize,
-    /// Open sockets of any kind, so that health checks are answered at `connections_max`. Default 12,000.
-    /// Over it one goes that waits for nothing but its client: the oldest without a complete request, then the kept HTTP
-    /// connection that has been idle for longest. If there is none: dropped unread.
+    /// Open sockets of any kind, over all shards as far as they know of each other, so that health checks are answered at
+    /// `connections_max`. Default 12,000. Over it one of the same shard goes that waits for nothing but its client: the
+    /// oldest without a complete request, then the kept HTTP connection that has been idle for longest. If there is none:
+    /// dropped unread.
     pub sockets_max: usize,
     /// New WebSocket connections per minute and address. Default `None`: off. Over it: accepted, then closed 1013.
     pub connects_per_minute: Option<u32>,
@@ -104,9 +105,10 @@ pub struct Limits {
     pub messages_per_second: Option<u32>,
     /// Messages that may come at once. Default 150.
     pub messages_burst: u32,
-    /// Subscriptions. Default 1,000. Over it: `RATE_LIMIT_EXCEEDED`.
+    /// Subscriptions, and as many again that wait for other shards. Default 1,000. Over it: `RATE_LIMIT_EXCEEDED`.
     pub channels_per_connection_max: usize,
-    /// Channels with subscribers or state on one hub. Default 100,000. Over it: `SERVER_ERROR`.
+    /// Channels with subscribers, over all shards as far as they know of each other. Default 100,000. Over it:
+    /// `SERVER_ERROR`.
     pub channels_max: usize,
     /// Bytes of a channel's name. Default 256. Over it: `INVALID_CHANNEL`.
     pub channel_bytes_max: usize,
@@ -138,6 +140,12 @@ pub struct Limits {
     pub idempotency_ttl: Duration,
     /// Publishes that wait for other shards, per hub. Default 10,000. Over it: `SERVER_ERROR` "Server busy".
     pub publishes_in_flight_max: usize,
+
+    // ---- Between shards (per pair of hubs) ----
+    /// Bytes under way from one hub to another, until that one is done with them. Default 64 MiB. From it on publishes
+    /// that would add to them are refused: `SERVER_ERROR` "Server busy"; new connections that the other would have to
+    /// count are closed 1013. One message may lie beyond it, and publishes of several messages that were let in before.
+    pub shard_queue_bytes_max: usize,
 }
 
 impl Limits {
@@ -207,6 +215,7 @@ impl Default for Limits {
             idempotency_keys_max: 10_000,
             idempotency_ttl: Duration::from_secs(300),
             publishes_in_flight_max: 10_000,
+            shard_queue_bytes_max: 64 * 1024 * 1024,
         }
     }
 }

@@ -104,6 +104,8 @@ families! {
         "Bytes of memory for heads, bodies and messages of which the end has not come";
     CONNECTIONS_LIMIT "mahavishnu_connections_limit" Gauge ["server", "bound"] &[],
         "WebSocket connections that are let in at once, with what bounds them: setting or memory";
+    UNDER_WAY "mahavishnu_shard_queue_bytes" Gauge ["server"] &[],
+        "Bytes under way between shards: sent by one, and not done with by the other";
     HANDSHAKES "mahavishnu_tls_handshakes_total" Counter ["server", "kind"] &[],
         "Completed TLS handshakes: full, or resumed from a ticket";
     CERTIFICATE "mahavishnu_certificate_expiry_seconds" Gauge ["server"] &[],
@@ -159,6 +161,7 @@ pub(crate) struct Tally {
     pub(crate) subscriptions: i64,
     pub(crate) queued_bytes: i64,
     pub(crate) partial_bytes: i64,
+    pub(crate) under_way: i64,
     pub(crate) revocations: i64,
     pub(crate) warned: u64,
     pub(crate) refreshed: u64,
@@ -280,6 +283,7 @@ pub(crate) struct Metrics {
     subscriptions: Gauge,
     queued_bytes: Gauge,
     partial_bytes: Gauge,
+    under_way: Gauge,
     revocations: Gauge,
     warned: Counter,
     refreshed: Counter,
@@ -348,6 +352,7 @@ impl Metrics {
             subscriptions: gauge!(SUBSCRIPTIONS, "server" => server.clone()),
             queued_bytes: gauge!(QUEUED, "server" => server.clone()),
             partial_bytes: gauge!(PARTIAL, "server" => server.clone()),
+            under_way: gauge!(UNDER_WAY, "server" => server.clone()),
             revocations: gauge!(REVOCATIONS, "server" => server.clone()),
             warned: counter!(TOKEN_EVENTS, "server" => server.clone(), "event" => "warned"),
             refreshed: counter!(TOKEN_EVENTS, "server" => server.clone(), "event" => "refreshed"),
@@ -405,6 +410,7 @@ impl Metrics {
         shift(&mut tally.subscriptions, &self.subscriptions);
         shift(&mut tally.queued_bytes, &self.queued_bytes);
         shift(&mut tally.partial_bytes, &self.partial_bytes);
+        shift(&mut tally.under_way, &self.under_way);
         shift(&mut tally.revocations, &self.revocations);
         add(&mut tally.warned, &self.warned);
         add(&mut tally.refreshed, &self.refreshed);

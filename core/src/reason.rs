@@ -300,7 +300,7 @@ reasons! {
     /// The application's answer was an error, or no JSON object.
     RequestFailed "request_failed": None, Some(500), Some("SERVER_ERROR"), Message("request_failed"), Later, "The request failed";
     /// A shard's queue is full: the publisher has to slow down.
-    Busy "busy": None, Some(503), Some("SERVER_ERROR"), Message("busy"), Later, "Server busy";
+    Busy "busy": Some(1013), Some(503), Some("SERVER_ERROR"), Message("busy"), Later, "Server busy";
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Accepting: one shard listens and gives each socket to the shard that has the fewest.
+//! Accepting: one shard listens and gives each socket to the shard that has the fewest, those on their way included.
 
-use std::{net::TcpListener, rc::Rc, sync::atomic::Ordering, time::Duration};
+use std::{net::TcpListener, rc::Rc, time::Duration};
 
 use mahavishnu_core::hub::Listener;
 use smol::{Async, Task, Timer, future::yield_now};
@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::{handle::Mail, shard::Shard};
 
-/// Pause after an error that accepting at once again would only repeat: no file descriptor is free.
+/// Pause where accepting at once again would only repeat what was: no file descriptor is free, or no shard takes sockets in.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The tasks that accept, until the shard stops listening.
@@ -44,14 +44,14 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: TcpListener, kind: Listener)
                 continue;
             }
         };
-        let fewest = shard
-            .mailboxes
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, to)| to.sockets.load(Ordering::Relaxed));
-        match fewest {
+        let fewest = || shard.mailboxes.iter().enumerate().min_by_key(|(_, to)| to.load());
+        while fewest().is_some_and(|(_, to)| to.is_crowded()) {
+            Timer::after(PAUSE).await;
+        }
+        match fewest() {
             // The reactor serves all threads, so the socket stays registered.
             Some((index, to)) if index != shard.index() => {
+                to.expect_socket();
                 to.pass(Mail::Socket(stream, address, kind));
             }
             _ => shard.add(stream, address, kind),

@@ -215,6 +215,12 @@ impl Shard {
         }
     }
 
+    fn took_socket(&self) {
+        if let Some(own) = self.own_mailbox() {
+            own.took_socket();
+        }
+    }
+
     /// This shard's number.
     pub(crate) fn index(&self) -> usize {
         usize::from(self.place.shard.0)
@@ -244,7 +250,10 @@ impl Shard {
                     hub.handle_command(clock::now(), Command::Revoke { id, revocation })
                 });
             }
-            Mail::Socket(stream, address, listener) => self.add(stream, address, listener),
+            Mail::Socket(stream, address, listener) => {
+                self.add(stream, address, listener);
+                self.took_socket();
+            }
             Mail::Shard(from, batch) => {
                 self.with_hub(|hub| hub.handle_shard(clock::now(), from, batch))
             }

@@ -1,6 +1,6 @@
-//! Accepting: one shard listens and gives each socket to the shard that has the fewest.
+//! Accepting: one shard listens and gives each socket to the shard that has the fewest, those on their way included.
 
-use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use mahavishnu_core::hub::Listener;
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::{handle::Mail, shard::Shard};
 
-/// Pause after an error that accepting at once again would only repeat: no file descriptor is free.
+/// Pause where accepting at once again would only repeat what was: no file descriptor is free, or no shard takes sockets in.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The tasks that accept, until the shard stops listening.
@@ -44,14 +44,16 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, kind:
                 continue;
             }
         };
-        let fewest = shard
-            .mailboxes
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, to)| to.sockets.load(Ordering::Relaxed));
-        match fewest {
+        let fewest = || shard.mailboxes.iter().enumerate().min_by_key(|(_, to)| to.load());
+        while fewest().is_some_and(|(_, to)| to.is_crowded()) {
+            sleep(PAUSE).await;
+        }
+        match fewest() {
             Some((index, to)) if index != shard.index() => match stream.into_std() {
-                Ok(stream) => to.pass(Mail::Socket(stream, address, kind)),
+                Ok(stream) => {
+                    to.expect_socket();
+                    to.pass(Mail::Socket(stream, address, kind));
+                }
                 Err(error) => warn!(%error, "socket lost"),
             },
             _ => shard.add(stream, address, kind),

@@ -24,6 +24,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Commands of the application that may wait for a shard. One more waits in the application.
 const COMMANDS_MAX: usize = 1024;
 
+/// Accepted sockets that may wait for a shard. Further ones are not accepted until it goes on.
+const SOCKETS_COMING_MAX: usize = 1024;
+
 /// What a shard's mailbox carries.
 #[derive(Debug)]
 pub(crate) enum Mail {
@@ -42,10 +45,14 @@ pub(crate) enum Mail {
 pub(crate) struct Mailbox {
     /// Bounded: from the application.
     commands: mpsc::Sender<Mail>,
-    /// From other shards and the acceptor; bounded by what the hubs and `sockets_max` admit.
+    /// From other shards and the acceptor. Bounded by the credit that the hubs give each other, see
+    /// [`Limits::shard_queue_bytes_max`](mahavishnu_core::limits::Limits::shard_queue_bytes_max), and by
+    /// [`SOCKETS_COMING_MAX`].
     internal: mpsc::UnboundedSender<Mail>,
-    /// Sockets of the shard: the acceptor sends the next one to the shard with the fewest.
+    /// Sockets of the shard.
     pub(crate) sockets: Arc<AtomicUsize>,
+    /// Sockets that the shard has yet to take in.
+    coming: Arc<AtomicUsize>,
 }
 
 /// The receiving side.
@@ -59,13 +66,33 @@ impl Mailbox {
     pub(crate) fn new() -> (Self, Inbox) {
         let (commands, commands_inbox) = mpsc::channel(COMMANDS_MAX);
         let (internal, internal_inbox) = mpsc::unbounded_channel();
-        let mailbox = Self { commands, internal, sockets: Arc::default() };
+        let mailbox = Self { commands, internal, sockets: Arc::default(), coming: Arc::default() };
         (mailbox, Inbox { commands: commands_inbox, internal: internal_inbox })
     }
 
     /// Waits for room. A shard that has ended takes nothing any more.
     pub(crate) async fn command(&self, command: Command) {
         let _ = self.commands.send(Mail::Command(command)).await;
+    }
+
+    /// Sockets of the shard, those included that it has yet to take in: one that takes none in does not get them all.
+    pub(crate) fn load(&self) -> usize {
+        self.sockets.load(Ordering::Relaxed) + self.coming.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many sockets wait for the shard that the next ones had better wait in the kernel.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.coming.load(Ordering::Relaxed) >= SOCKETS_COMING_MAX
+    }
+
+    /// A socket is on its way to the shard: [`Mail::Socket`].
+    pub(crate) fn expect_socket(&self) {
+        self.coming.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The shard has taken it in.
+    pub(crate) fn took_socket(&self) {
+        self.coming.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn pass(&self, mail: Mail) {
@@ -87,7 +114,8 @@ pub struct Handle {
 pub enum BroadcastError {
     /// `data` did not serialise to a JSON object.
     NotAnObject,
-    /// The core refused it: an invalid channel, too many publishes in flight.
+    /// The core refused it: an invalid channel, data over the message limit, or [`Reason::Busy`]: a shard with
+    /// subscribers takes nothing in at present. Nobody got it; try again later.
     Refused(Reason),
     /// The server has stopped.
     Stopped,
@@ -127,7 +155,16 @@ impl std::error::Error for RevokeError {}
 
 impl Handle {
     /// Broadcasts `event` with `data` to everyone subscribed to `channel`, and says how many that were. Broadcasts of
-    /// one task to one channel arrive in order. Waits while the server has too many commands to take.
+    /// one task to one channel arrive in order.
+    ///
+    /// Each shard has 1,024 places for commands. While those of the channel's home are taken this waits for one, so an
+    /// application that broadcasts faster than the server takes it in is slowed down, and what waits is bounded by its
+    /// own tasks. It does not wait for subscribers: those that read too slowly meet their channel's policy, and while a
+    /// whole shard does not keep up, the broadcast is refused with [`Reason::Busy`].
+    ///
+    /// # Errors
+    ///
+    /// [`BroadcastError`]; nobody got the broadcast then.
     pub async fn broadcast(
         &self,
         channel: &str,

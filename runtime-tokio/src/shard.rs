@@ -198,6 +198,12 @@ impl Shard {
         }
     }
 
+    fn took_socket(&self) {
+        if let Some(own) = self.own_mailbox() {
+            own.took_socket();
+        }
+    }
+
     /// This shard's number.
     pub(crate) fn index(&self) -> usize {
         usize::from(self.place.shard.0)
@@ -227,10 +233,13 @@ impl Shard {
                     hub.handle_command(clock::now(), Command::Revoke { id, revocation })
                 });
             }
-            Mail::Socket(stream, address, listener) => match TcpStream::from_std(stream) {
-                Ok(stream) => self.add(stream, address, listener),
-                Err(error) => debug!(%address, %error, "socket lost"),
-            },
+            Mail::Socket(stream, address, listener) => {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => self.add(stream, address, listener),
+                    Err(error) => debug!(%address, %error, "socket lost"),
+                }
+                self.took_socket();
+            }
             Mail::Shard(from, batch) => {
                 self.with_hub(|hub| hub.handle_shard(clock::now(), from, batch))
             }

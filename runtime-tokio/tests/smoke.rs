@@ -25,7 +25,11 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 use std::{
     net::{SocketAddr, TcpStream},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -237,6 +241,112 @@ fn stopping_closes_every_socket() {
     let late = block_on(handle.broadcast("a", "e", &json!({})));
     assert_eq!(late, Err(BroadcastError::Stopped));
 }
+
+/// Runs a shard one turn at a time: it waits at the end of each until it may go on.
+struct Steps {
+    on: Arc<AtomicBool>,
+    turns: Arc<AtomicUsize>,
+    ended: mpsc::Receiver<()>,
+    go: mpsc::Sender<()>,
+}
+
+impl Steps {
+    /// A builder of a server with one shard that can be stopped between turns.
+    fn builder(config: Config) -> (Builder, Self) {
+        let (end, ended) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        let gone = Mutex::new(gone);
+        let this = Self { on: Arc::default(), turns: Arc::default(), ended, go };
+        let (on, turns) = (this.on.clone(), this.turns.clone());
+        let builder = Server::builder().config(config).shards(1).record(move |_, _| {
+            turns.fetch_add(1, Ordering::SeqCst);
+            if on.load(Ordering::SeqCst) {
+                // The test may be over, and with it both ends.
+                let _ = end.send(());
+                let _ = gone.lock().unwrap().recv();
+            }
+        });
+        (builder, this)
+    }
+
+    fn turns(&self) -> usize {
+        self.turns.load(Ordering::SeqCst)
+    }
+
+    /// The shard stands still from the end of its next turn on, which `poke` brings about.
+    fn stop(&self, poke: impl FnOnce()) {
+        self.on.store(true, Ordering::SeqCst);
+        poke();
+        self.ended.recv_timeout(TIMEOUT).expect("a turn");
+    }
+
+    /// Lets it run one turn more.
+    fn step(&self) {
+        self.go.send(()).unwrap();
+        self.ended.recv_timeout(TIMEOUT).expect("a turn");
+    }
+
+    fn run(&self) {
+        self.on.store(false, Ordering::SeqCst);
+        self.go.send(()).unwrap();
+    }
+}
+
+fn unlimited() -> Config {
+    let limits = Limits { messages_per_second: None, ..Limits::default() };
+    Config { limits, ..Config::default() }
+}
+
+#[test]
+fn a_message_is_written_in_the_turn_in_which_it_came() {
+    let (builder, steps) = Steps::builder(unlimited());
+    let (server, address) = start(builder);
+    let mut subscriber = Client::subscribed(address, "a");
+    let mut publisher = Client::connect(address);
+    let before = steps.turns();
+    for n in 0..100 {
+        let message = json!({ "channel": "a", "event": "e", "data": { "n": n } });
+        publisher.request("publish", &message);
+        assert_eq!(subscriber.next()["data"]["n"], n);
+    }
+    // One for each message, and some for timers.
+    let turns = steps.turns() - before;
+    assert!((95..=110).contains(&turns), "{turns} turns for 100 messages");
+    end(server);
+}
+
+#[test]
+fn a_flood_does_not_keep_others_from_being_served() {
+    let (builder, steps) = Steps::builder(unlimited());
+    let (server, address) = start(builder);
+    let (mut flood, mut quiet) = (Client::connect(address), Client::connect(address));
+    steps.stop(|| flood.0.send(Message::text(r#"{"type":"ping"}"#)).unwrap());
+    // While the shard stands still: as much as the sockets take, and one request behind it.
+    let message = json!({
+        "type": "request", "event": "publish", "id": "1",
+        "data": { "channel": "none", "event": "e", "data": { "text": "x".repeat(60_000) } },
+    });
+    flood.0.get_mut().set_nonblocking(true).unwrap();
+    let text = Message::text(message.to_string());
+    let sent = (0..10_000).take_while(|_| flood.0.send(text.clone()).is_ok()).count();
+    assert!(sent >= 8, "only {sent} messages fit: less than a few reads");
+    let request = json!({ "type": "request", "event": "ping", "id": "1", "data": {} });
+    quiet.0.send(Message::text(request.to_string())).unwrap();
+
+    quiet.0.get_mut().set_nonblocking(true).unwrap();
+    let answered = (1..=10).find(|_| {
+        steps.step();
+        quiet.0.read().is_ok()
+    });
+
+    assert!(answered.is_some_and(|turns| turns <= TURNS_FOR_OTHERS), "{answered:?} turns");
+    steps.run();
+    end(server);
+}
+
+/// A busy connection is read once for each of the others' reads. One turn more, because a turn may have been asked for
+/// before anybody was read.
+const TURNS_FOR_OTHERS: usize = 3;
 
 #[test]
 fn a_recorded_server_can_be_replayed() {

@@ -48,6 +48,7 @@ impl fmt::Display for Banner<'_> {
             writeln!(f, "  Metrics         http://{metrics}/metrics{}", everywhere(host))?;
         }
         writeln!(f, "  Authentication  {auth}")?;
+        writeln!(f, "  Shards          {}", settings.shards.resolve())?;
         writeln!(f, "  State           {}\n", state_dir.display())?;
         writeln!(f, "In another terminal:\n")?;
         if settings.auth_enabled {
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn its_lines_can_be_pasted() {
-        let text = text(&[], "127.0.0.1:1");
+        let text = text(&[("SHARDS", "2")], "127.0.0.1:1");
         for line in [
             "  bin/m subscribe --url ws://127.0.0.1:1 workflow:42",
             "  bin/m publish --url http://127.0.0.1:1 workflow:42 workflow.started '{\"workflow_id\":\"42\"}'",
@@ -123,6 +124,7 @@ mod tests {
             "  curl -s http://127.0.0.1:1/health",
             "  Metrics         http://127.0.0.1:9/metrics",
             "  Authentication  off: clients need no token",
+            "  Shards          2",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }

@@ -41,7 +41,7 @@ fn flags_win_over_environment_which_wins_over_dot_env() {
         "MAHAVISHNU_PORT=3  # --port",
         "MAHAVISHNU_HOST=0.0.0.0  # environment",
         "MAHAVISHNU_SERVER_NAME=file  # ./.env",
-        "MAHAVISHNU_SHARDS=1  # default",
+        "MAHAVISHNU_SHARDS=auto  # default",
     ] {
         assert!(done.out.lines().any(|shown| shown == line), "{line} in {}", done.out);
     }

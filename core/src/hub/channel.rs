@@ -7,7 +7,7 @@ use super::{
     answer::AnswerTo,
     conn::{Conn, Gap, Session, Subscription},
     slab::Slab,
-    types::{ConnId, Inner, Joiner},
+    types::{ConnId, Inner, Joiner, ShardId, round_weight},
 };
 use crate::{
     auth::Verb,
@@ -28,6 +28,9 @@ pub(crate) struct Channels {
     tag: u32,
     /// Rounds that wait to be handed to their subscribers, in order.
     rounds: VecDeque<Round>,
+    /// Those that are one large message each, and what follows them in their channels. They come after the others: a
+    /// small message need not wait until a large one of another channel has been written to all its subscribers.
+    large: VecDeque<Round>,
     /// Connections that could not take a round; empty between rounds.
     slow: Vec<u32>,
 }
@@ -41,6 +44,9 @@ struct Round {
     /// The same, compressed.
     deflated: Option<Box<Deflated>>,
     first_offset: u64,
+    /// The channel's home, and the credit that it is given back for the round; 0 if that is this hub.
+    home: ShardId,
+    credit: u32,
 }
 
 impl Round {
@@ -89,6 +95,7 @@ impl Channels {
             slots: Slab::new(),
             tag: 0,
             rounds: VecDeque::new(),
+            large: VecDeque::new(),
             slow: Vec::new(),
         }
     }
@@ -99,7 +106,25 @@ impl Channels {
 
     /// Rounds that wait to be handed out.
     pub(crate) fn rounds(&self) -> usize {
-        self.rounds.len()
+        self.rounds.len() + self.large.len()
+    }
+
+    fn next_round(&mut self) -> Option<Round> {
+        self.rounds.pop_front().or_else(|| self.large.pop_front())
+    }
+
+    /// Takes the rounds of one channel out, in order.
+    fn rounds_of(&mut self, index: u32) -> VecDeque<Round> {
+        let mut taken = VecDeque::new();
+        for rounds in [&mut self.rounds, &mut self.large] {
+            if rounds.iter().any(|round| round.channel == index) {
+                let (mine, others): (VecDeque<Round>, VecDeque<Round>) =
+                    std::mem::take(rounds).into_iter().partition(|round| round.channel == index);
+                *rounds = others;
+                taken.extend(mine);
+            }
+        }
+        taken
     }
 
     pub(crate) fn name(&self, index: u32) -> Option<&Arc<str>> {
@@ -136,8 +161,12 @@ impl Channels {
             .is_some_and(|channel| channel.members.is_empty() && channel.waiting.is_empty());
         if unused && let Some(channel) = self.slots.remove(index) {
             self.names.remove(&channel.name);
-            // The index may stand for another channel before the turn is over.
-            self.rounds.retain(|round| round.channel != index);
+            // The index may stand for another channel before the turn is over. Handed to nobody, so that their homes get
+            // back what they gave for them.
+            let rounds = self.rounds.iter_mut().chain(&mut self.large);
+            for round in rounds.filter(|round| round.channel == index) {
+                round.channel = NOBODY;
+            }
         }
     }
 
@@ -175,7 +204,13 @@ impl Hub {
             self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
             return;
         }
-        let full = known.is_none() && self.channels.len() >= self.config.limits.channels_max;
+        let joining_max = self.config.limits.channels_per_connection_max.min(usize::from(u16::MAX));
+        if usize::from(conn.joining) >= joining_max {
+            // Each of them is a message to another hub that is still to be answered.
+            self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
+            return;
+        }
+        let full = known.is_none() && self.channels_everywhere() >= self.config.limits.channels_max;
         let index =
             if full { None } else { self.channels.found(name, self.config.slow_readers.of(name)) };
         let Some(channel) = index.and_then(|index| self.channels.slots.get_mut(index)) else {
@@ -184,6 +219,9 @@ impl Hub {
         };
         let name = channel.name.clone();
         channel.waiting.push_back(Waiting { conn: id, answer: Some(answer) });
+        if let Some((conn, _)) = self.conn_mut(id) {
+            conn.joining = conn.joining.saturating_add(1);
+        }
         let member = Joiner { conn: id, deflates };
         self.tell(now, self.homes.of(&name), Inner::Join { channel: name, member });
     }
@@ -191,6 +229,9 @@ impl Hub {
     /// The home has added the connection: segments that come from now on are for it.
     pub(crate) fn on_joined(&mut self, now: Now, name: &str, member: Joiner) {
         let Joiner { conn: id, deflates } = member;
+        if let Some((conn, _)) = self.conn_mut(id) {
+            conn.joining = conn.joining.saturating_sub(1);
+        }
         let index = self.channels.find(name);
         if let Some(index) = index {
             // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
@@ -333,23 +374,37 @@ impl Hub {
     /// A round of a channel has come for the subscribers here.
     pub(crate) fn deliver(
         &mut self,
+        home: ShardId,
         name: &str,
         mut segment: Segment,
         mut deflated: Option<Box<Deflated>>,
         first_offset: u64,
     ) {
-        let Some(channel) = self.channels.find(name) else { return };
-        let Some(found) = self.channels.slots.get(channel) else { return };
-        segment.tag = found.tag;
+        let weight = match home == self.place.shard {
+            true => 0,
+            false => round_weight(name, &segment, deflated.as_deref()),
+        };
+        let found = self.channels.find(name);
+        let found = found.and_then(|index| Some((index, self.channels.slots.get(index)?.tag)));
+        let Some((channel, tag)) = found else {
+            self.credits.owe(home, weight);
+            return;
+        };
+        segment.tag = tag;
         if let Some(deflated) = &mut deflated {
-            deflated.segment.tag = found.tag;
+            deflated.segment.tag = tag;
         }
         let alone = self.place.shards < 2;
         self.backlog.note(&mut segment.bytes, alone);
         if let Some(deflated) = &mut deflated {
             self.backlog.note(&mut deflated.segment.bytes, alone);
         }
-        self.channels.rounds.push_back(Round { channel, segment, deflated, first_offset });
+        let credit = u32::try_from(weight).unwrap_or(u32::MAX);
+        let round = Round { channel, segment, deflated, first_offset, home, credit };
+        let large = round.segment.bytes.len() > self.config.limits.round_bytes_max
+            || self.channels.large.iter().any(|before| before.channel == channel);
+        let rounds = if large { &mut self.channels.large } else { &mut self.channels.rounds };
+        rounds.push_back(round);
     }
 
     /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
@@ -358,7 +413,7 @@ impl Hub {
         let budget = self.config.limits.outbox_bytes_max / 4;
         let mut handed = 0;
         while handed < budget
-            && let Some(round) = self.channels.rounds.pop_front()
+            && let Some(round) = self.channels.next_round()
         {
             handed += round.segment.bytes.len();
             self.hand_out_round(now, &round);
@@ -367,22 +422,15 @@ impl Hub {
 
     /// Hands out everything: somebody who is owed it is about to be closed.
     pub(crate) fn hand_out_all(&mut self, now: Now) {
-        while let Some(round) = self.channels.rounds.pop_front() {
+        while let Some(round) = self.channels.next_round() {
             self.hand_out_round(now, &round);
         }
     }
 
     /// Hands out the rounds of one channel: its membership is about to change.
     fn hand_out_channel(&mut self, now: Now, index: u32) {
-        if self.channels.rounds.iter().all(|round| round.channel != index) {
-            return;
-        }
         // Taken out first: handing out may close connections, and that may take away rounds of other channels.
-        let rounds = std::mem::take(&mut self.channels.rounds);
-        let (mine, others): (VecDeque<Round>, VecDeque<Round>) =
-            rounds.into_iter().partition(|round| round.channel == index);
-        self.channels.rounds = others;
-        for round in mine {
+        for round in self.channels.rounds_of(index) {
             self.hand_out_round(now, &round);
         }
     }
@@ -390,6 +438,9 @@ impl Hub {
     fn hand_out_round(&mut self, now: Now, round: &Round) {
         if let Some(channel) = self.channels.slots.get_mut(round.channel) {
             channel.next_offset = round.first_offset + u64::from(round.segment.messages);
+        }
+        if round.credit > 0 {
+            self.credits.owe(round.home, round.credit as usize);
         }
         match round.deflated {
             None => self.hand_out_as(now, round, |_| &round.segment),
@@ -543,7 +594,7 @@ const ROUNDS_KEPT_MAX: usize = 1024;
 
 /// Adds a lost round to what the connection will be told.
 fn note_gap(conn: &mut Conn, round: &Round) {
-    let Round { channel, segment, first_offset, deflated: _ } = round;
+    let Round { channel, segment, first_offset, .. } = round;
     let lost = u64::from(segment.messages);
     let last_offset = first_offset + lost.saturating_sub(1);
     conn.lossy = true;
@@ -560,3 +611,6 @@ fn note_gap(conn: &mut Conn, round: &Round) {
         }),
     }
 }
+
+/// In place of a channel's index: it has no subscribers any more.
+const NOBODY: u32 = u32::MAX;

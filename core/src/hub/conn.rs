@@ -39,6 +39,8 @@ pub(crate) struct Conn {
     pub(crate) local: bool,
     /// Through a TLS handshake.
     pub(crate) secure: bool,
+    /// Subscriptions that their channels' homes have not confirmed, those taken back again included.
+    pub(crate) joining: u16,
     /// On the hub's list of connections to flush.
     pub(crate) dirty: bool,
     /// Its socket took no more when it was last written to.
@@ -124,6 +126,7 @@ impl Conn {
             listener: peer.listener,
             entered: Entered::default(),
             proxied: false,
+            joining: 0,
             local: false,
             secure: false,
             identity: None,

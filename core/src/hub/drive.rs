@@ -49,6 +49,9 @@ impl Hub {
     pub fn handle_shard(&mut self, now: Now, from: ShardId, batch: Vec<ShardMessage>) {
         self.note(|recorder| recorder.shard(now, from));
         for ShardMessage(message) in batch {
+            if message.is_done_at_once() {
+                self.credits.owe(from, message.weight());
+            }
             self.on_shard(now, from, message);
         }
     }
@@ -96,6 +99,7 @@ impl Hub {
         self.tally_deflate();
         let partial = self.intake.bytes() as i64;
         self.tally.partial_bytes += partial - std::mem::replace(&mut self.partial_told, partial);
+        self.tally.under_way += std::mem::take(&mut self.credits.change);
         self.metrics.publish(now.mono, &mut self.tally);
         self.compact_timers();
         self.give_back();

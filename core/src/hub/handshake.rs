@@ -101,7 +101,7 @@ impl Hub {
         } else if open >= self.config.limits.connections_max as u64 {
             Some(Reason::MaxConnections)
         } else {
-            self.enter_address(now, id)
+            self.enter_everyone(now, id).or_else(|| self.enter_address(now, id))
         }
     }
 }

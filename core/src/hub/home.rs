@@ -7,12 +7,17 @@ use bytes::Bytes;
 
 use super::{
     Hub,
+    credit::bit,
     slab::Slab,
-    types::{Inner, Joiner, Place, Placement, Publication, Published, ShardId, Ticket},
+    types::{
+        Inner, Joiner, Place, Placement, Publication, Published, ShardId, Ticket, publish_weight,
+        round_weight,
+    },
 };
 use crate::{
     entropy::{KeyedMap, KeyedState},
     protocol::Envelope,
+    reason::Reason,
     time::Now,
     ws,
 };
@@ -40,6 +45,8 @@ struct Home {
     deflates: u32,
     /// Subscribers by hub.
     by_shard: Vec<u32>,
+    /// The other hubs with subscribers: a bit for each.
+    remote: u64,
     /// Frames of the present turn.
     round: Round,
 }
@@ -107,8 +114,30 @@ impl Homes {
 }
 
 impl Hub {
-    /// Broadcasts here, where the channel is at home.
-    pub(crate) fn broadcast(&mut self, now: Now, broadcast: Broadcast<'_>) -> Published {
+    /// Broadcasts here, where the channel is at home, unless a hub with subscribers takes nothing in at present.
+    pub(crate) fn broadcast(
+        &mut self,
+        now: Now,
+        broadcast: Broadcast<'_>,
+    ) -> Result<Published, Reason> {
+        if self.full_for(broadcast.channel) != 0 {
+            return Err(Reason::Busy);
+        }
+        Ok(self.broadcast_firmly(now, broadcast))
+    }
+
+    /// The hubs with subscribers of a channel to which as much is under way as may be.
+    pub(crate) fn full_for(&self, channel: &str) -> u64 {
+        if self.credits.full() == 0 {
+            return 0;
+        }
+        let index = self.homes.names.get(channel);
+        let home = index.and_then(|index| self.homes.slots.get(*index));
+        home.map_or(0, |home| home.remote & self.credits.full())
+    }
+
+    /// Broadcasts whatever is under way: for messages that it is too late to refuse.
+    pub(crate) fn broadcast_firmly(&mut self, now: Now, broadcast: Broadcast<'_>) -> Published {
         let label = self.metrics.label(&self.config, broadcast.channel);
         self.tally.broadcast(now.mono, label);
         let Some(&index) = self.homes.names.get(broadcast.channel) else {
@@ -137,6 +166,11 @@ impl Hub {
         let offset = home.offset;
         home.offset += 1;
         ws::encode_text(&mut round.frames, &self.scratch);
+        if home.remote != 0 {
+            let bytes = round.frames.len().saturating_sub(round.last as usize);
+            let max = self.config.limits.shard_queue_bytes_max;
+            self.credits.charge_all(home.remote, bytes, max);
+        }
         Published { subscribers: home.subscribers, offset }
     }
 
@@ -173,11 +207,16 @@ impl Hub {
             _ => self.deflate_round(&name, &segment),
         };
         let Some(home) = self.homes.slots.get(index) else { return };
-        for (&subscribers, shard) in home.by_shard.iter().zip(0u16..) {
-            if subscribers == 0 || usize::from(shard) == own {
-                continue;
-            }
-            if let Some(batch) = self.batches.get_mut(usize::from(shard)) {
+        let (mut remote, here) = (home.remote, home.by_shard.get(own).is_some_and(|own| *own > 0));
+        if remote != 0 {
+            // The frames were charged one by one.
+            let rest = round_weight(&name, &segment, deflated.as_deref()) - segment.bytes.len();
+            self.credits.charge_all(remote, rest, self.config.limits.shard_queue_bytes_max);
+        }
+        while remote != 0 {
+            let shard = remote.trailing_zeros() as usize;
+            remote &= remote - 1;
+            if let Some(batch) = self.batches.get_mut(shard) {
                 let message = Inner::Deliver {
                     channel: name.clone(),
                     segment: segment.clone(),
@@ -187,8 +226,8 @@ impl Hub {
                 batch.push(super::ShardMessage(message));
             }
         }
-        if home.by_shard.get(own).is_some_and(|subscribers| *subscribers > 0) {
-            self.deliver(&name, segment, deflated, round.first_offset);
+        if here {
+            self.deliver(self.place.shard, &name, segment, deflated, round.first_offset);
         }
     }
 
@@ -209,15 +248,29 @@ impl Hub {
         }
     }
 
-    /// Another hub, or this one, asks to broadcast.
+    /// Another hub asks to broadcast.
     pub(crate) fn on_home_publish(
         &mut self,
         now: Now,
-        ticket: Option<Ticket>,
+        ticket: Ticket,
+        firm: bool,
         publication: &Publication,
     ) {
-        let published = self.broadcast(now, Broadcast::of(publication));
-        if let Some(ticket) = ticket {
+        let broadcast = Broadcast::of(publication);
+        if !firm {
+            let answer = match self.broadcast(now, broadcast) {
+                Ok(published) => Inner::Published { ticket, published },
+                Err(_) => Inner::Refused { ticket },
+            };
+            self.tell(now, ticket.shard, answer);
+            return;
+        }
+        let published = self.broadcast_firmly(now, broadcast);
+        let (full, bytes) = (self.full_for(&publication.channel), publish_weight(publication));
+        if full != 0 {
+            self.withhold(full, ticket, published, bytes);
+        } else {
+            self.credits.owe(ticket.shard, bytes);
             self.tell(now, ticket.shard, Inner::Published { ticket, published });
         }
     }
@@ -236,6 +289,9 @@ impl Hub {
             if let Some(count) = home.by_shard.get_mut(usize::from(from.0)) {
                 *count += 1;
             }
+            if from != self.place.shard {
+                home.remote |= bit(from);
+            }
         }
         self.tell(now, from, Inner::Joined { channel, member });
     }
@@ -247,6 +303,7 @@ impl Hub {
             subscribers: 0,
             deflates: 0,
             by_shard: vec![0; usize::from(self.homes.shards)],
+            remote: 0,
             round: Round::default(),
         };
         let (index, _) = self.homes.slots.insert(home)?;
@@ -256,18 +313,27 @@ impl Hub {
     }
 
     /// A connection left. The last one takes the channel with it.
-    pub(crate) fn on_leave(&mut self, from: ShardId, channel: &str, deflates: bool) {
+    pub(crate) fn on_leave(&mut self, now: Now, from: ShardId, channel: &str, deflates: bool) {
         let Some(&index) = self.homes.names.get(channel) else { return };
         let Some(home) = self.homes.slots.get_mut(index) else { return };
         home.subscribers = home.subscribers.saturating_sub(1);
         home.deflates = home.deflates.saturating_sub(u32::from(deflates));
+        let mut refund = None;
         if let Some(count) = home.by_shard.get_mut(usize::from(from.0)) {
             *count = count.saturating_sub(1);
+            if *count == 0 && home.remote & bit(from) != 0 {
+                home.remote &= !bit(from);
+                // What the present round holds is not sent there.
+                refund = Some(home.round.frames.len());
+            }
         }
         if home.subscribers == 0 {
             self.homes.names.remove(channel);
             self.homes.slots.remove(index);
             self.tally.channels -= 1;
+        }
+        if let Some(bytes) = refund {
+            self.on_done(now, from, bytes);
         }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Keys {
 struct Entry {
     digest: u64,
     answer: Option<Bytes>,
+    /// Its request was not carried out: as if it had never come.
+    free: bool,
 }
 
 impl Keys {
@@ -50,21 +52,27 @@ impl Keys {
         ttl: Duration,
     ) -> Verdict {
         self.forget(now, max, ttl);
-        match self.entries.get(&key) {
+        match self.entries.get_mut(&key) {
+            Some(entry) if entry.free => {
+                (entry.digest, entry.free) = (digest, false);
+                Verdict::Fresh
+            }
             Some(entry) if entry.digest != digest => Verdict::Conflict,
             Some(Entry { answer: Some(answer), .. }) => Verdict::Answered(answer.clone()),
             Some(_) => Verdict::InProgress,
             None => {
                 self.order.push_back((now, key.clone()));
-                self.entries.insert(key, Entry { digest, answer: None });
+                self.entries.insert(key, Entry { digest, answer: None, free: false });
                 Verdict::Fresh
             }
         }
     }
 
-    pub(crate) fn settle(&mut self, key: &str, answer: Bytes) {
+    /// Keeps the answer; without one the key can be used again.
+    pub(crate) fn settle(&mut self, key: &str, answer: Option<Bytes>) {
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.answer = Some(answer);
+            entry.free = answer.is_none();
+            entry.answer = answer;
         }
     }
 
@@ -97,10 +105,23 @@ mod tests {
         };
         assert_eq!(claim(&mut keys, 0, 1), Verdict::Fresh);
         assert_eq!(claim(&mut keys, 1, 1), Verdict::InProgress);
-        keys.settle("k", Bytes::from_static(b"{}"));
+        keys.settle("k", Some(Bytes::from_static(b"{}")));
         assert_eq!(claim(&mut keys, 2, 1), Verdict::Answered(Bytes::from_static(b"{}")));
         assert_eq!(claim(&mut keys, 3, 2), Verdict::Conflict);
         assert_eq!(claim(&mut keys, 300, 2), Verdict::Fresh);
+    }
+
+    #[test]
+    fn a_key_whose_request_was_not_carried_out_is_free_again() {
+        let mut keys = Keys::new(Entropy::new(Seed::from(1)).hash_keys());
+        let now = Instant::now();
+        keys.claim(now, "k".into(), 1, 10, TTL);
+
+        keys.settle("k", None);
+
+        assert_eq!(keys.claim(now, "k".into(), 2, 10, TTL), Verdict::Fresh);
+        assert_eq!(keys.claim(now, "k".into(), 1, 10, TTL), Verdict::Conflict);
+        assert_eq!(keys.order.len(), 1);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! A look inside for tests that drive whole hubs: what is held, never what it says.
 
-use super::{Hub, types::ConnId};
+use super::{
+    Hub,
+    types::{ConnId, ShardId},
+};
 
 /// How much of everything a hub holds.
 #[doc(hidden)]
@@ -20,6 +23,8 @@ pub struct Holdings {
     pub publishes: usize,
     /// Addresses and users that are counted here.
     pub visitors: usize,
+    /// Publishes that were carried out and are not answered yet, because a hub takes nothing in.
+    pub withheld: usize,
     /// Entries of the timer heap.
     pub timers: usize,
 }
@@ -37,6 +42,7 @@ impl Hub {
             questions: self.questions.len(),
             publishes: self.publishes.len(),
             visitors: self.visitors.len(),
+            withheld: self.credits.withheld(),
             timers: self.timers.len(),
         }
     }
@@ -46,6 +52,13 @@ impl Hub {
     #[must_use]
     pub fn queued(&self, conn: ConnId) -> Option<(usize, usize)> {
         self.conn(conn).map(|found| (found.ws.outbox().bytes(), found.ws.outbox().own_bytes()))
+    }
+
+    /// Bytes sent to another hub and not given back, and bytes of it that are done with and not given back.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn credit(&self, with: ShardId) -> (usize, usize) {
+        self.credits.with(with)
     }
 
     /// Subscriptions of a connection.

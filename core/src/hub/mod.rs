@@ -9,6 +9,7 @@ mod answer;
 mod backlog;
 mod channel;
 mod conn;
+mod credit;
 mod deflate;
 mod drain;
 mod drive;
@@ -52,6 +53,7 @@ use self::{
     backlog::Backlog,
     channel::Channels,
     conn::{Conn, Session},
+    credit::Credits,
     deflate::Codecs,
     drain::Stage,
     home::Homes,
@@ -63,7 +65,7 @@ use self::{
     room::Room,
     slab::Slab,
     transport::{Handshakes, Transport},
-    types::Inner,
+    types::{Census, Inner},
     visitors::Visitors,
 };
 use crate::{
@@ -93,12 +95,15 @@ pub struct Hub {
     visitors: Visitors,
     questions: Slab<Question>,
     publishes: Slab<Pending>,
+    /// How many of them are revocations.
+    revoking: usize,
     timers: Timers<Timer>,
     /// Connections to flush, each at most once (`Conn::dirty`).
     dirty: VecDeque<u32>,
     outputs: VecDeque<Output>,
     /// Messages for other hubs, by hub; handed out once per turn.
     batches: Vec<Vec<ShardMessage>>,
+    credits: Credits,
     stage: Stage,
     tally: Tally,
     metrics: Metrics,
@@ -108,9 +113,10 @@ pub struct Hub {
     resume: VecDeque<ConnId>,
     /// The present turn's time and its text, formatted once.
     clock: (Duration, Timestamp),
-    /// Open WebSocket connections and connections ever, by hub; this hub's own entry is always current.
+    /// What each hub has; of this hub's own entry only the connections are current.
     census: Vec<Census>,
-    census_told: Census,
+    /// What each hub was last told of this one's.
+    census_told: Vec<Census>,
     /// The last question to the application was not answered in time.
     application_silent: bool,
     /// The turn's first rounds were handed out; further ones follow when what is dirty was flushed.
@@ -144,13 +150,6 @@ pub struct Hub {
     limits_before_auth: Limits,
 }
 
-/// How many WebSocket connections a hub has, and had.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Census {
-    open: u32,
-    total: u64,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Conn(ConnId),
@@ -180,10 +179,12 @@ impl Hub {
             visitors: Visitors::new(entropy.hash_keys(), entropy.hash_keys()),
             questions: Slab::new(),
             publishes: Slab::new(),
+            revoking: 0,
             timers: Timers::new(),
             dirty: VecDeque::new(),
             outputs: VecDeque::new(),
             batches: (0..shards).map(|_| Vec::new()).collect(),
+            credits: Credits::new(shards),
             stage: Stage::Running,
             tally: Tally::default(),
             metrics,
@@ -192,7 +193,7 @@ impl Hub {
             resume: VecDeque::new(),
             clock: (now.unix, Timestamp::from_unix(now.unix)),
             census: vec![Census::default(); shards],
-            census_told: Census::default(),
+            census_told: vec![Census::default(); shards],
             application_silent: false,
             handed_out: false,
             revocations: Revocations::new(),
@@ -286,10 +287,17 @@ impl Hub {
             self.handed_out = true;
             self.hand_out(now);
         }
+        // Rounds for which nobody has to be flushed are done with now, and not when a flush brings the driver back here.
+        while self.channels.rounds() > 0 && self.is_nobody_dirty() {
+            self.hand_out(now);
+        }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        self.tell_census();
+        if self.place.shards > 1 {
+            self.tell_census();
+            self.tell_done();
+        }
         for (batch, shard) in self.batches.iter_mut().zip(0u16..) {
             if !batch.is_empty() {
                 return Some(Output::Shard { to: ShardId(shard), batch: std::mem::take(batch) });
@@ -312,6 +320,17 @@ impl Hub {
             }
             self.hand_out(self.latest);
         }
+    }
+
+    /// Forgets those that are gone, so that whoever is left is there.
+    fn is_nobody_dirty(&mut self) -> bool {
+        while let Some(index) = self.dirty.front() {
+            if self.conns.generation(*index).is_some() {
+                return false;
+            }
+            self.dirty.pop_front();
+        }
+        true
     }
 
     fn pop_dirty(&mut self) -> Option<ConnId> {
@@ -416,28 +435,32 @@ impl Hub {
 
     fn on_shard(&mut self, now: Now, from: ShardId, message: Inner) {
         match message {
-            Inner::Publish { ticket, publication } => {
-                self.on_home_publish(now, ticket, &publication)
+            Inner::Publish { ticket, firm, publication } => {
+                self.on_home_publish(now, ticket, firm, &publication)
             }
             Inner::Published { ticket, published } => self.on_published(now, ticket, published),
+            Inner::Refused { ticket } => self.on_publish_refused(now, ticket),
             Inner::Join { channel, member } => self.on_join(now, from, channel, member),
             Inner::Joined { channel, member } => self.on_joined(now, &channel, member),
-            Inner::Leave { channel, deflates } => self.on_leave(from, &channel, deflates),
+            Inner::Leave { channel, deflates } => self.on_leave(now, from, &channel, deflates),
             Inner::Deliver { channel, segment, deflated, first_offset } => {
-                self.deliver(&channel, segment, deflated, first_offset)
+                self.deliver(from, &channel, segment, deflated, first_offset)
             }
-            Inner::Claim { ticket, key, digest } => self.on_claim(now, ticket, key, digest),
+            Inner::Claim { ticket, key, digest, bytes: _ } => {
+                self.on_claim(now, ticket, key, digest)
+            }
             Inner::Claimed { ticket, verdict } => self.on_claimed(now, ticket, verdict),
             Inner::Revoke { ticket, revocation } => self.on_revoke(now, ticket, &revocation),
             Inner::Settle { key, answer } => self.keys.settle(&key, answer),
             Inner::Enter { who, conn } => self.on_enter(now, who, conn),
             Inner::Evict { conn, reason } => self.on_evict(now, conn, reason),
             Inner::Exit { who } => self.on_exit(&who),
-            Inner::Census { open, total } => {
+            Inner::Census(census) => {
                 if let Some(slot) = self.census.get_mut(usize::from(from.0)) {
-                    *slot = Census { open, total };
+                    *slot = census;
                 }
             }
+            Inner::Done { bytes } => self.on_done(now, from, bytes),
         }
     }
 
@@ -445,27 +468,42 @@ impl Hub {
     fn tell(&mut self, now: Now, to: ShardId, message: Inner) {
         if to == self.place.shard {
             self.on_shard(now, to, message);
-        } else if let Some(batch) = self.batches.get_mut(usize::from(to.0)) {
-            batch.push(ShardMessage(message));
+        } else {
+            self.send_shard(to, message);
         }
     }
 
-    /// Tells the other hubs how many connections there are here, if that changed.
+    /// Tells the other hubs what there is here, if that changed. One that takes nothing in is told later.
     fn tell_census(&mut self) {
         let own = self.own_census();
-        if self.place.shards < 2 || own == self.census_told {
-            return;
-        }
-        self.census_told = own;
-        for (batch, shard) in self.batches.iter_mut().zip(0u16..) {
-            if shard != self.place.shard.0 {
-                batch.push(ShardMessage(Inner::Census { open: own.open, total: own.total }));
+        for shard in self.place.others() {
+            let full = self.credits.is_full(shard);
+            let told = self.census_told.get_mut(usize::from(shard.0));
+            if let Some(told) = told.filter(|told| **told != own && !full) {
+                *told = own;
+                self.send_shard(shard, Inner::Census(own));
             }
         }
     }
 
     fn own_census(&self) -> Census {
-        self.census.get(usize::from(self.place.shard.0)).copied().unwrap_or_default()
+        let counted = self.census.get(usize::from(self.place.shard.0)).copied().unwrap_or_default();
+        Census {
+            sockets: u32::try_from(self.conns.len()).unwrap_or(u32::MAX),
+            channels: u32::try_from(self.homes.len()).unwrap_or(u32::MAX),
+            ..counted
+        }
+    }
+
+    /// Sockets on all hubs, as far as this one knows.
+    fn sockets_everywhere(&self) -> usize {
+        self.conns.len() + self.census.iter().map(|census| census.sockets as usize).sum::<usize>()
+    }
+
+    /// Channels with subscribers on all hubs, as far as this one knows.
+    fn channels_everywhere(&self) -> usize {
+        let others = self.census.iter().map(|census| census.channels as usize).sum::<usize>();
+        self.channels.len().max(self.homes.len() + others)
     }
 
     fn count(&mut self, change: impl FnOnce(&mut Census)) {

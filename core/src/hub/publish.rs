@@ -59,6 +59,14 @@ pub(crate) struct Pending {
     pub(crate) claimed: Option<Vec<Publication>>,
     pub(crate) results: Vec<(Box<str>, Published)>,
     pub(crate) waiting: u32,
+    /// Not a publish: see [`Origin::Revoke`].
+    pub(crate) revokes: bool,
+}
+
+impl Pending {
+    pub(crate) fn of(origin: Origin) -> Self {
+        Self { origin, claimed: None, results: Vec::new(), waiting: 0, revokes: false }
+    }
 }
 
 /// The body of the answer to `POST /publish`.
@@ -107,8 +115,10 @@ impl Hub {
         let broadcast = Broadcast { channel, event, data };
         if !self.config.hooks.authorize_publish && self.homes.of(channel) == self.place.shard {
             // The usual case: nothing is copied but into the channel's round.
-            let published = self.broadcast(now, broadcast);
-            self.answer_published(now, id, channel, published, correlation);
+            match self.broadcast(now, broadcast) {
+                Ok(published) => self.answer_published(now, id, channel, published, correlation),
+                Err(reason) => self.refuse(now, id, reason, correlation),
+            }
             return;
         }
         let origin = Origin::Message { conn: id, correlation: correlation.map(Into::into) };
@@ -137,9 +147,12 @@ impl Hub {
             (_, false, _) => self.fail_publish(now, &origin, Reason::BadPublish),
             (_, _, false) => self.fail_publish(now, &origin, Reason::MessageTooBig),
             (true, true, true) if self.homes.of(&publication.channel) == self.place.shard => {
-                let published = self.broadcast(now, Broadcast::of(&publication));
-                if let Some(id) = id {
-                    self.outputs.push_back(Output::Done { id, result: Ok(published) });
+                match self.broadcast(now, Broadcast::of(&publication)) {
+                    Ok(published) => {
+                        let done = |id| Output::Done { id, result: Ok(published) };
+                        self.outputs.extend(id.map(done));
+                    }
+                    Err(reason) => self.fail_publish(now, &origin, reason),
                 }
             }
             (true, true, true) => self.publish(now, origin, vec![publication]),
@@ -153,19 +166,27 @@ impl Hub {
             return;
         };
         let (key, digest) = (key.clone(), *digest);
-        let pending =
-            Pending { origin, claimed: Some(publications), results: Vec::new(), waiting: 1 };
-        if let Some(ticket) = self.hold(now, pending) {
-            self.tell(now, self.homes.of(&key), Inner::Claim { ticket, key, digest });
+        let home = self.homes.of(&key);
+        if self.is_crowded() || self.credits.is_full(home) {
+            self.fail_publish(now, &origin, Reason::Busy);
+            return;
+        }
+        // They wait here, but on the credit of the hub that is asked: it is for that hub that they wait.
+        let bytes = publications.iter().map(Publication::weight).sum::<usize>();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let pending = Pending { claimed: Some(publications), waiting: 1, ..Pending::of(origin) };
+        if let Some(ticket) = self.hold(pending) {
+            self.tell(now, home, Inner::Claim { ticket, key, digest, bytes });
         }
     }
 
-    /// Keeps a publish until other hubs have answered, or refuses it when too many wait already.
-    pub(crate) fn hold(&mut self, now: Now, pending: Pending) -> Option<Ticket> {
-        if self.publishes.len() >= self.config.limits.publishes_in_flight_max {
-            self.fail_publish(now, &pending.origin, Reason::Busy);
-            return None;
-        }
+    /// As many publishes wait for other hubs as may.
+    fn is_crowded(&self) -> bool {
+        self.publishes.len() - self.revoking >= self.config.limits.publishes_in_flight_max
+    }
+
+    /// Keeps a publish until other hubs have answered.
+    pub(crate) fn hold(&mut self, pending: Pending) -> Option<Ticket> {
         let (index, generation) = self.publishes.insert(pending)?;
         Some(Ticket { shard: self.place.shard, index, generation, item: 0 })
     }
@@ -175,28 +196,34 @@ impl Hub {
         let is_remote =
             |this: &Self, publication: &Publication| this.homes.of(&publication.channel) != own;
         let remote = publications.iter().filter(|publication| is_remote(self, publication)).count();
+        // What is refused reaches nobody: first the question, then the broadcasts.
+        if (remote > 0 && self.is_crowded()) || self.is_busy_for(&publications) {
+            self.give_up(now, &origin, Reason::Busy);
+            return;
+        }
         if remote == 0 {
             let broadcast = |publication: Publication| {
-                let published = self.broadcast(now, Broadcast::of(&publication));
+                let published = self.broadcast_firmly(now, Broadcast::of(&publication));
                 (publication.channel, published)
             };
             let results: Vec<_> = publications.into_iter().map(broadcast).collect();
             self.finish_publish(now, origin, &results);
             return;
         }
-        // First the place to wait in, then the broadcasts: what is refused for want of one reaches nobody.
         let waiting = u32::try_from(remote).unwrap_or(u32::MAX);
-        let pending = Pending { origin, claimed: None, results: Vec::new(), waiting };
-        let Some(ticket) = self.hold(now, pending) else { return };
+        let pending = Pending { waiting, ..Pending::of(origin) };
+        let Some(ticket) = self.hold(pending) else { return };
+        let firm = publications.len() > 1;
         let mut results: Vec<(Box<str>, Published)> = Vec::with_capacity(publications.len());
         for (publication, item) in publications.into_iter().zip(0u32..) {
             let channel = publication.channel.clone();
             let mut published = Published { subscribers: 0, offset: 0 };
             if is_remote(self, &publication) {
-                let ticket = Some(Ticket { item, ..ticket });
-                self.tell(now, self.homes.of(&channel), Inner::Publish { ticket, publication });
+                let ticket = Ticket { item, ..ticket };
+                let home = self.homes.of(&channel);
+                self.tell(now, home, Inner::Publish { ticket, firm, publication });
             } else {
-                published = self.broadcast(now, Broadcast::of(&publication));
+                published = self.broadcast_firmly(now, Broadcast::of(&publication));
             }
             results.push((channel, published));
         }
@@ -204,6 +231,34 @@ impl Hub {
         if let Some(pending) = self.pending(ticket) {
             pending.results = results;
         }
+    }
+
+    /// Whether a hub that one of the messages has to pass takes nothing in at present, as far as this one knows. The
+    /// homes of the others may know of more.
+    fn is_busy_for(&self, publications: &[Publication]) -> bool {
+        self.credits.full() != 0
+            && publications.iter().any(|publication| {
+                let home = self.homes.of(&publication.channel);
+                self.credits.is_full(home) || self.full_for(&publication.channel) != 0
+            })
+    }
+
+    /// A home has not broadcast the one message of a waiting publish.
+    pub(crate) fn on_publish_refused(&mut self, now: Now, ticket: Ticket) {
+        if self.pending(ticket).is_some()
+            && let Some(Pending { origin, .. }) = self.publishes.remove(ticket.index)
+        {
+            self.give_up(now, &origin, Reason::Busy);
+        }
+    }
+
+    /// A publish that was under way comes to nothing: its key can be used again.
+    fn give_up(&mut self, now: Now, origin: &Origin, reason: Reason) {
+        if let Origin::Http { key: Some(key), .. } = origin {
+            let settle = Inner::Settle { key: key.clone(), answer: None };
+            self.tell(now, self.homes.of(key), settle);
+        }
+        self.fail_publish(now, origin, reason);
     }
 
     /// A home has broadcast one message of a waiting publish.
@@ -214,8 +269,10 @@ impl Hub {
         }
         pending.waiting = pending.waiting.saturating_sub(1);
         if pending.waiting == 0
-            && let Some(Pending { origin, results, .. }) = self.publishes.remove(ticket.index)
+            && let Some(Pending { origin, results, revokes, .. }) =
+                self.publishes.remove(ticket.index)
         {
+            self.revoking -= usize::from(revokes);
             self.finish_publish(now, origin, &results);
         }
     }
@@ -269,7 +326,7 @@ impl Hub {
                     self.tell(
                         now,
                         self.homes.of(&key),
-                        Inner::Settle { key, answer: answer.clone() },
+                        Inner::Settle { key, answer: Some(answer.clone()) },
                     );
                 }
                 self.answer_json(now, conn, 200, answer);

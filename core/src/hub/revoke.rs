@@ -124,7 +124,8 @@ impl Hub {
 
     fn revoke(&mut self, now: Now, origin: Origin, revocation: &Revocation) {
         // Others may be revoking at this moment, so a hub can come to hold a few more than the limit.
-        if self.revocations.len() >= self.config.limits.revocations_max {
+        let max = self.config.limits.revocations_max;
+        if self.revocations.len() >= max || self.revoking >= max {
             self.fail_publish(now, &origin, Reason::RevocationsFull);
             return;
         }
@@ -132,10 +133,10 @@ impl Hub {
         let shards = (0..self.place.shards.max(1)).map(ShardId);
         let results = shards.clone().map(|_| (Box::default(), NOBODY)).collect();
         let waiting = u32::from(self.place.shards.max(1));
-        let pending = Pending { origin, claimed: None, results, waiting };
+        let pending = Pending { results, waiting, revokes: true, ..Pending::of(origin) };
         // However busy publishers keep this hub: a token that has leaked is revoked at once.
-        let Some((index, generation)) = self.publishes.insert(pending) else { return };
-        let ticket = Ticket { shard: own, index, generation, item: 0 };
+        let Some(ticket) = self.hold(pending) else { return };
+        self.revoking += 1;
         for shard in shards.filter(|shard| *shard != own) {
             let ticket = Ticket { item: u32::from(shard.0), ..ticket };
             let revocation = Box::new(revocation.clone());

@@ -118,7 +118,7 @@ impl Hub {
     /// Whether one more socket may be held, after somebody else's was given up if need be.
     pub(crate) fn make_room(&mut self, now: Now) -> bool {
         let max = self.config.limits.sockets_max;
-        if self.conns.len() - self.room.leaving < max {
+        if self.sockets_everywhere() - self.room.leaving < max {
             return true;
         }
         // Those that leave go with the turn's flushes. A driver that takes in any number before it flushes gets no more.

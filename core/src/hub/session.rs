@@ -350,6 +350,7 @@ impl Hub {
         let end_removed_keys = config.auth.end_removed_keys;
         self.limits_before_auth = config.limits.before_auth();
         self.config = config;
+        self.review_credits(now);
         self.apply_to_live(now, end_removed_keys);
     }
 }

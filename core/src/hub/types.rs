@@ -46,7 +46,7 @@ pub struct ShardId(pub u16);
 pub struct Place {
     /// This hub.
     pub shard: ShardId,
-    /// How many there are.
+    /// How many there are. At most 64.
     pub shards: u16,
     /// The process's seed, the same for all its hubs: they agree by it on each channel's home.
     pub seed: Seed,
@@ -57,6 +57,11 @@ impl Place {
     #[must_use]
     pub fn alone(seed: Seed) -> Self {
         Self { shard: ShardId(0), shards: 1, seed }
+    }
+
+    /// The other hubs of its process.
+    pub(crate) fn others(self) -> impl Iterator<Item = ShardId> {
+        (0..self.shards).map(ShardId).filter(move |shard| *shard != self.shard)
     }
 }
 
@@ -135,6 +140,13 @@ pub struct Publication {
     pub event: Box<str>,
     /// A JSON object, as text. It is sent as it stands.
     pub data: Bytes,
+}
+
+impl Publication {
+    /// Bytes that it takes.
+    pub(crate) fn weight(&self) -> usize {
+        self.channel.len() + self.event.len() + self.data.len()
+    }
 }
 
 /// What became of a broadcast.
@@ -316,6 +328,22 @@ pub enum Output {
 #[derive(Debug)]
 pub struct ShardMessage(pub(crate) Inner);
 
+impl ShardMessage {
+    /// Bytes that the message counts for under
+    /// [`Limits::shard_queue_bytes_max`](crate::limits::Limits::shard_queue_bytes_max): its own, and what it refers to.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.0.weight()
+    }
+
+    /// Whether nothing of its kind is sent to a hub to which as much is under way as may be.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn can_be_refused(&self) -> bool {
+        matches!(self.0, Inner::Publish { .. } | Inner::Deliver { .. } | Inner::Claim { .. })
+    }
+}
+
 /// Names one message of a publish that waits for another hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
@@ -337,10 +365,13 @@ pub(crate) struct Joiner {
 /// The messages between hubs.
 #[derive(Debug)]
 pub(crate) enum Inner {
-    /// To a channel's home: broadcast this.
-    Publish { ticket: Option<Ticket>, publication: Publication },
+    /// To a channel's home: broadcast this. `firm`: it is one of several messages that reach somebody all or none; the
+    /// others may be out already, so it cannot be refused.
+    Publish { ticket: Ticket, firm: bool, publication: Publication },
     /// From the home to the origin: done.
     Published { ticket: Ticket, published: Published },
+    /// From the home to the origin: not done, because a hub with subscribers takes nothing in at present.
+    Refused { ticket: Ticket },
     /// To the home: a connection subscribes.
     Join { channel: Arc<str>, member: Joiner },
     /// From the home: from now on the channel's segments concern this connection.
@@ -355,12 +386,12 @@ pub(crate) enum Inner {
         deflated: Option<Box<Deflated>>,
         first_offset: u64,
     },
-    /// To the home of an idempotency key: may this request be carried out?
-    Claim { ticket: Ticket, key: Box<str>, digest: u64 },
+    /// To the home of an idempotency key: may this request, of so many bytes, be carried out?
+    Claim { ticket: Ticket, key: Box<str>, digest: u64, bytes: u32 },
     /// From the home of the key.
     Claimed { ticket: Ticket, verdict: super::idempotency::Verdict },
-    /// To the home of the key: this is what was answered.
-    Settle { key: Box<str>, answer: Bytes },
+    /// To the home of the key: this is what was answered. `None`: it was not carried out after all.
+    Settle { key: Box<str>, answer: Option<Bytes> },
     /// To the home of an address or a user: one more connection.
     Enter { who: Who, conn: ConnId },
     /// From that home: this connection is one too many.
@@ -369,8 +400,73 @@ pub(crate) enum Inner {
     Exit { who: Who },
     /// To all: revoke these tokens, and say so by `Published`.
     Revoke { ticket: Ticket, revocation: Box<Revocation> },
-    /// To all: how many connections this hub has, and had.
-    Census { open: u32, total: u64 },
+    /// To all: what this hub has, and had.
+    Census(Census),
+    /// To the sender of so many bytes: done with them.
+    Done { bytes: usize },
+}
+
+/// What a hub has, and had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    /// WebSocket connections.
+    pub(crate) open: u32,
+    /// Sockets of any kind.
+    pub(crate) sockets: u32,
+    /// Channels that are at home there.
+    pub(crate) channels: u32,
+    /// WebSocket connections ever.
+    pub(crate) total: u64,
+}
+
+impl Inner {
+    /// Bytes that the message takes until its receiver is done with it. What hubs know of each other's credit comes by
+    /// [`Inner::Done`], which needs none itself: it answers other messages.
+    pub(crate) fn weight(&self) -> usize {
+        let own = match self {
+            Self::Done { .. } => return 0,
+            Self::Publish { publication, .. } => return publish_weight(publication),
+            Self::Join { channel, .. } | Self::Joined { channel, .. } => channel.len(),
+            Self::Leave { channel, .. } => channel.len(),
+            Self::Deliver { channel, segment, deflated, .. } => {
+                return round_weight(channel, segment, deflated.as_deref());
+            }
+            Self::Claim { key, bytes, .. } => key.len() + *bytes as usize,
+            Self::Settle { key, answer } => key.len() + answer.as_ref().map_or(0, Bytes::len),
+            Self::Revoke { revocation, .. } => {
+                let names = [&revocation.id, &revocation.user].into_iter().flatten();
+                size_of::<Revocation>() + names.map(|name| name.len()).sum::<usize>()
+            }
+            Self::Enter { who: Who::User(user), .. } | Self::Exit { who: Who::User(user) } => {
+                user.len()
+            }
+            Self::Published { .. }
+            | Self::Refused { .. }
+            | Self::Claimed { .. }
+            | Self::Enter { .. }
+            | Self::Evict { .. }
+            | Self::Exit { .. }
+            | Self::Census(_) => 0,
+        };
+        size_of::<ShardMessage>() + own
+    }
+
+    /// Whether its receiver is done with it when it has been carried out, as with most. A round has yet to be handed to
+    /// its subscribers then, and a publish that may not be refused may have to wait.
+    pub(crate) fn is_done_at_once(&self) -> bool {
+        !matches!(self, Self::Deliver { .. } | Self::Publish { firm: true, .. })
+    }
+}
+
+/// The weight of a publish for a channel's home: see [`Inner::weight`].
+pub(crate) fn publish_weight(publication: &Publication) -> usize {
+    size_of::<ShardMessage>() + publication.weight()
+}
+
+/// The weight of a round of a channel: see [`Inner::weight`].
+pub(crate) fn round_weight(channel: &str, segment: &Segment, deflated: Option<&Deflated>) -> usize {
+    let deflated = deflated.map_or(0, |deflated| deflated.segment.bytes.len());
+    size_of::<ShardMessage>() + channel.len() + segment.bytes.len() + deflated
 }
 
 #[cfg(test)]

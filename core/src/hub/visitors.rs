@@ -21,6 +21,7 @@ pub(crate) enum Who {
     /// An IPv4 address, or an IPv6 network of 64 bits.
     Address(IpAddr),
     User(Arc<str>),
+    Everyone,
 }
 
 /// As what a connection was counted.
@@ -28,6 +29,7 @@ pub(crate) enum Who {
 pub(crate) struct Entered {
     address: bool,
     user: bool,
+    everyone: bool,
 }
 
 /// The addresses and users that are at home here.
@@ -61,11 +63,13 @@ impl Visitors {
             Who::Address(address) => {
                 !self.rates.admit(now.mono, address, limits.connects_per_minute, limits)
             }
-            Who::User(_) => false,
+            Who::User(_) | Who::Everyone => false,
         };
+        let all = u32::try_from(limits.connections_max).unwrap_or(u32::MAX);
         let (max, reason) = match who {
             Who::Address(_) => (limits.connections_per_address_max, Reason::AddressConnections),
             Who::User(_) => (limits.connections_per_user_max, Reason::UserConnections),
+            Who::Everyone => (Some(all), Reason::MaxConnections),
         };
         let open = self.open.entry(who).or_default();
         *open = open.saturating_add(1);
@@ -91,6 +95,16 @@ impl Visitors {
 }
 
 impl Hub {
+    /// Counts a connection where all of them are counted. What hubs tell each other of their connections is a turn old, so
+    /// that two could admit the last one at the same time; the home of everyone knows.
+    pub(crate) fn enter_everyone(&mut self, now: Now, id: ConnId) -> Option<Reason> {
+        if self.place.shards < 2 {
+            return None;
+        }
+        self.conns.get_mut(id.index)?.entered.everyone = true;
+        self.enter(now, id, Who::Everyone)
+    }
+
     /// Counts a connection under its address. A reason if it may not stay; from another hub that comes later, by
     /// [`Inner::Evict`].
     pub(crate) fn enter_address(&mut self, now: Now, id: ConnId) -> Option<Reason> {
@@ -119,6 +133,16 @@ impl Hub {
         if home == self.place.shard {
             return self.visitors.enter(now, who, &self.config.limits);
         }
+        if self.credits.is_full(home) {
+            // Connections that come and go would otherwise be told to a hub that does not listen, without end.
+            let entered = self.conns.get_mut(conn.index).map(|conn| &mut conn.entered)?;
+            match who {
+                Who::Address(_) => entered.address = false,
+                Who::User(_) => entered.user = false,
+                Who::Everyone => entered.everyone = false,
+            }
+            return Some(Reason::Busy);
+        }
         self.tell(now, home, Inner::Enter { who, conn });
         None
     }
@@ -142,6 +166,8 @@ impl Hub {
         let Some((conn, _)) = self.conn_mut(id) else { return };
         let counted = std::mem::take(&mut conn.entered.address);
         let address = counted.then(|| Who::Address(network(conn.ip)));
+        let everyone = std::mem::take(&mut conn.entered.everyone).then_some(Who::Everyone);
+        self.exit(now, everyone);
         self.exit(now, address);
         self.leave_as_user(now, id);
     }

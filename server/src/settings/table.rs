@@ -70,8 +70,9 @@ settings! {
         server_name: String = "mahavishnu".into(), Text { bytes_max: 128 }, ["SERVER_NAME"], Live;
         /// Asynchronous runtime under the server. A build may have only one of them.
         runtime: Runtime = Runtime::DEFAULT, RUNTIMES, ["RUNTIME"], Restart;
-        /// Threads that serve connections; auto is one for each core.
-        shards: Shards = Shards::Count(1), ShardCount, ["SHARDS"], Restart;
+        /// Threads that serve connections; auto is one for each core that the process may use, by its affinity and its
+        /// cgroup.
+        shards: Shards = Shards::Auto, ShardCount, ["SHARDS"], Restart;
         /// Directory of the PID file and of whatever else is kept. Not set: the service manager's directory, else the
         /// user's state directory.
         state_dir: Option<PathBuf> = None, Maybe(Path), ["STATE_DIR"], Restart;

@@ -30,7 +30,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("RUNTIME", "tokio", "TOKIO", "tokio", "async-std", "tokio or smol"),
     #[cfg(not(feature = "tokio"))]
     ("RUNTIME", "smol", "SMOL", "smol", "async-std", "tokio or smol"),
-    ("SHARDS", "1", "AUTO", "auto", "0", "auto or a whole number from 1 to 64"),
+    ("SHARDS", "auto", "2", "2", "0", "auto or a whole number from 1 to 64"),
     ("STATE_DIR", "", "/var/lib/mahavishnu", "/var/lib/mahavishnu", "", ""),
     (
         "TRUSTED_PROXIES",

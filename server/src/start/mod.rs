@@ -138,6 +138,7 @@ impl Running {
             runtime = settings.runtime.name(),
             tls = settings.tls_enabled,
             auth = settings.auth_enabled,
+            shards = settings.shards.resolve(),
             pid = std::process::id(),
             "listening"
         );

@@ -106,6 +106,11 @@ impl Application {
         (delay.as_nanos() as Nanos, self.tickets)
     }
 
+    /// Whom an answer is for.
+    pub(crate) fn hub_of(&self, ticket: u64) -> Option<usize> {
+        self.answers.get(&ticket).map(|(hub, _)| *hub)
+    }
+
     pub(crate) fn take(&mut self, ticket: u64) -> Option<(usize, Command)> {
         self.answers.remove(&ticket)
     }

@@ -418,6 +418,7 @@ impl Client {
                 if forbidden && options.ask_publish == 0 && self.may_publish(options, channel) {
                     oracle.fail("permission", || format!("client {who} may publish to {channel}"));
                 }
+                oracle.busy += u64::from(message["error_message"] == "Server busy");
                 oracle.answered(number, Fate::Refused);
             }
             Some(Pending::Subscribe(channel)) => {

@@ -11,6 +11,7 @@ use mahavishnu_core::{
 use crate::{
     clock::{MICRO, Nanos, SECOND},
     invariants,
+    message::Number,
     net::Sink,
     world::{Event, World},
 };
@@ -28,6 +29,12 @@ pub(crate) struct Node {
     /// Batches on their way to the other hubs, by hub.
     mail: Vec<VecDeque<Vec<ShardMessage>>>,
     mail_at: Vec<Nanos>,
+    /// Bytes of them that credit has to bound.
+    pub(crate) mail_bytes: Vec<usize>,
+    /// It gets no turn, and nothing at all, until then.
+    pub(crate) stalled_until: Nanos,
+    /// What the application wants of it while it is stalled.
+    pub(crate) commands: VecDeque<Command>,
     pub(crate) drained: bool,
 }
 
@@ -42,6 +49,9 @@ impl Node {
             unread: Vec::new(),
             mail: (0..shards).map(|_| VecDeque::new()).collect(),
             mail_at: vec![0; shards],
+            mail_bytes: vec![0; shards],
+            stalled_until: 0,
+            commands: VecDeque::new(),
             drained: false,
         }
     }
@@ -169,6 +179,7 @@ impl World {
     pub(crate) fn mail(&mut self, from: usize, to: usize) {
         if let Some(batch) = self.nodes[from].mail[to].pop_front() {
             self.digest.number(batch.len() as u64);
+            self.nodes[from].mail_bytes[to] -= payload(&batch);
             self.nodes[to].hub.handle_shard(self.clock.now(), ShardId(from as u16), batch);
             self.plan_turn(to);
         }
@@ -306,9 +317,10 @@ impl World {
                 let text = Bytes::from_static(b"# nothing\n");
                 self.command(hub, Command::Exposition { conn, text });
             }
-            Output::Done { id, result } => {
-                self.notes.iter_mut().for_each(|notes| notes.done.push((id, result)));
-            }
+            Output::Done { id, result } => match &mut self.notes {
+                Some(notes) => notes.done.push((id, result)),
+                None => self.on_done(id.0 as Number, result),
+            },
             Output::Audit { result, .. } => {
                 self.digest.number(result.map_or_else(|reason| reason as u64, |_| 0));
             }
@@ -317,9 +329,11 @@ impl World {
                 self.digest.number(batch.len() as u64);
                 let delay = self.random.below(self.options.link_us * MICRO + 1);
                 let node = &mut self.nodes[hub];
+                node.mail_bytes[to] += payload(&batch);
                 node.mail[to].push_back(batch);
                 node.mail_at[to] = node.mail_at[to].max(now + delay);
                 self.agenda.plan(node.mail_at[to], Event::Mail { from: hub, to });
+                invariants::queue(self, hub, to);
             }
             Output::Drained => {
                 if std::mem::replace(&mut self.nodes[hub].drained, true) {
@@ -329,6 +343,11 @@ impl World {
             }
         }
     }
+}
+
+/// Bytes of the messages that are refused when there is no credit for them.
+fn payload(batch: &[ShardMessage]) -> usize {
+    batch.iter().filter(|message| message.can_be_refused()).map(ShardMessage::weight).sum()
 }
 
 /// Where bytes go that nobody will read.

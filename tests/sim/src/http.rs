@@ -149,6 +149,9 @@ pub(crate) fn on_answer(
     if !permitted {
         oracle.fail("permission", || format!("client {who}: {} for {}", answer.status, asked.body));
     }
+    if answer.status == 503 && answer.body.windows(11).any(|text| text == b"Server busy") {
+        oracle.busy += 1;
+    }
     match answer.status {
         200 => on_published(&asked, answer.body, oracle, who),
         // Whatever is refused is refused as a whole. A repeated one may have been carried out before.

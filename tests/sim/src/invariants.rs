@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use mahavishnu_core::hub::{ConnId, Holdings, Hub};
+use mahavishnu_core::hub::{ConnId, Holdings, Hub, ShardId};
 
 use crate::{
     clock::{Clock, MILLI, Nanos, SECOND},
@@ -39,6 +39,8 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     ),
     ("blame", "a client that keeps the rules is never told that it broke one"),
     ("outbox", "broadcasts never fill an outbox above its limit, nor answers far above theirs"),
+    ("queue", "what hubs have under way to each other stays within its limit"),
+    ("credit", "what hubs allow each other comes back, all of it"),
     ("deadline", "a silent connection ends within the sum of its deadlines"),
     ("timer", "after a timeout was handled nothing is due any more: the next one is later"),
     ("end", "a world comes to its end: nothing goes round for ever"),
@@ -95,6 +97,26 @@ pub(crate) fn outbox(hub: &Hub, conn: ConnId, options: &Options, link: &Link, or
     }
 }
 
+/// What is in a hub's mailbox from another. One message may lie beyond the limit; of several messages that are published
+/// together, which cannot be refused once the first is out, what the other hubs had credit for: with its envelope a
+/// message has at most five times the bytes that its publish counted for.
+pub(crate) fn queue(world: &mut World, from: usize, to: usize) {
+    let held = world.nodes[from].mail_bytes[to] as u64;
+    let options = &world.options;
+    if world.notes.is_some() || held <= options.shard_queue_bytes {
+        return;
+    }
+    let message = options.padding_max + 1_000;
+    let together = match options.posters {
+        0 => message,
+        _ => 5 * message + 5 * (options.shards - 1) * (options.shard_queue_bytes + 5 * message),
+    };
+    let most = options.shard_queue_bytes + together;
+    if held > most {
+        world.oracle.fail("queue", || format!("{held} bytes from {from} to {to}, {most} at most"));
+    }
+}
+
 /// Gauges equal the world's counts whenever all hubs have reported.
 pub(crate) fn after_turn(world: &mut World, _hub: usize) {
     if world.nodes.iter().any(|node| node.has_turn()) {
@@ -144,7 +166,8 @@ fn patience(options: &Options) -> Option<Nanos> {
     };
     let http = options.patience_ms * 6;
     let questions = options.request_ms * (options.channels + 1);
-    Some((alive + http + questions + options.patience_ms * 2 + 3_000) * MILLI)
+    let all = alive + http + questions + options.patience_ms * 2 + options.stalled_ms();
+    Some((all + 3_000) * MILLI)
 }
 
 /// Everybody has left: nothing is held, and the books balance.
@@ -161,9 +184,19 @@ pub(crate) fn at_the_end(world: &mut World) {
                 .fail("count", || format!("hub {index} knows of {connections} connections"));
         }
     }
+    for (a, b) in (0..world.nodes.len()).flat_map(|a| (0..world.nodes.len()).map(move |b| (a, b))) {
+        let (under_way, _) = world.nodes[a].hub.credit(ShardId(b as u16));
+        let (_, owed) = world.nodes[b].hub.credit(ShardId(a as u16));
+        if under_way != owed {
+            return world.oracle.fail("credit", || {
+                format!("hub {a} gave {under_way} bytes to hub {b}, which is done with {owed}")
+            });
+        }
+    }
     let (counts, tally, oracle) = (&world.counts, &world.tally, &mut world.oracle);
     let events =
         counts.counter("websocket_messages_total", &["message_type=event", "direction=sent"]);
+    let busy = counts.counter("websocket_message_errors_total", &["error_type=busy"]);
     let books = [
         ("active", counts.gauge("websocket_connections_active") as u64, 0),
         ("subscriptions", counts.gauge("mahavishnu_subscriptions") as u64, 0),
@@ -171,6 +204,7 @@ pub(crate) fn at_the_end(world: &mut World) {
         ("connections", counts.counter("websocket_connections_total", &[]), tally.connected),
         ("received bytes", counts.counter("mahavishnu_received_bytes_total", &[]), tally.hub_bytes),
         ("sent bytes", counts.counter("mahavishnu_sent_bytes_total", &[]), tally.written),
+        ("busy", busy.min(oracle.busy), oracle.busy),
         ("events", events.min(oracle.deliveries), oracle.deliveries),
     ];
     for (what, counted, seen) in books {

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    clock::{MICRO, Nanos, SECOND, START_UNIX},
+    clock::{MICRO, MILLI, Nanos, SECOND, START_UNIX},
     message::{Delivery, Number},
     swarm::{BRIEF_GRACE_MS, Options, channel_names},
 };
@@ -80,6 +80,8 @@ pub(crate) struct Oracle {
     pub(crate) deliveries: u64,
     pub(crate) gaps: u64,
     pub(crate) lost: u64,
+    /// Publishers that were told that the server is busy.
+    pub(crate) busy: u64,
     pub(crate) violation: Option<Violation>,
     pub(crate) now: Nanos,
     /// The same by the wall clock.
@@ -111,13 +113,16 @@ impl Oracle {
             deliveries: 0,
             gaps: 0,
             lost: 0,
+            busy: 0,
             violation: None,
             now: 0,
             wall: START_UNIX,
             jumped_at: 0,
             revoked_at: None,
             brief_close: options.brief_end() + Duration::from_millis(BRIEF_GRACE_MS),
-            slack: SECOND + 4 * MICRO * (options.turn_us + options.link_us),
+            slack: SECOND
+                + 4 * MICRO * (options.turn_us + options.link_us)
+                + MILLI * options.stalled_ms(),
             draining: false,
         }
     }
@@ -151,6 +156,11 @@ impl Oracle {
         if fate == Fate::Refused && receivers > 0 {
             self.fail("refused", || format!("{number} was refused and reached {receivers}"));
         }
+    }
+
+    /// Whether nobody will ever get it.
+    pub(crate) fn is_refused(&self, number: Number) -> bool {
+        self.publications[number as usize].fate == Fate::Refused
     }
 
     /// A subscription was confirmed.

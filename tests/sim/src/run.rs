@@ -33,6 +33,8 @@ pub struct Report {
     pub gaps: u64,
     /// Connections that were welcomed.
     pub connections: u64,
+    /// Publishers that were told that the server is busy.
+    pub busy: u64,
     /// Events that happened.
     pub steps: u64,
     /// Virtual time.
@@ -56,6 +58,7 @@ pub fn run(options: &Options, wrong: Wrong, verbose: bool) -> Report {
             deliveries: world.oracle.deliveries,
             gaps: world.oracle.gaps,
             connections: world.tally.connected,
+            busy: world.oracle.busy,
             steps: world.steps,
             nanos: world.clock.nanos,
             story: std::mem::take(&mut world.story.text),
@@ -175,7 +178,7 @@ impl World {
 
     /// Publishes once to every channel: each subscriber must get it, and a pong besides.
     fn probe(&mut self) -> bool {
-        let probes: Vec<u32> =
+        let mut probes: Vec<u32> =
             (0..self.options.channels).map(|channel| self.publish(channel)).collect();
         let pongs: Vec<u64> = self.clients.iter().map(|client| client.pongs).collect();
         let open: Vec<usize> = (0..self.clients.len()).filter(|c| self.is_open(*c)).collect();
@@ -191,6 +194,12 @@ impl World {
         }
         for _ in 0..PROBE_SECONDS {
             self.run_for(SECOND);
+            for channel in 0..self.options.channels {
+                // What earlier faults left behind may still be under way.
+                if self.oracle.is_refused(probes[channel as usize]) {
+                    probes[channel as usize] = self.publish(channel);
+                }
+            }
             let arrived = open.iter().map(|client| &self.clients[*client]).all(|client| {
                 let members = client.members.iter().zip(&probes);
                 !client.is_good()

@@ -136,6 +136,12 @@ options! {
     brief_pm,
     /// Whether that token is revoked some time.
     revoked,
+    /// How often a hub gets no turn for a while.
+    stalls,
+    /// How long, at most.
+    stall_ms,
+    /// `shard_queue_bytes_max`.
+    shard_queue_bytes,
     /// How it ends: 0 all clients leave, 1 a drain at once, 2 a drain over a while.
     ending,
 }
@@ -149,6 +155,7 @@ impl Options {
         this.draw_people(&mut r);
         this.draw_network(&mut r);
         this.draw_server(&mut r);
+        this.draw_stalls(&mut Random::new(seed, 3));
         // Many quick clients live short, and crumbs are costly: seeds take milliseconds, so that many can be searched.
         let costly = if this.chunk_max < 100 { 10 } else { 1 };
         let actions = ACTIONS_MAX * if this.clients() > 200 { 10 } else { 1 };
@@ -186,6 +193,7 @@ impl Options {
             in_flight: 32,
             publishes_in_flight: 10_000,
             channels_per_connection: 1_000,
+            shard_queue_bytes: 64 << 20,
             ending: 1,
             ..Self::zero(seed)
         }
@@ -249,6 +257,19 @@ impl Options {
         self.connections_max = if r.chance(100) { r.range(1, 20) } else { 0 };
         self.brief_pm = r.pick(&[0, 0, 300]) * self.auth;
         self.revoked = r.below(2) * self.auth;
+    }
+
+    fn draw_stalls(&mut self, r: &mut Random) {
+        self.shard_queue_bytes = r.pick(&[1_000, 10_000, 1 << 20, 64 << 20]);
+        if r.chance(600) {
+            self.stalls = r.below(8);
+            self.stall_ms = r.pick(&[20, 200, 2_000]);
+        }
+    }
+
+    /// As long as all stalls together may last.
+    pub(crate) fn stalled_ms(&self) -> u64 {
+        self.stalls * self.stall_ms
     }
 
     /// When brief tokens expire: whole seconds of the wall clock.
@@ -318,6 +339,7 @@ impl Options {
             requests_in_flight_max: self.in_flight as u16,
             publishes_in_flight_max: self.publishes_in_flight as usize,
             channels_per_connection_max: self.channels_per_connection as usize,
+            shard_queue_bytes_max: self.shard_queue_bytes as usize,
             connections_max: match self.connections_max {
                 0 => 1_000_000,
                 some => some as usize,

@@ -7,7 +7,8 @@ use mahavishnu_core::{
     auth::{Revocation, TokenSpec, issue},
     config::Config,
     entropy::Seed,
-    hub::{Command, Hub, Listener, Place, Placement, Publication, ShardId},
+    hub::{Command, CommandId, Hub, Listener, Place, Placement, Publication, Published, ShardId},
+    reason::Reason,
 };
 
 use crate::{
@@ -17,8 +18,9 @@ use crate::{
     driver::Node,
     hand::Notes,
     invariants,
+    message::Number,
     net::{Link, Pipe},
-    oracle::{APPLICATION, Oracle},
+    oracle::{APPLICATION, Fate, Oracle},
     random::{Digest, Random},
     recorder::Counts,
     sabotage::Sabotage,
@@ -47,6 +49,9 @@ pub(crate) enum Event {
         to: usize,
     },
     Answer(u64),
+    /// A command that waited until its hub woke up.
+    Command(usize),
+    Stall,
     Jump,
     Revoke,
     Reload,
@@ -152,6 +157,9 @@ impl World {
         if self.options.revoked == 1 {
             self.agenda.plan(self.random.below(duration), Event::Revoke);
         }
+        for _ in 0..self.options.stalls {
+            self.agenda.plan(self.random.below(duration), Event::Stall);
+        }
         self.agenda.plan(SECOND, Event::Look);
     }
 
@@ -178,6 +186,11 @@ impl World {
     }
 
     pub(crate) fn happen(&mut self, event: Event) {
+        // What concerns a stalled hub waits where it is: in its sockets, its mailbox, its timer.
+        if let Some(until) = self.hub_of(event).and_then(|hub| self.stalled(hub)) {
+            self.agenda.plan(until, event);
+            return;
+        }
         match event {
             Event::Wake(client) => self.wake(client),
             Event::Accept(link) => self.accept(link),
@@ -203,6 +216,19 @@ impl World {
             Event::Timer(hub) => self.timer(hub),
             Event::Mail { from, to } => self.mail(from, to),
             Event::Answer(ticket) => self.answer(ticket),
+            Event::Command(hub) => {
+                if let Some(command) = self.nodes[hub].commands.pop_front() {
+                    self.obey_command(hub, command);
+                }
+            }
+            Event::Stall => {
+                let hub = self.random.below(self.nodes.len() as u64) as usize;
+                let time = self.random.below(self.options.stall_ms * MILLI) + 1;
+                // One stall after the other: what waits would get out of order if an end could move.
+                if self.stalled(hub).is_none() {
+                    self.nodes[hub].stalled_until = self.clock.nanos + time;
+                }
+            }
             Event::Jump => {
                 let seconds = self.random.range(0, 2 * 86_400) as i64 - 86_400;
                 self.clock.jump(seconds);
@@ -228,13 +254,63 @@ impl World {
         }
     }
 
+    /// The hub that has to do something about an event.
+    fn hub_of(&self, event: Event) -> Option<usize> {
+        match event {
+            Event::Accept(link)
+            | Event::ToHub(link, _)
+            | Event::FinToHub(link)
+            | Event::ResetToHub(link)
+            | Event::Writable(link) => Some(self.links[link].hub),
+            Event::Turn(hub) | Event::Timer(hub) | Event::Command(hub) => Some(hub),
+            Event::Mail { to, .. } => Some(to),
+            Event::Answer(ticket) => self.app.hub_of(ticket),
+            Event::Wake(_)
+            | Event::ToClient(..)
+            | Event::FinToClient(_)
+            | Event::Stall
+            | Event::Jump
+            | Event::Revoke
+            | Event::Reload
+            | Event::Look => None,
+        }
+    }
+
+    /// Until when a hub gets nothing to do.
+    fn stalled(&self, hub: usize) -> Option<Nanos> {
+        let until = self.nodes[hub].stalled_until;
+        (until > self.clock.nanos).then_some(until)
+    }
+
+    /// Tells a hub something, behind what it was told before.
     pub(crate) fn command(&mut self, hub: usize, command: Command) {
+        let stalled = self.stalled(hub);
+        if stalled.is_none() && self.nodes[hub].commands.is_empty() {
+            return self.obey_command(hub, command);
+        }
+        self.nodes[hub].commands.push_back(command);
+        self.agenda.plan(stalled.unwrap_or(self.clock.nanos), Event::Command(hub));
+    }
+
+    fn obey_command(&mut self, hub: usize, command: Command) {
         self.digest.number(hub as u64);
         self.nodes[hub].hub.handle_command(self.clock.now(), command);
         self.plan_turn(hub);
     }
 
-    /// The application broadcasts, at the channel's home: there it is never too busy.
+    /// The application was told what became of a broadcast.
+    pub(crate) fn on_done(&mut self, number: Number, result: Result<Published, Reason>) {
+        let fate = match result {
+            Ok(published) => Fate::Published(published.subscribers),
+            Err(reason) => {
+                self.oracle.busy += u64::from(reason == Reason::Busy);
+                Fate::Refused
+            }
+        };
+        self.oracle.answered(number, fate);
+    }
+
+    /// The application broadcasts, at the channel's home.
     pub(crate) fn publish(&mut self, channel: u64) -> u32 {
         let place = Place {
             shard: ShardId(0),
@@ -247,7 +323,8 @@ impl World {
         crate::message::write_data(&mut data, channel, number, 0);
         let name = channel_names(self.options.channels)[channel as usize].as_str().into();
         let publication = Publication { channel: name, event: "e".into(), data: Bytes::from(data) };
-        self.command(usize::from(home.0), Command::Publish { id: None, publication });
+        let id = Some(CommandId(u64::from(number)));
+        self.command(usize::from(home.0), Command::Publish { id, publication });
         number
     }
 

@@ -11,6 +11,32 @@ fn a_hundred_seeds_hold() {
     }
 }
 
+/// Worlds on so many hubs, some of which stall. How often publishers were told that the server is busy.
+fn busy_on(shards: u64) -> u64 {
+    let run_on = |seed| {
+        let options = Options { shards, ..Options::from_seed(seed) };
+        let report = run(&options, Wrong::Nothing, false);
+        assert_eq!(report.violation, None, "{options}");
+        report.busy
+    };
+    (1_000..1_030).map(run_on).sum()
+}
+
+#[test]
+fn seeds_hold_on_one_shard() {
+    assert_eq!(busy_on(1), 0, "with one shard nobody waits for another");
+}
+
+#[test]
+fn seeds_hold_on_two_shards() {
+    assert!(busy_on(2) > 0, "two shards never were busy");
+}
+
+#[test]
+fn seeds_hold_on_eight_shards() {
+    assert!(busy_on(8) > 0, "eight shards never were busy");
+}
+
 #[test]
 fn seeds_that_once_broke_something_hold() {
     for (seed, what) in FOUND {

@@ -47,6 +47,69 @@ fn a_turn_is_one_write_for_each_subscriber() {
     assert_eq!(client.writes() - before, 2);
 }
 
+/// Broadcasts one message of `bytes` bytes.
+fn publish_large(rig: &mut Rig, channel: &str, n: u64, bytes: usize) {
+    let data = json!({"n": n, "padding": "x".repeat(bytes)}).to_string().into();
+    let publication = Publication { channel: channel.into(), event: "e".into(), data };
+    rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
+}
+
+#[test]
+fn a_small_message_is_not_held_behind_large_ones_of_another_channel() {
+    let mut rig = Rig::alone();
+    let large: Vec<_> = (0..5).map(|_| rig.connect(0)).collect();
+    large.iter().for_each(|client| rig.subscribe(client, "large"));
+    let small = rig.connect(0);
+    rig.subscribe(&small, "small");
+    (0..3).for_each(|n| publish_large(&mut rig, "large", n, 200_000));
+    rig.publish(0, "small", 7);
+
+    while rig.hubs[0].poll_output(rig.now).is_some() {}
+    let first = rig.hubs[0].poll_dirty();
+
+    assert_eq!(first, Some(small.conn), "written before anybody gets the large ones");
+}
+
+#[test]
+fn small_messages_keep_their_place_behind_large_ones_of_their_channel() {
+    let mut rig = Rig::alone();
+    let client = rig.connect(0);
+    rig.subscribe(&client, "a");
+    rig.subscribe(&client, "b");
+    for n in 0..12 {
+        let bytes = if n % 3 == 1 { 100_000 } else { 10 };
+        publish_large(&mut rig, "a", n, bytes);
+        rig.publish(0, "b", 100 + n);
+    }
+
+    rig.run();
+
+    let (a, b): (Vec<u64>, Vec<u64>) = client.take_numbers().iter().partition(|n| **n < 100);
+    assert_eq!(a, (0..12).collect::<Vec<_>>());
+    assert_eq!(b, (100..112).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_one_turn_hands_out_between_two_flushes_is_bounded() {
+    let mut rig = Rig::alone();
+    let client = rig.connect(0);
+    rig.subscribe(&client, "a");
+    let limits = rig.hubs[0].config.limits.clone();
+    // Twice what an outbox holds: nobody who reads is a slow reader because of that.
+    let count = 2 * limits.outbox_bytes_max as u64 / 10_000;
+    (0..count).for_each(|n| publish_large(&mut rig, "a", n, 10_000));
+
+    let mut most = 0;
+    while rig.hubs[0].poll_output(rig.now).is_some() {}
+    while let Some(conn) = rig.hubs[0].poll_dirty() {
+        most = most.max(rig.hubs[0].queued(conn).unwrap().0);
+        let _ = rig.hubs[0].flush(rig.now, conn, &mut Sink(client.wire.clone()));
+    }
+
+    assert!(most <= limits.outbox_bytes_max / 4 + limits.round_bytes_max, "{most}");
+    assert_eq!(client.take_numbers().len() as u64, count);
+}
+
 #[test]
 fn a_round_is_handed_out_when_it_is_full() {
     let mut config = Config::default();

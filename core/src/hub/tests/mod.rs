@@ -1,6 +1,7 @@
 //! Whole hubs, driven by hand: bytes in, bytes out, on a clock that the test sets.
 #![expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 
+mod credit;
 mod deadlines;
 mod deflate;
 mod delivery;
@@ -63,6 +64,9 @@ pub(super) struct Rig {
     wires: BTreeMap<ConnId, Rc<RefCell<Wire>>>,
     /// What the hubs asked the application.
     pub(super) outputs: Vec<Output>,
+    /// A hub that gets no turn, and what the others sent it.
+    pub(super) stalled: Option<usize>,
+    held: Vec<(usize, ShardId, Vec<ShardMessage>)>,
 }
 
 impl Rig {
@@ -81,6 +85,8 @@ impl Rig {
             now,
             wires: BTreeMap::new(),
             outputs: Vec::new(),
+            stalled: None,
+            held: Vec::new(),
         }
     }
 
@@ -164,8 +170,10 @@ impl Rig {
     /// Turns, until no hub has anything to do.
     pub(super) fn run(&mut self) {
         loop {
-            let mut mail = Vec::new();
-            for (index, hub) in self.hubs.iter_mut().enumerate() {
+            let mut mail = std::mem::take(&mut self.held);
+            let stalled = self.stalled;
+            let awake = |(index, _): &(usize, &mut Hub)| stalled != Some(*index);
+            for (index, hub) in self.hubs.iter_mut().enumerate().filter(awake) {
                 loop {
                     while let Some(output) = hub.poll_output(self.now) {
                         if let Output::Shard { to, batch } = output {
@@ -184,6 +192,9 @@ impl Rig {
                 }
                 hub.end_turn(self.now);
             }
+            let (held, mail): (Vec<_>, Vec<_>) =
+                mail.into_iter().partition(|(_, to, _)| stalled == Some(usize::from(to.0)));
+            self.held = held;
             if mail.is_empty() {
                 break;
             }
@@ -191,6 +202,19 @@ impl Rig {
                 self.hubs[to.0 as usize].handle_shard(self.now, ShardId(from as u16), batch);
             }
         }
+    }
+
+    /// Bytes that wait for the hub that gets no turn.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.iter().flat_map(|(_, _, batch)| batch).map(ShardMessage::weight).sum()
+    }
+
+    /// A channel that is at home in `shard`.
+    pub(super) fn channel_of(&self, shard: u16) -> String {
+        (0..)
+            .map(|n| format!("c{n}"))
+            .find(|name| self.hubs[0].homes.of(name) == ShardId(shard))
+            .unwrap()
     }
 
     /// The peer hangs up.

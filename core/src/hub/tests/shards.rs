@@ -94,10 +94,7 @@ fn a_batch_that_finds_no_room_reaches_nobody() {
     let mut config = Config::default();
     config.limits.publishes_in_flight_max = 0;
     let mut rig = Rig::new(2, config);
-    let home = |rig: &Rig, shard| {
-        (0..).map(|n| format!("c{n}")).find(|name| rig.hubs[0].homes.of(name) == ShardId(shard))
-    };
-    let (near, far) = (home(&rig, 0).unwrap(), home(&rig, 1).unwrap());
+    let (near, far) = (rig.channel_of(0), rig.channel_of(1));
     let subscriber = rig.connect(0);
     rig.subscribe(&subscriber, &near);
     let message = |channel| json!({"channel": channel, "event": "e", "data": {"n": 1}});
@@ -155,7 +152,61 @@ fn subscriptions_asked_for_at_once_are_limited_like_others() {
     rig.assert_empty();
 }
 
-fn post(body: &str) -> Vec<u8> {
+#[test]
+fn the_last_connection_is_one_even_if_two_come_at_once() {
+    let mut config = unlimited();
+    config.limits.connections_max = 3;
+    let mut rig = Rig::new(2, config);
+    let early = [rig.connect(0), rig.connect(1)];
+    let head = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+    // Both hubs know of two connections when the third and the fourth come.
+    let rivals = [rig.socket(0), rig.socket(1)];
+    for rival in &rivals {
+        rig.hubs[rival.shard].handle_bytes(rig.now, rival.conn, &mut head.to_vec());
+    }
+    rig.run();
+
+    let closed: Vec<_> = rivals
+        .iter()
+        .filter_map(|rival| {
+            rival.take_head();
+            rival.take_close()
+        })
+        .collect();
+    assert_eq!(closed, [(1013, "Server at maximum capacity".into())]);
+    assert!(early.iter().all(|client| client.take_close().is_none()));
+}
+
+#[test]
+fn sockets_are_limited_over_all_hubs() {
+    let mut config = unlimited();
+    config.limits.sockets_max = 4;
+    let mut rig = Rig::new(2, config);
+    (0..4).for_each(|n| drop(rig.socket(n % 2)));
+    rig.run();
+
+    let peer = Peer { address: ([127, 0, 0, 1], 50_000).into(), listener: Listener::Main };
+    let fifth = rig.hubs[0].handle_accept(rig.now, peer);
+
+    assert_eq!(fifth, Err(Reason::MaxSockets));
+}
+
+#[test]
+fn channels_are_limited_over_all_hubs() {
+    let mut config = unlimited();
+    config.limits.channels_max = 4;
+    let mut rig = Rig::new(3, config);
+    let clients = [rig.connect(0), rig.connect(1)];
+    (0..4).for_each(|n| rig.subscribe(&clients[n % 2], &format!("c{n}")));
+
+    let answer = rig.request(&clients[0], "subscribe", &json!({"channel": "c9"}));
+
+    assert_eq!(answer["error_code"], "SERVER_ERROR", "{answer}");
+}
+
+pub(super) fn post(body: &str) -> Vec<u8> {
     let length = body.len();
     let head =
         "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length:";

@@ -30,6 +30,9 @@ struct Arguments {
     /// A seed that takes longer than this has failed: something in it never ends.
     #[arg(long, value_parser = duration, default_value = "5m")]
     patience: Duration,
+    /// Runs every world on so many hubs: the same as `--set shards=N`.
+    #[arg(long)]
+    shards: Option<u64>,
     /// Overrides an option: `name=value`. May be given often.
     #[arg(long, value_parser = assignment)]
     set: Vec<(String, u64)>,
@@ -51,7 +54,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    arguments.set.extend(arguments.shards.map(|shards| ("shards".to_owned(), shards)));
     if arguments.invariants {
         INVARIANTS.iter().for_each(|(name, says)| println!("{name:12} {says}"));
         return ExitCode::SUCCESS;
@@ -96,7 +100,7 @@ fn replay(arguments: &Arguments, seed: u64, watch: &Watch) -> bool {
 
 fn search(arguments: &Arguments, seeds: Range<u64>, watch: &Watch) -> bool {
     let started = Instant::now();
-    let (mut deliveries, mut steps, mut connections, mut bad) = (0, 0, 0, 0);
+    let (mut deliveries, mut steps, mut connections, mut busy, mut bad) = (0, 0, 0, 0, 0);
     let mut count = 0;
     let planned = seeds.end.saturating_sub(seeds.start);
     for seed in seeds {
@@ -111,6 +115,7 @@ fn search(arguments: &Arguments, seeds: Range<u64>, watch: &Watch) -> bool {
         deliveries += report.deliveries;
         steps += report.steps;
         connections += report.connections;
+        busy += report.busy;
         if arguments.keep_going {
             if let Some(violation) = &report.violation {
                 bad += 1;
@@ -122,7 +127,7 @@ fn search(arguments: &Arguments, seeds: Range<u64>, watch: &Watch) -> bool {
     }
     let seconds = started.elapsed().as_secs_f64();
     println!(
-        "{count} seeds, {bad} bad: {connections} connections, {deliveries} deliveries, {steps} events in {seconds:.1} s: {:.1} seeds/s, {:.0} deliveries/s, {:.0} events/s",
+        "{count} seeds, {bad} bad: {connections} connections, {deliveries} deliveries, {busy} times busy, {steps} events in {seconds:.1} s: {:.1} seeds/s, {:.0} deliveries/s, {:.0} events/s",
         count as f64 / seconds,
         deliveries as f64 / seconds,
         steps as f64 / seconds
@@ -156,7 +161,7 @@ fn verdict(arguments: &Arguments, options: &Options, report: &Report, watch: &Wa
     panic::set_hook(Box::new(|_| ()));
     let (smallest, violation) = shrink(options, violation, 300);
     println!("{}: {}", violation.invariant, violation.detail);
-    let base = self::options(arguments, seed).list();
+    let base = Options::from_seed(seed).list();
     let changed: Vec<String> = smallest
         .list()
         .iter()
