@@ -195,7 +195,8 @@ mod tests {
     fn memory_bounds_connections_where_it_is_less_than_what_is_wanted() {
         let many = ("MAX_CONNECTIONS", "1000000");
         let fit = |limit, tls| {
-            let capacity = capacity(&[many, ("MEMORY_LIMIT", limit), ("TLS_ENABLED", tls)]);
+            let one = ("SHARDS", "1");
+            let capacity = capacity(&[many, one, ("MEMORY_LIMIT", limit), ("TLS_ENABLED", tls)]);
             assert_eq!(capacity.bound, ConnectionsBound::Memory);
             capacity.connections_max
         };

@@ -184,8 +184,7 @@ fn sockets_are_limited_over_all_hubs() {
     let mut config = unlimited();
     config.limits.sockets_max = 4;
     let mut rig = Rig::new(2, config);
-    (0..4).for_each(|n| drop(rig.socket(n % 2)));
-    rig.run();
+    let _open = [rig.connect(0), rig.connect(1), rig.connect(0), rig.connect(1)];
 
     let peer = Peer { address: ([127, 0, 0, 1], 50_000).into(), listener: Listener::Main };
     let fifth = rig.hubs[0].handle_accept(rig.now, peer);
