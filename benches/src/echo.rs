@@ -245,6 +245,7 @@ impl<'a> Exchange<'a> {
             mode: "echo".to_owned(),
             label: self.run.label.clone(),
             case: self.run.case.clone(),
+            round: 0,
             subscribers: self.run.connections,
             payload_bytes: self.run.payload_bytes,
             window: self.run.depth,

@@ -386,6 +386,7 @@ impl<'a> Generator<'a> {
             mode: if self.run.pace == Pace::Closed { "fanout" } else { "rate" }.to_owned(),
             label: self.run.label.clone(),
             case: self.run.case.clone(),
+            round: 0,
             subscribers: self.run.subscribers,
             payload_bytes: self.publisher.template.data().len(),
             window: self.run.window,

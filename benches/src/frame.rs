@@ -102,7 +102,7 @@ impl std::error::Error for FrameError {}
 
 /// What a decoder found at the start of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Decoded<'a> {
+pub(crate) enum Decoded<'a> {
     Frame(Frame<'a>),
     /// At least this many bytes are needed to say more. Never beyond the end of the frame.
     Need(usize),
@@ -117,13 +117,18 @@ pub fn encode_client(out: &mut Vec<u8>, opcode: u8, key: [u8; 4], payload: &[u8]
 
 /// Appends a server's frame: unmasked, final.
 pub fn encode_server(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
-    header(out, opcode, payload.len(), 0);
+    server_header(out, opcode, payload.len());
     out.extend_from_slice(payload);
+}
+
+/// Appends the header of a server's frame: unmasked, final.
+pub fn server_header(out: &mut Vec<u8>, opcode: u8, payload_bytes: usize) {
+    header(out, opcode, payload_bytes, 0);
 }
 
 /// Appends a server's frame that carries what a client's `frame` carried.
 pub fn relay(out: &mut Vec<u8>, frame: Frame<'_>) {
-    header(out, frame.opcode, frame.payload.len(), 0);
+    server_header(out, frame.opcode, frame.payload.len());
     match frame.mask {
         Some(key) => append_masked(out, key, frame.payload),
         None => out.extend_from_slice(frame.payload),
@@ -183,8 +188,9 @@ fn append_masked(out: &mut Vec<u8>, key: [u8; 4], payload: &[u8]) {
     }
 }
 
+/// Looks at the frame at the start of `buffer`.
 #[inline]
-fn decode(buffer: &[u8], payload_bytes_max: usize) -> Result<Decoded<'_>, FrameError> {
+pub(crate) fn decode(buffer: &[u8], payload_bytes_max: usize) -> Result<Decoded<'_>, FrameError> {
     let Some((&[first, second], after)) = buffer.split_first_chunk::<2>() else {
         return Ok(Decoded::Need(2));
     };

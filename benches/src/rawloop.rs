@@ -3,6 +3,8 @@
 //! No queues, no limits, no checks: a socket that does not take a frame is waited for. What a real server adds on the
 //! same machine and in the same run is its cost.
 
+mod echo;
+
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -10,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use echo::Echo;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
@@ -55,6 +58,7 @@ struct Connection {
 enum State {
     Head(Vec<u8>),
     Open { publishes: bool, reader: FrameReader },
+    Echo(Echo),
 }
 
 impl RawLoop {
@@ -136,6 +140,9 @@ impl RawLoop {
         let Some(Some(Connection { stream, state })) = self.connections.get_mut(token) else {
             return Ok(());
         };
+        if let State::Echo(echo) = state {
+            return echo.read(stream, &mut self.scratch);
+        }
         let bytes = match (&*stream).read(&mut self.scratch) {
             Ok(0) => return Err("ended".into()),
             Ok(bytes) => bytes,
@@ -145,12 +152,19 @@ impl RawLoop {
         let chunk = self.scratch.get(..bytes).unwrap_or_default();
         let mut rest = Vec::new();
         let (publishes, reader, chunk) = match state {
+            State::Echo(_) => return Ok(()),
             State::Open { publishes, reader } => (*publishes, reader, chunk),
             State::Head(head) => {
                 head.extend_from_slice(chunk);
                 let Some(upgrade) = handshake::accept_request(head)? else { return Ok(()) };
                 (&*stream).write_all(&upgrade.response)?;
                 rest.extend_from_slice(head.get(upgrade.head_bytes..).unwrap_or_default());
+                if self.mode == Mode::Echo {
+                    let mut echo = Echo::default();
+                    echo.feed(stream, &rest)?;
+                    *state = State::Echo(echo);
+                    return Ok(());
+                }
                 if upgrade.path == "/sub" {
                     self.subscribers.push(token);
                 }
@@ -162,10 +176,8 @@ impl RawLoop {
         };
         let (round, ends) = (&mut self.round, &mut self.ends);
         let mut replies = Vec::new();
-        let echo = self.mode == Mode::Echo;
         reader.feed(chunk, |frame| {
             match frame.opcode {
-                OP_TEXT | OP_BINARY if echo => frame::relay(&mut replies, frame),
                 OP_TEXT | OP_BINARY if publishes => {
                     frame::relay(round, frame);
                     ends.push(round.len());
