@@ -181,8 +181,12 @@ fn connect_us(run: &ConnectReport) -> f64 {
 }
 
 fn thousands(cell: &Cell<'_, FanoutReport>) -> String {
-    // Three digits at least, down to the rate of megabyte messages.
-    let decimals = if cell.own.median(per_second) < 1e5 { 2 } else { 0 };
+    // Three digits, down to the rate of megabyte messages.
+    let decimals = match cell.own.median(per_second) {
+        ..1e4 => 2,
+        ..1e5 => 1,
+        _ => 0,
+    };
     cell.own.median_and_spread(decimals, |run| run.deliveries_per_second / 1e3)
 }
 
@@ -191,8 +195,9 @@ fn cpu(cell: &Cell<'_, FanoutReport>) -> String {
 }
 
 fn p50_and_p99(cell: &Cell<'_, FanoutReport>) -> String {
-    let millis = |value| cell.own.median(value) / 1e3;
-    format!("{:.2} / {:.2}", millis(|run| run.latency.p50_us), millis(|run| run.latency.p99_us))
+    let p50 = cell.own.median(|run| run.latency.p50_us / 1e3);
+    let p99 = cell.own.median(|run| run.latency.p99_us / 1e3);
+    format!("{p50:.2} / {p99:.2}")
 }
 
 fn generator_idle(cell: &Cell<'_, FanoutReport>) -> String {
