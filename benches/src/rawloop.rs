@@ -19,7 +19,7 @@ use crate::{
     Error, Result,
     frame::{self, FrameReader, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG, OP_TEXT},
     handshake,
-    socket::Poller,
+    socket::{Poller, ReadBuffer},
 };
 
 /// What the loop does with a frame.
@@ -42,7 +42,7 @@ pub struct RawLoop {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     subscribers: Vec<usize>,
-    scratch: Vec<u8>,
+    scratch: ReadBuffer,
     /// Frames of this round, ready to be sent to every subscriber, and where each ends.
     round: Vec<u8>,
     ends: Vec<usize>,
@@ -80,7 +80,7 @@ impl RawLoop {
             connections: Vec::new(),
             free: Vec::new(),
             subscribers: Vec::new(),
-            scratch: vec![0; READ_BYTES],
+            scratch: ReadBuffer::new(READ_BYTES),
             round: Vec::new(),
             ends: Vec::new(),
         })
@@ -143,13 +143,13 @@ impl RawLoop {
         if let State::Echo(echo) = state {
             return echo.read(stream, &mut self.scratch);
         }
-        let bytes = match (&*stream).read(&mut self.scratch) {
+        let bytes = match (&*stream).read(self.scratch.space()) {
             Ok(0) => return Err("ended".into()),
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let chunk = self.scratch.get(..bytes).unwrap_or_default();
+        let chunk = &*self.scratch.filled(bytes);
         let mut rest = Vec::new();
         let (publishes, reader, chunk) = match state {
             State::Echo(_) => return Ok(()),
@@ -161,7 +161,7 @@ impl RawLoop {
                 rest.extend_from_slice(head.get(upgrade.head_bytes..).unwrap_or_default());
                 if self.mode == Mode::Echo {
                     let mut echo = Echo::default();
-                    echo.feed(stream, &rest)?;
+                    echo.take(stream, &mut rest)?;
                     *state = State::Echo(echo);
                     return Ok(());
                 }

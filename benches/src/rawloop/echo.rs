@@ -1,8 +1,8 @@
-//! Echo without a copy: a client's frames are turned into a server's where they lie.
+//! Echo with as few copies as there can be: a client's frames are turned into a server's where they lie.
 //!
 //! A server's header is four bytes shorter than a client's, so every reply fits where its message was. The first
-//! payload of a read stays in place, the others close up to it, and all replies go out in one `send`. A message that is
-//! longer than the shared read buffer is read straight into its connection's own.
+//! payload of a read stays in place, the others close up to it, and all replies go out in one `send`. A message that a
+//! read cuts is gathered behind its reply's header, unmasked on the way, from a read buffer that stays in the cache.
 
 use std::{
     io::{self, Read},
@@ -10,65 +10,104 @@ use std::{
     ops::Range,
 };
 
-use rustix::buffer::spare_capacity;
-
 use super::{PAYLOAD_BYTES_MAX, write_all};
 use crate::{
-    Result,
+    Error, Result,
     frame::{self, Decoded, OP_CLOSE, OP_PING, OP_PONG},
+    socket::ReadBuffer,
 };
 
 /// What an echoing connection keeps between two reads.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
-    /// The beginning of a frame whose end has not come.
+    /// The reply to a message whose end has not come, or the beginning of a message whose header has not come.
     kept: Vec<u8>,
-    /// Bytes that `kept` must reach before looking at it again makes sense.
-    need: usize,
+    /// What is missing of the message.
+    cut: Option<Cut>,
+}
+
+#[derive(Debug)]
+struct Cut {
+    missing: usize,
+    /// The key, turned to where the next byte is.
+    key: [u8; 4],
+    /// A pong is read and not answered.
+    answered: bool,
 }
 
 impl Echo {
-    /// Takes bytes that came with the upgrade.
-    pub(super) fn feed(&mut self, stream: &TcpStream, chunk: &[u8]) -> Result<()> {
-        self.kept.extend_from_slice(chunk);
-        self.answer_kept(stream)
-    }
-
-    /// Reads once and answers. `scratch` is shared by all connections; nothing stays in it.
-    pub(super) fn read(&mut self, mut stream: &TcpStream, scratch: &mut [u8]) -> Result<()> {
-        if self.need.max(self.kept.capacity()) > scratch.len() {
-            return self.read_long(stream);
+    /// Reads once and answers. `buffer` is shared by all connections; nothing stays in it.
+    pub(super) fn read(&mut self, mut stream: &TcpStream, buffer: &mut ReadBuffer) -> Result<()> {
+        let bytes = match stream.read(buffer.space()) {
+            Ok(0) => return Err("ended".into()),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if self.cut.is_some() || self.kept.is_empty() {
+            return self.take(stream, buffer.filled(bytes));
         }
-        let kept_bytes = self.kept.len();
-        let (front, free) = scratch.split_at_mut(kept_bytes);
-        front.copy_from_slice(&self.kept);
-        let Some(bytes) = some_bytes(stream.read(free))? else { return Ok(()) };
-        let filled = scratch.get_mut(..kept_bytes + bytes).unwrap_or_default();
-        let Reframed { replies, consumed, need } = reframe(filled)?;
-        write_all(stream, filled.get(replies).unwrap_or_default())?;
-        self.kept.clear();
-        self.kept.extend_from_slice(filled.get(consumed..).unwrap_or_default());
-        self.need = need;
-        Ok(())
+        // A header is short: what there was of it fits before what was read.
+        let kept = std::mem::take(&mut self.kept);
+        let joined = buffer.filled_after(&kept, bytes).ok_or("a header cannot be so long")?;
+        self.take(stream, joined)
     }
 
-    /// Reads into the connection's own buffer, which from then on it keeps.
-    fn read_long(&mut self, stream: &TcpStream) -> Result<()> {
-        let missing = self.need.saturating_sub(self.kept.len());
-        self.kept.reserve(missing.max(1));
-        let read = rustix::io::read(stream, spare_capacity(&mut self.kept));
-        if some_bytes(read.map_err(io::Error::from))?.is_none() || self.kept.len() < self.need {
+    /// Takes the next bytes of the stream, which it turns into replies.
+    pub(super) fn take(&mut self, stream: &TcpStream, mut wire: &mut [u8]) -> Result<()> {
+        if let Some(cut) = &mut self.cut {
+            let (payload, rest) = wire.split_at_mut(cut.missing.min(wire.len()));
+            cut.gather(&mut self.kept, payload);
+            wire = rest;
+            if cut.missing > 0 {
+                return Ok(());
+            }
+            if cut.answered {
+                write_all(stream, &self.kept)?;
+            }
+            self.kept.clear();
+            self.cut = None;
+        }
+        let Reframed { replies, consumed } = reframe(wire)?;
+        write_all(stream, wire.get(replies).unwrap_or_default())?;
+        self.keep(wire.get(consumed..).unwrap_or_default())
+    }
+
+    /// Keeps the beginning of a message.
+    fn keep(&mut self, wire: &[u8]) -> Result<()> {
+        let Ok(header) = frame::decode_header(wire, PAYLOAD_BYTES_MAX)? else {
+            self.kept.extend_from_slice(wire);
             return Ok(());
-        }
-        self.answer_kept(stream)
-    }
-
-    fn answer_kept(&mut self, stream: &TcpStream) -> Result<()> {
-        let Reframed { replies, consumed, need } = reframe(&mut self.kept)?;
-        write_all(stream, self.kept.get(replies).unwrap_or_default())?;
-        self.kept.drain(..consumed);
-        self.need = need;
+        };
+        let opcode = reply_to(header.opcode)?;
+        self.kept.reserve(HEADER_BYTES_MAX + header.payload_bytes);
+        frame::server_header(&mut self.kept, opcode.unwrap_or_default(), header.payload_bytes);
+        let mut cut = Cut {
+            missing: header.payload_bytes,
+            key: header.mask.unwrap_or_default(),
+            answered: opcode.is_some(),
+        };
+        cut.gather(&mut self.kept, wire.get(header.bytes..).unwrap_or_default());
+        self.cut = Some(cut);
         Ok(())
+    }
+}
+
+impl Cut {
+    fn gather(&mut self, reply: &mut Vec<u8>, payload: &[u8]) {
+        frame::append_masked(reply, self.key, payload);
+        self.key.rotate_left(payload.len() % 4);
+        self.missing -= payload.len();
+    }
+}
+
+/// The opcode of the reply to a frame, if there is one.
+fn reply_to(opcode: u8) -> Result<Option<u8>> {
+    match opcode {
+        OP_CLOSE => Err(Error::from("closed")),
+        OP_PONG => Ok(None),
+        OP_PING => Ok(Some(OP_PONG)),
+        other => Ok(Some(other)),
     }
 }
 
@@ -79,28 +118,21 @@ struct Reframed {
     replies: Range<usize>,
     /// Up to here the buffer was whole frames.
     consumed: usize,
-    /// Bytes that what follows must reach.
-    need: usize,
 }
 
 /// Turns the client's frames at the start of `buffer` into the replies to them.
 fn reframe(buffer: &mut [u8]) -> Result<Reframed> {
-    let mut header = Vec::with_capacity(SERVER_HEADER_BYTES_MAX);
+    let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
     let (mut replies, mut consumed) = (0..0, 0);
     loop {
         let decoded = frame::decode(buffer.get(consumed..).unwrap_or_default(), PAYLOAD_BYTES_MAX)?;
         let received = match decoded {
-            Decoded::Need(need) => return Ok(Reframed { replies, consumed, need }),
+            Decoded::Need(_) => return Ok(Reframed { replies, consumed }),
             Decoded::Frame(frame) => frame,
         };
         let (mask, payload_bytes) = (received.mask.unwrap_or_default(), received.payload.len());
         consumed += received.wire_bytes;
-        let opcode = match received.opcode {
-            OP_CLOSE => return Err("closed".into()),
-            OP_PONG => continue,
-            OP_PING => OP_PONG,
-            other => other,
-        };
+        let Some(opcode) = reply_to(received.opcode)? else { continue };
         header.clear();
         frame::server_header(&mut header, opcode, payload_bytes);
         let payload_at = consumed - payload_bytes;
@@ -120,17 +152,8 @@ fn reframe(buffer: &mut [u8]) -> Result<Reframed> {
     }
 }
 
-/// How many bytes a read brought; none if there was nothing to read.
-fn some_bytes(read: io::Result<usize>) -> Result<Option<usize>> {
-    match read {
-        Ok(0) => Err("ended".into()),
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-const SERVER_HEADER_BYTES_MAX: usize = 10;
+/// Of a server's header.
+const HEADER_BYTES_MAX: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -154,7 +177,7 @@ mod tests {
 
         let reframed = reframe(&mut wire).unwrap();
 
-        assert_eq!((reframed.consumed, reframed.need), (whole, 2));
+        assert_eq!(reframed.consumed, whole);
         assert_eq!(wire[reframed.replies], expected);
     }
 
