@@ -10,7 +10,7 @@ use crate::{
     handshake::Target,
     message::Template,
     process::Process,
-    socket::{Clock, Poller, nanos},
+    socket::{Clock, Poller, ReadBuffer, nanos},
     stats::{FanoutReport, Latency, ServerUse, ratio},
 };
 
@@ -75,7 +75,7 @@ struct Exchange<'a> {
     connections: Vec<Connection>,
     template: Template,
     latency: Latency,
-    scratch: Vec<u8>,
+    scratch: ReadBuffer,
     /// Connections whose socket did not take everything; tried again in every round.
     blocked: Vec<usize>,
     echoes: u64,
@@ -113,7 +113,7 @@ impl<'a> Exchange<'a> {
             connections: clients.into_iter().map(connection).collect(),
             template: Template::bare(run.payload_bytes)?,
             latency: Latency::new(),
-            scratch: vec![0; READ_BYTES],
+            scratch: ReadBuffer::new(READ_BYTES),
             blocked: Vec::new(),
             echoes: 0,
             sending: true,
@@ -173,12 +173,12 @@ impl<'a> Exchange<'a> {
     fn read(&mut self, index: usize) -> Result<()> {
         let number = self.connections.len() as u64;
         let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
-        let bytes = connection.client.read(&mut self.scratch)?;
+        let bytes = connection.client.read(self.scratch.space())?;
         let now_ns = self.clock.now_ns();
         let (template, latency) = (&mut self.template, &mut self.latency);
         let Connection { client, echoed, sent_ns, .. } = connection;
         let echoed_before = *echoed;
-        client.parse(self.scratch.get(..bytes).unwrap_or_default(), |payload, _| {
+        client.parse(self.scratch.filled(bytes), |payload, _| {
             let sent_ns = sent_ns.pop_front().ok_or("an echo of nothing")?;
             template.stamp(*echoed * number + index as u64, 0);
             if payload != template.data() {
@@ -245,6 +245,7 @@ impl<'a> Exchange<'a> {
             mode: "echo".to_owned(),
             label: self.run.label.clone(),
             case: self.run.case.clone(),
+            round: 0,
             subscribers: self.run.connections,
             payload_bytes: self.run.payload_bytes,
             window: self.run.depth,

@@ -13,7 +13,7 @@ use crate::{
     handshake::Target,
     message::{Answer, Template},
     process::Process,
-    socket::{Clock, Poller, nanos},
+    socket::{Clock, Poller, ReadBuffer, nanos},
     stats::{FanoutReport, ServerUse, ratio},
 };
 
@@ -168,7 +168,7 @@ struct Generator<'a> {
     publisher: Publisher,
     subscribers: Vec<Subscriber>,
     ledger: Ledger,
-    scratch: Vec<u8>,
+    scratch: ReadBuffer,
     phase: Phase,
     started_ns: u64,
     progress_ns: u64,
@@ -204,7 +204,7 @@ impl<'a> Generator<'a> {
             },
             subscribers: clients.into_iter().map(|client| Subscriber { client, next: 0 }).collect(),
             ledger,
-            scratch: vec![0; READ_BYTES],
+            scratch: ReadBuffer::new(READ_BYTES),
             phase: Phase::WarmUp,
             started_ns: 0,
             progress_ns: 0,
@@ -354,17 +354,17 @@ impl<'a> Generator<'a> {
     #[inline]
     fn read(&mut self, token: usize) -> Result<()> {
         let Some(Subscriber { client, next }) = self.subscribers.get_mut(token) else {
-            return self.publisher.read(&mut self.scratch, self.clock.now_ns());
+            return self.publisher.read(self.scratch.space(), self.clock.now_ns());
         };
         // Tokens below the number of subscribers, which is a u32.
         let subscriber = token as u32;
         let in_subscriber = |error| format!("subscriber {subscriber}: {error}");
-        let bytes = client.read(&mut self.scratch).map_err(in_subscriber)?;
+        let bytes = client.read(self.scratch.space()).map_err(in_subscriber)?;
         let now_ns = self.clock.now_ns();
         let ledger = &mut self.ledger;
         ledger.begin_read(now_ns);
         client
-            .parse(self.scratch.get(..bytes).unwrap_or_default(), |payload, wire_bytes| {
+            .parse(self.scratch.filled(bytes), |payload, wire_bytes| {
                 Ok(ledger.deliver(subscriber, next, payload, wire_bytes)?)
             })
             .map_err(in_subscriber)?;
@@ -386,6 +386,7 @@ impl<'a> Generator<'a> {
             mode: if self.run.pace == Pace::Closed { "fanout" } else { "rate" }.to_owned(),
             label: self.run.label.clone(),
             case: self.run.case.clone(),
+            round: 0,
             subscribers: self.run.subscribers,
             payload_bytes: self.publisher.template.data().len(),
             window: self.run.window,

@@ -102,7 +102,7 @@ impl std::error::Error for FrameError {}
 
 /// What a decoder found at the start of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Decoded<'a> {
+pub(crate) enum Decoded<'a> {
     Frame(Frame<'a>),
     /// At least this many bytes are needed to say more. Never beyond the end of the frame.
     Need(usize),
@@ -117,13 +117,18 @@ pub fn encode_client(out: &mut Vec<u8>, opcode: u8, key: [u8; 4], payload: &[u8]
 
 /// Appends a server's frame: unmasked, final.
 pub fn encode_server(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
-    header(out, opcode, payload.len(), 0);
+    server_header(out, opcode, payload.len());
     out.extend_from_slice(payload);
+}
+
+/// Appends the header of a server's frame: unmasked, final.
+pub fn server_header(out: &mut Vec<u8>, opcode: u8, payload_bytes: usize) {
+    header(out, opcode, payload_bytes, 0);
 }
 
 /// Appends a server's frame that carries what a client's `frame` carried.
 pub fn relay(out: &mut Vec<u8>, frame: Frame<'_>) {
-    header(out, frame.opcode, frame.payload.len(), 0);
+    server_header(out, frame.opcode, frame.payload.len());
     match frame.mask {
         Some(key) => append_masked(out, key, frame.payload),
         None => out.extend_from_slice(frame.payload),
@@ -175,7 +180,8 @@ fn header(out: &mut Vec<u8>, opcode: u8, payload_bytes: usize, mask_bit: u8) {
     }
 }
 
-fn append_masked(out: &mut Vec<u8>, key: [u8; 4], payload: &[u8]) {
+/// Appends `payload`, masked or unmasked.
+pub(crate) fn append_masked(out: &mut Vec<u8>, key: [u8; 4], payload: &[u8]) {
     let start = out.len();
     out.extend_from_slice(payload);
     if let Some(body) = out.get_mut(start..) {
@@ -183,10 +189,40 @@ fn append_masked(out: &mut Vec<u8>, key: [u8; 4], payload: &[u8]) {
     }
 }
 
+/// Looks at the frame at the start of `buffer`.
 #[inline]
-fn decode(buffer: &[u8], payload_bytes_max: usize) -> Result<Decoded<'_>, FrameError> {
+pub(crate) fn decode(buffer: &[u8], payload_bytes_max: usize) -> Result<Decoded<'_>, FrameError> {
+    let header = match decode_header(buffer, payload_bytes_max)? {
+        Ok(header) => header,
+        Err(need) => return Ok(Decoded::Need(need)),
+    };
+    let wire_bytes = header.bytes + header.payload_bytes;
+    let Some(payload) = buffer.get(header.bytes..wire_bytes) else {
+        return Ok(Decoded::Need(wire_bytes));
+    };
+    let Header { fin, opcode, mask, .. } = header;
+    Ok(Decoded::Frame(Frame { fin, opcode, mask, payload, wire_bytes }))
+}
+
+/// What a frame's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) fin: bool,
+    pub(crate) opcode: u8,
+    pub(crate) mask: Option<[u8; 4]>,
+    /// Length of the header itself.
+    pub(crate) bytes: usize,
+    pub(crate) payload_bytes: usize,
+}
+
+/// Looks at the header at the start of `buffer`, or says how many bytes are needed to say more.
+#[inline]
+pub(crate) fn decode_header(
+    buffer: &[u8],
+    payload_bytes_max: usize,
+) -> Result<Result<Header, usize>, FrameError> {
     let Some((&[first, second], after)) = buffer.split_first_chunk::<2>() else {
-        return Ok(Decoded::Need(2));
+        return Ok(Err(2));
     };
     if first & 0x70 != 0 {
         return Err(FrameError::ReservedBits);
@@ -194,11 +230,11 @@ fn decode(buffer: &[u8], payload_bytes_max: usize) -> Result<Decoded<'_>, FrameE
     let (announced, length_bytes) = match second & 0x7f {
         126 => match after.first_chunk::<2>() {
             Some(bytes) => (u64::from(u16::from_be_bytes(*bytes)), 2),
-            None => return Ok(Decoded::Need(4)),
+            None => return Ok(Err(4)),
         },
         127 => match after.first_chunk::<8>() {
             Some(bytes) => (u64::from_be_bytes(*bytes), 8),
-            None => return Ok(Decoded::Need(10)),
+            None => return Ok(Err(10)),
         },
         short => (u64::from(short), 0),
     };
@@ -207,23 +243,17 @@ fn decode(buffer: &[u8], payload_bytes_max: usize) -> Result<Decoded<'_>, FrameE
         _ => return Err(FrameError::TooLong(announced)),
     };
     let masked = second & 0x80 != 0;
-    let start = 2 + length_bytes + if masked { 4 } else { 0 };
-    let end = start + payload_bytes;
-    let Some(payload) = buffer.get(start..end) else {
-        return Ok(Decoded::Need(end));
-    };
+    let bytes = 2 + length_bytes + if masked { 4 } else { 0 };
     let mask = if masked {
-        buffer.get(start - 4..start).and_then(|key| key.try_into().ok())
+        let Some(key) = buffer.get(bytes - 4..bytes).and_then(|key| key.try_into().ok()) else {
+            // As far as is known, up to the end of the frame.
+            return Ok(Err(bytes + payload_bytes));
+        };
+        Some(key)
     } else {
         None
     };
-    Ok(Decoded::Frame(Frame {
-        fin: first & 0x80 != 0,
-        opcode: first & 0x0f,
-        mask,
-        payload,
-        wire_bytes: end,
-    }))
+    Ok(Ok(Header { fin: first & 0x80 != 0, opcode: first & 0x0f, mask, bytes, payload_bytes }))
 }
 
 /// A further piece of a fragmented message.

@@ -67,6 +67,7 @@ impl Idle {
             rss_bytes_per_connection: rss_held
                 .zip(rss_before)
                 .map(|(held, before)| ratio(held.saturating_sub(before) as f64, connections)),
+            ..ConnectReport::default()
         })
     }
 }
@@ -126,6 +127,12 @@ pub struct ConnectReport {
     pub mode: String,
     /// Which server this was, in the caller's words.
     pub label: String,
+    /// What was measured, in the caller's words.
+    #[serde(default)]
+    pub case: String,
+    /// Which of several interleaved rounds this was.
+    #[serde(default)]
+    pub round: u32,
     /// How many were opened.
     pub connections: usize,
     /// How long that took; for `connect` with closing.

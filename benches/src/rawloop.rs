@@ -3,6 +3,8 @@
 //! No queues, no limits, no checks: a socket that does not take a frame is waited for. What a real server adds on the
 //! same machine and in the same run is its cost.
 
+mod echo;
+
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -10,13 +12,14 @@ use std::{
     time::Duration,
 };
 
+use echo::Echo;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
     Error, Result,
     frame::{self, FrameReader, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG, OP_TEXT},
     handshake,
-    socket::Poller,
+    socket::{Poller, ReadBuffer},
 };
 
 /// What the loop does with a frame.
@@ -39,7 +42,7 @@ pub struct RawLoop {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     subscribers: Vec<usize>,
-    scratch: Vec<u8>,
+    scratch: ReadBuffer,
     /// Frames of this round, ready to be sent to every subscriber, and where each ends.
     round: Vec<u8>,
     ends: Vec<usize>,
@@ -55,6 +58,7 @@ struct Connection {
 enum State {
     Head(Vec<u8>),
     Open { publishes: bool, reader: FrameReader },
+    Echo(Echo),
 }
 
 impl RawLoop {
@@ -76,7 +80,7 @@ impl RawLoop {
             connections: Vec::new(),
             free: Vec::new(),
             subscribers: Vec::new(),
-            scratch: vec![0; READ_BYTES],
+            scratch: ReadBuffer::new(READ_BYTES),
             round: Vec::new(),
             ends: Vec::new(),
         })
@@ -136,21 +140,31 @@ impl RawLoop {
         let Some(Some(Connection { stream, state })) = self.connections.get_mut(token) else {
             return Ok(());
         };
-        let bytes = match (&*stream).read(&mut self.scratch) {
+        if let State::Echo(echo) = state {
+            return echo.read(stream, &mut self.scratch);
+        }
+        let bytes = match (&*stream).read(self.scratch.space()) {
             Ok(0) => return Err("ended".into()),
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let chunk = self.scratch.get(..bytes).unwrap_or_default();
+        let chunk = &*self.scratch.filled(bytes);
         let mut rest = Vec::new();
         let (publishes, reader, chunk) = match state {
+            State::Echo(_) => return Ok(()),
             State::Open { publishes, reader } => (*publishes, reader, chunk),
             State::Head(head) => {
                 head.extend_from_slice(chunk);
                 let Some(upgrade) = handshake::accept_request(head)? else { return Ok(()) };
                 (&*stream).write_all(&upgrade.response)?;
                 rest.extend_from_slice(head.get(upgrade.head_bytes..).unwrap_or_default());
+                if self.mode == Mode::Echo {
+                    let mut echo = Echo::default();
+                    echo.take(stream, &mut rest)?;
+                    *state = State::Echo(echo);
+                    return Ok(());
+                }
                 if upgrade.path == "/sub" {
                     self.subscribers.push(token);
                 }
@@ -162,10 +176,8 @@ impl RawLoop {
         };
         let (round, ends) = (&mut self.round, &mut self.ends);
         let mut replies = Vec::new();
-        let echo = self.mode == Mode::Echo;
         reader.feed(chunk, |frame| {
             match frame.opcode {
-                OP_TEXT | OP_BINARY if echo => frame::relay(&mut replies, frame),
                 OP_TEXT | OP_BINARY if publishes => {
                     frame::relay(round, frame);
                     ends.push(round.len());

@@ -68,6 +68,45 @@ impl fmt::Debug for Poller {
     }
 }
 
+/// A buffer to read into from many sockets, at the start of a cache line.
+///
+/// The kernel's copy is several times slower where a buffer begins a few bytes after a page does, because the bytes that
+/// it copies usually begin where a page does; and that is where an allocator puts large buffers.
+#[derive(Debug)]
+pub struct ReadBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl ReadBuffer {
+    /// A buffer with `bytes` of space.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let buffer = vec![0; BEFORE_BYTES + CACHE_LINE_BYTES + bytes];
+        let address = buffer.as_ptr().addr() + BEFORE_BYTES;
+        let start = BEFORE_BYTES + address.next_multiple_of(CACHE_LINE_BYTES) - address;
+        Self { bytes: buffer, start }
+    }
+
+    /// What to read into.
+    pub fn space(&mut self) -> &mut [u8] {
+        let end = self.bytes.len() - (CACHE_LINE_BYTES + BEFORE_BYTES - self.start);
+        self.bytes.get_mut(self.start..end).unwrap_or_default()
+    }
+
+    /// What a read of `bytes` brought.
+    pub fn filled(&mut self, bytes: usize) -> &mut [u8] {
+        self.bytes.get_mut(self.start..self.start + bytes).unwrap_or_default()
+    }
+
+    /// The same with up to 64 bytes put before it.
+    pub fn filled_after(&mut self, before: &[u8], bytes: usize) -> Option<&mut [u8]> {
+        let start = self.start.checked_sub(before.len())?;
+        self.bytes.get_mut(start..self.start)?.copy_from_slice(before);
+        self.bytes.get_mut(start..self.start + bytes)
+    }
+}
+
 /// Monotonic and wall-clock nanoseconds from one reading of the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -160,6 +199,9 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
+/// Room in a read buffer before what is read.
+const BEFORE_BYTES: usize = 64;
+const CACHE_LINE_BYTES: usize = 64;
 /// How often a reading socket asks again for delayed ACKs: half of the kernel's 40 ms timer.
 pub const ACK_REARM_NS: u64 = 20_000_000;
 
@@ -177,6 +219,18 @@ mod tests {
         assert_eq!(sockopt::tcp_congestion(&stream).unwrap(), "reno");
         assert!(stream.nodelay().unwrap());
         assert!(!sockopt::tcp_quickack(&stream).unwrap());
+    }
+
+    #[test]
+    fn a_read_buffer_begins_with_a_cache_line_and_has_room_before_it() {
+        let mut buffer = ReadBuffer::new(1 << 20);
+
+        assert_eq!(buffer.space().as_ptr().addr() % CACHE_LINE_BYTES, 0);
+        assert_eq!(buffer.space().len(), 1 << 20);
+        buffer.space()[..3].copy_from_slice(b"def");
+        assert_eq!(buffer.filled_after(b"abc", 3).unwrap(), b"abcdef");
+        assert_eq!(buffer.filled(3), b"def");
+        assert!(buffer.filled_after(&[0; 200], 3).is_none());
     }
 
     #[test]

@@ -95,6 +95,9 @@ pub struct FanoutReport {
     pub label: String,
     /// What was measured, in the caller's words: reports of one case are compared with each other.
     pub case: String,
+    /// Which of several interleaved rounds this was: ratios are taken within a round.
+    #[serde(default)]
+    pub round: u32,
     /// Subscribers; in echo, connections.
     pub subscribers: u32,
     /// Bytes of the data object.

@@ -8,6 +8,7 @@
 mod stub;
 
 use std::{
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -155,9 +156,14 @@ fn a_timed_run_measures_an_interval_and_the_server() {
 #[test]
 fn echoes_are_checked_at_any_depth_and_size() {
     let server = Raw::start(Mode::Echo);
-    for (connections, depth, payload_bytes, messages) in
-        [(10, 1, 128, 500), (10, 16, 128, 5_000), (1, 2, 1 << 20, 10)]
-    {
+    // Messages that a read cuts, shorter and longer than the server's read buffer.
+    for (connections, depth, payload_bytes, messages) in [
+        (10, 1, 128, 500),
+        (10, 16, 128, 5_000),
+        (3, 8, 100_000, 200),
+        (2, 4, 300_000, 50),
+        (1, 1, 1 << 20, 10),
+    ] {
         let echo = Echo {
             target: server.target.clone(),
             connections,
@@ -195,6 +201,28 @@ fn connections_are_held_and_churned() {
 
     assert!(idle.run().unwrap().connects_per_second > 0.0);
     assert!(churn.run().unwrap().cpu_us_per_connect.is_some());
+}
+
+#[test]
+fn reports_of_the_command_line_say_which_run_they_are_of() {
+    let server = Raw::start(Mode::Batch);
+    let url = format!("ws://{}", server.target.address);
+    let runs = [
+        vec!["fanout", "--raw", "--subscribers", "2", "--messages", "10"],
+        vec!["connect", "--connections", "2"],
+        vec!["idle", "--connections", "2", "--hold", "0"],
+    ];
+    for run in runs {
+        let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+            .args(&run)
+            .args(["--url", &url, "--json", "--label", "raw", "--case", "small", "--round", "3"])
+            .output()
+            .unwrap();
+
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let named = (&report["label"], &report["case"], &report["round"]);
+        assert_eq!(named, (&"raw".into(), &"small".into(), &3.into()), "{run:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use mahavishnu_benches::{
     siege::Siege,
     socket,
     stats::FanoutReport,
-    summary,
+    summary::{self, Table},
 };
 use serde::Serialize;
 
@@ -101,6 +101,9 @@ enum Command {
     },
     /// Prints a Markdown table from a file of JSON reports.
     Summary {
+        /// Which reports, and which columns.
+        #[arg(long, value_enum, default_value_t = TableArgument::Fanout)]
+        table: TableArgument,
         /// Label of the runs that ratios are taken to.
         #[arg(long, default_value = "rawloop")]
         baseline: String,
@@ -129,6 +132,25 @@ struct Common {
     /// What is measured, for the report; runs of one case are compared in a summary.
     #[arg(long, default_value = "")]
     case: String,
+    /// Which of several interleaved rounds this is, for the report.
+    #[arg(long, default_value_t = 0)]
+    round: u32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TableArgument {
+    /// Throughput and CPU of `fanout`.
+    Fanout,
+    /// The same, and how CPU changes from the first case to the others.
+    Scale,
+    /// Percentiles of `rate` and `fanout`.
+    Latency,
+    /// Throughput and CPU of `echo`.
+    Echo,
+    /// Rate and CPU of `connect`.
+    Connect,
+    /// Memory and CPU of `idle`.
+    Idle,
 }
 
 #[derive(Args, Debug)]
@@ -232,7 +254,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 label: common.label.clone(),
                 case: common.case.clone(),
             };
-            print_fanout(&common, &echo.run()?)
+            print_fanout(&common, echo.run()?)
         }
         Command::Idle { common, opening, hold } => {
             let setup = opening.setup(&common)?;
@@ -240,14 +262,14 @@ fn run(command: Command) -> Result<ExitCode> {
             let server = common.server_pid.map(Process::new);
             let label = common.label.clone();
             let idle = Idle { setup, connections, at_once, hold: seconds(hold)?, server, label };
-            print_connects(&common, &idle.run()?)
+            print_connects(&common, idle.run()?)
         }
         Command::Connect { common, opening } => {
             let setup = opening.setup(&common)?;
             let Opening { connections, at_once, .. } = opening;
             let server = common.server_pid.map(Process::new);
             let churn = Churn { setup, connections, at_once, server, label: common.label.clone() };
-            print_connects(&common, &churn.run()?)
+            print_connects(&common, churn.run()?)
         }
         Command::Siege { common, connections, opens_per_second, seconds: length } => {
             let siege = Siege {
@@ -261,12 +283,9 @@ fn run(command: Command) -> Result<ExitCode> {
             print(&common, &siege.run()?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Summary { baseline, file } => {
-            write!(
-                std::io::stdout(),
-                "{}",
-                summary::table(&fs::read_to_string(file)?, &baseline)?
-            )?;
+        Command::Summary { table, baseline, file } => {
+            let table = summary::table(table.into(), &fs::read_to_string(file)?, &baseline)?;
+            write!(std::io::stdout(), "{table}")?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -297,7 +316,7 @@ fn fan_out(common: &Common, traffic: Traffic, pace: Pace, window: usize) -> Resu
         label: common.label.clone(),
         case: common.case.clone(),
     };
-    print_fanout(common, &fanout.run()?)
+    print_fanout(common, fanout.run()?)
 }
 
 fn prepare(common: &Common) -> Result<Target> {
@@ -308,13 +327,14 @@ fn prepare(common: &Common) -> Result<Target> {
     Target::parse(&common.url)
 }
 
-fn print_fanout(common: &Common, report: &FanoutReport) -> Result<ExitCode> {
-    print(common, report)?;
+fn print_fanout(common: &Common, report: FanoutReport) -> Result<ExitCode> {
+    let report = FanoutReport { round: common.round, ..report };
+    print(common, &report)?;
     Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_connects(common: &Common, report: &ConnectReport) -> Result<ExitCode> {
-    print(common, report)?;
+fn print_connects(common: &Common, report: ConnectReport) -> Result<ExitCode> {
+    print(common, &ConnectReport { case: common.case.clone(), round: common.round, ..report })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -330,6 +350,19 @@ fn print(common: &Common, report: &(impl Display + Serialize)) -> Result<()> {
 
 fn seconds(value: f64) -> Result<Duration> {
     Ok(Duration::try_from_secs_f64(value)?)
+}
+
+impl From<TableArgument> for Table {
+    fn from(argument: TableArgument) -> Self {
+        match argument {
+            TableArgument::Fanout => Self::Fanout,
+            TableArgument::Scale => Self::Scale,
+            TableArgument::Latency => Self::Latency,
+            TableArgument::Echo => Self::Echo,
+            TableArgument::Connect => Self::Connect,
+            TableArgument::Idle => Self::Idle,
+        }
+    }
 }
 
 impl Length {
