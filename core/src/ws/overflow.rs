@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 /// A queue that takes one word in its owner while it has no memory of its own.
 #[derive(Debug)]
-pub(super) struct Overflow<T>(Option<Box<VecDeque<T>>>);
+pub(super) struct Overflow<T>(
+    #[expect(clippy::box_collection, reason = "four words in each connection")]
+    Option<Box<VecDeque<T>>>,
+);
 
 impl<T> Overflow<T> {
     pub(super) const fn new() -> Self {

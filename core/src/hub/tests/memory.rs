@@ -155,7 +155,7 @@ fn the_unfinished_message_that_began_first_goes() {
 
     let text = Reason::InputFull.row().text.to_owned();
     assert_eq!(clients[0].take_close(), Some((1013, text)));
-    assert_eq!(clients[1].take_close().or(clients[2].take_close()), None);
+    assert_eq!(clients[1].take_close().or_else(|| clients[2].take_close()), None);
     for client in &clients[1..] {
         rig.bytes(client, &[b'x' ^ 4]);
     }
