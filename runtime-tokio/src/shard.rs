@@ -13,6 +13,7 @@ use std::{
 use mahavishnu_core::{
     config::Config,
     hub::{Command, ConnId, Hub, Listener, Output, Peer, Place},
+    ws::ReadBuffer,
 };
 use tokio::{
     net::TcpStream,
@@ -55,7 +56,7 @@ pub(crate) struct Start {
 pub(crate) struct Shard {
     hub: RefCell<Hub>,
     sockets: RefCell<Vec<Option<Entry>>>,
-    scratch: RefCell<Box<[u8]>>,
+    scratch: RefCell<ReadBuffer>,
     waiting: RefCell<Waiting>,
     turn: Notify,
     drained: Cell<bool>,
@@ -78,7 +79,7 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         let shard = Rc::new(Shard {
             hub: RefCell::new(hub),
             sockets: RefCell::default(),
-            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            scratch: RefCell::new(ReadBuffer::new(SCRATCH_BYTES)),
             waiting: RefCell::default(),
             turn: Notify::new(),
             drained: Cell::new(false),

@@ -13,7 +13,7 @@ use mahavishnu_core::{
     reason::Reason,
     time::Now,
     tls::{Progress, Session},
-    ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater},
+    ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater, ReadBuffer},
 };
 use smol::{Async, Timer, future::or};
 
@@ -122,7 +122,7 @@ async fn wait(
 /// What connections of one thread share: nothing of a message stays in it.
 pub(crate) struct Shared {
     /// What one read brings.
-    scratch: Vec<u8>,
+    scratch: ReadBuffer,
     codecs: Codecs,
 }
 
@@ -138,7 +138,7 @@ impl Shared {
         // Every message is worth compressing here: this is for testing.
         let codecs =
             Codecs { deflater: Deflater::new(1, 0), inflater: Inflater::new(), enabled: deflate };
-        Self { scratch: vec![0; SCRATCH_BYTES], codecs }
+        Self { scratch: ReadBuffer::new(SCRATCH_BYTES), codecs }
     }
 }
 

@@ -13,7 +13,7 @@ use mahavishnu_core::{
     reason::Reason,
     time::Now,
     tls::{Progress, Session},
-    ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater},
+    ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater, ReadBuffer},
 };
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream, time::sleep_until};
@@ -109,7 +109,7 @@ fn read(
 /// What connections of one thread share: nothing of a message stays in it.
 pub(crate) struct Shared {
     /// What one read brings.
-    scratch: Vec<u8>,
+    scratch: ReadBuffer,
     codecs: Codecs,
 }
 
@@ -125,7 +125,7 @@ impl Shared {
         // Every message is worth compressing here: this is for testing.
         let codecs =
             Codecs { deflater: Deflater::new(1, 0), inflater: Inflater::new(), enabled: deflate };
-        Self { scratch: vec![0; SCRATCH_BYTES], codecs }
+        Self { scratch: ReadBuffer::new(SCRATCH_BYTES), codecs }
     }
 }
 
