@@ -411,12 +411,17 @@ impl Hub {
     /// that a publisher who sends a lot at once does not make slow readers of those who are not.
     pub(crate) fn hand_out(&mut self, now: Now) {
         let budget = self.config.limits.outbox_bytes_max / 4;
+        let (alone, waiting) = (self.channels.rounds() == 1, self.dirty.len());
         let mut handed = 0;
         while handed < budget
             && let Some(round) = self.channels.next_round()
         {
             handed += round.segment.bytes.len();
             self.hand_out_round(now, &round);
+        }
+        let added = self.dirty.len().saturating_sub(waiting);
+        if alone && added <= FEW {
+            self.dirty.rotate_right(added);
         }
     }
 
@@ -588,6 +593,10 @@ impl Hub {
         self.mark_dirty(id.index);
     }
 }
+
+/// So few subscribers are written to before the publisher, whose answer would cost them the time of a system call. Many
+/// would keep the publisher waiting.
+const FEW: usize = 8;
 
 /// A longer queue of rounds is given back once it is empty.
 const ROUNDS_KEPT_MAX: usize = 1024;

@@ -25,6 +25,34 @@ fn what_one_publishes_the_others_get() {
     }
 }
 
+/// Who is written to in the turn after a publish, in order: the publisher is `None`.
+fn order_of_writes(subscribers: usize) -> Vec<Option<usize>> {
+    let mut rig = Rig::alone();
+    let publisher = rig.connect(0);
+    let clients: Vec<Client> = (0..subscribers).map(|_| rig.connect(0)).collect();
+    clients.iter().for_each(|client| rig.subscribe(client, "a"));
+    let data = json!({"channel": "a", "event": "e", "data": {}});
+    let publish = json!({"type": "request", "event": "publish", "id": "q", "data": data});
+    let (hub, now) = (&mut rig.hubs[0], rig.now);
+    hub.handle_bytes(now, publisher.conn, &mut frame(&publish));
+    while hub.poll_output(now).is_some() {}
+    std::iter::from_fn(|| hub.poll_dirty())
+        .map(|conn| clients.iter().position(|client| client.conn == conn))
+        .collect()
+}
+
+#[test]
+fn a_few_subscribers_come_before_the_publishers_answer() {
+    assert_eq!(order_of_writes(1), [Some(0), None]);
+    assert_eq!(order_of_writes(3), [Some(0), Some(1), Some(2), None]);
+}
+
+#[test]
+fn many_subscribers_do_not_keep_the_publisher_waiting() {
+    let order = order_of_writes(100);
+    assert_eq!((order.len(), order[0]), (101, None));
+}
+
 #[test]
 fn a_turn_is_one_write_for_each_subscriber() {
     let mut rig = Rig::alone();
