@@ -2,9 +2,9 @@
 
 use mahavishnu_core::reason::Reason;
 use mahavishnu_tests::{
-    Client, Raw, Server, client,
+    Client, Raw, Server, client, http,
     raw::{masked, op},
-    token,
+    token, wait,
 };
 use rustix::process::Signal;
 use serde_json::json;
@@ -73,6 +73,7 @@ pub(super) fn max_sockets(reason: Reason) {
     assert_eq!(last.read_to_end(), b"");
     drop(clients);
     // Metrics cannot be asked while no socket is free.
+    wait::until("a free socket", || http::try_get(server.address(), "/health").ok());
     counted(&server, reason);
 }
 
