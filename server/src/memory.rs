@@ -122,7 +122,7 @@ fn available() -> Option<u64> {
         .min()
         // Without a limit, version 1 has a number larger than any machine.
         .filter(|limit| machine.is_none_or(|machine| *limit < machine));
-    group.map(|limit| limit / 10 * 9).or(machine.map(|machine| machine / 2))
+    group.map(|limit| limit / 10 * 9).or_else(|| machine.map(|machine| machine / 2))
 }
 
 fn machine_bytes(meminfo: &str) -> Option<u64> {

@@ -38,7 +38,7 @@ pub(crate) struct Backlog {
 enum Hold {
     /// On the only shard of a process nobody else counts references.
     Sole(Bytes),
-    /// See [`own`].
+    /// See [`Owner`].
     Watched(Weak<Bytes>, usize),
 }
 

@@ -168,7 +168,9 @@ pub(super) fn subject(der: &[u8]) -> Result<(String, Box<[u8]>), Unreadable> {
 }
 
 /// Issuer and serial number, as they are encoded: what a revocation list knows a certificate by.
-pub(super) fn number(der: &[u8]) -> Result<(Box<[u8]>, Box<[u8]>), Unreadable> {
+pub(super) type Number = (Box<[u8]>, Box<[u8]>);
+
+pub(super) fn number(der: &[u8]) -> Result<Number, Unreadable> {
     let certificate = parse(der)?;
     Ok((certificate.issuer().as_raw().into(), certificate.raw_serial().into()))
 }

@@ -5,15 +5,18 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use rustls::pki_types::{CertificateRevocationListDer, pem::PemObject};
 use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
 
-use super::{Chain, Identity, certificate};
+use super::{
+    Chain, Identity,
+    certificate::{self, Number},
+};
 
 /// The lists of some authorities. Without any nothing is looked up.
 #[derive(Clone, Default)]
 pub struct RevocationLists {
     pub(super) lists: Vec<CertificateRevocationListDer<'static>>,
     facts: Vec<ListFacts>,
-    /// Issuer and serial number of every certificate that is on a list.
-    revoked: BTreeSet<(Box<[u8]>, Box<[u8]>)>,
+    /// Every certificate that is on a list.
+    revoked: BTreeSet<Number>,
 }
 
 /// What one list says of itself.

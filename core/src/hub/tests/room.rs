@@ -62,7 +62,8 @@ fn half_a_tls_handshake_and_half_a_proxy_header_go() {
         config.proxy_protocol = true;
         config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     };
-    let cases: [(&dyn Fn(&mut Config), &[u8]); 2] =
+    type Configure<'a> = &'a dyn Fn(&mut Config);
+    let cases: [(Configure<'_>, &[u8]); 2] =
         [(&tls, &[22, 3, 1]), (&proxy, b"PROXY TCP4 192.0.2.7")];
     for (configure, part) in cases {
         let mut config = Config::default();
