@@ -106,6 +106,10 @@ async fn turns(shard: &Rc<Shard>) {
             () = shard.turn.notified() => {}
             () = until(next) => {}
         }
+        if shard.with_hub(|hub| hub.gathers()) {
+            // The runtime looks for what has come before it goes on here.
+            tokio::task::yield_now().await;
+        }
         next = shard.turn();
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Homes {
     slots: Slab<Home>,
     /// Channels whose round has messages, each at most once.
     dirty: Vec<u32>,
+    /// Subscribers of those, on all hubs.
+    awaited: usize,
 }
 
 /// A channel at home. Exists while it has subscribers.
@@ -96,6 +98,7 @@ impl Homes {
             names: KeyedMap::with_hasher(keys),
             slots: Slab::new(),
             dirty: Vec::new(),
+            awaited: 0,
         }
     }
 
@@ -160,6 +163,7 @@ impl Hub {
             round.first_offset = home.offset;
             round.frames.reserve_exact(round.expected.max(frame_max));
             self.homes.dirty.push(index);
+            self.homes.awaited += home.subscribers as usize;
         }
         round.last = u32::try_from(round.frames.len()).unwrap_or(u32::MAX);
         round.messages += 1;
@@ -231,6 +235,12 @@ impl Hub {
         }
     }
 
+    /// Whether so many are to be written to that it pays to see first what else has come: see [`GATHERED_FOR`].
+    #[must_use]
+    pub fn gathers(&self) -> bool {
+        self.homes.awaited >= GATHERED_FOR
+    }
+
     /// Hands out what the turn's publishes gathered.
     pub(crate) fn seal_all(&mut self) {
         let mut dirty = std::mem::take(&mut self.homes.dirty);
@@ -239,6 +249,7 @@ impl Hub {
         }
         // Sealing publishes nothing, so the list stayed empty and its memory can be used again.
         self.homes.dirty = dirty;
+        self.homes.awaited = 0;
     }
 
     /// Hands out the channel's round if it is at home here: membership is about to change.
@@ -337,3 +348,8 @@ impl Hub {
         }
     }
 }
+
+/// Subscribers of a turn's rounds from which on a driver should ask the operating system for further input before it runs
+/// the turn. A message that comes just behind the round costs each of them a write of its own; asking costs as much as
+/// one write.
+const GATHERED_FOR: usize = 128;

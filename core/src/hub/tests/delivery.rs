@@ -42,6 +42,22 @@ fn order_of_writes(subscribers: usize) -> Vec<Option<usize>> {
 }
 
 #[test]
+fn a_driver_is_told_when_many_are_to_be_written_to() {
+    let mut rig = Rig::alone();
+    let clients: Vec<Client> = (0..128).map(|_| rig.connect(0)).collect();
+    clients.iter().for_each(|client| rig.subscribe(client, "many"));
+    rig.subscribe(&clients[0], "few");
+
+    rig.publish(0, "few", 1);
+    assert!(!rig.hubs[0].gathers());
+    rig.publish(0, "many", 1);
+    assert!(rig.hubs[0].gathers());
+    rig.run();
+
+    assert!(!rig.hubs[0].gathers());
+}
+
+#[test]
 fn a_few_subscribers_come_before_the_publishers_answer() {
     assert_eq!(order_of_writes(1), [Some(0), None]);
     assert_eq!(order_of_writes(3), [Some(0), Some(1), Some(2), None]);
