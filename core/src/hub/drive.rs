@@ -71,6 +71,14 @@ impl Hub {
 
 /// Outputs.
 impl Hub {
+    /// Whether this turn writes to so many that a driver should ask the operating system for further input before it runs
+    /// the turn: a message that comes just behind the round costs each of them a write of its own, and asking costs as much
+    /// as one.
+    #[must_use]
+    pub fn gathers(&self) -> bool {
+        self.homes.gathers()
+    }
+
     /// The next thing for the driver to do. Call until `None` before [`poll_dirty`](Self::poll_dirty): the first call of
     /// a turn hands the turn's broadcasts to their subscribers.
     #[must_use]

@@ -111,6 +111,10 @@ impl Homes {
         self.slots.len()
     }
 
+    pub(crate) fn gathers(&self) -> bool {
+        self.awaited >= GATHERED_FOR
+    }
+
     pub(crate) fn placement(&self) -> Placement {
         self.placement
     }
@@ -235,12 +239,6 @@ impl Hub {
         }
     }
 
-    /// Whether so many are to be written to that it pays to see first what else has come: see [`GATHERED_FOR`].
-    #[must_use]
-    pub fn gathers(&self) -> bool {
-        self.homes.awaited >= GATHERED_FOR
-    }
-
     /// Hands out what the turn's publishes gathered.
     pub(crate) fn seal_all(&mut self) {
         let mut dirty = std::mem::take(&mut self.homes.dirty);
@@ -349,7 +347,5 @@ impl Hub {
     }
 }
 
-/// Subscribers of a turn's rounds from which on a driver should ask the operating system for further input before it runs
-/// the turn. A message that comes just behind the round costs each of them a write of its own; asking costs as much as
-/// one write.
+/// Subscribers of a turn's rounds from which on it pays to look for further input first.
 const GATHERED_FOR: usize = 128;
