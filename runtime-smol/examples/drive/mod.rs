@@ -44,6 +44,8 @@ pub(crate) async fn echo(
 ) -> io::Result<()> {
     stream.get_ref().set_nodelay(true)?;
     let limits = &limits();
+    // Set anew as rarely as possible, because each time wakes the reactor. It may ring early.
+    let (mut timer, mut armed) = (Timer::never(), None);
     loop {
         let mut sink = Sink(stream.get_ref());
         let flush = match &mut tls {
@@ -59,13 +61,23 @@ pub(crate) async fn echo(
             Flush::Fin => drop(stream.get_ref().shutdown(Shutdown::Write)),
             Flush::Closed => return Ok(()),
         }
-        let (wants_read, timeout) = (ws.wants_read(limits), ws.poll_timeout(limits));
-        match wait(&stream, wants_read, flush == Flush::Blocked, timeout).await? {
+        if let Some(due) = ws.poll_timeout(limits)
+            && armed.is_none_or(|at| due < at)
+        {
+            armed = Some(due);
+            timer.set_at(due);
+        }
+        match wait(&stream, ws.wants_read(limits), flush == Flush::Blocked, &mut timer).await? {
             Ready::Read => {
                 read(stream.get_ref(), &mut ws, tls.as_mut(), limits, &mut shared.borrow_mut());
             }
             Ready::Write => {}
-            Ready::Timeout => drop(ws.handle_timeout(now(), limits)),
+            Ready::Timeout => {
+                armed = None;
+                if ws.poll_timeout(limits).is_some_and(|due| due <= now().mono) {
+                    ws.handle_timeout(now(), limits);
+                }
+            }
         }
     }
 }
@@ -98,7 +110,7 @@ async fn wait(
     stream: &Async<TcpStream>,
     read: bool,
     write: bool,
-    timeout: Option<Instant>,
+    timer: &mut Timer,
 ) -> io::Result<Ready> {
     let readable = async {
         if !read {
@@ -112,11 +124,11 @@ async fn wait(
         }
         stream.writable().await.map(|()| Ready::Write)
     };
-    let timer = async {
-        timeout.map_or_else(Timer::never, Timer::at).await;
+    let timeout = async {
+        timer.await;
         Ok(Ready::Timeout)
     };
-    or(or(readable, writable), timer).await
+    or(or(readable, writable), timeout).await
 }
 
 /// What connections of one thread share: nothing of a message stays in it.
