@@ -162,7 +162,7 @@ const PROGRAM_BYTES: u64 = 16 << 20;
 /// A shard's own buffers, tables and stack.
 const SHARD_BYTES: u64 = 4 << 20;
 
-/// An idle connection in the process; the budget that tests hold it to. 1.6 KiB were measured.
+/// An idle connection in the process; the budget that tests hold it to. 1.5 KiB were measured.
 const PLAIN_BYTES: u64 = 2_253;
 
 /// The same with TLS; 8 to 10 KiB were measured.
