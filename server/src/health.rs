@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
+    net::TcpStream,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -87,18 +87,10 @@ fn over_tls(target: &Target, settings: &Settings, dir: &Path) -> Result<Value, S
 }
 
 fn connect(target: &Target) -> io::Result<TcpStream> {
-    let mut last = io::ErrorKind::AddrNotAvailable.into();
-    for address in (target.host.as_str(), target.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, TIMEOUT) {
-            Ok(socket) => {
-                socket.set_read_timeout(Some(TIMEOUT))?;
-                socket.set_write_timeout(Some(TIMEOUT))?;
-                return Ok(socket);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    let socket = target.connect(TIMEOUT)?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    Ok(socket)
 }
 
 /// What the server says until it ends the connection.

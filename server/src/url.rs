@@ -1,5 +1,11 @@
 //! Addresses of servers as people write them, for the client subcommands.
 
+use std::{
+    io,
+    net::{TcpStream, ToSocketAddrs},
+    time::Duration,
+};
+
 use crate::exit::{Exit, Failure};
 
 /// Where a server is.
@@ -55,6 +61,18 @@ impl Target {
             digits => digits.parse().map_err(|_| fault(url, "the port is a number up to 65535"))?,
         };
         Ok(Self { host: host.to_owned(), port, tls, path: path.trim_end_matches('/').to_owned() })
+    }
+
+    /// Tries every address of the host, each for at most `timeout`.
+    pub(crate) fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "host has no address");
+        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, timeout) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// Host and port as in a `Host` header.

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     io::{self, Read},
-    net::{TcpStream, ToSocketAddrs},
     time::{Duration, Instant},
 };
 
@@ -50,7 +49,7 @@ impl Link {
             let refused = error.kind() == io::ErrorKind::ConnectionRefused;
             End::Lost(if refused { Exit::NotRunning } else { Exit::General }, plain(error))
         };
-        let stream = connect(target).map_err(|error| lost(&error))?;
+        let stream = target.connect(CONNECT_TIMEOUT).map_err(|error| lost(&error))?;
         stream
             .set_nodelay(true)
             .and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)))
@@ -233,18 +232,6 @@ fn classify(reason: Reason, close: Option<&PeerClose>, status: Option<u16>) -> E
         Retry::Never => fatal(Exit::General, text),
         Retry::Now | Retry::Later | Retry::Done => lost(text),
     }
-}
-
-/// Tries every address of the host.
-fn connect(target: &Target) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "host has no address");
-    for address in (target.host.as_str(), target.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 fn now() -> Now {
