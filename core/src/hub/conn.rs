@@ -18,7 +18,7 @@ use super::{
     types::{Listener, Peer, RequestId},
     visitors::Entered,
 };
-use crate::{auth::Access, tls::Identity, ws};
+use crate::{auth::Access, limits::Limits, tls::Identity, ws};
 
 /// A connection. Boxed in the slab, so that its size is paid only while it exists.
 #[derive(Debug)]
@@ -91,6 +91,16 @@ pub(crate) enum Session {
     Active,
     /// Over; only its last bytes may still be on their way.
     Gone,
+}
+
+impl Session {
+    /// The limits that hold for what the peer sends at this point.
+    pub(crate) fn limits<'l>(self, before_auth: &'l Limits, otherwise: &'l Limits) -> &'l Limits {
+        match self {
+            Self::Unauthenticated { .. } => before_auth,
+            Self::Http | Self::Active | Self::Gone => otherwise,
+        }
+    }
 }
 
 /// Membership of one channel, as the connection knows it.
@@ -174,7 +184,7 @@ mod tests {
         let now = crate::time::Now { mono: Instant::now(), unix: std::time::Duration::ZERO };
         let conn = |address: &str, proxied| {
             let peer = Peer { address: address.parse().unwrap(), listener: Listener::Main };
-            let ws = ws::Connection::server(now, &crate::limits::Limits::default());
+            let ws = ws::Connection::server(now, &Limits::default());
             let transport = Transport::Plain { instead_of_tls: false };
             Conn { proxied, ..Conn::new(transport, ws, peer) }
         };

@@ -39,10 +39,7 @@ impl Hub {
         let mut inflater = self.codecs.inflater.take().unwrap_or_default();
         let conn = self.conns.get_mut(id.index);
         let event = conn.and_then(|conn| {
-            let limits = match conn.session {
-                Session::Unauthenticated { .. } => &self.limits_before_auth,
-                Session::Http | Session::Active | Session::Gone => &self.config.limits,
-            };
+            let limits = conn.session.limits(&self.limits_before_auth, &self.config.limits);
             conn.ws.inflate(now, limits, &mut inflater, message)
         });
         match event {

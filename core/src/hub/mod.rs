@@ -410,10 +410,7 @@ impl Hub {
         }
         loop {
             let Some(conn) = self.conns.get_mut(id.index) else { return };
-            let limits = match conn.session {
-                Session::Unauthenticated { .. } => &self.limits_before_auth,
-                Session::Http | Session::Active | Session::Gone => &self.config.limits,
-            };
+            let limits = conn.session.limits(&self.limits_before_auth, &self.config.limits);
             let Some(event) = conn.ws.receive(now, limits, &mut wire) else { break };
             self.on_event(now, id, event);
         }
