@@ -172,8 +172,10 @@ impl Channels {
 
     /// What a burst made large.
     pub(crate) fn give_back(&mut self) {
-        if self.rounds.is_empty() && self.rounds.capacity() > ROUNDS_KEPT_MAX {
-            self.rounds = VecDeque::new();
+        for rounds in [&mut self.rounds, &mut self.large] {
+            if rounds.is_empty() && rounds.capacity() > ROUNDS_KEPT_MAX {
+                *rounds = VecDeque::new();
+            }
         }
     }
 
