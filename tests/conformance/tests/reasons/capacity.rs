@@ -1,7 +1,7 @@
 //! What is full, or too fast.
 
 use mahavishnu_conformance::{App, Backend, Raw, Setup, masked, op, token};
-use mahavishnu_core::reason::Reason;
+use mahavishnu_core::{config::Config, reason::Reason};
 use serde_json::json;
 
 use super::{is_close, is_error};
@@ -67,17 +67,16 @@ pub(crate) fn user_connections(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn slow_reader(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| config.limits.outbox_bytes_max = 65_536);
-    let mut raw = Raw::hello(rig.connect_narrow(4_096));
-    raw.subscribe("c");
-    let data = json!({ "filler": "x".repeat(32 * 1024) });
-    while rig.broadcast("c", &data) == 1 {}
-    is_close(raw.close_frame(), reason);
-    rig.expect_told_end(reason);
+    stop_reading(backend, reason, |config| config.limits.outbox_bytes_max = 65_536);
 }
 
 pub(crate) fn outboxes_full(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| config.limits.queued_bytes_max = 65_536);
+    stop_reading(backend, reason, |config| config.limits.queued_bytes_max = 65_536);
+}
+
+/// Broadcasts to a subscriber that does not read, until it is closed for that.
+fn stop_reading(backend: Backend, reason: Reason, limit: impl FnOnce(&mut Config)) {
+    let rig = backend.start(limit);
     let mut raw = Raw::hello(rig.connect_narrow(4_096));
     raw.subscribe("c");
     let data = json!({ "filler": "x".repeat(32 * 1024) });
