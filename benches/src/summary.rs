@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -10,20 +11,20 @@ use crate::{
     stats::{FanoutReport, median, ratio},
 };
 
-/// Which columns a table has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which reports a table is made of, and which columns it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Table {
-    /// Throughput and CPU of fan-out.
+    /// Throughput and CPU of `fanout`.
     Fanout,
     /// The same, and how a server's CPU per delivery changes from its first case to the others.
     Scale,
-    /// Percentiles of the latency.
+    /// Percentiles of `rate` and `fanout`.
     Latency,
-    /// Throughput and CPU of echo.
+    /// Throughput and CPU of `echo`.
     Echo,
-    /// Connects per second and their CPU.
+    /// Rate and CPU of `connect`.
     Connect,
-    /// Memory of idle connections.
+    /// Memory and CPU of `idle`.
     Idle,
 }
 

@@ -102,8 +102,8 @@ enum Command {
     /// Prints a Markdown table from a file of JSON reports.
     Summary {
         /// Which reports, and which columns.
-        #[arg(long, value_enum, default_value_t = TableArgument::Fanout)]
-        table: TableArgument,
+        #[arg(long, value_enum, default_value_t = Table::Fanout)]
+        table: Table,
         /// Label of the runs that ratios are taken to.
         #[arg(long, default_value = "rawloop")]
         baseline: String,
@@ -135,22 +135,6 @@ struct Common {
     /// Which of several interleaved rounds this is, for the report.
     #[arg(long, default_value_t = 0)]
     round: u32,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum TableArgument {
-    /// Throughput and CPU of `fanout`.
-    Fanout,
-    /// The same, and how CPU changes from the first case to the others.
-    Scale,
-    /// Percentiles of `rate` and `fanout`.
-    Latency,
-    /// Throughput and CPU of `echo`.
-    Echo,
-    /// Rate and CPU of `connect`.
-    Connect,
-    /// Memory and CPU of `idle`.
-    Idle,
 }
 
 #[derive(Args, Debug)]
@@ -284,7 +268,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Summary { table, baseline, file } => {
-            let table = summary::table(table.into(), &fs::read_to_string(file)?, &baseline)?;
+            let table = summary::table(table, &fs::read_to_string(file)?, &baseline)?;
             write!(std::io::stdout(), "{table}")?;
             Ok(ExitCode::SUCCESS)
         }
@@ -350,19 +334,6 @@ fn print(common: &Common, report: &(impl Display + Serialize)) -> Result<()> {
 
 fn seconds(value: f64) -> Result<Duration> {
     Ok(Duration::try_from_secs_f64(value)?)
-}
-
-impl From<TableArgument> for Table {
-    fn from(argument: TableArgument) -> Self {
-        match argument {
-            TableArgument::Fanout => Self::Fanout,
-            TableArgument::Scale => Self::Scale,
-            TableArgument::Latency => Self::Latency,
-            TableArgument::Echo => Self::Echo,
-            TableArgument::Connect => Self::Connect,
-            TableArgument::Idle => Self::Idle,
-        }
-    }
 }
 
 impl Length {
