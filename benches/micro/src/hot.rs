@@ -127,19 +127,10 @@ fn decode(message: &str, times: u64) -> u64 {
 
 fn publish(subscribers: usize) -> u64 {
     const PER_TURN: usize = 64;
-    const TURNS: u64 = 20;
     let (mut stage, publisher) = Stage::with_publisher();
     stage.open_subscribers(subscribers);
-    let mut wire = frames::text(&frames::publish(CHANNEL, &frames::object(128))).repeat(PER_TURN);
-    let mut turns = |count: u64| {
-        for _ in 0..count {
-            stage.feed(publisher, black_box(&mut wire));
-            stage.turn();
-        }
-    };
-    turns(3);
-    measured(|| turns(TURNS));
-    TURNS * PER_TURN as u64
+    let wire = frames::text(&frames::publish(CHANNEL, &frames::object(128))).repeat(PER_TURN);
+    repeat(&mut stage, publisher, wire, 20) * PER_TURN as u64
 }
 
 fn fan_out(per_round: usize) -> u64 {
@@ -173,18 +164,23 @@ fn turns() -> u64 {
 fn turns_with_one() -> u64 {
     let (mut stage, publisher) = Stage::with_publisher();
     stage.open_subscribers(1);
-    repeat(&mut stage, publisher, &frames::publish(CHANNEL, &frames::object(128)))
+    let wire = frames::text(&frames::publish(CHANNEL, &frames::object(128)));
+    repeat(&mut stage, publisher, wire, 500)
 }
 
 fn pings() -> u64 {
     let mut stage = Stage::new();
     let client = stage.open();
-    repeat(&mut stage, client, frames::PING)
+    repeat(&mut stage, client, frames::text(frames::PING), 500)
 }
 
-fn repeat(stage: &mut Stage, conn: mahavishnu_core::hub::ConnId, message: &str) -> u64 {
-    const TURNS: u64 = 500;
-    let mut wire = frames::text(message);
+/// So many turns, each with the same bytes of a client.
+fn repeat(
+    stage: &mut Stage,
+    conn: mahavishnu_core::hub::ConnId,
+    mut wire: Vec<u8>,
+    measured_turns: u64,
+) -> u64 {
     let mut turns = |count: u64| {
         for _ in 0..count {
             stage.feed(conn, black_box(&mut wire));
@@ -192,6 +188,6 @@ fn repeat(stage: &mut Stage, conn: mahavishnu_core::hub::ConnId, message: &str) 
         }
     };
     turns(3);
-    measured(|| turns(TURNS));
-    TURNS
+    measured(|| turns(measured_turns));
+    measured_turns
 }
