@@ -5,6 +5,7 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
+    num::NonZeroU64,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,24 @@ impl Now {
     }
 }
 
+/// A moment in half of the memory of an [`Instant`], which an `Option` does not enlarge: what every connection has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(NonZeroU64);
+
+impl Tick {
+    /// `at` in nanoseconds since `start`. What was before that is taken for `start`, and what is five centuries later for
+    /// then.
+    pub(crate) fn new(start: Instant, at: Instant) -> Self {
+        let nanos = u64::try_from(at.saturating_duration_since(start).as_nanos());
+        Self(NonZeroU64::MIN.saturating_add(nanos.unwrap_or(u64::MAX)))
+    }
+
+    /// The moment, given the same `start`.
+    pub(crate) fn instant(self, start: Instant) -> Instant {
+        start + Duration::from_nanos(self.0.get() - 1)
+    }
+}
+
 /// Deadlines of many owners, soonest first.
 ///
 /// An owner has at most one effective deadline: arming again replaces it. Replaced and cancelled entries stay in the
@@ -32,34 +51,34 @@ impl Now {
 /// A deadline that only moves *later* costs nothing: the old entry comes up, is compared and re-armed.
 #[derive(Debug)]
 pub struct Timers<K> {
-    heap: BinaryHeap<Reverse<(Instant, K)>>,
+    start: Instant,
+    heap: BinaryHeap<Reverse<(Tick, K)>>,
 }
 
 impl<K: Ord + Copy> Timers<K> {
-    /// No deadlines.
+    /// No deadlines. None may be for a moment before `start`: it would be due then.
     #[must_use]
-    pub fn new() -> Self {
-        Self { heap: BinaryHeap::new() }
+    pub fn new(start: Instant) -> Self {
+        Self { start, heap: BinaryHeap::new() }
     }
 
     /// Wakes `key` at `at`. The caller remembers `at` as the entry it believes in and ignores others.
     pub fn arm(&mut self, at: Instant, key: K) {
-        self.heap.push(Reverse((at, key)));
+        self.heap.push(Reverse((Tick::new(self.start, at), key)));
     }
 
     /// The next entry that is due, with the instant it was armed for.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
-        let Reverse((at, _)) = self.heap.peek()?;
-        if *at > now {
+        if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse(entry)| entry)
+        self.heap.pop().map(|Reverse((at, key))| (at.instant(self.start), key))
     }
 
     /// When the soonest entry comes up; it may turn out to have been replaced.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.heap.peek().map(|Reverse((at, _))| at.instant(self.start))
     }
 
     /// Entries in the heap, replaced ones included.
@@ -76,13 +95,8 @@ impl<K: Ord + Copy> Timers<K> {
 
     /// Drops every entry that `keep` no longer believes in. Called when stale entries outnumber live ones.
     pub fn compact(&mut self, mut keep: impl FnMut(Instant, K) -> bool) {
-        self.heap.retain(|Reverse((at, key))| keep(*at, *key));
-    }
-}
-
-impl<K: Ord + Copy> Default for Timers<K> {
-    fn default() -> Self {
-        Self::new()
+        let start = self.start;
+        self.heap.retain(|Reverse((at, key))| keep(at.instant(start), *key));
     }
 }
 
@@ -95,13 +109,24 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_tick_is_the_moment_it_was_made_of() {
+        let start = Instant::now();
+        let later = start + Duration::new(40_000_000, 123_456_789);
+        assert_eq!(Tick::new(start, later).instant(start), later);
+        assert_eq!(Tick::new(start, start).instant(start), start);
+        assert_eq!(Tick::new(later, start).instant(later), later, "not before the start");
+        assert!(Tick::new(start, start) < Tick::new(start, later));
+        assert_eq!(size_of::<Option<Tick>>(), 8);
+    }
+
     proptest! {
         /// Against an ordered map: with the caller's rule (believe only the latest `arm`), both fire the same owners
         /// in the same order.
         #[test]
         fn timers_fire_like_an_ordered_map(steps in prop::collection::vec((0u8..3, 0u32..8, 0u64..50), 1..200)) {
             let start = Instant::now();
-            let mut timers = Timers::new();
+            let mut timers = Timers::new(start);
             let mut believed: BTreeMap<u32, Instant> = BTreeMap::new();
             let mut model: BTreeMap<(Instant, u32), ()> = BTreeMap::new();
             let mut now = start;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{
     Hub,
     conn::Gap,
@@ -29,9 +31,9 @@ impl AnswerTo {
 
 impl Hub {
     /// The first message of every active connection.
-    pub(crate) fn send_welcome(&mut self, now: Now, id: ConnId) {
+    pub(crate) fn send_welcome(&mut self, now: Now, id: ConnId, uuid: Uuid) {
         let Some(conn) = self.conn(id) else { return };
-        let (uuid, authenticated, secure) = (conn.uuid, conn.token.is_some(), conn.secure);
+        let (authenticated, secure) = (conn.aside.get().token.is_some(), conn.secure);
         let service = self.config.service.clone();
         let welcome = Welcome {
             connection_id: uuid,
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn what_a_server_sends_is_counted_under_a_kind_of_its_own() {
         let timestamp = Timestamp::from_unix(Duration::ZERO);
-        let stamp = Stamp { id: uuid::Uuid::nil(), timestamp: &timestamp };
+        let stamp = Stamp { id: Uuid::nil(), timestamp: &timestamp };
         assert_eq!(
             styled(Envelope::subscribed(stamp, "c", None), Answer::Response).kind,
             Kind::Response

@@ -9,11 +9,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::{
-    Hub,
-    conn::{Conn, Session},
-    types::ConnId,
-};
+use super::{Hub, aside::Things, conn::Session, types::ConnId};
 use crate::{config::SlowPolicy, reason::Reason, time::Now};
 
 /// The account of a hub.
@@ -28,9 +24,16 @@ pub(crate) struct Backlog {
     /// What connections hold that they share with nobody.
     private_bytes: usize,
     /// Connections whose sockets take no more.
-    behind: Vec<u32>,
+    behind: Vec<Behind>,
     /// Work for a look at all of `held` that was saved up.
     credit: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    conn: u32,
+    /// What it is counted with in `private_bytes`.
+    private_bytes: u32,
 }
 
 /// A segment, as long as an outbox holds it.
@@ -116,8 +119,10 @@ impl Backlog {
         self.credit = 0;
     }
 
-    /// A connection's share of the account changes.
-    fn replace(&mut self, before: u32, after: u32) {
+    /// The share of the connection listed at `at` changes.
+    fn replace(&mut self, at: u32, after: u32) {
+        let Some(behind) = self.behind.get_mut(at as usize) else { return };
+        let before = std::mem::replace(&mut behind.private_bytes, after);
         self.private_bytes = (self.private_bytes + after as usize).saturating_sub(before as usize);
     }
 }
@@ -133,33 +138,30 @@ impl Hub {
             0
         };
         let after = u32::try_from(private).unwrap_or(u32::MAX);
-        self.backlog.replace(conn.private_bytes, after);
-        conn.private_bytes = after;
-        let listed = conn.behind != Conn::NOT_BEHIND;
-        if waits && !listed {
-            conn.behind = u32::try_from(self.backlog.behind.len()).unwrap_or(Conn::NOT_BEHIND);
-            self.backlog.behind.push(index);
-        } else if listed && !waits {
-            let at = std::mem::replace(&mut conn.behind, Conn::NOT_BEHIND);
-            self.forget_behind(at);
+        if waits {
+            if !std::mem::replace(&mut conn.behind, true) {
+                let at = u32::try_from(self.backlog.behind.len()).unwrap_or(Things::NOT_BEHIND);
+                conn.aside.put().behind = at;
+                self.backlog.behind.push(Behind { conn: index, private_bytes: 0 });
+            }
+            self.backlog.replace(conn.aside.get().behind, after);
+        } else if std::mem::replace(&mut conn.behind, false) {
+            let at = std::mem::replace(&mut conn.aside.put().behind, Things::NOT_BEHIND);
+            conn.aside.tidy();
+            self.unweigh(at);
         }
     }
 
-    /// A connection is gone, with all that it held.
-    pub(crate) fn unweigh(&mut self, behind: u32, private_bytes: u32) {
-        self.backlog.replace(private_bytes, 0);
-        self.forget_behind(behind);
-    }
-
-    /// Takes a place off the list; its last entry moves there.
-    fn forget_behind(&mut self, at: u32) {
+    /// Takes a place off the list, with what was counted there; the list's last entry moves there.
+    pub(crate) fn unweigh(&mut self, at: u32) {
+        self.backlog.replace(at, 0);
         if (at as usize) < self.backlog.behind.len() {
             self.backlog.behind.swap_remove(at as usize);
         }
         if let Some(moved) = self.backlog.behind.get(at as usize)
-            && let Some(conn) = self.conns.get_mut(*moved)
+            && let Some(conn) = self.conns.get_mut(moved.conn)
         {
-            conn.behind = at;
+            conn.aside.put().behind = at;
         }
     }
 
@@ -179,10 +181,10 @@ impl Hub {
     }
 
     fn lighten_until(&mut self, now: Now, target: usize) {
-        let weight = |index: &u32| {
-            let conn = self.conns.get(*index)?;
+        let weight = |behind: &Behind| {
+            let conn = self.conns.get(behind.conn)?;
             let open = matches!(conn.session, Session::Active | Session::Unauthenticated { .. });
-            open.then(|| (conn.ws.outbox().bytes(), *index))
+            open.then(|| (conn.ws.outbox().bytes(), behind.conn))
         };
         let mut heaviest: Vec<_> = self.backlog.behind.iter().filter_map(weight).collect();
         // The index only makes it the same on every run.

@@ -5,8 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{
     Hub,
     answer::AnswerTo,
-    conn::{Conn, Gap, Session, Subscription},
+    conn::{Conn, Gap, Session},
     slab::Slab,
+    subscriptions::Subscription,
     types::{ConnId, Inner, Joiner, ShardId, round_weight},
 };
 use crate::{
@@ -283,10 +284,6 @@ impl Hub {
         let member = u32::try_from(channel.members.len()).unwrap_or(u32::MAX);
         let subscription = u32::try_from(conn.subscriptions.len()).unwrap_or(u32::MAX);
         channel.members.push(Member { conn: id.index, subscription });
-        if conn.subscriptions.is_empty() {
-            // Most have one, and a vector begins with four.
-            conn.subscriptions.reserve_exact(1);
-        }
         conn.subscriptions.push(Subscription { channel: index, member });
         self.tally.subscriptions += 1;
         true
@@ -335,22 +332,20 @@ impl Hub {
         {
             self.remove_member(now, id, last);
         }
-        if let Some(conn) = self.conns.get_mut(id.index) {
-            conn.subscriptions = Vec::new();
-        }
     }
 
     /// Removes the subscription at `at` in the connection's list. Both lists fill the hole with their last entry, whose
     /// partner is told of its new place.
     fn remove_member(&mut self, now: Now, id: ConnId, at: usize) {
         let Some(conn) = self.conns.get_mut(id.index) else { return };
-        if at >= conn.subscriptions.len() {
-            return;
-        }
+        let Some(removed) = conn.subscriptions.swap_remove(at) else { return };
+        let Subscription { channel: index, member } = removed;
         let deflates = conn.ws.window_bits() > 0;
-        let Subscription { channel: index, member } = conn.subscriptions.swap_remove(at);
-        conn.gaps.retain(|gap| gap.channel != index);
-        conn.lossy = !conn.gaps.is_empty();
+        if let Some(aside) = conn.aside.get_mut() {
+            aside.gaps.retain(|gap| gap.channel != index);
+            conn.lossy = !aside.gaps.is_empty();
+            conn.aside.tidy();
+        }
         if let Some(moved) = conn.subscriptions.get(at).copied()
             && let Some(other) = self.channels.slots.get_mut(moved.channel)
             && let Some(entry) = other.members.get_mut(moved.member as usize)
@@ -494,7 +489,7 @@ impl Hub {
             let max = self.config.limits.outbox_bytes_max;
             let Some(conn) = self.conns.get_mut(index) else { continue };
             let segment = round.of(conn);
-            let behind = conn.gaps.iter().any(|gap| gap.channel == round.channel);
+            let behind = conn.aside.get().gaps.iter().any(|gap| gap.channel == round.channel);
             if !behind && conn.ws.outbox().bytes() + segment.bytes.len() <= max {
                 conn.ws.outbox_mut().push(segment);
                 self.tally.sent(Kind::Event, u64::from(segment.messages));
@@ -519,7 +514,7 @@ impl Hub {
         let max = self.config.limits.outbox_bytes_max;
         let Some(conn) = self.conns.get_mut(id.index) else { return true };
         let segment = round.of(conn);
-        if conn.lossy && conn.gaps.iter().any(|gap| gap.channel == round.channel) {
+        if conn.aside.get().gaps.iter().any(|gap| gap.channel == round.channel) {
             return false;
         }
         let newest = segment.bytes.len().saturating_sub(segment.last as usize);
@@ -556,20 +551,23 @@ impl Hub {
         }
         let dropped = conn.ws.outbox_mut().drop_tag(tag);
         let lost = u64::from(dropped);
-        conn.lossy |= dropped > 0;
-        match conn.gaps.iter_mut().find(|gap| gap.channel == index) {
+        if dropped == 0 {
+            return 0;
+        }
+        conn.lossy = true;
+        let gaps = &mut conn.aside.put().gaps;
+        match gaps.iter_mut().find(|gap| gap.channel == index) {
             // What is queued came before what was lost already.
             Some(gap) => {
                 gap.lost += lost;
                 gap.first_offset = gap.first_offset.saturating_sub(lost);
             }
-            None if dropped > 0 => conn.gaps.push(Gap {
+            None => gaps.push(Gap {
                 channel: index,
                 lost,
                 first_offset: next_offset.saturating_sub(lost),
                 last_offset: next_offset.saturating_sub(1),
             }),
-            None => {}
         }
         dropped
     }
@@ -581,9 +579,10 @@ impl Hub {
         if conn.ws.outbox().bytes() > max / 2 || !conn.ws.is_open() {
             return;
         }
-        let gaps = conn.gaps.take();
+        let gaps = conn.aside.get_mut().map(|aside| std::mem::take(&mut aside.gaps));
+        conn.aside.tidy();
         conn.lossy = false;
-        for gap in gaps {
+        for gap in gaps.into_iter().flatten() {
             let channel = self.channels.slots.get(gap.channel);
             let Some((name, tag)) = channel.map(|channel| (channel.name.clone(), channel.tag))
             else {
@@ -609,17 +608,15 @@ fn note_gap(conn: &mut Conn, round: &Round) {
     let lost = u64::from(segment.messages);
     let last_offset = first_offset + lost.saturating_sub(1);
     conn.lossy = true;
-    match conn.gaps.iter_mut().find(|gap| gap.channel == *channel) {
+    let gaps = &mut conn.aside.put().gaps;
+    match gaps.iter_mut().find(|gap| gap.channel == *channel) {
         Some(gap) => {
             gap.lost += lost;
             gap.last_offset = last_offset;
         }
-        None => conn.gaps.push(Gap {
-            channel: *channel,
-            lost,
-            first_offset: *first_offset,
-            last_offset,
-        }),
+        None => {
+            gaps.push(Gap { channel: *channel, lost, first_offset: *first_offset, last_offset })
+        }
     }
 }
 

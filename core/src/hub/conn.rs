@@ -3,31 +3,25 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
 };
-
-use uuid::Uuid;
 
 use super::{
-    intake::Taking,
-    quota::Bucket,
-    rare::Rare,
-    room::Standing,
-    token::Token,
+    aside::Aside,
+    quota::Allowance,
+    subscriptions::Subscriptions,
     transport::Transport,
-    types::{Listener, Peer, RequestId},
+    types::{Listener, Peer},
     visitors::Entered,
 };
-use crate::{auth::Access, limits::Limits, tls::Identity, ws};
+use crate::{limits::Limits, time::Tick, ws};
 
-/// A connection. Boxed in the slab, so that its size is paid only while it exists.
+/// A connection. Boxed in the slab, so that its size is paid only while it exists. An idle one takes no more than this:
+/// whatever is there only at times is [`aside`](Self::aside).
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) transport: Transport,
     pub(crate) ws: ws::Connection,
     pub(crate) session: Session,
-    /// Name in the welcome. Nil until the connection is active.
-    pub(crate) uuid: Uuid,
     /// The client, or the last proxy that is not trusted to name it.
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
@@ -45,36 +39,15 @@ pub(crate) struct Conn {
     pub(crate) dirty: bool,
     /// Its socket took no more when it was last written to.
     pub(crate) blocked: bool,
-    /// Subscribed to something whose messages it lost and was not told of yet.
+    /// Subscribed to something whose messages it lost and was not told of yet: there are gaps aside.
     pub(crate) lossy: bool,
-    /// Questions of this connection that wait for the application.
-    pub(crate) asked: Rare<RequestId>,
-    /// Who it is, once a token was accepted.
-    pub(crate) token: Option<Arc<Token>>,
-    /// It was told that its token is about to expire.
-    pub(crate) warned: bool,
-    /// Who it is by its certificate, if that was asked for.
-    pub(crate) identity: Option<Arc<Identity>>,
-    /// The token is what the certificate says: another may replace it.
-    pub(crate) certified: bool,
-    /// What the policy lets it do; meaningful only with a token.
-    pub(crate) access: Option<Box<Access>>,
-    pub(crate) bucket: Bucket,
-    pub(crate) subscriptions: Vec<Subscription>,
-    /// Losses to be announced. Empty unless a channel's policy is [`Gap`](crate::config::SlowPolicy::Gap).
-    pub(crate) gaps: Rare<Gap>,
-    /// The session's own deadline: authentication, what is due about its token, or its turn in a drain.
-    pub(crate) deadline: Option<Instant>,
-    /// Whether its socket may be given up for another, and when.
-    pub(crate) standing: Standing,
+    /// On the hub's list of those whose sockets take no more.
+    pub(crate) behind: bool,
+    pub(crate) allowance: Allowance,
+    pub(crate) subscriptions: Subscriptions,
     /// The timer entry that is believed in.
-    pub(crate) armed: Option<Instant>,
-    /// Where the hub lists it while its socket takes no more; [`NOT_BEHIND`](Self::NOT_BEHIND) otherwise.
-    pub(crate) behind: u32,
-    /// What it is counted with in the hub's backlog.
-    pub(crate) private_bytes: u32,
-    /// What has come only in part.
-    pub(crate) taking: Taking,
+    pub(crate) armed: Option<Tick>,
+    pub(crate) aside: Aside,
 }
 
 /// How far a connection has come above the socket's protocol.
@@ -103,15 +76,6 @@ impl Session {
     }
 }
 
-/// Membership of one channel, as the connection knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Subscription {
-    /// The channel's index in this hub.
-    pub(crate) channel: u32,
-    /// Where the channel lists this connection.
-    pub(crate) member: u32,
-}
-
 /// Messages of one channel that were dropped for one subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gap {
@@ -122,15 +86,11 @@ pub(crate) struct Gap {
 }
 
 impl Conn {
-    /// Not listed.
-    pub(crate) const NOT_BEHIND: u32 = u32::MAX;
-
     pub(crate) fn new(transport: Transport, ws: ws::Connection, peer: Peer) -> Self {
         Self {
             transport,
             ws,
             session: Session::Http,
-            uuid: Uuid::nil(),
             ip: peer.address.ip(),
             port: peer.address.port(),
             listener: peer.listener,
@@ -139,24 +99,14 @@ impl Conn {
             joining: 0,
             local: false,
             secure: false,
-            identity: None,
-            certified: false,
             dirty: false,
             blocked: false,
             lossy: false,
-            asked: Rare::new(),
-            token: None,
-            warned: false,
-            access: None,
-            bucket: Bucket::default(),
-            subscriptions: Vec::new(),
-            gaps: Rare::new(),
-            deadline: None,
-            standing: Standing::default(),
+            behind: false,
+            allowance: Allowance::default(),
+            subscriptions: Subscriptions::default(),
             armed: None,
-            behind: Self::NOT_BEHIND,
-            private_bytes: 0,
-            taking: Taking::default(),
+            aside: Aside::default(),
         }
     }
 
@@ -170,12 +120,14 @@ impl Conn {
     }
 
     pub(crate) fn user(&self) -> Option<Arc<str>> {
-        self.token.as_ref().and_then(|token| token.claims.user.clone())
+        self.aside.get().token.as_ref().and_then(|token| token.claims.user.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]

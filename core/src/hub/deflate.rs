@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Hub, conn::Session, quota, types::ConnId};
+use super::{Hub, conn::Session, types::ConnId};
 use crate::{
     config::DeflateConfig,
     protocol,
@@ -53,8 +53,8 @@ impl Hub {
     /// How long until the next message of an active connection is within its rate, if it is not now.
     fn message_wait(&self, now: Now, id: ConnId) -> Option<Duration> {
         let conn = self.conn(id).filter(|conn| conn.session == Session::Active)?;
-        let mut copy = conn.bucket;
-        quota::take_message(&mut copy, now.mono, &self.config.limits).err()
+        let mut copy = conn.allowance;
+        copy.take(self.started, now.mono, &self.config.limits).err()
     }
 
     /// A round once more, compressed, if its channel is one of those that are and a message gains by it.

@@ -43,7 +43,7 @@ impl Hub {
                     if !plan.window.is_zero() =>
                 {
                     if let Some((conn, _)) = self.conn_mut(id) {
-                        conn.deadline = Some(now.mono + after);
+                        conn.aside.put().deadline = Some(now.mono + after);
                     }
                     after += step;
                     self.arm(now, id);

@@ -122,7 +122,7 @@ impl Hub {
         if self.handshakes.is_anyone_waiting() {
             Some(self.latest.mono)
         } else {
-            self.timers.next()
+            self.conn_timers.next().into_iter().chain(self.timers.next()).min()
         }
     }
 

@@ -80,7 +80,7 @@ impl Hub {
             self.activate(now, id);
         } else if self.config.auth.required {
             let Some((conn, _)) = self.conn_mut(id) else { return };
-            conn.deadline = Some(now.mono + auth_timeout);
+            conn.aside.put().deadline = Some(now.mono + auth_timeout);
         } else {
             self.activate(now, id);
         }
@@ -88,7 +88,7 @@ impl Hub {
 
     /// What the client's certificate says and permits, as if a token had said it; `None` if no grant names it.
     pub(crate) fn certified(&self, id: ConnId) -> Option<Claims> {
-        let identity = self.conn(id)?.identity.as_ref()?;
+        let identity = self.conn(id)?.aside.get().identity.as_ref()?;
         let permissions = identity.permissions(&self.config.auth.certificates)?;
         Some(Claims { user: Some(identity.user()), permissions, ..Claims::default() })
     }

@@ -43,7 +43,7 @@ impl Hub {
             publishes: self.publishes.len(),
             visitors: self.visitors.len(),
             withheld: self.credits.withheld(),
-            timers: self.timers.len(),
+            timers: self.armed_timers(),
         }
     }
 

@@ -21,11 +21,19 @@ pub(crate) struct Intake {
 }
 
 /// A connection's part in it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Taking {
     bytes: u32,
     /// Which beginning it was.
     number: u32,
+}
+
+impl Taking {
+    pub(crate) const NOTHING: Self = Self { bytes: 0, number: 0 };
+
+    pub(crate) fn is_nothing(self) -> bool {
+        self.bytes == 0
+    }
 }
 
 impl Intake {
@@ -60,8 +68,8 @@ impl Hub {
     pub(crate) fn measure(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.index) else { return };
         let bytes = conn.ws.partial_bytes() + conn.transport.held_bytes();
-        if bytes != conn.taking.bytes as usize {
-            self.intake.update(id, &mut conn.taking, bytes);
+        if bytes != conn.aside.get().taking.bytes as usize {
+            self.intake.update(id, &mut conn.aside.put().taking, bytes);
         }
     }
 
@@ -83,7 +91,8 @@ impl Hub {
     }
 
     fn is_taking(&self, id: ConnId, number: u32) -> bool {
-        self.conn(id).is_some_and(|conn| conn.taking.bytes > 0 && conn.taking.number == number)
+        let taking = self.conn(id).map(|conn| conn.aside.get().taking);
+        taking.is_some_and(|taking| !taking.is_nothing() && taking.number == number)
     }
 
     fn give_up_taking(&mut self, now: Now, id: ConnId) {

@@ -6,6 +6,7 @@
 //! and each dirty connection is written once.
 
 mod answer;
+mod aside;
 mod backlog;
 mod channel;
 mod conn;
@@ -23,12 +24,12 @@ mod intake;
 mod proxy;
 mod publish;
 mod quota;
-mod rare;
 mod request;
 mod revoke;
 mod room;
 mod session;
 mod slab;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -76,7 +77,7 @@ use crate::{
     metrics::{Metrics, Tally},
     protocol::{self, Timestamp},
     reason::Reason,
-    time::{Now, Timers},
+    time::{Now, Tick, Timers},
     trace::{Recorder, Script, Tap},
     ws,
 };
@@ -97,6 +98,8 @@ pub struct Hub {
     publishes: Slab<Pending>,
     /// How many of them are revocations.
     revoking: usize,
+    /// Of connections, by index.
+    conn_timers: Timers<u32>,
     timers: Timers<Timer>,
     /// Connections to flush, each at most once (`Conn::dirty`).
     dirty: VecDeque<u32>,
@@ -152,7 +155,6 @@ pub struct Hub {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    Conn(ConnId),
     Question(RequestId),
     Drain,
 }
@@ -180,7 +182,8 @@ impl Hub {
             questions: Slab::new(),
             publishes: Slab::new(),
             revoking: 0,
-            timers: Timers::new(),
+            conn_timers: Timers::new(now.mono),
+            timers: Timers::new(now.mono),
             dirty: VecDeque::new(),
             outputs: VecDeque::new(),
             batches: (0..shards).map(|_| Vec::new()).collect(),
@@ -266,14 +269,24 @@ impl Hub {
         self.go_on_shaking(now);
         // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
         // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
-        for _ in 0..self.timers.len().saturating_mul(TIMEOUTS_PER_TIMER) {
-            let Some((at, timer)) = self.timers.pop_due(now.mono) else { break };
-            match timer {
-                Timer::Conn(conn) => self.on_conn_timer(now, conn, at),
-                Timer::Question(id) => self.on_question_timer(now, id),
-                Timer::Drain => self.on_drain_timer(now),
+        for _ in 0..self.armed_timers().saturating_mul(TIMEOUTS_PER_TIMER) {
+            // In the order of time, connections first.
+            let others = self.timers.next();
+            let due = others.map_or(now.mono, |other| other.min(now.mono));
+            if let Some((at, index)) = self.conn_timers.pop_due(due) {
+                self.on_conn_timer(now, index, at);
+                continue;
+            }
+            match self.timers.pop_due(now.mono) {
+                Some((_, Timer::Question(id))) => self.on_question_timer(now, id),
+                Some((_, Timer::Drain)) => self.on_drain_timer(now),
+                None => break,
             }
         }
+    }
+
+    fn armed_timers(&self) -> usize {
+        self.conn_timers.len() + self.timers.len()
     }
 
     fn next_output(&mut self, now: Now) -> Option<Output> {
@@ -366,9 +379,9 @@ impl Hub {
             script = tap.into_script();
             flush
         });
-        let gaps = !found.gaps.is_empty();
+        let gaps = found.lossy;
         found.blocked = flush == ws::Flush::Blocked;
-        let weigh = found.blocked || found.behind != Conn::NOT_BEHIND;
+        let weigh = found.blocked || found.behind;
         let reason = found.ws.reason().unwrap_or(Reason::Io);
         self.tally.sent_bytes += sink.bytes;
         self.note(|recorder| recorder.flush(now, conn, script, flush));
@@ -389,14 +402,14 @@ impl Hub {
 
     /// Timers that were armed again or whose owner is gone stay in the heap; too many of them are cleared out.
     fn compact_timers(&mut self) {
-        if self.timers.len() > 1024
-            && self.timers.len() > 4 * (self.conns.len() + self.questions.len())
+        if self.armed_timers() > 1024
+            && self.armed_timers() > 4 * (self.conns.len() + self.questions.len())
         {
-            let (conns, questions) = (&self.conns, &self.questions);
-            self.timers.compact(|at, timer| match timer {
-                Timer::Conn(id) => {
-                    conns.get_at(id.index, id.generation).is_some_and(|conn| conn.armed == Some(at))
-                }
+            let (conns, questions, start) = (&self.conns, &self.questions, self.started);
+            self.conn_timers.compact(|at, index| {
+                conns.get(index).is_some_and(|conn| conn.armed == Some(Tick::new(start, at)))
+            });
+            self.timers.compact(|_, timer| match timer {
                 Timer::Question(id) => questions.get_at(id.index, id.generation).is_some(),
                 Timer::Drain => true,
             });
@@ -542,29 +555,37 @@ impl Hub {
         }
         self.line_up(id);
         self.arm(now, id);
+        if let Some(conn) = self.conns.get_mut(id.index) {
+            conn.aside.tidy();
+        }
     }
 
     fn arm(&mut self, _now: Now, id: ConnId) {
+        let start = self.started;
         let Some((conn, limits)) = self.conn_mut(id) else { return };
-        let Some(at) = conn.deadline.into_iter().chain(conn.ws.poll_timeout(limits)).min() else {
+        let own = conn.aside.get().deadline;
+        let Some(at) = own.into_iter().chain(conn.ws.poll_timeout(limits)).min() else {
             return;
         };
-        if conn.armed.is_none_or(|armed| at < armed) {
-            conn.armed = Some(at);
-            self.timers.arm(at, Timer::Conn(id));
+        let tick = Tick::new(start, at);
+        if conn.armed.is_none_or(|armed| tick < armed) {
+            conn.armed = Some(tick);
+            self.conn_timers.arm(at, id.index);
         }
     }
 
-    fn on_conn_timer(&mut self, now: Now, id: ConnId, at: Instant) {
+    fn on_conn_timer(&mut self, now: Now, index: u32, at: Instant) {
+        let armed = Tick::new(self.started, at);
+        let Some(generation) = self.conns.generation(index) else { return };
+        let id = self.id(index, generation);
         let Some((conn, limits)) = self.conn_mut(id) else { return };
-        if conn.armed != Some(at) {
+        if conn.armed != Some(armed) {
             return;
         }
         conn.armed = None;
-        let own = conn.deadline.is_some_and(|deadline| deadline <= now.mono);
-        if own {
-            conn.deadline = None;
-        }
+        let own = conn.aside.get_mut().is_some_and(|aside| {
+            aside.deadline.take_if(|deadline| *deadline <= now.mono).is_some()
+        });
         let due = conn.ws.poll_timeout(limits).is_some_and(|deadline| deadline <= now.mono);
         let event = if due { conn.ws.handle_timeout(now, limits) } else { None };
         if let Some(event) = event {

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     entropy::{KeyedMap, KeyedState},
     limits::Limits,
+    time::Tick,
 };
 
 /// A token bucket in one number: when it will be full again (the generic cell rate algorithm).
@@ -44,15 +45,25 @@ impl Bucket {
     }
 }
 
-/// Takes one message's token under `limits`.
-pub(crate) fn take_message(
-    bucket: &mut Bucket,
-    now: Instant,
-    limits: &Limits,
-) -> Result<(), Duration> {
-    match limits.messages_per_second {
-        None | Some(0) => Ok(()),
-        Some(rate) => bucket.take(now, Duration::from_secs(1) / rate, limits.messages_burst),
+/// A connection's bucket of messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Allowance {
+    full_at: Option<Tick>,
+}
+
+impl Allowance {
+    /// Takes one message's token under `limits`; `start` is the hub's.
+    pub(crate) fn take(
+        &mut self,
+        start: Instant,
+        now: Instant,
+        limits: &Limits,
+    ) -> Result<(), Duration> {
+        let Some(rate) = limits.messages_per_second.filter(|rate| *rate > 0) else { return Ok(()) };
+        let mut bucket = Bucket { full_at: self.full_at.map(|at| at.instant(start)) };
+        let taken = bucket.take(now, Duration::from_secs(1) / rate, limits.messages_burst);
+        self.full_at = bucket.full_at.map(|at| Tick::new(start, at));
+        taken
     }
 }
 

@@ -135,7 +135,7 @@ impl Hub {
             (self.config.limits.requests_in_flight_max, self.config.limits.request_timeout);
         let conn = self.conn(id)?;
         let user = conn.user();
-        if conn.asked.len() >= usize::from(max) {
+        if conn.aside.get().asked.len() >= usize::from(max) {
             if let About::Publish { origin, .. } = about {
                 self.fail_publish(now, &origin, Reason::RequestsInFlight);
             } else {
@@ -146,7 +146,7 @@ impl Hub {
         let (index, generation) = self.questions.insert(Question { conn: id, about })?;
         let request = RequestId { index, generation };
         if let Some((conn, _)) = self.conn_mut(id) {
-            conn.asked.push(request);
+            conn.aside.put().asked.push(request);
         }
         self.timers.arm(now.mono + timeout, Timer::Question(request));
         Some((request, user))
@@ -156,7 +156,7 @@ impl Hub {
     /// comes too late.
     pub(crate) fn cancel_subscribe(&mut self, id: ConnId, name: &str) {
         let Some(conn) = self.conns.get_at(id.index, id.generation) else { return };
-        for request in conn.asked.iter() {
+        for request in &conn.aside.get().asked {
             if self.questions.get_at(request.index, request.generation).is_some()
                 && let Some(question) = self.questions.get_mut(request.index)
                 && let About::Subscribe { channel, cancelled, .. } = &mut question.about
@@ -169,10 +169,7 @@ impl Hub {
 
     /// Takes all questions of a connection back: whatever the application decides, nothing comes of it.
     pub(crate) fn forget_questions(&mut self, id: ConnId) {
-        let asked = self
-            .conn(id)
-            .map(|conn| conn.asked.iter().copied().collect::<Vec<_>>())
-            .unwrap_or_default();
+        let asked = self.conn(id).map(|conn| conn.aside.get().asked.clone()).unwrap_or_default();
         for request in asked {
             self.take_question(request);
         }
@@ -182,8 +179,11 @@ impl Hub {
     fn take_question(&mut self, id: RequestId) -> Option<Question> {
         self.questions.get_at(id.index, id.generation)?;
         let question = self.questions.remove(id.index)?;
-        if let Some((conn, _)) = self.conn_mut(question.conn) {
-            conn.asked.retain(|asked| *asked != id);
+        if let Some((conn, _)) = self.conn_mut(question.conn)
+            && let Some(aside) = conn.aside.get_mut()
+        {
+            aside.asked.retain(|asked| *asked != id);
+            conn.aside.tidy();
         }
         Some(question)
     }

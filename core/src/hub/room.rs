@@ -41,9 +41,13 @@ pub(crate) struct Standing {
     behind: u32,
 }
 
-impl Default for Standing {
-    fn default() -> Self {
-        Self { queue: None, leaving: false, before: NOBODY, behind: NOBODY }
+impl Standing {
+    /// In no queue, and not leaving.
+    pub(crate) const NONE: Self =
+        Self { queue: None, leaving: false, before: NOBODY, behind: NOBODY };
+
+    pub(crate) fn is_none(self) -> bool {
+        self.queue.is_none() && !self.leaving
     }
 }
 
@@ -84,24 +88,27 @@ impl Room {
         if before == NOBODY {
             line.first = index;
         } else if let Some(conn) = conns.get_mut(before) {
-            conn.standing.behind = index;
+            conn.aside.put().standing.behind = index;
         }
         if let Some(conn) = conns.get_mut(index) {
-            conn.standing.queue = Some(queue);
-            (conn.standing.before, conn.standing.behind) = (before, NOBODY);
+            let standing = &mut conn.aside.put().standing;
+            standing.queue = Some(queue);
+            (standing.before, standing.behind) = (before, NOBODY);
         }
     }
 
     fn step_out(&mut self, conns: &mut Slab<Box<Conn>>, index: u32) {
-        let Some(conn) = conns.get_mut(index) else { return };
-        let Some(queue) = conn.standing.queue.take() else { return };
-        let Standing { before, behind, .. } = conn.standing;
+        let Some(aside) = conns.get_mut(index).and_then(|conn| conn.aside.get_mut()) else {
+            return;
+        };
+        let Some(queue) = aside.standing.queue.take() else { return };
+        let Standing { before, behind, .. } = aside.standing;
         match conns.get_mut(before) {
-            Some(conn) => conn.standing.behind = behind,
+            Some(conn) => conn.aside.put().standing.behind = behind,
             None => self.line(queue).first = behind,
         }
         match conns.get_mut(behind) {
-            Some(conn) => conn.standing.before = before,
+            Some(conn) => conn.aside.put().standing.before = before,
             None => self.line(queue).last = before,
         }
     }
@@ -109,7 +116,7 @@ impl Room {
     /// A connection is gone, and its socket with it.
     pub(crate) fn forget(&mut self, conns: &mut Slab<Box<Conn>>, index: u32) {
         self.step_out(conns, index);
-        let leaving = conns.get(index).is_some_and(|conn| conn.standing.leaving);
+        let leaving = conns.get(index).is_some_and(|conn| conn.aside.get().standing.leaving);
         self.leaving -= usize::from(leaving);
     }
 }
@@ -148,7 +155,7 @@ impl Hub {
         self.stop_shaking(id);
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.ws.give_up(now, reason);
-        let first = !std::mem::replace(&mut conn.standing.leaving, true);
+        let first = !std::mem::replace(&mut conn.aside.put().standing.leaving, true);
         self.room.leaving += usize::from(first);
         self.retire(now, id, reason);
         self.mark_dirty(id.index);
@@ -158,7 +165,8 @@ impl Hub {
     pub(crate) fn line_up(&mut self, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         let queue = Queue::of(&conn.ws);
-        if queue != conn.standing.queue && !conn.standing.leaving {
+        let standing = conn.aside.get().standing;
+        if queue != standing.queue && !standing.leaving {
             self.room.step_out(&mut self.conns, id.index);
             if let Some(queue) = queue {
                 self.room.step_in(&mut self.conns, id.index, queue);

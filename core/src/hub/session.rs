@@ -6,8 +6,6 @@ use super::{
     Hub,
     answer::AnswerTo,
     conn::Session,
-    quota,
-    rare::Rare,
     types::{ConnId, Output},
 };
 use crate::{
@@ -33,10 +31,11 @@ impl Hub {
         let lifecycle = self.config.hooks.lifecycle;
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.session = Session::Active;
-        conn.uuid = uuid;
-        conn.deadline = None;
+        if let Some(aside) = conn.aside.get_mut() {
+            aside.deadline = None;
+        }
         let (peer, user) = (conn.peer(), conn.user());
-        let (secure, identity) = (conn.secure, conn.identity.clone());
+        let (secure, identity) = (conn.secure, conn.aside.get().identity.clone());
         if secure {
             self.tally.secure_connections += 1;
         } else {
@@ -44,7 +43,7 @@ impl Hub {
         }
         self.tally.active += 1;
         self.count(|census| census.total += 1);
-        self.send_welcome(now, id);
+        self.send_welcome(now, id, uuid);
         if lifecycle {
             self.outputs.push_back(Output::Connected { conn: id, peer, user, identity });
         }
@@ -101,7 +100,7 @@ impl Hub {
     fn on_active_message(&mut self, now: Now, id: ConnId, decoded: &Decoded<'_>) {
         let limits = &self.config.limits;
         let Some(conn) = self.conns.get_mut(id.index) else { return };
-        let token = quota::take_message(&mut conn.bucket, now.mono, limits);
+        let token = conn.allowance.take(self.started, now.mono, limits);
         let Ok(incoming) = decoded else {
             let reason = if token.is_ok() { Reason::Decode } else { Reason::MessageRate };
             self.refuse(now, id, reason, None);
@@ -199,9 +198,9 @@ impl Hub {
     pub(crate) fn allows(&self, id: ConnId, verb: Verb, channel: &str) -> bool {
         let Some(conn) = self.conn(id) else { return false };
         let policy = &self.config.policy;
-        match (&conn.token, verb) {
+        match (&conn.aside.get().token, verb) {
             (Some(token), _) => {
-                let access = conn.access.as_deref().unwrap_or(&Access::NONE);
+                let access = conn.aside.get().access.as_deref().unwrap_or(&Access::NONE);
                 policy.decide_with(access, &token.claims.grants, verb, channel).allowed
             }
             (None, Verb::Subscribe) => !self.config.auth.required,
@@ -285,8 +284,10 @@ impl Hub {
     pub(crate) fn retire(&mut self, now: Now, id: ConnId, reason: Reason) {
         let Some((conn, _)) = self.conn_mut(id) else { return };
         let was = std::mem::replace(&mut conn.session, Session::Gone);
-        conn.deadline = None;
-        conn.gaps = Rare::new();
+        if let Some(aside) = conn.aside.get_mut() {
+            aside.deadline = None;
+            aside.gaps = Vec::new();
+        }
         conn.lossy = false;
         match was {
             Session::Gone => return,
@@ -325,8 +326,8 @@ impl Hub {
         self.room.forget(&mut self.conns, id.index);
         if let Some(conn) = self.conns.remove(id.index) {
             self.handshakes.forget(&conn.transport);
-            self.intake.forget(conn.taking);
-            self.unweigh(conn.behind, conn.private_bytes);
+            self.intake.forget(conn.aside.get().taking);
+            self.unweigh(conn.aside.get().behind);
             let lost = conn.ws.messages_dropped() + conn.ws.outbox().messages();
             self.tally.undelivered(conn.ws.reason().unwrap_or(Reason::Io), u64::from(lost));
         }

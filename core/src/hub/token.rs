@@ -91,10 +91,11 @@ impl Hub {
             self.leave_as_user(now, id);
         }
         let Some((conn, _)) = self.conn_mut(id) else { return };
-        conn.certified = token.key.is_none();
-        conn.token = Some(Arc::new(token));
-        conn.access = Some(Box::new(access));
-        conn.warned = false;
+        let aside = conn.aside.put();
+        aside.certified = token.key.is_none();
+        aside.token = Some(Arc::new(token));
+        aside.access = Some(Box::new(access));
+        aside.warned = false;
         let active = conn.session == Session::Active;
         if renamed
             && active
@@ -129,8 +130,8 @@ impl Hub {
             return;
         };
         // Who has shown a certificate may still say by a token who it is.
-        let known = self.conn(id).filter(|conn| !conn.certified);
-        let known = known.and_then(|conn| conn.token.as_ref());
+        let known = self.conn(id).map(|conn| conn.aside.get()).filter(|aside| !aside.certified);
+        let known = known.and_then(|aside| aside.token.as_ref());
         if known.is_some_and(|known| known.claims.user != token.claims.user) {
             self.refuse(now, id, Reason::OtherUser, correlation);
             return;
@@ -147,7 +148,7 @@ impl Hub {
     }
 
     fn schedule(&self, id: ConnId) -> Option<Schedule> {
-        let token = self.conn(id)?.token.as_ref()?;
+        let token = self.conn(id)?.aside.get().token.as_ref()?;
         token.schedule(self.config.auth.rules.leeway, &self.config.limits)
     }
 
@@ -161,11 +162,14 @@ impl Hub {
         if conn.session != Session::Active {
             return;
         }
-        let due = schedule.map(|schedule| match schedule.warn.filter(|_| !conn.warned) {
+        let warned = conn.aside.get().warned;
+        let due = schedule.map(|schedule| match schedule.warn.filter(|_| !warned) {
             Some(warn) => warn,
             None => schedule.close,
         });
-        conn.deadline = due.map(|due| now.mono + due.saturating_sub(now.unix));
+        if let Some(aside) = conn.aside.get_mut() {
+            aside.deadline = due.map(|due| now.mono + due.saturating_sub(now.unix));
+        }
         self.arm(now, id);
     }
 
@@ -176,10 +180,10 @@ impl Hub {
             self.close(now, id, Reason::TokenExpired);
             return;
         }
-        let warned = self.conn(id).is_some_and(|conn| conn.warned);
+        let warned = self.conn(id).is_some_and(|conn| conn.aside.get().warned);
         if schedule.warn.is_some_and(|warn| warn <= now.unix && !warned) {
             if let Some((conn, _)) = self.conn_mut(id) {
-                conn.warned = true;
+                conn.aside.put().warned = true;
             }
             self.tally.warned += 1;
             let left = schedule.expire.saturating_sub(now.unix);
@@ -232,20 +236,23 @@ impl Hub {
         self.end_revoked_certificates(now);
         let numbers = self.config.auth.keys.numbers(&self.key_numbers);
         for id in self.active() {
-            let Some(conn) = self.conns.get_mut(id.index) else { continue };
-            // What a certificate permits is said by the configuration.
-            if conn.certified
-                && let Some((identity, token)) = conn.identity.as_ref().zip(conn.token.as_ref())
-            {
-                let permissions = identity.permissions(&self.config.auth.certificates);
-                let permissions = permissions.unwrap_or_default();
-                let claims = Claims { permissions, ..token.claims.clone() };
-                conn.token = Some(Arc::new(Token::of_certificate(now, claims)));
-            }
-            if let Some(token) = &conn.token {
-                conn.access = Some(Box::new(self.config.policy.access(&token.claims.permissions)));
-            }
-            let token = conn.token.clone();
+            let aside = self.conns.get_mut(id.index).and_then(|conn| conn.aside.get_mut());
+            let token = aside.and_then(|aside| {
+                // What a certificate permits is said by the configuration.
+                if aside.certified
+                    && let Some((identity, token)) =
+                        aside.identity.as_ref().zip(aside.token.as_ref())
+                {
+                    let permissions = identity.permissions(&self.config.auth.certificates);
+                    let permissions = permissions.unwrap_or_default();
+                    let claims = Claims { permissions, ..token.claims.clone() };
+                    aside.token = Some(Arc::new(Token::of_certificate(now, claims)));
+                }
+                let token = aside.token.clone()?;
+                let access = self.config.policy.access(&token.claims.permissions);
+                aside.access = Some(Box::new(access));
+                Some(token)
+            });
             let gone = |key: &u64| keys && !numbers.contains(key);
             let removed = |token: &Token| token.key.as_ref().is_some_and(gone);
             match token {
@@ -278,7 +285,7 @@ impl Hub {
     pub(crate) fn end_tokens(&mut self, now: Now, is_meant: impl Fn(&Claims) -> bool) -> u32 {
         let mut ended = 0;
         for id in self.active() {
-            let token = self.conn(id).and_then(|conn| conn.token.clone());
+            let token = self.conn(id).and_then(|conn| conn.aside.get().token.clone());
             if token.is_some_and(|token| is_meant(&token.claims)) {
                 self.end_token(now, id, Reason::TokenRevoked);
                 ended += 1;

@@ -305,7 +305,9 @@ impl Hub {
         let resumed = session.is_resumed();
         if established {
             conn.secure = true;
-            conn.identity = session.identity();
+            if let Some(identity) = session.identity() {
+                conn.aside.put().identity = Some(identity);
+            }
             self.tally.handshake(resumed);
         }
         self.handshakes.open -= usize::from(over);
@@ -329,13 +331,13 @@ impl Hub {
     }
 
     pub(crate) fn is_by_revoked_certificate(&self, id: ConnId) -> bool {
-        let identity = self.conn(id).and_then(|conn| conn.identity.as_ref());
+        let identity = self.conn(id).and_then(|conn| conn.aside.get().identity.as_ref());
         identity.zip(self.config.tls.as_ref()).is_some_and(|(identity, tls)| tls.revokes(identity))
     }
 
     /// Who the client is by its certificate.
     pub(crate) fn identity(&self, id: ConnId) -> Option<Arc<Identity>> {
-        self.conn(id)?.identity.clone()
+        self.conn(id)?.aside.get().identity.clone()
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("timers");
     for owners in [1_000_u64, 20_000, 100_000] {
         let start = Instant::now();
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(start);
         for owner in 0..owners {
             timers.arm(start + Duration::from_micros(owner), owner);
         }
