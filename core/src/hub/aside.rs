@@ -30,6 +30,8 @@ pub(crate) struct Things {
     pub(crate) taking: Taking,
     /// Where the hub lists it while its socket takes no more; [`NOT_BEHIND`](Self::NOT_BEHIND) otherwise.
     pub(crate) behind: u32,
+    /// Subscriptions that their channels' homes have not confirmed, those taken back again included.
+    pub(crate) joining: u16,
     /// It was told that its token is about to expire.
     pub(crate) warned: bool,
     /// The token is what the certificate says: another may replace it.
@@ -50,6 +52,7 @@ impl Things {
         standing: Standing::NONE,
         taking: Taking::NOTHING,
         behind: Self::NOT_BEHIND,
+        joining: 0,
         warned: false,
         certified: false,
     };
@@ -62,6 +65,7 @@ impl Things {
             && self.behind == Self::NOT_BEHIND
             && self.standing.is_none()
             && self.taking.is_nothing()
+            && self.joining == 0
             && self.asked.is_empty()
             && self.gaps.is_empty()
     }

@@ -208,7 +208,7 @@ impl Hub {
             return;
         }
         let joining_max = self.config.limits.channels_per_connection_max.min(usize::from(u16::MAX));
-        if usize::from(conn.joining) >= joining_max {
+        if usize::from(conn.aside.get().joining) >= joining_max {
             // Each of them is a message to another hub that is still to be answered.
             self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
             return;
@@ -223,7 +223,8 @@ impl Hub {
         let name = channel.name.clone();
         channel.waiting.push_back(Waiting { conn: id, answer: Some(answer) });
         if let Some((conn, _)) = self.conn_mut(id) {
-            conn.joining = conn.joining.saturating_add(1);
+            let joining = &mut conn.aside.put().joining;
+            *joining = joining.saturating_add(1);
         }
         let member = Joiner { conn: id, deflates };
         self.tell(now, self.homes.of(&name), Inner::Join { channel: name, member });
@@ -232,8 +233,11 @@ impl Hub {
     /// The home has added the connection: segments that come from now on are for it.
     pub(crate) fn on_joined(&mut self, now: Now, name: &str, member: Joiner) {
         let Joiner { conn: id, deflates } = member;
-        if let Some((conn, _)) = self.conn_mut(id) {
-            conn.joining = conn.joining.saturating_sub(1);
+        if let Some((conn, _)) = self.conn_mut(id)
+            && let Some(aside) = conn.aside.get_mut()
+        {
+            aside.joining = aside.joining.saturating_sub(1);
+            conn.aside.tidy();
         }
         let index = self.channels.find(name);
         if let Some(index) = index {

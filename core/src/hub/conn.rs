@@ -33,8 +33,6 @@ pub(crate) struct Conn {
     pub(crate) local: bool,
     /// Through a TLS handshake.
     pub(crate) secure: bool,
-    /// Subscriptions that their channels' homes have not confirmed, those taken back again included.
-    pub(crate) joining: u16,
     /// On the hub's list of connections to flush.
     pub(crate) dirty: bool,
     /// Its socket took no more when it was last written to.
@@ -96,7 +94,6 @@ impl Conn {
             listener: peer.listener,
             entered: Entered::default(),
             proxied: false,
-            joining: 0,
             local: false,
             secure: false,
             dirty: false,
@@ -131,14 +128,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn it_takes_little_besides_its_protocol() {
+        assert_eq!(size_of::<Conn>() - size_of::<ws::Connection>(), 80);
+    }
+
+    #[test]
     #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
     fn only_this_machine_itself_is_loopback() {
         let now = crate::time::Now { mono: Instant::now(), unix: std::time::Duration::ZERO };
         let conn = |address: &str, proxied| {
             let peer = Peer { address: address.parse().unwrap(), listener: Listener::Main };
             let ws = ws::Connection::server(now, &Limits::default());
-            let transport = Transport::Plain { instead_of_tls: false };
-            Conn { proxied, ..Conn::new(transport, ws, peer) }
+            Conn { proxied, ..Conn::new(Transport::default(), ws, peer) }
         };
         assert!(conn("127.0.0.1:1", false).is_loopback());
         assert!(conn("[::ffff:127.0.0.1]:1", false).is_loopback());

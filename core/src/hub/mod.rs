@@ -65,7 +65,7 @@ use self::{
     request::Question,
     room::Room,
     slab::Slab,
-    transport::{Handshakes, Transport},
+    transport::{Handshakes, Layer},
     types::{Census, Inner},
     visitors::Visitors,
 };
@@ -223,7 +223,7 @@ impl Hub {
     fn accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
         let room = matches!(self.stage, Stage::Running) && self.make_room(now);
         let transport = match self.proxy_header_of(peer) {
-            Some(header) => Transport::ProxyHeader(header),
+            Some(header) => Layer::ProxyHeader(header).into(),
             None => self.transport_of(peer.listener),
         };
         let ws = room.then(|| ws::Connection::server(now, &self.config.limits));

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::{
     Hub,
     forwarded::is_trusted,
-    transport::Transport,
+    transport::Layer,
     types::{ConnId, Listener, Peer},
 };
 use crate::{reason::Reason, time::Now};
@@ -31,18 +31,18 @@ enum Header {
 
 impl Hub {
     /// Where a header goes that a new connection has to begin with, if it has to.
-    pub(crate) fn proxy_header_of(&self, peer: Peer) -> Option<Box<Pending>> {
+    pub(crate) fn proxy_header_of(&self, peer: Peer) -> Option<Pending> {
         let expected = self.config.proxy_protocol
             && peer.listener == Listener::Main
             && is_trusted(peer.address.ip(), &self.config.trusted_proxies);
-        expected.then(Box::default)
+        expected.then(Pending::default)
     }
 
     /// Takes the header off the front of what came, and returns how much of it that was; `None` if nothing is left to be
     /// looked at.
     pub(crate) fn take_proxy_header(&mut self, now: Now, id: ConnId, wire: &[u8]) -> Option<usize> {
         let Some((conn, _)) = self.conn_mut(id) else { return Some(0) };
-        let Transport::ProxyHeader(pending) = &mut conn.transport else { return Some(0) };
+        let Some(Layer::ProxyHeader(pending)) = conn.transport.layer_mut() else { return Some(0) };
         let before = pending.0.len();
         let room = BYTES_MAX.saturating_sub(before).min(wire.len());
         pending.0.extend_from_slice(wire.get(..room).unwrap_or(wire));

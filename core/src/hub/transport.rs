@@ -18,32 +18,46 @@ use crate::{
     ws::{self, Flush},
 };
 
-/// How a connection's bytes come from its socket.
+/// How a connection's bytes come from its socket: as they are, unless there is a layer between.
+#[derive(Debug, Default)]
+pub(crate) struct Transport(Option<Box<Layer>>);
+
 #[derive(Debug)]
-pub(crate) enum Transport {
+pub(crate) enum Layer {
     /// A header of the PROXY protocol comes first.
-    ProxyHeader(Box<Pending>),
+    ProxyHeader(Pending),
     /// TLS is on, and the first byte, which decides, has not come.
     Undecided,
-    /// As they are.
-    Plain {
-        /// Where TLS is on: less is allowed.
-        instead_of_tls: bool,
-    },
-    /// As TLS records.
-    Tls(Box<Session>),
+    /// None, where TLS is on: less is allowed.
+    InsteadOfTls,
+    /// TLS records.
+    Tls(Session),
+}
+
+impl From<Layer> for Transport {
+    fn from(layer: Layer) -> Self {
+        Self(Some(Box::new(layer)))
+    }
 }
 
 impl Transport {
+    pub(crate) fn layer(&self) -> Option<&Layer> {
+        self.0.as_deref()
+    }
+
+    pub(crate) fn layer_mut(&mut self) -> Option<&mut Layer> {
+        self.0.as_deref_mut()
+    }
+
     /// Writes through `write`, which is given the sink for plaintext.
     pub(crate) fn flush(
         &mut self,
         socket: &mut dyn io::Write,
         write: impl FnOnce(&mut dyn io::Write) -> Flush,
     ) -> Flush {
-        match self {
-            Self::ProxyHeader(_) | Self::Undecided | Self::Plain { .. } => write(socket),
-            Self::Tls(session) => {
+        match self.session_mut() {
+            None => write(socket),
+            Some(session) => {
                 let flush = write(&mut session.writer(socket));
                 session.finish(flush, socket)
             }
@@ -73,9 +87,16 @@ impl Transport {
     }
 
     fn session(&self) -> Option<&Session> {
-        match self {
-            Self::Tls(session) => Some(session),
-            Self::ProxyHeader(_) | Self::Undecided | Self::Plain { .. } => None,
+        match self.layer()? {
+            Layer::Tls(session) => Some(session),
+            Layer::ProxyHeader(_) | Layer::Undecided | Layer::InsteadOfTls => None,
+        }
+    }
+
+    fn session_mut(&mut self) -> Option<&mut Session> {
+        match self.layer_mut()? {
+            Layer::Tls(session) => Some(session),
+            Layer::ProxyHeader(_) | Layer::Undecided | Layer::InsteadOfTls => None,
         }
     }
 }
@@ -126,8 +147,8 @@ impl Handshakes {
 impl Hub {
     pub(crate) fn transport_of(&self, listener: Listener) -> Transport {
         match listener {
-            Listener::Main if self.config.tls.is_some() => Transport::Undecided,
-            Listener::Main | Listener::Metrics => Transport::Plain { instead_of_tls: false },
+            Listener::Main if self.config.tls.is_some() => Layer::Undecided.into(),
+            Listener::Main | Listener::Metrics => Transport::default(),
         }
     }
 
@@ -135,13 +156,13 @@ impl Hub {
     /// 22 (RFC 8446 §5.1), a request with a letter.
     pub(crate) fn is_plain(&mut self, now: Now, id: ConnId, wire: &[u8]) -> bool {
         let Some(conn) = self.conn(id) else { return true };
-        match (&conn.transport, wire.first()) {
-            (Transport::ProxyHeader(_) | Transport::Plain { .. }, _)
-            | (Transport::Undecided, None) => true,
-            (Transport::Tls(_), _) => false,
-            (Transport::Undecided, Some(first)) => {
+        match (conn.transport.layer(), wire.first()) {
+            (None | Some(Layer::ProxyHeader(_) | Layer::InsteadOfTls), _)
+            | (Some(Layer::Undecided), None) => true,
+            (Some(Layer::Tls(_)), _) => false,
+            (Some(Layer::Undecided), Some(first)) => {
                 self.decide(now, id, *first == HANDSHAKE);
-                self.conn(id).is_none_or(|conn| matches!(conn.transport, Transport::Plain { .. }))
+                self.conn(id).is_none_or(|conn| conn.transport.session().is_none())
             }
         }
     }
@@ -153,24 +174,21 @@ impl Hub {
         if shakes && !too_fast {
             self.make_room_to_shake(now);
         }
-        let (transport, refusal) = match (&self.config.tls, self.config.plain_on_tls) {
+        let (layer, refusal) = match (&self.config.tls, self.config.plain_on_tls) {
             // Switched off since this connection came.
-            (None, _) => (Transport::Plain { instead_of_tls: false }, None),
-            (Some(_), _) if too_fast => {
-                (Transport::Plain { instead_of_tls: true }, Some(Reason::TlsHandshakeRate))
-            }
-            (Some(_), PlainOnTls::Loopback) if loopback && !handshake => {
-                (Transport::Plain { instead_of_tls: false }, None)
-            }
+            (None, _) => (None, None),
+            (Some(_), _) if too_fast => (Some(Layer::InsteadOfTls), Some(Reason::TlsHandshakeRate)),
+            (Some(_), PlainOnTls::Loopback) if loopback && !handshake => (None, None),
             (Some(_), PlainOnTls::Nothing) if !handshake => {
-                (Transport::Plain { instead_of_tls: true }, Some(Reason::TlsOnly))
+                (Some(Layer::InsteadOfTls), Some(Reason::TlsOnly))
             }
-            (Some(_), _) if !handshake => (Transport::Plain { instead_of_tls: true }, None),
+            (Some(_), _) if !handshake => (Some(Layer::InsteadOfTls), None),
             (Some(tls), _) => match Session::new(tls) {
-                Some(session) => (Transport::Tls(Box::new(session)), None),
-                None => (Transport::Plain { instead_of_tls: true }, Some(Reason::Internal)),
+                Some(session) => (Some(Layer::Tls(session)), None),
+                None => (Some(Layer::InsteadOfTls), Some(Reason::Internal)),
             },
         };
+        let transport = layer.map(Transport::from).unwrap_or_default();
         if transport.is_shaking() {
             self.handshakes.open += 1;
             self.handshakes.begun.push_back(id);
@@ -220,7 +238,7 @@ impl Hub {
     /// The connection is given up, whatever still comes of its handshake.
     pub(crate) fn stop_shaking(&mut self, id: ConnId) {
         let Some((conn, _)) = self.conn_mut(id) else { return };
-        if let Transport::Tls(session) = &mut conn.transport
+        if let Some(session) = conn.transport.session_mut()
             && session.is_shaking()
         {
             session.give_up();
@@ -232,7 +250,7 @@ impl Hub {
     pub(crate) fn decrypt(&mut self, now: Now, id: ConnId, wire: &[u8]) {
         let busy = self.handshakes.left == 0;
         let Some((conn, _)) = self.conn_mut(id) else { return };
-        let Transport::Tls(session) = &mut conn.transport else { return };
+        let Some(session) = conn.transport.session_mut() else { return };
         if session.is_shaking() && (busy || session.is_holding()) {
             let first = !session.is_holding();
             session.hold(wire);
@@ -293,7 +311,7 @@ impl Hub {
     /// Lets the session take `wire` in, and sees to the count of handshakes.
     fn advance(&mut self, id: ConnId, wire: &[u8], plain: &mut Vec<u8>) -> Progress {
         let Some((conn, _)) = self.conn_mut(id) else { return Progress::More };
-        let Transport::Tls(session) = &mut conn.transport else { return Progress::More };
+        let Some(session) = conn.transport.session_mut() else { return Progress::More };
         if !session.is_shaking() {
             return session.receive(wire, plain);
         }
@@ -317,8 +335,8 @@ impl Hub {
 
     /// Whether this connection, without TLS where TLS is on, may ask for `/health` and nothing else.
     pub(crate) fn is_restricted(&self, id: ConnId) -> bool {
-        let transport = self.conn(id).map(|conn| &conn.transport);
-        matches!(transport, Some(Transport::Plain { instead_of_tls: true }))
+        let layer = self.conn(id).and_then(|conn| conn.transport.layer());
+        matches!(layer, Some(Layer::InsteadOfTls))
     }
 
     /// Ends a connection whose bytes are of no use: nothing that it waits for is answered.

@@ -24,12 +24,25 @@ pub(crate) enum Who {
     Everyone,
 }
 
-/// As what a connection was counted.
+/// As what a connection was counted, in one byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Entered {
-    address: bool,
-    user: bool,
-    everyone: bool,
+pub(crate) struct Entered(u8);
+
+impl Entered {
+    const ADDRESS: u8 = 1;
+    const USER: u8 = 2;
+    const EVERYONE: u8 = 4;
+
+    fn add(&mut self, what: u8) {
+        self.0 |= what;
+    }
+
+    /// Whether it was counted as that; from now on it is not.
+    fn take(&mut self, what: u8) -> bool {
+        let was = self.0 & what != 0;
+        self.0 &= !what;
+        was
+    }
 }
 
 /// The addresses and users that are at home here.
@@ -101,7 +114,7 @@ impl Hub {
         if self.place.shards < 2 {
             return None;
         }
-        self.conns.get_mut(id.index)?.entered.everyone = true;
+        self.conns.get_mut(id.index)?.entered.add(Entered::EVERYONE);
         self.enter(now, id, Who::Everyone)
     }
 
@@ -115,7 +128,7 @@ impl Hub {
         if !limited || (address.is_loopback() && !limits.connects_limit_loopback) {
             return None;
         }
-        self.conns.get_mut(id.index)?.entered.address = true;
+        self.conns.get_mut(id.index)?.entered.add(Entered::ADDRESS);
         self.enter(now, id, Who::Address(address))
     }
 
@@ -124,7 +137,7 @@ impl Hub {
         self.config.limits.connections_per_user_max?;
         let conn = self.conns.get_mut(id.index)?;
         let user = conn.user()?;
-        conn.entered.user = true;
+        conn.entered.add(Entered::USER);
         self.enter(now, id, Who::User(user))
     }
 
@@ -136,11 +149,11 @@ impl Hub {
         if self.credits.is_full(home) {
             // Connections that come and go would otherwise be told to a hub that does not listen, without end.
             let entered = self.conns.get_mut(conn.index).map(|conn| &mut conn.entered)?;
-            match who {
-                Who::Address(_) => entered.address = false,
-                Who::User(_) => entered.user = false,
-                Who::Everyone => entered.everyone = false,
-            }
+            entered.take(match who {
+                Who::Address(_) => Entered::ADDRESS,
+                Who::User(_) => Entered::USER,
+                Who::Everyone => Entered::EVERYONE,
+            });
             return Some(Reason::Busy);
         }
         self.tell(now, home, Inner::Enter { who, conn });
@@ -164,9 +177,9 @@ impl Hub {
     /// A connection has ended.
     pub(crate) fn leave(&mut self, now: Now, id: ConnId) {
         let Some((conn, _)) = self.conn_mut(id) else { return };
-        let counted = std::mem::take(&mut conn.entered.address);
+        let counted = conn.entered.take(Entered::ADDRESS);
         let address = counted.then(|| Who::Address(network(conn.ip)));
-        let everyone = std::mem::take(&mut conn.entered.everyone).then_some(Who::Everyone);
+        let everyone = conn.entered.take(Entered::EVERYONE).then_some(Who::Everyone);
         self.exit(now, everyone);
         self.exit(now, address);
         self.leave_as_user(now, id);
@@ -175,7 +188,7 @@ impl Hub {
     /// A connection has ended, or has another user from now on.
     pub(crate) fn leave_as_user(&mut self, now: Now, id: ConnId) {
         let Some((conn, _)) = self.conn_mut(id) else { return };
-        let counted = std::mem::take(&mut conn.entered.user);
+        let counted = conn.entered.take(Entered::USER);
         let user = conn.user().filter(|_| counted).map(Who::User);
         self.exit(now, user);
     }
