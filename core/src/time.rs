@@ -53,32 +53,42 @@ impl Tick {
 pub struct Timers<K> {
     start: Instant,
     heap: BinaryHeap<Reverse<(Tick, K)>>,
+    /// The first of the heap, at hand: it is asked for in every turn, and mostly nothing is due.
+    next: Option<Instant>,
 }
 
 impl<K: Ord + Copy> Timers<K> {
     /// No deadlines. None may be for a moment before `start`: it would be due then.
     #[must_use]
     pub fn new(start: Instant) -> Self {
-        Self { start, heap: BinaryHeap::new() }
+        Self { start, heap: BinaryHeap::new(), next: None }
     }
 
     /// Wakes `key` at `at`. The caller remembers `at` as the entry it believes in and ignores others.
     pub fn arm(&mut self, at: Instant, key: K) {
-        self.heap.push(Reverse((Tick::new(self.start, at), key)));
+        let tick = Tick::new(self.start, at);
+        self.heap.push(Reverse((tick, key)));
+        if self.next.is_none_or(|next| at < next) {
+            self.next = Some(tick.instant(self.start));
+        }
     }
 
     /// The next entry that is due, with the instant it was armed for.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
-        if self.next()? > now {
-            return None;
-        }
-        self.heap.pop().map(|Reverse((at, key))| (at.instant(self.start), key))
+        let at = self.next.filter(|at| *at <= now)?;
+        let Reverse((_, key)) = self.heap.pop()?;
+        self.look();
+        Some((at, key))
     }
 
     /// When the soonest entry comes up; it may turn out to have been replaced.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| at.instant(self.start))
+        self.next
+    }
+
+    fn look(&mut self) {
+        self.next = self.heap.peek().map(|Reverse((at, _))| at.instant(self.start));
     }
 
     /// Entries in the heap, replaced ones included.
@@ -97,6 +107,7 @@ impl<K: Ord + Copy> Timers<K> {
     pub fn compact(&mut self, mut keep: impl FnMut(Instant, K) -> bool) {
         let start = self.start;
         self.heap.retain(|Reverse((at, key))| keep(at.instant(start), *key));
+        self.look();
     }
 }
 

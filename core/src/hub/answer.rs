@@ -79,7 +79,7 @@ impl Hub {
         let stamp = self.stamp(&timestamp);
         let message = Envelope::subscribed(stamp, channel, answer.correlation.as_deref());
         self.send(now, id, styled(message, answer.style));
-        self.settle(now, id);
+        self.settle(id);
     }
 
     pub(crate) fn answer_unsubscribed(

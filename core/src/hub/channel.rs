@@ -269,11 +269,11 @@ impl Hub {
         let Some(answer) = waiting.answer else { return };
         if forbidden {
             self.refuse(now, id, Reason::SubscribeForbidden, answer.correlation.as_deref());
-            self.settle(now, id);
+            self.settle(id);
         } else if full {
             // Many may have been asked for before the first was confirmed.
             self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
-            self.settle(now, id);
+            self.settle(id);
         } else if self.conn(id).is_some_and(|conn| conn.session == Session::Active) {
             self.answer_subscribed(now, id, name, &answer);
         }

@@ -46,7 +46,7 @@ impl Hub {
                         conn.aside.put().deadline = Some(now.mono + after);
                     }
                     after += step;
-                    self.arm(now, id);
+                    self.arm(id);
                 }
                 Some(Session::Active | Session::Unauthenticated { .. }) => {
                     self.close(now, id, Reason::Shutdown)

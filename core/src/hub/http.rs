@@ -332,7 +332,7 @@ impl Hub {
             self.tally.answered(status);
         }
         self.stand_behind(id);
-        self.settle(now, id);
+        self.settle(id);
         if more {
             self.resume.push_back(id);
         }

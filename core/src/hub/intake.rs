@@ -114,7 +114,7 @@ impl Hub {
             }
             Some(Session::Gone) | None => {}
         }
-        self.settle(now, id);
+        self.settle(id);
         self.mark_dirty(id.index);
     }
 }

@@ -233,7 +233,7 @@ impl Hub {
             return Err(Reason::MaxSockets);
         };
         let id = self.id(index, generation);
-        self.settle(now, id);
+        self.settle(id);
         Ok(id)
     }
 
@@ -242,7 +242,7 @@ impl Hub {
         if let Some(event) = found.ws.handle_eof(now, limits) {
             self.on_event(now, conn, event);
         }
-        self.settle(now, conn);
+        self.settle(conn);
         self.mark_dirty(conn.index);
     }
 
@@ -383,6 +383,8 @@ impl Hub {
         found.blocked = flush == ws::Flush::Blocked;
         let weigh = found.blocked || found.behind;
         let reason = found.ws.reason().unwrap_or(Reason::Io);
+        // Nothing that is written brings a deadline nearer, except at the end.
+        let ending = !found.ws.is_open();
         self.tally.sent_bytes += sink.bytes;
         self.note(|recorder| recorder.flush(now, conn, script, flush));
         if flush == ws::Flush::Closed {
@@ -396,7 +398,9 @@ impl Hub {
         if weigh {
             self.weigh(conn.index);
         }
-        self.arm(now, conn);
+        if ending {
+            self.arm(conn);
+        }
         flush
     }
 
@@ -427,7 +431,7 @@ impl Hub {
             let Some(event) = conn.ws.receive(now, limits, &mut wire) else { break };
             self.on_event(now, id, event);
         }
-        self.settle(now, id);
+        self.settle(id);
         self.make_room_to_take_in(now);
     }
 
@@ -546,7 +550,7 @@ impl Hub {
     }
 
     /// After anything happened to a connection: it may have something to write and another deadline.
-    fn settle(&mut self, now: Now, id: ConnId) {
+    fn settle(&mut self, id: ConnId) {
         self.measure(id);
         let Some(conn) = self.conn(id) else { return };
         let waits = !conn.ws.outbox().is_empty() || conn.transport.wants_write();
@@ -554,19 +558,17 @@ impl Hub {
             self.mark_dirty(id.index);
         }
         self.line_up(id);
-        self.arm(now, id);
+        self.arm(id);
         if let Some(conn) = self.conns.get_mut(id.index) {
             conn.aside.tidy();
         }
     }
 
-    fn arm(&mut self, _now: Now, id: ConnId) {
+    fn arm(&mut self, id: ConnId) {
         let start = self.started;
         let Some((conn, limits)) = self.conn_mut(id) else { return };
         let own = conn.aside.get().deadline;
-        let Some(at) = own.into_iter().chain(conn.ws.poll_timeout(limits)).min() else {
-            return;
-        };
+        let Some(at) = own.into_iter().chain(conn.ws.poll_timeout(limits)).min() else { return };
         let tick = Tick::new(start, at);
         if conn.armed.is_none_or(|armed| tick < armed) {
             conn.armed = Some(tick);
@@ -594,7 +596,7 @@ impl Hub {
         if own {
             self.on_session_deadline(now, id);
         }
-        self.settle(now, id);
+        self.settle(id);
         if due {
             self.mark_dirty(id.index);
         }
@@ -608,7 +610,7 @@ impl Hub {
             conn.ws.close(now, limits, Reason::Shutdown, ws::CloseWhen::AfterData);
             self.retire(now, id, Reason::HttpDone);
         }
-        self.settle(now, id);
+        self.settle(id);
         self.mark_dirty(id.index);
     }
 }

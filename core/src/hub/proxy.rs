@@ -64,7 +64,7 @@ impl Hub {
             Header::Partial | Header::Malformed => {
                 conn.ws.refuse(now, Reason::BadProxyHeader);
                 self.retire(now, id, Reason::BadProxyHeader);
-                self.settle(now, id);
+                self.settle(id);
                 None
             }
         }

@@ -317,7 +317,7 @@ impl Hub {
                 let Some((channel, published)) = first else { return };
                 if self.conn(conn).is_some_and(|found| found.session == Session::Active) {
                     self.answer_published(now, conn, channel, *published, correlation.as_deref());
-                    self.settle(now, conn);
+                    self.settle(conn);
                 }
             }
             Origin::Http { conn, key, .. } => {
@@ -348,7 +348,7 @@ impl Hub {
             Origin::Message { conn, correlation } => {
                 if self.conn(*conn).is_some_and(|found| found.session == Session::Active) {
                     self.refuse(now, *conn, reason, correlation.as_deref());
-                    self.settle(now, *conn);
+                    self.settle(*conn);
                 }
             }
             Origin::Http { conn, .. } => self.refuse_http(now, *conn, reason),

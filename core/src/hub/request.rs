@@ -215,7 +215,7 @@ impl Hub {
                 self.send_application_error(now, conn, &error, correlation);
             }
         }
-        self.settle(now, conn);
+        self.settle(conn);
     }
 
     pub(crate) fn on_decision(&mut self, now: Now, id: RequestId, allow: bool) {
@@ -241,14 +241,14 @@ impl Hub {
             About::Publish { .. } => self.fail_question(now, conn, about, Reason::PublishForbidden),
             About::Request { .. } => self.fail_question(now, conn, about, Reason::RequestFailed),
         }
-        self.settle(now, conn);
+        self.settle(conn);
     }
 
     pub(crate) fn on_question_timer(&mut self, now: Now, id: RequestId) {
         let Some(Question { conn, about }) = self.take_question(id) else { return };
         self.application_silent = true;
         self.fail_question(now, conn, about, Reason::GatewayTimeout);
-        self.settle(now, conn);
+        self.settle(conn);
     }
 
     fn fail_question(&mut self, now: Now, conn: ConnId, about: About, reason: Reason) {

@@ -254,7 +254,7 @@ impl Hub {
         let Some((conn, limits)) = self.conn_mut(id) else { return };
         conn.ws.close(now, limits, reason, when);
         self.retire(now, id, reason);
-        self.settle(now, id);
+        self.settle(id);
     }
 
     fn refuse_and_close(

@@ -170,7 +170,7 @@ impl Hub {
         if let Some(aside) = conn.aside.get_mut() {
             aside.deadline = due.map(|due| now.mono + due.saturating_sub(now.unix));
         }
-        self.arm(now, id);
+        self.arm(id);
     }
 
     /// Something may be due about a connection's token: the wall clock decides what.
@@ -211,7 +211,7 @@ impl Hub {
         self.watched = now;
         for id in self.active() {
             self.on_token_deadline(now, id);
-            self.settle(now, id);
+            self.settle(id);
         }
     }
 
@@ -228,7 +228,7 @@ impl Hub {
             self.send_withdrawn(now, id, &name, why);
             self.tally.withdrawn += 1;
         }
-        self.settle(now, id);
+        self.settle(id);
     }
 
     /// What a new configuration means for connections that are there: some end, some lose subscriptions.

@@ -305,7 +305,7 @@ impl Hub {
                 self.cut(now, id, reason);
             }
         }
-        self.settle(now, id);
+        self.settle(id);
     }
 
     /// Lets the session take `wire` in, and sees to the count of handshakes.
@@ -344,7 +344,7 @@ impl Hub {
         let Some((conn, limits)) = self.conn_mut(id) else { return };
         conn.ws.close(now, limits, reason, ws::CloseWhen::AtOnce);
         self.retire(now, id, reason);
-        self.settle(now, id);
+        self.settle(id);
         self.mark_dirty(id.index);
     }
 
