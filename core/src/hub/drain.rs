@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Hub, Timer,
+    Hub,
     conn::Session,
+    timers::Timer,
     types::{DrainPlan, Output},
 };
 use crate::{reason::Reason, time::Now};

@@ -14,6 +14,7 @@ mod credit;
 mod deflate;
 mod drain;
 mod drive;
+mod flush;
 mod forwarded;
 mod handshake;
 mod home;
@@ -32,6 +33,7 @@ mod slab;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod token;
 mod transport;
 mod types;
@@ -39,7 +41,6 @@ mod visitors;
 
 use std::{
     collections::VecDeque,
-    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -65,6 +66,7 @@ use self::{
     request::Question,
     room::Room,
     slab::Slab,
+    timers::Timer,
     transport::{Handshakes, Layer},
     types::{Census, Inner},
     visitors::Visitors,
@@ -77,8 +79,8 @@ use crate::{
     metrics::{Metrics, Tally},
     protocol::{self, Timestamp},
     reason::Reason,
-    time::{Now, Tick, Timers},
-    trace::{Recorder, Script, Tap},
+    time::{Now, Timers},
+    trace::Recorder,
     ws,
 };
 
@@ -151,12 +153,6 @@ pub struct Hub {
     partial_told: i64,
     /// What holds for connections that have not authenticated yet.
     limits_before_auth: Limits,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    Question(RequestId),
-    Drain,
 }
 
 impl Hub {
@@ -264,31 +260,6 @@ impl Hub {
         }
     }
 
-    fn on_timeout(&mut self, now: Now) {
-        self.watch_clock(now);
-        self.go_on_shaking(now);
-        // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
-        // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
-        for _ in 0..self.armed_timers().saturating_mul(TIMEOUTS_PER_TIMER) {
-            // In the order of time, connections first.
-            let others = self.timers.next();
-            let due = others.map_or(now.mono, |other| other.min(now.mono));
-            if let Some((at, index)) = self.conn_timers.pop_due(due) {
-                self.on_conn_timer(now, index, at);
-                continue;
-            }
-            match self.timers.pop_due(now.mono) {
-                Some((_, Timer::Question(id))) => self.on_question_timer(now, id),
-                Some((_, Timer::Drain)) => self.on_drain_timer(now),
-                None => break,
-            }
-        }
-    }
-
-    fn armed_timers(&self) -> usize {
-        self.conn_timers.len() + self.timers.len()
-    }
-
     fn next_output(&mut self, now: Now) -> Option<Output> {
         self.latest = now;
         while let Some(conn) = self.resume.pop_front() {
@@ -317,107 +288,6 @@ impl Hub {
             }
         }
         None
-    }
-
-    fn next_dirty(&mut self) -> Option<ConnId> {
-        loop {
-            if let Some(conn) = self.pop_dirty() {
-                return Some(conn);
-            }
-            if self.channels.rounds() == 0 {
-                self.relieve(self.latest);
-                if self.dirty.is_empty() {
-                    self.handed_out = false;
-                    return None;
-                }
-            }
-            self.hand_out(self.latest);
-        }
-    }
-
-    /// Forgets those that are gone, so that whoever is left is there.
-    fn is_nobody_dirty(&mut self) -> bool {
-        while let Some(index) = self.dirty.front() {
-            if self.conns.generation(*index).is_some() {
-                return false;
-            }
-            self.dirty.pop_front();
-        }
-        true
-    }
-
-    fn pop_dirty(&mut self) -> Option<ConnId> {
-        while let Some(index) = self.dirty.pop_front() {
-            let Some(generation) = self.conns.generation(index) else { continue };
-            if let Some(conn) = self.conns.get_mut(index) {
-                conn.dirty = false;
-                if conn.blocked {
-                    // The driver need not flush it again before its socket has room.
-                    self.weigh(index);
-                }
-                return Some(ConnId { index, generation, shard: self.place.shard });
-            }
-        }
-        None
-    }
-
-    fn write(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
-        let record = self.recorder.is_some();
-        let Some((found, limits)) = self.conn_mut(conn) else {
-            self.note(|recorder| recorder.flush(now, conn, Script::default(), ws::Flush::Closed));
-            return ws::Flush::Closed;
-        };
-        let mut sink = Counting { sink, bytes: 0 };
-        let mut script = Script::default();
-        let ws = &mut found.ws;
-        let flush = found.transport.flush(&mut sink, |sink| {
-            if !record {
-                return ws.flush(now, limits, sink);
-            }
-            let mut tap = Tap::new(sink);
-            let flush = ws.flush(now, limits, &mut tap);
-            script = tap.into_script();
-            flush
-        });
-        let gaps = found.lossy;
-        found.blocked = flush == ws::Flush::Blocked;
-        let weigh = found.blocked || found.behind;
-        let reason = found.ws.reason().unwrap_or(Reason::Io);
-        // Nothing that is written brings a deadline nearer, except at the end.
-        let ending = !found.ws.is_open();
-        self.tally.sent_bytes += sink.bytes;
-        self.note(|recorder| recorder.flush(now, conn, script, flush));
-        if flush == ws::Flush::Closed {
-            self.retire(now, conn, reason);
-            self.remove(conn);
-            return flush;
-        }
-        if gaps {
-            self.announce_gaps(now, conn);
-        }
-        if weigh {
-            self.weigh(conn.index);
-        }
-        if ending {
-            self.arm(conn);
-        }
-        flush
-    }
-
-    /// Timers that were armed again or whose owner is gone stay in the heap; too many of them are cleared out.
-    fn compact_timers(&mut self) {
-        if self.armed_timers() > 1024
-            && self.armed_timers() > 4 * (self.conns.len() + self.questions.len())
-        {
-            let (conns, questions, start) = (&self.conns, &self.questions, self.started);
-            self.conn_timers.compact(|at, index| {
-                conns.get(index).is_some_and(|conn| conn.armed == Some(Tick::new(start, at)))
-            });
-            self.timers.compact(|_, timer| match timer {
-                Timer::Question(id) => questions.get_at(id.index, id.generation).is_some(),
-                Timer::Drain => true,
-            });
-        }
     }
 
     /// Feeds the connection until it has no more events, then sees to its queue and timers.
@@ -540,15 +410,6 @@ impl Hub {
         Some((self.conns.get_mut(id.index)?.as_mut(), &self.config.limits))
     }
 
-    fn mark_dirty(&mut self, index: u32) {
-        if let Some(conn) = self.conns.get_mut(index)
-            && !conn.dirty
-        {
-            conn.dirty = true;
-            self.dirty.push_back(index);
-        }
-    }
-
     /// After anything happened to a connection: it may have something to write and another deadline.
     fn settle(&mut self, id: ConnId) {
         self.measure(id);
@@ -564,44 +425,6 @@ impl Hub {
         }
     }
 
-    fn arm(&mut self, id: ConnId) {
-        let start = self.started;
-        let Some((conn, limits)) = self.conn_mut(id) else { return };
-        let own = conn.aside.get().deadline;
-        let Some(at) = own.into_iter().chain(conn.ws.poll_timeout(limits)).min() else { return };
-        let tick = Tick::new(start, at);
-        if conn.armed.is_none_or(|armed| tick < armed) {
-            conn.armed = Some(tick);
-            self.conn_timers.arm(at, id.index);
-        }
-    }
-
-    fn on_conn_timer(&mut self, now: Now, index: u32, at: Instant) {
-        let armed = Tick::new(self.started, at);
-        let Some(generation) = self.conns.generation(index) else { return };
-        let id = self.id(index, generation);
-        let Some((conn, limits)) = self.conn_mut(id) else { return };
-        if conn.armed != Some(armed) {
-            return;
-        }
-        conn.armed = None;
-        let own = conn.aside.get_mut().is_some_and(|aside| {
-            aside.deadline.take_if(|deadline| *deadline <= now.mono).is_some()
-        });
-        let due = conn.ws.poll_timeout(limits).is_some_and(|deadline| deadline <= now.mono);
-        let event = if due { conn.ws.handle_timeout(now, limits) } else { None };
-        if let Some(event) = event {
-            self.on_event(now, id, event);
-        }
-        if own {
-            self.on_session_deadline(now, id);
-        }
-        self.settle(id);
-        if due {
-            self.mark_dirty(id.index);
-        }
-    }
-
     /// Ends a connection that speaks plain HTTP, unless an answer is due: then the answer ends it.
     fn end_http(&mut self, now: Now, id: ConnId) {
         if let Some((conn, limits)) = self.conn_mut(id)
@@ -614,31 +437,3 @@ impl Hub {
         self.mark_dirty(id.index);
     }
 }
-
-/// Counts what the socket took: data, control frames and HTTP alike, and TLS around them.
-struct Counting<'a> {
-    sink: &'a mut dyn io::Write,
-    bytes: u64,
-}
-
-impl io::Write for Counting<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.sink.write(bytes)?;
-        self.bytes += count as u64;
-        Ok(count)
-    }
-
-    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        let count = self.sink.write_vectored(slices)?;
-        self.bytes += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
-    }
-}
-
-/// Deadlines of one connection that can follow each other at one instant, if their limits are zero: ping, pong, close,
-/// linger. Twice that is more than enough.
-const TIMEOUTS_PER_TIMER: usize = 8;

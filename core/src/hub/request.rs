@@ -6,10 +6,11 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::{
-    Hub, Timer,
+    Hub,
     answer::AnswerTo,
     conn::Session,
     publish::Origin,
+    timers::Timer,
     types::{ConnId, Output, Publication, RequestError, RequestId},
 };
 use crate::{auth::Verb, protocol::Answer, reason::Reason, time::Now};
