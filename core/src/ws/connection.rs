@@ -79,7 +79,7 @@ impl Connection {
         };
         let mut connection =
             Self::new(now, State::Shake(Box::new(shake)), Role::Client(Box::new(entropy)));
-        connection.outbox.raw(Bytes::from(head));
+        connection.outbox.raw(head);
         connection
     }
 
@@ -146,7 +146,7 @@ impl Connection {
         let State::Exchange(exchange) = &self.state else { return };
         let Some(key) = &exchange.accept_key else { return };
         let head = http1::switching_protocols(key, accept);
-        self.outbox.raw(Bytes::from(head));
+        self.outbox.raw(head);
         self.open(now, accept.deflate);
     }
 
@@ -495,10 +495,10 @@ impl Connection {
         let body = if has_body { response.into_body() } else { Bytes::new() };
         if body.len() <= COPIED_BODY_MAX {
             head.extend_from_slice(&body);
-            self.outbox.raw(Bytes::from(head));
+            self.outbox.raw(head);
         } else {
-            self.outbox.raw(Bytes::from(head));
-            self.outbox.raw(body);
+            self.outbox.raw(head);
+            self.outbox.raw_shared(body);
         }
     }
 
@@ -569,7 +569,7 @@ impl Connection {
     fn queue_close(&mut self, code: u16, text: &str, when: CloseWhen) {
         let frame = self.control_frame(Opcode::Close, &close::payload(code, text));
         match when {
-            CloseWhen::AfterData => self.outbox.raw(Bytes::from(frame)),
+            CloseWhen::AfterData => self.outbox.raw(frame),
             CloseWhen::AtOnce => {
                 self.messages_dropped += self.outbox.clear_data();
                 self.outbox.urgent(frame);

@@ -181,7 +181,7 @@ impl Connection {
             }
             Ok(Asked::Plain { length }) => {
                 if wire.is_empty() && negotiate::expects_continue(&request) {
-                    self.outbox.raw(bytes::Bytes::from_static(http1::CONTINUE));
+                    self.outbox.raw(http1::CONTINUE.to_vec());
                 }
                 self.state =
                     State::Body(Box::new(Body { request, manner, length, bytes: Vec::new() }));
@@ -382,7 +382,7 @@ impl Connection {
         let close = PeerClose::parse(payload)?;
         let code = close.code.map(u16::to_be_bytes);
         let frame = self.control_frame(Opcode::Close, code.as_ref().map_or(&[], |code| code));
-        self.outbox.raw(bytes::Bytes::from(frame));
+        self.outbox.raw(frame);
         self.last_words = Some(Box::new(LastWords::Close(close)));
         self.end(now, Reason::PeerClosed, Finish::Drain);
         Ok(())
