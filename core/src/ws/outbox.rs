@@ -345,6 +345,12 @@ impl Outbox {
         result
     }
 
+    /// Whether it has no memory either.
+    #[cfg(test)]
+    pub(super) fn holds_nothing(&self) -> bool {
+        matches!(self.form, Form::Empty { .. })
+    }
+
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         if let Form::Queue(queue) = &self.form { queue.capacity() } else { 0 }

@@ -5,7 +5,8 @@ use crate::reason::Reason;
 
 #[test]
 fn a_connection_is_small() {
-    assert!(size_of::<Connection>() <= 256, "{}", size_of::<Connection>());
+    assert_eq!(size_of::<Connection>(), 72);
+    assert_eq!(size_of::<Outbox>(), 24);
 }
 
 #[test]
