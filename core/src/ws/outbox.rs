@@ -299,10 +299,11 @@ impl Outbox {
             return;
         }
         let segment = segment.clone();
-        if let Form::One { segment: first, sent: 0, .. } = &self.form {
-            let first = first.clone();
+        let form = std::mem::take(self).form;
+        if let Form::One { segment: first, sent: 0, .. } = form {
             self.form = Form::Two(first, segment);
         } else {
+            self.form = form;
             self.with_queue(true, |queue| queue.push(segment, 0));
         }
     }
@@ -359,24 +360,28 @@ impl Outbox {
 
 impl Form {
     fn into_queue(self, recurs: bool) -> Box<Queue> {
-        let mut queue = Box::new(Queue::new(recurs));
+        let boxed = |sealed| Box::new(Queue::new(sealed, recurs));
         match self {
-            Self::Empty { sealed } => queue.sealed = sealed,
+            Self::Queue(queue) => queue,
+            Self::Empty { sealed } => boxed(sealed),
             Self::One { segment, sent, sealed } => {
-                queue.sealed = sealed;
+                let mut queue = boxed(sealed);
                 queue.push(segment, sent);
+                queue
             }
             Self::Two(first, second) => {
+                let mut queue = boxed(false);
                 queue.push(first, 0);
                 queue.push(second, 0);
+                queue
             }
             Self::Own(frames) => {
+                let mut queue = boxed(false);
                 let messages = count_frames(&frames, frames.len());
                 queue.push_own(frames, messages);
+                queue
             }
-            Self::Queue(queue) => return queue,
         }
-        queue
     }
 }
 

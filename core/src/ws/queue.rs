@@ -28,8 +28,8 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(recurs: bool) -> Self {
-        Self { recurs, ..Self::default() }
+    pub(super) fn new(sealed: bool, recurs: bool) -> Self {
+        Self { sealed, recurs, ..Self::default() }
     }
 
     /// A segment, or bytes that are not messages, of which so much is written already.
