@@ -37,9 +37,9 @@ const SECRET: &[u8] = b"a secret of at least thirty-two bytes, for tests";
 const COUNT: usize = 1 << 12;
 
 /// Bytes of an idle connection that is subscribed to one channel.
-const PLAIN_MAX: usize = 100;
+const PLAIN_MAX: usize = 192;
 /// The same with a token of its own, with a user and two permissions.
-const WITH_TOKEN_MAX: usize = 100;
+const WITH_TOKEN_MAX: usize = 646;
 
 struct Rig {
     hub: Hub,

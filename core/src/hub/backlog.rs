@@ -5,20 +5,21 @@
 //! that costs a little for each round and nothing for each member. What a connection shares with nobody is counted
 //! where it is noticed that its socket takes no more.
 
-use std::sync::{Arc, Weak};
-
-use bytes::Bytes;
-
 use super::{Hub, aside::Things, conn::Session, types::ConnId};
-use crate::{config::SlowPolicy, reason::Reason, time::Now};
+use crate::{
+    config::SlowPolicy,
+    reason::Reason,
+    time::Now,
+    ws::{Segment, Watch},
+};
 
 /// The account of a hub.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     /// Segments that were handed out since stock was last taken.
-    fresh: Vec<Hold>,
+    fresh: Vec<Watch>,
     /// Segments that somebody still held then.
-    held: Vec<Hold>,
+    held: Vec<Watch>,
     /// Bytes of those.
     shared_bytes: usize,
     /// What connections hold that they share with nobody.
@@ -36,41 +37,6 @@ struct Behind {
     private_bytes: u32,
 }
 
-/// A segment, as long as an outbox holds it.
-#[derive(Debug)]
-enum Hold {
-    /// On the only shard of a process nobody else counts references.
-    Sole(Bytes),
-    /// See [`Owner`].
-    Watched(Weak<Bytes>, usize),
-}
-
-impl Hold {
-    fn is_held(&self) -> bool {
-        match self {
-            Self::Sole(bytes) => !bytes.is_unique(),
-            Self::Watched(owner, _) => owner.strong_count() > 0,
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Sole(bytes) => bytes.len(),
-            Self::Watched(_, len) => *len,
-        }
-    }
-}
-
-/// This hub's own handle on a segment that other hubs hold as well: when the last outbox *here* has let go must not
-/// depend on how far other threads are.
-struct Owner(Arc<Bytes>);
-
-impl AsRef<[u8]> for Owner {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 impl Backlog {
     /// What all outboxes hold together, as of the last stock-taking.
     pub(crate) fn bytes(&self) -> usize {
@@ -78,15 +44,8 @@ impl Backlog {
     }
 
     /// Notes a segment that is being handed out.
-    pub(crate) fn note(&mut self, segment: &mut Bytes, alone: bool) {
-        self.fresh.push(if alone {
-            Hold::Sole(segment.clone())
-        } else {
-            let owner = Arc::new(std::mem::take(segment));
-            let hold = Hold::Watched(Arc::downgrade(&owner), owner.len());
-            *segment = Bytes::from_owner(Owner(owner));
-            hold
-        });
+    pub(crate) fn note(&mut self, segment: &Segment) {
+        self.fresh.push(segment.watch());
     }
 
     /// Everybody who keeps up is served: what of the turn's segments is still held?
@@ -97,7 +56,7 @@ impl Backlog {
             self.shared_bytes = 0;
         } else {
             self.credit += self.fresh.len() + SWEPT_PER_TURN;
-            for hold in self.fresh.drain(..).filter(Hold::is_held) {
+            for hold in self.fresh.drain(..).filter(Watch::is_held) {
                 self.shared_bytes += hold.len();
                 self.held.push(hold);
             }
@@ -114,8 +73,8 @@ impl Backlog {
 
     /// Looks at every segment.
     fn sweep(&mut self) {
-        self.held.retain(Hold::is_held);
-        self.shared_bytes = self.held.iter().map(Hold::len).sum();
+        self.held.retain(Watch::is_held);
+        self.shared_bytes = self.held.iter().map(Watch::len).sum();
         self.credit = 0;
     }
 

@@ -391,18 +391,17 @@ impl Hub {
             self.credits.owe(home, weight);
             return;
         };
-        segment.tag = tag;
-        if let Some(deflated) = &mut deflated {
-            deflated.segment.tag = tag;
-        }
-        let alone = self.place.shards < 2;
-        self.backlog.note(&mut segment.bytes, alone);
-        if let Some(deflated) = &mut deflated {
-            self.backlog.note(&mut deflated.segment.bytes, alone);
+        // This hub's own handle, where other hubs have the frames as well: when the last outbox *here* has let go must not
+        // depend on how far other threads are.
+        for form in
+            [&mut segment].into_iter().chain(deflated.as_mut().map(|form| &mut form.segment))
+        {
+            form.set_tag(tag);
+            self.backlog.note(form);
         }
         let credit = u32::try_from(weight).unwrap_or(u32::MAX);
         let round = Round { channel, segment, deflated, first_offset, home, credit };
-        let large = round.segment.bytes.len() > self.config.limits.round_bytes_max
+        let large = round.segment.len() > self.config.limits.round_bytes_max
             || self.channels.large.iter().any(|before| before.channel == channel);
         let rounds = if large { &mut self.channels.large } else { &mut self.channels.rounds };
         rounds.push_back(round);
@@ -417,7 +416,7 @@ impl Hub {
         while handed < budget
             && let Some(round) = self.channels.next_round()
         {
-            handed += round.segment.bytes.len();
+            handed += round.segment.len();
             self.hand_out_round(now, &round);
         }
         let added = self.dirty.len().saturating_sub(waiting);
@@ -443,7 +442,7 @@ impl Hub {
 
     fn hand_out_round(&mut self, now: Now, round: &Round) {
         if let Some(channel) = self.channels.slots.get_mut(round.channel) {
-            channel.next_offset = round.first_offset + u64::from(round.segment.messages);
+            channel.next_offset = round.first_offset + u64::from(round.segment.messages());
         }
         if round.credit > 0 {
             self.credits.owe(round.home, round.credit as usize);
@@ -463,7 +462,7 @@ impl Hub {
         for member in &channel.members {
             let Some(conn) = self.conns.get_mut(member.conn) else { continue };
             let segment = form(conn);
-            let full = conn.ws.outbox().bytes() + segment.bytes.len() > max;
+            let full = conn.ws.outbox().bytes() + segment.len() > max;
             if full || conn.lossy || (conn.blocked && policy == SlowPolicy::Latest) {
                 self.channels.slow.push(member.conn);
                 continue;
@@ -475,7 +474,7 @@ impl Hub {
                 self.dirty.push_back(member.conn);
             }
         }
-        self.tally.sent(Kind::Event, taken * u64::from(round.segment.messages));
+        self.tally.sent(Kind::Event, taken * u64::from(round.segment.messages()));
         if !self.channels.slow.is_empty() {
             self.deliver_slowly(now, policy, round);
         }
@@ -494,15 +493,15 @@ impl Hub {
             let Some(conn) = self.conns.get_mut(index) else { continue };
             let segment = round.of(conn);
             let behind = conn.aside.get().gaps.iter().any(|gap| gap.channel == round.channel);
-            if !behind && conn.ws.outbox().bytes() + segment.bytes.len() <= max {
+            if !behind && conn.ws.outbox().bytes() + segment.len() <= max {
                 conn.ws.outbox_mut().push(segment);
-                self.tally.sent(Kind::Event, u64::from(segment.messages));
+                self.tally.sent(Kind::Event, u64::from(segment.messages()));
                 self.mark_dirty(index);
             } else if policy == SlowPolicy::Disconnect {
-                self.tally.dropped(Reason::SlowReader, u64::from(segment.messages));
+                self.tally.dropped(Reason::SlowReader, u64::from(segment.messages()));
                 self.close(now, id, Reason::SlowReader);
             } else {
-                self.tally.dropped(Reason::SlowReader, u64::from(segment.messages));
+                self.tally.dropped(Reason::SlowReader, u64::from(segment.messages()));
                 note_gap(conn, round);
                 // With nothing to write no flush would come to tell it.
                 if conn.ws.outbox().is_empty() {
@@ -518,17 +517,20 @@ impl Hub {
         let max = self.config.limits.outbox_bytes_max;
         let Some(conn) = self.conns.get_mut(id.index) else { return true };
         let segment = round.of(conn);
-        if conn.aside.get().gaps.iter().any(|gap| gap.channel == round.channel) {
+        let is_lost = |gap: &Gap| gap.channel == round.channel;
+        if conn.lossy && conn.aside.get().gaps.iter().any(is_lost) {
             return false;
         }
-        let newest = segment.bytes.len().saturating_sub(segment.last as usize);
+        let newest = segment.len().saturating_sub(segment.last() as usize);
         let outbox = conn.ws.outbox();
-        if outbox.bytes() + newest > max + outbox.replaceable(segment.tag) {
+        if outbox.bytes() + newest > max + outbox.replaceable(segment.tag()) {
             return false;
         }
         let Some(replaced) = conn.ws.outbox_mut().replace(segment) else { return false };
-        self.tally
-            .dropped(Reason::SlowReader, u64::from(replaced + segment.messages.saturating_sub(1)));
+        self.tally.dropped(
+            Reason::SlowReader,
+            u64::from(replaced + segment.messages().saturating_sub(1)),
+        );
         self.tally.sent(Kind::Event, 1);
         self.mark_dirty(id.index);
         true
@@ -609,7 +611,7 @@ const ROUNDS_KEPT_MAX: usize = 1024;
 /// Adds a lost round to what the connection will be told.
 fn note_gap(conn: &mut Conn, round: &Round) {
     let Round { channel, segment, first_offset, .. } = round;
-    let lost = u64::from(segment.messages);
+    let lost = u64::from(segment.messages());
     let last_offset = first_offset + lost.saturating_sub(1);
     conn.lossy = true;
     let gaps = &mut conn.aside.put().gaps;

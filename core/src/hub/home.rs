@@ -203,12 +203,8 @@ impl Hub {
         }
         let round = std::mem::take(&mut home.round);
         home.round.expected = round.frames.len();
-        let segment = ws::Segment {
-            bytes: Bytes::from(round.frames),
-            messages: round.messages,
-            tag: ws::Segment::NO_TAG,
-            last: round.last,
-        };
+        let tag = ws::Segment::NO_TAG;
+        let segment = ws::Segment::new(round.frames, round.messages, tag, round.last);
         let (name, own) = (home.name.clone(), usize::from(self.place.shard.0));
         let deflated = match home.deflates {
             0 => None,
@@ -218,7 +214,7 @@ impl Hub {
         let (mut remote, here) = (home.remote, home.by_shard.get(own).is_some_and(|own| *own > 0));
         if remote != 0 {
             // The frames were charged one by one.
-            let rest = round_weight(&name, &segment, deflated.as_deref()) - segment.bytes.len();
+            let rest = round_weight(&name, &segment, deflated.as_deref()) - segment.len();
             self.credits.charge_all(remote, rest, self.config.limits.shard_queue_bytes_max);
         }
         while remote != 0 {

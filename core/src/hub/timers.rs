@@ -19,6 +19,9 @@ impl Hub {
     pub(crate) fn on_timeout(&mut self, now: Now) {
         self.watch_clock(now);
         self.go_on_shaking(now);
+        if self.poll_timeout().is_none_or(|next| next > now.mono) {
+            return;
+        }
         // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
         // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
         for _ in 0..self.armed_timers().saturating_mul(TIMEOUTS_PER_TIMER) {

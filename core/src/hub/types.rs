@@ -465,8 +465,8 @@ pub(crate) fn publish_weight(publication: &Publication) -> usize {
 
 /// The weight of a round of a channel: see [`Inner::weight`].
 pub(crate) fn round_weight(channel: &str, segment: &Segment, deflated: Option<&Deflated>) -> usize {
-    let deflated = deflated.map_or(0, |deflated| deflated.segment.bytes.len());
-    size_of::<ShardMessage>() + channel.len() + segment.bytes.len() + deflated
+    let deflated = deflated.map_or(0, |deflated| deflated.segment.len());
+    size_of::<ShardMessage>() + channel.len() + segment.len() + deflated
 }
 
 #[cfg(test)]

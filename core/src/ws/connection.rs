@@ -12,35 +12,28 @@ use super::{
     event::{Event, Headroom, Payload, Text},
     head::HeadReader,
     http1::{self, Manner},
-    keepalive::{ControlRate, Due, KeepAlive},
+    keepalive::{self, Asked, ControlRate, Due},
     negotiate::{self, Accept, ClientRequest},
     outbox::Outbox,
-    state::{Ended, Finish, Kept, LAST, LastWords, Role, Shake, State},
+    state::{Ended, Finish, Kept, LAST, LastWords, Rare, Shake, State},
 };
 use crate::{entropy::Entropy, limits::Limits, reason::Reason, time::Now};
 
-/// One socket's protocol state. At most 256 bytes, and nothing on the heap while it is open and idle.
+/// One socket's protocol state. 72 bytes, and nothing on the heap while it is open and idle.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) outbox: Outbox,
     pub(super) state: State,
-    /// Input that came behind a request that is not answered yet.
-    pub(super) kept: Option<Box<Kept>>,
-    pub(super) role: Role,
-    pub(super) keepalive: KeepAlive,
-    pub(super) control_rate: ControlRate,
-    /// What the peer said at the end.
-    pub(super) last_words: Option<Box<LastWords>>,
-    /// When the wait began that the state's timeout bounds.
+    /// When the wait began that the state's timeout bounds. While open: when the last byte came.
     pub(super) since: Instant,
+    pub(super) rare: Option<Box<Rare>>,
+    pub(super) control_rate: ControlRate,
     /// The peer ended its side of the stream.
     pub(super) eof: bool,
     /// A request was answered on this connection.
     pub(super) served: bool,
-    /// Messages that were queued and will not be sent, because a close frame took their place.
-    messages_dropped: u32,
-    /// The connection speaks HTTP, not WebSocket yet.
-    pub(super) http: bool,
+    /// Whether frames from the peer are masked, as they are if it is the client (RFC 6455 §5.1).
+    pub(super) peer_masks: bool,
     /// Bits of the window that the peer keeps for compressed messages; 0 without permessage-deflate.
     pub(super) window_bits: u8,
 }
@@ -58,7 +51,7 @@ impl Connection {
     /// A server's end of a socket that was just accepted.
     #[must_use]
     pub fn server(now: Now, _limits: &Limits) -> Self {
-        Self::new(now, State::Head(None), Role::Server)
+        Self::new(now, State::Head(None), None)
     }
 
     /// A client's end of a socket that was just connected; queues the handshake. `entropy` must be this connection's
@@ -77,28 +70,23 @@ impl Connection {
             offered: request.subprotocols,
             deflate: request.deflate,
         };
-        let mut connection =
-            Self::new(now, State::Shake(Box::new(shake)), Role::Client(Box::new(entropy)));
-        connection.outbox.raw(Bytes::from(head));
+        let mut connection = Self::new(now, State::Shake(Box::new(shake)), Some(Box::new(entropy)));
+        connection.outbox.raw(head);
         connection
     }
 
-    fn new(now: Now, state: State, role: Role) -> Self {
+    fn new(now: Now, state: State, masks: Option<Box<Entropy>>) -> Self {
         let mut outbox = Outbox::new();
         outbox.seal(true);
         Self {
             outbox,
             state,
-            kept: None,
-            role,
-            keepalive: KeepAlive::new(now),
-            control_rate: ControlRate::default(),
-            last_words: None,
             since: now.mono,
+            peer_masks: masks.is_none(),
+            rare: masks.map(|masks| Box::new(Rare { masks: Some(masks), ..Rare::default() })),
+            control_rate: ControlRate::default(),
             eof: false,
             served: false,
-            messages_dropped: 0,
-            http: true,
             window_bits: 0,
         }
     }
@@ -128,7 +116,7 @@ impl Connection {
             }
             State::Exchange(_) => {}
             State::Shake(_) => self.end(now, Reason::HeadTimeout, Finish::Drop),
-            State::Open(_) => match self.keepalive.next(limits) {
+            State::Open(_) => match self.next_sign(limits) {
                 Some((_, Due::Ping)) => self.ping(now),
                 Some((_, Due::PongTimeout)) => self.fail(now, Reason::PongTimeout),
                 Some((_, Due::IdleTimeout)) => self.fail(now, Reason::IdleTimeout),
@@ -146,7 +134,7 @@ impl Connection {
         let State::Exchange(exchange) = &self.state else { return };
         let Some(key) = &exchange.accept_key else { return };
         let head = http1::switching_protocols(key, accept);
-        self.outbox.raw(Bytes::from(head));
+        self.outbox.raw(head);
         self.open(now, accept.deflate);
     }
 
@@ -224,8 +212,9 @@ impl Connection {
     /// Queues a ping now instead of after `ping_interval`. Its answer is [`Event::Pong`]. Ignored unless open.
     pub fn ping(&mut self, now: Now) {
         if self.is_open() {
-            let payload = self.keepalive.ask(now);
-            self.control(Opcode::Ping, &payload);
+            let asked = Asked::after(self.asked(), now);
+            self.rare_mut().asked = Some(asked);
+            self.control(Opcode::Ping, &asked.payload());
         }
     }
 
@@ -247,10 +236,7 @@ impl Connection {
         text: &str,
         when: CloseWhen,
     ) {
-        let reason = match self.role {
-            Role::Server => Reason::Disconnected,
-            Role::Client(_) => Reason::Finished,
-        };
+        let reason = if self.peer_masks { Reason::Disconnected } else { Reason::Finished };
         let code = if close::may_be_sent(code) { code } else { 1000 };
         self.close_by(now, reason, Some(code), text, when);
     }
@@ -287,9 +273,11 @@ impl Connection {
             State::Head(None) if self.served => limits.http_idle_timeout,
             State::Head(_) | State::Body(_) | State::Shake(_) => limits.head_timeout,
             State::Exchange(_) | State::Ended(Ended { finish: Finish::Drop, .. }) => return None,
-            State::Open(_) => return self.keepalive.next(limits).map(|(at, _)| at),
+            State::Open(_) => return self.next_sign(limits).map(|(at, _)| at),
             // The last answer may be long and the client slow.
-            State::Ended(_) if self.http && !self.outbox.is_empty() => limits.http_idle_timeout,
+            State::Ended(ended) if ended.http && !self.outbox.is_empty() => {
+                limits.http_idle_timeout
+            }
             State::Closing(..) | State::Ended(_) => limits.close_timeout,
         };
         Some(self.since + wait)
@@ -311,7 +299,7 @@ impl Connection {
             State::Body(body) => body.bytes.capacity(),
             State::Open(Some(assembly)) | State::Closing(_, Some(assembly)) => assembly.capacity(),
         };
-        part + self.kept.as_ref().map_or(0, |kept| kept.bytes.capacity())
+        part + self.kept().map_or(0, |kept| kept.bytes.capacity())
     }
 
     /// Whether messages can be sent: the handshake is done and nobody has begun to close.
@@ -323,7 +311,10 @@ impl Connection {
     /// Whether the connection speaks HTTP: no handshake was accepted, and it has not ended.
     #[must_use]
     pub fn is_http(&self) -> bool {
-        self.http && !matches!(self.state, State::Ended(_))
+        match &self.state {
+            State::Head(_) | State::Body(_) | State::Exchange(_) | State::Shake(_) => true,
+            State::Open(_) | State::Closing(..) | State::Ended(_) => false,
+        }
     }
 
     /// Whether a request was answered and no further one has begun.
@@ -343,7 +334,7 @@ impl Connection {
     /// [`outbox`](Self::outbox) holds when the socket is dropped comes on top.
     #[must_use]
     pub fn messages_dropped(&self) -> u32 {
-        self.messages_dropped
+        self.rare.as_ref().map_or(0, |rare| rare.messages_dropped)
     }
 
     /// Whether the socket should be read. False while a request waits for its answer, and while more than
@@ -378,7 +369,7 @@ impl Connection {
             | State::Exchange(_)
             | State::Shake(_)
             | State::Open(_)
-            | State::Closing(..) => self.eof || self.kept.is_some(),
+            | State::Closing(..) => self.eof || self.kept().is_some(),
         }
     }
 
@@ -404,7 +395,7 @@ impl Connection {
     /// The peer's close frame, once it came.
     #[must_use]
     pub fn peer_close(&self) -> Option<&PeerClose> {
-        match self.last_words.as_deref() {
+        match self.last_words() {
             Some(LastWords::Close(close)) => Some(close),
             Some(LastWords::Refusal(_)) | None => None,
         }
@@ -413,7 +404,7 @@ impl Connection {
     /// Client role: the head of the answer by which the server refused the handshake.
     #[must_use]
     pub fn refused_with(&self) -> Option<&Response<()>> {
-        match self.last_words.as_deref() {
+        match self.last_words() {
             Some(LastWords::Refusal(response)) => Some(response),
             Some(LastWords::Close(_)) | None => None,
         }
@@ -425,8 +416,7 @@ impl Connection {
     pub(super) fn open(&mut self, now: Now, deflate: Option<Deflate>) {
         self.state = State::Open(None);
         self.window_bits = deflate.map_or(0, Deflate::window_bits);
-        self.http = false;
-        self.keepalive = KeepAlive::new(now);
+        self.since = now.mono;
         self.outbox.seal(false);
     }
 
@@ -454,9 +444,13 @@ impl Connection {
     /// No more input. What is queued is delivered or not, as `finish` says.
     pub(super) fn end(&mut self, now: Now, reason: Reason, finish: Finish) {
         self.outbox.seal(true);
-        self.kept = None;
+        let http = self.is_http() || matches!(self.state, State::Ended(Ended { http: true, .. }));
+        self.state = State::Ended(Ended { reason, finish, is_reported: false, http });
         self.since = now.mono;
-        self.state = State::Ended(Ended { reason, finish, is_reported: false });
+        if let Some(rare) = &mut self.rare {
+            rare.kept = None;
+        }
+        self.tidy();
     }
 
     /// The final event, the first time it is asked for after the end.
@@ -477,7 +471,7 @@ impl Connection {
 
     pub(super) fn control_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
-        encode::encode_frame(&mut frame, opcode, payload, self.role.mask());
+        encode::encode_frame(&mut frame, opcode, payload, self.mask());
         frame
     }
 
@@ -489,22 +483,30 @@ impl Connection {
         self.end(now, reason, Finish::Drain);
     }
 
+    /// Drops what a close frame takes the place of.
+    fn drop_data(&mut self) {
+        let dropped = self.outbox.clear_data();
+        if dropped > 0 {
+            self.rare_mut().messages_dropped += dropped;
+        }
+    }
+
     fn write_response(&mut self, response: Response<Bytes>, manner: Manner) {
         let mut head = http1::response_head(&response, manner);
         let has_body = http1::has_body(response.status()) && !manner.head_only;
         let body = if has_body { response.into_body() } else { Bytes::new() };
         if body.len() <= COPIED_BODY_MAX {
             head.extend_from_slice(&body);
-            self.outbox.raw(Bytes::from(head));
+            self.outbox.raw(head);
         } else {
-            self.outbox.raw(Bytes::from(head));
-            self.outbox.raw(body);
+            self.outbox.raw(head);
+            self.outbox.raw_shared(body);
         }
     }
 
     fn send(&mut self, opcode: Opcode, payload: &[u8]) {
         if self.is_open() {
-            let mask = self.role.mask();
+            let mask = self.mask();
             self.outbox.append(|out| encode::encode_frame(out, opcode, payload, mask));
         }
     }
@@ -513,7 +515,7 @@ impl Connection {
         if !self.is_open() {
             return;
         }
-        let mask = self.role.mask();
+        let mask = self.mask();
         if encode::encode_in_place(&mut bytes, headroom, opcode, mask) {
             self.outbox.append_frame(bytes);
         } else {
@@ -528,7 +530,7 @@ impl Connection {
         }
         match deflater.deflate(payload, self.window_bits) {
             Some(deflated) => {
-                let mask = self.role.mask();
+                let mask = self.mask();
                 self.outbox.append(|out| encode::encode_compressed(out, opcode, deflated, mask));
             }
             None => self.send(opcode, payload),
@@ -556,7 +558,7 @@ impl Connection {
                 self.outbox.seal(true);
             }
             State::Closing(..) if when == CloseWhen::AtOnce => {
-                self.messages_dropped += self.outbox.clear_data();
+                self.drop_data();
             }
             State::Head(Some(_)) | State::Body(_) => self.answer_refusal(now, reason, LAST),
             State::Exchange(_) => self.refuse(now, reason),
@@ -569,12 +571,47 @@ impl Connection {
     fn queue_close(&mut self, code: u16, text: &str, when: CloseWhen) {
         let frame = self.control_frame(Opcode::Close, &close::payload(code, text));
         match when {
-            CloseWhen::AfterData => self.outbox.raw(Bytes::from(frame)),
+            CloseWhen::AfterData => self.outbox.raw(frame),
             CloseWhen::AtOnce => {
-                self.messages_dropped += self.outbox.clear_data();
+                self.drop_data();
                 self.outbox.urgent(frame);
             }
         }
+    }
+}
+
+/// What is there only now and then.
+impl Connection {
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Gives its memory back if there is nothing in it.
+    pub(super) fn tidy(&mut self) {
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+            self.rare = None;
+        }
+    }
+
+    pub(super) fn asked(&self) -> Option<Asked> {
+        self.rare.as_ref()?.asked
+    }
+
+    pub(super) fn kept(&self) -> Option<&Kept> {
+        self.rare.as_ref()?.kept.as_ref()
+    }
+
+    fn last_words(&self) -> Option<&LastWords> {
+        self.rare.as_ref()?.last_words.as_deref()
+    }
+
+    /// The mask of a client's next frame.
+    fn mask(&mut self) -> Option<[u8; 4]> {
+        self.rare.as_mut()?.masks.as_mut().map(|masks| masks.mask())
+    }
+
+    fn next_sign(&self, limits: &Limits) -> Option<(Instant, Due)> {
+        keepalive::next(self.since, self.asked(), limits)
     }
 }
 

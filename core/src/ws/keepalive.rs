@@ -4,15 +4,12 @@ use std::time::{Duration, Instant};
 
 use crate::{limits::Limits, time::Now};
 
-/// Keep-alive of one open connection. Every byte from the peer is a sign of life.
-#[derive(Debug)]
-pub(super) struct KeepAlive {
-    /// When the last byte came.
-    heard: Instant,
-    /// When the ping went out that is not answered yet.
-    asked: Option<Instant>,
-    /// Pings sent: the payload of the latest.
-    pings: u32,
+/// A ping that is not answered yet, or the latest of several.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    at: Instant,
+    /// Which of them it is: its payload.
+    number: u32,
 }
 
 /// What has to be done now.
@@ -26,63 +23,67 @@ pub(super) enum Due {
     IdleTimeout,
 }
 
-impl KeepAlive {
-    pub(super) fn new(now: Now) -> Self {
-        Self { heard: now.mono, asked: None, pings: 0 }
+impl Asked {
+    /// A ping goes out, maybe while another is not answered.
+    pub(super) fn after(before: Option<Self>, now: Now) -> Self {
+        Self { at: now.mono, number: before.map_or(0, |before| before.number).wrapping_add(1) }
     }
 
-    /// Bytes came.
-    pub(super) fn heard(&mut self, now: Now) {
-        self.heard = now.mono;
-    }
-
-    /// A ping goes out: its payload.
-    pub(super) fn ask(&mut self, now: Now) -> [u8; 4] {
-        self.pings = self.pings.wrapping_add(1);
-        self.asked = Some(now.mono);
-        self.pings.to_be_bytes()
+    pub(super) fn payload(self) -> [u8; 4] {
+        self.number.to_be_bytes()
     }
 
     /// A pong came: the round-trip time if it answers the latest ping. Others may come unasked (RFC 6455 §5.5.3).
-    pub(super) fn answered(&mut self, now: Now, payload: &[u8]) -> Option<Duration> {
-        if payload != self.pings.to_be_bytes() {
-            return None;
-        }
-        self.asked.take().map(|asked| now.mono.saturating_duration_since(asked))
+    pub(super) fn answered(self, now: Now, payload: &[u8]) -> Option<Duration> {
+        (payload == self.payload()).then(|| now.mono.saturating_duration_since(self.at))
     }
+}
 
-    /// The soonest deadline and what it is for.
-    pub(super) fn next(&self, limits: &Limits) -> Option<(Instant, Due)> {
-        let life = match (self.asked, limits.ping_interval) {
-            // A slow upload may delay the pong: its bytes count as well.
-            (Some(asked), _) => {
-                Some((asked.max(self.heard) + limits.pong_timeout, Due::PongTimeout))
-            }
-            (None, Some(interval)) => Some((self.heard + interval, Due::Ping)),
-            (None, None) => None,
-        };
-        let idle =
-            limits.connection_timeout.map(|timeout| (self.heard + timeout, Due::IdleTimeout));
-        // At the same instant the end comes first: no ping to a connection that is given up.
-        life.into_iter().chain(idle).min_by_key(|(at, due)| (*at, *due == Due::Ping))
-    }
+/// The soonest deadline of an open connection, and what it is for. Every byte from the peer is a sign of life: the last
+/// one was `heard` then.
+pub(super) fn next(
+    heard: Instant,
+    asked: Option<Asked>,
+    limits: &Limits,
+) -> Option<(Instant, Due)> {
+    let life = match (asked, limits.ping_interval) {
+        // A slow upload may delay the pong: its bytes count as well.
+        (Some(asked), _) => Some((asked.at.max(heard) + limits.pong_timeout, Due::PongTimeout)),
+        (None, Some(interval)) => Some((heard + interval, Due::Ping)),
+        (None, None) => None,
+    };
+    let idle = limits.connection_timeout.map(|timeout| (heard + timeout, Due::IdleTimeout));
+    // At the same instant the end comes first: no ping to a connection that is given up.
+    life.into_iter().chain(idle).min_by_key(|(at, due)| (*at, *due == Due::Ping))
 }
 
 /// A token bucket for frames that cost their sender next to nothing: `control_frames_per_second_max`, with a burst of
-/// twice that. Kept as the instant at which the bucket will be full again, so it needs no refilling.
+/// twice that. Kept as the time until it is full again, counted from the last byte that came, so that it takes four
+/// bytes and nobody has to see to it while nothing comes.
 #[derive(Debug, Default)]
 pub(super) struct ControlRate {
-    full_at: Option<Instant>,
+    full_in_ns: u32,
 }
 
 impl ControlRate {
-    /// Counts one frame; false if there are too many.
-    pub(super) fn admit(&mut self, now: Now, limits: &Limits) -> bool {
-        let cost = SECOND / limits.control_frames_per_second_max.max(1);
-        let full_at = self.full_at.map_or(now.mono, |at| at.max(now.mono)) + cost;
-        self.full_at = Some(full_at);
-        full_at.saturating_duration_since(now.mono) <= BURST
+    /// So much later than the last byte there are further ones.
+    pub(super) fn pass(&mut self, silence: impl FnOnce() -> Duration) {
+        if self.full_in_ns > 0 {
+            self.full_in_ns = self.full_in_ns.saturating_sub(nanoseconds(silence()));
+        }
     }
+
+    /// Counts one frame; false if there are too many.
+    pub(super) fn admit(&mut self, limits: &Limits) -> bool {
+        let cost = SECOND / limits.control_frames_per_second_max.max(1);
+        self.full_in_ns = self.full_in_ns.saturating_add(nanoseconds(cost));
+        self.full_in_ns <= nanoseconds(BURST)
+    }
+}
+
+/// As many as four bytes hold: four seconds. A burst and one frame more take three.
+fn nanoseconds(time: Duration) -> u32 {
+    u32::try_from(time.as_nanos()).unwrap_or(u32::MAX)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -111,61 +112,62 @@ mod tests {
     #[test]
     fn a_ping_is_due_after_silence_and_its_pong_soon_after() {
         let (start, limits) = (start(), limits());
-        let mut life = KeepAlive::new(start);
-        life.heard(start.plus(Duration::from_secs(5)));
-        assert_eq!(life.next(&limits), Some((start.mono + Duration::from_secs(25), Due::Ping)));
+        let heard = start.mono + SECOND * 5;
+        assert_eq!(next(heard, None, &limits), Some((heard + SECOND * 20, Due::Ping)));
 
-        life.ask(start.plus(Duration::from_secs(25)));
-        assert_eq!(
-            life.next(&limits),
-            Some((start.mono + Duration::from_secs(35), Due::PongTimeout))
-        );
+        let asked = Asked::after(None, start.plus(SECOND * 25));
+        let due = Some((start.mono + SECOND * 35, Due::PongTimeout));
+        assert_eq!(next(heard, Some(asked), &limits), due);
 
-        life.heard(start.plus(Duration::from_secs(30)));
-        assert_eq!(
-            life.next(&limits),
-            Some((start.mono + Duration::from_secs(40), Due::PongTimeout))
-        );
+        let heard = start.mono + SECOND * 30;
+        let due = Some((start.mono + SECOND * 40, Due::PongTimeout));
+        assert_eq!(next(heard, Some(asked), &limits), due);
     }
 
     #[test]
     fn only_the_latest_ping_has_a_round_trip() {
         let start = start();
-        let mut life = KeepAlive::new(start);
-        assert_eq!(life.answered(start, &[0; 4]), None, "unasked");
-        let first = life.ask(start);
-        let second = life.ask(start.plus(SECOND));
+        let first = Asked::after(None, start);
+        let second = Asked::after(Some(first), start.plus(SECOND));
         let later = start.plus(SECOND * 3);
-        assert_eq!(life.answered(later, &first), None);
-        assert_eq!(life.answered(later, &second), Some(SECOND * 2));
-        assert_eq!(life.answered(later, &second), None, "twice");
+        assert_eq!(second.answered(later, &first.payload()), None);
+        assert_eq!(second.answered(later, &second.payload()), Some(SECOND * 2));
+        assert_eq!(second.answered(later, b""), None);
     }
 
     #[test]
     fn without_pings_only_idleness_counts() {
-        let start = start();
+        let heard = start().mono;
         let limits = Limits { ping_interval: None, ..limits() };
-        let life = KeepAlive::new(start);
-        assert_eq!(
-            life.next(&limits),
-            Some((start.mono + Duration::from_secs(300), Due::IdleTimeout))
-        );
+        assert_eq!(next(heard, None, &limits), Some((heard + SECOND * 300, Due::IdleTimeout)));
         let limits = Limits { connection_timeout: None, ..limits };
-        assert_eq!(life.next(&limits), None);
+        assert_eq!(next(heard, None, &limits), None);
     }
 
     #[test]
     fn a_burst_of_two_seconds_passes_and_refills() {
-        let start = start();
         let limits = Limits { control_frames_per_second_max: 10, ..Limits::default() };
         let mut rate = ControlRate::default();
-        assert_eq!((0..100).take_while(|_| rate.admit(start, &limits)).count(), 20);
+        assert_eq!((0..100).take_while(|_| rate.admit(&limits)).count(), 20);
 
-        let later = start.plus(SECOND * 2);
+        rate.pass(|| SECOND * 2);
         assert_eq!(
-            (0..100).take_while(|_| rate.admit(later, &limits)).count(),
+            (0..100).take_while(|_| rate.admit(&limits)).count(),
             19,
             "the refused one was counted"
         );
+    }
+
+    #[test]
+    fn a_burst_at_the_lowest_rate_fits_its_four_bytes() {
+        let limits = Limits { control_frames_per_second_max: 1, ..Limits::default() };
+        let mut rate = ControlRate::default();
+        assert_eq!((0..100).take_while(|_| rate.admit(&limits)).count(), 2);
+
+        rate.pass(|| SECOND * 2);
+        assert!(rate.admit(&limits));
+        assert!(!rate.admit(&limits), "what was refused took its time as well");
+        rate.pass(|| Duration::MAX);
+        assert_eq!((0..100).take_while(|_| rate.admit(&limits)).count(), 2);
     }
 }

@@ -13,7 +13,7 @@ use super::{
     http1::{self, Manner},
     mask,
     negotiate::{self, Exchange as Asked},
-    state::{Body, Exchange, Finish, Kept, LAST, LastWords, State},
+    state::{Body, Exchange, Finish, LAST, LastWords, State},
 };
 use crate::{limits::Limits, reason::Reason, time::Now};
 
@@ -30,10 +30,11 @@ impl Connection {
         limits: &Limits,
         wire: &mut &'w mut [u8],
     ) -> Option<Event<'w>> {
-        if !wire.is_empty() {
-            self.keepalive.heard(now);
+        if !wire.is_empty() && self.is_open() {
+            let heard = std::mem::replace(&mut self.since, now.mono);
+            self.control_rate.pass(|| now.mono.saturating_duration_since(heard));
         }
-        if self.kept.is_some()
+        if self.kept().is_some()
             && let Some(event) = self.receive_kept(now, limits)
         {
             return Some(event);
@@ -55,19 +56,20 @@ impl Connection {
 
     /// An event out of input that was kept. It cannot borrow from there, so it is copied.
     fn receive_kept(&mut self, now: Now, limits: &Limits) -> Option<Event<'static>> {
-        let mut kept = self.kept.take()?;
+        let mut kept = self.rare.as_mut()?.kept.take()?;
         let mut wire = kept.bytes.get_mut(kept.at..).unwrap_or_default();
         let event = self.advance(now, limits, &mut wire).map(Event::into_owned);
         let left = wire.len();
         if left > 0 {
             kept.at = kept.bytes.len() - left;
-            self.kept = Some(kept);
+            self.rare_mut().kept = Some(kept);
         }
+        self.tidy();
         event
     }
 
     fn keep(&mut self, now: Now, limits: &Limits, wire: &[u8]) {
-        let kept = self.kept.get_or_insert_with(|| Box::new(Kept { bytes: Vec::new(), at: 0 }));
+        let kept = self.rare_mut().kept.get_or_insert_default();
         let waiting = kept.bytes.len() - kept.at;
         if waiting + wire.len() > limits.head_bytes_max.saturating_add(limits.body_bytes_max) {
             return self.end(now, Reason::HeadTooLarge, Finish::Drop);
@@ -181,7 +183,7 @@ impl Connection {
             }
             Ok(Asked::Plain { length }) => {
                 if wire.is_empty() && negotiate::expects_continue(&request) {
-                    self.outbox.raw(bytes::Bytes::from_static(http1::CONTINUE));
+                    self.outbox.raw(http1::CONTINUE.to_vec());
                 }
                 self.state =
                     State::Body(Box::new(Body { request, manner, length, bytes: Vec::new() }));
@@ -235,7 +237,7 @@ impl Connection {
                 Some(Event::Accepted(Box::new(answer)))
             }
             Err(reason) => {
-                self.last_words = Some(Box::new(LastWords::Refusal(answer)));
+                self.rare_mut().last_words = Some(Box::new(LastWords::Refusal(answer)));
                 self.end(now, reason, Finish::Drain);
                 self.discard(wire)
             }
@@ -246,7 +248,7 @@ impl Connection {
 /// Frames.
 impl Connection {
     fn rules(&self) -> Rules {
-        Rules { masked: self.role.peer_masks(), deflate: self.window_bits > 0 }
+        Rules { masked: self.peer_masks, deflate: self.window_bits > 0 }
     }
 
     fn read_frames<'w>(
@@ -317,7 +319,7 @@ impl Connection {
         }
         match step {
             Step::More => Ok(None),
-            Step::Empty if self.control_rate.admit(now, limits) => Ok(None),
+            Step::Empty if self.control_rate.admit(limits) => Ok(None),
             Step::Empty => Err(Reason::ControlFlood),
             Step::Control(opcode, payload) => self.read_control(now, limits, opcode, &payload),
             Step::Compressed(kind, payload) => {
@@ -366,7 +368,7 @@ impl Connection {
             self.answer_close(now, payload)?;
             return Ok(self.report());
         }
-        if !self.control_rate.admit(now, limits) {
+        if !self.control_rate.admit(limits) {
             return Err(Reason::ControlFlood);
         }
         if opcode == Opcode::Ping {
@@ -374,7 +376,12 @@ impl Connection {
             self.control(Opcode::Pong, payload);
             return Ok(None);
         }
-        Ok(self.keepalive.answered(now, payload).map(|rtt| Event::Pong { rtt }))
+        let rtt = self.asked().and_then(|asked| asked.answered(now, payload));
+        if rtt.is_some() {
+            self.rare_mut().asked = None;
+            self.tidy();
+        }
+        Ok(rtt.map(|rtt| Event::Pong { rtt }))
     }
 
     /// The peer closes first: its code goes back behind what is queued (RFC 6455 §5.5.1).
@@ -382,8 +389,8 @@ impl Connection {
         let close = PeerClose::parse(payload)?;
         let code = close.code.map(u16::to_be_bytes);
         let frame = self.control_frame(Opcode::Close, code.as_ref().map_or(&[], |code| code));
-        self.outbox.raw(bytes::Bytes::from(frame));
-        self.last_words = Some(Box::new(LastWords::Close(close)));
+        self.outbox.raw(frame);
+        self.rare_mut().last_words = Some(Box::new(LastWords::Close(close)));
         self.end(now, Reason::PeerClosed, Finish::Drain);
         Ok(())
     }
@@ -407,7 +414,8 @@ impl Connection {
             match step {
                 Ok(Step::Control(Opcode::Close, payload)) => {
                     let close = PeerClose::parse(&payload).ok();
-                    self.last_words = close.map(|close| Box::new(LastWords::Close(close)));
+                    let last_words = close.map(|close| Box::new(LastWords::Close(close)));
+                    self.rare_mut().last_words = last_words;
                     self.end(now, own, Finish::Drain);
                     return self.discard(wire);
                 }

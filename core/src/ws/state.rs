@@ -2,7 +2,7 @@
 
 use http::{Request, Response, Version};
 
-use super::{close::PeerClose, frame::Assembly, head::HeadReader, http1::Manner};
+use super::{close::PeerClose, frame::Assembly, head::HeadReader, http1::Manner, keepalive::Asked};
 use crate::{entropy::Entropy, reason::Reason};
 
 /// The states; transitions are drawn in the module's documentation.
@@ -30,6 +30,8 @@ pub(super) struct Ended {
     pub(super) finish: Finish,
     /// Whether `Event::Closed` was given out.
     pub(super) is_reported: bool,
+    /// It never got beyond HTTP.
+    pub(super) http: bool,
 }
 
 /// How a connection that has ended leaves.
@@ -69,7 +71,7 @@ pub(super) struct Shake {
     pub(super) deflate: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) bytes: Vec<u8>,
     /// Bytes that were looked at.
@@ -82,24 +84,29 @@ pub(super) enum LastWords {
     Refusal(Response<()>),
 }
 
-#[derive(Debug)]
-pub(super) enum Role {
-    Server,
-    /// With the stream that masks are drawn from.
-    Client(Box<Entropy>),
+/// What a connection has only now and then. Gone when there is nothing in it; a client's stays, for the masks.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// A ping that is not answered yet.
+    pub(super) asked: Option<Asked>,
+    /// Input that came behind a request that is not answered yet.
+    pub(super) kept: Option<Kept>,
+    /// What the peer said at the end.
+    pub(super) last_words: Option<Box<LastWords>>,
+    /// Messages that were queued and will not be sent, because a close frame took their place.
+    pub(super) messages_dropped: u32,
+    /// Client: the stream that masks are drawn from.
+    pub(super) masks: Option<Box<Entropy>>,
 }
 
-impl Role {
-    /// Whether frames from the peer are masked (RFC 6455 §5.1).
-    pub(super) fn peer_masks(&self) -> bool {
-        matches!(self, Self::Server)
-    }
-
-    pub(super) fn mask(&mut self) -> Option<[u8; 4]> {
-        match self {
-            Self::Server => None,
-            Self::Client(entropy) => Some(entropy.mask()),
-        }
+impl Rare {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { asked, kept, last_words, messages_dropped, masks } = self;
+        asked.is_none()
+            && kept.is_none()
+            && last_words.is_none()
+            && *messages_dropped == 0
+            && masks.is_none()
     }
 }
 

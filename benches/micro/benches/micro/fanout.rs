@@ -40,7 +40,7 @@ fn outboxes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("outbox");
     let mut frame = Vec::new();
     encode_text(&mut frame, frames::object(128).as_bytes());
-    let segment = Segment { last: 0, messages: 1, tag: 1, bytes: frame.into() };
+    let segment = Segment::new(frame, 1, 1, 0);
     for backlog in [0, 1, 64, 1_024] {
         let mut outbox = Outbox::new();
         for _ in 0..backlog {
@@ -50,7 +50,7 @@ fn outboxes(criterion: &mut Criterion) {
             bencher.iter(|| {
                 outbox.push(black_box(&segment));
                 black_box(outbox.head());
-                outbox.consume(segment.bytes.len());
+                outbox.consume(segment.len());
             });
         });
     }

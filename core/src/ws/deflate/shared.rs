@@ -4,7 +4,7 @@ use crate::ws::{
     Segment,
     deflate::{Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN, window_bits_for},
     encode::{self, Opcode},
-    outbox,
+    queue,
 };
 
 /// The same messages as a plain [`Segment`], those compressed that gain by it.
@@ -19,8 +19,8 @@ impl Deflated {
     /// Compresses `plain`, which holds whole text frames without a mask. `None` if no message gains.
     pub(crate) fn of(deflater: &mut Deflater, plain: &Segment) -> Option<Box<Self>> {
         let mut bytes = Vec::new();
-        let (mut rest, mut last, mut window_bits) = (&plain.bytes[..], 0, 0);
-        while let Some((header, len)) = outbox::frame_parts(rest) {
+        let (mut rest, mut last, mut window_bits) = (plain.bytes(), 0, 0);
+        while let Some((header, len)) = queue::frame_parts(rest) {
             let (frame, after) = rest.split_at_checked(header + len)?;
             rest = after;
             last = bytes.len();
@@ -33,11 +33,8 @@ impl Deflated {
                 None => bytes.extend_from_slice(frame),
             }
         }
-        let segment = Segment {
-            bytes: bytes.into(),
-            last: u32::try_from(last).unwrap_or(u32::MAX),
-            ..plain.clone()
-        };
+        let last = u32::try_from(last).unwrap_or(u32::MAX);
+        let segment = Segment::new(bytes, plain.messages(), plain.tag(), last);
         (window_bits >= WINDOW_BITS_MIN).then(|| Box::new(Self { segment, window_bits }))
     }
 }

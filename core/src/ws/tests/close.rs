@@ -104,12 +104,7 @@ fn broadcasts_are_refused_after_our_close_frame() {
     harness.close(Reason::Disconnected, CloseWhen::AfterData);
     let mut frame = Vec::new();
     encode_text(&mut frame, b"late");
-    harness.connection.outbox_mut().push(&Segment {
-        bytes: frame.into(),
-        messages: 1,
-        tag: 1,
-        last: 0,
-    });
+    harness.connection.outbox_mut().push(&Segment::new(frame, 1, 1, 0));
     harness.expect_frames(&[(CLOSE, &close_frame(1008, "Disconnected by the server"))]);
 }
 

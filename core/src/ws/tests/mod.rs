@@ -187,7 +187,12 @@ impl Connection {
     /// Whether nothing is on the heap but what the role needs.
     fn holds_no_buffer(&self) -> bool {
         let idle = matches!(&self.state, state::State::Open(None) | state::State::Ended(_));
-        idle && self.kept.is_none() && self.outbox.is_empty()
+        idle && self.kept().is_none() && self.outbox.holds_nothing()
+    }
+
+    /// Whether nothing at all is on the heap.
+    fn owns_nothing(&self) -> bool {
+        self.holds_no_buffer() && self.rare.is_none()
     }
 
     fn assembly_capacity(&self) -> usize {

@@ -2,7 +2,6 @@
 
 use std::{collections::VecDeque, io::IoSlice};
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -14,7 +13,7 @@ fn segment(tag: u32, payloads: &[Vec<u8>]) -> Segment {
         last = bytes.len() as u32;
         encode_frame(&mut bytes, Opcode::Binary, payload, None);
     }
-    Segment { bytes: Bytes::from(bytes), messages: payloads.len() as u32, tag, last }
+    Segment::new(bytes, payloads.len() as u32, tag, last)
 }
 
 fn pong(number: u8) -> Vec<u8> {
@@ -232,7 +231,7 @@ fn a_segment_is_shared_not_copied() {
     let mut outbox = Outbox::new();
     let shared = segment(1, &[b"abc".to_vec()]);
     outbox.push(&shared);
-    assert_eq!(outbox.head().as_ptr(), shared.bytes.as_ptr());
+    assert_eq!(outbox.head().as_ptr(), shared.bytes().as_ptr());
 }
 
 #[test]
@@ -259,7 +258,7 @@ fn a_control_frame_waits_for_the_end_of_the_frame_in_progress_only() {
 #[test]
 fn nothing_overtakes_or_drops_an_http_head() {
     let mut outbox = Outbox::new();
-    outbox.raw(Bytes::from_static(b"HTTP/1.1 101 \r\n\r\n"));
+    outbox.raw(b"HTTP/1.1 101 \r\n\r\n".to_vec());
     outbox.push(&segment(1, &[b"data".to_vec()]));
     let mut out = write(&mut outbox, 4);
     outbox.urgent(pong(0));
@@ -282,7 +281,7 @@ fn a_sealed_outbox_takes_no_data() {
 fn nothing_is_not_queued() {
     let mut outbox = Outbox::new();
     outbox.append(|_| {});
-    outbox.push(&Segment { bytes: Bytes::new(), messages: 1, tag: 1, last: 0 });
+    outbox.push(&Segment::new(Vec::new(), 1, 1, 0));
     assert!(outbox.is_empty());
     assert_eq!(outbox.messages(), 0);
 }
