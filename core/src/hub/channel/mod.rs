@@ -1,5 +1,8 @@
 //! Channels as one hub sees them: which of its connections subscribe, and how a round reaches their outboxes.
 
+mod hand_out;
+mod slow;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
@@ -8,13 +11,12 @@ use super::{
     conn::{Conn, Gap, Session},
     slab::Slab,
     subscriptions::Subscription,
-    types::{ConnId, Inner, Joiner, ShardId, round_weight},
+    types::{ConnId, Inner, Joiner, ShardId},
 };
 use crate::{
     auth::Verb,
     config::SlowPolicy,
     entropy::{KeyedMap, KeyedState},
-    protocol::Kind,
     reason::Reason,
     time::Now,
     ws::{Deflated, Segment},
@@ -371,260 +373,10 @@ impl Hub {
         self.channels.drop_if_unused(index);
         self.tell(now, self.homes.of(&name), Inner::Leave { channel: name, deflates });
     }
-
-    /// A round of a channel has come for the subscribers here.
-    pub(crate) fn deliver(
-        &mut self,
-        home: ShardId,
-        name: &str,
-        mut segment: Segment,
-        mut deflated: Option<Box<Deflated>>,
-        first_offset: u64,
-    ) {
-        let weight = match home == self.place.shard {
-            true => 0,
-            false => round_weight(name, &segment, deflated.as_deref()),
-        };
-        let found = self.channels.find(name);
-        let found = found.and_then(|index| Some((index, self.channels.slots.get(index)?.tag)));
-        let Some((channel, tag)) = found else {
-            self.credits.owe(home, weight);
-            return;
-        };
-        // This hub's own handle, where other hubs have the frames as well: when the last outbox *here* has let go must not
-        // depend on how far other threads are.
-        for form in
-            [&mut segment].into_iter().chain(deflated.as_mut().map(|form| &mut form.segment))
-        {
-            form.set_tag(tag);
-            self.backlog.note(form);
-        }
-        let credit = u32::try_from(weight).unwrap_or(u32::MAX);
-        let round = Round { channel, segment, deflated, first_offset, home, credit };
-        let large = round.segment.len() > self.config.limits.round_bytes_max
-            || self.channels.large.iter().any(|before| before.channel == channel);
-        let rounds = if large { &mut self.channels.large } else { &mut self.channels.rounds };
-        rounds.push_back(round);
-    }
-
-    /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
-    /// that a publisher who sends a lot at once does not make slow readers of those who are not.
-    pub(crate) fn hand_out(&mut self, now: Now) {
-        let budget = self.config.limits.outbox_bytes_max / 4;
-        let (alone, waiting) = (self.channels.rounds() == 1, self.dirty.len());
-        let mut handed = 0;
-        while handed < budget
-            && let Some(round) = self.channels.next_round()
-        {
-            handed += round.segment.len();
-            self.hand_out_round(now, &round);
-        }
-        let added = self.dirty.len().saturating_sub(waiting);
-        if alone && added <= FEW {
-            self.dirty.rotate_right(added);
-        }
-    }
-
-    /// Hands out everything: somebody who is owed it is about to be closed.
-    pub(crate) fn hand_out_all(&mut self, now: Now) {
-        while let Some(round) = self.channels.next_round() {
-            self.hand_out_round(now, &round);
-        }
-    }
-
-    /// Hands out the rounds of one channel: its membership is about to change.
-    fn hand_out_channel(&mut self, now: Now, index: u32) {
-        // Taken out first: handing out may close connections, and that may take away rounds of other channels.
-        for round in self.channels.rounds_of(index) {
-            self.hand_out_round(now, &round);
-        }
-    }
-
-    fn hand_out_round(&mut self, now: Now, round: &Round) {
-        if let Some(channel) = self.channels.slots.get_mut(round.channel) {
-            channel.next_offset = round.first_offset + u64::from(round.segment.messages());
-        }
-        if round.credit > 0 {
-            self.credits.owe(round.home, round.credit as usize);
-        }
-        match round.deflated {
-            None => self.hand_out_as(now, round, |_| &round.segment),
-            Some(_) => self.hand_out_as(now, round, |conn| round.of(conn)),
-        }
-    }
-
-    /// Compiled twice: without a compressed form, nobody is asked which one they take.
-    fn hand_out_as<'r>(&mut self, now: Now, round: &'r Round, form: impl Fn(&Conn) -> &'r Segment) {
-        let Some(channel) = self.channels.slots.get(round.channel) else { return };
-        let policy = channel.policy;
-        let max = self.config.limits.outbox_bytes_max;
-        let mut taken = 0u64;
-        for member in &channel.members {
-            let Some(conn) = self.conns.get_mut(member.conn) else { continue };
-            let segment = form(conn);
-            let full = conn.ws.outbox().bytes() + segment.len() > max;
-            if full || conn.lossy || (conn.blocked && policy == SlowPolicy::Latest) {
-                self.channels.slow.push(member.conn);
-                continue;
-            }
-            conn.ws.outbox_mut().push(segment);
-            taken += 1;
-            if !conn.dirty {
-                conn.dirty = true;
-                self.dirty.push_back(member.conn);
-            }
-        }
-        self.tally.sent(Kind::Event, taken * u64::from(round.segment.messages()));
-        if !self.channels.slow.is_empty() {
-            self.deliver_slowly(now, policy, round);
-        }
-    }
-
-    /// The round for those who have no room, or have lost something already.
-    fn deliver_slowly(&mut self, now: Now, policy: SlowPolicy, round: &Round) {
-        let mut slow = std::mem::take(&mut self.channels.slow);
-        for index in slow.drain(..) {
-            let Some(generation) = self.conns.generation(index) else { continue };
-            let id = self.id(index, generation);
-            if policy == SlowPolicy::Latest && self.conflate(id, round) {
-                continue;
-            }
-            let max = self.config.limits.outbox_bytes_max;
-            let Some(conn) = self.conns.get_mut(index) else { continue };
-            let segment = round.of(conn);
-            let behind = conn.aside.get().gaps.iter().any(|gap| gap.channel == round.channel);
-            if !behind && conn.ws.outbox().bytes() + segment.len() <= max {
-                conn.ws.outbox_mut().push(segment);
-                self.tally.sent(Kind::Event, u64::from(segment.messages()));
-                self.mark_dirty(index);
-            } else if policy == SlowPolicy::Disconnect {
-                self.tally.dropped(Reason::SlowReader, u64::from(segment.messages()));
-                self.close(now, id, Reason::SlowReader);
-            } else {
-                self.tally.dropped(Reason::SlowReader, u64::from(segment.messages()));
-                note_gap(conn, round);
-                // With nothing to write no flush would come to tell it.
-                if conn.ws.outbox().is_empty() {
-                    self.mark_dirty(index);
-                }
-            }
-        }
-        self.channels.slow = slow;
-    }
-
-    /// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
-    fn conflate(&mut self, id: ConnId, round: &Round) -> bool {
-        let max = self.config.limits.outbox_bytes_max;
-        let Some(conn) = self.conns.get_mut(id.index) else { return true };
-        let segment = round.of(conn);
-        let is_lost = |gap: &Gap| gap.channel == round.channel;
-        if conn.lossy && conn.aside.get().gaps.iter().any(is_lost) {
-            return false;
-        }
-        let newest = segment.len().saturating_sub(segment.last() as usize);
-        let outbox = conn.ws.outbox();
-        if outbox.bytes() + newest > max + outbox.replaceable(segment.tag()) {
-            return false;
-        }
-        let Some(replaced) = conn.ws.outbox_mut().replace(segment) else { return false };
-        self.tally.dropped(
-            Reason::SlowReader,
-            u64::from(replaced + segment.messages().saturating_sub(1)),
-        );
-        self.tally.sent(Kind::Event, 1);
-        self.mark_dirty(id.index);
-        true
-    }
-
-    /// Channels of which a connection may have something queued, with their policies.
-    pub(crate) fn queued_channels(&self, conn: &Conn) -> Vec<(u32, SlowPolicy)> {
-        let policy = |subscription: &Subscription| {
-            let channel = self.channels.slots.get(subscription.channel)?;
-            let queued = conn.ws.outbox().replaceable(channel.tag) > 0;
-            queued.then_some((subscription.channel, channel.policy))
-        };
-        conn.subscriptions.iter().filter_map(policy).collect()
-    }
-
-    /// Drops what a connection has queued of a channel, or all but the newest message where that is its policy. Returns
-    /// the messages dropped.
-    pub(crate) fn drop_queued(&mut self, id: ConnId, index: u32, policy: SlowPolicy) -> u32 {
-        let Some(channel) = self.channels.slots.get(index) else { return 0 };
-        let (tag, next_offset) = (channel.tag, channel.next_offset);
-        let Some(conn) = self.conns.get_mut(id.index) else { return 0 };
-        if policy == SlowPolicy::Latest {
-            return conn.ws.outbox_mut().drop_older(tag);
-        }
-        let dropped = conn.ws.outbox_mut().drop_tag(tag);
-        let lost = u64::from(dropped);
-        if dropped == 0 {
-            return 0;
-        }
-        conn.lossy = true;
-        let gaps = &mut conn.aside.put().gaps;
-        match gaps.iter_mut().find(|gap| gap.channel == index) {
-            // What is queued came before what was lost already.
-            Some(gap) => {
-                gap.lost += lost;
-                gap.first_offset = gap.first_offset.saturating_sub(lost);
-            }
-            None => gaps.push(Gap {
-                channel: index,
-                lost,
-                first_offset: next_offset.saturating_sub(lost),
-                last_offset: next_offset.saturating_sub(1),
-            }),
-        }
-        dropped
-    }
-
-    /// Tells a connection what it lost, as soon as half of its outbox is free.
-    pub(crate) fn announce_gaps(&mut self, now: Now, id: ConnId) {
-        let max = self.config.limits.outbox_bytes_max;
-        let Some(conn) = self.conns.get_mut(id.index) else { return };
-        if conn.ws.outbox().bytes() > max / 2 || !conn.ws.is_open() {
-            return;
-        }
-        let gaps = conn.aside.get_mut().map(|aside| std::mem::take(&mut aside.gaps));
-        conn.aside.tidy();
-        conn.lossy = false;
-        for gap in gaps.into_iter().flatten() {
-            let channel = self.channels.slots.get(gap.channel);
-            let Some((name, tag)) = channel.map(|channel| (channel.name.clone(), channel.tag))
-            else {
-                continue;
-            };
-            self.keep_queued(id, tag);
-            self.send_gap(now, id, &name, gap);
-        }
-        self.mark_dirty(id.index);
-    }
 }
-
-/// So few subscribers are written to before the publisher, whose answer would cost them the time of a system call. Many
-/// would keep the publisher waiting.
-const FEW: usize = 8;
 
 /// A longer queue of rounds is given back once it is empty.
 const ROUNDS_KEPT_MAX: usize = 1024;
-
-/// Adds a lost round to what the connection will be told.
-fn note_gap(conn: &mut Conn, round: &Round) {
-    let Round { channel, segment, first_offset, .. } = round;
-    let lost = u64::from(segment.messages());
-    let last_offset = first_offset + lost.saturating_sub(1);
-    conn.lossy = true;
-    let gaps = &mut conn.aside.put().gaps;
-    match gaps.iter_mut().find(|gap| gap.channel == *channel) {
-        Some(gap) => {
-            gap.lost += lost;
-            gap.last_offset = last_offset;
-        }
-        None => {
-            gaps.push(Gap { channel: *channel, lost, first_offset: *first_offset, last_offset })
-        }
-    }
-}
 
 /// In place of a channel's index: it has no subscribers any more.
 const NOBODY: u32 = u32::MAX;
