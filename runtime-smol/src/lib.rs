@@ -52,7 +52,7 @@ mod audit;
 mod builder;
 mod clock;
 mod handle;
-mod notify;
+pub mod poller;
 mod shard;
 pub mod signal;
 mod socket;

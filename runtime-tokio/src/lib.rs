@@ -31,6 +31,7 @@ mod audit;
 mod builder;
 mod clock;
 mod handle;
+pub mod poller;
 mod shard;
 pub mod signal;
 mod socket;
