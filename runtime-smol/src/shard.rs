@@ -1,7 +1,6 @@
 //! One shard: a thread with a hub, its sockets and the turn.
 
 use std::{
-    future::pending,
     io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
@@ -84,7 +83,7 @@ impl Shard {
             inbox: start.inbox,
             waiting: Waiting::default(),
             has_mail: false,
-            alarm: Alarm::default(),
+            alarm: Alarm { at: None, timer: Timer::never() },
             drained: false,
             place: start.place,
             app: start.app,
@@ -115,14 +114,13 @@ impl Shard {
     }
 
     async fn wait(&mut self, deadline: Option<Instant>) {
-        self.alarm.set(deadline);
         let Inbox { internal, commands } = &mut self.inbox;
         let socket = async {
             self.sockets.ready().await;
             None
         };
         let ring = async {
-            self.alarm.ring().await;
+            self.alarm.ring(deadline).await;
             None
         };
         if let Some(mail) = or(or(socket, or(internal.next(), commands.next())), ring).await {
@@ -263,27 +261,21 @@ impl Shard {
 }
 
 /// One timer that is set anew as rarely as possible, because each time wakes the reactor. It may ring early.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Alarm {
     at: Option<Instant>,
-    timer: Option<Timer>,
+    timer: Timer,
 }
 
 impl Alarm {
-    fn set(&mut self, next: Option<Instant>) {
-        let Some(next) = next else { return };
-        if self.at.is_none_or(|at| next < at) {
-            self.at = Some(next);
-            self.timer.get_or_insert_with(Timer::never).set_at(next);
+    async fn ring(&mut self, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline
+            && self.at.is_none_or(|at| deadline < at)
+        {
+            self.at = Some(deadline);
+            self.timer.set_at(deadline);
         }
-    }
-
-    async fn ring(&mut self) {
-        if let Some(timer) = &mut self.timer {
-            timer.await;
-            self.at = None;
-        } else {
-            pending().await
-        }
+        (&mut self.timer).await;
+        self.at = None;
     }
 }

@@ -317,6 +317,11 @@ impl<T> Socket<T> {
         &self.stream
     }
 
+    /// The stream to write to, and its owner to do it.
+    pub fn split(&mut self) -> (&TcpStream, &mut T) {
+        (&self.stream, &mut self.owner)
+    }
+
     /// It took no more: [`Poller::next_writable`] tells when it does. Call after a write that would have blocked.
     pub fn block(&mut self) {
         self.set(BLOCKED);
