@@ -95,12 +95,17 @@ impl Shard {
         let mut next = None;
         while !self.drained {
             // Nothing else runs on this thread, so there is nobody to give way to while there is something to do.
-            if self.sockets.is_settled() && !self.has_mail && !self.listening.is_waiting() {
+            let waits = self.is_idle();
+            if waits {
                 let deadlines = [next, self.listening.paused_until()];
                 self.wait(deadlines.into_iter().flatten().min()).await;
             }
-            self.take_mail();
+            let has_mail = self.take_mail();
             self.sockets.look()?;
+            if !waits && !has_mail && self.is_idle() {
+                // One more look that brought nothing is nothing to take a turn for.
+                continue;
+            }
             self.accept();
             self.write_on();
             self.read_all();
@@ -111,6 +116,10 @@ impl Shard {
             next = self.turn();
         }
         Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.sockets.is_settled() && !self.has_mail && !self.listening.is_waiting()
     }
 
     async fn wait(&mut self, deadline: Option<Instant>) {
@@ -128,17 +137,18 @@ impl Shard {
         }
     }
 
-    /// Takes commands, sockets and other shards' messages.
-    fn take_mail(&mut self) {
-        for _ in 0..MAILS_PER_TURN {
+    /// Takes commands, sockets and other shards' messages. Whether there were any.
+    fn take_mail(&mut self) -> bool {
+        for taken in 0..MAILS_PER_TURN {
             let Inbox { internal, commands } = &self.inbox;
             let Ok(mail) = internal.try_recv().or_else(|_| commands.try_recv()) else {
                 self.has_mail = false;
-                return;
+                return taken > 0;
             };
             self.open_mail(mail);
         }
         self.has_mail = true;
+        true
     }
 
     /// A socket was accepted for this shard.
