@@ -22,8 +22,7 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port).into())?;
     let scheme = if options.tls.is_some() { "wss" } else { "ws" };
     eprintln!("listening on {scheme}://{}", listener.local_addr()?);
-    let mut echo = Echo::new(options.deflate)?;
-    echo.listen(listener, options.tls)?;
+    let mut echo = Echo::new(options.deflate, Some((listener, options.tls)))?;
     Ok(echo.run().await?)
 }
 

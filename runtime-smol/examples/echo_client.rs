@@ -30,7 +30,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     getrandom::fill(&mut seed)?;
     let mut entropy = Entropy::new(Seed(seed));
     let limits = drive::limits();
-    let mut echo = Echo::new(deflate)?;
+    let mut echo = Echo::new(deflate, None)?;
     for case in 1..=count {
         let request = ClientRequest {
             host: host.to_owned(),

@@ -35,7 +35,7 @@ pub(crate) struct Listening {
 
 impl Listening {
     pub(crate) fn new<T>(
-        poller: &mut Poller<T>,
+        poller: &Poller<T>,
         listeners: Vec<(std::net::TcpListener, Listener)>,
     ) -> io::Result<Self> {
         let mut this = Self::default();

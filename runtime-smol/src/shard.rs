@@ -72,8 +72,8 @@ impl Shard {
         if start.app.handlers.record.is_some() {
             hub.start_recording(clock::now());
         }
-        let mut sockets = Poller::new()?;
-        let listening = Listening::new(&mut sockets, start.listeners)?;
+        let sockets = Poller::new()?;
+        let listening = Listening::new(&sockets, start.listeners)?;
         Ok(Self {
             hub,
             sockets,

@@ -68,7 +68,8 @@ pub struct Poller<T> {
     /// Indices of blocked sockets that have room again.
     writable: Vec<u32>,
     newcomers: bool,
-    /// The last look brought so much that the next is worth its price, or as much as it could.
+    /// The last look brought something. By the time that this is worked off more has come, often enough: to look again costs
+    /// less than to have the runtime do so first.
     busy: bool,
 }
 
@@ -98,7 +99,7 @@ impl<T> Poller<T> {
     /// # Errors
     ///
     /// The operating system does not take it.
-    pub fn listen(&mut self, listener: &mut TcpListener) -> io::Result<()> {
+    pub fn listen(&self, listener: &mut TcpListener) -> io::Result<()> {
         self.register(listener, LISTENER, Interest::READABLE)
     }
 
@@ -142,9 +143,7 @@ impl<T> Poller<T> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(error) => return Err(error),
         }
-        let mut count = 0;
         for event in &self.events {
-            count += 1;
             let Token(index) = event.token();
             if event.token() == LISTENER {
                 self.newcomers = true;
@@ -166,7 +165,7 @@ impl<T> Poller<T> {
                 self.writable.push(index);
             }
         }
-        self.busy = count >= BUSY_FROM;
+        self.busy = !self.events.is_empty();
         Ok(())
     }
 
@@ -380,10 +379,6 @@ const BLOCKED: u8 = 8;
 const OVER: u8 = 16;
 /// The end was read.
 const ENDED: u8 = 32;
-
-/// From so many events on, others have probably come by the time that they are worked off: to look again costs less than to
-/// have the runtime do so first. Of a single one nothing follows.
-const BUSY_FROM: usize = 2;
 
 #[expect(
     deprecated,

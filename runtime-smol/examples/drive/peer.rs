@@ -10,8 +10,6 @@ use mahavishnu_core::{
     ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater},
 };
 
-use super::now;
-
 pub(crate) struct Peer {
     ws: Connection,
     tls: Option<Session>,
@@ -44,11 +42,11 @@ impl Peer {
     }
 
     /// Writes what `sink` takes.
-    pub(crate) fn flush(&mut self, limits: &Limits, mut sink: impl Write) -> Flush {
+    pub(crate) fn flush(&mut self, now: Now, limits: &Limits, mut sink: impl Write) -> Flush {
         match &mut self.tls {
-            None => self.ws.flush(now(), limits, &mut sink),
+            None => self.ws.flush(now, limits, &mut sink),
             Some(tls) => {
-                let flush = self.ws.flush(now(), limits, &mut tls.writer(&mut sink));
+                let flush = self.ws.flush(now, limits, &mut tls.writer(&mut sink));
                 tls.finish(flush, &mut sink)
             }
         }
@@ -78,28 +76,34 @@ impl Peer {
     }
 
     /// Takes in what one read brought, TLS taken off.
-    pub(crate) fn take_in(&mut self, codecs: &mut Codecs, limits: &Limits, wire: &mut [u8]) {
+    pub(crate) fn take_in(
+        &mut self,
+        now: Now,
+        codecs: &mut Codecs,
+        limits: &Limits,
+        wire: &mut [u8],
+    ) {
         let Some(tls) = &mut self.tls else {
-            return self.receive(codecs, limits, wire);
+            return self.receive(now, codecs, limits, wire);
         };
         let mut plain = Vec::new();
         let progress = tls.receive(wire, &mut plain);
         if !plain.is_empty() {
-            self.receive(codecs, limits, &mut plain);
+            self.receive(now, codecs, limits, &mut plain);
         }
         if progress != Progress::More {
-            self.end(codecs, limits);
+            self.end(now, codecs, limits);
         }
     }
 
     /// The peer will send no more.
-    pub(crate) fn end(&mut self, codecs: &mut Codecs, limits: &Limits) {
-        self.receive(codecs, limits, &mut []);
+    pub(crate) fn end(&mut self, now: Now, codecs: &mut Codecs, limits: &Limits) {
+        self.receive(now, codecs, limits, &mut []);
     }
 
     /// Takes in plaintext; nothing is the end of the stream.
-    fn receive(&mut self, codecs: &mut Codecs, limits: &Limits, mut wire: &mut [u8]) {
-        let (ws, now) = (&mut self.ws, now());
+    fn receive(&mut self, now: Now, codecs: &mut Codecs, limits: &Limits, mut wire: &mut [u8]) {
+        let ws = &mut self.ws;
         let mut next = if wire.is_empty() {
             ws.handle_eof(now, limits)
         } else {

@@ -56,11 +56,19 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    /// With `deflate`, offers of permessage-deflate are taken up. Call within a runtime.
-    pub(crate) fn new(deflate: bool) -> io::Result<Self> {
+    /// Serves whoever comes to `listener`, if there is one, with TLS if there is any. With `deflate`, offers of
+    /// permessage-deflate are taken up. Call within a runtime.
+    pub(crate) fn new(
+        deflate: bool,
+        mut listener: Option<(TcpListener, Option<Server>)>,
+    ) -> io::Result<Self> {
+        let sockets = Poller::new()?;
+        if let Some((listener, _)) = &mut listener {
+            sockets.listen(listener)?;
+        }
         Ok(Self {
-            sockets: Poller::new()?,
-            listener: None,
+            sockets,
+            listener,
             free: Vec::new(),
             indices: 0,
             timers: BinaryHeap::new(),
@@ -68,17 +76,6 @@ impl Echo {
             scratch: ReadBuffer::new(SCRATCH_BYTES),
             codecs: Codecs::new(deflate),
         })
-    }
-
-    /// Serves whoever comes to `listener`, with TLS if there is any.
-    pub(crate) fn listen(
-        &mut self,
-        mut listener: TcpListener,
-        tls: Option<Server>,
-    ) -> io::Result<()> {
-        self.sockets.listen(&mut listener)?;
-        self.listener = Some((listener, tls));
-        Ok(())
     }
 
     /// Takes a connection of either role in.
@@ -92,7 +89,7 @@ impl Echo {
         let index = self.free.pop().unwrap_or(self.indices);
         self.indices = self.indices.max(index + 1);
         self.sockets.add(index, stream, Box::new(Peer::new(ws, tls)))?;
-        self.flush(index);
+        self.flush(now(), index);
         Ok(())
     }
 
@@ -109,7 +106,7 @@ impl Echo {
             self.sockets.look()?;
             self.accept()?;
             while let Some(index) = self.sockets.next_writable() {
-                self.flush(index);
+                self.flush(now(), index);
             }
             // Everybody once, so that one that sends without end takes turns with the others.
             for _ in 0..self.sockets.in_line() {
@@ -142,26 +139,27 @@ impl Echo {
     fn read(&mut self, index: usize) {
         let read = self.sockets.read(index, &mut self.scratch);
         let Some(socket) = self.sockets.get_mut(index) else { return };
+        let now = now();
         match read {
             Read::Nothing => return,
             Read::Bytes(count) => {
                 let wire = self.scratch.get_mut(..count).unwrap_or_default();
-                socket.owner.take_in(&mut self.codecs, &self.limits, wire);
+                socket.owner.take_in(now, &mut self.codecs, &self.limits, wire);
             }
             // A reset is an end of the stream like any other.
-            Read::End | Read::Failed(_) => socket.owner.end(&mut self.codecs, &self.limits),
+            Read::End | Read::Failed(_) => socket.owner.end(now, &mut self.codecs, &self.limits),
         }
         if !socket.owner.wants_read(&self.limits) {
             self.sockets.pause(index);
         }
-        self.flush(index);
+        self.flush(now, index);
     }
 
     /// Writes what the socket takes, and sees to what that changes.
-    fn flush(&mut self, index: usize) {
+    fn flush(&mut self, now: Now, index: usize) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
         let (stream, peer) = socket.split();
-        let flush = peer.flush(&self.limits, stream);
+        let flush = peer.flush(now, &self.limits, stream);
         if let Some(due) = peer.look_sooner(&self.limits) {
             self.timers.push(Reverse((due, index)));
         }
@@ -189,7 +187,7 @@ impl Echo {
             self.timers.pop();
             let Some(socket) = self.sockets.get_mut(index) else { continue };
             if socket.owner.look(due, now, &self.limits) {
-                self.flush(index);
+                self.flush(now, index);
             }
         }
     }
