@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     reason = "helpers fail a test as tests do; clippy exempts only functions marked as tests"
 )]
 

@@ -143,6 +143,10 @@ impl Shard {
             };
             self.open_mail(mail);
         }
+        // However much there is from inside, the application gets a word in.
+        if let Ok(mail) = self.inbox.commands.try_recv() {
+            self.open_mail(mail);
+        }
         self.has_mail = true;
         true
     }
