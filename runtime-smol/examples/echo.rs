@@ -6,43 +6,24 @@
 
 mod drive;
 
-use std::{
-    cell::RefCell,
-    error::Error,
-    net::{Ipv4Addr, TcpListener},
-    rc::Rc,
-};
+use std::{error::Error, net::Ipv4Addr};
 
-use mahavishnu_core::{
-    tls::{Certified, Chain, ClientAuth, PrivateKey, Server, Session},
-    ws::Connection,
-};
-use smol::{Async, LocalExecutor, block_on};
+use drive::Echo;
+use mahavishnu_core::tls::{Certified, Chain, ClientAuth, PrivateKey, Server};
+use mahavishnu_smol::poller::TcpListener;
+use smol::block_on;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse()?;
-    let tasks = LocalExecutor::new();
-    block_on(tasks.run(serve(&tasks, options)))
+    block_on(serve(options))
 }
 
-async fn serve(tasks: &LocalExecutor<'_>, options: Options) -> Result<(), Box<dyn Error>> {
-    let listener = Async::<TcpListener>::bind((Ipv4Addr::LOCALHOST, options.port))?;
+async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port).into())?;
     let scheme = if options.tls.is_some() { "wss" } else { "ws" };
-    eprintln!("listening on {scheme}://{}", listener.get_ref().local_addr()?);
-    let shared = Rc::new(RefCell::new(drive::Shared::new(options.deflate)));
-    let (limits, options) = (Rc::new(drive::limits()), Rc::new(options));
-    loop {
-        let (stream, peer) = listener.accept().await?;
-        let (limits, options, shared) = (limits.clone(), options.clone(), shared.clone());
-        let serve = async move {
-            let ws = Connection::server(drive::now(), &limits);
-            let tls = options.tls.as_ref().and_then(Session::new);
-            if let Err(error) = drive::echo(stream, ws, tls, &shared).await {
-                eprintln!("{peer}: {error}");
-            }
-        };
-        tasks.spawn(serve).detach();
-    }
+    eprintln!("listening on {scheme}://{}", listener.local_addr()?);
+    let mut echo = Echo::new(options.deflate, Some((listener, options.tls)))?;
+    Ok(echo.run().await?)
 }
 
 /// What the command line asks for.

@@ -189,7 +189,7 @@ impl Builder {
             let thread = std::thread::Builder::new().name(format!("shard-{shard}"));
             threads.push(thread.spawn(move || {
                 let _end = end;
-                shard::run(start);
+                shard::run(start)
             })?);
         }
         let placement = Placement::new(Place { shard: ShardId(0), shards, seed });
@@ -202,7 +202,7 @@ impl Builder {
 pub struct Server {
     handle: Handle,
     addresses: Vec<(SocketAddr, Listener)>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
     ended: channel::Receiver<u16>,
 }
 
@@ -248,7 +248,7 @@ impl Server {
         self.addresses.iter().filter(move |(_, kind)| *kind == wanted).map(|(address, _)| *address)
     }
 
-    /// Waits until a shard ends by itself, which only a bug makes it do; its
+    /// Waits until a shard ends by itself, which only a bug or a poller that cannot be had makes it do; its
     /// connections are lost then. Returns the shard's number.
     pub async fn failed(&mut self) -> u16 {
         match self.ended.recv().await {

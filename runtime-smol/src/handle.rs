@@ -3,6 +3,8 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,7 +21,9 @@ use mahavishnu_core::{
     reason::Reason,
 };
 use serde::Serialize;
-use smol::{Async, channel};
+use smol::channel;
+
+use crate::poller::TcpStream;
 
 /// Commands of the application that may wait for a shard. One more waits in the application.
 const COMMANDS_MAX: usize = 1024;
@@ -36,7 +40,7 @@ pub(crate) enum Mail {
     /// A revocation whose outcome is waited for.
     Revoke(Revocation, channel::Sender<Result<Published, Reason>>),
     /// A socket that another shard accepted.
-    Socket(Async<std::net::TcpStream>, std::net::SocketAddr, Listener),
+    Socket(TcpStream, SocketAddr, Listener),
     Shard(ShardId, Vec<ShardMessage>),
 }
 
@@ -58,8 +62,9 @@ pub(crate) struct Mailbox {
 /// The receiving side.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    pub(crate) commands: channel::Receiver<Mail>,
-    pub(crate) internal: channel::Receiver<Mail>,
+    // Pinned, so that one listener serves any number of waits.
+    pub(crate) commands: Pin<Box<channel::Receiver<Mail>>>,
+    pub(crate) internal: Pin<Box<channel::Receiver<Mail>>>,
 }
 
 impl Drop for Inbox {
@@ -77,7 +82,8 @@ impl Mailbox {
         let (commands, commands_inbox) = channel::bounded(COMMANDS_MAX);
         let (internal, internal_inbox) = channel::unbounded();
         let mailbox = Self { commands, internal, sockets: Arc::default(), coming: Arc::default() };
-        (mailbox, Inbox { commands: commands_inbox, internal: internal_inbox })
+        let commands = Box::pin(commands_inbox);
+        (mailbox, Inbox { commands, internal: Box::pin(internal_inbox) })
     }
 
     /// Waits for room. A shard that has ended takes nothing any more.

@@ -1,10 +1,8 @@
-//! One shard: a thread with a hub, a table of sockets and the turn.
+//! One shard: a thread with a hub, its sockets and the turn.
 
 use std::{
-    cell::{Cell, RefCell},
-    future::{Future, pending},
-    net::{SocketAddr, TcpStream},
-    rc::{Rc, Weak},
+    io,
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -14,26 +12,22 @@ use mahavishnu_core::{
     hub::{Command, ConnId, Hub, Listener, Output, Peer, Place},
     ws::ReadBuffer,
 };
-use smol::{
-    Async, LocalExecutor, Task, Timer, block_on,
-    future::{or, race, yield_now},
-};
+use smol::{Timer, block_on, future::or, stream::StreamExt};
 use tracing::debug;
 
 use crate::{
-    accept::{self, Listening},
+    accept::Listening,
     app::App,
     audit, clock,
     handle::{Inbox, Mail, Mailbox, Waiting},
-    notify::Notify,
-    socket::{self, Entry, Socket},
+    poller::{Poller, TcpStream},
 };
 
 /// Bytes read from one socket at a time, into one buffer that all sockets of a shard share. A publisher's burst that needs
 /// two reads costs every subscriber two writes; but while one socket's bytes are worked on, the others wait.
 const SCRATCH_BYTES: usize = 256 * 1024;
 
-/// Mails taken before the shard's other tasks get their turn.
+/// Mails taken before the sockets get their turn.
 const MAILS_PER_TURN: usize = 256;
 
 /// What a shard's thread is given.
@@ -48,181 +42,138 @@ pub(crate) struct Start {
     pub(crate) listeners: Vec<(std::net::TcpListener, Listener)>,
 }
 
-/// A shard's state, shared by the tasks on its thread.
+/// A shard's state.
 #[derive(Debug)]
 pub(crate) struct Shard {
-    hub: RefCell<Hub>,
-    sockets: RefCell<Vec<Option<Entry>>>,
-    scratch: RefCell<ReadBuffer>,
-    waiting: RefCell<Waiting>,
-    turn: Notify,
-    drained: Cell<bool>,
-    /// Weak, because the tasks own the shard.
-    tasks: Weak<LocalExecutor<'static>>,
-    place: Place,
+    pub(crate) hub: Hub,
+    /// By the connections' indices.
+    pub(crate) sockets: Poller<ConnId>,
+    pub(crate) scratch: ReadBuffer,
+    pub(crate) listening: Listening,
     pub(crate) mailboxes: Arc<[Mailbox]>,
+    inbox: Inbox,
+    waiting: Waiting,
+    /// As many mails were taken as a turn takes: there may be more.
+    has_mail: bool,
+    alarm: Alarm,
+    drained: bool,
+    place: Place,
     app: App,
 }
 
 /// Runs a shard until it is drained. Called on a thread of its own.
-pub(crate) fn run(start: Start) {
-    let tasks = Rc::new(LocalExecutor::new());
-    let mut hub = Hub::new(start.config, start.place, clock::now());
-    if start.app.handlers.record.is_some() {
-        hub.start_recording(clock::now());
-    }
-    let shard = Rc::new(Shard {
-        hub: RefCell::new(hub),
-        sockets: RefCell::default(),
-        scratch: RefCell::new(ReadBuffer::new(SCRATCH_BYTES)),
-        waiting: RefCell::default(),
-        turn: Notify::default(),
-        drained: Cell::new(false),
-        tasks: Rc::downgrade(&tasks),
-        place: start.place,
-        mailboxes: start.mailboxes,
-        app: start.app,
-    });
-    let mut listening = Listening::default();
-    for (listener, kind) in start.listeners {
-        listening.add(tasks.spawn(accept::run(shard.clone(), listener, kind)));
-    }
-    tasks.spawn(take_mail(shard.clone(), start.inbox, listening)).detach();
-    // A task like the others, so that it queues behind them. As the future of `block_on` it would run after one more
-    // look at the reactor, which costs five system calls.
-    block_on(tasks.run(tasks.spawn(turns(shard))));
-}
-
-/// Waits for something to do, then does all of it at once.
-async fn turns(shard: Rc<Shard>) {
-    let mut alarm = Alarm::default();
-    while !shard.drained.get() {
-        or(shard.turn.notified(), alarm.ring()).await;
-        if shard.with_hub(|hub| hub.gathers()) {
-            // The executor looks for what has come before a timer rings; it does not for a task that is only put behind.
-            Timer::at(clock::now().mono).await;
-        }
-        alarm.set(shard.turn());
-    }
-}
-
-/// One timer that is set anew as rarely as possible, because each time wakes the reactor. It may ring early.
-#[derive(Debug, Default)]
-struct Alarm {
-    at: Option<Instant>,
-    timer: Option<Timer>,
-}
-
-impl Alarm {
-    fn set(&mut self, next: Option<Instant>) {
-        let Some(next) = next else { return };
-        if self.at.is_none_or(|at| next < at) {
-            self.at = Some(next);
-            self.timer.get_or_insert_with(Timer::never).set_at(next);
-        }
-    }
-
-    async fn ring(&mut self) {
-        if let Some(timer) = &mut self.timer {
-            timer.await;
-            self.at = None;
-        } else {
-            pending().await
-        }
-    }
-}
-
-/// Takes commands, sockets and other shards' messages.
-async fn take_mail(shard: Rc<Shard>, inbox: Inbox, mut listening: Listening) {
-    loop {
-        let Ok(mail) = race(inbox.internal.recv(), inbox.commands.recv()).await else { return };
-        shard.open_mail(mail, &mut listening);
-        for _ in 1..MAILS_PER_TURN {
-            let Ok(mail) = inbox.internal.try_recv().or_else(|_| inbox.commands.try_recv()) else {
-                break;
-            };
-            shard.open_mail(mail, &mut listening);
-        }
-        shard.wake();
-        // The turn, and the readers, come before the next mails.
-        yield_now().await;
-    }
+pub(crate) fn run(start: Start) -> io::Result<()> {
+    block_on(async { Shard::new(start)?.serve().await })
 }
 
 impl Shard {
-    /// Asks for a turn. It runs after the tasks that are ready now.
-    pub(crate) fn wake(&self) {
-        self.turn.notify_one();
+    fn new(start: Start) -> io::Result<Self> {
+        let mut hub = Hub::new(start.config, start.place, clock::now());
+        if start.app.handlers.record.is_some() {
+            hub.start_recording(clock::now());
+        }
+        let sockets = Poller::new()?;
+        let listening = Listening::new(&sockets, start.listeners)?;
+        Ok(Self {
+            hub,
+            sockets,
+            scratch: ReadBuffer::new(SCRATCH_BYTES),
+            listening,
+            mailboxes: start.mailboxes,
+            inbox: start.inbox,
+            waiting: Waiting::default(),
+            has_mail: false,
+            alarm: Alarm { at: None, timer: Timer::never() },
+            drained: false,
+            place: start.place,
+            app: start.app,
+        })
     }
 
-    /// `None` while the shard ends: then nothing runs any more.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) -> Option<Task<()>> {
-        Some(self.tasks.upgrade()?.spawn(task))
+    /// Waits for something to do, then does all of it at once.
+    async fn serve(mut self) -> io::Result<()> {
+        let mut next = None;
+        while !self.drained {
+            // Nothing else runs on this thread, so there is nobody to give way to while there is something to do.
+            let waits = self.is_idle();
+            if waits {
+                let deadlines = [next, self.listening.paused_until()];
+                self.wait(deadlines.into_iter().flatten().min()).await;
+            }
+            let has_mail = self.take_mail();
+            self.sockets.look()?;
+            if !waits && !has_mail && self.is_idle() {
+                // One more look that brought nothing is nothing to take a turn for.
+                continue;
+            }
+            self.accept();
+            self.write_on();
+            self.read_all();
+            if self.hub.gathers() {
+                self.sockets.look()?;
+                self.read_all();
+            }
+            next = self.turn();
+        }
+        Ok(())
     }
 
-    pub(crate) fn with_hub<T>(&self, act: impl FnOnce(&mut Hub) -> T) -> T {
-        act(&mut self.hub.borrow_mut())
+    fn is_idle(&self) -> bool {
+        self.sockets.is_settled() && !self.has_mail && !self.listening.is_waiting()
     }
 
-    pub(crate) fn with_scratch<T>(&self, act: impl FnOnce(&mut Hub, &mut [u8]) -> T) -> T {
-        act(&mut self.hub.borrow_mut(), &mut self.scratch.borrow_mut())
-    }
-
-    pub(crate) fn socket(&self, conn: ConnId) -> Option<Rc<Socket>> {
-        self.sockets.borrow().get(conn.index())?.as_ref().map(|entry| entry.socket.clone())
-    }
-
-    pub(crate) fn with_entry(&self, conn: ConnId, act: impl FnOnce(&mut Entry)) {
-        if let Some(Some(entry)) = self.sockets.borrow_mut().get_mut(conn.index()) {
-            act(entry);
+    async fn wait(&mut self, deadline: Option<Instant>) {
+        let Inbox { internal, commands } = &mut self.inbox;
+        let socket = async {
+            self.sockets.ready().await;
+            None
+        };
+        let ring = async {
+            self.alarm.ring(deadline).await;
+            None
+        };
+        if let Some(mail) = or(or(socket, or(internal.next(), commands.next())), ring).await {
+            self.open_mail(mail);
         }
     }
 
-    /// The connection is over: its tasks end and the socket is closed.
-    pub(crate) fn forget(&self, conn: ConnId) {
-        let entry = self.sockets.borrow_mut().get_mut(conn.index()).and_then(Option::take);
-        drop(entry);
-        self.count_sockets();
+    /// Takes commands, sockets and other shards' messages. Whether there were any.
+    fn take_mail(&mut self) -> bool {
+        for taken in 0..MAILS_PER_TURN {
+            let Inbox { internal, commands } = &self.inbox;
+            let Ok(mail) = internal.try_recv().or_else(|_| commands.try_recv()) else {
+                self.has_mail = false;
+                return taken > 0;
+            };
+            self.open_mail(mail);
+        }
+        // However much there is from inside, the application gets a word in.
+        if let Ok(mail) = self.inbox.commands.try_recv() {
+            self.open_mail(mail);
+        }
+        self.has_mail = true;
+        true
     }
 
     /// A socket was accepted for this shard.
-    pub(crate) fn add(
-        self: &Rc<Self>,
-        stream: Async<TcpStream>,
-        address: SocketAddr,
-        listener: Listener,
-    ) {
+    pub(crate) fn add(&mut self, stream: TcpStream, address: SocketAddr, listener: Listener) {
         // Small messages must not wait for each other (Nagle); a socket without the option still works.
-        let _ = stream.get_ref().set_nodelay(true);
-        let accepted =
-            self.with_hub(|hub| hub.handle_accept(clock::now(), Peer { address, listener }));
-        match accepted {
+        let _ = stream.set_nodelay(true);
+        match self.hub.handle_accept(clock::now(), Peer { address, listener }) {
             Ok(conn) => {
-                let entry = socket::open(self, conn, stream);
-                let mut sockets = self.sockets.borrow_mut();
-                if sockets.len() <= conn.index() {
-                    sockets.resize_with(conn.index() + 1, || None);
-                }
-                if let Some(slot) = sockets.get_mut(conn.index()) {
-                    *slot = Some(entry);
+                if let Err(error) = self.sockets.add(conn.index(), stream, conn) {
+                    debug!(%address, %error, "socket lost");
+                    self.fail(conn, &error);
                 }
             }
             Err(reason) => debug!(%address, reason = reason.name(), "socket refused"),
         }
         self.count_sockets();
-        self.wake();
     }
 
-    fn count_sockets(&self) {
-        let count = self.hub.borrow().sockets();
+    pub(crate) fn count_sockets(&self) {
         if let Some(own) = self.own_mailbox() {
-            own.sockets.store(count, Ordering::Relaxed);
-        }
-    }
-
-    fn took_socket(&self) {
-        if let Some(own) = self.own_mailbox() {
-            own.took_socket();
+            own.sockets.store(self.hub.sockets(), Ordering::Relaxed);
         }
     }
 
@@ -235,73 +186,67 @@ impl Shard {
         self.mailboxes.get(self.index())
     }
 
-    fn open_mail(self: &Rc<Self>, mail: Mail, listening: &mut Listening) {
+    fn open_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Command(command) => {
                 if matches!(command, Command::Drain(_)) {
-                    listening.stop();
+                    self.listening.stop();
                 }
-                self.with_hub(|hub| hub.handle_command(clock::now(), command));
+                self.hub.handle_command(clock::now(), command);
             }
             Mail::Broadcast(publication, answer) => {
-                let id = Some(self.waiting.borrow_mut().add(answer));
-                self.with_hub(|hub| {
-                    hub.handle_command(clock::now(), Command::Publish { id, publication })
-                });
+                let id = Some(self.waiting.add(answer));
+                self.hub.handle_command(clock::now(), Command::Publish { id, publication });
             }
             Mail::Revoke(revocation, answer) => {
-                let id = Some(self.waiting.borrow_mut().add(answer));
-                self.with_hub(|hub| {
-                    hub.handle_command(clock::now(), Command::Revoke { id, revocation })
-                });
+                let id = Some(self.waiting.add(answer));
+                self.hub.handle_command(clock::now(), Command::Revoke { id, revocation });
             }
             Mail::Socket(stream, address, listener) => {
                 self.add(stream, address, listener);
-                self.took_socket();
+                if let Some(own) = self.own_mailbox() {
+                    own.took_socket();
+                }
             }
-            Mail::Shard(from, batch) => {
-                self.with_hub(|hub| hub.handle_shard(clock::now(), from, batch))
-            }
+            Mail::Shard(from, batch) => self.hub.handle_shard(clock::now(), from, batch),
         }
     }
 
     /// One turn: timers, outputs, one write for each connection that has something; see the core's contract. Returns
     /// when the next timer is due.
-    fn turn(self: &Rc<Self>) -> Option<Instant> {
+    fn turn(&mut self) -> Option<Instant> {
         let now = clock::now();
-        self.with_hub(|hub| hub.handle_timeout(now));
+        self.hub.handle_timeout(now);
         loop {
-            while let Some(output) = self.with_hub(|hub| hub.poll_output(now)) {
+            while let Some(output) = self.hub.poll_output(now) {
                 self.carry_out(output);
             }
             let mut flushed = false;
-            while let Some(conn) = self.with_hub(Hub::poll_dirty) {
+            while let Some(conn) = self.hub.poll_dirty() {
                 flushed = true;
-                socket::flush(self, now, conn);
+                self.flush(now, conn);
             }
             if !flushed {
                 break;
             }
         }
-        self.with_hub(|hub| {
-            hub.end_turn(clock::now());
-            if let Some(record) = &self.app.handlers.record {
-                record(self.place.shard, &hub.take_recording());
-            }
-            hub.poll_timeout()
-        })
+        self.hub.end_turn(clock::now());
+        if let Some(record) = &self.app.handlers.record {
+            record(self.place.shard, &self.hub.take_recording());
+        }
+        self.hub.poll_timeout()
     }
 
-    fn carry_out(self: &Rc<Self>, output: Output) {
+    fn carry_out(&mut self, output: Output) {
         match output {
             Output::Shard { to, batch } => {
                 if let Some(mailbox) = self.mailboxes.get(usize::from(to.0)) {
                     mailbox.pass(Mail::Shard(self.place.shard, batch));
                 }
             }
-            Output::Done { id, result } => self.waiting.borrow_mut().done(id, result),
+            Output::Done { id, result } => self.waiting.done(id, result),
             Output::Audit { audit, result } => audit::log(&audit, result),
-            Output::Drained => self.drained.set(true),
+            Output::Drained => self.drained = true,
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);
                 debug!(shard = self.place.shard.0, conn = conn.index(), %peer, authenticated = user.is_some(), certificate, "open");
@@ -326,5 +271,25 @@ impl Shard {
         if let Some(own) = self.own_mailbox() {
             self.app.ask(output, own);
         }
+    }
+}
+
+/// One timer that is set anew as rarely as possible, because each time wakes the reactor. It may ring early.
+#[derive(Debug)]
+struct Alarm {
+    at: Option<Instant>,
+    timer: Timer,
+}
+
+impl Alarm {
+    async fn ring(&mut self, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline
+            && self.at.is_none_or(|at| deadline < at)
+        {
+            self.at = Some(deadline);
+            self.timer.set_at(deadline);
+        }
+        (&mut self.timer).await;
+        self.at = None;
     }
 }

@@ -6,41 +6,25 @@
 
 mod drive;
 
-use std::{cell::RefCell, error::Error, net::Ipv4Addr, rc::Rc};
+use std::{error::Error, net::Ipv4Addr};
 
-use mahavishnu_core::{
-    tls::{Certified, Chain, ClientAuth, PrivateKey, Server, Session},
-    ws::Connection,
-};
-use tokio::{
-    net::TcpListener,
-    runtime::{Builder, LocalOptions},
-    task::spawn_local,
-};
+use drive::Echo;
+use mahavishnu_core::tls::{Certified, Chain, ClientAuth, PrivateKey, Server};
+use mahavishnu_tokio::poller::TcpListener;
+use tokio::runtime::Builder;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse()?;
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(options))
 }
 
 async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port).into())?;
     let scheme = if options.tls.is_some() { "wss" } else { "ws" };
     eprintln!("listening on {scheme}://{}", listener.local_addr()?);
-    let shared = Rc::new(RefCell::new(drive::Shared::new(options.deflate)));
-    let (limits, options) = (Rc::new(drive::limits()), Rc::new(options));
-    loop {
-        let (stream, peer) = listener.accept().await?;
-        let (limits, options, shared) = (limits.clone(), options.clone(), shared.clone());
-        spawn_local(async move {
-            let ws = Connection::server(drive::now(), &limits);
-            let tls = options.tls.as_ref().and_then(Session::new);
-            if let Err(error) = drive::echo(stream, ws, tls, &shared).await {
-                eprintln!("{peer}: {error}");
-            }
-        });
-    }
+    let mut echo = Echo::new(options.deflate, Some((listener, options.tls)))?;
+    Ok(echo.run().await?)
 }
 
 /// What the command line asks for.

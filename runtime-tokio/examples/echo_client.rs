@@ -5,19 +5,17 @@
 
 mod drive;
 
-use std::{cell::RefCell, env, error::Error};
+use std::{env, error::Error, net::TcpStream};
 
+use drive::Echo;
 use mahavishnu_core::{
     entropy::{Entropy, Seed},
     ws::{ClientRequest, Connection},
 };
-use tokio::{
-    net::TcpStream,
-    runtime::{Builder, LocalOptions},
-};
+use tokio::runtime::Builder;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run())
 }
 
@@ -33,7 +31,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     getrandom::fill(&mut seed)?;
     let mut entropy = Entropy::new(Seed(seed));
     let limits = drive::limits();
-    let shared = RefCell::new(drive::Shared::new(deflate));
+    let mut echo = Echo::new(deflate, None)?;
     for case in 1..=count {
         let request = ClientRequest {
             host: host.to_owned(),
@@ -42,11 +40,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
             subprotocols: Vec::new(),
             deflate,
         };
-        let stream = TcpStream::connect(host).await?;
+        // The one thing that is waited for in the old way: nothing else goes on meanwhile.
+        let stream = TcpStream::connect(host)?;
+        stream.set_nonblocking(true)?;
         let ws = Connection::client(drive::now(), &limits, request, entropy.fork());
-        if let Err(error) = drive::echo(stream, ws, None, &shared).await {
-            eprintln!("case {case}: {error}");
-        }
+        echo.add(mahavishnu_tokio::poller::TcpStream::from_std(stream), ws, None)?;
+        echo.run().await?;
     }
     Ok(())
 }

@@ -1,62 +1,121 @@
 //! Accepting: one shard listens and gives each socket to the shard that has the fewest, those on their way included.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use mahavishnu_core::hub::Listener;
-use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use tracing::warn;
 
-use crate::{handle::Mail, shard::Shard};
+use crate::{
+    clock,
+    handle::Mail,
+    poller::{Poller, TcpListener, TcpStream},
+    shard::Shard,
+};
 
 /// Pause where accepting at once again would only repeat what was: no file descriptor is free, or no shard takes sockets in.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The tasks that accept, until the shard stops listening.
+/// Sockets accepted before those that are there get their turn.
+const ACCEPTED_PER_TURN: usize = 64;
+
+/// The listening sockets, until the shard stops listening.
 #[derive(Debug, Default)]
-pub(crate) struct Listening(Vec<JoinHandle<()>>);
+pub(crate) struct Listening {
+    listeners: Vec<(TcpListener, Listener)>,
+    /// The one that is asked next: they take turns.
+    next: usize,
+    /// Somebody may be waiting at one of them.
+    wanted: bool,
+    paused_until: Option<Instant>,
+}
 
 impl Listening {
-    pub(crate) fn add(&mut self, task: JoinHandle<()>) {
-        self.0.push(task);
+    pub(crate) fn new<T>(
+        poller: &Poller<T>,
+        listeners: Vec<(std::net::TcpListener, Listener)>,
+    ) -> io::Result<Self> {
+        let mut this = Self::default();
+        for (listener, kind) in listeners {
+            let mut listener = TcpListener::from_std(listener);
+            poller.listen(&mut listener)?;
+            this.listeners.push((listener, kind));
+        }
+        Ok(this)
     }
 
     /// Closes the listening sockets: clients that come now are refused by the operating system and try elsewhere.
     pub(crate) fn stop(&mut self) {
-        self.0.drain(..).for_each(|task| task.abort());
+        *self = Self::default();
+    }
+
+    /// When to try again, if it is not now.
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// Whether there is somebody to accept now.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.wanted && self.paused_until.is_none()
+    }
+
+    /// The next who has come. `None` if nobody is waiting.
+    fn accept(&mut self) -> Option<io::Result<(TcpStream, SocketAddr, Listener)>> {
+        for _ in 0..self.listeners.len() {
+            let place = self.next % self.listeners.len();
+            self.next = place + 1;
+            let (listener, kind) = self.listeners.get(place)?;
+            match listener.accept() {
+                Ok((stream, address)) => return Some(Ok((stream, address, *kind))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        None
+    }
+
+    fn pause(&mut self) {
+        self.paused_until = Some(clock::now().mono + PAUSE);
     }
 }
 
-/// Accepts until it is aborted.
-pub(crate) async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, kind: Listener) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            warn!(%error, "cannot listen");
+impl Shard {
+    /// Accepts those who have come.
+    pub(crate) fn accept(&mut self) {
+        self.listening.wanted |= self.sockets.takes_newcomers();
+        if self.listening.paused_until.is_some_and(|until| until <= clock::now().mono) {
+            self.listening.paused_until = None;
+        }
+        if !self.listening.is_waiting() {
             return;
         }
-    };
-    loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "cannot accept");
-                sleep(PAUSE).await;
-                continue;
+        for _ in 0..ACCEPTED_PER_TURN {
+            let Some((index, to)) =
+                self.mailboxes.iter().enumerate().min_by_key(|(_, to)| to.load())
+            else {
+                return;
+            };
+            if to.is_crowded() {
+                return self.listening.pause();
             }
-        };
-        let fewest = || shard.mailboxes.iter().enumerate().min_by_key(|(_, to)| to.load());
-        while fewest().is_some_and(|(_, to)| to.is_crowded()) {
-            sleep(PAUSE).await;
-        }
-        match fewest() {
-            Some((index, to)) if index != shard.index() => match stream.into_std() {
-                Ok(stream) => {
+            match self.listening.accept() {
+                Some(Ok((stream, address, kind))) if index != self.index() => {
                     to.expect_socket();
                     to.pass(Mail::Socket(stream, address, kind));
                 }
-                Err(error) => warn!(%error, "socket lost"),
-            },
-            _ => shard.add(stream, address, kind),
+                Some(Ok((stream, address, kind))) => self.add(stream, address, kind),
+                Some(Err(error)) => {
+                    warn!(%error, "cannot accept");
+                    return self.listening.pause();
+                }
+                None => {
+                    self.listening.wanted = false;
+                    return;
+                }
+            }
         }
     }
 }

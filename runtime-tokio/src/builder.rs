@@ -248,7 +248,7 @@ impl Server {
         self.addresses.iter().filter(move |(_, kind)| *kind == wanted).map(|(address, _)| *address)
     }
 
-    /// Waits until a shard ends by itself, which only a bug or a runtime that cannot be set up makes it do; its
+    /// Waits until a shard ends by itself, which only a bug or a poller that cannot be had makes it do; its
     /// connections are lost then. Returns the shard's number.
     pub async fn failed(&mut self) -> u16 {
         match self.ended.recv().await {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,6 +22,8 @@ use mahavishnu_core::{
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::poller::TcpStream;
+
 /// Commands of the application that may wait for a shard. One more waits in the application.
 const COMMANDS_MAX: usize = 1024;
 
@@ -36,7 +39,7 @@ pub(crate) enum Mail {
     /// A revocation whose outcome is waited for.
     Revoke(Revocation, oneshot::Sender<Result<Published, Reason>>),
     /// A socket that another shard accepted.
-    Socket(std::net::TcpStream, std::net::SocketAddr, Listener),
+    Socket(TcpStream, SocketAddr, Listener),
     Shard(ShardId, Vec<ShardMessage>),
 }
 

@@ -20,10 +20,13 @@
 //!
 //! # How it runs
 //!
-//! Each shard is one thread with a current-thread runtime, one [`Hub`](mahavishnu_core::hub::Hub), one reader task per
-//! socket and one *turn* task. A reader takes what its socket has, feeds the hub and wakes the turn task, which runs
-//! after all readers that were ready: so one turn gathers what all of them brought, and writes each socket once.
-//! Handlers of the application run on the runtime that called [`Builder::start`], never on a shard.
+//! Each shard is one thread with a current-thread runtime, one [`Hub`](mahavishnu_core::hub::Hub), and one
+//! [`Poller`](poller::Poller) for all of its sockets, which the runtime waits for as for a single one. The thread's only
+//! task takes turns: it takes mails, asks the poller, accepts, reads each socket that has something once, and then writes
+//! to each that is to get something. So one turn gathers what all of them brought, and nothing but a few bytes is kept for a
+//! socket. Handlers of the application run on the runtime that called [`Builder::start`], never on a shard.
+//!
+//! [`poller`] is for other programs too that drive many sockets of their own.
 
 mod accept;
 mod app;
@@ -31,6 +34,7 @@ mod audit;
 mod builder;
 mod clock;
 mod handle;
+pub mod poller;
 mod shard;
 pub mod signal;
 mod socket;

@@ -1,11 +1,9 @@
-//! One shard: a thread with a hub, a table of sockets and the turn.
+//! One shard: a thread with a hub, its sockets and the turn.
 
 use std::{
-    cell::{Cell, RefCell},
     future::pending,
     io,
     net::SocketAddr,
-    rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -15,28 +13,22 @@ use mahavishnu_core::{
     hub::{Command, ConnId, Hub, Listener, Output, Peer, Place},
     ws::ReadBuffer,
 };
-use tokio::{
-    net::TcpStream,
-    runtime::{Builder, LocalOptions},
-    sync::Notify,
-    task::spawn_local,
-    time::sleep_until,
-};
+use tokio::{runtime::Builder, time::sleep_until};
 use tracing::debug;
 
 use crate::{
-    accept::{self, Listening},
+    accept::Listening,
     app::App,
     audit, clock,
     handle::{Inbox, Mail, Mailbox, Waiting},
-    socket::{self, Entry, Socket},
+    poller::{Poller, TcpStream},
 };
 
 /// Bytes read from one socket at a time, into one buffer that all sockets of a shard share. A publisher's burst that needs
 /// two reads costs every subscriber two writes; but while one socket's bytes are worked on, the others wait.
 const SCRATCH_BYTES: usize = 256 * 1024;
 
-/// Mails taken before the shard's other tasks get their turn.
+/// Mails taken before the sockets get their turn.
 const MAILS_PER_TURN: usize = 256;
 
 /// What a shard's thread is given.
@@ -51,161 +43,133 @@ pub(crate) struct Start {
     pub(crate) listeners: Vec<(std::net::TcpListener, Listener)>,
 }
 
-/// A shard's state, shared by the tasks on its thread.
+/// A shard's state.
 #[derive(Debug)]
 pub(crate) struct Shard {
-    hub: RefCell<Hub>,
-    sockets: RefCell<Vec<Option<Entry>>>,
-    scratch: RefCell<ReadBuffer>,
-    waiting: RefCell<Waiting>,
-    turn: Notify,
-    drained: Cell<bool>,
-    place: Place,
+    pub(crate) hub: Hub,
+    /// By the connections' indices.
+    pub(crate) sockets: Poller<ConnId>,
+    pub(crate) scratch: ReadBuffer,
+    pub(crate) listening: Listening,
     pub(crate) mailboxes: Arc<[Mailbox]>,
+    inbox: Inbox,
+    waiting: Waiting,
+    /// As many mails were taken as a turn takes: there may be more.
+    has_mail: bool,
+    drained: bool,
+    place: Place,
     app: App,
 }
 
 /// Runs a shard until it is drained. Called on a thread of its own.
 pub(crate) fn run(start: Start) -> io::Result<()> {
-    let runtime = Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build_local(LocalOptions::default())?;
-    runtime.block_on(async move {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(async { Shard::new(start)?.serve().await })
+}
+
+impl Shard {
+    fn new(start: Start) -> io::Result<Self> {
         let mut hub = Hub::new(start.config, start.place, clock::now());
         if start.app.handlers.record.is_some() {
             hub.start_recording(clock::now());
         }
-        let shard = Rc::new(Shard {
-            hub: RefCell::new(hub),
-            sockets: RefCell::default(),
-            scratch: RefCell::new(ReadBuffer::new(SCRATCH_BYTES)),
-            waiting: RefCell::default(),
-            turn: Notify::new(),
-            drained: Cell::new(false),
-            place: start.place,
+        let sockets = Poller::new()?;
+        let listening = Listening::new(&sockets, start.listeners)?;
+        Ok(Self {
+            hub,
+            sockets,
+            scratch: ReadBuffer::new(SCRATCH_BYTES),
+            listening,
             mailboxes: start.mailboxes,
+            inbox: start.inbox,
+            waiting: Waiting::default(),
+            has_mail: false,
+            drained: false,
+            place: start.place,
             app: start.app,
-        });
-        let mut listening = Listening::default();
-        for (listener, kind) in start.listeners {
-            listening.add(spawn_local(accept::run(shard.clone(), listener, kind)));
-        }
-        spawn_local(take_mail(shard.clone(), start.inbox, listening));
-        turns(&shard).await;
-    });
-    Ok(())
-}
-
-/// Waits for something to do, then does all of it at once.
-async fn turns(shard: &Rc<Shard>) {
-    let mut next = None;
-    while !shard.drained.get() {
-        tokio::select! {
-            biased;
-            () = shard.turn.notified() => {}
-            () = until(next) => {}
-        }
-        if shard.with_hub(|hub| hub.gathers()) {
-            // The runtime looks for what has come before it goes on here.
-            tokio::task::yield_now().await;
-        }
-        next = shard.turn();
+        })
     }
-}
 
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline.into()).await,
-        None => pending().await,
+    /// Waits for something to do, then does all of it at once.
+    async fn serve(mut self) -> io::Result<()> {
+        let mut next = None;
+        while !self.drained {
+            // Nothing else runs on this thread, so there is nobody to give way to while there is something to do.
+            let waits = self.is_idle();
+            if waits {
+                let deadlines = [next, self.listening.paused_until()];
+                self.wait(deadlines.into_iter().flatten().min()).await;
+            }
+            let has_mail = self.take_mail();
+            self.sockets.look()?;
+            if !waits && !has_mail && self.is_idle() {
+                // One more look that brought nothing is nothing to take a turn for.
+                continue;
+            }
+            self.accept();
+            self.write_on();
+            self.read_all();
+            if self.hub.gathers() {
+                self.sockets.look()?;
+                self.read_all();
+            }
+            next = self.turn();
+        }
+        Ok(())
     }
-}
 
-/// Takes commands, sockets and other shards' messages.
-async fn take_mail(shard: Rc<Shard>, mut inbox: Inbox, mut listening: Listening) {
-    loop {
+    fn is_idle(&self) -> bool {
+        self.sockets.is_settled() && !self.has_mail && !self.listening.is_waiting()
+    }
+
+    async fn wait(&mut self, deadline: Option<Instant>) {
         let mail = tokio::select! {
-            Some(mail) = inbox.internal.recv() => mail,
-            Some(mail) = inbox.commands.recv() => mail,
-            else => return,
+            biased;
+            () = self.sockets.ready() => return,
+            Some(mail) = self.inbox.internal.recv() => mail,
+            Some(mail) = self.inbox.commands.recv() => mail,
+            () = until(deadline) => return,
         };
-        shard.open_mail(mail, &mut listening);
-        for _ in 1..MAILS_PER_TURN {
-            let Ok(mail) = inbox.internal.try_recv().or_else(|_| inbox.commands.try_recv()) else {
-                break;
+        self.open_mail(mail);
+    }
+
+    /// Takes commands, sockets and other shards' messages. Whether there were any.
+    fn take_mail(&mut self) -> bool {
+        for taken in 0..MAILS_PER_TURN {
+            let Inbox { internal, commands } = &mut self.inbox;
+            let Ok(mail) = internal.try_recv().or_else(|_| commands.try_recv()) else {
+                self.has_mail = false;
+                return taken > 0;
             };
-            shard.open_mail(mail, &mut listening);
+            self.open_mail(mail);
         }
-        shard.wake();
-        // The turn, and the readers, come before the next mails.
-        tokio::task::yield_now().await;
-    }
-}
-
-impl Shard {
-    /// Asks for a turn. It runs after the tasks that are ready now.
-    pub(crate) fn wake(&self) {
-        self.turn.notify_one();
-    }
-
-    pub(crate) fn with_hub<T>(&self, act: impl FnOnce(&mut Hub) -> T) -> T {
-        act(&mut self.hub.borrow_mut())
-    }
-
-    pub(crate) fn with_scratch<T>(&self, act: impl FnOnce(&mut Hub, &mut [u8]) -> T) -> T {
-        act(&mut self.hub.borrow_mut(), &mut self.scratch.borrow_mut())
-    }
-
-    pub(crate) fn socket(&self, conn: ConnId) -> Option<Rc<Socket>> {
-        self.sockets.borrow().get(conn.index())?.as_ref().map(|entry| entry.socket.clone())
-    }
-
-    pub(crate) fn with_entry(&self, conn: ConnId, act: impl FnOnce(&mut Entry)) {
-        if let Some(Some(entry)) = self.sockets.borrow_mut().get_mut(conn.index()) {
-            act(entry);
+        // However much there is from inside, the application gets a word in.
+        if let Ok(mail) = self.inbox.commands.try_recv() {
+            self.open_mail(mail);
         }
-    }
-
-    /// The connection is over: its tasks end and the socket is closed.
-    pub(crate) fn forget(&self, conn: ConnId) {
-        let entry = self.sockets.borrow_mut().get_mut(conn.index()).and_then(Option::take);
-        drop(entry);
-        self.count_sockets();
+        self.has_mail = true;
+        true
     }
 
     /// A socket was accepted for this shard.
-    pub(crate) fn add(self: &Rc<Self>, stream: TcpStream, address: SocketAddr, listener: Listener) {
+    pub(crate) fn add(&mut self, stream: TcpStream, address: SocketAddr, listener: Listener) {
         // Small messages must not wait for each other (Nagle); a socket without the option still works.
         let _ = stream.set_nodelay(true);
-        let accepted =
-            self.with_hub(|hub| hub.handle_accept(clock::now(), Peer { address, listener }));
-        match accepted {
+        match self.hub.handle_accept(clock::now(), Peer { address, listener }) {
             Ok(conn) => {
-                let entry = socket::open(self, conn, stream);
-                let mut sockets = self.sockets.borrow_mut();
-                if sockets.len() <= conn.index() {
-                    sockets.resize_with(conn.index() + 1, || None);
-                }
-                if let Some(slot) = sockets.get_mut(conn.index()) {
-                    *slot = Some(entry);
+                if let Err(error) = self.sockets.add(conn.index(), stream, conn) {
+                    debug!(%address, %error, "socket lost");
+                    self.fail(conn, &error);
                 }
             }
             Err(reason) => debug!(%address, reason = reason.name(), "socket refused"),
         }
         self.count_sockets();
-        self.wake();
     }
 
-    fn count_sockets(&self) {
-        let count = self.hub.borrow().sockets();
+    pub(crate) fn count_sockets(&self) {
         if let Some(own) = self.own_mailbox() {
-            own.sockets.store(count, Ordering::Relaxed);
-        }
-    }
-
-    fn took_socket(&self) {
-        if let Some(own) = self.own_mailbox() {
-            own.took_socket();
+            own.sockets.store(self.hub.sockets(), Ordering::Relaxed);
         }
     }
 
@@ -218,76 +182,67 @@ impl Shard {
         self.mailboxes.get(self.index())
     }
 
-    fn open_mail(self: &Rc<Self>, mail: Mail, listening: &mut Listening) {
+    fn open_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Command(command) => {
                 if matches!(command, Command::Drain(_)) {
-                    listening.stop();
+                    self.listening.stop();
                 }
-                self.with_hub(|hub| hub.handle_command(clock::now(), command));
+                self.hub.handle_command(clock::now(), command);
             }
             Mail::Broadcast(publication, answer) => {
-                let id = Some(self.waiting.borrow_mut().add(answer));
-                self.with_hub(|hub| {
-                    hub.handle_command(clock::now(), Command::Publish { id, publication })
-                });
+                let id = Some(self.waiting.add(answer));
+                self.hub.handle_command(clock::now(), Command::Publish { id, publication });
             }
             Mail::Revoke(revocation, answer) => {
-                let id = Some(self.waiting.borrow_mut().add(answer));
-                self.with_hub(|hub| {
-                    hub.handle_command(clock::now(), Command::Revoke { id, revocation })
-                });
+                let id = Some(self.waiting.add(answer));
+                self.hub.handle_command(clock::now(), Command::Revoke { id, revocation });
             }
             Mail::Socket(stream, address, listener) => {
-                match TcpStream::from_std(stream) {
-                    Ok(stream) => self.add(stream, address, listener),
-                    Err(error) => debug!(%address, %error, "socket lost"),
+                self.add(stream, address, listener);
+                if let Some(own) = self.own_mailbox() {
+                    own.took_socket();
                 }
-                self.took_socket();
             }
-            Mail::Shard(from, batch) => {
-                self.with_hub(|hub| hub.handle_shard(clock::now(), from, batch))
-            }
+            Mail::Shard(from, batch) => self.hub.handle_shard(clock::now(), from, batch),
         }
     }
 
     /// One turn: timers, outputs, one write for each connection that has something; see the core's contract. Returns
     /// when the next timer is due.
-    fn turn(self: &Rc<Self>) -> Option<Instant> {
+    fn turn(&mut self) -> Option<Instant> {
         let now = clock::now();
-        self.with_hub(|hub| hub.handle_timeout(now));
+        self.hub.handle_timeout(now);
         loop {
-            while let Some(output) = self.with_hub(|hub| hub.poll_output(now)) {
+            while let Some(output) = self.hub.poll_output(now) {
                 self.carry_out(output);
             }
             let mut flushed = false;
-            while let Some(conn) = self.with_hub(Hub::poll_dirty) {
+            while let Some(conn) = self.hub.poll_dirty() {
                 flushed = true;
-                socket::flush(self, now, conn);
+                self.flush(now, conn);
             }
             if !flushed {
                 break;
             }
         }
-        self.with_hub(|hub| {
-            hub.end_turn(clock::now());
-            if let Some(record) = &self.app.handlers.record {
-                record(self.place.shard, &hub.take_recording());
-            }
-            hub.poll_timeout()
-        })
+        self.hub.end_turn(clock::now());
+        if let Some(record) = &self.app.handlers.record {
+            record(self.place.shard, &self.hub.take_recording());
+        }
+        self.hub.poll_timeout()
     }
 
-    fn carry_out(self: &Rc<Self>, output: Output) {
+    fn carry_out(&mut self, output: Output) {
         match output {
             Output::Shard { to, batch } => {
                 if let Some(mailbox) = self.mailboxes.get(usize::from(to.0)) {
                     mailbox.pass(Mail::Shard(self.place.shard, batch));
                 }
             }
-            Output::Done { id, result } => self.waiting.borrow_mut().done(id, result),
+            Output::Done { id, result } => self.waiting.done(id, result),
             Output::Audit { audit, result } => audit::log(&audit, result),
-            Output::Drained => self.drained.set(true),
+            Output::Drained => self.drained = true,
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);
                 debug!(shard = self.place.shard.0, conn = conn.index(), %peer, authenticated = user.is_some(), certificate, "open");
@@ -312,5 +267,12 @@ impl Shard {
         if let Some(own) = self.own_mailbox() {
             self.app.ask(output, own);
         }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
     }
 }

@@ -1,21 +1,24 @@
-//! One WebSocket connection on one smol socket, for the echo examples: the whole loop around a core that does no I/O.
+//! Any number of WebSocket connections over one poller, for the echo examples: the whole loop around a core that does no
+//! I/O.
+
+mod peer;
 
 use std::{
-    cell::RefCell,
-    future::pending,
-    io::{self, IoSlice, Read, Write},
-    net::{Shutdown, TcpStream},
+    cmp::Reverse,
+    collections::BinaryHeap,
+    io,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use mahavishnu_core::{
     limits::Limits,
-    reason::Reason,
     time::Now,
-    tls::{Progress, Session},
-    ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater, ReadBuffer},
+    tls::{Server, Session},
+    ws::{Connection, Flush, ReadBuffer},
 };
-use smol::{Async, Timer, future::or};
+use mahavishnu_smol::poller::{Poller, Read, TcpListener, TcpStream};
+use peer::{Codecs, Peer};
+use smol::{Timer, future::or};
 
 /// Limits wide enough for the Autobahn suite, which echoes messages of 16 MiB (9.*) and of 65,536 fragments.
 pub(crate) fn limits() -> Limits {
@@ -35,199 +38,177 @@ pub(crate) fn now() -> Now {
     }
 }
 
-/// Echoes every message until the connection is over.
-pub(crate) async fn echo(
-    stream: Async<TcpStream>,
-    mut ws: Connection,
-    mut tls: Option<Session>,
-    shared: &RefCell<Shared>,
-) -> io::Result<()> {
-    stream.get_ref().set_nodelay(true)?;
-    let limits = &limits();
-    // Set anew as rarely as possible, because each time wakes the reactor. It may ring early.
-    let (mut timer, mut armed) = (Timer::never(), None);
-    loop {
-        let mut sink = Sink(stream.get_ref());
-        let flush = match &mut tls {
-            None => ws.flush(now(), limits, &mut sink),
-            Some(tls) => {
-                let flush = ws.flush(now(), limits, &mut tls.writer(&mut sink));
-                tls.finish(flush, &mut sink)
-            }
-        };
-        match flush {
-            Flush::Drained | Flush::Blocked => {}
-            // Failing means that the peer is gone, which the next read says.
-            Flush::Fin => drop(stream.get_ref().shutdown(Shutdown::Write)),
-            Flush::Closed => return Ok(()),
-        }
-        if let Some(due) = ws.poll_timeout(limits)
-            && armed.is_none_or(|at| due < at)
-        {
-            armed = Some(due);
-            timer.set_at(due);
-        }
-        match wait(&stream, ws.wants_read(limits), flush == Flush::Blocked, &mut timer).await? {
-            Ready::Read => {
-                read(stream.get_ref(), &mut ws, tls.as_mut(), limits, &mut shared.borrow_mut());
-            }
-            Ready::Write => {}
-            Ready::Timeout => {
-                armed = None;
-                if ws.poll_timeout(limits).is_some_and(|due| due <= now().mono) {
-                    ws.handle_timeout(now(), limits);
-                }
-            }
-        }
-    }
-}
-
-fn read(
-    mut stream: &TcpStream,
-    ws: &mut Connection,
-    tls: Option<&mut Session>,
-    limits: &Limits,
-    Shared { scratch, codecs }: &mut Shared,
-) {
-    match stream.read(scratch) {
-        Ok(count) => {
-            take_in(ws, tls, codecs, limits, scratch.get_mut(..count).unwrap_or_default());
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        // A reset is an end of the stream like any other.
-        Err(_) => take_in(ws, None, codecs, limits, &mut []),
-    }
-}
-
-enum Ready {
-    Read,
-    Write,
-    Timeout,
-}
-
-/// Waits for the first of what is wanted.
-async fn wait(
-    stream: &Async<TcpStream>,
-    read: bool,
-    write: bool,
-    timer: &mut Timer,
-) -> io::Result<Ready> {
-    let readable = async {
-        if !read {
-            pending::<()>().await;
-        }
-        stream.readable().await.map(|()| Ready::Read)
-    };
-    let writable = async {
-        if !write {
-            pending::<()>().await;
-        }
-        stream.writable().await.map(|()| Ready::Write)
-    };
-    let timeout = async {
-        timer.await;
-        Ok(Ready::Timeout)
-    };
-    or(or(readable, writable), timeout).await
-}
-
-/// What connections of one thread share: nothing of a message stays in it.
-pub(crate) struct Shared {
-    /// What one read brings.
+/// Connections of one thread, each of which echoes every message until it is over.
+pub(crate) struct Echo {
+    sockets: Poller<Box<Peer>>,
+    listener: Option<(TcpListener, Option<Server>)>,
+    /// Indices that were in use and are not.
+    free: Vec<usize>,
+    /// Indices below this one are in use or free.
+    indices: usize,
+    /// When to look at which connection. One that was asked to look later leaves its entry here.
+    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    alarm: Alarm,
+    limits: Limits,
+    /// What one read brings; nothing stays in it.
     scratch: ReadBuffer,
     codecs: Codecs,
 }
 
-struct Codecs {
-    deflater: Deflater,
-    inflater: Inflater,
-    /// Whether a client's offer is taken up.
-    enabled: bool,
-}
-
-impl Shared {
-    pub(crate) fn new(deflate: bool) -> Self {
-        // Every message is worth compressing here: this is for testing.
-        let codecs =
-            Codecs { deflater: Deflater::new(1, 0), inflater: Inflater::new(), enabled: deflate };
-        Self { scratch: ReadBuffer::new(SCRATCH_BYTES), codecs }
-    }
-}
-
-/// Takes in what one read brought, TLS taken off; nothing is the end of the stream.
-fn take_in(
-    ws: &mut Connection,
-    tls: Option<&mut Session>,
-    codecs: &mut Codecs,
-    limits: &Limits,
-    wire: &mut [u8],
-) {
-    let Some(tls) = tls.filter(|_| !wire.is_empty()) else {
-        return receive(ws, codecs, limits, wire);
-    };
-    let mut plain = Vec::new();
-    let progress = tls.receive(wire, &mut plain);
-    if !plain.is_empty() {
-        receive(ws, codecs, limits, &mut plain);
-    }
-    if progress != Progress::More {
-        receive(ws, codecs, limits, &mut []);
-    }
-}
-
-/// Takes in plaintext; nothing is the end of the stream.
-fn receive(ws: &mut Connection, codecs: &mut Codecs, limits: &Limits, mut wire: &mut [u8]) {
-    let now = now();
-    let mut next = if wire.is_empty() {
-        ws.handle_eof(now, limits)
-    } else {
-        ws.receive(now, limits, &mut wire)
-    };
-    while let Some(event) = next {
-        let Codecs { deflater, inflater, enabled } = codecs;
-        let event = if let Event::Compressed(message) = event {
-            ws.inflate(now, limits, inflater, message)
-        } else {
-            Some(event)
-        };
-        match event {
-            Some(Event::Upgrade(request)) => {
-                let deflate = if *enabled { Deflate::choose(request.headers()) } else { Ok(None) };
-                match deflate {
-                    Ok(deflate) => ws.accept(now, &Accept { deflate, ..Accept::default() }),
-                    Err(reason) => ws.refuse(now, reason),
-                }
-            }
-            Some(Event::Http(_)) => ws.refuse(now, Reason::UpgradeRequired),
-            Some(Event::Text(text)) if !*enabled => ws.forward_text(text),
-            Some(Event::Binary(payload)) if !*enabled => ws.forward_binary(payload),
-            Some(Event::Text(text)) => ws.send_text_deflated(deflater, text.as_bytes()),
-            Some(Event::Binary(payload)) => ws.send_binary_deflated(deflater, &payload),
-            Some(
-                Event::Compressed(_) | Event::Accepted(_) | Event::Pong { .. } | Event::Closed(_),
-            )
-            | None => {}
+impl Echo {
+    /// Serves whoever comes to `listener`, if there is one, with TLS if there is any. With `deflate`, offers of
+    /// permessage-deflate are taken up.
+    pub(crate) fn new(
+        deflate: bool,
+        mut listener: Option<(TcpListener, Option<Server>)>,
+    ) -> io::Result<Self> {
+        let sockets = Poller::new()?;
+        if let Some((listener, _)) = &mut listener {
+            sockets.listen(listener)?;
         }
-        next = ws.receive(now, limits, &mut wire);
-    }
-}
-
-/// A socket as the core writes to it: never waiting.
-struct Sink<'s>(&'s TcpStream);
-
-impl Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(slices)
+        Ok(Self {
+            sockets,
+            listener,
+            free: Vec::new(),
+            indices: 0,
+            timers: BinaryHeap::new(),
+            alarm: Alarm { at: None, timer: Timer::never() },
+            limits: limits(),
+            scratch: ReadBuffer::new(SCRATCH_BYTES),
+            codecs: Codecs::new(deflate),
+        })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Takes a connection of either role in.
+    pub(crate) fn add(
+        &mut self,
+        stream: TcpStream,
+        ws: Connection,
+        tls: Option<Session>,
+    ) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let index = self.free.pop().unwrap_or(self.indices);
+        self.indices = self.indices.max(index + 1);
+        self.sockets.add(index, stream, Box::new(Peer::new(ws, tls)))?;
+        self.flush(now(), index);
         Ok(())
     }
+
+    /// Serves until nobody is connected and nobody can come.
+    pub(crate) async fn run(&mut self) -> io::Result<()> {
+        while self.listener.is_some() || self.free.len() < self.indices {
+            if self.sockets.is_settled() {
+                let due = self.timers.peek().map(|Reverse((due, _))| *due);
+                or(self.sockets.ready(), self.alarm.ring(due)).await;
+            }
+            self.sockets.look()?;
+            self.accept()?;
+            while let Some(index) = self.sockets.next_writable() {
+                self.flush(now(), index);
+            }
+            // Everybody once, so that one that sends without end takes turns with the others.
+            for _ in 0..self.sockets.in_line() {
+                if let Some(index) = self.sockets.next_readable() {
+                    self.read(index);
+                }
+            }
+            self.look_at_timers();
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        if !self.sockets.takes_newcomers() {
+            return Ok(());
+        }
+        while let Some((listener, tls)) = &self.listener {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
+            let session = tls.as_ref().and_then(Session::new);
+            let ws = Connection::server(now(), &self.limits);
+            self.add(stream, ws, session)?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, index: usize) {
+        let read = self.sockets.read(index, &mut self.scratch);
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        let now = now();
+        match read {
+            Read::Nothing => return,
+            Read::Bytes(count) => {
+                let wire = self.scratch.get_mut(..count).unwrap_or_default();
+                socket.owner.take_in(now, &mut self.codecs, &self.limits, wire);
+            }
+            // A reset is an end of the stream like any other.
+            Read::End | Read::Failed(_) => socket.owner.end(now, &mut self.codecs, &self.limits),
+        }
+        if !socket.owner.wants_read(&self.limits) {
+            self.sockets.pause(index);
+        }
+        self.flush(now, index);
+    }
+
+    /// Writes what the socket takes, and sees to what that changes.
+    fn flush(&mut self, now: Now, index: usize) {
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        let (stream, peer) = socket.split();
+        let flush = peer.flush(now, &self.limits, stream);
+        if let Some(due) = peer.look_sooner(&self.limits) {
+            self.timers.push(Reverse((due, index)));
+        }
+        let resume = peer.wants_read(&self.limits);
+        match flush {
+            Flush::Drained => {}
+            Flush::Blocked => socket.block(),
+            Flush::Fin => socket.finish(),
+            Flush::Closed => {
+                self.sockets.remove(index);
+                self.free.push(index);
+                return;
+            }
+        }
+        if resume {
+            self.sockets.resume(index);
+        }
+    }
+
+    fn look_at_timers(&mut self) {
+        let now = now();
+        while let Some(&Reverse((due, index))) = self.timers.peek()
+            && due <= now.mono
+        {
+            self.timers.pop();
+            let Some(socket) = self.sockets.get_mut(index) else { continue };
+            if socket.owner.look(due, now, &self.limits) {
+                self.flush(now, index);
+            }
+        }
+    }
 }
 
-/// Bytes read at a time.
+/// Bytes read from one socket before the others have their turn.
 const SCRATCH_BYTES: usize = 256 * 1024;
+
+/// One timer that is set anew as rarely as possible, because each time wakes the reactor. It may ring early.
+struct Alarm {
+    at: Option<Instant>,
+    timer: Timer,
+}
+
+impl Alarm {
+    async fn ring(&mut self, due: Option<Instant>) {
+        if let Some(due) = due
+            && self.at.is_none_or(|at| due < at)
+        {
+            self.at = Some(due);
+            self.timer.set_at(due);
+        }
+        (&mut self.timer).await;
+        self.at = None;
+    }
+}

@@ -12,7 +12,7 @@ use crate::exit::Failure;
 
 /// Serves until a signal says stop.
 pub(super) fn run(running: Running, plan: Plan) -> Result<(), Failure> {
-    // Not `smol::block_on`: this thread would take the reactor, and wake the shards for each of their sockets.
+    // Not `smol::block_on`: this thread would take the reactor, and wake the shards whenever their pollers have something.
     block_on(serve(running, plan))
 }
 

@@ -1,0 +1,279 @@
+//! The poller over real sockets. `runtime-smol/tests/poller.rs` is the same below the first lines.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers fail a test as tests do; clippy exempts only functions marked as tests"
+)]
+
+use mahavishnu_tokio::poller::{Poller, Read, TcpListener, TcpStream};
+use tokio::runtime::Builder;
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    Builder::new_current_thread().enable_io().build().unwrap().block_on(future)
+}
+
+// From here on the two files are equal.
+
+use std::{
+    future::poll_fn,
+    io::{ErrorKind, Read as _, Write as _},
+    net::{self, Shutdown},
+    pin::pin,
+    task::Poll,
+};
+
+use socket2::SockRef;
+
+/// A poller whose sockets belong to nobody.
+struct Fixture {
+    poller: Poller<()>,
+    listener: net::TcpListener,
+    scratch: Vec<u8>,
+}
+
+impl Fixture {
+    /// Reads `scratch_bytes` at a time.
+    fn new(scratch_bytes: usize) -> Self {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Self { poller: Poller::new().unwrap(), listener, scratch: vec![0; scratch_bytes] }
+    }
+
+    /// The peer of a socket that the poller knows as `index`.
+    fn connect(&mut self, index: usize) -> net::TcpStream {
+        let peer = net::TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = self.listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        self.poller.add(index, TcpStream::from_std(stream), ()).unwrap();
+        // That it can be written to is news too.
+        self.poller.look().unwrap();
+        peer
+    }
+
+    /// Looks until somebody is in line.
+    async fn look(&mut self) {
+        while self.poller.in_line() == 0 {
+            self.poller.ready().await;
+            self.poller.look().unwrap();
+        }
+    }
+
+    /// Who is read next, and what that brings.
+    fn read(&mut self) -> Option<(usize, Read)> {
+        let index = self.poller.next_readable()?;
+        Some((index, self.poller.read(index, &mut self.scratch)))
+    }
+
+    /// As [`read`](Self::read): bytes.
+    fn bytes(&mut self) -> (usize, usize) {
+        match self.read() {
+            Some((index, Read::Bytes(count))) => (index, count),
+            other => panic!("no bytes: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_end_that_came_with_data_is_read() {
+    block_on(async {
+        let mut fixture = Fixture::new(64);
+        let mut peer = fixture.connect(0);
+        peer.write_all(b"bye").unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        fixture.look().await;
+
+        assert_eq!(fixture.bytes(), (0, 3));
+        assert!(matches!(fixture.read(), Some((0, Read::End))));
+        fixture.poller.look().unwrap();
+        assert!(fixture.read().is_none(), "the end is told once");
+    });
+}
+
+#[test]
+fn an_end_behind_data_that_fills_the_buffer_is_read() {
+    block_on(async {
+        let mut fixture = Fixture::new(4);
+        let mut peer = fixture.connect(0);
+        peer.write_all(b"good bye").unwrap();
+        drop(peer);
+        fixture.look().await;
+
+        assert_eq!([fixture.bytes(), fixture.bytes()], [(0, 4), (0, 4)]);
+        assert!(matches!(fixture.read(), Some((0, Read::End))));
+    });
+}
+
+#[test]
+fn a_reset_is_a_failure() {
+    block_on(async {
+        let mut fixture = Fixture::new(64);
+        let peer = fixture.connect(0);
+        SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(peer);
+        fixture.look().await;
+
+        let read = fixture.read();
+
+        let Some((0, Read::Failed(error))) = read else { panic!("{read:?}") };
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn one_with_much_stands_behind_the_others_after_each_read() {
+    block_on(async {
+        let mut fixture = Fixture::new(16);
+        let (mut busy, mut quiet) = (fixture.connect(0), fixture.connect(1));
+        busy.write_all(&[0; 40]).unwrap();
+        quiet.write_all(&[0; 5]).unwrap();
+        while fixture.poller.in_line() < 2 {
+            fixture.poller.look().unwrap();
+        }
+
+        let read = [fixture.bytes(), fixture.bytes(), fixture.bytes(), fixture.bytes()];
+
+        // Which of the two is first is the operating system's to say.
+        let mut first = [read[0], read[1]];
+        first.sort_unstable();
+        assert_eq!((first, read[2], read[3]), ([(0, 16), (1, 5)], (0, 16), (0, 8)));
+        assert!(fixture.read().is_none());
+    });
+}
+
+#[test]
+fn what_comes_during_a_pause_is_read_after_it() {
+    block_on(async {
+        let mut fixture = Fixture::new(64);
+        let mut peer = fixture.connect(0);
+        peer.write_all(b"one").unwrap();
+        fixture.look().await;
+        assert_eq!(fixture.bytes(), (0, 3));
+        fixture.poller.pause(0);
+        peer.write_all(b"three").unwrap();
+        fixture.poller.ready().await;
+        fixture.poller.look().unwrap();
+        assert!(fixture.read().is_none());
+
+        fixture.poller.resume(0);
+
+        assert_eq!(fixture.bytes(), (0, 5));
+    });
+}
+
+#[test]
+fn what_was_left_before_a_pause_is_read_after_it() {
+    block_on(async {
+        let mut fixture = Fixture::new(4);
+        let mut peer = fixture.connect(0);
+        peer.write_all(b"one two").unwrap();
+        fixture.look().await;
+        assert_eq!(fixture.bytes(), (0, 4));
+        fixture.poller.pause(0);
+        assert!(fixture.read().is_none());
+
+        fixture.poller.resume(0);
+
+        assert_eq!(fixture.bytes(), (0, 3));
+    });
+}
+
+#[test]
+fn a_blocked_socket_is_told_when_it_has_room() {
+    block_on(async {
+        let mut fixture = Fixture::new(64);
+        let mut peer = fixture.connect(0);
+        let socket = fixture.poller.get_mut(0).unwrap();
+        let mut written = 0;
+        let error = loop {
+            match socket.stream().write(&[0; 65536]) {
+                Ok(count) => written += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        socket.block();
+        fixture.poller.look().unwrap();
+        assert_eq!(fixture.poller.next_writable(), None);
+
+        peer.read_exact(&mut vec![0; written]).unwrap();
+        while fixture.poller.get(0).unwrap().is_blocked() {
+            fixture.poller.ready().await;
+            fixture.poller.look().unwrap();
+        }
+
+        assert_eq!(fixture.poller.next_writable(), Some(0));
+        assert_eq!(fixture.poller.next_writable(), None);
+    });
+}
+
+#[test]
+fn every_arrival_is_announced() {
+    block_on(async {
+        let mut fixture = Fixture::new(64);
+        let mut peers = [fixture.connect(0), fixture.connect(1)];
+        for round in 0..100 {
+            let index = round % 2;
+            peers[index].write_all(b"x").unwrap();
+            fixture.look().await;
+            assert_eq!(fixture.bytes(), (index, 1));
+        }
+    });
+}
+
+#[test]
+fn a_wait_that_is_given_up_loses_nothing() {
+    block_on(async {
+        let mut fixture = Fixture::new(64);
+        let mut peer = fixture.connect(0);
+        while !fixture.poller.is_settled() {
+            fixture.poller.look().unwrap();
+        }
+        {
+            let mut wait = pin!(fixture.poller.ready());
+            let waits = poll_fn(|context| Poll::Ready(wait.as_mut().poll(context).is_pending()));
+            let _ = waits.await;
+            peer.write_all(b"x").unwrap();
+        }
+
+        fixture.look().await;
+
+        assert_eq!(fixture.bytes(), (0, 1));
+    });
+}
+
+#[test]
+fn an_index_is_free_again_after_its_socket() {
+    block_on(async {
+        let mut fixture = Fixture::new(64);
+        let mut gone = fixture.connect(0);
+        gone.write_all(b"x").unwrap();
+        fixture.look().await;
+        assert_eq!(fixture.poller.remove(0), Some(()));
+        let mut peer = fixture.connect(0);
+        assert!(fixture.read().is_none(), "that was the other's");
+
+        peer.write_all(b"yes").unwrap();
+        fixture.look().await;
+
+        assert_eq!(fixture.bytes(), (0, 3));
+        assert_eq!(gone.read(&mut [0; 8]).unwrap_or_default(), 0, "still open");
+    });
+}
+
+#[test]
+fn newcomers_are_announced_once() {
+    block_on(async {
+        let mut poller = Poller::<()>::new().unwrap();
+        let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        poller.listen(&mut listener).unwrap();
+        assert!(!poller.takes_newcomers());
+        let _peer = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        poller.ready().await;
+        poller.look().unwrap();
+
+        assert!(poller.takes_newcomers());
+
+        assert!(listener.accept().is_ok());
+        poller.look().unwrap();
+        assert!(!poller.takes_newcomers());
+    });
+}
