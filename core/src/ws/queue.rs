@@ -35,8 +35,10 @@ impl Queue {
     /// A segment, or bytes that are not messages, of which so much is written already.
     pub(super) fn push(&mut self, segment: Segment, sent: u32) {
         let waiting = segment.len() - sent as usize;
-        if self.chunks.is_empty() {
+        if sent > 0 {
+            debug_assert!(self.chunks.is_empty(), "only the front is begun");
             self.sent = sent as usize;
+            self.recurs = false;
         }
         self.messages += segment.messages();
         self.bytes += waiting;
@@ -209,6 +211,8 @@ impl Queue {
                 self.pop_front();
             }
         }
+        // A socket that takes only a part is behind: a queue that comes of that does not recur.
+        self.recurs &= self.sent == 0;
     }
 
     pub(super) fn chunks<'a>(&'a self, iov: &mut [IoSlice<'a>]) -> usize {

@@ -206,6 +206,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(outbox.bytes(), model.bytes());
+            prop_assert_eq!(outbox.is_empty(), outbox.head().is_empty());
             prop_assert!(outbox.messages() as usize >= model.queue.len());
             prop_assert!(outbox.own_bytes() <= outbox.bytes() + 3 * usize::from(urgents));
         }
@@ -223,6 +224,9 @@ proptest! {
         }
         prop_assert!(data == model.written, "data in the model's order");
         prop_assert_eq!((outbox.bytes(), outbox.messages(), outbox.own_bytes()), (0, 0, 0));
+        outbox.urgent(pong(urgents));
+        drain(&mut outbox);
+        prop_assert!(outbox.holds_nothing());
     }
 }
 
@@ -292,6 +296,108 @@ fn replacing_leaves_what_belongs_to_no_channel() {
     outbox.append(|out| encode_frame(out, Opcode::Binary, b"reply", None));
     assert_eq!(outbox.replace(&segment(Segment::NO_TAG, &[b"data".to_vec()])), None);
     assert_eq!(outbox.messages(), 1);
+}
+
+#[test]
+fn a_turn_of_two_channels_or_of_replies_leaves_nothing_behind() {
+    let mut outbox = Outbox::new();
+    for _ in 0..3 {
+        outbox.push(&segment(1, &[b"a".to_vec()]));
+        outbox.push(&segment(2, &[b"b".to_vec()]));
+        assert_eq!((outbox.private_bytes(), outbox.messages()), (0, 2));
+        drain(&mut outbox);
+        assert!(outbox.holds_nothing());
+
+        outbox.append(|out| encode_frame(out, Opcode::Binary, b"reply", None));
+        outbox.append(|out| encode_frame(out, Opcode::Binary, b"reply", None));
+        assert_eq!((outbox.private_bytes(), outbox.messages()), (14, 2));
+        drain(&mut outbox);
+        assert!(outbox.holds_nothing());
+    }
+}
+
+#[test]
+fn what_a_turn_of_several_channels_needs_stays_until_the_next_ping() {
+    let mut outbox = Outbox::new();
+    for tag in 0..3 {
+        outbox.push(&segment(tag, &[b"data".to_vec()]));
+    }
+    drain(&mut outbox);
+    assert!(!outbox.holds_nothing() && outbox.is_empty());
+    assert!((1..=8 * 64).contains(&outbox.private_bytes()), "{}", outbox.private_bytes());
+    outbox.urgent(pong(0));
+    drain(&mut outbox);
+    assert!(outbox.holds_nothing());
+}
+
+#[test]
+fn a_slow_socket_leaves_nothing_behind() {
+    let mut outbox = Outbox::new();
+    outbox.append(|out| encode_frame(out, Opcode::Binary, b"reply", None));
+    write(&mut outbox, 3);
+    for tag in 0..3 {
+        outbox.push(&segment(tag, &[b"data".to_vec()]));
+    }
+    assert!(outbox.private_bytes() > 4 + 3 * 32, "{}", outbox.private_bytes());
+    drain(&mut outbox);
+    assert!(outbox.holds_nothing());
+}
+
+#[test]
+fn a_seal_holds_whatever_is_queued() {
+    let fill: [fn(&mut Outbox); 5] = [
+        |_| {},
+        |outbox| outbox.push(&segment(1, &[b"a".to_vec()])),
+        |outbox| (0..2).for_each(|tag| outbox.push(&segment(tag, &[b"a".to_vec()]))),
+        |outbox| outbox.append(|out| encode_frame(out, Opcode::Binary, b"a", None)),
+        |outbox| (0..3).for_each(|tag| outbox.push(&segment(tag, &[b"a".to_vec()]))),
+    ];
+    for (case, fill) in fill.into_iter().enumerate() {
+        let mut outbox = Outbox::new();
+        fill(&mut outbox);
+        let before = outbox.messages();
+        for (sealed, more) in [(true, 0), (false, 2)] {
+            outbox.seal(sealed);
+            outbox.push(&segment(7, &[b"b".to_vec()]));
+            outbox.append(|out| encode_frame(out, Opcode::Binary, b"c", None));
+            assert_eq!(outbox.messages(), before + more, "{case}");
+            if sealed {
+                drain(&mut outbox);
+                outbox.push(&segment(7, &[b"b".to_vec()]));
+                assert!(outbox.is_empty(), "{case}: written out, it is sealed all the same");
+                outbox.seal(false);
+                fill(&mut outbox);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_is_not_replaced() {
+    let mut outbox = Outbox::new();
+    outbox.push(&segment(1, &[b"kept".to_vec()]));
+    outbox.keep(1);
+    assert_eq!(outbox.replace(&segment(1, &[b"data".to_vec()])), None);
+    outbox.push(&segment(1, &[b"old".to_vec()]));
+    assert_eq!(outbox.replaceable(1), 5);
+    assert_eq!(outbox.replace(&segment(1, &[b"new".to_vec()])), Some(1));
+    let out = drain(&mut outbox);
+    assert_eq!(frames(&out), [(BINARY, b"kept".to_vec()), (BINARY, b"new".to_vec())]);
+}
+
+#[test]
+fn what_is_dropped_of_a_channel_is_not_begun() {
+    let mut outbox = Outbox::new();
+    outbox.push(&segment(1, &[b"begun".to_vec()]));
+    let mut out = write(&mut outbox, 2);
+    assert_eq!((outbox.drop_tag(1), outbox.drop_older(1)), (0, 0));
+    outbox.push(&segment(1, &[b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]));
+    outbox.push(&segment(2, &[b"d".to_vec()]));
+    assert_eq!((outbox.drop_older(1), outbox.messages()), (2, 3));
+    assert_eq!((outbox.drop_tag(2), outbox.messages()), (1, 2));
+    out.extend(drain(&mut outbox));
+    assert_eq!(frames(&out), [(BINARY, b"begun".to_vec()), (BINARY, b"c".to_vec())]);
+    assert!(outbox.holds_nothing());
 }
 
 #[test]

@@ -20,6 +20,19 @@ fn an_open_idle_connection_owns_no_buffer() {
 }
 
 #[test]
+fn keep_alive_leaves_nothing_behind() {
+    let mut harness = Harness::open(Limits::default());
+    assert!(harness.connection.owns_nothing());
+    harness.wait(Duration::from_secs(20));
+    assert!(!harness.connection.owns_nothing(), "a ping is not answered yet");
+    assert!(matches!(harness.receive(&masked(PONG, &[0, 0, 0, 1]))[..], [Event::Pong { .. }]));
+    assert!(harness.connection.owns_nothing());
+    harness.receive(&masked(PING, b"and the other way"));
+    let _ = harness.flush();
+    assert!(harness.connection.owns_nothing());
+}
+
+#[test]
 fn a_whole_message_is_borrowed_from_the_wire() {
     for (first, payload) in
         [(TEXT, &b"hello"[..]), (BINARY, b"\xff"), (TEXT, b""), (TEXT, &[b'x'; 60_000])]
@@ -175,6 +188,32 @@ fn floods_of_control_frames_and_empty_fragments_are_cut() {
         assert!(harness.receive(&masked(0x01, b"begun")).is_empty());
         assert!(harness.receive(&frame.repeat(10)).is_empty(), "two seconds' worth at once");
         assert!(matches!(harness.receive(&frame)[..], [Event::Closed(Reason::ControlFlood)]));
+    }
+}
+
+#[test]
+fn the_rate_of_control_frames_is_refilled_by_time_alone() {
+    let limits = Limits { control_frames_per_second_max: 5, ..Limits::default() };
+    let mut harness = Harness::open(limits);
+    assert!(harness.receive(&masked(PING, b"").repeat(10)).is_empty());
+    // Neither what comes in between, nor a ping of ours with its answer.
+    harness.connection.ping(harness.now);
+    assert!(matches!(harness.receive(&masked(TEXT, b"a"))[..], [Event::Text(_)]));
+    harness.now = harness.now.plus(Duration::from_millis(200));
+    assert!(matches!(harness.receive(&masked(PONG, &[0, 0, 0, 1]))[..], [Event::Pong { .. }]));
+    assert!(matches!(
+        harness.receive(&masked(PING, b""))[..],
+        [Event::Closed(Reason::ControlFlood)]
+    ));
+}
+
+#[test]
+fn silence_refills_the_rate_of_control_frames() {
+    let limits = Limits { control_frames_per_second_max: 5, ..Limits::default() };
+    let mut harness = Harness::open(limits);
+    for _ in 0..3 {
+        assert!(harness.receive(&masked(PING, b"").repeat(10)).is_empty());
+        harness.now = harness.now.plus(Duration::from_secs(2));
     }
 }
 
