@@ -35,7 +35,7 @@
 //!
 //! | | tokio | smol |
 //! |---|---|---|
-//! | Waiting for the poller | each shard's runtime does it, edge-triggered: one system call | one reactor for the process, one-shot: it is told anew before each wait, seven system calls. Shards take turns at it, and a shard may be woken by the thread that has it. While there is something to do no shard waits |
+//! | Waiting for the poller | each shard's runtime does it, edge-triggered: one system call | one reactor for the process, one-shot: it is told anew before each wait, six system calls. Shards take turns at it, and a shard may be woken by the thread that has it. While there is something to do no shard waits |
 //! | Timer | set anew in each wait | left to ring early: setting it wakes the reactor |
 //! | Handlers | run on the runtime that called [`Builder::start`] | run on smol's global executor, one thread unless `SMOL_THREADS` says otherwise |
 //! | A channel whose receiver is gone | drops what is in it | keeps it, so the mailbox empties itself |
