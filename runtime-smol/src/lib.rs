@@ -22,7 +22,7 @@
 //!
 //! Each shard is one thread in `smol::block_on`, with one [`Hub`](mahavishnu_core::hub::Hub), and one
 //! [`Poller`](poller::Poller) for all of its sockets, which smol waits for as for a single one. The thread's only task
-//! takes turns: it takes mails, asks the poller, accepts, reads each socket that has something once, and then writes to
+//! takes turns: it takes mails, asks the poller, reads each socket that has something once, accepts, and then writes to
 //! each that is to get something. So one turn gathers what all of them brought, and nothing but a few bytes is kept for a
 //! socket. Handlers of the application run on smol's global executor (`smol::spawn`), never on a shard.
 //!

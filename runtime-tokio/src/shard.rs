@@ -106,13 +106,14 @@ impl Shard {
                 // One more look that brought nothing is nothing to take a turn for.
                 continue;
             }
-            self.accept();
             self.write_on();
             self.read_all();
             if self.hub.gathers() {
                 self.sockets.look()?;
                 self.read_all();
             }
+            // Behind reading, however long that took: a deadline must not end who has not been read once.
+            self.accept();
             next = self.turn();
         }
         Ok(())

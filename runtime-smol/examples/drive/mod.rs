@@ -102,7 +102,6 @@ impl Echo {
                 or(self.sockets.ready(), self.alarm.ring(due)).await;
             }
             self.sockets.look()?;
-            self.accept()?;
             while let Some(index) = self.sockets.next_writable() {
                 self.flush(now(), index);
             }
@@ -112,6 +111,7 @@ impl Echo {
                     self.read(index);
                 }
             }
+            self.accept()?;
             self.look_at_timers();
         }
         Ok(())

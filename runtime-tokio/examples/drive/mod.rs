@@ -104,7 +104,6 @@ impl Echo {
                 }
             }
             self.sockets.look()?;
-            self.accept()?;
             while let Some(index) = self.sockets.next_writable() {
                 self.flush(now(), index);
             }
@@ -114,6 +113,7 @@ impl Echo {
                     self.read(index);
                 }
             }
+            self.accept()?;
             self.look_at_timers();
         }
         Ok(())
