@@ -87,6 +87,11 @@ impl Aside {
         self.0.as_deref_mut()
     }
 
+    #[cfg(test)]
+    pub(crate) fn takes_memory(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Gives the memory back if it holds nothing. To be called when something was taken out.
     pub(crate) fn tidy(&mut self) {
         if self.0.as_ref().is_some_and(|things| things.is_nothing()) {

@@ -262,3 +262,34 @@ fn ready_says_what_bounds_the_connections() {
     let text = probe.take_text();
     assert!(text.contains(r#""connections":{"open":1,"max":7,"bound":"memory"}"#), "{text}");
 }
+
+#[test]
+fn what_there_is_at_times_is_gone_afterwards() {
+    let mut config = bounded(usize::MAX, SlowPolicy::Gap);
+    config.limits.outbox_bytes_max = 64 * KIB;
+    let mut rig = Rig::new(1, config);
+    let client = rig.connect(0);
+    let has_more = |rig: &Rig| {
+        let conn = rig.hubs[0].conns.get(client.conn.index).unwrap();
+        conn.aside.takes_memory()
+    };
+    rig.subscribe(&client, "a");
+    assert!(!has_more(&rig), "welcomed and subscribed");
+
+    rig.bytes(&client, &unfinished(100 * KIB));
+    assert!(has_more(&rig), "a part of a message");
+    rig.bytes(&client, &[b'x' ^ 4]);
+    assert!(!has_more(&rig), "the rest of it");
+
+    rig.set_room(&client, Some(0));
+    for n in 0..10 {
+        publish(&mut rig, "a", n, 10 * KIB);
+    }
+    assert!(has_more(&rig), "behind, with a gap");
+    rig.set_room(&client, None);
+    assert!(client.take().iter().any(|message| message["event"] == "channel.gap"));
+    assert!(!has_more(&rig), "up to date again");
+
+    rig.hang_up(&client);
+    rig.assert_empty();
+}
