@@ -31,9 +31,6 @@ impl Hub {
         let lifecycle = self.config.hooks.lifecycle;
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.session = Session::Active;
-        if let Some(aside) = conn.aside.get_mut() {
-            aside.deadline = None;
-        }
         let (peer, user) = (conn.peer(), conn.user());
         let (secure, identity) = (conn.secure, conn.aside.get().identity.clone());
         if secure {

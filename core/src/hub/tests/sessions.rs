@@ -199,6 +199,20 @@ fn a_drain_in_a_window_closes_one_after_the_other() {
 }
 
 #[test]
+fn who_authenticates_during_a_drain_keeps_its_turn_in_it() {
+    let mut rig = Rig::new(1, with_auth());
+    let [_first, second] = [rig.connect_with(0, ""), rig.connect_with(0, "")];
+    let plan = DrainPlan { window: Duration::from_secs(4), deadline: Duration::from_secs(20) };
+    rig.hubs[0].handle_command(rig.now, Command::Drain(plan));
+    rig.wait(Duration::from_secs(1));
+    let data = json!({"token": token("ada", &["admin"])});
+    rig.send(&second, &json!({"type": "request", "event": AUTH, "id": "1", "data": data}));
+    assert_eq!(second.take_close(), None);
+    rig.wait(Duration::from_secs(1));
+    assert_eq!(second.take_close(), Some((1001, "Server shutting down".into())));
+}
+
+#[test]
 fn a_drain_ends_at_its_deadline() {
     let mut rig = Rig::alone();
     let client = rig.connect(0);
