@@ -1,6 +1,12 @@
-//! Close frames: which codes may be sent, and what a payload says (RFC 6455 §5.5.1, §7.4).
+//! Close frames, which codes may be sent, what a payload says (RFC 6455 §5.5.1, §7.4); and how a connection ends: by the
+//! close handshake, by a refusal, or without another word.
 
-use crate::reason::Reason;
+use super::{
+    connection::Connection,
+    encode::Opcode,
+    state::{Ended, Finish, LAST, State},
+};
+use crate::{limits::Limits, reason::Reason, time::Now};
 
 /// What the peer's close frame said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +52,140 @@ pub(super) fn payload(code: u16, text: &str) -> Vec<u8> {
 
 /// 125 bytes of a control frame (RFC 6455 §5.5) less the code.
 const REASON_BYTES_MAX: usize = 123;
+
+/// When a close frame goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseWhen {
+    /// Behind everything that is queued.
+    AfterData,
+    /// At the next frame boundary; what is queued is dropped.
+    AtOnce,
+}
+
+impl Connection {
+    /// Begins the close handshake with the reason's code and text; [`Event::Closed`] follows when it is over. A request
+    /// that is waiting for its answer is refused instead; a connection that has nothing to say any more just ends.
+    pub fn close(&mut self, now: Now, _limits: &Limits, reason: Reason, when: CloseWhen) {
+        let row = reason.row();
+        self.close_by(now, reason, row.close, reason.close_text(), when);
+    }
+
+    /// Like [`close`](Self::close) with a code and text of the application's. A code that must not be sent
+    /// ([`may_be_sent`](super::may_be_sent)) is replaced by 1000; a text over 123 bytes is cut. Reported as
+    /// `Disconnected` by a server and `Finished` by a client.
+    pub fn close_with(
+        &mut self,
+        now: Now,
+        _limits: &Limits,
+        code: u16,
+        text: &str,
+        when: CloseWhen,
+    ) {
+        let reason = if self.peer_masks { Reason::Disconnected } else { Reason::Finished };
+        let code = if may_be_sent(code) { code } else { 1000 };
+        self.close_by(now, reason, Some(code), text, when);
+    }
+
+    /// Ends the connection without another word: [`flush`](Self::flush) answers [`Flush::Closed`](super::Flush::Closed)
+    /// from now on. One that has ended already keeps its reason.
+    pub fn give_up(&mut self, now: Now, reason: Reason) {
+        match &mut self.state {
+            State::Ended(ended) => ended.finish = Finish::Drop,
+            State::Closing(own, _) => {
+                let own = *own;
+                self.end(now, own, Finish::Drop);
+            }
+            State::Head(_)
+            | State::Body(_)
+            | State::Exchange(_)
+            | State::Shake(_)
+            | State::Open(_) => self.end(now, reason, Finish::Drop),
+        }
+    }
+
+    /// The peer broke a rule or fell silent: a close frame says so, and nothing is taken in any more (RFC 6455 §7.1.7).
+    pub(super) fn fail(&mut self, now: Now, reason: Reason) {
+        match &self.state {
+            State::Open(_) => {
+                if let Some(code) = reason.row().close {
+                    // What came before the violation was sound and gets its answer; a peer that fell silent takes none.
+                    let silent = matches!(reason, Reason::PongTimeout | Reason::IdleTimeout);
+                    let when = if silent { CloseWhen::AtOnce } else { CloseWhen::AfterData };
+                    self.queue_close(code, reason.close_text(), when);
+                }
+                self.end(now, reason, Finish::Drain);
+            }
+            // Our close frame is queued already, and there is only one.
+            State::Closing(own, _) => self.end(now, *own, Finish::Drain),
+            State::Head(_) | State::Body(_) => self.answer_refusal(now, reason, LAST),
+            State::Exchange(_) => self.refuse(now, reason),
+            State::Shake(_) => self.end(now, Reason::BadHandshake, Finish::Drain),
+            State::Ended(_) => {}
+        }
+    }
+
+    /// No more input. What is queued is delivered or not, as `finish` says.
+    pub(super) fn end(&mut self, now: Now, reason: Reason, finish: Finish) {
+        self.outbox.seal(true);
+        let http = self.is_http() || matches!(self.state, State::Ended(Ended { http: true, .. }));
+        self.state = State::Ended(Ended { reason, finish, is_reported: false, http });
+        self.since = now.mono;
+        if let Some(rare) = &mut self.rare {
+            rare.kept = None;
+        }
+        self.tidy();
+    }
+
+    /// Drops what a close frame takes the place of.
+    fn drop_data(&mut self) {
+        let dropped = self.outbox.clear_data();
+        if dropped > 0 {
+            self.rare_mut().messages_dropped += dropped;
+        }
+    }
+
+    fn close_by(
+        &mut self,
+        now: Now,
+        reason: Reason,
+        code: Option<u16>,
+        text: &str,
+        when: CloseWhen,
+    ) {
+        match &mut self.state {
+            State::Open(assembly) => {
+                let Some(code) = code else { return self.end(now, reason, Finish::Drop) };
+                let mut assembly = assembly.take();
+                if let Some(assembly) = &mut assembly {
+                    assembly.discard();
+                }
+                self.state = State::Closing(reason, assembly);
+                self.since = now.mono;
+                self.queue_close(code, text, when);
+                self.outbox.seal(true);
+            }
+            State::Closing(..) if when == CloseWhen::AtOnce => {
+                self.drop_data();
+            }
+            State::Head(Some(_)) | State::Body(_) => self.answer_refusal(now, reason, LAST),
+            State::Exchange(_) => self.refuse(now, reason),
+            State::Head(None) => self.end(now, reason, Finish::Drain),
+            State::Shake(_) => self.end(now, reason, Finish::Drop),
+            State::Closing(..) | State::Ended(_) => {}
+        }
+    }
+
+    fn queue_close(&mut self, code: u16, text: &str, when: CloseWhen) {
+        let frame = self.control_frame(Opcode::Close, &payload(code, text));
+        match when {
+            CloseWhen::AfterData => self.outbox.raw(frame),
+            CloseWhen::AtOnce => {
+                self.drop_data();
+                self.outbox.urgent(frame);
+            }
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

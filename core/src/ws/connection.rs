@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::{Response, header::CONNECTION};
 
 use super::{
-    close::{self, PeerClose},
-    deflate::{Deflate, Deflater},
+    close::PeerClose,
+    deflate::Deflate,
     encode::{self, Opcode},
-    event::{Event, Headroom, Payload, Text},
+    event::Event,
     head::HeadReader,
     http1::{self, Manner},
     keepalive::{self, Asked, ControlRate, Due},
@@ -36,15 +36,6 @@ pub struct Connection {
     pub(super) peer_masks: bool,
     /// Bits of the window that the peer keeps for compressed messages; 0 without permessage-deflate.
     pub(super) window_bits: u8,
-}
-
-/// When a close frame goes out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseWhen {
-    /// Behind everything that is queued.
-    AfterData,
-    /// At the next frame boundary; what is queued is dropped.
-    AtOnce,
 }
 
 impl Connection {
@@ -170,91 +161,12 @@ impl Connection {
         self.answer_refusal(now, reason, manner);
     }
 
-    /// Queues a text message for this connection alone. `payload` must be UTF-8. Ignored unless open.
-    pub fn send_text(&mut self, payload: &[u8]) {
-        self.send(Opcode::Text, payload);
-    }
-
-    /// Queues a binary message for this connection alone. Ignored unless open.
-    pub fn send_binary(&mut self, payload: &[u8]) {
-        self.send(Opcode::Binary, payload);
-    }
-
-    /// Queues a text message that came from a peer. A large one, which has memory of its own, is not copied. Ignored unless
-    /// open.
-    pub fn forward_text(&mut self, text: Text<'_>) {
-        match text.into_frame_room() {
-            Ok((bytes, headroom)) => self.forward(Opcode::Text, bytes, headroom),
-            Err(text) => self.send_text(text.as_bytes()),
-        }
-    }
-
-    /// The same with a binary message.
-    pub fn forward_binary(&mut self, payload: Payload<'_>) {
-        match payload.into_frame_room() {
-            Ok((bytes, headroom)) => self.forward(Opcode::Binary, bytes, headroom),
-            Err(payload) => self.send_binary(&payload),
-        }
-    }
-
-    /// Queues a text message for this connection alone, compressed if permessage-deflate was agreed on and the message
-    /// gains by it. `payload` must be UTF-8. Ignored unless open.
-    pub fn send_text_deflated(&mut self, deflater: &mut Deflater, payload: &[u8]) {
-        self.send_deflated(deflater, Opcode::Text, payload);
-    }
-
-    /// Queues a binary message for this connection alone, compressed if permessage-deflate was agreed on and the message
-    /// gains by it. Ignored unless open.
-    pub fn send_binary_deflated(&mut self, deflater: &mut Deflater, payload: &[u8]) {
-        self.send_deflated(deflater, Opcode::Binary, payload);
-    }
-
     /// Queues a ping now instead of after `ping_interval`. Its answer is [`Event::Pong`]. Ignored unless open.
     pub fn ping(&mut self, now: Now) {
         if self.is_open() {
             let asked = Asked::after(self.asked(), now);
             self.rare_mut().asked = Some(asked);
             self.control(Opcode::Ping, &asked.payload());
-        }
-    }
-
-    /// Begins the close handshake with the reason's code and text; [`Event::Closed`] follows when it is over. A request
-    /// that is waiting for its answer is refused instead; a connection that has nothing to say any more just ends.
-    pub fn close(&mut self, now: Now, _limits: &Limits, reason: Reason, when: CloseWhen) {
-        let row = reason.row();
-        self.close_by(now, reason, row.close, reason.close_text(), when);
-    }
-
-    /// Like [`close`](Self::close) with a code and text of the application's. A code that must not be sent
-    /// ([`may_be_sent`](super::may_be_sent)) is replaced by 1000; a text over 123 bytes is cut. Reported as
-    /// `Disconnected` by a server and `Finished` by a client.
-    pub fn close_with(
-        &mut self,
-        now: Now,
-        _limits: &Limits,
-        code: u16,
-        text: &str,
-        when: CloseWhen,
-    ) {
-        let reason = if self.peer_masks { Reason::Disconnected } else { Reason::Finished };
-        let code = if close::may_be_sent(code) { code } else { 1000 };
-        self.close_by(now, reason, Some(code), text, when);
-    }
-
-    /// Ends the connection without another word: [`flush`](Self::flush) answers [`Flush::Closed`](super::Flush::Closed)
-    /// from now on. One that has ended already keeps its reason.
-    pub fn give_up(&mut self, now: Now, reason: Reason) {
-        match &mut self.state {
-            State::Ended(ended) => ended.finish = Finish::Drop,
-            State::Closing(own, _) => {
-                let own = *own;
-                self.end(now, own, Finish::Drop);
-            }
-            State::Head(_)
-            | State::Body(_)
-            | State::Exchange(_)
-            | State::Shake(_)
-            | State::Open(_) => self.end(now, reason, Finish::Drop),
         }
     }
 
@@ -420,39 +332,6 @@ impl Connection {
         self.outbox.seal(false);
     }
 
-    /// The peer broke a rule or fell silent: a close frame says so, and nothing is taken in any more (RFC 6455 §7.1.7).
-    pub(super) fn fail(&mut self, now: Now, reason: Reason) {
-        match &self.state {
-            State::Open(_) => {
-                if let Some(code) = reason.row().close {
-                    // What came before the violation was sound and gets its answer; a peer that fell silent takes none.
-                    let silent = matches!(reason, Reason::PongTimeout | Reason::IdleTimeout);
-                    let when = if silent { CloseWhen::AtOnce } else { CloseWhen::AfterData };
-                    self.queue_close(code, reason.close_text(), when);
-                }
-                self.end(now, reason, Finish::Drain);
-            }
-            // Our close frame is queued already, and there is only one.
-            State::Closing(own, _) => self.end(now, *own, Finish::Drain),
-            State::Head(_) | State::Body(_) => self.answer_refusal(now, reason, LAST),
-            State::Exchange(_) => self.refuse(now, reason),
-            State::Shake(_) => self.end(now, Reason::BadHandshake, Finish::Drain),
-            State::Ended(_) => {}
-        }
-    }
-
-    /// No more input. What is queued is delivered or not, as `finish` says.
-    pub(super) fn end(&mut self, now: Now, reason: Reason, finish: Finish) {
-        self.outbox.seal(true);
-        let http = self.is_http() || matches!(self.state, State::Ended(Ended { http: true, .. }));
-        self.state = State::Ended(Ended { reason, finish, is_reported: false, http });
-        self.since = now.mono;
-        if let Some(rare) = &mut self.rare {
-            rare.kept = None;
-        }
-        self.tidy();
-    }
-
     /// The final event, the first time it is asked for after the end.
     pub(super) fn report(&mut self) -> Option<Event<'static>> {
         let State::Ended(ended) = &mut self.state else { return None };
@@ -483,14 +362,6 @@ impl Connection {
         self.end(now, reason, Finish::Drain);
     }
 
-    /// Drops what a close frame takes the place of.
-    fn drop_data(&mut self) {
-        let dropped = self.outbox.clear_data();
-        if dropped > 0 {
-            self.rare_mut().messages_dropped += dropped;
-        }
-    }
-
     fn write_response(&mut self, response: Response<Bytes>, manner: Manner) {
         let mut head = http1::response_head(&response, manner);
         let has_body = http1::has_body(response.status()) && !manner.head_only;
@@ -501,81 +372,6 @@ impl Connection {
         } else {
             self.outbox.raw(head);
             self.outbox.raw_shared(body);
-        }
-    }
-
-    fn send(&mut self, opcode: Opcode, payload: &[u8]) {
-        if self.is_open() {
-            let mask = self.mask();
-            self.outbox.append(|out| encode::encode_frame(out, opcode, payload, mask));
-        }
-    }
-
-    fn forward(&mut self, opcode: Opcode, mut bytes: Vec<u8>, headroom: Headroom) {
-        if !self.is_open() {
-            return;
-        }
-        let mask = self.mask();
-        if encode::encode_in_place(&mut bytes, headroom, opcode, mask) {
-            self.outbox.append_frame(bytes);
-        } else {
-            let payload = bytes.get(headroom..).unwrap_or_default();
-            self.outbox.append(|out| encode::encode_frame(out, opcode, payload, mask));
-        }
-    }
-
-    fn send_deflated(&mut self, deflater: &mut Deflater, opcode: Opcode, payload: &[u8]) {
-        if !self.is_open() {
-            return;
-        }
-        match deflater.deflate(payload, self.window_bits) {
-            Some(deflated) => {
-                let mask = self.mask();
-                self.outbox.append(|out| encode::encode_compressed(out, opcode, deflated, mask));
-            }
-            None => self.send(opcode, payload),
-        }
-    }
-
-    fn close_by(
-        &mut self,
-        now: Now,
-        reason: Reason,
-        code: Option<u16>,
-        text: &str,
-        when: CloseWhen,
-    ) {
-        match &mut self.state {
-            State::Open(assembly) => {
-                let Some(code) = code else { return self.end(now, reason, Finish::Drop) };
-                let mut assembly = assembly.take();
-                if let Some(assembly) = &mut assembly {
-                    assembly.discard();
-                }
-                self.state = State::Closing(reason, assembly);
-                self.since = now.mono;
-                self.queue_close(code, text, when);
-                self.outbox.seal(true);
-            }
-            State::Closing(..) if when == CloseWhen::AtOnce => {
-                self.drop_data();
-            }
-            State::Head(Some(_)) | State::Body(_) => self.answer_refusal(now, reason, LAST),
-            State::Exchange(_) => self.refuse(now, reason),
-            State::Head(None) => self.end(now, reason, Finish::Drain),
-            State::Shake(_) => self.end(now, reason, Finish::Drop),
-            State::Closing(..) | State::Ended(_) => {}
-        }
-    }
-
-    fn queue_close(&mut self, code: u16, text: &str, when: CloseWhen) {
-        let frame = self.control_frame(Opcode::Close, &close::payload(code, text));
-        match when {
-            CloseWhen::AfterData => self.outbox.raw(frame),
-            CloseWhen::AtOnce => {
-                self.drop_data();
-                self.outbox.urgent(frame);
-            }
         }
     }
 }
@@ -606,7 +402,7 @@ impl Connection {
     }
 
     /// The mask of a client's next frame.
-    fn mask(&mut self) -> Option<[u8; 4]> {
+    pub(super) fn mask(&mut self) -> Option<[u8; 4]> {
         self.rare.as_mut()?.masks.as_mut().map(|masks| masks.mask())
     }
 

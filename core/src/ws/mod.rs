@@ -30,14 +30,15 @@ mod queue;
 mod read_buffer;
 mod receive;
 mod segment;
+mod send;
 mod state;
 mod utf8;
 
 #[cfg(test)]
 mod tests;
 
-pub use close::{PeerClose, may_be_sent};
-pub use connection::{CloseWhen, Connection};
+pub use close::{CloseWhen, PeerClose, may_be_sent};
+pub use connection::Connection;
 pub use deflate::{Deflate, Deflater, Inflater};
 pub(crate) use deflate::{Deflated, Work};
 pub use encode::{FRAME_HEADER_MAX, Opcode, encode_fragment, encode_frame, encode_text, frame_len};
