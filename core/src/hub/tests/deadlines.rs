@@ -125,6 +125,24 @@ fn the_deadline_for_authentication_ends_with_it() {
     assert!(!client.is_ended());
 }
 
+#[test]
+fn once_the_last_answer_is_out_the_wait_for_the_peers_end_is_short() {
+    let mut rig = Rig::alone();
+    let client = rig.socket(0);
+    rig.set_room(&client, Some(0));
+    rig.bytes(&client, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    rig.set_room(&client, None);
+    assert!(client.take_head().starts_with("HTTP/1.1 200") && !client.is_closed());
+
+    // As long as the answer waited there was more time.
+    let limits = Config::default().limits;
+    assert!(limits.close_timeout < limits.http_idle_timeout);
+    rig.wait(limits.close_timeout);
+
+    assert!(client.is_closed());
+    rig.assert_empty();
+}
+
 impl Client {
     /// After it has sent `bytes`.
     fn fed(self, rig: &mut Rig, bytes: &[u8]) -> Self {
