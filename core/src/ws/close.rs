@@ -63,7 +63,7 @@ pub enum CloseWhen {
 }
 
 impl Connection {
-    /// Begins the close handshake with the reason's code and text; [`Event::Closed`] follows when it is over. A request
+    /// Begins the close handshake with the reason's code and text; [`Event::Closed`](super::Event::Closed) follows when it is over. A request
     /// that is waiting for its answer is refused instead; a connection that has nothing to say any more just ends.
     pub fn close(&mut self, now: Now, _limits: &Limits, reason: Reason, when: CloseWhen) {
         let row = reason.row();
@@ -71,7 +71,7 @@ impl Connection {
     }
 
     /// Like [`close`](Self::close) with a code and text of the application's. A code that must not be sent
-    /// ([`may_be_sent`](super::may_be_sent)) is replaced by 1000; a text over 123 bytes is cut. Reported as
+    /// ([`may_be_sent`]) is replaced by 1000; a text over 123 bytes is cut. Reported as
     /// `Disconnected` by a server and `Finished` by a client.
     pub fn close_with(
         &mut self,
