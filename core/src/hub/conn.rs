@@ -116,6 +116,11 @@ impl Conn {
         !self.proxied && self.ip.to_canonical().is_loopback()
     }
 
+    /// Whether it lost messages of the channel and was not told of them yet.
+    pub(crate) fn has_gap_in(&self, channel: u32) -> bool {
+        self.lossy && self.aside.get().gaps.iter().any(|gap| gap.channel == channel)
+    }
+
     pub(crate) fn user(&self) -> Option<Arc<str>> {
         self.aside.get().token.as_ref().and_then(|token| token.claims.user.clone())
     }

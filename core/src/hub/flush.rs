@@ -47,7 +47,7 @@ impl Hub {
         true
     }
 
-    pub(crate) fn pop_dirty(&mut self) -> Option<ConnId> {
+    fn pop_dirty(&mut self) -> Option<ConnId> {
         while let Some(index) = self.dirty.pop_front() {
             let Some(generation) = self.conns.generation(index) else { continue };
             if let Some(conn) = self.conns.get_mut(index) {

@@ -56,7 +56,7 @@ impl Hub {
         }
     }
 
-    pub(crate) fn on_conn_timer(&mut self, now: Now, index: u32, at: Instant) {
+    fn on_conn_timer(&mut self, now: Now, index: u32, at: Instant) {
         let armed = Tick::new(self.started, at);
         let Some(generation) = self.conns.generation(index) else { return };
         let id = self.id(index, generation);

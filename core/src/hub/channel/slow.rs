@@ -16,8 +16,8 @@ impl Hub {
             let max = self.config.limits.outbox_bytes_max;
             let Some(conn) = self.conns.get_mut(index) else { continue };
             let segment = round.of(conn);
-            let behind = conn.aside.get().gaps.iter().any(|gap| gap.channel == round.channel);
-            if !behind && conn.ws.outbox().bytes() + segment.len() <= max {
+            let lossy = conn.has_gap_in(round.channel);
+            if !lossy && conn.ws.outbox().bytes() + segment.len() <= max {
                 conn.ws.outbox_mut().push(segment);
                 self.tally.sent(Kind::Event, u64::from(segment.messages()));
                 self.mark_dirty(index);
@@ -41,8 +41,7 @@ impl Hub {
         let max = self.config.limits.outbox_bytes_max;
         let Some(conn) = self.conns.get_mut(id.index) else { return true };
         let segment = round.of(conn);
-        let is_lost = |gap: &Gap| gap.channel == round.channel;
-        if conn.lossy && conn.aside.get().gaps.iter().any(is_lost) {
+        if conn.has_gap_in(round.channel) {
             return false;
         }
         let newest = segment.len().saturating_sub(segment.last() as usize);
