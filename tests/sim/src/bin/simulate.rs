@@ -39,6 +39,9 @@ struct Arguments {
     /// Runs each seed twice and compares the digests of all inputs and outputs.
     #[arg(long)]
     twice: bool,
+    /// With --seeds: prints each seed's digest of all inputs and outputs, to compare two versions by.
+    #[arg(long)]
+    digests: bool,
     /// With --seed: tells every event.
     #[arg(long)]
     verbose: bool,
@@ -112,6 +115,9 @@ fn search(arguments: &Arguments, seeds: Range<u64>, watch: &Watch) -> bool {
         count += 1;
         let options = options(arguments, seed);
         let report = run(&options, Wrong::Nothing, false);
+        if arguments.digests {
+            println!("seed {seed} digest {:016x}", report.digest);
+        }
         deliveries += report.deliveries;
         steps += report.steps;
         connections += report.connections;
