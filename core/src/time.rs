@@ -87,6 +87,12 @@ impl<K: Ord + Copy> Timers<K> {
         self.next
     }
 
+    /// The soonest entry, with whose it is.
+    #[must_use]
+    pub fn peek(&self) -> Option<(Instant, K)> {
+        self.heap.peek().map(|Reverse((at, key))| (at.instant(self.start), *key))
+    }
+
     fn look(&mut self) {
         self.next = self.heap.peek().map(|Reverse((at, _))| at.instant(self.start));
     }

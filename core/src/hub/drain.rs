@@ -3,16 +3,20 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Hub,
-    conn::Session,
-    timers::Timer,
-    types::{DrainPlan, Output},
+    connections::{Conn, Connections, Phase},
+    env::Env,
+    types::{ConnId, DrainPlan},
 };
-use crate::{reason::Reason, time::Now};
 
 /// Where the hub is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
     Running,
     /// Closing connections; those left at the instant are dropped.
     Draining(Instant),
@@ -20,65 +24,68 @@ pub(crate) enum Stage {
     Drained,
 }
 
-impl Hub {
-    pub(crate) fn is_draining(&self) -> bool {
+/// What a drain does to a connection at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is closed.
+    Close(ConnId),
+    /// It speaks HTTP, and ends as soon as no answer is due.
+    EndHttp(ConnId),
+}
+
+impl Drain {
+    /// Whether no new connections are taken.
+    pub(super) fn has_begun(&self) -> bool {
         self.stage != Stage::Running
     }
 
-    /// Begins to drain. A second call changes nothing.
-    pub(crate) fn on_drain(&mut self, now: Now, plan: DrainPlan) {
-        if self.is_draining() {
-            return;
+    /// Begins. A second call changes nothing. The connections that are closed at once; each of the others gets its turn
+    /// within the plan's window as its deadline.
+    pub(super) fn begin(
+        &mut self,
+        env: &Env,
+        connections: &mut Connections,
+        plan: DrainPlan,
+    ) -> Vec<Step> {
+        if self.has_begun() {
+            return Vec::new();
         }
-        let deadline = now.mono + plan.deadline;
-        self.stage = Stage::Draining(deadline);
-        self.timers.arm(deadline, Timer::Drain);
-        let indices: Vec<u32> = self.conns.indices().collect();
-        let step = plan.window / u32::try_from(indices.len()).unwrap_or(u32::MAX).max(1);
-        let mut after = Duration::ZERO;
-        for index in indices {
-            let Some(generation) = self.conns.generation(index) else { continue };
-            let id = self.id(index, generation);
-            match self.conn(id).map(|conn| conn.session) {
-                Some(Session::Active | Session::Unauthenticated { .. })
-                    if !plan.window.is_zero() =>
-                {
-                    if let Some((conn, _)) = self.conn_mut(id) {
-                        conn.aside.put().deadline = Some(now.mono + after);
+        let now = env.now.mono;
+        self.stage = Stage::Draining(now + plan.deadline);
+        let ids = connections.ids();
+        let step = plan.window / u32::try_from(ids.len()).unwrap_or(u32::MAX).max(1);
+        let (mut after, mut steps) = (Duration::ZERO, Vec::new());
+        for id in ids {
+            match connections.get(id).map(|conn| conn.phase) {
+                Some(Phase::Active | Phase::Unauthenticated { .. }) if !plan.window.is_zero() => {
+                    if let Some(rare) = connections.edit(id).map(Conn::rare_mut) {
+                        rare.deadline = Some(now + after);
                     }
                     after += step;
-                    self.arm(id);
                 }
-                Some(Session::Active | Session::Unauthenticated { .. }) => {
-                    self.close(now, id, Reason::Shutdown)
-                }
-                Some(Session::Http) => self.end_http(now, id),
-                Some(Session::Gone) | None => {}
+                Some(Phase::Active | Phase::Unauthenticated { .. }) => steps.push(Step::Close(id)),
+                Some(Phase::Http) => steps.push(Step::EndHttp(id)),
+                Some(Phase::Gone) | None => {}
             }
         }
-        self.check_drained();
+        steps
     }
 
-    pub(crate) fn on_drain_timer(&mut self, now: Now) {
-        let Stage::Draining(deadline) = self.stage else { return };
-        if deadline > now.mono {
-            return;
+    /// When what is left is dropped.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Draining(deadline) => Some(deadline),
+            Stage::Running | Stage::Drained => None,
         }
-        let indices: Vec<u32> = self.conns.indices().collect();
-        for index in indices {
-            let Some(generation) = self.conns.generation(index) else { continue };
-            let id = self.id(index, generation);
-            self.retire(now, id, Reason::CloseTimeout);
-            self.remove(id);
-        }
-        self.check_drained();
     }
 
-    /// Says so once the last connection is gone.
-    pub(crate) fn check_drained(&mut self) {
-        if matches!(self.stage, Stage::Draining(_)) && self.conns.len() == 0 {
+    /// Whether a drain is complete by now, which is said once.
+    #[must_use]
+    pub(super) fn complete(&mut self, connections: &Connections) -> bool {
+        let complete = matches!(self.stage, Stage::Draining(_)) && connections.len() == 0;
+        if complete {
             self.stage = Stage::Drained;
-            self.outputs.push_back(Output::Drained);
         }
+        complete
     }
 }

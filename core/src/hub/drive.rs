@@ -1,71 +1,128 @@
-//! The hub as its driver sees it: inputs, outputs, the end of a turn, and the record of all of them.
+//! The hub as its driver sees it: inputs, outputs, the end of a turn.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{io, time::Instant};
 
 use super::{
     Hub,
-    types::{Command, ConnId, Output, Peer, ShardId, ShardMessage},
+    connections::{AfterHeader, HANDSHAKE, Path},
+    peers::ShardMessage,
+    types::{Command, ConnId, Output, Peer, ShardId, Timeout, TimeoutReason},
 };
-use crate::{config::Config, reason::Reason, time::Now, trace::Recorder, ws};
+use crate::{reason::Reason, time::Now, ws};
 
 /// Inputs.
 impl Hub {
     /// A socket was accepted. The refusal is counted; the driver just drops the socket.
     pub fn handle_accept(&mut self, now: Now, peer: Peer) -> Result<ConnId, Reason> {
-        let accepted = self.accept(now, peer);
-        self.note(|recorder| recorder.accept(now, peer, accepted.ok()));
+        self.begin(now);
+        let accepted = self.accept(peer);
+        self.settle();
         accepted
     }
 
     /// Bytes came in. They are unmasked in place; nothing of `wire` is referred to afterwards.
     pub fn handle_bytes(&mut self, now: Now, conn: ConnId, wire: &mut [u8]) {
-        self.note(|recorder| recorder.bytes(now, conn, wire));
-        self.tally.received_bytes += wire.len() as u64;
-        let Some(header) = self.take_proxy_header(now, conn, wire) else { return };
-        let wire = wire.get_mut(header..).unwrap_or_default();
-        if self.is_plain(now, conn, wire) {
-            self.pump(now, conn, wire);
-        } else {
-            self.decrypt(now, conn, wire);
+        self.begin(now);
+        self.env.tally.received_bytes += wire.len() as u64;
+        match self.connections.path(conn) {
+            Path::Plain => self.pump(conn, wire),
+            _ => self.on_layered(conn, wire),
         }
+        self.settle();
     }
 
     /// The peer will send no more.
     pub fn handle_eof(&mut self, now: Now, conn: ConnId) {
-        self.note(|recorder| recorder.eof(now, conn));
-        self.on_eof(now, conn);
+        self.begin(now);
+        self.on_eof(conn);
+        self.settle();
     }
 
     /// The socket failed; the driver drops it.
     pub fn handle_io_error(&mut self, now: Now, conn: ConnId, _kind: io::ErrorKind) {
-        self.note(|recorder| recorder.io_error(now, conn));
-        if self.conns.get_at(conn.index, conn.generation).is_some() {
-            self.retire(now, conn, Reason::Io);
-            self.remove(conn);
-        }
+        self.begin(now);
+        self.retire(conn, Reason::Io);
+        self.remove(conn);
+        self.settle();
     }
 
     /// Messages of another hub, in the order in which it sent them.
     pub fn handle_shard(&mut self, now: Now, from: ShardId, batch: Vec<ShardMessage>) {
-        self.note(|recorder| recorder.shard(now, from));
+        self.begin(now);
         for ShardMessage(message) in batch {
             if message.is_done_at_once() {
-                self.credits.owe(from, message.weight());
+                self.peers.owe(from, message.weight());
             }
-            self.on_shard(now, from, message);
+            self.on_shard(from, message);
         }
+        self.settle();
     }
 
     /// Something the application or the operator wants.
     pub fn handle_command(&mut self, now: Now, command: Command) {
-        self.note(|recorder| recorder.command(now, &command));
-        self.obey(now, command);
+        self.begin(now);
+        self.on_command(command);
+        self.settle();
     }
 
     /// Some deadline has come; see [`poll_timeout`](Self::poll_timeout).
     pub fn handle_timeout(&mut self, now: Now) {
-        self.note(|recorder| recorder.timeout(now));
-        self.on_timeout(now);
+        self.begin(now);
+        self.watch_clock();
+        self.go_on_with_handshakes();
+        self.settle();
+        let due = |timeout: Option<Timeout>| timeout.is_some_and(|next| next.at <= now.mono);
+        // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
+        // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
+        let timers = self.connections.timers() + self.questions.timers() + 1;
+        for _ in 0..timers.saturating_mul(TIMEOUTS_PER_TIMER) {
+            if !due(self.poll_timeout()) || !self.on_deadline() {
+                break;
+            }
+            self.settle();
+        }
+    }
+
+    fn begin(&mut self, now: Now) {
+        debug_assert!(now.mono >= self.env.now.mono, "time has gone backwards");
+        self.env.now = now;
+        self.turn.inputs += 1;
+        #[cfg(debug_assertions)]
+        {
+            self.turn.unchecked += 1;
+        }
+        debug_assert!(self.turn.inputs <= Self::TURN_INPUTS_MAX, "outputs are never drained");
+    }
+
+    /// Bytes of a connection that does not take them in as they are, or has yet to find out whether it does.
+    fn on_layered(&mut self, id: ConnId, mut wire: &mut [u8]) {
+        if self.connections.path(id) == Path::ProxyHeader {
+            match self.connections.take_proxy_header(&self.env, id, wire) {
+                AfterHeader::From(start) => wire = wire.get_mut(start..).unwrap_or_default(),
+                AfterHeader::Nothing => return,
+                AfterHeader::Malformed => return self.retire(id, Reason::BadProxyHeader),
+            }
+        }
+        if self.connections.path(id) == Path::Undecided
+            && let Some(first) = wire.first()
+        {
+            self.decide(id, *first == HANDSHAKE);
+        }
+        match self.connections.path(id) {
+            Path::Tls if self.connections.postpones(id, wire) => {}
+            Path::Tls => self.on_ciphertext(id, wire),
+            Path::Plain | Path::ProxyHeader | Path::Undecided => self.pump(id, wire),
+        }
+    }
+
+    /// After an input: what it touched is settled, and what has come in part is bounded.
+    pub(super) fn settle(&mut self) {
+        self.connections.settle(&self.env);
+        while let Some(id) = self.connections.partial_over(self.env.config.limits.partial_bytes_max)
+        {
+            self.give_up_partial(id);
+            self.connections.settle(&self.env);
+        }
     }
 }
 
@@ -83,105 +140,124 @@ impl Hub {
     /// a turn hands the turn's broadcasts to their subscribers.
     #[must_use]
     pub fn poll_output(&mut self, now: Now) -> Option<Output> {
-        let output = self.next_output(now);
-        self.note(|recorder| recorder.output(now, output.as_ref()));
-        output
+        self.env.now = now;
+        self.turn.inputs = 0;
+        while let Some(conn) = self.connections.next_to_resume() {
+            self.pump(conn, &mut []);
+            self.settle();
+        }
+        self.seal_all();
+        if !self.turn.handed_out {
+            self.watch_clock();
+            self.turn.handed_out = true;
+            self.hand_out();
+        }
+        // Rounds for which nobody has to be flushed are done with now, and not when a flush brings the driver back here.
+        while self.channels.rounds() > 0 && self.connections.is_nobody_dirty() {
+            self.hand_out();
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        if self.env.place.shards > 1 {
+            let (sockets, channels) = (self.connections.len(), self.homes.len());
+            self.peers.tell_census(&self.env, sockets, channels);
+            self.peers.give_back(&self.env);
+        }
+        self.peers.next_batch().map(|(to, batch)| Output::Shard { to, batch })
     }
 
     /// The next connection to [`flush`](Self::flush).
     #[must_use]
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
-        let conn = self.next_dirty();
-        self.note(|recorder| recorder.dirty(conn));
-        conn
+        loop {
+            if let Some(conn) = self.connections.pop_dirty() {
+                return Some(conn);
+            }
+            if self.channels.rounds() == 0 {
+                self.relieve();
+                if self.connections.dirty() == 0 {
+                    self.turn.handed_out = false;
+                    return None;
+                }
+            }
+            self.hand_out();
+        }
     }
 
     /// Writes what the socket takes. Errors of the sink end the connection and are answered with
     /// [`ws::Flush::Closed`].
     pub fn flush(&mut self, now: Now, conn: ConnId, sink: &mut dyn io::Write) -> ws::Flush {
-        self.write(now, conn, sink)
-    }
-
-    /// The turn is over: counts are handed to the `metrics` facade. `now` is best read after the turn's writes.
-    pub fn end_turn(&mut self, now: Now) {
-        self.tally_deflate();
-        let partial = self.intake.bytes() as i64;
-        self.tally.partial_bytes += partial - std::mem::replace(&mut self.partial_told, partial);
-        self.tally.under_way += std::mem::take(&mut self.credits.change);
-        self.metrics.publish(now.mono, &mut self.tally);
-        self.compact_timers();
-        self.give_back();
-        self.handshakes.end_turn(&self.config.limits);
-        let next = self.poll_timeout();
-        self.note(|recorder| recorder.end_turn(now, next));
-    }
-
-    /// When to call [`handle_timeout`](Self::handle_timeout) next.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.handshakes.is_anyone_waiting() {
-            Some(self.latest.mono)
-        } else {
-            self.conn_timers.next().into_iter().chain(self.timers.next()).min()
+        self.env.now = now;
+        let Some(written) = self.connections.write(&mut self.env, conn, sink) else {
+            return ws::Flush::Closed;
+        };
+        if written.flush == ws::Flush::Closed {
+            self.retire(conn, written.reason);
+            self.remove(conn);
+            self.settle();
+        } else if written.is_noteworthy() {
+            if written.lossy {
+                self.channels.announce_gaps(&mut self.env, &mut self.connections, conn);
+            }
+            self.connections.after_write(&self.env, conn, written);
+            self.settle();
         }
+        written.flush
+    }
+
+    /// The turn is over: its counts may be [recorded](crate::metrics::Metrics::record).
+    pub fn end_turn(&mut self, now: Now) {
+        self.env.now = now;
+        self.env.tally_codecs();
+        self.peers.end_turn(&mut self.env);
+        self.connections.end_turn(&mut self.env);
+        self.questions.compact_timers();
+        self.env.tally.end_turn();
+        self.env.give_back();
+        self.channels.give_back();
+        if self.outputs.is_empty() && self.outputs.capacity() > OUTPUTS_KEPT_MAX {
+            self.outputs.shrink_to(0);
+        }
+        #[cfg(debug_assertions)]
+        self.check();
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next, and what for.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timeout> {
+        if self.connections.is_handshake_waiting() {
+            return Some(Timeout { at: self.env.now.mono, reason: TimeoutReason::Handshakes });
+        }
+        let connection = || match self.connections.is_next_deadline_own(&self.env) {
+            true => TimeoutReason::Session,
+            false => TimeoutReason::Protocol,
+        };
+        let timeout = |at: Instant, reason| Timeout { at, reason };
+        let connection = self.connections.next_deadline().map(|at| timeout(at, connection()));
+        let question =
+            self.questions.next_deadline().map(|at| timeout(at, TimeoutReason::Question));
+        let drain = self.drain.deadline().map(|at| timeout(at, TimeoutReason::Drain));
+        [connection, question, drain].into_iter().flatten().min_by_key(|timeout| timeout.at)
     }
 
     /// Whether the driver should read from this connection. False while its own unread answers pile up.
     #[must_use]
     pub fn wants_read(&self, conn: ConnId) -> bool {
-        self.conns.get_at(conn.index, conn.generation).is_some_and(|found| {
-            found.transport.wants_read() && found.ws.wants_read(&self.config.limits)
-        })
+        self.connections.wants_read(conn, &self.env.config.limits)
     }
 
     /// Whether [`flush`](Self::flush) answers [`ws::Flush::Closed`] whatever the socket takes. A driver that leaves a socket
     /// alone until it is writable asks when the connection is dirty: the client may never read again.
     #[must_use]
     pub fn is_given_up(&self, conn: ConnId) -> bool {
-        self.conns.get_at(conn.index, conn.generation).is_none_or(|found| found.ws.is_given_up())
-    }
-
-    /// Sockets of any kind that this hub holds.
-    #[must_use]
-    pub fn sockets(&self) -> usize {
-        self.conns.len()
-    }
-
-    /// WebSocket connections through handshake and authentication, over all hubs as far as this one knows.
-    #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.census.iter().map(|census| u64::from(census.open)).sum()
-    }
-
-    /// The configuration in force.
-    #[must_use]
-    pub fn config(&self) -> &Arc<Config> {
-        &self.config
+        self.connections.get(conn).is_none_or(|found| found.ws.is_given_up())
     }
 }
 
-/// The record, for [`trace::replay`](crate::trace::replay()).
-impl Hub {
-    /// Begins to record; call it on every hub of the process before any input. False, and no record, once there are
-    /// connections, and under a configuration with TLS, whose randomness no seed can bring back.
-    pub fn start_recording(&mut self, now: Now) -> bool {
-        let fresh = self.conns.len() == 0 && self.config.tls.is_none();
-        if fresh {
-            self.recorder = Some(Box::new(Recorder::new(now, self.place, &self.config)));
-        }
-        fresh
-    }
+/// Deadlines of one connection that can follow each other at one instant, if their limits are zero: ping, pong, close,
+/// linger. Twice that is more than enough.
+const TIMEOUTS_PER_TIMER: usize = 8;
 
-    /// The record's next bytes, for [`trace::Writer::add`](crate::trace::Writer::add); empty if recording is off. Best
-    /// taken once per turn.
-    #[must_use]
-    pub fn take_recording(&mut self) -> Vec<u8> {
-        self.recorder.as_mut().map(|recorder| recorder.take()).unwrap_or_default()
-    }
-
-    pub(super) fn note(&mut self, note: impl FnOnce(&mut Recorder)) {
-        if let Some(recorder) = &mut self.recorder {
-            note(recorder);
-        }
-    }
-}
+/// A longer queue of outputs is given back once it is empty.
+const OUTPUTS_KEPT_MAX: usize = 1024;

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 /// Each proxy adds the address that it saw at the end of the list, so it is read from there: the first one that is no
 /// trusted proxy is the client. What stands before it was sent by the client and proves nothing. An entry that is no
 /// address ends the search at the proxy that passed it on.
-pub(crate) fn client_address(
+pub(super) fn client_address(
     peer: IpAddr,
     headers: &HeaderMap,
     proxies: &[IpNet],
@@ -31,7 +31,7 @@ pub(crate) fn client_address(
     client
 }
 
-pub(crate) fn is_trusted(peer: IpAddr, proxies: &[IpNet]) -> bool {
+pub(super) fn is_trusted(peer: IpAddr, proxies: &[IpNet]) -> bool {
     let peer = peer.to_canonical();
     proxies.iter().any(|network| network.contains(&peer))
 }

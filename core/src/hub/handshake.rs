@@ -1,109 +1,66 @@
-//! The WebSocket handshake as the hub sees it: who may stay, and with which token.
+//! The WebSocket handshake (RFC 6455 §4.2): whether a request may be accepted, and with which token.
 
 use std::{borrow::Cow, net::IpAddr};
 
 use http::{HeaderMap, Request, header};
 
 use super::{
-    Hub,
-    conn::Session,
-    forwarded, token,
-    types::{ConnId, Listener},
+    connections::Conn,
+    env::Env,
+    forwarded,
+    tokens::{self, Tokens},
 };
-use crate::{auth::Claims, config::Config, reason::Reason, time::Now, ws};
+use crate::{auth::Claims, config::Config, reason::Reason, ws};
 
-impl Hub {
-    /// A WebSocket handshake. Over a limit it is accepted and closed with 1013: clients of this protocol give up for
-    /// good when a handshake is answered with an HTTP error, but come back after a close.
-    pub(crate) fn on_upgrade(&mut self, now: Now, id: ConnId, request: &Request<()>) {
-        let Some(conn) = self.conn(id) else { return };
-        let address = conn.ip;
-        let local = conn.is_loopback() && is_direct(request.headers());
-        if conn.listener == Listener::Metrics {
-            self.answer_reason(now, id, Reason::NotFound);
-            return;
-        }
-        if self.is_restricted(id) {
-            self.refuse_plain(now, id);
-            return;
-        }
-        if !self.config.origins.allow(origin(request.headers())) {
-            self.refuse_http(now, id, Reason::OriginForbidden);
-            return;
-        }
-        let token = Token::of(request, &self.config);
-        let accepted = match (&token.value, self.config.auth.keys.is_empty()) {
-            (Some(value), false) => match self.verify(now, value) {
-                Ok(token) => Some(token),
-                Err(_) => {
-                    self.refuse_http(now, id, Reason::AuthFailed);
-                    return;
-                }
-            },
-            _ => None,
-        };
-        let deflate = match self.config.deflate.enabled {
-            false => None,
-            true => match ws::Deflate::choose(request.headers()) {
-                Ok(deflate) => deflate,
-                Err(reason) => {
-                    self.refuse_http(now, id, reason);
-                    return;
-                }
-            },
-        };
-        let client =
-            forwarded::client_address(address, request.headers(), &self.config.trusted_proxies);
-        let Some((conn, _)) = self.conn_mut(id) else { return };
-        conn.local = local;
-        if let Some(client) = client {
-            // Which port the client has is only known to the proxy.
-            (conn.ip, conn.port) = (client, 0);
-        }
-        let refusal = self.admission(now, id);
-        let Some((conn, _)) = self.conn_mut(id) else { return };
-        let subprotocol = token.subprotocol.as_deref();
-        conn.ws.accept(now, &ws::Accept { subprotocol, deflate });
-        if let Some(reason) = refusal {
-            self.close(now, id, reason);
-            return;
-        }
-        self.count(|census| census.open += 1);
-        let auth_timeout = self.config.limits.auth_timeout;
-        let Some((conn, _)) = self.conn_mut(id) else { return };
-        conn.session = Session::Unauthenticated { pings: 0 };
-        if let Some(accepted) = accepted {
-            self.set_token(now, id, accepted);
-            self.activate(now, id);
-        } else if let Some(claims) = self.certified(id) {
-            self.set_token(now, id, token::Token::of_certificate(now, claims));
-            self.activate(now, id);
-        } else if self.config.auth.required {
-            let Some((conn, _)) = self.conn_mut(id) else { return };
-            conn.aside.put().deadline = Some(now.mono + auth_timeout);
-        } else {
-            self.activate(now, id);
-        }
-    }
+/// A handshake that may be accepted, as far as the request goes.
+pub(super) struct Accepted<'r> {
+    /// What came with it and verified.
+    pub(super) token: Option<tokens::Token>,
+    subprotocol: Option<Cow<'r, str>>,
+    deflate: Option<ws::Deflate>,
+    /// It comes from this machine, past no proxy and from no foreign web page.
+    pub(super) local: bool,
+    /// Whose it is, if a trusted proxy says so.
+    pub(super) client: Option<IpAddr>,
+}
 
-    /// What the client's certificate says and permits, as if a token had said it; `None` if no grant names it.
-    pub(crate) fn certified(&self, id: ConnId) -> Option<Claims> {
-        let identity = self.conn(id)?.aside.get().identity.as_ref()?;
-        let permissions = identity.permissions(&self.config.auth.certificates)?;
-        Some(Claims { user: Some(identity.user()), permissions, ..Claims::default() })
+impl Accepted<'_> {
+    /// What the answer agrees on.
+    pub(super) fn answer(&self) -> ws::Accept<'_> {
+        ws::Accept { subprotocol: self.subprotocol.as_deref(), deflate: self.deflate }
     }
+}
 
-    /// Why a new connection may not stay, if so.
-    fn admission(&mut self, now: Now, id: ConnId) -> Option<Reason> {
-        let open = self.connections();
-        if self.is_draining() {
-            Some(Reason::Shutdown)
-        } else if open >= self.config.limits.connections_max as u64 {
-            Some(Reason::MaxConnections)
-        } else {
-            self.enter_everyone(now, id).or_else(|| self.enter_address(now, id))
-        }
+/// Whether a handshake may be accepted: origin, token, extensions.
+pub(super) fn judge<'r>(
+    env: &Env,
+    tokens: &Tokens,
+    conn: &Conn,
+    request: &'r Request<()>,
+) -> Result<Accepted<'r>, Reason> {
+    let (config, headers) = (&env.config, request.headers());
+    if !config.origins.allow(origin(headers)) {
+        return Err(Reason::OriginForbidden);
     }
+    let Token { value, subprotocol } = Token::of(request, config);
+    let token = match value.filter(|_| !config.auth.keys.is_empty()) {
+        Some(value) => Some(tokens.verify(env, &value).map_err(|_| Reason::AuthFailed)?),
+        None => None,
+    };
+    let deflate = match config.deflate.enabled {
+        false => None,
+        true => ws::Deflate::choose(headers)?,
+    };
+    let local = conn.is_loopback() && is_direct(headers);
+    let client = forwarded::client_address(conn.ip, headers, &config.trusted_proxies);
+    Ok(Accepted { token, subprotocol, deflate, local, client })
+}
+
+/// What the client's certificate says and permits, as if a token had said it; `None` if no grant names it.
+pub(super) fn certified(env: &Env, conn: &Conn) -> Option<Claims> {
+    let identity = conn.rare().identity.as_ref()?;
+    let permissions = identity.permissions(&env.config.auth.certificates)?;
+    Some(Claims { user: Some(identity.user()), permissions, ..Claims::default() })
 }
 
 /// A token that came with the handshake, and the subprotocol to agree on.
@@ -154,14 +111,14 @@ impl<'r> Token<'r> {
 }
 
 /// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The web page that a request comes from, if a browser sent it.
-pub(crate) fn origin(headers: &HeaderMap) -> Option<&[u8]> {
+pub(super) fn origin(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(header::ORIGIN).map(header::HeaderValue::as_bytes)
 }
 
@@ -173,8 +130,8 @@ fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
 }
 
 /// Whether no proxy of HTTP has passed a request on, and if a browser sends it, it comes from a page of this machine. Who
-/// may publish without a token hangs on this and on [`Conn::is_loopback`](super::conn::Conn::is_loopback).
-pub(crate) fn is_direct(headers: &HeaderMap) -> bool {
+/// may publish without a token hangs on this and on [`Conn::is_loopback`](Conn::is_loopback).
+pub(super) fn is_direct(headers: &HeaderMap) -> bool {
     let proxied = ["forwarded", "x-forwarded-for", "x-real-ip", "via"]
         .iter()
         .any(|name| headers.contains_key(*name));

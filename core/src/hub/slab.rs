@@ -2,7 +2,7 @@
 
 /// A vector with holes. Indices are small and dense; walking it is in index order.
 #[derive(Debug)]
-pub(crate) struct Slab<T> {
+pub(super) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     len: usize,
@@ -14,13 +14,19 @@ struct Slot<T> {
     value: Option<T>,
 }
 
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Slab<T> {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { slots: Vec::new(), free: Vec::new(), len: 0 }
     }
 
     /// Puts `value` into a free place; `None` once 2³² places are in use.
-    pub(crate) fn insert(&mut self, value: T) -> Option<(u32, u32)> {
+    pub(super) fn insert(&mut self, value: T) -> Option<(u32, u32)> {
         if let Some(index) = self.free.pop() {
             let slot = self.slots.get_mut(index as usize)?;
             slot.value = Some(value);
@@ -34,7 +40,7 @@ impl<T> Slab<T> {
     }
 
     /// Takes the value out; the place's next use has the next generation.
-    pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
+    pub(super) fn remove(&mut self, index: u32) -> Option<T> {
         let slot = self.slots.get_mut(index as usize)?;
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
@@ -43,32 +49,44 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+    pub(super) fn get(&self, index: u32) -> Option<&T> {
         self.slots.get(index as usize)?.value.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         self.slots.get_mut(index as usize)?.value.as_mut()
     }
 
     /// The value, if the place is still in the use that `generation` names.
-    pub(crate) fn get_at(&self, index: u32, generation: u32) -> Option<&T> {
+    pub(super) fn get_at(&self, index: u32, generation: u32) -> Option<&T> {
         let slot = self.slots.get(index as usize)?;
         if slot.generation == generation { slot.value.as_ref() } else { None }
     }
 
+    /// The same, to be changed.
+    pub(super) fn get_at_mut(&mut self, index: u32, generation: u32) -> Option<&mut T> {
+        let slot = self.slots.get_mut(index as usize)?;
+        if slot.generation == generation { slot.value.as_mut() } else { None }
+    }
+
+    /// Takes the value out, if the place is still in the use that `generation` names.
+    pub(super) fn remove_at(&mut self, index: u32, generation: u32) -> Option<T> {
+        self.get_at(index, generation)?;
+        self.remove(index)
+    }
+
     /// The generation of the place's present use.
-    pub(crate) fn generation(&self, index: u32) -> Option<u32> {
+    pub(super) fn generation(&self, index: u32) -> Option<u32> {
         let slot = self.slots.get(index as usize)?;
         slot.value.is_some().then_some(slot.generation)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// Indices in use, ascending.
-    pub(crate) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
         self.slots
             .iter()
             .zip(0u32..)

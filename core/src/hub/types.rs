@@ -1,17 +1,21 @@
 //! What goes into a hub and what comes out, besides bytes.
 
-use std::{hash::BuildHasher, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    hash::BuildHasher,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
-use super::visitors::Who;
+use super::peers::ShardMessage;
 use crate::{
     auth::{Revocation, Verb},
     config::Config,
     entropy::{Entropy, KeyedState, Seed},
     reason::Reason,
     tls::Identity,
-    ws::{Deflated, Segment},
 };
 
 /// One connection of one hub. The generation makes an id unique over the hub's life: an input about a connection that
@@ -60,7 +64,7 @@ impl Place {
     }
 
     /// The other hubs of its process.
-    pub(crate) fn others(self) -> impl Iterator<Item = ShardId> {
+    pub(in crate::hub) fn others(self) -> impl Iterator<Item = ShardId> {
         (0..self.shards).map(ShardId).filter(move |shard| *shard != self.shard)
     }
 }
@@ -89,14 +93,14 @@ impl Placement {
     }
 
     /// The hub at which anything else is at home.
-    pub(crate) fn home_of(&self, thing: impl std::hash::Hash) -> ShardId {
+    pub(in crate::hub) fn home_of(&self, thing: impl std::hash::Hash) -> ShardId {
         let hash = u128::from(self.keys.hash_one(thing));
         // Multiply-shift maps the hash evenly onto the shards.
         ShardId(((hash * u128::from(self.shards)) >> 64) as u16)
     }
 
     /// A number that tells one content from another; equal on all hubs of a process.
-    pub(crate) fn digest(&self, content: &[u8]) -> u64 {
+    pub(in crate::hub) fn digest(&self, content: &[u8]) -> u64 {
         self.keys.hash_one(content)
     }
 }
@@ -144,13 +148,13 @@ pub struct Publication {
 
 impl Publication {
     /// Bytes that it takes.
-    pub(crate) fn weight(&self) -> usize {
+    pub(in crate::hub) fn weight(&self) -> usize {
         self.channel.len() + self.event.len() + self.data.len()
     }
 }
 
 /// What became of a broadcast.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// Subscribers that it was handed to.
     pub subscribers: u32,
@@ -324,157 +328,26 @@ pub enum Output {
     Drained,
 }
 
-/// What hubs of one process tell each other. The driver carries these; it cannot make or read them.
-#[derive(Debug)]
-pub struct ShardMessage(pub(crate) Inner);
-
-impl ShardMessage {
-    /// Bytes that the message counts for under
-    /// [`Limits::shard_queue_bytes_max`](crate::limits::Limits::shard_queue_bytes_max): its own, and what it refers to.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        self.0.weight()
-    }
-
-    /// Whether nothing of its kind is sent to a hub to which as much is under way as may be.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn can_be_refused(&self) -> bool {
-        matches!(self.0, Inner::Publish { .. } | Inner::Deliver { .. } | Inner::Claim { .. })
-    }
-}
-
-/// Names one message of a publish that waits for another hub.
+/// When [`Hub::handle_timeout`](super::Hub::handle_timeout) is due, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket {
-    pub(crate) shard: ShardId,
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-    /// Which message of the publish.
-    pub(crate) item: u32,
+pub struct Timeout {
+    /// When.
+    pub at: Instant,
+    /// What for. An entry that was replaced may still come up, so that nothing comes of it.
+    pub reason: TimeoutReason,
 }
 
-/// A connection that subscribes.
+/// What a hub wakes for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Joiner {
-    pub(crate) conn: ConnId,
-    /// It agreed on permessage-deflate.
-    pub(crate) deflates: bool,
-}
-
-/// The messages between hubs.
-#[derive(Debug)]
-pub(crate) enum Inner {
-    /// To a channel's home: broadcast this. `firm`: it is one of several messages that reach somebody all or none; the
-    /// others may be out already, so it cannot be refused.
-    Publish { ticket: Ticket, firm: bool, publication: Publication },
-    /// From the home to the origin: done.
-    Published { ticket: Ticket, published: Published },
-    /// From the home to the origin: not done, because a hub with subscribers takes nothing in at present.
-    Refused { ticket: Ticket },
-    /// To the home: a connection subscribes.
-    Join { channel: Arc<str>, member: Joiner },
-    /// From the home: from now on the channel's segments concern this connection.
-    Joined { channel: Arc<str>, member: Joiner },
-    /// To the home: a connection left.
-    Leave { channel: Arc<str>, deflates: bool },
-    /// From the home to every hub with subscribers: a round of the channel.
-    Deliver {
-        channel: Arc<str>,
-        segment: Segment,
-        /// The same compressed, if any subscriber on any hub can take that.
-        deflated: Option<Box<Deflated>>,
-        first_offset: u64,
-    },
-    /// To the home of an idempotency key: may this request, of so many bytes, be carried out?
-    Claim { ticket: Ticket, key: Box<str>, digest: u64, bytes: u32 },
-    /// From the home of the key.
-    Claimed { ticket: Ticket, verdict: super::idempotency::Verdict },
-    /// To the home of the key: this is what was answered. `None`: it was not carried out after all.
-    Settle { key: Box<str>, answer: Option<Bytes> },
-    /// To the home of an address or a user: one more connection.
-    Enter { who: Who, conn: ConnId },
-    /// From that home: this connection is one too many.
-    Evict { conn: ConnId, reason: Reason },
-    /// To that home: one connection less.
-    Exit { who: Who },
-    /// To all: revoke these tokens, and say so by `Published`.
-    Revoke { ticket: Ticket, revocation: Box<Revocation> },
-    /// To all: what this hub has, and had.
-    Census(Census),
-    /// To the sender of so many bytes: done with them.
-    Done { bytes: usize },
-}
-
-/// What a hub has, and had.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Census {
-    /// WebSocket connections.
-    pub(crate) open: u32,
-    /// Sockets of any kind.
-    pub(crate) sockets: u32,
-    /// Channels that are at home there.
-    pub(crate) channels: u32,
-    /// WebSocket connections ever.
-    pub(crate) total: u64,
-}
-
-impl Inner {
-    /// Bytes that the message takes until its receiver is done with it. What hubs know of each other's credit comes by
-    /// [`Inner::Done`], which needs none itself: it answers other messages.
-    pub(crate) fn weight(&self) -> usize {
-        let own = match self {
-            Self::Done { .. } => return 0,
-            Self::Publish { publication, .. } => return publish_weight(publication),
-            Self::Join { channel, .. } | Self::Joined { channel, .. } => channel.len(),
-            Self::Leave { channel, .. } => channel.len(),
-            Self::Deliver { channel, segment, deflated, .. } => {
-                return round_weight(channel, segment, deflated.as_deref());
-            }
-            Self::Claim { key, bytes, .. } => key.len() + *bytes as usize,
-            Self::Settle { key, answer } => key.len() + answer.as_ref().map_or(0, Bytes::len),
-            Self::Revoke { revocation, .. } => {
-                let names = [&revocation.id, &revocation.user].into_iter().flatten();
-                size_of::<Revocation>() + names.map(|name| name.len()).sum::<usize>()
-            }
-            Self::Enter { who: Who::User(user), .. } | Self::Exit { who: Who::User(user) } => {
-                user.len()
-            }
-            Self::Published { .. }
-            | Self::Refused { .. }
-            | Self::Claimed { .. }
-            | Self::Enter { .. }
-            | Self::Evict { .. }
-            | Self::Exit { .. }
-            | Self::Census(_) => 0,
-        };
-        size_of::<ShardMessage>() + own
-    }
-
-    /// Whether its receiver is done with it when it has been carried out, as with most. A round has yet to be handed to
-    /// its subscribers then, and a publish that may not be refused may have to wait.
-    pub(crate) fn is_done_at_once(&self) -> bool {
-        !matches!(self, Self::Deliver { .. } | Self::Publish { firm: true, .. })
-    }
-}
-
-/// The weight of a publish for a channel's home: see [`Inner::weight`].
-pub(crate) fn publish_weight(publication: &Publication) -> usize {
-    size_of::<ShardMessage>() + publication.weight()
-}
-
-/// The weight of a round of a channel: see [`Inner::weight`].
-pub(crate) fn round_weight(channel: &str, segment: &Segment, deflated: Option<&Deflated>) -> usize {
-    let deflated = deflated.map_or(0, |deflated| deflated.segment.len());
-    size_of::<ShardMessage>() + channel.len() + segment.len() + deflated
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shard_message_stays_small() {
-        assert!(size_of::<ShardMessage>() <= 96, "{}", size_of::<ShardMessage>());
-    }
+pub enum TimeoutReason {
+    /// TLS handshakes that a turn had no time for: [`tls_handshakes_per_turn`](crate::limits::Limits::tls_handshakes_per_turn).
+    Handshakes,
+    /// A connection's protocol: a head that does not come, a ping, a pong, the close handshake, the end of the socket.
+    Protocol,
+    /// A connection's session: authentication, its token, its turn in a drain.
+    Session,
+    /// A question that the application has not answered.
+    Question,
+    /// The end of a drain.
+    Drain,
 }

@@ -148,7 +148,7 @@ impl Session {
     }
 
     /// Whether the handshake is under way.
-    pub(crate) fn is_shaking(&self) -> bool {
+    pub(crate) fn is_handshaking(&self) -> bool {
         self.stage == Stage::Shaking
     }
 

@@ -147,7 +147,7 @@ impl<'t> Lane<'t> {
             Call::EndTurn { next } => {
                 self.hub.end_turn(now);
                 let got = self.hub.poll_timeout();
-                let got = got.map(|at| nanos(Now { mono: at, ..now }, self.start).0);
+                let got = got.map(|next| nanos(Now { mono: next.at, ..now }, self.start).0);
                 self.expect(record, *next, got)?;
             }
             Call::Reload { config, hooks } => {

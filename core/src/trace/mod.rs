@@ -1,6 +1,6 @@
 //! Record and replay: everything that went into a hub, so that the same comes out again elsewhere.
 //!
-//! A hub's behaviour is a function of its inputs, so a record of the inputs is a record of everything. A recording hub
+//! A hub's behaviour is a function of its inputs, so a record of the inputs is a record of everything. A [`Recorded`] hub
 //! notes each call with its time and, of what came out, a digest: [`replay()`] makes the same calls on a new hub and
 //! demands the same digests. A production incident can so be run again on a laptop, under a debugger, against a newer
 //! version of the core.
@@ -14,10 +14,11 @@
 mod file;
 mod lane;
 mod record;
+mod recorded;
 mod replay;
 
 pub use file::{Input, Kind, Trace, Writer};
-pub(crate) use record::{Recorder, Script, Tap};
+pub use recorded::Recorded;
 pub use replay::{Mismatch, Report, replay};
 
 use std::{

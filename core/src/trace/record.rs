@@ -8,14 +8,14 @@ use std::{
 use super::{Call, Conn, Digest, Record, Taken, Wanted, flush_number, nanos, output_digest};
 use crate::{
     config::Config,
-    hub::{Command, ConnId, Listener, Output, Peer, Place, RequestId, ShardId},
+    hub::{Command, ConnId, Listener, Output, Peer, Place, RequestId, ShardId, Timeout},
     time::Now,
     ws::Flush,
 };
 
-/// Notes a hub's calls. Lives in the hub; whoever drives it takes the bytes and keeps them somewhere.
+/// Notes a hub's calls. Whoever drives it takes the bytes and keeps them somewhere.
 #[derive(Debug)]
-pub(crate) struct Recorder {
+pub(super) struct Recorder {
     shard: ShardId,
     start: Instant,
     last: Now,
@@ -23,7 +23,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(now: Now, place: Place, config: &Config) -> Self {
+    pub(super) fn new(now: Now, place: Place, config: &Config) -> Self {
         let shard = place.shard;
         let mut this = Self { shard, start: now.mono, last: now, bytes: Vec::new() };
         let (seed, shards) = (place.seed.0, place.shards.max(1));
@@ -33,7 +33,7 @@ impl Recorder {
     }
 
     /// What was noted since the last time: whole records.
-    pub(crate) fn take(&mut self) -> Vec<u8> {
+    pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
@@ -48,28 +48,28 @@ impl Recorder {
         }
     }
 
-    pub(crate) fn accept(&mut self, now: Now, peer: Peer, conn: Option<ConnId>) {
+    pub(super) fn accept(&mut self, now: Now, peer: Peer, conn: Option<ConnId>) {
         let metrics = peer.listener == Listener::Metrics;
         self.note(now, Call::Accept { address: peer.address, metrics, conn: conn.map(pair) });
     }
 
-    pub(crate) fn bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
         self.note(now, Call::Bytes { conn: pair(conn), bytes });
     }
 
-    pub(crate) fn eof(&mut self, now: Now, conn: ConnId) {
+    pub(super) fn eof(&mut self, now: Now, conn: ConnId) {
         self.note(now, Call::Eof { conn: pair(conn) });
     }
 
-    pub(crate) fn io_error(&mut self, now: Now, conn: ConnId) {
+    pub(super) fn io_error(&mut self, now: Now, conn: ConnId) {
         self.note(now, Call::IoError { conn: pair(conn) });
     }
 
-    pub(crate) fn shard(&mut self, now: Now, from: ShardId) {
+    pub(super) fn shard(&mut self, now: Now, from: ShardId) {
         self.note(now, Call::Shard { from: from.0 });
     }
 
-    pub(crate) fn command(&mut self, now: Now, command: &Command) {
+    pub(super) fn command(&mut self, now: Now, command: &Command) {
         let question = |id: &RequestId| (id.index, id.generation);
         let call = match command {
             Command::Publish { id, publication } => Call::Publish {
@@ -102,50 +102,50 @@ impl Recorder {
         self.note(now, call);
     }
 
-    pub(crate) fn timeout(&mut self, now: Now) {
+    pub(super) fn timeout(&mut self, now: Now) {
         self.note(now, Call::Timeout);
     }
 
-    pub(crate) fn output(&mut self, now: Now, output: Option<&Output>) {
+    pub(super) fn output(&mut self, now: Now, output: Option<&Output>) {
         self.note(now, Call::Output(output.map(output_digest)));
     }
 
     /// Takes no time of its own: the last call's stands.
-    pub(crate) fn dirty(&mut self, conn: Option<ConnId>) {
+    pub(super) fn dirty(&mut self, conn: Option<ConnId>) {
         self.note(self.last, Call::Dirty(conn.map(pair)));
     }
 
-    pub(crate) fn flush(&mut self, now: Now, conn: ConnId, script: Script, result: Flush) {
+    pub(super) fn flush(&mut self, now: Now, conn: ConnId, script: Script, result: Flush) {
         let Script { writes, digest } = script;
         let (digest, result) = (digest.finish(), flush_number(result));
         self.note(now, Call::Flush { conn: pair(conn), writes, digest, result });
     }
 
-    pub(crate) fn end_turn(&mut self, now: Now, next: Option<Instant>) {
-        let next = next.map(|next| nanos(Now { mono: next, ..now }, self.start).0);
+    pub(super) fn end_turn(&mut self, now: Now, next: Option<Timeout>) {
+        let next = next.map(|next| nanos(Now { mono: next.at, ..now }, self.start).0);
         self.note(now, Call::EndTurn { next });
     }
 }
 
 /// A sink that notes what goes through it.
-pub(crate) struct Tap<'s> {
+pub(super) struct Tap<'s> {
     sink: &'s mut dyn Write,
     script: Script,
 }
 
 /// What a sink said to each write, and a digest of what it took.
 #[derive(Default)]
-pub(crate) struct Script {
+pub(super) struct Script {
     writes: Vec<Taken>,
     digest: Digest,
 }
 
 impl<'s> Tap<'s> {
-    pub(crate) fn new(sink: &'s mut dyn Write) -> Self {
+    pub(super) fn new(sink: &'s mut dyn Write) -> Self {
         Self { sink, script: Script::default() }
     }
 
-    pub(crate) fn into_script(self) -> Script {
+    pub(super) fn into_script(self) -> Script {
         self.script
     }
 

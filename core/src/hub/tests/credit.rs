@@ -35,7 +35,7 @@ fn publishers_see_a_hub_that_takes_nothing_in() {
     let taken = publish_until_busy(&mut rig, &publisher, &channel);
 
     assert!(taken > 1 && rig.held_bytes() < 1_000 + 500, "{taken}, {}", rig.held_bytes());
-    assert!(rig.hubs[0].credit(ShardId(1)).0 >= 1_000);
+    assert!(rig.hubs[0].hub().credit(ShardId(1)).0 >= 1_000);
     rig.stalled = None;
     rig.run();
     assert_eq!(subscriber.take_numbers(), (0..taken).collect::<Vec<_>>());
@@ -62,8 +62,8 @@ fn a_home_refuses_for_hubs_that_only_it_knows_of() {
     let taken = publish_until_busy(&mut rig, &publisher, &channel);
 
     assert!(taken > 1);
-    assert!(!rig.hubs[2].credits.is_full(ShardId(0)), "the home itself has room");
-    assert_eq!(rig.hubs[2].holdings().publishes, 0, "a refused publish waits no more");
+    assert!(!rig.hubs[2].hub().peers.is_full(ShardId(0)), "the home itself has room");
+    assert_eq!(rig.hubs[2].hub().holdings().publishes, 0, "a refused publish waits no more");
     rig.stalled = None;
     rig.run();
     assert_eq!(subscriber.take_numbers(), (0..taken).collect::<Vec<_>>());
@@ -95,10 +95,10 @@ fn a_home_that_takes_nothing_in_makes_publishers_busy() {
     rig.run();
 
     assert!(rig.held_bytes() < 1_000 + 500, "{}", rig.held_bytes());
-    assert!(rig.hubs[0].holdings().publishes < 20);
+    assert!(rig.hubs[0].hub().holdings().publishes < 20);
     rig.stalled = None;
     rig.run();
-    assert_eq!(rig.hubs[0].holdings().publishes, 0);
+    assert_eq!(rig.hubs[0].hub().holdings().publishes, 0);
 }
 
 #[test]
@@ -118,14 +118,14 @@ fn several_messages_reach_somebody_all_or_none_and_are_answered_when_there_is_ro
     rig.bytes(&client, &post(&json!([message(&a), message(&b)]).to_string()));
 
     assert_eq!(client.take_text(), "", "not answered while the third hub takes nothing in");
-    assert_eq!(rig.hubs[0].holdings().withheld, 1);
+    assert_eq!(rig.hubs[0].hub().holdings().withheld, 1);
     rig.stalled = None;
     rig.run();
     assert!(client.take_text().contains("\"published\":2"));
     let numbers = subscriber.take_numbers();
     assert_eq!(numbers.iter().filter(|n| **n == 77).count(), 2);
     assert_eq!(numbers.len() as u64, taken + 2);
-    assert_eq!(rig.hubs[0].holdings().withheld, 0);
+    assert_eq!(rig.hubs[0].hub().holdings().withheld, 0);
 }
 
 #[test]
@@ -134,7 +134,8 @@ fn an_idempotency_key_is_free_after_busy() {
     let channel = rig.channel_of(0);
     let (publisher, subscriber) = (rig.connect(0), rig.connect(1));
     rig.subscribe(&subscriber, &channel);
-    let key = (0..).map(|n| format!("k{n}")).find(|key| rig.hubs[0].homes.of(key) == ShardId(0));
+    let key =
+        (0..).map(|n| format!("k{n}")).find(|key| rig.hubs[0].hub().homes.of(key) == ShardId(0));
     let body = json!({"channel": channel, "event": "e", "data": {"n": 7}, "idempotency_key": key});
     rig.stalled = Some(1);
     publish_until_busy(&mut rig, &publisher, &channel);
@@ -165,8 +166,8 @@ fn credit_comes_back_even_if_nobody_is_left_to_be_flushed() {
     rig.stalled = None;
     rig.run();
 
-    let (under_way, _) = rig.hubs[0].credit(ShardId(1));
-    let (_, owed) = rig.hubs[1].credit(ShardId(0));
+    let (under_way, _) = rig.hubs[0].hub().credit(ShardId(1));
+    let (_, owed) = rig.hubs[1].hub().credit(ShardId(0));
     assert_eq!(under_way, owed, "all that was sent is done with");
     assert!(under_way < 250, "{under_way}");
 }
@@ -202,7 +203,7 @@ fn connections_that_come_and_go_do_not_pile_up_before_a_stalled_hub() {
     config.limits.connections_per_address_max = Some(1_000_000);
     config.limits.connects_limit_loopback = true;
     let mut rig = Rig::new(2, config);
-    let home = rig.hubs[0].homes.placement().home_of(Who::Everyone);
+    let home = rig.hubs[0].hub().homes.placement().home_of(Who::Everyone);
     let (stalled, other) = (usize::from(home.0), 1 - usize::from(home.0));
     rig.stalled = Some(stalled);
 

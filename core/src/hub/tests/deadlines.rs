@@ -5,8 +5,8 @@ use super::*;
 /// Follows the hub's deadlines while nobody says a word. `Rig::wait` demands that each one passes.
 fn follow_deadlines(rig: &mut Rig) {
     for _ in 0..DEADLINES_MAX {
-        let Some(at) = rig.hubs[0].poll_timeout() else { break };
-        rig.wait(at.saturating_duration_since(rig.now.mono));
+        let Some(next) = rig.hubs[0].poll_timeout() else { break };
+        rig.wait(next.at.saturating_duration_since(rig.now.mono));
     }
 }
 

@@ -34,7 +34,7 @@ impl Rig {
 
     /// Messages that the hubs have compressed so far.
     fn compressed(&self) -> u64 {
-        self.hubs.iter().map(|hub| hub.codecs.compressed).sum()
+        self.hubs.iter().map(|hub| hub.hub().env.codecs.compressed).sum()
     }
 }
 
@@ -303,7 +303,9 @@ fn slow_readers_are_treated_as_without_compression() {
             rig.publish(0, "a", n);
             rig.run();
         }
-        assert!(rig.hubs[0].conn(client.conn).unwrap().ws.outbox().bytes() <= 2000);
+        assert!(
+            rig.hubs[0].hub().connections.get(client.conn).unwrap().ws.outbox().bytes() <= 2000
+        );
         rig.set_room(&client, None);
         rig.publish(0, "a", 50);
         rig.run();

@@ -45,13 +45,13 @@ fn what_many_wait_for_is_counted_once() {
         for n in 0..10 {
             publish(&mut rig, "a", n, 10 * KIB);
         }
-        let queued = rig.hubs[last].backlog.bytes();
+        let queued = rig.hubs[last].hub().connections.queued_bytes();
         // Ten segments, and twenty queues of ten places.
         assert!((100 * KIB..120 * KIB).contains(&queued), "{queued}");
 
         waiting.iter().for_each(|client| rig.set_room(client, None));
 
-        assert_eq!(rig.hubs[last].backlog.bytes(), 0);
+        assert_eq!(rig.hubs[last].hub().connections.queued_bytes(), 0);
         assert!(waiting.iter().all(|client| client.take_numbers().len() == 10));
     }
 }
@@ -62,7 +62,7 @@ fn who_keeps_up_holds_nothing() {
     let client = rig.connect(0);
     rig.subscribe(&client, "a");
     publish(&mut rig, "a", 0, 10 * KIB);
-    assert_eq!(rig.hubs[0].backlog.bytes(), 0);
+    assert_eq!(rig.hubs[0].hub().connections.queued_bytes(), 0);
 }
 
 #[test]
@@ -76,7 +76,11 @@ fn the_heaviest_goes_and_the_others_stay() {
     for n in 1..10 {
         publish(&mut rig, "a", n, 10 * KIB);
     }
-    assert!(rig.hubs[0].backlog.bytes() <= 100 * KIB, "{}", rig.hubs[0].backlog.bytes());
+    assert!(
+        rig.hubs[0].hub().connections.queued_bytes() <= 100 * KIB,
+        "{}",
+        rig.hubs[0].hub().connections.queued_bytes()
+    );
     rig.set_room(&heavy, None);
     rig.set_room(&light, None);
     publish(&mut rig, "a", 10, KIB);
@@ -85,7 +89,7 @@ fn the_heaviest_goes_and_the_others_stay() {
     assert_eq!(heavy.take_close(), Some((1013, text)));
     assert_eq!(light.take_numbers(), [0]);
     assert_eq!(healthy.take_numbers(), (1..11).collect::<Vec<_>>());
-    assert_eq!(rig.hubs[0].backlog.bytes(), 0);
+    assert_eq!(rig.hubs[0].hub().connections.queued_bytes(), 0);
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn with_gap_what_waits_is_dropped_and_told() {
     for n in 0..25 {
         publish(&mut rig, "a", n, 10 * KIB);
     }
-    assert!(rig.hubs[0].backlog.bytes() <= 100 * KIB);
+    assert!(rig.hubs[0].hub().connections.queued_bytes() <= 100 * KIB);
     rig.set_room(&client, None);
     publish(&mut rig, "a", 25, 1);
 
@@ -131,7 +135,11 @@ fn with_latest_the_newest_message_stays() {
         }
     }
     rig.run();
-    assert!(rig.hubs[0].backlog.bytes() <= 64 * KIB, "{}", rig.hubs[0].backlog.bytes());
+    assert!(
+        rig.hubs[0].hub().connections.queued_bytes() <= 64 * KIB,
+        "{}",
+        rig.hubs[0].hub().connections.queued_bytes()
+    );
 
     rig.set_room(&client, None);
 
@@ -149,7 +157,7 @@ fn the_unfinished_message_that_began_first_goes() {
     for client in &clients[..2] {
         rig.bytes(client, &unfinished(100 * KIB));
     }
-    assert!((200 * KIB..300 * KIB).contains(&rig.hubs[0].intake.bytes()));
+    assert!((200 * KIB..300 * KIB).contains(&rig.hubs[0].hub().connections.partial_bytes()));
 
     rig.bytes(&clients[2], &unfinished(150 * KIB));
 
@@ -159,7 +167,7 @@ fn the_unfinished_message_that_began_first_goes() {
     for client in &clients[1..] {
         rig.bytes(client, &[b'x' ^ 4]);
     }
-    assert_eq!(rig.hubs[0].intake.bytes(), 0, "what is complete is not counted");
+    assert_eq!(rig.hubs[0].hub().connections.partial_bytes(), 0, "what is complete is not counted");
 }
 
 #[test]
@@ -190,9 +198,9 @@ fn a_body_that_is_not_complete_is_answered_with_503() {
     }
     assert!(first.take_head().starts_with("HTTP/1.1 503 "));
     assert!(first.is_ended() && !second.is_ended());
-    assert!((60 * KIB..100 * KIB).contains(&rig.hubs[0].intake.bytes()));
+    assert!((60 * KIB..100 * KIB).contains(&rig.hubs[0].hub().connections.partial_bytes()));
     rig.hang_up(&second);
-    assert_eq!(rig.hubs[0].intake.bytes(), 0);
+    assert_eq!(rig.hubs[0].hub().connections.partial_bytes(), 0);
 }
 
 #[test]
@@ -242,11 +250,11 @@ fn a_burst_leaves_nothing_behind() {
     rig.set_room(&client, None);
     rig.run();
 
-    let hub = &rig.hubs[0];
-    assert!(hub.scratch.capacity() <= 128 * KIB, "{}", hub.scratch.capacity());
-    let conn = hub.conn(client.conn).unwrap();
+    let hub = rig.hubs[0].hub();
+    assert!(hub.env.scratch.capacity() <= 128 * KIB, "{}", hub.env.scratch.capacity());
+    let conn = hub.connections.get(client.conn).unwrap();
     assert!(conn.ws.outbox().private_bytes() <= 8 * 64, "{}", conn.ws.outbox().private_bytes());
-    assert_eq!((hub.backlog.bytes(), hub.intake.bytes()), (0, 0));
+    assert_eq!((hub.connections.queued_bytes(), hub.connections.partial_bytes()), (0, 0));
     assert_eq!(client.take_numbers().len(), 501);
 }
 
@@ -270,8 +278,8 @@ fn what_there_is_at_times_is_gone_afterwards() {
     let mut rig = Rig::new(1, config);
     let client = rig.connect(0);
     let has_more = |rig: &Rig| {
-        let conn = rig.hubs[0].conns.get(client.conn.index).unwrap();
-        conn.aside.takes_memory()
+        let conn = rig.hubs[0].hub().connections.get(client.conn).unwrap();
+        conn.takes_more_memory()
     };
     rig.subscribe(&client, "a");
     assert!(!has_more(&rig), "welcomed and subscribed");

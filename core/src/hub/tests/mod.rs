@@ -5,11 +5,11 @@ mod credit;
 mod deadlines;
 mod deflate;
 mod delivery;
+mod eviction;
 mod membership;
 mod memory;
 mod proxied;
 mod requests;
-mod room;
 mod sessions;
 mod shards;
 mod slow;
@@ -32,7 +32,9 @@ use super::*;
 use crate::{
     auth::{self, TokenSpec},
     entropy::Seed,
-    ws::{Flush, Opcode},
+    reason::Reason,
+    trace::Recorded,
+    ws::{self, Flush, Opcode},
 };
 
 pub(super) const SECRET: &[u8] = b"a secret of at least thirty-two bytes, for tests";
@@ -59,7 +61,7 @@ pub(super) struct Client {
 
 /// Some hubs of one process, with their clients.
 pub(super) struct Rig {
-    pub(super) hubs: Vec<Hub>,
+    pub(super) hubs: Vec<Recorded>,
     pub(super) now: Now,
     wires: BTreeMap<ConnId, Rc<RefCell<Wire>>>,
     /// What the hubs asked the application.
@@ -74,11 +76,8 @@ impl Rig {
         let now = Now { mono: Instant::now(), unix: START_UNIX };
         let config = Arc::new(config);
         let hub = |shard| {
-            Hub::new(
-                config.clone(),
-                Place { shard: ShardId(shard), shards, seed: Seed::from(7) },
-                now,
-            )
+            let place = Place { shard: ShardId(shard), shards, seed: Seed::from(7) };
+            Recorded::new(Hub::new(config.clone(), place, now))
         };
         Self {
             hubs: (0..shards).map(hub).collect(),
@@ -161,8 +160,8 @@ impl Rig {
         for hub in &mut self.hubs {
             hub.handle_timeout(self.now);
             // A handshake that waits for its turn is due at once.
-            let next = hub.poll_timeout().filter(|_| !hub.handshakes.is_anyone_waiting());
-            assert!(next.is_none_or(|at| at > self.now.mono), "what was due is still due");
+            let next = hub.poll_timeout().filter(|next| next.reason != TimeoutReason::Handshakes);
+            assert!(next.is_none_or(|next| next.at > self.now.mono), "what was due is still due");
         }
         self.run();
     }
@@ -172,7 +171,7 @@ impl Rig {
         loop {
             let mut mail = std::mem::take(&mut self.held);
             let stalled = self.stalled;
-            let awake = |(index, _): &(usize, &mut Hub)| stalled != Some(*index);
+            let awake = |(index, _): &(usize, &mut Recorded)| stalled != Some(*index);
             for (index, hub) in self.hubs.iter_mut().enumerate().filter(awake) {
                 loop {
                     while let Some(output) = hub.poll_output(self.now) {
@@ -213,7 +212,7 @@ impl Rig {
     pub(super) fn channel_of(&self, shard: u16) -> String {
         (0..)
             .map(|n| format!("c{n}"))
-            .find(|name| self.hubs[0].homes.of(name) == ShardId(shard))
+            .find(|name| self.hubs[0].hub().homes.of(name) == ShardId(shard))
             .unwrap()
     }
 
@@ -235,11 +234,11 @@ impl Rig {
     /// Everything that holds memory for clients is empty.
     pub(super) fn assert_empty(&self) {
         for hub in &self.hubs {
-            assert_eq!(hub.sockets(), 0);
-            assert_eq!(hub.channels.len(), 0);
-            assert_eq!(hub.publishes.len(), 0);
-            assert_eq!(hub.questions.len(), 0);
-            assert_eq!(hub.own_census().open, 0);
+            assert_eq!(hub.hub().sockets(), 0);
+            assert_eq!(hub.hub().channels.len(), 0);
+            assert_eq!(hub.hub().errands.len(), 0);
+            assert_eq!(hub.hub().questions.len(), 0);
+            assert_eq!(hub.hub().census().open, 0);
         }
     }
 }

@@ -42,7 +42,7 @@ fn connections_are_counted_over_all_hubs() {
     config.limits.connections_max = 4;
     let mut rig = Rig::new(2, config);
     let clients: Vec<_> = (0..4).map(|n| rig.connect(n % 2)).collect();
-    assert_eq!(rig.hubs[0].connections(), 4);
+    assert_eq!(rig.hubs[0].hub().connections(), 4);
 
     let fifth = rig.connect_with(0, "");
 
@@ -112,7 +112,7 @@ fn a_late_confirmation_does_not_revive_a_subscription() {
     // A channel that is at home in the other hub.
     let far = (0..)
         .map(|n| format!("c{n}"))
-        .find(|name| rig.hubs[0].homes.of(name) == ShardId(1))
+        .find(|name| rig.hubs[0].hub().homes.of(name) == ShardId(1))
         .unwrap();
     let client = rig.connect(0);
     let message =

@@ -1,7 +1,7 @@
 //! Readers that do not keep up.
 
 use super::*;
-use crate::config::SlowPolicy;
+use crate::{auth::Pattern, config::SlowPolicy};
 
 /// A subscriber of `a` under `policy`, with room for a few messages, that has stopped reading.
 fn stalled(policy: SlowPolicy) -> (Rig, Client) {
@@ -26,7 +26,7 @@ fn publish_each(rig: &mut Rig, numbers: std::ops::Range<u64>) {
 fn disconnect_closes_with_a_retryable_code() {
     let (mut rig, client) = stalled(SlowPolicy::Disconnect);
     publish_each(&mut rig, 0..50);
-    assert!(rig.hubs[0].conn(client.conn).unwrap().ws.outbox().bytes() <= 2000);
+    assert!(rig.hubs[0].hub().connections.get(client.conn).unwrap().ws.outbox().bytes() <= 2000);
 
     rig.set_room(&client, None);
 
@@ -202,13 +202,13 @@ fn a_client_that_does_not_read_its_answers_is_not_read() {
     rig.set_room(&client, Some(0));
     let ping = frame(&json!({"type": "ping"}));
     let mut sent = 0;
-    while rig.hubs[0].wants_read(client.conn) {
+    while rig.hubs[0].hub().wants_read(client.conn) {
         rig.bytes(&client, &ping);
         sent += 1;
         assert!(sent < 10_000);
     }
     rig.set_room(&client, None);
-    assert!(rig.hubs[0].wants_read(client.conn));
+    assert!(rig.hubs[0].hub().wants_read(client.conn));
     assert_eq!(client.take().len(), sent);
 }
 
@@ -240,9 +240,9 @@ fn latest_keeps_the_newest_in_an_outbox_that_is_full() {
     rig.set_room(&client, None);
     rig.subscribe(&client, "b");
     rig.set_room(&client, Some(0));
-    rig.hubs[0]
-        .channels
-        .set_policies(|name| if name == "b" { SlowPolicy::Gap } else { SlowPolicy::Latest });
+    let mut config = Config::clone(rig.hubs[0].hub().config());
+    config.slow_readers.rules = vec![(Pattern::parse("b").unwrap(), SlowPolicy::Gap)];
+    rig.hubs[0].handle_command(rig.now, Command::Reload(Arc::new(config)));
     publish_each(&mut rig, 0..1);
     for n in 100..110 {
         rig.publish(0, "b", n);

@@ -43,8 +43,10 @@ impl Secure {
             // The socket takes little at a time, too.
             if self.step != usize::MAX {
                 while rig.hubs[0]
-                    .conn(self.client.conn)
-                    .is_some_and(|conn| conn.transport.wants_write())
+                    .hub()
+                    .connections
+                    .get(self.client.conn)
+                    .is_some_and(|conn| conn.holds_ciphertext())
                 {
                     rig.set_room(&self.client, Some(self.step));
                 }
@@ -121,7 +123,7 @@ impl World {
 }
 
 fn reason(rig: &Rig, secure: &Secure) -> Option<Reason> {
-    rig.hubs[0].conn(secure.client.conn)?.ws.reason()
+    rig.hubs[0].hub().connections.get(secure.client.conn)?.ws.reason()
 }
 
 #[test]
@@ -222,7 +224,7 @@ fn garbage_gets_an_alert_before_the_end() {
     );
     rig.hang_up(&client);
     rig.assert_empty();
-    assert_eq!(rig.hubs[0].handshakes.open(), 0);
+    assert_eq!(rig.hubs[0].hub().connections.handshakes(), 0);
 }
 
 #[test]
@@ -253,14 +255,14 @@ fn a_handshake_that_breaks_off_or_stalls_leaves_nothing() {
         let mut one = Secure::open(&mut rig, &world.setup(&TLS13));
         let hello = one.peer.wire();
         rig.bytes(&one.client, &hello[..hello.len() / 2]);
-        assert_eq!(rig.hubs[0].handshakes.open(), 1);
+        assert_eq!(rig.hubs[0].hub().connections.handshakes(), 1);
         if stalls {
             rig.wait(Duration::from_secs(11));
         } else {
             rig.hang_up(&one.client);
         }
         assert!(one.client.is_closed());
-        assert_eq!(rig.hubs[0].handshakes.open(), 0);
+        assert_eq!(rig.hubs[0].hub().connections.handshakes(), 0);
         rig.assert_empty();
     }
 }
@@ -401,13 +403,14 @@ fn a_turn_carries_out_only_so_many_handshakes() {
     let answered = |all: &[Secure]| all.iter().filter(|one| !one.client.peek().is_empty()).count();
     rig.run();
     assert_eq!(answered(&all), 2);
-    assert!(!rig.hubs[0].wants_read(all[4].client.conn), "what waits is not added to");
-    assert_eq!(rig.hubs[0].poll_timeout(), Some(rig.now.mono), "the next turn is due at once");
+    assert!(!rig.hubs[0].hub().wants_read(all[4].client.conn), "what waits is not added to");
+    let waits = Timeout { at: rig.now.mono, reason: TimeoutReason::Handshakes };
+    assert_eq!(rig.hubs[0].poll_timeout(), Some(waits), "the next turn is due at once");
     rig.wait(Duration::ZERO);
     assert_eq!(answered(&all), 4);
     rig.wait(Duration::ZERO);
     assert_eq!(answered(&all), 5);
-    assert_ne!(rig.hubs[0].poll_timeout(), Some(rig.now.mono));
+    assert_ne!(rig.hubs[0].poll_timeout().map(|next| next.at), Some(rig.now.mono));
     for one in &mut all {
         assert!(one.upgrade(&mut rig).starts_with("HTTP/1.1 101 "));
     }
@@ -449,7 +452,7 @@ fn over_the_limit_the_oldest_handshake_makes_room() {
         assert!(stalled.is_ended(), "{last:?}");
         // At most an alert: close_notify (RFC 8446 §6.1).
         assert!(last.is_empty() || last == [21, 3, 3, 0, 2, 1, 0], "{last:?}");
-        assert_eq!(rig.hubs[0].handshakes.open(), 0);
+        assert_eq!(rig.hubs[0].hub().connections.handshakes(), 0);
     }
 }
 
@@ -608,7 +611,7 @@ fn a_blocked_socket_holds_two_records_and_the_rest_stays_shared() {
     let publication = Publication { channel: "c".into(), event: "e".into(), data: data.into() };
     rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
     rig.run();
-    let waiting = rig.hubs[0].conn(one.client.conn).unwrap().ws.outbox().bytes();
+    let waiting = rig.hubs[0].hub().connections.get(one.client.conn).unwrap().ws.outbox().bytes();
     assert!((100_000 - 32 * 1024..100_000 - 16 * 1024).contains(&waiting), "{waiting}");
     rig.set_room(&one.client, None);
     one.talk(&mut rig);

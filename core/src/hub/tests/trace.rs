@@ -7,7 +7,7 @@ use crate::trace::{Kind, Mismatch, Report, Trace, Writer, replay};
 fn trace_of(rig: &mut Rig) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new()).unwrap();
     for (hub, shard) in rig.hubs.iter_mut().zip(0..) {
-        writer.add(ShardId(shard), &hub.take_recording()).unwrap();
+        writer.add(ShardId(shard), &hub.take()).unwrap();
     }
     writer.into_inner()
 }
@@ -20,7 +20,7 @@ fn recorded() -> (Vec<u8>, Config) {
     config.slow_readers.default = crate::config::SlowPolicy::Gap;
     config.hooks.requests.insert("get_pool_status".into());
     let mut rig = Rig::new(1, config.clone());
-    assert!(rig.hubs[0].start_recording(rig.now));
+    assert!(rig.hubs[0].start(rig.now));
     let header = format!("Authorization: Bearer {}\r\n", token("ada", &["admin"]));
     let (a, b) = (rig.connect_with(0, &header), rig.connect_with(0, &header));
     for client in [&a, &b] {
@@ -114,7 +114,7 @@ fn recorded_together() -> (Vec<u8>, Config) {
     config.slow_readers.default = crate::config::SlowPolicy::Gap;
     let mut rig = Rig::new(3, config.clone());
     let now = rig.now;
-    assert!(rig.hubs.iter_mut().all(|hub| hub.start_recording(now)));
+    assert!(rig.hubs.iter_mut().all(|hub| hub.start(now)));
     let clients: Vec<_> = (0..6).map(|n| rig.connect(n % 3)).collect();
     for client in &clients {
         rig.subscribe(client, "a");
@@ -178,7 +178,7 @@ fn a_trace_without_one_of_its_hubs_ends_early() {
 #[test]
 fn a_reload_needs_its_configuration_too() {
     let mut rig = Rig::alone();
-    rig.hubs[0].start_recording(rig.now);
+    rig.hubs[0].start(rig.now);
     let client = rig.connect(0);
     let mut other = Config::default();
     other.limits.outbox_bytes_max += 1;
@@ -213,7 +213,7 @@ fn revocations_are_replayed_on_all_hubs() {
     let config = with_auth();
     let mut rig = Rig::new(2, config.clone());
     let now = rig.now;
-    assert!(rig.hubs.iter_mut().all(|hub| hub.start_recording(now)));
+    assert!(rig.hubs.iter_mut().all(|hub| hub.start(now)));
     let header = format!("Authorization: Bearer {}\r\n", token("ada", &["admin"]));
     let clients: Vec<_> = (0..2).map(|shard| rig.connect_with(shard, &header)).collect();
     for json in [r#"{"user":"ada","issued_before":1770000001}"#, r#"{"jti":"x"}"#] {

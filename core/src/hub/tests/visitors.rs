@@ -38,7 +38,7 @@ fn an_address_has_so_many_connections_and_no_more() {
         assert_eq!(next.take().len(), 1);
 
         clients.iter().chain([&other, &next]).for_each(|client| rig.hang_up(client));
-        assert!(rig.hubs.iter().all(|hub| hub.holdings().visitors == 0));
+        assert!(rig.hubs.iter().all(|hub| hub.hub().holdings().visitors == 0));
     }
 }
 
@@ -88,7 +88,7 @@ fn a_user_has_so_many_connections_wherever_they_come_from() {
         assert_refused(&third, "Too many connections of this user");
         assert!(other.take_close().is_none());
         clients.iter().chain([&third, &other]).for_each(|client| rig.hang_up(client));
-        assert!(rig.hubs.iter().all(|hub| hub.holdings().visitors == 0));
+        assert!(rig.hubs.iter().all(|hub| hub.hub().holdings().visitors == 0));
         rig.assert_empty();
     }
 }

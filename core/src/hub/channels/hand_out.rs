@@ -1,0 +1,99 @@
+//! Handing rounds out to the outboxes of their subscribers.
+
+use super::{Channels, Round};
+use crate::{
+    config::SlowPolicy,
+    hub::{
+        connections::{Conn, Connections},
+        env::Env,
+        homes::Sealed,
+        peers::round_weight,
+        types::{ConnId, ShardId},
+    },
+    protocol::Kind,
+    ws::Segment,
+};
+
+impl Channels {
+    /// A round of a channel has come from its home for the subscribers here. If there are none any more, the credit that
+    /// the home is given back at once.
+    pub(in crate::hub) fn deliver(
+        &mut self,
+        env: &Env,
+        connections: &mut Connections,
+        home: ShardId,
+        sealed: Sealed,
+    ) -> Option<usize> {
+        let Sealed { channel: name, mut segment, mut deflated, first_offset, .. } = sealed;
+        let weight = match home == env.place.shard {
+            true => 0,
+            false => round_weight(&name, &segment, deflated.as_deref()),
+        };
+        let found = self.find(&name);
+        let Some((channel, tag)) = found.and_then(|at| Some((at, self.slots.get(at)?.tag))) else {
+            return Some(weight);
+        };
+        // This hub's own handle, where other hubs have the frames as well: when the last outbox *here* has let go must not
+        // depend on how far other threads are.
+        for form in
+            [&mut segment].into_iter().chain(deflated.as_mut().map(|form| &mut form.segment))
+        {
+            form.set_tag(tag);
+            connections.note_segment(form);
+        }
+        let credit = u32::try_from(weight).unwrap_or(u32::MAX);
+        let round = Round { channel, segment, deflated, first_offset, home, credit };
+        let large = round.segment.len() > env.config.limits.round_bytes_max
+            || self.large.iter().any(|before| before.channel == channel);
+        let rounds = if large { &mut self.large } else { &mut self.rounds };
+        rounds.push_back(round);
+        None
+    }
+
+    /// Hands one round out. Slow readers that are to be closed for it are told by [`next_slow`](Self::next_slow).
+    pub(in crate::hub) fn hand_out(
+        &mut self,
+        env: &mut Env,
+        connections: &mut Connections,
+        round: &Round,
+    ) {
+        if let Some(channel) = self.slots.get_mut(round.channel) {
+            channel.next_offset = round.first_offset + u64::from(round.segment.messages());
+        }
+        match round.deflated {
+            None => self.hand_out_as(env, connections, round, |_| &round.segment),
+            Some(_) => self.hand_out_as(env, connections, round, |conn| round.of(conn)),
+        }
+    }
+
+    /// The next connection that is to be closed, because it did not take a round.
+    pub(in crate::hub) fn next_slow(&mut self) -> Option<ConnId> {
+        self.closing.pop_front()
+    }
+
+    /// Compiled twice: without a compressed form, nobody is asked which one they take.
+    fn hand_out_as<'r>(
+        &mut self,
+        env: &mut Env,
+        connections: &mut Connections,
+        round: &'r Round,
+        form: impl Fn(&Conn) -> &'r Segment,
+    ) {
+        let Some(channel) = self.slots.get(round.channel) else { return };
+        let policy = channel.policy;
+        let max = env.config.limits.outbox_bytes_max;
+        let only_newest = policy == SlowPolicy::Latest;
+        let mut taken = 0u64;
+        for member in &channel.members {
+            match connections.give(member.conn, &form, max, only_newest) {
+                Some(true) => taken += 1,
+                Some(false) => self.slow.push(member.conn),
+                None => {}
+            }
+        }
+        env.tally.sent(Kind::Event, taken * u64::from(round.segment.messages()));
+        if !self.slow.is_empty() {
+            self.deliver_slowly(env, connections, policy, round);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Subscribers that do not keep up: what each policy does about them, and telling them what they lost.
+
+use super::{Channels, Round};
+use crate::{
+    config::SlowPolicy,
+    hub::{
+        connections::{Conn, Connections, Gap, Subscription},
+        env::Env,
+        types::ConnId,
+    },
+    protocol::Kind,
+    reason::Reason,
+};
+
+impl Channels {
+    /// The round for those who have no room, or have lost something already.
+    pub(super) fn deliver_slowly(
+        &mut self,
+        env: &mut Env,
+        connections: &mut Connections,
+        policy: SlowPolicy,
+        round: &Round,
+    ) {
+        let mut slow = std::mem::take(&mut self.slow);
+        let max = env.config.limits.outbox_bytes_max;
+        for index in slow.drain(..) {
+            let Some(id) = connections.id_at(index) else { continue };
+            let Some(conn) = connections.member(index) else { continue };
+            if policy == SlowPolicy::Latest && conflate(env, conn, round) {
+                connections.mark_dirty(index);
+                continue;
+            }
+            let segment = round.of(conn);
+            let messages = u64::from(segment.messages());
+            let lossy = conn.has_gap_in(round.channel);
+            if !lossy && conn.ws.outbox().bytes() + segment.len() <= max {
+                conn.ws.outbox_mut().push(segment);
+                env.tally.sent(Kind::Event, messages);
+                connections.mark_dirty(index);
+            } else if policy == SlowPolicy::Disconnect {
+                env.tally.dropped(Reason::SlowReader, messages);
+                self.closing.push_back(id);
+            } else {
+                env.tally.dropped(Reason::SlowReader, messages);
+                note_gap(conn, round);
+                // With nothing to write no flush would come to tell it.
+                if conn.ws.outbox().is_empty() {
+                    connections.mark_dirty(index);
+                }
+            }
+        }
+        self.slow = slow;
+    }
+
+    /// Does to one connection what its channels' policies say about slow readers. How many messages were dropped: none if
+    /// it is to be closed.
+    pub(in crate::hub) fn relieve(
+        &mut self,
+        env: &mut Env,
+        connections: &mut Connections,
+        id: ConnId,
+    ) -> u32 {
+        let Some(conn) = connections.get(id) else { return 0 };
+        let queued = self.queued(conn);
+        if queued.iter().any(|(_, policy)| *policy == SlowPolicy::Disconnect) {
+            return 0;
+        }
+        let Some(conn) = connections.edit(id) else { return 0 };
+        let dropped =
+            queued.iter().map(|(channel, policy)| self.drop_queued(conn, *channel, *policy));
+        let dropped = dropped.sum::<u32>();
+        // With nothing to write no flush would come to tell of the gap.
+        let silent = dropped > 0 && conn.ws.outbox().is_empty();
+        env.tally.dropped(Reason::OutboxesFull, u64::from(dropped));
+        if silent {
+            connections.mark_dirty(id.index);
+        }
+        dropped
+    }
+
+    /// Channels of which a connection may have something queued, with their policies.
+    fn queued(&self, conn: &Conn) -> Vec<(u32, SlowPolicy)> {
+        let policy = |subscription: &Subscription| {
+            let channel = self.slots.get(subscription.channel)?;
+            let queued = conn.ws.outbox().replaceable(channel.tag) > 0;
+            queued.then_some((subscription.channel, channel.policy))
+        };
+        conn.subscriptions.iter().filter_map(policy).collect()
+    }
+
+    /// Drops what a connection has queued of a channel, or all but the newest message where that is its policy. Returns
+    /// the messages dropped.
+    fn drop_queued(&self, conn: &mut Conn, index: u32, policy: SlowPolicy) -> u32 {
+        let Some(channel) = self.slots.get(index) else { return 0 };
+        let (tag, next_offset) = (channel.tag, channel.next_offset);
+        if policy == SlowPolicy::Latest {
+            return conn.ws.outbox_mut().drop_older(tag);
+        }
+        let dropped = conn.ws.outbox_mut().drop_tag(tag);
+        let lost = u64::from(dropped);
+        if dropped > 0 {
+            let gap = Gap {
+                channel: index,
+                lost,
+                first_offset: next_offset - lost,
+                last_offset: next_offset - 1,
+            };
+            // What is queued came before what was lost already.
+            conn.add_gap(gap, |known| {
+                known.lost += lost;
+                known.first_offset -= lost;
+            });
+        }
+        dropped
+    }
+
+    /// Tells a connection what it lost, as soon as half of its outbox is free.
+    pub(in crate::hub) fn announce_gaps(
+        &mut self,
+        env: &mut Env,
+        connections: &mut Connections,
+        id: ConnId,
+    ) {
+        let max = env.config.limits.outbox_bytes_max;
+        // Looked at first: a connection that is edited is flushed again, and this one may be as full as before.
+        let room = |conn: &Conn| conn.ws.is_open() && conn.ws.outbox().bytes() <= max / 2;
+        if !connections.get(id).is_some_and(room) {
+            return;
+        }
+        let Some(conn) = connections.edit(id) else { return };
+        for gap in conn.take_gaps() {
+            let Some(channel) = self.slots.get(gap.channel) else { continue };
+            keep_queued(connections, id, channel.tag);
+            connections.send_gap(env, id, &channel.name, gap);
+        }
+        connections.mark_dirty(id.index);
+    }
+}
+
+/// What a connection is told next must not be overtaken by newer messages that take the place of queued ones.
+pub(super) fn keep_queued(connections: &mut Connections, id: ConnId, tag: u32) {
+    if let Some(conn) = connections.edit(id) {
+        conn.ws.outbox_mut().keep(tag);
+    }
+}
+
+/// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
+fn conflate(env: &mut Env, conn: &mut Conn, round: &Round) -> bool {
+    let max = env.config.limits.outbox_bytes_max;
+    let segment = round.of(conn);
+    if conn.has_gap_in(round.channel) {
+        return false;
+    }
+    let newest = segment.len() - segment.last() as usize;
+    let outbox = conn.ws.outbox();
+    if outbox.bytes() + newest > max + outbox.replaceable(segment.tag()) {
+        return false;
+    }
+    let Some(replaced) = conn.ws.outbox_mut().replace(segment) else { return false };
+    let dropped = replaced + segment.messages() - 1;
+    env.tally.dropped(Reason::SlowReader, u64::from(dropped));
+    env.tally.sent(Kind::Event, 1);
+    true
+}
+
+/// Adds a lost round to what the connection will be told.
+fn note_gap(conn: &mut Conn, round: &Round) {
+    let Round { channel, segment, first_offset, .. } = round;
+    let lost = u64::from(segment.messages());
+    let last_offset = first_offset + lost - 1;
+    let gap = Gap { channel: *channel, lost, first_offset: *first_offset, last_offset };
+    conn.add_gap(gap, |known| {
+        known.lost += lost;
+        known.last_offset = last_offset;
+    });
+}

@@ -1,0 +1,754 @@
+//! What a client does, from its socket to its end: HTTP, the handshake, authentication, messages, deadlines. Each method
+//! carries on between departments what one of them has found out.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+
+use super::{
+    Hub,
+    connections::{Admission, AnswerTo, Conn, Phase},
+    drain::Step,
+    forwarded::is_trusted,
+    handshake::{self, Accepted},
+    http::{self as answers, Refused},
+    tokens::{self, Token, Withdrawn},
+    types::{Command, ConnId, DrainPlan, Listener, Output, Peer},
+    visitors::{Visitors, Who},
+};
+use crate::{
+    auth::Claims,
+    protocol::{self, Answer, Command as Wish, DecodeError, Incoming},
+    reason::Reason,
+    tls::Progress,
+    ws::{CloseWhen, Compressed, Event, Payload},
+};
+
+/// What came of reading a message.
+type Decoded<'a> = Result<Incoming<'a>, DecodeError>;
+
+/// From the socket.
+impl Hub {
+    pub(super) fn accept(&mut self, peer: Peer) -> Result<ConnId, Reason> {
+        let sockets = self.connections.len() + self.peers.sockets();
+        let max = self.env.config.limits.sockets_max;
+        let admission = match self.drain.has_begun() {
+            true => Admission::Full,
+            false => self.connections.admit(sockets, max),
+        };
+        if let Admission::Evict(index) = admission
+            && let Some(id) = self.connections.id_at(index)
+        {
+            self.abandon(id, Reason::MadeRoom);
+        }
+        let accepted = match admission {
+            Admission::Full => None,
+            Admission::Room | Admission::Evict(_) => self.connections.insert(&self.env, peer),
+        };
+        accepted.ok_or_else(|| {
+            self.env.tally.error(Reason::MaxSockets);
+            Reason::MaxSockets
+        })
+    }
+
+    /// Decides by the first byte of a connection whether TLS lies between it and its socket.
+    pub(super) fn decide(&mut self, id: ConnId, handshake: bool) {
+        let begins = handshake && self.env.config.tls.is_some();
+        let too_fast = begins && !self.may_handshake(id);
+        if begins && !too_fast {
+            while let Some(oldest) = self.connections.handshake_over(&self.env.config.limits) {
+                self.cut(oldest, Reason::TlsHandshakesMax);
+                self.connections.stop_handshake(oldest);
+            }
+        }
+        match self.connections.decide(&self.env, id, handshake, too_fast) {
+            // There is nothing to be told, and nothing to wait for.
+            Some(reason @ Reason::TlsHandshakeRate) => self.abandon(id, reason),
+            Some(reason) => self.cut(id, reason),
+            None => {}
+        }
+    }
+
+    /// Whether a handshake is worth its cost, by the address that it is asked from. Behind a proxy that will name the
+    /// client only in the request, nothing is known yet.
+    fn may_handshake(&mut self, id: ConnId) -> bool {
+        let Some(address) = self.connections.get(id).map(|conn| conn.ip) else { return false };
+        is_trusted(address, &self.env.config.trusted_proxies)
+            || self.visitors.may_handshake(&self.env, address)
+    }
+
+    /// Handshakes that waited for a turn that has time for them.
+    pub(super) fn go_on_with_handshakes(&mut self) {
+        while let Some(id) = self.connections.next_handshake() {
+            self.on_ciphertext(id, &[]);
+            // The driver may have stopped reading; a flush tells it to go on.
+            self.connections.mark_dirty(id.index);
+        }
+    }
+
+    pub(super) fn on_ciphertext(&mut self, id: ConnId, wire: &[u8]) {
+        let mut plain = self.connections.take_plaintext();
+        let handshaking = self.connections.is_handshaking(id);
+        let progress = self.connections.decrypt(&mut self.env, id, wire, &mut plain);
+        if handshaking && self.connections.is_by_revoked_certificate(&self.env.config, id) {
+            // The handshake began before the list came.
+            plain.clear();
+            self.cut(id, Reason::CertificateRevoked);
+        }
+        if !plain.is_empty() {
+            self.pump(id, &mut plain);
+        }
+        self.connections.put_plaintext(plain);
+        match progress {
+            Progress::More => {}
+            Progress::Ended => self.on_eof(id),
+            Progress::Failed => {
+                let established = self.connections.get(id).is_some_and(|conn| conn.secure);
+                let reason = if established { Reason::TlsRecord } else { Reason::TlsHandshake };
+                self.cut(id, reason);
+            }
+        }
+    }
+
+    /// Feeds the connection until it has no more events.
+    pub(super) fn pump(&mut self, id: ConnId, mut wire: &mut [u8]) {
+        if self.connections.edit(id).is_none() {
+            return;
+        }
+        while let Some(event) = self.connections.receive(&self.env, id, &mut wire) {
+            self.on_event(id, event);
+        }
+    }
+
+    pub(super) fn on_eof(&mut self, id: ConnId) {
+        if let Some(event) = self.connections.end_of_input(&self.env, id) {
+            self.on_event(id, event);
+        }
+        self.connections.mark_dirty(id.index);
+    }
+
+    fn on_event(&mut self, id: ConnId, event: Event<'_>) {
+        match event {
+            Event::Text(text) => self.on_message(id, &protocol::decode_text(&text)),
+            Event::Binary(payload) => self.on_message(id, &protocol::decode(&payload)),
+            Event::Compressed(message) => self.on_compressed(id, message),
+            Event::Upgrade(request) => self.on_upgrade(id, &request),
+            Event::Http(request) => self.on_http(id, &request),
+            Event::Pong { .. } | Event::Accepted(_) => {}
+            Event::Closed(reason) => self.retire(id, reason),
+        }
+    }
+
+    fn on_compressed(&mut self, id: ConnId, message: Compressed<'_>) {
+        let (env, conn) = (&self.env, self.connections.get(id));
+        // One that is over the limit is not worth the work of inflating it.
+        let wait = conn.filter(|conn| conn.is_active()).and_then(|conn| {
+            let mut copy = conn.allowance;
+            copy.take(env.started, env.now.mono, &env.config.limits).err()
+        });
+        if let Some(wait) = wait {
+            self.connections.refuse_rate(&mut self.env, id, wait, None);
+            return;
+        }
+        let mut inflater = self.env.codecs.take_inflater();
+        match self.connections.inflate(&self.env, id, &mut inflater, message) {
+            Some(Event::Text(text)) => self.on_message(id, &protocol::decode_text(&text)),
+            Some(Event::Binary(payload)) => self.on_message(id, &protocol::decode(&payload)),
+            _ => {}
+        }
+        self.env.codecs.put_inflater(inflater);
+    }
+}
+
+/// HTTP.
+impl Hub {
+    /// A complete request that is not a WebSocket handshake.
+    fn on_http(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let path = request.uri().path();
+        if self.connections.is_restricted(id) && !(reads && path == "/health") {
+            // Without TLS on a port with TLS: it is told what to do (RFC 2817 §4.2).
+            return self.refuse_http(id, &Reason::TlsRequired.into());
+        }
+        if !reads && !self.env.config.origins.allow(handshake::origin(request.headers())) {
+            return self.refuse_http(id, &Reason::OriginForbidden.into());
+        }
+        let Some(listener) = self.connections.get(id).map(|conn| conn.listener) else { return };
+        match (listener, path) {
+            (Listener::Metrics, _) if reads => self.ask_metrics(id),
+            (Listener::Main, "/health") if reads => {
+                let (draining, silent) = (self.drain.has_begun(), self.questions.is_unanswered());
+                let answer = answers::health(&mut self.env, draining, silent, &self.peers);
+                self.respond(id, answer);
+            }
+            (Listener::Main, "/ready") if reads => {
+                let accepting = !self.drain.has_begun();
+                self.respond(id, answers::ready(&self.env, accepting, self.peers.open()));
+            }
+            (Listener::Main, "/publish") if *request.method() == Method::POST => {
+                self.on_http_publish(id, request);
+            }
+            (Listener::Main, "/revoke") if *request.method() == Method::POST => {
+                self.on_http_revoke(id, request);
+            }
+            (Listener::Main, "/publish" | "/revoke") => self.answer_not_allowed(id, "POST"),
+            _ if !reads => self.answer_not_allowed(id, "GET, HEAD"),
+            (Listener::Main, path) if path == "/" || path == "/ws" || path.starts_with("/ws/") => {
+                self.answer_reason(id, Reason::UpgradeRequired);
+            }
+            _ => self.answer_reason(id, Reason::NotFound),
+        }
+    }
+
+    fn ask_metrics(&mut self, id: ConnId) {
+        if let Some(tls) = &self.env.config.tls {
+            self.env.tally.certificate(tls.expires(), self.env.now.unix);
+        }
+        self.outputs.push_back(Output::Metrics { conn: id });
+    }
+
+    pub(super) fn answer_json(&mut self, id: ConnId, body: Bytes) {
+        self.respond(id, answers::json(StatusCode::OK, body));
+    }
+
+    /// A refusal from the table of reasons; the connection is kept where HTTP allows.
+    fn answer_reason(&mut self, id: ConnId, reason: Reason) {
+        self.respond(id, answers::refusal(reason, None, None));
+    }
+
+    fn answer_not_allowed(&mut self, id: ConnId, allow: &'static str) {
+        self.respond(id, answers::refusal(Reason::MethodNotAllowed, None, Some(allow)));
+    }
+
+    /// A request that is not carried out, counted as an error.
+    pub(super) fn refuse_http(&mut self, id: ConnId, refused: &Refused) {
+        self.env.tally.error(refused.reason);
+        self.respond(id, answers::refusal(refused.reason, refused.detail.as_deref(), None));
+    }
+
+    fn respond(&mut self, id: ConnId, mut response: Response<Bytes>) {
+        if self.drain.has_begun() {
+            let close = header::HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        self.connections.respond(&mut self.env, id, response);
+    }
+
+    /// Ends a connection that speaks plain HTTP, unless an answer is due: then the answer ends it.
+    fn end_http(&mut self, id: ConnId) {
+        if self.connections.get(id).is_some_and(|conn| !conn.ws.owes_answer()) {
+            self.connections.close(&self.env, id, Reason::Shutdown, CloseWhen::AfterData);
+            self.retire(id, Reason::HttpDone);
+        }
+        self.connections.mark_dirty(id.index);
+    }
+}
+
+/// Handshake and authentication.
+impl Hub {
+    /// A WebSocket handshake. Over a limit it is accepted and closed with 1013: clients of this protocol give up for
+    /// good when a handshake is answered with an HTTP error, but come back after a close.
+    fn on_upgrade(&mut self, id: ConnId, request: &Request<()>) {
+        let Some(conn) = self.connections.get(id) else { return };
+        if conn.listener == Listener::Metrics {
+            return self.answer_reason(id, Reason::NotFound);
+        }
+        if self.connections.is_restricted(id) {
+            return self.refuse_http(id, &Reason::TlsRequired.into());
+        }
+        match handshake::judge(&self.env, &self.tokens, conn, request) {
+            Ok(accepted) => self.on_accepted(id, accepted),
+            Err(reason) => self.refuse_http(id, &reason.into()),
+        }
+    }
+
+    fn on_accepted(&mut self, id: ConnId, accepted: Accepted<'_>) {
+        let Some(conn) = self.connections.edit(id) else { return };
+        conn.local = accepted.local;
+        if let Some(client) = accepted.client {
+            // Which port the client has is only known to the proxy.
+            (conn.ip, conn.port) = (client, 0);
+        }
+        let refusal = self.admission(id);
+        let Some(conn) = self.connections.edit(id) else { return };
+        conn.ws.accept(self.env.now, &accepted.answer());
+        if let Some(reason) = refusal {
+            return self.close(id, reason);
+        }
+        conn.phase = Phase::Unauthenticated { pings: 0 };
+        let certified = handshake::certified(&self.env, conn);
+        if accepted.token.is_none() && certified.is_none() && self.env.config.auth.required {
+            let auth_timeout = self.env.config.limits.auth_timeout;
+            conn.rare_mut().deadline = Some(self.env.now.mono + auth_timeout);
+            return self.peers.opened();
+        }
+        self.peers.opened();
+        let of_certificate = |claims: Claims| Token::of_certificate(self.env.now, claims);
+        if let Some(token) = accepted.token.or_else(|| certified.map(of_certificate)) {
+            self.set_token(id, token);
+        }
+        self.activate(id);
+    }
+
+    /// Why a new connection may not stay, if so.
+    fn admission(&mut self, id: ConnId) -> Option<Reason> {
+        let limits = &self.env.config.limits;
+        if self.drain.has_begun() {
+            return Some(Reason::Shutdown);
+        }
+        if self.peers.open() >= limits.connections_max as u64 {
+            return Some(Reason::MaxConnections);
+        }
+        // What hubs tell each other of their connections is a turn old, so that two could admit the last one at the same
+        // time; the home of everyone knows.
+        let everyone = (self.env.place.shards > 1).then_some(Who::Everyone);
+        let refusal = everyone.and_then(|who| self.enter(id, who));
+        refusal.or_else(|| {
+            let address = self.connections.get(id)?.ip;
+            let who = Visitors::counted_address(&self.env.config.limits, address)?;
+            self.enter(id, who)
+        })
+    }
+
+    /// Counts a connection under its user, if it has one.
+    fn enter_user(&mut self, id: ConnId) -> Option<Reason> {
+        self.env.config.limits.connections_per_user_max?;
+        let user = self.connections.get(id)?.user()?;
+        self.enter(id, Who::User(user))
+    }
+
+    /// From here on the connection counts, gets answers and can subscribe.
+    fn activate(&mut self, id: ConnId) {
+        if let Some(reason) = self.enter_user(id) {
+            return self.close(id, reason);
+        }
+        let uuid = self.env.entropy.uuid();
+        let Some(conn) = self.connections.edit(id) else { return };
+        conn.phase = Phase::Active;
+        let (peer, user, identity) = (conn.peer(), conn.user(), conn.identity());
+        if conn.secure {
+            self.env.tally.secure_connections += 1;
+        } else {
+            self.env.tally.connections += 1;
+        }
+        self.env.tally.active += 1;
+        self.peers.welcomed();
+        self.connections.send_welcome(&mut self.env, id, uuid);
+        if self.env.config.hooks.lifecycle {
+            self.outputs.push_back(Output::Connected { conn: id, peer, user, identity });
+        }
+        self.plan_token(id);
+    }
+
+    /// Puts a token in force, in the place of the one before.
+    fn set_token(&mut self, id: ConnId, token: Token) {
+        let Some(conn) = self.connections.edit(id) else { return };
+        let renamed = conn.user() != token.claims.user;
+        let left = if renamed { conn.exit_as_user() } else { None };
+        tokens::put(&self.env, conn, token);
+        let active = conn.is_active();
+        self.exit(left);
+        if renamed
+            && active
+            && let Some(reason) = self.enter_user(id)
+        {
+            return self.close(id, reason);
+        }
+        self.plan_token(id);
+    }
+
+    /// Sets the deadline of an active connection to what is due next about its token.
+    fn plan_token(&mut self, id: ConnId) {
+        // The drain's own deadlines end it sooner or later.
+        if !self.drain.has_begun()
+            && let Some(conn) = self.connections.edit(id)
+        {
+            tokens::plan(&self.env, conn);
+        }
+    }
+
+    /// A token on a connection that is already active: the connection stays, whatever comes of it. A connection that
+    /// has a user keeps to that user.
+    fn on_late_token(
+        &mut self,
+        id: ConnId,
+        (event, status): (&str, &str),
+        token: Option<Cow<'_, str>>,
+        correlation: Option<&str>,
+    ) {
+        let token = match token {
+            _ if self.env.config.auth.keys.is_empty() => Err(Reason::AuthOff),
+            None => Err(Reason::AuthMissing),
+            Some(token) => self.tokens.verify(&self.env, &token).map_err(|_| Reason::AuthFailed),
+        };
+        // Who has shown a certificate may still say by a token who it is.
+        let known = self.connections.get(id).map(Conn::rare).filter(|rare| !rare.certified);
+        let known = known.and_then(|rare| rare.token.as_ref());
+        let token = token.and_then(|token| {
+            let other = known.is_some_and(|known| known.claims.user != token.claims.user);
+            if other { Err(Reason::OtherUser) } else { Ok(token) }
+        });
+        match token {
+            Err(reason) => self.connections.refuse(&mut self.env, id, reason, correlation),
+            Ok(token) => {
+                self.set_token(id, token);
+                self.env.tally.refreshed += 1;
+                self.connections.answer_user(&mut self.env, id, event, status, correlation);
+                self.withdraw(id, Withdrawn::Token);
+            }
+        }
+    }
+
+    /// Notices a wall clock that was set, and one that has drifted: what was planned by it is planned anew.
+    pub(super) fn watch_clock(&mut self) {
+        if self.tokens.has_clock_leapt(self.env.now) {
+            for id in self.connections.active() {
+                self.on_token_deadline(id);
+            }
+            self.settle();
+        }
+    }
+
+    /// Something may be due about a connection's token: the wall clock decides what.
+    fn on_token_deadline(&mut self, id: ConnId) {
+        let due = self.connections.edit(id).and_then(|conn| tokens::due(&self.env, conn));
+        match due {
+            None => return,
+            Some(tokens::Due::Close) => return self.close(id, Reason::TokenExpired),
+            Some(tokens::Due::Warn(expiring)) => {
+                self.env.tally.warned += 1;
+                self.connections.send_expiring(&mut self.env, id, expiring);
+            }
+            Some(tokens::Due::Nothing) => {}
+        }
+        self.plan_token(id);
+    }
+
+    /// What a new configuration means for connections that are there: some end, some lose subscriptions.
+    pub(super) fn review_connections(&mut self) {
+        for id in self.connections.ids() {
+            if self.connections.is_by_revoked_certificate(&self.env.config, id) {
+                self.end_token(id, Reason::CertificateRevoked);
+                self.connections.mark_dirty(id.index);
+            }
+        }
+        let numbers = self.tokens.key_numbers(&self.env.config);
+        for id in self.connections.active() {
+            let Some(conn) = self.connections.edit(id) else { continue };
+            if let Some(reason) = self.tokens.review(&self.env, conn, &numbers) {
+                self.end_token(id, reason);
+            } else {
+                self.withdraw(id, Withdrawn::Policy);
+                self.plan_token(id);
+            }
+        }
+    }
+
+    /// Ends the connections whose tokens `is_meant` names, and says how many there were.
+    pub(super) fn end_tokens(&mut self, is_meant: impl Fn(&Claims) -> bool) -> u32 {
+        let mut ended = 0;
+        for id in self.connections.active() {
+            let token = self.connections.get(id).and_then(|conn| conn.rare().token.as_ref());
+            if token.is_some_and(|token| is_meant(&token.claims)) {
+                self.end_token(id, Reason::TokenRevoked);
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    /// Ends a connection whose token is no longer good, and what it has asked for and not got yet.
+    fn end_token(&mut self, id: ConnId, reason: Reason) {
+        self.questions.forget(&mut self.connections, id);
+        self.close(id, reason);
+    }
+}
+
+/// Messages.
+impl Hub {
+    /// A complete text or binary message, read.
+    fn on_message(&mut self, id: ConnId, decoded: &Decoded<'_>) {
+        match self.connections.get(id).map(|conn| conn.phase) {
+            Some(Phase::Active) => self.on_active_message(id, decoded),
+            Some(Phase::Unauthenticated { pings }) => self.on_first_message(id, pings, decoded),
+            Some(Phase::Http | Phase::Gone) | None => {}
+        }
+    }
+
+    /// Before authentication: the auth message, a few pings, nothing else.
+    fn on_first_message(&mut self, id: ConnId, pings: u8, decoded: &Decoded<'_>) {
+        let Ok(incoming) = decoded else { return self.close(id, Reason::AuthError) };
+        self.env.tally.received(self.env.now.mono, incoming.kind);
+        let correlation = incoming.correlation(self.env.config.compat.correlation);
+        match incoming.command() {
+            Wish::Auth { token: None } => {
+                self.refuse_and_close(id, Reason::AuthMissing, correlation)
+            }
+            Wish::Auth { token: Some(token) } => match self.tokens.verify(&self.env, &token) {
+                Ok(token) => {
+                    self.set_token(id, token);
+                    let event = protocol::event::AUTH;
+                    let env = &mut self.env;
+                    self.connections.answer_user(env, id, event, "authenticated", correlation);
+                    self.activate(id);
+                }
+                Err(_) => self.refuse_and_close(id, Reason::AuthFailed, correlation),
+            },
+            Wish::Ping if pings < self.env.config.limits.pings_before_auth_max => {
+                if let Some(conn) = self.connections.edit(id) {
+                    conn.phase = Phase::Unauthenticated { pings: pings + 1 };
+                }
+                self.connections.answer_pong(&mut self.env, id, correlation);
+            }
+            Wish::Ping
+            | Wish::RefreshToken { .. }
+            | Wish::Subscribe { .. }
+            | Wish::Unsubscribe { .. }
+            | Wish::Publish { .. }
+            | Wish::Request { .. }
+            | Wish::Ignored => self.refuse_and_close(id, Reason::AuthRequired, None),
+        }
+    }
+
+    fn on_active_message(&mut self, id: ConnId, decoded: &Decoded<'_>) {
+        let env = &mut self.env;
+        let Some(conn) = self.connections.edit(id) else { return };
+        let taken = conn.allowance.take(env.started, env.now.mono, &env.config.limits);
+        let Ok(incoming) = decoded else {
+            let reason = if taken.is_ok() { Reason::Decode } else { Reason::MessageRate };
+            return self.connections.refuse(env, id, reason, None);
+        };
+        env.tally.received(env.now.mono, incoming.kind);
+        let correlation = incoming.correlation(env.config.compat.correlation);
+        match taken {
+            Ok(()) => self.on_wish(id, incoming, correlation),
+            Err(wait) => self.connections.refuse_rate(env, id, wait, correlation),
+        }
+    }
+
+    fn on_wish(&mut self, id: ConnId, incoming: &Incoming<'_>, correlation: Option<&str>) {
+        match incoming.command() {
+            Wish::Subscribe { .. } | Wish::Publish { .. } | Wish::Request { .. }
+                if self
+                    .connections
+                    .get(id)
+                    .is_some_and(|conn| tokens::is_stale(&self.env, conn)) =>
+            {
+                self.connections.refuse(&mut self.env, id, Reason::TokenStale, correlation);
+            }
+            Wish::Subscribe { channel, answer } => {
+                self.on_subscribe(id, channel, AnswerTo::new(correlation, answer));
+            }
+            Wish::Unsubscribe { channel, answer } => {
+                self.on_unsubscribe(id, channel, correlation, answer)
+            }
+            Wish::Publish { channel, event, data } => {
+                self.on_publish(id, correlation, channel.as_deref(), event.as_deref(), data);
+            }
+            Wish::Auth { token } => {
+                let how = (protocol::event::AUTH, "authenticated");
+                self.on_late_token(id, how, token, correlation);
+            }
+            Wish::RefreshToken { token } => {
+                let how = (protocol::event::REFRESH_TOKEN, "refreshed");
+                self.on_late_token(id, how, token, correlation);
+            }
+            Wish::Ping => self.connections.answer_pong(&mut self.env, id, correlation),
+            Wish::Request { event, data } => self.on_request(id, &event, data, correlation),
+            Wish::Ignored => {}
+        }
+    }
+
+    fn on_unsubscribe(
+        &mut self,
+        id: ConnId,
+        channel: Option<Cow<'_, str>>,
+        correlation: Option<&str>,
+        answer: Answer,
+    ) {
+        let max = self.env.config.limits.channel_bytes_max;
+        let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max))
+        else {
+            let reason = Reason::InvalidChannel;
+            return self.connections.refuse(&mut self.env, id, reason, correlation);
+        };
+        self.unsubscribe(id, &channel);
+        let env = &mut self.env;
+        self.connections.answer_unsubscribed(env, id, &channel, correlation, answer);
+    }
+}
+
+/// Deadlines and ends.
+impl Hub {
+    /// Carries out what is due first. False if nothing is.
+    pub(super) fn on_deadline(&mut self) -> bool {
+        let now = self.env.now.mono;
+        let (question, drain) = (self.questions.next_deadline(), self.drain.deadline());
+        // In the order of time, connections first.
+        let others = question.into_iter().chain(drain).min();
+        let until = others.map_or(now, |other| other.min(now));
+        if let Some(due) = self.connections.take_due(&self.env, until) {
+            if let Some(event) = due.event {
+                self.on_event(due.id, event);
+            }
+            if due.own {
+                self.on_session_deadline(due.id);
+            }
+            if due.protocol {
+                self.connections.mark_dirty(due.id.index);
+            }
+            return true;
+        }
+        if drain.is_some_and(|at| at <= now && question.is_none_or(|question| at < question)) {
+            self.on_drain_deadline();
+            return true;
+        }
+        let Some(question) = self.questions.take_due(&mut self.connections, now) else {
+            return drain.is_some_and(|at| at <= now);
+        };
+        self.fail_question(question.conn, question.about, Reason::GatewayTimeout);
+        true
+    }
+
+    /// Authentication is overdue, something is due about the token, or it is this connection's turn in a drain.
+    fn on_session_deadline(&mut self, id: ConnId) {
+        match self.connections.get(id).map(|conn| conn.phase) {
+            Some(Phase::Unauthenticated { .. }) if !self.drain.has_begun() => {
+                self.refuse_and_close(id, Reason::AuthTimeout, None);
+            }
+            Some(Phase::Active) if !self.drain.has_begun() => self.on_token_deadline(id),
+            Some(Phase::Unauthenticated { .. } | Phase::Active) => self.close(id, Reason::Shutdown),
+            Some(Phase::Http | Phase::Gone) | None => {}
+        }
+    }
+
+    pub(super) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Publish { id, publication } => self.on_publish_command(id, publication),
+            Command::Reply { id, result } => self.on_reply(id, result),
+            Command::Decide { id, allow } => self.on_decision(id, allow),
+            Command::Exposition { conn, text } => self.respond(conn, answers::exposition(text)),
+            Command::Disconnect { conn } => {
+                let here = conn.shard == self.env.place.shard;
+                let found = self.connections.get(conn);
+                if here && found.is_some_and(|found| found.phase != Phase::Http) {
+                    self.close(conn, Reason::Disconnected);
+                }
+            }
+            Command::Revoke { id, revocation } => self.on_revoke_command(id, &revocation),
+            Command::Reload(config) => self.on_reload(config),
+            Command::Drain(plan) => self.on_drain(plan),
+        }
+    }
+
+    fn on_drain(&mut self, plan: DrainPlan) {
+        for step in self.drain.begin(&self.env, &mut self.connections, plan) {
+            match step {
+                Step::Close(id) => self.close(id, Reason::Shutdown),
+                Step::EndHttp(id) => self.end_http(id),
+            }
+        }
+        self.check_drained();
+    }
+
+    fn on_drain_deadline(&mut self) {
+        for id in self.connections.ids() {
+            self.retire(id, Reason::CloseTimeout);
+            self.remove(id);
+        }
+        self.check_drained();
+    }
+
+    /// Says so once the last connection is gone.
+    fn check_drained(&mut self) {
+        if self.drain.complete(&self.connections) {
+            self.outputs.push_back(Output::Drained);
+        }
+    }
+
+    /// Ends a WebSocket connection for `reason`: membership and counts at once, the close handshake in its own time.
+    pub(super) fn close(&mut self, id: ConnId, reason: Reason) {
+        // To these, what is queued is part of the problem, or no longer meant for them.
+        let at_once = matches!(
+            reason,
+            Reason::SlowReader
+                | Reason::OutboxesFull
+                | Reason::Disconnected
+                | Reason::TokenRevoked
+                | Reason::KeyRemoved
+                | Reason::CertificateRevoked
+        );
+        // What an expired token has not been handed yet, it is not owed: it may be younger than its end.
+        if !at_once && reason != Reason::TokenExpired {
+            // What was published before this moment still goes out before the close frame.
+            self.seal_all();
+            self.hand_out_all();
+        }
+        let when = if at_once { CloseWhen::AtOnce } else { CloseWhen::AfterData };
+        self.connections.close(&self.env, id, reason, when);
+        self.retire(id, reason);
+    }
+
+    fn refuse_and_close(&mut self, id: ConnId, reason: Reason, correlation: Option<&str>) {
+        self.connections.send_error(&mut self.env, id, reason, correlation);
+        self.close(id, reason);
+    }
+
+    /// Ends a connection whose bytes are of no use: nothing that it waits for is answered.
+    fn cut(&mut self, id: ConnId, reason: Reason) {
+        self.connections.close(&self.env, id, reason, CloseWhen::AtOnce);
+        self.retire(id, reason);
+    }
+
+    /// Gives a connection up without a word: its socket goes with the turn's flushes.
+    fn abandon(&mut self, id: ConnId, reason: Reason) {
+        self.connections.abandon(&self.env, id, reason);
+        self.retire(id, reason);
+    }
+
+    /// Too much has come in part, and this connection's part began first.
+    pub(super) fn give_up_partial(&mut self, id: ConnId) {
+        let reason = Reason::InputFull;
+        match self.connections.get(id).map(|conn| conn.phase) {
+            Some(Phase::Active | Phase::Unauthenticated { .. }) => self.close(id, reason),
+            Some(Phase::Http) if self.connections.holds_ciphertext(id) => {
+                // No answer can be made before the handshake.
+                self.cut(id, Reason::TlsHandshakesMax);
+                self.connections.stop_handshake(id);
+            }
+            Some(Phase::Http) => {
+                self.connections.close(&self.env, id, reason, CloseWhen::AtOnce);
+                self.env.tally.error(reason);
+                self.env.tally.answered(reason.row().status.unwrap_or_default());
+                self.retire(id, Reason::HttpDone);
+            }
+            Some(Phase::Gone) | None => {}
+        }
+        self.connections.mark_dirty(id.index);
+    }
+
+    /// The connection takes no further part: no membership, no count. Idempotent.
+    pub(super) fn retire(&mut self, id: ConnId, reason: Reason) {
+        let Some(ended) = self.connections.retire(&mut self.env, id, reason) else { return };
+        if ended.open {
+            self.peers.closed();
+        }
+        if ended.active && self.env.config.hooks.lifecycle {
+            self.outputs.push_back(Output::Disconnected { conn: id, reason });
+        }
+        while let Some(left) = self.channels.leave_last(&mut self.env, &mut self.connections, id) {
+            self.leave(left);
+        }
+        for who in ended.left {
+            self.exit(who);
+        }
+    }
+
+    /// The socket is gone.
+    pub(super) fn remove(&mut self, id: ConnId) {
+        if self.connections.remove(&mut self.env, id) {
+            self.check_drained();
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Messages to one connection.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Conn, Connections, Gap};
+use crate::{
+    hub::{
+        env::Env,
+        tokens::Withdrawn,
+        types::{ConnId, Published, RequestError},
+    },
+    protocol::{self, Answer, Envelope, Welcome},
+    reason::Reason,
+};
+
+/// How an answer that comes later is to be given.
+#[derive(Clone, Debug)]
+pub(in crate::hub) struct AnswerTo {
+    pub(in crate::hub) correlation: Option<Box<str>>,
+    pub(in crate::hub) style: Answer,
+}
+
+impl AnswerTo {
+    pub(in crate::hub) fn new(correlation: Option<&str>, style: Answer) -> Self {
+        Self { correlation: correlation.map(Into::into), style }
+    }
+}
+
+impl Connections {
+    /// The first message of every active connection.
+    pub(in crate::hub) fn send_welcome(&mut self, env: &mut Env, id: ConnId, uuid: Uuid) {
+        let Some(conn) = self.get(id) else { return };
+        let (authenticated, secure) = (conn.rare().token.is_some(), conn.secure);
+        let service = env.config.service.clone();
+        let welcome = Welcome {
+            connection_id: uuid,
+            server: &service.label,
+            message: &service.greeting,
+            authenticated,
+            secure,
+            rate_limit: env.config.limits.messages_per_second.filter(|rate| *rate > 0),
+        };
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::welcome(stamp, welcome));
+    }
+
+    pub(in crate::hub) fn answer_user(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        event: &str,
+        status: &str,
+        correlation: Option<&str>,
+    ) {
+        let user = self.get(id).and_then(Conn::user);
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        let data = protocol::Data::User { status, user_id: user.as_deref() };
+        let answer = Envelope {
+            data,
+            status: Some(status),
+            ..Envelope::response(stamp, event, "{}", correlation)
+        };
+        self.send(env, id, answer);
+    }
+
+    pub(in crate::hub) fn answer_subscribed(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        channel: &str,
+        answer: &AnswerTo,
+    ) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        let message = Envelope::subscribed(stamp, channel, answer.correlation.as_deref());
+        self.send(env, id, styled(message, answer.style));
+    }
+
+    pub(in crate::hub) fn answer_unsubscribed(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        channel: &str,
+        correlation: Option<&str>,
+        style: Answer,
+    ) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, styled(Envelope::unsubscribed(stamp, channel, correlation), style));
+    }
+
+    pub(in crate::hub) fn answer_pong(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        correlation: Option<&str>,
+    ) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::pong(stamp, correlation));
+    }
+
+    pub(in crate::hub) fn answer_published(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        channel: &str,
+        published: Published,
+        correlation: Option<&str>,
+    ) {
+        let offset = env.config.compat.offsets.then_some(published.offset);
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        let subscribers = u64::from(published.subscribers);
+        self.send(env, id, Envelope::published(stamp, channel, subscribers, offset, correlation));
+    }
+
+    pub(in crate::hub) fn answer_request(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        event: &str,
+        data: &str,
+        correlation: Option<&str>,
+    ) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::response(stamp, event, data, correlation));
+    }
+
+    pub(in crate::hub) fn send_error(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        reason: Reason,
+        correlation: Option<&str>,
+    ) {
+        if reason.row().code.is_none() {
+            return;
+        }
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::error(stamp, reason, None, correlation));
+    }
+
+    /// `RATE_LIMIT_EXCEEDED` with the time after which the next message is accepted.
+    pub(in crate::hub) fn refuse_rate(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        wait: Duration,
+        correlation: Option<&str>,
+    ) {
+        env.tally.error(Reason::MessageRate);
+        // Rounded up: a client that waits exactly as long as it is told is accepted.
+        let millis = wait.as_nanos().div_ceil(1_000_000);
+        let text = format!(
+            "{}. Retry after {}.{:03} seconds.",
+            Reason::MessageRate.row().text,
+            millis / 1000,
+            millis % 1000
+        );
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::error(stamp, Reason::MessageRate, Some(&text), correlation));
+    }
+
+    pub(in crate::hub) fn send_application_error(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        error: &RequestError,
+        correlation: Option<&str>,
+    ) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::failure(stamp, &error.code, &error.message, correlation));
+    }
+
+    pub(in crate::hub) fn send_gap(&mut self, env: &mut Env, id: ConnId, channel: &str, gap: Gap) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        let lost = protocol::Gap {
+            channel,
+            lost: gap.lost,
+            first_offset: Some(gap.first_offset),
+            last_offset: Some(gap.last_offset),
+        };
+        self.send(env, id, Envelope::gap(stamp, lost));
+    }
+
+    pub(in crate::hub) fn send_expiring(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        expiring: protocol::Expiring,
+    ) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::expiring(stamp, expiring));
+    }
+
+    pub(in crate::hub) fn send_withdrawn(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        channel: &str,
+        why: Withdrawn,
+    ) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::withdrawn(stamp, channel, why.as_str()));
+    }
+
+    /// An error message; the connection stays.
+    pub(in crate::hub) fn refuse(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        reason: Reason,
+        correlation: Option<&str>,
+    ) {
+        env.tally.error(reason);
+        self.send_error(env, id, reason, correlation);
+    }
+
+    /// Queues a message for one connection.
+    fn send(&mut self, env: &mut Env, id: ConnId, mut message: Envelope<'_>) {
+        if !env.config.compat.mirror_status {
+            message.status = None;
+        }
+        env.scratch.clear();
+        message.write(&mut env.scratch);
+        let Some(conn) = self.edit(id).filter(|conn| conn.ws.is_open()) else { return };
+        let deflate = &env.config.deflate;
+        if conn.ws.window_bits() == 0 || !deflate.enabled {
+            conn.ws.send_text(&env.scratch);
+        } else {
+            conn.ws.send_text_deflated(env.codecs.deflater(deflate), &env.scratch);
+        }
+        env.tally.sent(message.kind, 1);
+    }
+}
+
+fn styled(message: Envelope<'_>, style: Answer) -> Envelope<'_> {
+    match style {
+        Answer::Response => message,
+        Answer::Ack => message.as_ack(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Kind, Stamp, Timestamp};
+
+    #[test]
+    fn what_a_server_sends_is_counted_under_a_kind_of_its_own() {
+        let timestamp = Timestamp::from_unix(Duration::ZERO);
+        let stamp = Stamp { id: Uuid::nil(), timestamp: &timestamp };
+        assert_eq!(
+            styled(Envelope::subscribed(stamp, "c", None), Answer::Response).kind,
+            Kind::Response
+        );
+        assert_eq!(styled(Envelope::subscribed(stamp, "c", None), Answer::Ack).kind, Kind::Ack);
+    }
+}

@@ -1,0 +1,87 @@
+//! What every department of a hub may use: configuration, place, time, randomness, counts and work space.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{codecs::Codecs, types::Place};
+use crate::{
+    config::Config,
+    entropy::Entropy,
+    metrics::Tally,
+    protocol::{Stamp, Timestamp},
+    time::Now,
+};
+
+/// Handed to the methods of departments by the hub, which sets [`now`](Self::now) at each input.
+#[derive(Debug)]
+pub(super) struct Env {
+    pub(super) config: Arc<Config>,
+    pub(super) place: Place,
+    /// The present input's time.
+    pub(super) now: Now,
+    /// When the hub was made: [`Tick`](crate::time::Tick)s are counted from it.
+    pub(super) started: Instant,
+    pub(super) entropy: Entropy,
+    pub(super) tally: Tally,
+    pub(super) codecs: Codecs,
+    /// Where messages are put together before they are copied behind their frame header.
+    pub(super) scratch: Vec<u8>,
+    /// The latest wall-clock time that was asked for, and its text, formatted once.
+    formatted: (Duration, Timestamp),
+}
+
+impl Env {
+    pub(super) fn new(config: Arc<Config>, place: Place, mut entropy: Entropy, now: Now) -> Self {
+        let keys = entropy.hash_keys();
+        Self {
+            place,
+            now,
+            started: now.mono,
+            entropy,
+            tally: Tally::new(config.clone(), keys),
+            codecs: Codecs::default(),
+            scratch: Vec::new(),
+            formatted: (now.unix, Timestamp::from_unix(now.unix)),
+            config,
+        }
+    }
+
+    /// An id and the present time for one message.
+    pub(super) fn stamp<'t>(&mut self, timestamp: &'t Timestamp) -> Stamp<'t> {
+        Stamp { id: self.entropy.uuid(), timestamp }
+    }
+
+    /// The present time as text.
+    pub(super) fn timestamp(&mut self) -> Timestamp {
+        if self.formatted.0 != self.now.unix {
+            self.formatted = (self.now.unix, Timestamp::from_unix(self.now.unix));
+        }
+        self.formatted.1
+    }
+
+    /// A new configuration is in force from now on: also a new compressor, for its level may differ.
+    pub(super) fn reload(&mut self, config: Arc<Config>) {
+        self.tally_codecs();
+        self.codecs.reset();
+        let keys = self.entropy.hash_keys();
+        self.tally.reload(config.clone(), keys);
+        self.config = config;
+    }
+
+    /// Adds up what was compressed since the last turn.
+    pub(super) fn tally_codecs(&mut self) {
+        self.codecs.tally(&mut self.tally);
+    }
+
+    /// Gives back what a burst made large and the next turn will not need.
+    pub(super) fn give_back(&mut self) {
+        if self.scratch.capacity() > SCRATCH_KEPT_MAX {
+            self.scratch = Vec::new();
+        }
+    }
+}
+
+/// A larger buffer is given back at the end of a turn.
+const SCRATCH_KEPT_MAX: usize = 128 * 1024;

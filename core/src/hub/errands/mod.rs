@@ -1,0 +1,247 @@
+//! Errands: what waits for other hubs. A publish whose messages have other homes, a claim of an idempotency key, a
+//! revocation of tokens. Whoever wanted it is answered when all have answered.
+
+mod keys;
+pub(super) mod revoke;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+pub(super) use self::keys::{Keys, Verdict};
+use super::{
+    env::Env,
+    peers::Ticket,
+    slab::Slab,
+    types::{Audit, CommandId, ConnId, Publication, Published},
+};
+
+/// The errands of a hub.
+#[derive(Debug, Default)]
+pub(super) struct Errands {
+    slots: Slab<Errand>,
+    /// How many of them are revocations.
+    revoking: usize,
+}
+
+#[derive(Debug)]
+enum Errand {
+    /// Not all homes have answered.
+    Publish { publisher: Publisher, results: Vec<(Box<str>, Published)>, waiting: u32 },
+    /// Not carried out yet: its idempotency key is being asked for.
+    Claim { publisher: Publisher, publications: Vec<Publication> },
+    /// Not all hubs have ended connections.
+    Revoke { asker: Asker, audit: Box<Audit>, closed: u32, waiting: u32 },
+}
+
+/// Who published, and how to answer.
+#[derive(Debug)]
+pub(super) enum Publisher {
+    Message { conn: ConnId, correlation: Option<Box<str>> },
+    Http { conn: ConnId, key: Option<Box<str>>, digest: u64 },
+    Command { id: Option<CommandId> },
+}
+
+/// Who waits for a revocation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    Http(ConnId),
+    Command(Option<CommandId>),
+}
+
+/// A publish that all homes have answered.
+#[derive(Debug)]
+pub(super) struct PublishDone {
+    pub(super) publisher: Publisher,
+    /// By message: its channel, and what became of it.
+    pub(super) results: Vec<(Box<str>, Published)>,
+}
+
+/// A publish whose key's home has answered.
+#[derive(Debug)]
+pub(super) struct ClaimDone {
+    pub(super) publisher: Publisher,
+    pub(super) publications: Vec<Publication>,
+}
+
+/// A revocation that all hubs have carried out.
+#[derive(Debug)]
+pub(super) struct RevokeDone {
+    pub(super) asker: Asker,
+    pub(super) audit: Box<Audit>,
+    /// Connections that ended.
+    pub(super) closed: u32,
+}
+
+impl Errands {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Revocations under way.
+    pub(super) fn revoking(&self) -> usize {
+        self.revoking
+    }
+
+    /// As many publishes wait for other hubs as may.
+    pub(super) fn is_crowded(&self, env: &Env) -> bool {
+        self.slots.len() - self.revoking >= env.config.limits.publishes_in_flight_max
+    }
+
+    fn hold(&mut self, env: &Env, errand: Errand) -> Option<Ticket> {
+        let (index, generation) = self.slots.insert(errand)?;
+        Some(Ticket { shard: env.place.shard, index, generation, item: 0 })
+    }
+
+    /// Keeps a publish until the homes of `waiting` messages have answered.
+    pub(super) fn publish(
+        &mut self,
+        env: &Env,
+        publisher: Publisher,
+        waiting: u32,
+    ) -> Option<Ticket> {
+        self.hold(env, Errand::Publish { publisher, results: Vec::new(), waiting })
+    }
+
+    /// What became of the messages so far; those of other homes are filled in by [`published`](Self::published).
+    pub(super) fn set_results(&mut self, ticket: Ticket, so_far: Vec<(Box<str>, Published)>) {
+        if let Some(Errand::Publish { results, .. }) =
+            self.slots.get_at_mut(ticket.index, ticket.generation)
+        {
+            *results = so_far;
+        }
+    }
+
+    /// A home has broadcast one message of a publish. What is done with that, if it was the last.
+    pub(super) fn published(
+        &mut self,
+        ticket: Ticket,
+        published: Published,
+    ) -> Option<PublishDone> {
+        let errand = self.slots.get_at_mut(ticket.index, ticket.generation)?;
+        let Errand::Publish { results, waiting, .. } = errand else { return None };
+        if let Some((_, slot)) = results.get_mut(ticket.item as usize) {
+            *slot = published;
+        }
+        *waiting -= 1;
+        if *waiting > 0 {
+            return None;
+        }
+        match self.slots.remove(ticket.index)? {
+            Errand::Publish { publisher, results, .. } => Some(PublishDone { publisher, results }),
+            Errand::Claim { .. } | Errand::Revoke { .. } => None,
+        }
+    }
+
+    /// A home has not broadcast the one message of a publish, which has come to nothing.
+    pub(super) fn refused(&mut self, ticket: Ticket) -> Option<Publisher> {
+        let errand = self.slots.get_at(ticket.index, ticket.generation)?;
+        if !matches!(errand, Errand::Publish { .. }) {
+            return None;
+        }
+        match self.slots.remove(ticket.index)? {
+            Errand::Publish { publisher, .. } => Some(publisher),
+            Errand::Claim { .. } | Errand::Revoke { .. } => None,
+        }
+    }
+
+    /// Keeps a publish until the home of its idempotency key has answered.
+    pub(super) fn claim(
+        &mut self,
+        env: &Env,
+        publisher: Publisher,
+        publications: Vec<Publication>,
+    ) -> Option<Ticket> {
+        self.hold(env, Errand::Claim { publisher, publications })
+    }
+
+    /// It has.
+    pub(super) fn claimed(&mut self, ticket: Ticket) -> Option<ClaimDone> {
+        let errand = self.slots.get_at(ticket.index, ticket.generation)?;
+        if !matches!(errand, Errand::Claim { .. }) {
+            return None;
+        }
+        match self.slots.remove(ticket.index)? {
+            Errand::Claim { publisher, publications } => {
+                Some(ClaimDone { publisher, publications })
+            }
+            Errand::Publish { .. } | Errand::Revoke { .. } => None,
+        }
+    }
+
+    /// Keeps a revocation until `waiting` hubs have carried it out. It is not asked whether it is crowded: however busy
+    /// publishers keep this hub, a token that has leaked is revoked at once.
+    pub(super) fn revoke(
+        &mut self,
+        env: &Env,
+        asker: Asker,
+        audit: Box<Audit>,
+        waiting: u32,
+    ) -> Option<Ticket> {
+        let ticket = self.hold(env, Errand::Revoke { asker, audit, closed: 0, waiting })?;
+        self.revoking += 1;
+        Some(ticket)
+    }
+
+    /// A hub has ended `count` connections. What is done with that, if it was the last.
+    pub(super) fn revoked(&mut self, ticket: Ticket, count: u32) -> Option<RevokeDone> {
+        let errand = self.slots.get_at_mut(ticket.index, ticket.generation)?;
+        let Errand::Revoke { closed, waiting, .. } = errand else { return None };
+        *closed = closed.saturating_add(count);
+        *waiting -= 1;
+        if *waiting > 0 {
+            return None;
+        }
+        match self.slots.remove(ticket.index)? {
+            Errand::Revoke { asker, audit, closed, .. } => {
+                self.revoking -= 1;
+                Some(RevokeDone { asker, audit, closed })
+            }
+            Errand::Publish { .. } | Errand::Claim { .. } => None,
+        }
+    }
+
+    /// Every count equals what it counts.
+    #[cfg(debug_assertions)]
+    pub(super) fn check(&self) {
+        let errands = || self.slots.indices().filter_map(|index| self.slots.get(index));
+        let revoking = errands().filter(|errand| matches!(errand, Errand::Revoke { .. })).count();
+        assert_eq!(self.revoking, revoking, "revocations under way");
+        let waits = |errand: &Errand| match errand {
+            Errand::Publish { waiting, .. } | Errand::Revoke { waiting, .. } => *waiting > 0,
+            Errand::Claim { .. } => true,
+        };
+        assert!(errands().all(waits), "what waits for nobody is done");
+    }
+}
+
+/// The body of the answer to `POST /publish`.
+#[derive(Serialize)]
+struct HttpAnswer<'a> {
+    status: &'a str,
+    published: usize,
+    subscribers: u64,
+    messages: Vec<HttpAnswerMessage<'a>>,
+}
+
+#[derive(Serialize)]
+struct HttpAnswerMessage<'a> {
+    channel: &'a str,
+    subscribers: u32,
+}
+
+/// The body of the answer to `POST /publish`, for what became of each message.
+pub(super) fn http_answer(results: &[(Box<str>, Published)]) -> Bytes {
+    let subscribers = results.iter().map(|(_, published)| u64::from(published.subscribers));
+    let messages = results.iter().map(|(channel, published)| HttpAnswerMessage {
+        channel,
+        subscribers: published.subscribers,
+    });
+    let answer = HttpAnswer {
+        status: "published",
+        published: results.len(),
+        subscribers: subscribers.sum(),
+        messages: messages.collect(),
+    };
+    // Serialising strings and numbers into memory cannot fail.
+    serde_json::to_vec(&answer).map(Bytes::from).unwrap_or_default()
+}

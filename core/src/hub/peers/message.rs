@@ -1,0 +1,178 @@
+//! What hubs of one process tell each other.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    auth::Revocation,
+    hub::{
+        errands::Verdict,
+        types::{ConnId, Publication, Published, ShardId},
+        visitors::Who,
+    },
+    reason::Reason,
+    ws::{Deflated, Segment},
+};
+
+/// One message. The driver carries these; it cannot make or read them.
+#[derive(Debug)]
+pub struct ShardMessage(pub(in crate::hub) Inner);
+
+impl ShardMessage {
+    /// Bytes that the message counts for under
+    /// [`Limits::shard_queue_bytes_max`](crate::limits::Limits::shard_queue_bytes_max): its own, and what it refers to.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.0.weight()
+    }
+
+    /// Whether nothing of its kind is sent to a hub to which as much is under way as may be.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn can_be_refused(&self) -> bool {
+        matches!(self.0, Inner::Publish { .. } | Inner::Deliver { .. } | Inner::Claim { .. })
+    }
+}
+
+/// Names one message of an errand that waits for another hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) struct Ticket {
+    pub(in crate::hub) shard: ShardId,
+    pub(in crate::hub) index: u32,
+    pub(in crate::hub) generation: u32,
+    /// Which message of it.
+    pub(in crate::hub) item: u32,
+}
+
+/// A connection that subscribes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) struct Joiner {
+    pub(in crate::hub) conn: ConnId,
+    /// It agreed on permessage-deflate.
+    pub(in crate::hub) deflates: bool,
+}
+
+/// The messages between hubs.
+#[derive(Debug)]
+pub(in crate::hub) enum Inner {
+    /// To a channel's home: broadcast this. `firm`: it is one of several messages that reach somebody all or none; the
+    /// others may be out already, so it cannot be refused.
+    Publish { ticket: Ticket, firm: bool, publication: Publication },
+    /// From the home to the origin: done.
+    Published { ticket: Ticket, published: Published },
+    /// From the home to the origin: not done, because a hub with subscribers takes nothing in at present.
+    Refused { ticket: Ticket },
+    /// To the home: a connection subscribes.
+    Join { channel: Arc<str>, member: Joiner },
+    /// From the home: from now on the channel's segments concern this connection.
+    Joined { channel: Arc<str>, member: Joiner },
+    /// To the home: a connection left.
+    Leave { channel: Arc<str>, deflates: bool },
+    /// From the home to every hub with subscribers: a round of the channel.
+    Deliver {
+        channel: Arc<str>,
+        segment: Segment,
+        /// The same compressed, if any subscriber on any hub can take that.
+        deflated: Option<Box<Deflated>>,
+        first_offset: u64,
+    },
+    /// To the home of an idempotency key: may this request, of so many bytes, be carried out?
+    Claim { ticket: Ticket, key: Box<str>, digest: u64, bytes: u32 },
+    /// From the home of the key.
+    Claimed { ticket: Ticket, verdict: Verdict },
+    /// To the home of the key: this is what was answered. `None`: it was not carried out after all.
+    Resolve { key: Box<str>, answer: Option<Bytes> },
+    /// To the home of an address or a user: one more connection.
+    Enter { who: Who, conn: ConnId },
+    /// From that home: this connection is one too many.
+    Evict { conn: ConnId, reason: Reason },
+    /// To that home: one connection less.
+    Exit { who: Who },
+    /// To all: revoke these tokens.
+    Revoke { ticket: Ticket, revocation: Box<Revocation> },
+    /// To the hub that was asked: done, and so many connections ended.
+    Revoked { ticket: Ticket, closed: u32 },
+    /// To all: what this hub has, and had.
+    Census(Census),
+    /// To the sender of so many bytes: done with them.
+    Done { bytes: usize },
+}
+
+/// What a hub has, and had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::hub) struct Census {
+    /// WebSocket connections.
+    pub(in crate::hub) open: u32,
+    /// Sockets of any kind.
+    pub(in crate::hub) sockets: u32,
+    /// Channels that are at home there.
+    pub(in crate::hub) channels: u32,
+    /// WebSocket connections ever.
+    pub(in crate::hub) total: u64,
+}
+
+impl Inner {
+    /// Bytes that the message takes until its receiver is done with it. What hubs know of each other's credit comes by
+    /// [`Inner::Done`], which needs none itself: it answers other messages.
+    pub(in crate::hub) fn weight(&self) -> usize {
+        let own = match self {
+            Self::Done { .. } => return 0,
+            Self::Publish { publication, .. } => return publish_weight(publication),
+            Self::Join { channel, .. } | Self::Joined { channel, .. } => channel.len(),
+            Self::Leave { channel, .. } => channel.len(),
+            Self::Deliver { channel, segment, deflated, .. } => {
+                return round_weight(channel, segment, deflated.as_deref());
+            }
+            Self::Claim { key, bytes, .. } => key.len() + *bytes as usize,
+            Self::Resolve { key, answer } => key.len() + answer.as_ref().map_or(0, Bytes::len),
+            Self::Revoke { revocation, .. } => {
+                let names = [&revocation.id, &revocation.user].into_iter().flatten();
+                size_of::<Revocation>() + names.map(|name| name.len()).sum::<usize>()
+            }
+            Self::Enter { who: Who::User(user), .. } | Self::Exit { who: Who::User(user) } => {
+                user.len()
+            }
+            Self::Published { .. }
+            | Self::Revoked { .. }
+            | Self::Refused { .. }
+            | Self::Claimed { .. }
+            | Self::Enter { .. }
+            | Self::Evict { .. }
+            | Self::Exit { .. }
+            | Self::Census(_) => 0,
+        };
+        size_of::<ShardMessage>() + own
+    }
+
+    /// Whether its receiver is done with it when it has been carried out, as with most. A round has yet to be handed to
+    /// its subscribers then, and a publish that may not be refused may have to wait.
+    pub(in crate::hub) fn is_done_at_once(&self) -> bool {
+        !matches!(self, Self::Deliver { .. } | Self::Publish { firm: true, .. })
+    }
+}
+
+/// The weight of a publish for a channel's home: see [`Inner::weight`].
+pub(in crate::hub) fn publish_weight(publication: &Publication) -> usize {
+    size_of::<ShardMessage>() + publication.weight()
+}
+
+/// The weight of a round of a channel: see [`Inner::weight`].
+pub(in crate::hub) fn round_weight(
+    channel: &str,
+    segment: &Segment,
+    deflated: Option<&Deflated>,
+) -> usize {
+    let deflated = deflated.map_or(0, |deflated| deflated.segment.len());
+    size_of::<ShardMessage>() + channel.len() + segment.len() + deflated
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_message_stays_small() {
+        assert!(size_of::<ShardMessage>() <= 96, "{}", size_of::<ShardMessage>());
+    }
+}

@@ -1,0 +1,196 @@
+//! Questions to the embedding application: requests that it answers, subscriptions and publishes that it decides on.
+
+use std::{sync::Arc, time::Instant};
+
+use serde_json::value::RawValue;
+
+use super::{
+    connections::{AnswerTo, Connections},
+    env::Env,
+    errands::Publisher,
+    slab::Slab,
+    types::{ConnId, Publication, RequestId},
+};
+use crate::time::Timers;
+
+/// Those that wait for an answer.
+#[derive(Debug)]
+pub(super) struct Questions {
+    slots: Slab<Question>,
+    timers: Timers<RequestId>,
+    /// The last one was not answered in time.
+    silent: bool,
+}
+
+/// A question that waits for the application.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) conn: ConnId,
+    pub(super) about: About,
+}
+
+/// What it is about.
+#[derive(Debug)]
+pub(super) enum About {
+    Request {
+        event: Box<str>,
+        answer: AnswerTo,
+    },
+    /// `cancelled`: unsubscribed before the application had decided.
+    Subscribe {
+        channel: Box<str>,
+        answer: AnswerTo,
+        cancelled: bool,
+    },
+    /// `left`: the channels that are still to be asked about.
+    Publish {
+        publisher: Publisher,
+        publications: Vec<Publication>,
+        left: Vec<Box<str>>,
+    },
+}
+
+impl Questions {
+    pub(super) fn new(start: Instant) -> Self {
+        Self { slots: Slab::new(), timers: Timers::new(start), silent: false }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether the application has not answered the last question in time.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.silent
+    }
+
+    /// Registers a question under its connection's limit, and says whose it is. What it was about comes back if there are
+    /// too many; `None` if the connection is gone.
+    #[expect(clippy::type_complexity, reason = "the three outcomes of one question")]
+    pub(super) fn ask(
+        &mut self,
+        env: &Env,
+        connections: &mut Connections,
+        id: ConnId,
+        about: About,
+    ) -> Option<Result<(RequestId, Option<Arc<str>>), About>> {
+        let limits = &env.config.limits;
+        let conn = connections.get(id)?;
+        let user = conn.user();
+        if conn.rare().asked.len() >= usize::from(limits.requests_in_flight_max) {
+            return Some(Err(about));
+        }
+        let (index, generation) = self.slots.insert(Question { conn: id, about })?;
+        let request = RequestId { index, generation };
+        connections.edit(id)?.asks(request);
+        self.timers.arm(env.now.mono + limits.request_timeout, request);
+        Some(Ok((request, user)))
+    }
+
+    /// The application has answered: takes the question back, unless its connection is gone or its time is over.
+    pub(super) fn answered(
+        &mut self,
+        connections: &mut Connections,
+        id: RequestId,
+    ) -> Option<Question> {
+        let question = self.take(connections, id)?;
+        self.silent = false;
+        Some(question)
+    }
+
+    /// The connection does not want the channel any more: if the application is still to decide on that, its decision
+    /// comes too late.
+    pub(super) fn cancel_subscribe(&mut self, connections: &Connections, id: ConnId, name: &str) {
+        let Some(conn) = connections.get(id) else { return };
+        for request in &conn.rare().asked {
+            if let Some(question) = self.slots.get_at_mut(request.index, request.generation)
+                && let About::Subscribe { channel, cancelled, .. } = &mut question.about
+                && **channel == *name
+            {
+                *cancelled = true;
+            }
+        }
+    }
+
+    /// Takes all questions of a connection back: whatever the application decides, nothing comes of it.
+    pub(super) fn forget(&mut self, connections: &mut Connections, id: ConnId) {
+        let asked = connections.get(id).map(|conn| conn.rare().asked.clone()).unwrap_or_default();
+        for request in asked {
+            self.take(connections, request);
+        }
+    }
+
+    fn take(&mut self, connections: &mut Connections, id: RequestId) -> Option<Question> {
+        let question = self.slots.remove_at(id.index, id.generation)?;
+        if let Some(conn) = connections.edit(question.conn) {
+            conn.asked(id);
+        }
+        Some(question)
+    }
+
+    /// When the next one's time is over; it may have been answered.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Entries of the timer heap.
+    pub(super) fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// The next question whose time is over by `until`.
+    pub(super) fn take_due(
+        &mut self,
+        connections: &mut Connections,
+        until: Instant,
+    ) -> Option<Question> {
+        while let Some((_, id)) = self.timers.pop_due(until) {
+            if let Some(question) = self.take(connections, id) {
+                self.silent = true;
+                return Some(question);
+            }
+        }
+        None
+    }
+
+    /// Entries of questions that were answered stay in the heap; too many of them are cleared out.
+    pub(super) fn compact_timers(&mut self) {
+        if self.timers.len() > TIMERS_KEPT && self.timers.len() > 4 * self.slots.len() {
+            let slots = &self.slots;
+            self.timers.compact(|_, id| slots.get_at(id.index, id.generation).is_some());
+        }
+    }
+
+    /// Every question of a connection that is there is on its list, and every one on a list is there.
+    #[cfg(debug_assertions)]
+    pub(super) fn check(&self, connections: &Connections) {
+        let mut listed = 0;
+        for id in connections.ids() {
+            for request in connections.get(id).map_or(&[][..], |conn| &conn.rare().asked) {
+                let question = self.slots.get_at(request.index, request.generation);
+                assert_eq!(question.map(|question| question.conn), Some(id), "a question");
+                listed += 1;
+            }
+        }
+        let live = self.slots.indices().filter_map(|index| self.slots.get(index));
+        let live = live.filter(|question| connections.get(question.conn).is_some());
+        assert_eq!(live.count(), listed, "questions of connections");
+    }
+}
+
+/// The channels of a publish that are to be asked about, each once; the last is asked first.
+pub(super) fn channels_of(publications: &[Publication]) -> Vec<Box<str>> {
+    let mut channels: Vec<Box<str>> =
+        publications.iter().map(|publication| publication.channel.clone()).collect();
+    channels.sort();
+    channels.dedup();
+    channels
+}
+
+/// Whether an application's answer is what the protocol's `data` must be.
+pub(super) fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok()
+}
+
+/// A heap of so few entries is left alone.
+const TIMERS_KEPT: usize = 1024;

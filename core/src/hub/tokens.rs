@@ -1,0 +1,241 @@
+//! Tokens on live connections: warning, refresh, expiry, revocation.
+//!
+//! What a token says about time is wall-clock time, so it is judged by [`Now::unix`]. Timers run on the other clock; when
+//! one comes up, the wall clock decides. A wall clock that was set is noticed within a turn, and every deadline is worked
+//! out anew: a token that has expired by the new time ends its connection, one that lives longer keeps it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{connections::Conn, env::Env, types::ShardId, visitors::Bucket};
+use crate::{
+    auth::{Access, Claims, Denied, Revocation, Revocations},
+    config::Config,
+    entropy::KeyedState,
+    limits::Limits,
+    protocol,
+    reason::Reason,
+    time::Now,
+};
+
+/// A token that was accepted.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) claims: Claims,
+    /// When it was, by the wall clock.
+    accepted: Duration,
+    /// The key that it was signed with, as a number that means nothing outside this hub. `None`: it stands for a
+    /// certificate.
+    key: Option<u64>,
+}
+
+/// When something is due about a token, by the wall clock.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    warn: Option<Duration>,
+    expire: Duration,
+    close: Duration,
+}
+
+/// Why a subscription was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Withdrawn {
+    /// Another token is in force.
+    Token,
+    /// Another configuration is.
+    Policy,
+}
+
+impl Withdrawn {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+impl Token {
+    /// What a client's certificate says and permits, as if a token had said it.
+    pub(super) fn of_certificate(now: Now, claims: Claims) -> Self {
+        Self { claims, accepted: now.unix, key: None }
+    }
+
+    /// `None`: it never expires.
+    fn schedule(&self, leeway: Duration, limits: &Limits) -> Option<Schedule> {
+        let expire = self.claims.expires?.saturating_add(leeway);
+        // Of a short token half is left alone, or a client that refreshes when it is warned would do nothing else.
+        let lead = limits.token_warning.min(expire.saturating_sub(self.accepted) / 2);
+        let warn = (!lead.is_zero()).then(|| expire.saturating_sub(lead));
+        Some(Schedule { warn, expire, close: expire.saturating_add(limits.token_grace) })
+    }
+}
+
+/// Which tokens are accepted, besides what the configuration says.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    /// Those that were revoked since start.
+    revocations: Revocations,
+    /// Makes numbers of keys: see [`Token::key`].
+    key_numbers: KeyedState,
+    /// How many refused revocations may still be handed out for the log.
+    refusals: Bucket,
+    /// Both clocks, when they last were where they were expected.
+    watched: Now,
+}
+
+impl Tokens {
+    pub(super) fn new(key_numbers: KeyedState, now: Now) -> Self {
+        Self {
+            revocations: Revocations::new(),
+            key_numbers,
+            refusals: Bucket::default(),
+            watched: now,
+        }
+    }
+
+    /// Signature, claims, revocations.
+    pub(super) fn verify(&self, env: &Env, token: &str) -> Result<Token, Denied> {
+        let (auth, unix) = (&env.config.auth, env.now.unix);
+        let (claims, key) = auth.keys.verify_by(token, unix, &auth.rules)?;
+        if self.is_revoked(env, &claims) {
+            return Err(Denied::Revoked);
+        }
+        Ok(Token { claims, accepted: unix, key: Some(key.number(&self.key_numbers)) })
+    }
+
+    fn is_revoked(&self, env: &Env, claims: &Claims) -> bool {
+        let unix = env.now.unix;
+        self.revocations.has(unix, claims) || env.config.auth.revoked.has(unix, claims)
+    }
+
+    /// Revocations that are remembered.
+    pub(super) fn revoked(&self) -> usize {
+        self.revocations.len()
+    }
+
+    /// From now on no such token is accepted.
+    pub(super) fn revoke(&mut self, env: &mut Env, revocation: &Revocation) {
+        let before = self.revocations.len() as i64;
+        self.revocations.add(env.now.unix, revocation, env.config.limits.revocation_keep);
+        if env.place.shard == ShardId(0) {
+            // All hubs hold the same: one of them counts.
+            env.tally.revocations += self.revocations.len() as i64 - before;
+        }
+    }
+
+    /// Whether one more refused revocation is written down: not every attempt of many is, for a log can be flooded, too.
+    pub(super) fn is_refusal_noted(&mut self, env: &Env) -> bool {
+        let rate = env.config.limits.audit_refusals_per_minute.max(1);
+        self.refusals.take(env.now.mono, MINUTE / rate, rate).is_ok()
+    }
+
+    /// Whether the wall clock was set, or has drifted: what was planned by it is to be planned anew.
+    pub(super) fn has_clock_leapt(&mut self, now: Now) -> bool {
+        let passed = now.mono.saturating_duration_since(self.watched.mono);
+        let expected = self.watched.unix.saturating_add(passed);
+        let leapt = expected.abs_diff(now.unix) > CLOCK_DRIFT_MAX;
+        if leapt {
+            self.watched = now;
+        }
+        leapt
+    }
+
+    /// The numbers of the configuration's keys.
+    pub(super) fn key_numbers(&self, config: &Config) -> Vec<u64> {
+        config.auth.keys.numbers(&self.key_numbers)
+    }
+
+    /// Works out what a connection may do under a new configuration, whose keys have these `numbers`. Why it may not even
+    /// stay, if so.
+    pub(super) fn review(&self, env: &Env, conn: &mut Conn, numbers: &[u64]) -> Option<Reason> {
+        let auth = &env.config.auth;
+        let rare = conn.rare_if_any()?;
+        // What a certificate permits is said by the configuration.
+        if rare.certified
+            && let Some((identity, token)) = rare.identity.as_ref().zip(rare.token.as_ref())
+        {
+            let permissions = identity.permissions(&auth.certificates).unwrap_or_default();
+            let claims = Claims { permissions, ..token.claims.clone() };
+            rare.token = Some(Arc::new(Token::of_certificate(env.now, claims)));
+        }
+        let token = rare.token.clone()?;
+        rare.access = Some(Box::new(env.config.policy.access(&token.claims.permissions)));
+        let removed = |key: u64| auth.end_removed_keys && !numbers.contains(&key);
+        if self.is_revoked(env, &token.claims) {
+            Some(Reason::TokenRevoked)
+        } else if token.key.is_some_and(removed) {
+            Some(Reason::KeyRemoved)
+        } else {
+            None
+        }
+    }
+}
+
+/// Puts a token in force, in the place of the one before.
+pub(super) fn put(env: &Env, conn: &mut Conn, token: Token) {
+    let access: Access = env.config.policy.access(&token.claims.permissions);
+    let rare = conn.rare_mut();
+    rare.certified = token.key.is_none();
+    rare.token = Some(Arc::new(token));
+    rare.access = Some(Box::new(access));
+    rare.warned = false;
+}
+
+/// Whether the connection's token has expired and only awaits its refresh.
+pub(super) fn is_stale(env: &Env, conn: &Conn) -> bool {
+    schedule(env, conn).is_some_and(|schedule| schedule.expire <= env.now.unix)
+}
+
+/// Sets the deadline of an active connection to what is due next about its token.
+pub(super) fn plan(env: &Env, conn: &mut Conn) {
+    if !conn.is_active() {
+        return;
+    }
+    let warned = conn.rare().warned;
+    let due = schedule(env, conn).map(|schedule| match schedule.warn.filter(|_| !warned) {
+        Some(warn) => warn,
+        None => schedule.close,
+    });
+    if let Some(rare) = conn.rare_if_any() {
+        rare.deadline = due.map(|due| env.now.mono + due.saturating_sub(env.now.unix));
+    }
+}
+
+/// What is due about a connection's token.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    /// It has expired, and its grace is over.
+    Close,
+    /// The client is to be told that it expires.
+    Warn(protocol::Expiring),
+    /// Nothing yet.
+    Nothing,
+}
+
+/// Something may be due about a connection's token: the wall clock decides what. `None`: it never expires.
+pub(super) fn due(env: &Env, conn: &mut Conn) -> Option<Due> {
+    let (schedule, now) = (schedule(env, conn)?, env.now.unix);
+    if schedule.close <= now {
+        return Some(Due::Close);
+    }
+    let rare = conn.rare_if_any()?;
+    if rare.warned || schedule.warn.is_none_or(|warn| warn > now) {
+        return Some(Due::Nothing);
+    }
+    rare.warned = true;
+    Some(Due::Warn(protocol::Expiring {
+        expires_at: schedule.expire.as_secs(),
+        expires_in: schedule.expire.saturating_sub(now).as_secs(),
+        grace: env.config.limits.token_grace.as_secs(),
+    }))
+}
+
+fn schedule(env: &Env, conn: &Conn) -> Option<Schedule> {
+    let token = conn.rare().token.as_ref()?;
+    token.schedule(env.config.auth.rules.leeway, &env.config.limits)
+}
+
+/// How far the wall clock may be from where it was expected before deadlines are worked out anew.
+const CLOCK_DRIFT_MAX: Duration = Duration::from_secs(1);
+
+const MINUTE: Duration = Duration::from_secs(60);

@@ -1,0 +1,852 @@
+//! What goes through channels and between hubs: subscriptions, publishes, rounds, questions, revocations. Each method
+//! carries on between departments what one of them has found out.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use http::Request;
+
+use super::{
+    Hub,
+    channels::{Left, Round, Subscribe},
+    connections::AnswerTo,
+    errands::{self, Asker, ClaimDone, PublishDone, Publisher, RevokeDone, Verdict},
+    homes::{Broadcast, Sealed},
+    http::{Refused, check_publish},
+    peers::{Inner, Joiner, Ticket, Withheld, publish_weight, round_weight},
+    questions::{About, Question, channels_of, is_object},
+    tokens::Withdrawn,
+    types::{
+        Audit, CommandId, ConnId, Output, Publication, Published, RequestError, RequestId, ShardId,
+    },
+    visitors::Who,
+};
+use crate::{
+    auth::{Revocation, Verb},
+    config::Config,
+    protocol::{self, Answer},
+    reason::Reason,
+    ws::Payload,
+};
+
+/// Between hubs.
+impl Hub {
+    /// To another hub, or straight on when it is this one: one shard pays nothing for the others.
+    fn tell(&mut self, to: ShardId, message: Inner) {
+        if to == self.env.place.shard {
+            self.on_shard(to, message);
+        } else {
+            self.peers.send(&self.env, to, message);
+        }
+    }
+
+    pub(super) fn on_shard(&mut self, from: ShardId, message: Inner) {
+        match message {
+            Inner::Publish { ticket, firm, publication } => {
+                self.on_home_publish(ticket, firm, &publication)
+            }
+            Inner::Published { ticket, published } => self.on_published(ticket, published),
+            Inner::Refused { ticket } => {
+                if let Some(publisher) = self.errands.refused(ticket) {
+                    self.give_up(publisher, Reason::Busy);
+                }
+            }
+            Inner::Join { channel, member } => {
+                self.seal_channel(&channel);
+                self.homes.join(&mut self.env, from, &channel, member.deflates);
+                self.tell(from, Inner::Joined { channel, member });
+            }
+            Inner::Joined { channel, member } => self.on_joined(&channel, member),
+            Inner::Leave { channel, deflates } => {
+                let refund = self.homes.leave(&mut self.env, from, &channel, deflates);
+                if let Some(bytes) = refund {
+                    self.on_done(from, bytes);
+                }
+            }
+            Inner::Deliver { channel, segment, deflated, first_offset } => {
+                let sealed =
+                    Sealed { channel, segment, deflated, first_offset, remote: 0, here: true };
+                self.deliver(from, sealed);
+            }
+            Inner::Claim { ticket, key, digest, bytes: _ } => {
+                let limits = &self.env.config.limits;
+                let (max, ttl) = (limits.idempotency_keys_max, limits.idempotency_ttl);
+                let verdict = self.keys.claim(self.env.now.mono, key, digest, max, ttl);
+                self.tell(ticket.shard, Inner::Claimed { ticket, verdict });
+            }
+            Inner::Claimed { ticket, verdict } => self.on_claimed(ticket, verdict),
+            Inner::Resolve { key, answer } => self.keys.resolve(&key, answer),
+            Inner::Revoke { ticket, revocation } => {
+                let closed = self.apply_revocation(&revocation);
+                self.tell(ticket.shard, Inner::Revoked { ticket, closed });
+            }
+            Inner::Revoked { ticket, closed } => self.on_revoked(ticket, closed),
+            Inner::Enter { who, conn } => {
+                if let Some(reason) = self.visitors.enter(&self.env, who) {
+                    self.tell(conn.shard, Inner::Evict { conn, reason });
+                }
+            }
+            Inner::Evict { conn, reason } => {
+                if self.connections.get(conn).is_some() {
+                    self.close(conn, reason);
+                }
+            }
+            Inner::Exit { who } => self.visitors.leave(&who),
+            Inner::Census(census) => self.peers.learn(from, census),
+            Inner::Done { bytes } => self.on_done(from, bytes),
+        }
+    }
+
+    /// Another hub is done with what it was sent, or need not be sent it.
+    fn on_done(&mut self, from: ShardId, bytes: usize) {
+        let released = self.peers.done(&self.env, from, bytes);
+        self.answer_withheld(released);
+    }
+
+    fn answer_withheld(&mut self, released: Vec<Withheld>) {
+        for Withheld { ticket, published, .. } in released {
+            self.tell(ticket.shard, Inner::Published { ticket, published });
+        }
+    }
+
+    /// Counts a connection at the home of whom it belongs to. A reason if it may not stay; from another hub that comes
+    /// later, by [`Inner::Evict`].
+    pub(super) fn enter(&mut self, conn: ConnId, who: Who) -> Option<Reason> {
+        let home = self.homes.placement().home_of(&who);
+        if self.peers.is_full(home) {
+            // Connections that come and go would otherwise be told to a hub that does not listen, without end.
+            return Some(Reason::Busy);
+        }
+        self.connections.edit(conn)?.entered.add(who.bit());
+        if home == self.env.place.shard {
+            return self.visitors.enter(&self.env, who);
+        }
+        self.tell(home, Inner::Enter { who, conn });
+        None
+    }
+
+    /// A connection does not count there any more.
+    pub(super) fn exit(&mut self, who: Option<Who>) {
+        if let Some(who) = who {
+            self.tell(self.homes.placement().home_of(&who), Inner::Exit { who });
+        }
+    }
+
+    /// A new configuration: what each user may do is worked out anew, limits hold from now on.
+    pub(super) fn on_reload(&mut self, config: Arc<Config>) {
+        self.channels.set_policies(|name| config.slow_readers.of(name));
+        self.connections.reload(&config);
+        self.env.reload(config);
+        let released = self.peers.review(&self.env);
+        self.answer_withheld(released);
+        self.review_connections();
+    }
+}
+
+/// Subscriptions.
+impl Hub {
+    pub(super) fn on_subscribe(
+        &mut self,
+        id: ConnId,
+        channel: Option<Cow<'_, str>>,
+        answer: AnswerTo,
+    ) {
+        let config = &self.env.config;
+        let max = config.limits.channel_bytes_max;
+        let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max))
+        else {
+            return self.refuse(id, Reason::InvalidChannel, answer.correlation.as_deref());
+        };
+        let conn = self.connections.get(id);
+        if !conn.is_some_and(|conn| conn.may(config, Verb::Subscribe, &channel)) {
+            self.refuse(id, Reason::SubscribeForbidden, answer.correlation.as_deref());
+        } else if config.hooks.authorize_subscribe {
+            let name: Box<str> = (*channel).into();
+            let about = About::Subscribe { channel: name.clone(), answer, cancelled: false };
+            self.ask_whether(id, Verb::Subscribe, name, about);
+        } else {
+            self.subscribe(id, &channel, answer);
+        }
+    }
+
+    /// Asks the channel's home to add a connection. The answer follows once it is confirmed.
+    fn subscribe(&mut self, id: ConnId, name: &str, answer: AnswerTo) {
+        let everywhere = self.homes.len() + self.peers.channels();
+        let (env, connections) = (&self.env, &mut self.connections);
+        match self.channels.subscribe(env, connections, id, name, answer, everywhere) {
+            Some(Subscribe::Ask(channel, member)) => {
+                self.tell(self.homes.of(&channel), Inner::Join { channel, member });
+            }
+            Some(Subscribe::Already(answer)) => {
+                self.connections.answer_subscribed(&mut self.env, id, name, &answer);
+            }
+            Some(Subscribe::Refused(reason, answer)) => {
+                self.refuse(id, reason, answer.correlation.as_deref());
+            }
+            None => {}
+        }
+    }
+
+    /// The home has added the connection.
+    fn on_joined(&mut self, name: &str, member: Joiner) {
+        if let Some(index) = self.channels.find(name) {
+            // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
+            // the channel.
+            self.hand_out_channel(index);
+        }
+        let Joiner { conn: id, deflates } = member;
+        let (env, connections) = (&mut self.env, &mut self.connections);
+        let Some(joined) = self.channels.joined(env, connections, name, id) else { return };
+        if joined.leaves {
+            self.leave(Left { channel: name.into(), deflates });
+        }
+        match joined.answer {
+            Some((answer, Ok(()))) => {
+                self.connections.answer_subscribed(&mut self.env, id, name, &answer);
+            }
+            Some((answer, Err(reason))) => self.refuse(id, reason, answer.correlation.as_deref()),
+            None => {}
+        }
+    }
+
+    /// Tells a channel's home that a connection has left.
+    pub(super) fn leave(&mut self, left: Left) {
+        let Left { channel, deflates } = left;
+        self.tell(self.homes.of(&channel), Inner::Leave { channel, deflates });
+    }
+
+    /// Takes a connection out of a channel; it is not an error if it is not in it.
+    pub(super) fn unsubscribe(&mut self, id: ConnId, name: &str) {
+        self.questions.cancel_subscribe(&self.connections, id, name);
+        let Some(index) = self.channels.find(name) else { return };
+        // What was published before this moment is still delivered.
+        self.seal_channel(name);
+        self.hand_out_channel(index);
+        for answer in self.channels.cancel_waiting(index, id) {
+            self.connections.answer_subscribed(&mut self.env, id, name, &answer);
+        }
+        let (env, connections) = (&mut self.env, &mut self.connections);
+        if let Some(left) = self.channels.leave(env, connections, index, id) {
+            self.leave(left);
+        }
+    }
+
+    /// Takes back the subscriptions that the connection may no longer have, and tells it which.
+    pub(super) fn withdraw(&mut self, id: ConnId, why: Withdrawn) {
+        let Some(conn) = self.connections.get(id).filter(|conn| conn.is_active()) else { return };
+        for name in self.channels.forbidden(&self.env, conn) {
+            self.unsubscribe(id, &name);
+            self.connections.send_withdrawn(&mut self.env, id, &name, why);
+            self.env.tally.withdrawn += 1;
+        }
+    }
+
+    fn refuse(&mut self, id: ConnId, reason: Reason, correlation: Option<&str>) {
+        self.connections.refuse(&mut self.env, id, reason, correlation);
+    }
+
+    /// The same, if the connection is still a session: for what comes later.
+    fn refuse_active(&mut self, id: ConnId, reason: Reason, correlation: Option<&str>) {
+        if self.connections.is_active(id) {
+            self.refuse(id, reason, correlation);
+        }
+    }
+}
+
+/// Publishing: by message, by `POST /publish`, by command.
+impl Hub {
+    /// The request `publish` of a WebSocket client.
+    pub(super) fn on_publish(
+        &mut self,
+        id: ConnId,
+        correlation: Option<&str>,
+        channel: Option<&str>,
+        event: Option<&str>,
+        data: Option<&str>,
+    ) {
+        let config = &self.env.config;
+        let limits = &config.limits;
+        let Some(channel) =
+            channel.filter(|name| protocol::channel_is_valid(name, limits.channel_bytes_max))
+        else {
+            return self.refuse(id, Reason::InvalidChannel, correlation);
+        };
+        let event =
+            event.filter(|event| !event.is_empty() && event.len() <= limits.event_bytes_max);
+        let (Some(event), Some(data)) = (event, data) else {
+            return self.refuse(id, Reason::Decode, correlation);
+        };
+        let conn = self.connections.get(id);
+        if !conn.is_some_and(|conn| conn.may(config, Verb::Publish, channel)) {
+            return self.refuse(id, Reason::PublishForbidden, correlation);
+        }
+        let broadcast = Broadcast { channel, event, data };
+        let asks = config.hooks.authorize_publish;
+        if !asks && self.homes.of(channel) == self.env.place.shard {
+            // The usual case: nothing is copied but into the channel's round.
+            match self.broadcast(broadcast) {
+                Ok(published) => self.answer_published(id, channel, published, correlation),
+                Err(reason) => self.refuse(id, reason, correlation),
+            }
+            return;
+        }
+        let publisher = Publisher::Message { conn: id, correlation: correlation.map(Into::into) };
+        let publications = vec![broadcast.to_owned()];
+        if asks {
+            let left = channels_of(&publications);
+            self.ask_publish(id, publisher, publications, left);
+        } else {
+            self.publish(publisher, publications);
+        }
+    }
+
+    fn answer_published(
+        &mut self,
+        id: ConnId,
+        channel: &str,
+        published: Published,
+        correlation: Option<&str>,
+    ) {
+        self.connections.answer_published(&mut self.env, id, channel, published, correlation);
+    }
+
+    pub(super) fn on_http_publish(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
+        let Some(conn) = self.connections.get(id) else { return };
+        let placement = self.homes.placement();
+        match check_publish(&self.env, &self.tokens, &placement, (id, conn), request) {
+            Ok((publisher, publications)) if self.env.config.hooks.authorize_publish => {
+                let left = channels_of(&publications);
+                self.ask_publish(id, publisher, publications, left);
+            }
+            Ok((publisher, publications)) => self.publish(publisher, publications),
+            Err(refused) => self.refuse_http(id, &refused),
+        }
+    }
+
+    pub(super) fn on_publish_command(&mut self, id: Option<CommandId>, publication: Publication) {
+        let limits = &self.env.config.limits;
+        let Publication { channel, event, data } = &publication;
+        let reason = if !protocol::channel_is_valid(channel, limits.channel_bytes_max) {
+            Some(Reason::InvalidChannel)
+        } else if event.is_empty() || event.len() > limits.event_bytes_max {
+            Some(Reason::BadPublish)
+        } else if data.len() > limits.message_bytes_max {
+            Some(Reason::MessageTooBig)
+        } else {
+            None
+        };
+        let publisher = Publisher::Command { id };
+        if let Some(reason) = reason {
+            self.fail_publish(publisher, reason);
+        } else if self.homes.of(channel) == self.env.place.shard {
+            match self.broadcast(Broadcast::of(&publication)) {
+                Ok(published) => {
+                    let done = |id| Output::Done { id, result: Ok(published) };
+                    self.outputs.extend(id.map(done));
+                }
+                Err(reason) => self.fail_publish(publisher, reason),
+            }
+        } else {
+            self.publish(publisher, vec![publication]);
+        }
+    }
+
+    /// Publishes what has been authorised, after its idempotency key, if it has one, was claimed.
+    fn publish(&mut self, publisher: Publisher, publications: Vec<Publication>) {
+        let Publisher::Http { key: Some(key), digest, .. } = &publisher else {
+            return self.carry_out(publisher, publications);
+        };
+        let (key, digest) = (key.clone(), *digest);
+        let home = self.homes.of(&key);
+        if self.errands.is_crowded(&self.env) || self.peers.is_full(home) {
+            return self.fail_publish(publisher, Reason::Busy);
+        }
+        // They wait here, but on the credit of the hub that is asked: it is for that hub that they wait.
+        let bytes = publications.iter().map(Publication::weight).sum::<usize>();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Some(ticket) = self.errands.claim(&self.env, publisher, publications) {
+            self.tell(home, Inner::Claim { ticket, key, digest, bytes });
+        }
+    }
+
+    fn on_claimed(&mut self, ticket: Ticket, verdict: Verdict) {
+        let Some(ClaimDone { publisher, publications }) = self.errands.claimed(ticket) else {
+            return;
+        };
+        match (verdict, &publisher) {
+            (Verdict::Fresh, _) => self.carry_out(publisher, publications),
+            (Verdict::Answered(answer), Publisher::Http { conn, .. }) => {
+                self.answer_json(*conn, answer)
+            }
+            (Verdict::Conflict, _) => self.fail_publish(publisher, Reason::KeyReused),
+            (Verdict::InProgress | Verdict::Answered(_), _) => {
+                self.fail_publish(publisher, Reason::KeyInUse)
+            }
+        }
+    }
+
+    fn carry_out(&mut self, publisher: Publisher, publications: Vec<Publication>) {
+        let own = self.env.place.shard;
+        let homes = publications.iter().map(|publication| self.homes.of(&publication.channel));
+        let remote = homes.filter(|home| *home != own).count();
+        // What is refused reaches nobody: first the question, then the broadcasts.
+        if (remote > 0 && self.errands.is_crowded(&self.env)) || self.is_busy_for(&publications) {
+            return self.give_up(publisher, Reason::Busy);
+        }
+        if remote == 0 {
+            let broadcast = |publication: Publication| {
+                let published = self.broadcast_firmly(Broadcast::of(&publication));
+                (publication.channel, published)
+            };
+            let results = publications.into_iter().map(broadcast).collect();
+            return self.finish_publish(PublishDone { publisher, results });
+        }
+        let waiting = u32::try_from(remote).unwrap_or(u32::MAX);
+        let Some(ticket) = self.errands.publish(&self.env, publisher, waiting) else { return };
+        let firm = publications.len() > 1;
+        let mut results: Vec<(Box<str>, Published)> = Vec::with_capacity(publications.len());
+        for (publication, item) in publications.into_iter().zip(0u32..) {
+            let (channel, home) =
+                (publication.channel.clone(), self.homes.of(&publication.channel));
+            let mut published = Published::default();
+            if home == own {
+                published = self.broadcast_firmly(Broadcast::of(&publication));
+            } else {
+                let ticket = Ticket { item, ..ticket };
+                self.tell(home, Inner::Publish { ticket, firm, publication });
+            }
+            results.push((channel, published));
+        }
+        // Answers of other hubs come in later turns, so none can have come yet.
+        self.errands.set_results(ticket, results);
+    }
+
+    /// Whether a hub that one of the messages has to pass takes nothing in at present, as far as this one knows. The
+    /// homes of the others may know of more.
+    fn is_busy_for(&self, publications: &[Publication]) -> bool {
+        let full = self.peers.full();
+        full != 0
+            && publications.iter().any(|publication| {
+                let home = self.homes.of(&publication.channel);
+                self.peers.is_full(home) || self.homes.remote(&publication.channel) & full != 0
+            })
+    }
+
+    fn on_published(&mut self, ticket: Ticket, published: Published) {
+        if let Some(done) = self.errands.published(ticket, published) {
+            self.finish_publish(done);
+        }
+    }
+
+    /// All messages are broadcast: tells the publisher.
+    fn finish_publish(&mut self, done: PublishDone) {
+        let PublishDone { publisher, results } = done;
+        match publisher {
+            Publisher::Message { conn, correlation } => {
+                if let Some((channel, published)) = results.first()
+                    && self.connections.is_active(conn)
+                {
+                    self.answer_published(conn, channel, *published, correlation.as_deref());
+                }
+            }
+            Publisher::Http { conn, key, .. } => {
+                let answer = errands::http_answer(&results);
+                if let Some(key) = key {
+                    let home = self.homes.of(&key);
+                    self.tell(home, Inner::Resolve { key, answer: Some(answer.clone()) });
+                }
+                self.answer_json(conn, answer);
+            }
+            Publisher::Command { id } => {
+                if let (Some(id), Some((_, first))) = (id, results.first()) {
+                    self.outputs.push_back(Output::Done { id, result: Ok(*first) });
+                }
+            }
+        }
+    }
+
+    /// A publish that was under way comes to nothing: its key can be used again.
+    fn give_up(&mut self, publisher: Publisher, reason: Reason) {
+        if let Publisher::Http { key: Some(key), .. } = &publisher {
+            let resolve = Inner::Resolve { key: key.clone(), answer: None };
+            self.tell(self.homes.of(key), resolve);
+        }
+        self.fail_publish(publisher, reason);
+    }
+
+    fn fail_publish(&mut self, publisher: Publisher, reason: Reason) {
+        match publisher {
+            Publisher::Message { conn, correlation } => {
+                self.refuse_active(conn, reason, correlation.as_deref());
+            }
+            Publisher::Http { conn, .. } => self.refuse_http(conn, &reason.into()),
+            Publisher::Command { id } => self.fail_command(id, reason),
+        }
+    }
+
+    fn fail_command(&mut self, id: Option<CommandId>, reason: Reason) {
+        self.env.tally.error(reason);
+        self.outputs.extend(id.map(|id| Output::Done { id, result: Err(reason) }));
+    }
+}
+
+/// Rounds.
+impl Hub {
+    /// Broadcasts here, where the channel is at home, unless a hub with subscribers takes nothing in at present.
+    fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<Published, Reason> {
+        let full = self.peers.full();
+        if full != 0 && self.homes.remote(broadcast.channel) & full != 0 {
+            return Err(Reason::Busy);
+        }
+        Ok(self.broadcast_firmly(broadcast))
+    }
+
+    /// Broadcasts whatever is under way: for messages that it is too late to refuse.
+    fn broadcast_firmly(&mut self, broadcast: Broadcast<'_>) -> Published {
+        let done = self.homes.broadcast(&mut self.env, broadcast);
+        if let Some(sealed) = done.sealed {
+            self.send_out(sealed);
+        }
+        self.peers.charge_all(&self.env, done.remote, done.bytes);
+        done.published
+    }
+
+    /// Another hub asks to broadcast.
+    fn on_home_publish(&mut self, ticket: Ticket, firm: bool, publication: &Publication) {
+        let broadcast = Broadcast::of(publication);
+        if !firm {
+            let answer = match self.broadcast(broadcast) {
+                Ok(published) => Inner::Published { ticket, published },
+                Err(_) => Inner::Refused { ticket },
+            };
+            return self.tell(ticket.shard, answer);
+        }
+        let published = self.broadcast_firmly(broadcast);
+        let full = self.peers.full() & self.homes.remote(&publication.channel);
+        let bytes = publish_weight(publication);
+        if full != 0 {
+            self.peers.withhold(full, ticket, published, bytes);
+        } else {
+            self.peers.owe(ticket.shard, bytes);
+            self.tell(ticket.shard, Inner::Published { ticket, published });
+        }
+    }
+
+    /// Hands a channel's round to every hub with subscribers.
+    fn send_out(&mut self, sealed: Sealed) {
+        let mut remote = sealed.remote;
+        if remote != 0 {
+            // The frames were charged one by one.
+            let Sealed { channel, segment, deflated, .. } = &sealed;
+            let rest = round_weight(channel, segment, deflated.as_deref()) - segment.len();
+            self.peers.charge_all(&self.env, remote, rest);
+        }
+        while remote != 0 {
+            let shard = ShardId(remote.trailing_zeros() as u16);
+            remote &= remote - 1;
+            let message = Inner::Deliver {
+                channel: sealed.channel.clone(),
+                segment: sealed.segment.clone(),
+                deflated: sealed.deflated.clone(),
+                first_offset: sealed.first_offset,
+            };
+            self.peers.send_charged(shard, message);
+        }
+        if sealed.here {
+            self.deliver(self.env.place.shard, sealed);
+        }
+    }
+
+    /// A round of a channel has come for the subscribers here.
+    fn deliver(&mut self, home: ShardId, sealed: Sealed) {
+        let unused = self.channels.deliver(&self.env, &mut self.connections, home, sealed);
+        if let Some(bytes) = unused {
+            self.peers.owe(home, bytes);
+        }
+    }
+
+    /// Seals what the turn's publishes gathered.
+    pub(super) fn seal_all(&mut self) {
+        while let Some(sealed) = self.homes.seal_next(&mut self.env) {
+            if let Some(sealed) = sealed {
+                self.send_out(sealed);
+            }
+        }
+    }
+
+    /// Seals the channel's round if it is at home here: membership is about to change.
+    fn seal_channel(&mut self, name: &str) {
+        if let Some(sealed) = self.homes.seal_channel(&mut self.env, name) {
+            self.send_out(sealed);
+        }
+    }
+
+    /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
+    /// that a publisher who sends a lot at once does not make slow readers of those who are not.
+    pub(super) fn hand_out(&mut self) {
+        let budget = self.env.config.limits.outbox_bytes_max / 4;
+        let (alone, waiting) = (self.channels.rounds() == 1, self.connections.dirty());
+        let mut handed = 0;
+        while handed < budget
+            && let Some(round) = self.channels.next_round()
+        {
+            handed += round.bytes();
+            self.hand_out_round(&round);
+        }
+        self.settle();
+        let added = self.connections.dirty().saturating_sub(waiting);
+        if alone && added <= FEW {
+            self.connections.put_first(added);
+        }
+    }
+
+    /// Hands out everything: somebody who is owed it is about to be closed.
+    pub(super) fn hand_out_all(&mut self) {
+        while let Some(round) = self.channels.next_round() {
+            self.hand_out_round(&round);
+        }
+    }
+
+    /// Hands out the rounds of one channel: its membership is about to change.
+    fn hand_out_channel(&mut self, index: u32) {
+        // Taken out first: handing out may close connections, and that may take away rounds of other channels.
+        for round in self.channels.rounds_of(index) {
+            self.hand_out_round(&round);
+        }
+    }
+
+    fn hand_out_round(&mut self, round: &Round) {
+        if round.credit > 0 {
+            self.peers.owe(round.home, round.credit as usize);
+        }
+        self.channels.hand_out(&mut self.env, &mut self.connections, round);
+        while let Some(id) = self.channels.next_slow() {
+            self.close(id, Reason::SlowReader);
+        }
+    }
+
+    /// Once per round of flushes: if outboxes hold more than `queued_bytes_max`, those that hold the most are treated as
+    /// slow readers until an eighth is free again.
+    pub(super) fn relieve(&mut self) {
+        let max = self.env.config.limits.queued_bytes_max;
+        if !self.connections.take_stock(max) {
+            return;
+        }
+        let heaviest = self.connections.heaviest();
+        // What two hold is free when both are done: looking after each would cost the square.
+        let (mut rest, mut step) = (heaviest.as_slice(), 1);
+        while self.connections.queued_bytes() > max - max / 8
+            && let Some((due, later)) =
+                rest.split_at_checked(step.min(rest.len())).filter(|(due, _)| !due.is_empty())
+        {
+            for id in due {
+                // With nothing to drop it is closed.
+                if self.channels.relieve(&mut self.env, &mut self.connections, *id) == 0 {
+                    self.close(*id, Reason::OutboxesFull);
+                }
+                self.connections.measure_queued(*id);
+            }
+            self.connections.sweep();
+            rest = later;
+            step *= 2;
+        }
+        self.settle();
+    }
+}
+
+/// Questions to the application.
+impl Hub {
+    /// A request of the application's own vocabulary.
+    pub(super) fn on_request(
+        &mut self,
+        id: ConnId,
+        event: &str,
+        data: &str,
+        correlation: Option<&str>,
+    ) {
+        if !self.env.config.hooks.requests.contains(event) {
+            return self.refuse(id, Reason::UnknownRequest, correlation);
+        }
+        let data = Bytes::copy_from_slice(data.as_bytes());
+        let event: Box<str> = event.into();
+        let answer = AnswerTo::new(correlation, Answer::Response);
+        let about = About::Request { event: event.clone(), answer };
+        if let Some((request, user)) = self.ask(id, about) {
+            self.outputs.push_back(Output::Request { id: request, conn: id, user, event, data });
+        }
+    }
+
+    /// Puts a publish that the policy allows to the application, one channel of those `left` at a time.
+    fn ask_publish(
+        &mut self,
+        id: ConnId,
+        publisher: Publisher,
+        publications: Vec<Publication>,
+        mut left: Vec<Box<str>>,
+    ) {
+        match left.pop() {
+            None => self.publish(publisher, publications),
+            Some(channel) => {
+                let about = About::Publish { publisher, publications, left };
+                self.ask_whether(id, Verb::Publish, channel, about);
+            }
+        }
+    }
+
+    /// Puts something that the policy allows to the application.
+    fn ask_whether(&mut self, id: ConnId, verb: Verb, channel: Box<str>, about: About) {
+        if let Some((request, user)) = self.ask(id, about) {
+            let identity = self.connections.get(id).and_then(|conn| conn.identity());
+            self.outputs.push_back(Output::Authorize {
+                id: request,
+                conn: id,
+                user,
+                verb,
+                channel,
+                identity,
+            });
+        }
+    }
+
+    fn ask(&mut self, id: ConnId, about: About) -> Option<(RequestId, Option<Arc<str>>)> {
+        match self.questions.ask(&self.env, &mut self.connections, id, about)? {
+            Ok(asked) => Some(asked),
+            Err(about) => {
+                self.fail_question(id, about, Reason::RequestsInFlight);
+                None
+            }
+        }
+    }
+
+    pub(super) fn on_reply(&mut self, id: RequestId, result: Result<Bytes, RequestError>) {
+        let question = self.questions.answered(&mut self.connections, id);
+        let Some(Question { conn, about }) = question else { return };
+        let About::Request { event, answer } = about else {
+            // A reply where a decision was due decides nothing.
+            return self.fail_question(conn, about, Reason::RequestFailed);
+        };
+        if !self.connections.is_active(conn) {
+            return;
+        }
+        let correlation = answer.correlation.as_deref();
+        let (env, connections) = (&mut self.env, &mut self.connections);
+        match result {
+            Ok(data) => match std::str::from_utf8(&data).ok().filter(|data| is_object(data)) {
+                Some(data) => connections.answer_request(env, conn, &event, data, correlation),
+                None => connections.refuse(env, conn, Reason::RequestFailed, correlation),
+            },
+            Err(error) => {
+                env.tally.error(Reason::RequestFailed);
+                connections.send_application_error(env, conn, &error, correlation);
+            }
+        }
+    }
+
+    pub(super) fn on_decision(&mut self, id: RequestId, allow: bool) {
+        let question = self.questions.answered(&mut self.connections, id);
+        let Some(Question { conn, about }) = question else { return };
+        match about {
+            About::Subscribe { channel, answer, cancelled } if allow => {
+                if !self.connections.is_active(conn) {
+                } else if cancelled {
+                    self.connections.answer_subscribed(&mut self.env, conn, &channel, &answer);
+                } else {
+                    self.subscribe(conn, &channel, answer);
+                }
+            }
+            About::Publish { publisher, publications, left } if allow => {
+                self.ask_publish(conn, publisher, publications, left);
+            }
+            About::Subscribe { .. } => self.fail_question(conn, about, Reason::SubscribeForbidden),
+            About::Publish { .. } => self.fail_question(conn, about, Reason::PublishForbidden),
+            About::Request { .. } => self.fail_question(conn, about, Reason::RequestFailed),
+        }
+    }
+
+    pub(super) fn fail_question(&mut self, conn: ConnId, about: About, reason: Reason) {
+        match about {
+            About::Request { answer, .. } | About::Subscribe { answer, .. } => {
+                self.refuse_active(conn, reason, answer.correlation.as_deref());
+            }
+            About::Publish { publisher, .. } => self.fail_publish(publisher, reason),
+        }
+    }
+}
+
+/// Revocations. The hub that is asked tells the others and answers when all have done it: from then on no hub accepts
+/// such a token or delivers to its connection.
+impl Hub {
+    pub(super) fn on_http_revoke(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
+        let peer = self.connections.get(id).map(|conn| conn.peer());
+        let mut audit = Box::new(Audit { peer, user: None, revocation: None });
+        let asker = Asker::Http(id);
+        match errands::revoke::check(&self.env, &self.tokens, request, &mut audit) {
+            Ok(revocation) => self.revoke(asker, audit, &revocation),
+            Err(refused) => self.fail_revoke(asker, audit, &refused),
+        }
+    }
+
+    /// The application, or an operator through it, revokes.
+    pub(super) fn on_revoke_command(&mut self, id: Option<CommandId>, revocation: &Revocation) {
+        let audit = Audit { peer: None, user: None, revocation: Some(revocation.clone()) };
+        let (asker, audit) = (Asker::Command(id), Box::new(audit));
+        match revocation.check() {
+            Ok(()) => self.revoke(asker, audit, revocation),
+            Err(_) => self.fail_revoke(asker, audit, &Reason::BadRevocation.into()),
+        }
+    }
+
+    fn revoke(&mut self, asker: Asker, audit: Box<Audit>, revocation: &Revocation) {
+        // Others may be revoking at this moment, so a hub can come to hold a few more than the limit.
+        let max = self.env.config.limits.revocations_max;
+        if self.tokens.revoked() >= max || self.errands.revoking() >= max {
+            return self.fail_revoke(asker, audit, &Reason::RevocationsFull.into());
+        }
+        let place = self.env.place;
+        let waiting = u32::from(place.shards.max(1));
+        let Some(ticket) = self.errands.revoke(&self.env, asker, audit, waiting) else { return };
+        for shard in place.others() {
+            let revocation = Box::new(revocation.clone());
+            self.tell(shard, Inner::Revoke { ticket, revocation });
+        }
+        let closed = self.apply_revocation(revocation);
+        self.on_revoked(ticket, closed);
+    }
+
+    /// How many connections ended.
+    fn apply_revocation(&mut self, revocation: &Revocation) -> u32 {
+        self.tokens.revoke(&mut self.env, revocation);
+        self.end_tokens(|claims| revocation.fits(claims))
+    }
+
+    /// A hub has carried it out.
+    fn on_revoked(&mut self, ticket: Ticket, closed: u32) {
+        let Some(done) = self.errands.revoked(ticket, closed) else { return };
+        let RevokeDone { asker, audit, closed } = done;
+        let result = Ok(Published { subscribers: closed, offset: 0 });
+        self.outputs.push_back(Output::Audit { audit, result });
+        match asker {
+            Asker::Http(conn) => {
+                let answer = format!("{{\"status\":\"revoked\",\"closed\":{closed}}}");
+                self.answer_json(conn, answer.into());
+            }
+            Asker::Command(id) => {
+                self.outputs.extend(id.map(|id| Output::Done { id, result }));
+            }
+        }
+    }
+
+    fn fail_revoke(&mut self, asker: Asker, audit: Box<Audit>, refused: &Refused) {
+        if self.tokens.is_refusal_noted(&self.env) {
+            self.outputs.push_back(Output::Audit { audit, result: Err(refused.reason) });
+        }
+        match asker {
+            Asker::Http(conn) => self.refuse_http(conn, refused),
+            Asker::Command(id) => self.fail_command(id, refused.reason),
+        }
+    }
+}
+
+/// So few subscribers are written to before the publisher, whose answer would cost them the time of a system call. Many
+/// would keep the publisher waiting.
+const FEW: usize = 8;

@@ -1,0 +1,349 @@
+//! Where counts meet the `metrics` facade: the one place that is given a recorder.
+
+use std::{sync::Arc, time::Instant};
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+
+use super::{
+    tally::{STATUSES, Tally},
+    *,
+};
+use crate::{
+    config::{Config, ConnectionsBound},
+    protocol::Kind,
+    reason::{Counted, Reason},
+    ws::Work,
+};
+
+/// Where a hub's counts meet the `metrics` facade. One for each hub.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    handles: Option<Handles>,
+}
+
+impl Metrics {
+    /// Nothing is looked up before the first [`record`](Self::record).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Hands over what a hub has counted, which is zero afterwards. `now` is best read after the turn's writes, so that
+    /// durations include them. The first call, and one after a reload, registers every series with `recorder`, so that
+    /// those that are zero are visible; all calls have to name the same recorder.
+    ///
+    /// ```
+    /// # use std::{sync::Arc, time::{Duration, Instant}};
+    /// # use mahavishnu_core::{config::Config, entropy::Seed, hub::{Hub, Place}, time::Now};
+    /// use mahavishnu_core::metrics::Metrics;
+    ///
+    /// # let now = Now { mono: Instant::now(), unix: Duration::from_secs(1_770_000_000) };
+    /// let mut hub = Hub::new(Arc::new(Config::default()), Place::alone(Seed::from(1)), now);
+    /// let mut metrics = Metrics::new();
+    /// // At the end of each turn, with the recorder that the application has installed:
+    /// hub.end_turn(now);
+    /// metrics::with_recorder(|recorder| metrics.record(recorder, now.mono, hub.tally()));
+    /// ```
+    pub fn record(&mut self, recorder: &dyn Recorder, now: Instant, tally: &mut Tally) {
+        let mut older = tally.before.take();
+        let mut generations = Vec::new();
+        while let Some(mut one) = older {
+            older = one.before.take();
+            generations.push(one);
+        }
+        for mut one in generations.into_iter().rev() {
+            self.record_one(recorder, now, &mut one);
+            self.handles = None;
+        }
+        self.record_one(recorder, now, tally);
+    }
+
+    fn record_one(&mut self, recorder: &dyn Recorder, now: Instant, tally: &mut Tally) {
+        let handles = self.handles.get_or_insert_with(|| Handles::new(recorder, &tally.config));
+        handles.record(recorder, now, tally);
+    }
+}
+
+/// A recorder, for the series of one server: its name is the first label of each.
+struct Registry<'r> {
+    recorder: &'r dyn Recorder,
+    server: Arc<str>,
+}
+
+impl Registry<'_> {
+    fn key(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+        let server = Label::new("server", self.server.to_string());
+        let others = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned()));
+        Key::from_parts(name, std::iter::once(server).chain(others).collect::<Vec<_>>())
+    }
+
+    fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+        self.recorder.register_counter(&self.key(name, labels), &METADATA)
+    }
+
+    fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+        self.recorder.register_gauge(&self.key(name, labels), &METADATA)
+    }
+
+    fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
+        self.recorder.register_histogram(&self.key(name, labels), &METADATA)
+    }
+}
+
+const METADATA: Metadata<'static> =
+    Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+/// Handles into the recorder, looked up once for each configuration.
+struct Handles {
+    server: Arc<str>,
+    connections: Counter,
+    secure_connections: Counter,
+    handshakes: Counter,
+    resumptions: Counter,
+    certificate: Gauge,
+    active: Gauge,
+    channels: Gauge,
+    subscriptions: Gauge,
+    queued_bytes: Gauge,
+    partial_bytes: Gauge,
+    under_way: Gauge,
+    revocations: Gauge,
+    warned: Counter,
+    refreshed: Counter,
+    withdrawn: Counter,
+    received_bytes: Counter,
+    sent_bytes: Counter,
+    generation: Gauge,
+    /// Its present value.
+    generation_in_force: u64,
+    deflated: WorkHandles,
+    inflated: WorkHandles,
+    received: Vec<Counter>,
+    sent: Vec<Counter>,
+    latency: Vec<Histogram>,
+    errors: Vec<Counter>,
+    dropped: Vec<Counter>,
+    closed: Vec<Counter>,
+    statuses: Vec<Counter>,
+    /// By the number of their label.
+    channels_by_label: Vec<(Counter, Histogram)>,
+}
+
+impl std::fmt::Debug for Handles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handles(..)")
+    }
+}
+
+impl Handles {
+    /// Looks every handle up, which also makes every series visible at zero.
+    fn new(recorder: &dyn Recorder, config: &Config) -> Self {
+        let source = Registry { recorder, server: config.service.label.clone() };
+        let by_reason = |name: &'static str| -> Vec<Counter> {
+            let handle = |reason: &Reason| match ends_connections(*reason) {
+                true => source.counter(name, &[("reason", reason.name())]),
+                false => Counter::noop(),
+            };
+            Reason::ALL.iter().map(handle).collect()
+        };
+        let error = |reason: &Reason| match reason.row().counted {
+            Counted::Connection(label) => {
+                source.counter(CONNECTION_ERRORS, &[("error_type", label)])
+            }
+            Counted::Message(label) => source.counter(MESSAGE_ERRORS, &[("error_type", label)]),
+            Counted::No => Counter::noop(),
+        };
+        let messages = |kind: &Kind, direction: &'static str| {
+            source.counter(MESSAGES, &[("message_type", kind.as_str()), ("direction", direction)])
+        };
+        let sent = |kind: &Kind| match SENT_KINDS.contains(kind) {
+            true => messages(kind, "sent"),
+            false => Counter::noop(),
+        };
+        let status = |status: &u16| {
+            let text = if *status == 0 { "other".to_owned() } else { status.to_string() };
+            source.counter(HTTP, &[("status", &text)])
+        };
+        let tls = config.tls.is_some();
+        let when =
+            |on: bool, counter: &dyn Fn() -> Counter| if on { counter() } else { Counter::noop() };
+        let this = Self {
+            connections: source.counter(CONNECTIONS, &[("tls_mode", "ws")]),
+            secure_connections: when(tls, &|| source.counter(CONNECTIONS, &[("tls_mode", "wss")])),
+            handshakes: when(tls, &|| source.counter(HANDSHAKES, &[("kind", "full")])),
+            resumptions: when(tls, &|| source.counter(HANDSHAKES, &[("kind", "resumed")])),
+            certificate: if tls { source.gauge(CERTIFICATE, &[]) } else { Gauge::noop() },
+            active: source.gauge(ACTIVE, &[]),
+            channels: source.gauge(CHANNELS, &[]),
+            subscriptions: source.gauge(SUBSCRIPTIONS, &[]),
+            queued_bytes: source.gauge(QUEUED, &[]),
+            partial_bytes: source.gauge(PARTIAL, &[]),
+            under_way: source.gauge(UNDER_WAY, &[]),
+            revocations: source.gauge(REVOCATIONS, &[]),
+            warned: source.counter(TOKEN_EVENTS, &[("event", "warned")]),
+            refreshed: source.counter(TOKEN_EVENTS, &[("event", "refreshed")]),
+            withdrawn: source.counter(WITHDRAWN, &[]),
+            received_bytes: source.counter(RECEIVED_BYTES, &[]),
+            sent_bytes: source.counter(SENT_BYTES, &[]),
+            generation: source.gauge(RELOADS, &[]),
+            deflated: WorkHandles::new(&source, "sent"),
+            inflated: WorkHandles::new(&source, "received"),
+            received: Kind::ALL.iter().map(|kind| messages(kind, "received")).collect(),
+            sent: Kind::ALL.iter().map(sent).collect(),
+            latency: Kind::ALL
+                .iter()
+                .map(|kind| source.histogram(LATENCY, &[("message_type", kind.as_str())]))
+                .collect(),
+            errors: Reason::ALL.iter().map(error).collect(),
+            dropped: by_reason(DROPPED),
+            closed: by_reason(CLOSED),
+            statuses: STATUSES.iter().map(status).collect(),
+            channels_by_label: Vec::new(),
+            generation_in_force: 0,
+            server: config.service.label.clone(),
+        };
+        this.active.increment(0.0);
+        // A reload may change what bounds them: the other series is then zero.
+        for bound in [ConnectionsBound::Setting, ConnectionsBound::Memory] {
+            let in_force = bound == config.connections_bound;
+            let limit = if in_force { config.limits.connections_max } else { 0 };
+            source.gauge(CONNECTIONS_LIMIT, &[("bound", bound.as_str())]).set(limit as f64);
+        }
+        this
+    }
+
+    /// Hands the counts of a turn over.
+    fn record(&mut self, recorder: &dyn Recorder, now: Instant, tally: &mut Tally) {
+        fn add(count: &mut u64, handle: &Counter) {
+            if *count > 0 {
+                handle.increment(std::mem::take(count));
+            }
+        }
+        fn shift(change: &mut i64, handle: &Gauge) {
+            if *change != 0 {
+                handle.increment(std::mem::take(change) as f64);
+            }
+        }
+        add(&mut tally.connections, &self.connections);
+        add(&mut tally.secure_connections, &self.secure_connections);
+        add(&mut tally.handshakes, &self.handshakes);
+        add(&mut tally.resumptions, &self.resumptions);
+        add(&mut tally.received_bytes, &self.received_bytes);
+        add(&mut tally.sent_bytes, &self.sent_bytes);
+        self.deflated.publish(&mut tally.deflated);
+        self.inflated.publish(&mut tally.inflated);
+        shift(&mut tally.active, &self.active);
+        shift(&mut tally.channels, &self.channels);
+        shift(&mut tally.subscriptions, &self.subscriptions);
+        shift(&mut tally.queued_bytes, &self.queued_bytes);
+        shift(&mut tally.partial_bytes, &self.partial_bytes);
+        shift(&mut tally.under_way, &self.under_way);
+        shift(&mut tally.revocations, &self.revocations);
+        add(&mut tally.warned, &self.warned);
+        add(&mut tally.refreshed, &self.refreshed);
+        add(&mut tally.withdrawn, &self.withdrawn);
+        tally
+            .received
+            .iter_mut()
+            .zip(&self.received)
+            .for_each(|(count, handle)| add(count, handle));
+        tally.sent.iter_mut().zip(&self.sent).for_each(|(count, handle)| add(count, handle));
+        tally
+            .statuses
+            .iter_mut()
+            .zip(&self.statuses)
+            .for_each(|(count, handle)| add(count, handle));
+        for (counts, handles) in [
+            (&mut tally.errors, &self.errors),
+            (&mut tally.dropped, &self.dropped),
+            (&mut tally.closed, &self.closed),
+        ] {
+            let counts = counts.take().into_iter().flatten();
+            counts.zip(handles).for_each(|(count, handle)| add(count, handle));
+        }
+        if self.generation_in_force != tally.generation {
+            self.generation_in_force = tally.generation;
+            self.generation.set(tally.generation as f64);
+        }
+        if let Some(seconds) = tally.certificate.take() {
+            self.certificate.set(seconds);
+        }
+        for label in tally.labels.all.iter().skip(self.channels_by_label.len()) {
+            let labels = &[("channel", &**label)];
+            let source = Registry { recorder, server: self.server.clone() };
+            let handles =
+                (source.counter(BROADCASTS, labels), source.histogram(BROADCAST_DURATION, labels));
+            self.channels_by_label.push(handles);
+        }
+        for (at, label, count) in tally.broadcasts.drain(..) {
+            let Some((total, duration)) = self.channels_by_label.get(usize::from(label)) else {
+                continue;
+            };
+            total.increment(u64::from(count));
+            duration.record_many(now.saturating_duration_since(at).as_secs_f64(), count as usize);
+        }
+        for (at, kind, count) in tally.latencies.drain(..) {
+            let Some(handle) = self.latency.get(kind.index()) else { continue };
+            handle.record_many(now.saturating_duration_since(at).as_secs_f64(), count as usize);
+        }
+        tally.recorded();
+    }
+}
+
+/// Handles for compression, one way.
+struct WorkHandles {
+    messages: Counter,
+    plain: Counter,
+    deflated: Counter,
+}
+
+impl WorkHandles {
+    fn new(source: &Registry<'_>, direction: &'static str) -> Self {
+        let handle = |name: &'static str| source.counter(name, &[("direction", direction)]);
+        Self {
+            messages: handle(DEFLATE_MESSAGES),
+            plain: handle(DEFLATE_PLAIN),
+            deflated: handle(DEFLATE_DEFLATED),
+        }
+    }
+
+    fn publish(&self, work: &mut Work) {
+        if work.messages > 0 {
+            let Work { messages, plain_bytes, deflated_bytes } = std::mem::take(work);
+            self.messages.increment(messages);
+            self.plain.increment(plain_bytes);
+            self.deflated.increment(deflated_bytes);
+        }
+    }
+}
+
+/// Whether a WebSocket connection may end for `reason`.
+fn ends_connections(reason: Reason) -> bool {
+    reason.row().close.is_some()
+        || matches!(reason, Reason::Eof | Reason::Io | Reason::CloseTimeout)
+}
+
+/// Tells a recorder name, HELP text and unit of every family. Call once, before anything is recorded.
+pub fn describe(recorder: &dyn Recorder) {
+    for family in FAMILIES {
+        match family.kind {
+            Type::Counter => {
+                recorder.describe_counter(family.name.into(), None, family.help.into())
+            }
+            Type::Gauge => recorder.describe_gauge(family.name.into(), None, family.help.into()),
+            Type::Histogram => {
+                let unit = Some(Unit::Seconds);
+                recorder.describe_histogram(family.name.into(), unit, family.help.into());
+            }
+        }
+    }
+}
+
+/// Counts a reload that was refused before it reached a hub; zero makes the series visible.
+pub fn count_refused_reloads(recorder: &dyn Recorder, config: &Config, count: u64) {
+    let source = Registry { recorder, server: config.service.label.clone() };
+    source.counter(RELOADS_REFUSED, &[]).increment(count);
+}
+
+/// The kinds of message that a server sends.
+const SENT_KINDS: &[Kind] = &[Kind::Response, Kind::Event, Kind::Error, Kind::Ack, Kind::Pong];

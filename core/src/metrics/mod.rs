@@ -1,0 +1,157 @@
+//! Every metric by name, the counts of one turn, and where they meet the `metrics` facade.
+//!
+//! The hot path only adds to plain integers in a [`Tally`]; once per turn [`Metrics::record`] hands them to a recorder
+//! through handles that were looked up before. Labels are the server's name, closed lists, and channel *patterns*:
+//! never user input, unless full channel names are switched on, and then capped.
+
+mod handles;
+mod tally;
+
+pub use self::{
+    handles::{Metrics, count_refused_reloads, describe},
+    tally::Tally,
+};
+
+/// What a family measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Only grows.
+    Counter,
+    /// Goes both ways.
+    Gauge,
+    /// Counts by bucket.
+    Histogram,
+}
+
+/// One metric family: the contract with dashboards and alerts.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Name in the exposition.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Type,
+    /// Label names, in order.
+    pub labels: &'static [&'static str],
+    /// HELP text.
+    pub help: &'static str,
+    /// Upper bounds of a histogram's buckets, in seconds.
+    pub buckets: &'static [f64],
+}
+
+/// Buckets of `websocket_broadcast_duration_seconds`.
+const BROADCAST_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// Buckets of `websocket_latency_seconds`: the same and 10.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+macro_rules! families {
+    ($($konst:ident $name:literal $kind:ident [$($label:literal),*] $buckets:expr, $help:literal;)*) => {
+        $(const $konst: &str = $name;)*
+        /// Every family, the eight that dashboards rely on first.
+        pub const FAMILIES: &[Family] = &[$(Family {
+            name: $name, kind: Type::$kind, labels: &[$($label),*], help: $help, buckets: $buckets,
+        },)*];
+    };
+}
+
+families! {
+    CONNECTIONS "websocket_connections_total" Counter ["server", "tls_mode"] &[],
+        "Total number of WebSocket connections established";
+    ACTIVE "websocket_connections_active" Gauge ["server"] &[],
+        "Current number of active WebSocket connections";
+    MESSAGES "websocket_messages_total" Counter ["server", "message_type", "direction"] &[],
+        "Total number of messages processed";
+    BROADCASTS "websocket_broadcast_total" Counter ["server", "channel"] &[],
+        "Total number of broadcast operations";
+    BROADCAST_DURATION "websocket_broadcast_duration_seconds" Histogram ["server", "channel"] BROADCAST_BUCKETS,
+        "Time taken to broadcast messages to rooms";
+    CONNECTION_ERRORS "websocket_connection_errors_total" Counter ["server", "error_type"] &[],
+        "Total number of WebSocket connection errors";
+    MESSAGE_ERRORS "websocket_message_errors_total" Counter ["server", "error_type"] &[],
+        "Total number of message processing errors";
+    LATENCY "websocket_latency_seconds" Histogram ["server", "message_type"] LATENCY_BUCKETS,
+        "WebSocket message processing latency";
+    DROPPED "mahavishnu_messages_dropped_total" Counter ["server", "reason"] &[],
+        "Messages that were queued for or due to a connection and did not reach it";
+    CLOSED "mahavishnu_connections_closed_total" Counter ["server", "reason"] &[],
+        "Ended WebSocket connections by reason";
+    HTTP "mahavishnu_http_requests_total" Counter ["server", "status"] &[],
+        "Plain HTTP requests answered on the WebSocket port, by status";
+    SENT_BYTES "mahavishnu_sent_bytes_total" Counter ["server"] &[],
+        "Bytes written to sockets";
+    RECEIVED_BYTES "mahavishnu_received_bytes_total" Counter ["server"] &[],
+        "Bytes read from sockets";
+    DEFLATE_MESSAGES "mahavishnu_deflate_messages_total" Counter ["server", "direction"] &[],
+        "Messages compressed, each broadcast once, and compressed messages received";
+    DEFLATE_PLAIN "mahavishnu_deflate_plain_bytes_total" Counter ["server", "direction"] &[],
+        "Bytes of these messages uncompressed";
+    DEFLATE_DEFLATED "mahavishnu_deflate_compressed_bytes_total" Counter ["server", "direction"] &[],
+        "Bytes of these messages compressed";
+    CHANNELS "mahavishnu_channels" Gauge ["server"] &[],
+        "Channels that have subscribers";
+    SUBSCRIPTIONS "mahavishnu_subscriptions" Gauge ["server"] &[],
+        "Subscriptions of all connections";
+    QUEUED "mahavishnu_queued_bytes" Gauge ["server"] &[],
+        "Bytes that wait in outboxes whose sockets take no more, those that are shared counted once";
+    PARTIAL "mahavishnu_partial_bytes" Gauge ["server"] &[],
+        "Bytes of memory for heads, bodies and messages of which the end has not come";
+    CONNECTIONS_LIMIT "mahavishnu_connections_limit" Gauge ["server", "bound"] &[],
+        "WebSocket connections that are let in at once, with what bounds them: setting or memory";
+    UNDER_WAY "mahavishnu_shard_queue_bytes" Gauge ["server"] &[],
+        "Bytes under way between shards: sent by one, and not done with by the other";
+    HANDSHAKES "mahavishnu_tls_handshakes_total" Counter ["server", "kind"] &[],
+        "Completed TLS handshakes: full, or resumed from a ticket";
+    CERTIFICATE "mahavishnu_certificate_expiry_seconds" Gauge ["server"] &[],
+        "Seconds until the first of the server's certificates expires; negative after that; absent without TLS";
+    RELOADS_REFUSED "mahavishnu_config_reloads_refused_total" Counter ["server"] &[],
+        "Reloads that changed nothing because something was wrong with the new configuration";
+    TOKEN_EVENTS "mahavishnu_token_events_total" Counter ["server", "event"] &[],
+        "Tokens of live connections: warned that they expire, refreshed";
+    WITHDRAWN "mahavishnu_subscriptions_withdrawn_total" Counter ["server"] &[],
+        "Subscriptions taken back because a token or the policy no longer permits them";
+    REVOCATIONS "mahavishnu_revocations" Gauge ["server"] &[],
+        "Revocations in force, those of the file not counted";
+    RELOADS "mahavishnu_config_generation" Gauge ["server"] &[],
+        "How often the configuration was replaced since start";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_eight_promised_families_come_first() {
+        let promised = [
+            ("websocket_connections_total", "server tls_mode"),
+            ("websocket_connections_active", "server"),
+            ("websocket_messages_total", "server message_type direction"),
+            ("websocket_broadcast_total", "server channel"),
+            ("websocket_broadcast_duration_seconds", "server channel"),
+            ("websocket_connection_errors_total", "server error_type"),
+            ("websocket_message_errors_total", "server error_type"),
+            ("websocket_latency_seconds", "server message_type"),
+        ];
+        for (family, (name, labels)) in FAMILIES.iter().zip(promised) {
+            assert_eq!(family.name, name);
+            assert_eq!(family.labels.join(" "), labels);
+        }
+    }
+
+    #[test]
+    fn names_follow_prometheus_conventions() {
+        for family in FAMILIES {
+            assert_eq!(
+                family.kind == Type::Counter,
+                family.name.ends_with("_total"),
+                "{}",
+                family.name
+            );
+            assert_eq!(
+                family.kind == Type::Histogram,
+                !family.buckets.is_empty(),
+                "{}",
+                family.name
+            );
+        }
+    }
+}

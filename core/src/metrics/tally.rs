@@ -1,0 +1,301 @@
+//! The counts of one turn: plain integers, and labels as numbers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    config::Config,
+    entropy::{KeyedMap, KeyedState},
+    protocol::Kind,
+    reason::Reason,
+    ws::Work,
+};
+
+/// What a hub has counted since its tally was last recorded. A driver passes it to
+/// [`Metrics::record`](super::Metrics::record) after each turn; one that has no use for metrics leaves it alone.
+#[derive(Debug)]
+pub struct Tally {
+    /// Whose names it is counted under.
+    pub(super) config: Arc<Config>,
+    /// How often the configuration was replaced.
+    pub(super) generation: u64,
+    pub(super) labels: Labels,
+    /// What was counted under the configurations before, the latest first.
+    pub(super) before: Option<Box<Tally>>,
+    /// Seconds until the first certificate expires, if somebody is about to ask.
+    pub(super) certificate: Option<f64>,
+    pub(crate) connections: u64,
+    pub(crate) secure_connections: u64,
+    pub(super) handshakes: u64,
+    pub(super) resumptions: u64,
+    pub(crate) active: i64,
+    pub(crate) channels: i64,
+    pub(crate) subscriptions: i64,
+    pub(crate) queued_bytes: i64,
+    pub(crate) partial_bytes: i64,
+    pub(crate) under_way: i64,
+    pub(crate) revocations: i64,
+    pub(crate) warned: u64,
+    pub(crate) refreshed: u64,
+    pub(crate) withdrawn: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) deflated: Work,
+    pub(crate) inflated: Work,
+    pub(super) received: [u64; Kind::ALL.len()],
+    pub(super) sent: [u64; Kind::ALL.len()],
+    pub(super) errors: Counts,
+    pub(super) dropped: Counts,
+    pub(super) closed: Counts,
+    pub(super) statuses: [u64; STATUSES.len()],
+    /// Broadcasts begun since the last hand-over: when, under which label, how many.
+    pub(super) broadcasts: Vec<(Instant, u16, u32)>,
+    /// Messages received since the last hand-over: when, of which kind, how many.
+    pub(super) latencies: Vec<(Instant, Kind, u32)>,
+    /// How many of the two lists were there at the end of the turn before.
+    unrecorded: (usize, usize),
+}
+
+/// One count for each reason, with a flag so that the usual empty case costs one comparison.
+#[derive(Debug)]
+pub(super) struct Counts {
+    any: bool,
+    by_reason: [u64; Reason::ALL.len()],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { any: false, by_reason: [0; Reason::ALL.len()] }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, reason: Reason, count: u64) {
+        if let Some(slot) = self.by_reason.get_mut(reason as usize) {
+            *slot += count;
+            self.any |= count > 0;
+        }
+    }
+
+    /// The counts by [`Reason::ALL`], to be taken out; `None` if all are zero.
+    pub(super) fn take(&mut self) -> Option<&mut [u64]> {
+        std::mem::take(&mut self.any).then_some(&mut self.by_reason[..])
+    }
+}
+
+impl Tally {
+    pub(crate) fn new(config: Arc<Config>, keys: KeyedState) -> Self {
+        Self {
+            labels: Labels::new(&config, keys),
+            config,
+            generation: 0,
+            before: None,
+            certificate: None,
+            connections: 0,
+            secure_connections: 0,
+            handshakes: 0,
+            resumptions: 0,
+            active: 0,
+            channels: 0,
+            subscriptions: 0,
+            queued_bytes: 0,
+            partial_bytes: 0,
+            under_way: 0,
+            revocations: 0,
+            warned: 0,
+            refreshed: 0,
+            withdrawn: 0,
+            received_bytes: 0,
+            sent_bytes: 0,
+            deflated: Work::default(),
+            inflated: Work::default(),
+            received: [0; Kind::ALL.len()],
+            sent: [0; Kind::ALL.len()],
+            errors: Counts::default(),
+            dropped: Counts::default(),
+            closed: Counts::default(),
+            statuses: [0; STATUSES.len()],
+            broadcasts: Vec::new(),
+            latencies: Vec::new(),
+            unrecorded: (0, 0),
+        }
+    }
+
+    /// A new configuration is in force. What was counted so far belongs under the names of the old one.
+    pub(crate) fn reload(&mut self, config: Arc<Config>, keys: KeyedState) {
+        let generation = self.generation + 1;
+        let mut before = std::mem::replace(self, Self { generation, ..Self::new(config, keys) });
+        before.forget_beyond(GENERATIONS_MAX);
+        self.before = Some(Box::new(before));
+    }
+
+    fn forget_beyond(&mut self, generations: usize) {
+        let mut last = self;
+        for _ in 1..generations {
+            let Some(before) = &mut last.before else { return };
+            last = before;
+        }
+        last.before = None;
+    }
+
+    /// A turn is over. Times of one that nobody has recorded are dropped, so that they do not pile up; counts add up.
+    pub(crate) fn end_turn(&mut self) {
+        let (broadcasts, latencies) = self.unrecorded;
+        self.broadcasts.drain(..broadcasts.min(self.broadcasts.len()));
+        self.latencies.drain(..latencies.min(self.latencies.len()));
+        self.unrecorded = (self.broadcasts.len(), self.latencies.len());
+    }
+
+    /// Everything was recorded.
+    pub(super) fn recorded(&mut self) {
+        self.unrecorded = (0, 0);
+    }
+
+    /// The label under which `channel` is counted.
+    pub(crate) fn label(&mut self, config: &Config, channel: &str) -> u16 {
+        self.labels.of(config, channel)
+    }
+
+    /// Somebody asks for the metrics: how long the server's certificates are still valid.
+    pub(crate) fn certificate(&mut self, expires: Duration, now: Duration) {
+        self.certificate = Some(expires.as_secs_f64() - now.as_secs_f64());
+    }
+
+    pub(crate) fn received(&mut self, at: Instant, kind: Kind) {
+        if let Some(slot) = self.received.get_mut(kind.index()) {
+            *slot += 1;
+        }
+        match self.latencies.last_mut() {
+            Some((when, last, count)) if *when == at && *last == kind => *count += 1,
+            _ => self.latencies.push((at, kind, 1)),
+        }
+    }
+
+    pub(crate) fn sent(&mut self, kind: Kind, count: u64) {
+        if let Some(slot) = self.sent.get_mut(kind.index()) {
+            *slot += count;
+        }
+    }
+
+    pub(crate) fn error(&mut self, reason: Reason) {
+        self.errors.add(reason, 1);
+    }
+
+    /// Messages that were queued for a connection whose socket is gone.
+    pub(crate) fn undelivered(&mut self, reason: Reason, count: u64) {
+        self.errors.add(Reason::SendFailed, count);
+        self.dropped.add(reason, count);
+    }
+
+    pub(crate) fn dropped(&mut self, reason: Reason, count: u64) {
+        self.dropped.add(reason, count);
+    }
+
+    pub(crate) fn closed(&mut self, reason: Reason) {
+        self.closed.add(reason, 1);
+    }
+
+    pub(crate) fn handshake(&mut self, resumed: bool) {
+        let count = if resumed { &mut self.resumptions } else { &mut self.handshakes };
+        *count += 1;
+    }
+
+    pub(crate) fn answered(&mut self, status: u16) {
+        let index =
+            STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
+        if let Some(slot) = self.statuses.get_mut(index) {
+            *slot += 1;
+        }
+    }
+
+    pub(crate) fn broadcast(&mut self, at: Instant, label: u16) {
+        match self.broadcasts.last_mut() {
+            Some((when, last, count)) if *when == at && *last == label => *count += 1,
+            _ => self.broadcasts.push((at, label, 1)),
+        }
+    }
+}
+
+/// Labels of channels: one for each pattern of the policy, or one for each name up to a cap.
+#[derive(Debug)]
+pub(super) struct Labels {
+    /// By number: the patterns, the last of which is `other`, then full names.
+    pub(super) all: Vec<Box<str>>,
+    /// Full names that have a label; empty unless they are switched on.
+    names: KeyedMap<Box<str>, u16>,
+    /// Where full names begin.
+    patterns: u16,
+}
+
+impl Labels {
+    fn new(config: &Config, keys: KeyedState) -> Self {
+        let all: Vec<Box<str>> =
+            config.policy.labels().map(|label| label.to_string().into()).collect();
+        let patterns = u16::try_from(all.len()).unwrap_or(u16::MAX);
+        Self { all, names: KeyedMap::with_hasher(keys), patterns }
+    }
+
+    fn of(&mut self, config: &Config, channel: &str) -> u16 {
+        if !config.metrics.channel_names {
+            return u16::try_from(config.policy.label(channel)).unwrap_or(u16::MAX);
+        }
+        if let Some(label) = self.names.get(channel) {
+            return *label;
+        }
+        let cap = config.metrics.channel_names_max.min(usize::from(u16::MAX - self.patterns) - 1);
+        if self.names.len() >= cap {
+            return self.patterns.saturating_sub(1);
+        }
+        let label = u16::try_from(self.all.len()).unwrap_or(u16::MAX);
+        self.all.push(channel.into());
+        self.names.insert(channel.into(), label);
+        label
+    }
+}
+
+/// Configurations whose counts wait to be recorded; older ones are dropped.
+const GENERATIONS_MAX: usize = 16;
+
+/// Statuses that plain HTTP requests are answered with; others are counted as the last.
+pub(super) const STATUSES: &[u16] = &[
+    200, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 426, 429, 431, 500, 503, 504, 505,
+    0,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::{Entropy, Seed};
+
+    fn tally() -> Tally {
+        Tally::new(Arc::default(), Entropy::new(Seed::from(1)).hash_keys())
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
+    fn what_nobody_records_does_not_pile_up() {
+        let (mut tally, start) = (tally(), Instant::now());
+        for turn in 0..100 {
+            tally.received(start + Duration::from_millis(turn), Kind::Request);
+            tally.broadcast(start + Duration::from_millis(turn), 0);
+            tally.end_turn();
+        }
+        assert_eq!((tally.latencies.len(), tally.broadcasts.len()), (1, 1));
+        assert_eq!(tally.received.iter().sum::<u64>(), 100);
+    }
+
+    #[test]
+    fn so_many_reloads_are_remembered() {
+        let mut tally = tally();
+        for _ in 0..100 {
+            tally.reload(Arc::default(), Entropy::new(Seed::from(1)).hash_keys());
+        }
+        let (mut before, mut count) = (tally.before.as_ref(), 0);
+        while let Some(one) = before {
+            (before, count) = (one.before.as_ref(), count + 1);
+        }
+        assert_eq!((tally.generation, count), (100, GENERATIONS_MAX));
+    }
+}
