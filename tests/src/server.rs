@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::Read,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -12,9 +12,11 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tungstenite::handshake::client::Response as Refusal;
 
-use crate::{binary, http, metrics::Metrics, wait};
+use crate::{binary, client::Client, http, metrics::Metrics, raw::Raw, stream, wait};
 
 /// A running server. Killed when dropped; a panic in its log fails the test.
 #[derive(Debug)]
@@ -149,6 +151,71 @@ impl Server {
     /// Where metrics answer.
     pub fn metrics_address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.metrics_port))
+    }
+
+    /// A socket to the main port.
+    pub fn connect(&self) -> TcpStream {
+        self.connect_narrow(None)
+    }
+
+    fn connect_narrow(&self, room: Option<usize>) -> TcpStream {
+        let address = self.address();
+        stream::connect(None, address, room).unwrap_or_else(|error| panic!("{address}: {error}"))
+    }
+
+    /// A socket that speaks bytes.
+    pub fn raw(&self) -> Raw {
+        Raw::new(self.connect())
+    }
+
+    /// One through the handshake; the welcome, if there is one, is not read.
+    pub fn raw_upgraded(&self) -> Raw {
+        Raw::upgrade(self.connect())
+    }
+
+    /// One past the welcome.
+    pub fn raw_hello(&self) -> Raw {
+        Raw::hello(self.connect())
+    }
+
+    /// One through the handshake whose side holds about `room` bytes that were not read.
+    pub fn raw_narrow(&self, room: usize) -> Raw {
+        Raw::upgrade(self.connect_narrow(Some(room)))
+    }
+
+    /// A client through the handshake; what comes first is still to be heard.
+    pub fn client(&self) -> Client {
+        self.open("/", &[]).unwrap_or_else(|refused| panic!("refused: {refused:?}"))
+    }
+
+    /// A client by this path, with further header fields. An answer other than 101 is an error.
+    pub fn open(&self, path: &str, headers: &[(&str, &str)]) -> Result<Client, Box<Refusal>> {
+        Client::open(self.connect(), path, headers)
+    }
+
+    /// A client past the welcome.
+    pub fn hello(&self) -> Client {
+        let mut client = self.client();
+        client.expect_welcome();
+        client
+    }
+
+    /// A client that has shown a token.
+    pub fn login(&self, token: &str) -> Client {
+        let mut client = self.client();
+        let answer = client.request("auth", json!({ "token": token }));
+        assert_eq!(answer["data"]["status"], "authenticated", "{answer}");
+        client.expect_welcome();
+        client
+    }
+
+    /// Publishes by a `POST`, as a server without authentication lets loopback do, and returns how many subscribers it
+    /// reached.
+    pub fn post(&self, channel: &str, event: &str, data: &Value) -> u64 {
+        let body = json!({ "channel": channel, "event": event, "data": data });
+        let answer = http::post(self.address(), "/publish", &[], &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["subscribers"].as_u64().expect("a number")
     }
 
     /// `http://host:port` of the main port.

@@ -1,12 +1,9 @@
 //! Clients that read too slowly, or not at all, beside one that reads.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mahavishnu_tests::{
-    Client, Raw, Server, client,
+    Raw, Server,
     raw::{masked, op},
 };
 use serde_json::{Value, json};
@@ -26,7 +23,7 @@ fn server(policy: &str) -> Server {
 
 /// A subscriber of `channel` that does not read by itself.
 fn sleeper(server: &Server, channel: &str) -> Raw {
-    let mut raw = Raw::upgrade_with(server, Some(RECEIVE_BUFFER));
+    let mut raw = server.raw_narrow(RECEIVE_BUFFER);
     raw.frame().expect("a welcome");
     let subscribe = json!({ "type": "request", "id": "s", "event": "subscribe", "data": { "channel": channel } });
     raw.send(op::TEXT, subscribe.to_string().as_bytes());
@@ -38,7 +35,7 @@ fn sleeper(server: &Server, channel: &str) -> Raw {
 fn flood(server: &Server, channel: &str, numbers: std::ops::Range<u64>) {
     let filler = "x".repeat(32 * 1024);
     for n in numbers {
-        client::post(server, channel, "flood", &json!({ "n": n, "filler": filler }));
+        server.post(channel, "flood", &json!({ "n": n, "filler": filler }));
     }
 }
 
@@ -67,7 +64,7 @@ fn numbers(messages: &[Value]) -> Vec<u64> {
 fn a_reader_that_stops_reading_is_disconnected_and_the_others_notice_nothing() {
     let server = server("disconnect");
     let mut sleeper = sleeper(&server, "pool:1");
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("pool:1");
     std::thread::scope(|scope| {
         scope.spawn(|| flood(&server, "pool:1", 0..300));
@@ -153,30 +150,30 @@ fn the_policy_is_chosen_by_channel() {
 #[test]
 fn one_message_larger_than_the_outbox_harms_nobody() {
     let server = Server::with(&[("OUTBOX_BYTES", "65536")]);
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("pool:1");
     let big = json!({ "x": "x".repeat(500_000) });
-    client::post(&server, "pool:1", "e", &big);
-    let mut other = Client::hello(&server);
+    server.post("pool:1", "e", &big);
+    let mut other = server.hello();
     other.subscribe("pool:2");
-    assert_eq!(client::post(&server, "pool:2", "e", &json!({})), 1);
+    assert_eq!(server.post("pool:2", "e", &json!({})), 1);
     assert_eq!(other.message()["room"], "pool:2");
 }
 
 #[test]
 fn a_client_that_never_reads_its_answers_cannot_make_more_of_them() {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "0")]);
-    let mut raw = Raw::upgrade_with(&server, Some(RECEIVE_BUFFER));
+    let mut raw = server.raw_narrow(RECEIVE_BUFFER);
     let before = server.rss();
     let message = masked(
         op::TEXT,
         &json!({ "type": "ping", "id": "x".repeat(200) }).to_string().into_bytes(),
     );
-    let written = raw.write_for(Duration::from_millis(500), &message.repeat(100), 100 << 20);
+    let written = raw.write_until_stuck(&message.repeat(100));
     assert!(written < 64 << 20, "{written} bytes were taken from a client that reads none");
     let grown = server.rss().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more");
-    Client::hello(&server).expect_silence();
+    server.hello().expect_silence();
     assert_eq!(raw.frame().unwrap().json()["event"], "session.created");
     for _ in 0..1_000 {
         assert_eq!(raw.frame().unwrap().json()["type"], "pong", "reading sets it going again");

@@ -6,9 +6,7 @@
 
 mod adapters;
 mod backend;
-mod client;
 mod counts;
-mod raw;
 mod rig;
 mod script;
 pub mod secure;
@@ -18,9 +16,25 @@ pub mod token;
 mod watch;
 
 pub use backend::{Answer, App, Backend, OnRequest, Setup};
-pub use client::{Client, Heard};
-pub use raw::{Frame, HANDSHAKE, Raw, Response, masked, op, post, unmasked};
-pub use rig::{DEADLINE, Rig, base};
+pub use mahavishnu_tests::{
+    Heard,
+    http::Response,
+    raw::{Frame, HANDSHAKE, masked, op, unmasked},
+    wait::DEADLINE,
+};
+pub use rig::{Rig, base};
 pub use script::{Script, Step, masked_times};
 pub use stream::{Pipe, Stream};
 pub use watch::watched;
+
+/// A stream that speaks bytes, whatever is under it.
+pub type Raw = mahavishnu_tests::Raw<Stream>;
+
+/// A client of the message protocol, whatever is under it.
+pub type Client = mahavishnu_tests::Client<Stream>;
+
+/// A publish by HTTP, with further fields.
+#[must_use]
+pub fn post(fields: &[(&str, &str)], body: &serde_json::Value) -> Vec<u8> {
+    mahavishnu_tests::http::post_bytes("/publish", fields, &body.to_string())
+}

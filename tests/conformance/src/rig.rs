@@ -13,14 +13,10 @@ use mahavishnu_core::{
 use serde_json::Value;
 
 use crate::{
+    Client, DEADLINE, Raw,
     backend::{Backend, Driven},
-    client::Client,
-    raw::Raw,
     stream::Stream,
 };
-
-/// How long anything may take before a test gives up. Far above what it takes: a loaded machine must not fail a test.
-pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What every server answers to those who collect metrics.
 pub(crate) const EXPOSITION: &str = "# nothing\n";

@@ -10,6 +10,7 @@ use mahavishnu_core::{
     config::Config,
     tls::{Certified, Chain, ClientAuth, PrivateKey, Server},
 };
+use mahavishnu_tests::stream::Socket;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::aws_lc_rs::default_provider,

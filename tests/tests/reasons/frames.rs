@@ -3,7 +3,7 @@
 use flate2::{Compress, Compression, FlushCompress};
 use mahavishnu_core::reason::Reason;
 use mahavishnu_tests::{
-    Client, Raw, Server,
+    Raw, Server,
     raw::{self, HANDSHAKE, masked, op},
 };
 
@@ -11,19 +11,19 @@ use super::ended;
 
 pub(super) fn peer_closed(reason: Reason) {
     let server = Server::start();
-    Client::hello(&server).close();
+    server.hello().close();
     ended(&server, reason);
 }
 
 pub(super) fn eof(reason: Reason) {
     let server = Server::start();
-    drop(Raw::hello(&server));
+    drop(server.raw_hello());
     ended(&server, reason);
 }
 
 pub(super) fn io(reason: Reason) {
     let server = Server::start();
-    Raw::hello(&server).reset();
+    server.raw_hello().reset();
     ended(&server, reason);
 }
 
@@ -111,7 +111,7 @@ fn deflated(message: &[u8]) -> Vec<u8> {
 /// [`breaks`], on a connection that agreed on permessage-deflate.
 fn breaks_deflate(reason: Reason, bytes: &[u8]) {
     let server = Server::with(&[("DEFLATE", "on"), ("MAX_MESSAGE_BYTES", "8388608")]);
-    let mut raw = Raw::connect(server.address());
+    let mut raw = server.raw();
     let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
     raw.write(HANDSHAKE.replace("\r\n\r\n", offer).as_bytes());
     let head = raw.read_head();
@@ -123,7 +123,7 @@ fn breaks_deflate(reason: Reason, bytes: &[u8]) {
 /// Sends bytes and expects the close that the reason stands for.
 fn breaks(reason: Reason, bytes: &[u8]) {
     let server = Server::start();
-    let raw = Raw::hello(&server);
+    let raw = server.raw_hello();
     ends(&server, raw, reason, bytes);
 }
 

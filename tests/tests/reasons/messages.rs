@@ -2,7 +2,7 @@
 
 use mahavishnu_core::reason::Reason;
 use mahavishnu_tests::{
-    Client, Raw, Server,
+    Raw, Server,
     raw::{masked, op},
     token,
 };
@@ -27,7 +27,7 @@ pub(super) fn auth_required(reason: Reason) {
 
 pub(super) fn auth_error(reason: Reason) {
     let server = Server::with_auth(&[]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     client.send_text("garbage");
     assert_eq!(client.expect_close(1011), reason.row().text);
     ended(&server, reason);
@@ -35,7 +35,7 @@ pub(super) fn auth_error(reason: Reason) {
 
 pub(super) fn auth_off(reason: Reason) {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     is_error(&client.request("auth", json!({ "token": "x.y.z" })), reason);
 }
 
@@ -53,7 +53,7 @@ pub(super) fn invalid_channel(reason: Reason) {
 
 pub(super) fn message_rate(reason: Reason) {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "1")]);
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     raw.write(&masked(op::TEXT, b"{\"type\":\"ping\"}").repeat(2));
     raw.frame();
     is_error(&raw.frame().expect("an answer").json(), reason);
@@ -62,21 +62,21 @@ pub(super) fn message_rate(reason: Reason) {
 
 pub(super) fn subscribe_forbidden(reason: Reason) {
     let server = Server::with_auth(&[]);
-    let mut client = Client::login(&server, &token::of("ada", &[]));
+    let mut client = server.login(&token::of("ada", &[]));
     is_error(&client.request("subscribe", json!({ "channel": "global" })), reason);
     counted(&server, reason);
 }
 
 pub(super) fn publish_forbidden(reason: Reason) {
     let server = Server::with_auth(&[]);
-    let mut client = Client::login(&server, &token::of("ada", &["workflow:read"]));
+    let mut client = server.login(&token::of("ada", &["workflow:read"]));
     is_error(&client.request("publish", json!({ "channel": "workflow:1", "event": "e" })), reason);
     counted(&server, reason);
 }
 
 pub(super) fn too_many_channels(reason: Reason) {
     let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     subscribe_many(&mut raw, 0, 1_000);
     raw.send(op::TEXT, br#"{"type":"subscribe","data":{"channel":"one:more"}}"#);
     is_error(&raw.frame().expect("an answer").json(), reason);
@@ -88,12 +88,12 @@ pub(super) fn channels_full(reason: Reason) {
     let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
     let _holders: Vec<Raw> = (0..100)
         .map(|holder| {
-            let mut raw = Raw::hello(&server);
+            let mut raw = server.raw_hello();
             subscribe_many(&mut raw, holder, 1_000);
             raw
         })
         .collect();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     is_error(&client.request("subscribe", json!({ "channel": "one:more" })), reason);
     client.subscribe("c:0:0");
     counted(&server, reason);
@@ -112,7 +112,7 @@ fn subscribe_many(raw: &mut Raw, holder: usize, count: usize) {
 
 fn refused(message: &Value, reason: Reason) {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.send(message);
     is_error(&client.message(), reason);
     counted(&server, reason);
@@ -120,7 +120,7 @@ fn refused(message: &Value, reason: Reason) {
 
 fn refused_first(message: &Value, reason: Reason) {
     let server = Server::with_auth(&[]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     client.send(message);
     is_error(&client.message(), reason);
     assert_eq!(client.expect_close(1008), reason.close_text());

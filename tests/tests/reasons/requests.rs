@@ -1,25 +1,21 @@
 //! Plain HTTP: how it ends and how it is refused.
 
 use mahavishnu_core::reason::Reason;
-use mahavishnu_tests::{
-    Raw, Server, http,
-    http::{Connection, post_bytes},
-    raw::HANDSHAKE,
-};
+use mahavishnu_tests::{Raw, Server, http, http::post_bytes, raw::HANDSHAKE};
 
 use super::{answered, counted, refuses};
 
 pub(super) fn http_done(_: Reason) {
     let server = Server::start();
-    let mut connection = Connection::to(server.address());
+    let mut connection = server.raw();
     connection.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    assert_eq!(connection.read().status, 200);
+    assert_eq!(connection.response().status, 200);
     connection.expect_end();
 }
 
 pub(super) fn eof_in_head(_: Reason) {
     let server = Server::start();
-    let mut raw = Raw::connect(server.address());
+    let mut raw = server.raw();
     raw.write(b"GET /heal");
     raw.finish();
     assert_eq!(raw.read_to_end(), b"");

@@ -15,7 +15,7 @@ fn server() -> (tempfile::TempDir, Server) {
 
 pub(super) fn tls_handshake(reason: Reason) {
     let (_dir, server) = server();
-    let mut raw = Raw::connect(server.address());
+    let mut raw = server.raw();
     raw.write(&[22, 3, 1, 0, 5, 1, 2, 3, 4, 5]);
     let alert = raw.read_to_end();
     assert_eq!((alert.first(), alert.get(5)), (Some(&21), Some(&2)), "a fatal alert: {alert:?}");
@@ -26,7 +26,7 @@ pub(super) fn tls_handshake(reason: Reason) {
 pub(super) fn tls_handshakes_max(reason: Reason) {
     let (_dir, server) = server();
     let begin = || {
-        let mut raw = Raw::connect(server.address());
+        let mut raw = server.raw();
         raw.write(&[22]);
         raw
     };
@@ -43,7 +43,7 @@ pub(super) fn tls_handshake_rate(reason: Reason) {
     let limits = [("SHARDS", "1"), ("RATE_LIMIT", "1"), ("RATE_LIMIT_LOOPBACK", "true")];
     let server = Server::with(&[&files.settings()[..], &limits].concat());
     let begin = || {
-        let mut raw = Raw::connect(server.address());
+        let mut raw = server.raw();
         raw.write(&[22]);
         raw
     };
@@ -66,7 +66,7 @@ pub(super) fn tls_only(reason: Reason) {
     let (_dir, server) = server();
     server.write_env_file("MAHAVISHNU_TLS_PLAIN=nothing\n");
     assert_eq!(server.run(&["websocket", "reload"]).code, Some(0));
-    let mut raw = Raw::connect(server.address());
+    let mut raw = server.raw();
     raw.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(raw.read_to_end(), b"");
     counted(&server, reason);

@@ -1,7 +1,7 @@
 //! Tokens of live connections, and who may revoke them.
 
 use mahavishnu_core::reason::Reason;
-use mahavishnu_tests::{Client, Server, client::Connect, http, token, token::OTHER_SECRET};
+use mahavishnu_tests::{Client, Server, http, token, token::OTHER_SECRET};
 use serde_json::json;
 
 use super::{answered, counted, ended, is_error};
@@ -14,7 +14,7 @@ fn short(seconds: i64) -> String {
 
 pub(super) fn token_expired(reason: Reason) {
     let server = Server::with_auth(&[("TOKEN_GRACE", "0")]);
-    let mut client = Client::login(&server, &short(2));
+    let mut client = server.login(&short(2));
     let warning = client.message();
     assert_eq!(warning["event"], "session.token_expiring", "{warning}");
     assert_eq!(client.expect_close(1008), reason.row().text);
@@ -23,7 +23,7 @@ pub(super) fn token_expired(reason: Reason) {
 
 pub(super) fn token_stale(reason: Reason) {
     let server = Server::with_auth(&[("TOKEN_WARNING", "0"), ("TOKEN_GRACE", "60")]);
-    let mut client = Client::login(&server, &short(2));
+    let mut client = server.login(&short(2));
     let refused = loop {
         let answer = client.request("subscribe", json!({ "channel": "global" }));
         if answer["type"] == "error" {
@@ -40,7 +40,7 @@ pub(super) fn token_stale(reason: Reason) {
 
 pub(super) fn other_user(reason: Reason) {
     let server = Server::with_auth(&[]);
-    let mut client = Client::login(&server, &token::of("ada", &[]));
+    let mut client = server.login(&token::of("ada", &[]));
     let eve = token::of("eve", &["admin"]);
     is_error(&client.request("refresh_token", json!({ "token": eve })), reason);
     counted(&server, reason);
@@ -54,11 +54,11 @@ fn revoke(server: &Server, token: &str, body: &str) -> http::Response {
 pub(super) fn token_revoked(reason: Reason) {
     let server = Server::with_auth(&[]);
     let ada = token::of("ada", &["workflow:read"]);
-    let mut client = Client::login(&server, &ada);
+    let mut client = server.login(&ada);
     let answer = revoke(&server, &token::of("root", &["admin"]), r#"{"user":"ada"}"#);
     assert_eq!(answer.json(), json!({ "status": "revoked", "closed": 1 }));
     assert_eq!(client.expect_close(1008), reason.row().text);
-    let mut again = Client::connect(&server);
+    let mut again = server.client();
     let refused = again.request("auth", json!({ "token": ada }));
     assert_eq!(refused["error_code"], "AUTH_FAILED", "{refused}");
     ended(&server, reason);
@@ -84,7 +84,7 @@ pub(super) fn key_removed(reason: Reason) {
     assert_eq!(server.run(&["websocket", "reload"]).code, Some(0));
     let claims = token::claims("ada", &[]);
     let mut old = login_when(&server, &token::sign_with(OTHER_SECRET, Some("a"), &claims));
-    let mut other = Client::login(&server, &token::of("eve", &[]));
+    let mut other = server.login(&token::of("eve", &[]));
     server.write_env_file("");
     assert_eq!(server.run(&["websocket", "reload"]).code, Some(0));
     assert_eq!(old.expect_close(1008), reason.row().text);
@@ -94,7 +94,7 @@ pub(super) fn key_removed(reason: Reason) {
 /// The reload that brought the key may still be under way.
 fn login_when(server: &Server, token: &str) -> Client {
     loop {
-        let mut client = Client::connect(server);
+        let mut client = server.client();
         let answer = client.request("auth", json!({ "token": token }));
         if answer["type"] == "response" {
             client.expect_welcome();
@@ -108,11 +108,11 @@ pub(super) fn origin_forbidden(reason: Reason) {
     let server = Server::with(&[("ALLOWED_ORIGINS", "https://app.example")]);
     let open = |origin| {
         let headers = [("Origin", origin)];
-        Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() })
+        server.open("/", &headers)
     };
     assert!(open("https://app.example").is_ok());
     let refused = open("https://evil.example").unwrap_err();
     assert_eq!(Some(refused.status().as_u16()), reason.row().status);
-    Client::hello(&server);
+    server.hello();
     counted(&server, reason);
 }

@@ -66,7 +66,7 @@ pub(crate) fn bad_tokens_in_the_header_are_refused_with_401(backend: Backend) {
     for token in [token::expired(rig.unix()), token::forged(rig.unix()), "x.y.z".to_owned()] {
         let field = format!("Version: 13\r\nAuthorization: Bearer {token}");
         let answer = rig.raw().exchange(HANDSHAKE.replace("Version: 13", &field).as_bytes());
-        assert_eq!((answer.status, answer.field("www-authenticate")), (401, Some("bearer")));
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer")));
         assert_eq!(answer.json()["error_code"], "AUTH_FAILED");
     }
     rig.expect_count("websocket_connection_errors_total", &[("error_type", "auth_failed")], 3);

@@ -10,7 +10,7 @@ pub(crate) fn health_tells_of_connections(backend: Backend) {
     let health = answer.json();
     assert_eq!((answer.status, &health["status"]), (200, &json!("healthy")));
     assert_eq!(health["metrics"]["active_connections"], 2);
-    assert_eq!(answer.field("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
 }
 
 pub(crate) fn ready_tells_whether_there_is_room(backend: Backend) {
@@ -27,7 +27,7 @@ pub(crate) fn metrics_are_on_their_own_port(backend: Backend) {
     let rig = backend.start(|_| {});
     let answer = rig.raw_metrics().get("/metrics");
     assert_eq!((answer.status, answer.body.as_slice()), (200, &b"# nothing\n"[..]));
-    assert_eq!(answer.field("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     assert_eq!(rig.raw().get("/metrics").status, 404, "not on the main port");
     let handshake = mahavishnu_conformance::HANDSHAKE.as_bytes();
     assert_eq!(rig.raw_metrics().exchange(handshake).status, 404, "and no WebSocket there");
@@ -106,7 +106,7 @@ pub(crate) fn head_is_answered_without_a_body(backend: Backend) {
     raw.write(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n");
     let answer = raw.response_head();
     assert_eq!(answer.status, 200);
-    assert_ne!(answer.field("content-length"), Some("0"));
+    assert_ne!(answer.header("content-length"), Some("0"));
     assert_eq!(raw.get("/ready").status, 200, "the next answer follows at once");
 }
 

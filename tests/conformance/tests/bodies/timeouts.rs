@@ -107,7 +107,7 @@ pub(crate) fn a_head_that_does_not_end_is_refused(backend: Backend) {
     let mut raw = rig.raw();
     raw.write(b"GET / HTTP/1.1\r\nHost: te");
     let (took, answer) = rig.time(|| raw.response());
-    assert_eq!((answer.status, answer.field("connection")), (408, Some("close")));
+    assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
     assert_eq!(raw.read_to_end(), b"");
     rig.expect_early(took, SHORT);
 }

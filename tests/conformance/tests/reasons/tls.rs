@@ -22,7 +22,7 @@ pub(crate) fn tls_record(backend: Backend, reason: Reason) {
     let rig = backend.start(secure::demand);
     let mut raw = Raw::hello(rig.connect().secure());
     raw.subscribe("a");
-    raw.write_below(&[&[23, 3, 3, 0, 32][..], &[7; 32]].concat());
+    raw.stream().write_below(&[&[23, 3, 3, 0, 32][..], &[7; 32]].concat());
     raw.read_to_end();
     rig.expect_error_counted(reason);
     rig.expect_count("websocket_connections_active", &[], 0);
