@@ -23,7 +23,7 @@ pub(crate) fn pong_timeout(backend: Backend, reason: Reason) {
 pub(crate) fn idle_timeout(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
         config.limits.ping_interval = None;
-        config.limits.connection_timeout = Some(SHORT);
+        config.limits.connection_timeout = Some(Duration::from_secs(1));
     });
     let mut raw = rig.raw_hello();
     is_close(raw.close_frame(), reason);
