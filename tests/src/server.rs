@@ -55,7 +55,13 @@ impl Server {
 
     /// A server with these settings, named without `MAHAVISHNU_`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::with_file(settings, "")
+    }
+
+    /// The same, and `file` as its `.env`, which [`reload`](Self::reload) can change.
+    pub fn with_file(settings: &[(&str, &str)], file: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the server's state");
+        std::fs::write(dir.path().join(".env"), file).expect("its directory is ours");
         let mut env = base_env(dir.path());
         env.extend(
             settings
@@ -104,6 +110,15 @@ impl Server {
     /// Writes a `.env` file for the next start or reload. The environment, which has ports and names, wins over it.
     pub fn write_env_file(&self, text: &str) {
         std::fs::write(self.dir.path().join(".env"), text).expect("its directory is ours");
+    }
+
+    /// Has it read another `.env` file, and waits until that is in force.
+    pub fn reload(&self, file: &str) {
+        let generation = |metrics: &Metrics| metrics.count("mahavishnu_config_generation", &[]);
+        let before = generation(&self.metrics());
+        self.write_env_file(file);
+        self.signal(Signal::HUP);
+        self.metrics_when("a reload", |metrics| generation(metrics) > before);
     }
 
     /// Runs another subcommand with this server's settings.
@@ -255,6 +270,21 @@ impl Server {
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// Sockets of clients that the process holds.
+    pub fn sockets(&self) -> usize {
+        const LISTEN: &str = "0A";
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
+        let ports = [self.port, self.metrics_port].map(|port| format!(":{port:04X}"));
+        let is_ours = |line: &&str| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, state) = (fields.next().unwrap_or_default(), fields.nth(1));
+            // A socket that no process holds has no inode: it was closed, or nobody has accepted it yet.
+            let held = fields.nth(5).is_some_and(|inode| inode != "0");
+            held && state != Some(LISTEN) && ports.iter().any(|port| local.ends_with(port))
+        };
+        table.lines().filter(is_ours).count()
     }
 
     /// Resident memory in bytes.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    path::Path,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -75,7 +76,19 @@ impl Secure {
     }
 }
 
+/// Writes the certificate and its key into `dir`, and returns where they are.
+pub(crate) fn write(dir: &Path) -> (String, String) {
+    let file = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).expect("its directory is ours");
+        path.to_str().expect("paths of tests are UTF-8").to_owned()
+    };
+    (file("certificate.pem", &FILES.certificate), file("key.pem", &FILES.key))
+}
+
 struct Files {
+    certificate: String,
+    key: String,
     server: Server,
     client: Arc<ClientConfig>,
 }
@@ -94,6 +107,8 @@ static FILES: LazyLock<Files> = LazyLock::new(|| {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Files {
+        certificate: made.cert.pem(),
+        key: made.signing_key.serialize_pem(),
         server: Server::new(vec![certified], &ClientAuth::Off).expect("a server"),
         client: Arc::new(client),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mahavishnu_conformance::{Backend, HANDSHAKE, Response, Rig, base, post, token};
+use mahavishnu_conformance::{Backend, HANDSHAKE, Response, Rig, Setup, base, post, token};
 use mahavishnu_core::{
     config::{Config, Origin, Origins},
     reason::Reason,
@@ -107,9 +107,12 @@ pub(crate) fn key_removed(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn origin_forbidden(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| {
-        let origin = Origin::parse("https://app.example").expect("an origin");
-        config.origins = Origins::Only(vec![origin]);
+    let rig = backend.start_with(Setup {
+        settings: vec![("ALLOWED_ORIGINS", "https://app.example")],
+        ..Setup::new(|config| {
+            let origin = Origin::parse("https://app.example").expect("an origin");
+            config.origins = Origins::Only(vec![origin]);
+        })
     });
     let from = |origin: &str| {
         let field = format!("Version: 13\r\nOrigin: {origin}");
