@@ -25,7 +25,7 @@ pub(crate) fn auth_required(backend: Backend, reason: Reason) {
 pub(crate) fn auth_error(backend: Backend, reason: Reason) {
     let rig = backend.start(token::demand);
     let mut client = rig.client();
-    client.send(&json!({ "type": "nonsense" }));
+    client.send_text("garbage");
     assert_eq!(client.expect_close(1011), reason.row().text);
     rig.expect_end(reason);
 }

@@ -72,7 +72,7 @@ pub(crate) fn token_revoked(backend: Backend, reason: Reason) {
 
 pub(crate) fn revoke_forbidden(backend: Backend, reason: Reason) {
     let rig = backend.start(token::demand);
-    answered(&revoke(&rig, &["workflow:read"], &json!({ "user": "ada" })), reason);
+    answered(&revoke(&rig, &["write", "workflow:read"], &json!({ "user": "ada" })), reason);
     rig.expect_error_counted(reason);
 }
 
@@ -80,6 +80,7 @@ pub(crate) fn bad_revocation(backend: Backend, reason: Reason) {
     let rig = backend.start(token::demand);
     answered(&revoke(&rig, &["admin"], &json!({})), reason);
     rig.expect_error_counted(reason);
+    answered(&revoke(&rig, &["admin"], &json!({ "usr": "ada" })), reason);
 }
 
 pub(crate) fn revocations_full(backend: Backend, reason: Reason) {
