@@ -19,8 +19,9 @@ use mahavishnu_core::{
     },
     limits::Limits,
     time::Now,
-    ws::{Flush, Opcode},
+    ws::Flush,
 };
+use mahavishnu_framing::{OP_CLOSE, OP_PING, OP_PONG};
 use serde_json::{Value, json};
 
 use super::{
@@ -106,9 +107,9 @@ impl Rig {
             Op::Frame { conn, control } => {
                 let Some(id) = self.pick(*conn) else { return };
                 let frame = match control {
-                    Control::Ping => client::framed(Opcode::Ping, b"ping"),
-                    Control::Pong => client::framed(Opcode::Pong, &1u32.to_be_bytes()),
-                    Control::Close => client::framed(Opcode::Close, &1000u16.to_be_bytes()),
+                    Control::Ping => client::framed(OP_PING, b"ping"),
+                    Control::Pong => client::framed(OP_PONG, &1u32.to_be_bytes()),
+                    Control::Close => client::framed(OP_CLOSE, &1000u16.to_be_bytes()),
                 };
                 self.bytes(id, &frame);
             }
