@@ -22,6 +22,7 @@ use mahavishnu_core::{
     ws::Flush,
 };
 use mahavishnu_framing::{OP_CLOSE, OP_PING, OP_PONG};
+use mahavishnu_sim::turn;
 use serde_json::{Value, json};
 
 use super::{
@@ -363,16 +364,15 @@ impl Rig {
         }
     }
 
-    /// One hub's turn, as the contract says.
+    /// One hub's turn.
     fn turn(&mut self, shard: usize) {
-        loop {
-            while let Some(output) = self.hubs[shard].poll_output(self.now) {
-                self.on_output(shard, output);
-            }
-            let Some(id) = self.hubs[shard].poll_dirty() else { break };
-            self.flush(id);
-        }
-        self.hubs[shard].end_turn(self.now);
+        turn(
+            self,
+            self.now,
+            |rig| &mut rig.hubs[shard],
+            |rig, output| rig.on_output(shard, output),
+            |rig, id| rig.flush(id),
+        );
     }
 
     fn on_output(&mut self, shard: usize, output: Output) {

@@ -108,7 +108,7 @@ impl Rig {
     #[must_use]
     pub fn login(&self, token: &str) -> Client {
         let mut client = self.client();
-        let answer = client.request("auth", &serde_json::json!({ "token": token }));
+        let answer = client.request("auth", serde_json::json!({ "token": token }));
         assert_eq!(answer["data"]["status"], "authenticated", "{answer}");
         client.expect_welcome();
         client

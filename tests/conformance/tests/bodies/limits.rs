@@ -50,7 +50,7 @@ pub(crate) fn channels_per_connection_are_limited(backend: Backend) {
     client.subscribe("a");
     client.subscribe("b");
     client.subscribe("b");
-    let refused = client.request("subscribe", &json!({ "channel": "c" }));
+    let refused = client.request("subscribe", json!({ "channel": "c" }));
     assert_eq!(refused["error_code"], "RATE_LIMIT_EXCEEDED");
     client.unsubscribe("a");
     client.subscribe("c");
@@ -63,7 +63,7 @@ pub(crate) fn channels_of_the_server_are_limited(backend: Backend) {
     first.subscribe("a");
     first.subscribe("b");
     second.subscribe("a");
-    let refused = second.request("subscribe", &json!({ "channel": "c" }));
+    let refused = second.request("subscribe", json!({ "channel": "c" }));
     assert_eq!(refused["error_code"], "SERVER_ERROR");
     first.unsubscribe("b");
     second.subscribe("c");
@@ -80,8 +80,8 @@ pub(crate) fn a_name_may_be_as_long_as_the_limit(backend: Backend) {
     assert_eq!(client.request("subscribe", &long)["error_code"], "INVALID_CHANNEL");
     assert_eq!(client.request("unsubscribe", &long)["error_code"], "INVALID_CHANNEL");
     let publish = |length| json!({ "channel": "c", "event": "e".repeat(length), "data": {} });
-    assert_eq!(client.request("publish", &publish(10))["data"]["status"], "published");
-    assert_eq!(client.request("publish", &publish(11))["error_code"], "DECODE_ERROR");
+    assert_eq!(client.request("publish", publish(10))["data"]["status"], "published");
+    assert_eq!(client.request("publish", publish(11))["error_code"], "DECODE_ERROR");
     assert_eq!(rig.raw().exchange(&post(&[], &publish(11))).status, 400);
 }
 

@@ -42,10 +42,10 @@ pub(crate) fn token_stale(backend: Backend, reason: Reason) {
     });
     let mut client = rig.login(&short(&rig));
     rig.pass(Duration::from_millis(2_100));
-    is_error(&client.request("subscribe", &json!({ "channel": "global" })), reason);
+    is_error(&client.request("subscribe", json!({ "channel": "global" })), reason);
     rig.expect_error_counted(reason);
     let fresh = token::good(rig.unix(), "ada", &["admin"]);
-    let answer = client.request("refresh_token", &json!({ "token": fresh }));
+    let answer = client.request("refresh_token", json!({ "token": fresh }));
     assert_eq!(answer["data"]["status"], "refreshed");
     client.subscribe("global");
 }
@@ -54,7 +54,7 @@ pub(crate) fn other_user(backend: Backend, reason: Reason) {
     let rig = backend.start(token::demand);
     let mut client = rig.login(&token::good(rig.unix(), "ada", &[]));
     let eve = token::good(rig.unix(), "eve", &["admin"]);
-    is_error(&client.request("refresh_token", &json!({ "token": eve })), reason);
+    is_error(&client.request("refresh_token", json!({ "token": eve })), reason);
     rig.expect_error_counted(reason);
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn token_revoked(backend: Backend, reason: Reason) {
     assert_eq!(answer.json(), json!({ "status": "revoked", "closed": 1 }));
     assert_eq!(client.expect_close(1008), reason.row().text);
     rig.expect_told_end(reason);
-    let refused = rig.client().request("auth", &json!({ "token": ada }));
+    let refused = rig.client().request("auth", json!({ "token": ada }));
     assert_eq!(refused["error_code"], "AUTH_FAILED", "{refused}");
 }
 
