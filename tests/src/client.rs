@@ -37,7 +37,7 @@ pub enum Heard {
 }
 
 impl<S: Socket> Client<S> {
-    /// Shakes hands. An answer other than 101 is an error.
+    /// Carries out the opening handshake. An answer other than 101 is an error.
     pub fn open(stream: S, path: &str, headers: &[(&str, &str)]) -> Result<Self, Box<Response>> {
         let mut request = format!("ws://test{path}").into_client_request().expect("a URL");
         for (name, value) in headers {

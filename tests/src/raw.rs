@@ -80,7 +80,7 @@ impl<S: Socket> Raw<S> {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// Shakes hands; the welcome, if there is one, is not read.
+    /// Carries out the opening handshake; the welcome, if there is one, is not read.
     #[must_use]
     pub fn upgrade(stream: S) -> Self {
         let mut this = Self::new(stream);

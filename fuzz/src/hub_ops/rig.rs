@@ -468,7 +468,7 @@ impl Rig {
         }
         let end = self.now.plus(DEADLINES);
         for _ in 0..ROUNDS_MAX {
-            self.settle();
+            self.come_to_rest();
             self.check();
             let Some(at) = self.hubs.iter().filter_map(Hub::poll_timeout).min() else { break };
             if at > end.mono {
@@ -502,7 +502,7 @@ impl Rig {
     }
 
     /// Turns and messages until nothing is under way.
-    fn settle(&mut self) {
+    fn come_to_rest(&mut self) {
         for _ in 0..ROUNDS_MAX {
             let ids: Vec<ConnId> = self.clients.keys().copied().collect();
             ids.into_iter().for_each(|id| self.flush(id));

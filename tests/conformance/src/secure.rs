@@ -30,7 +30,7 @@ pub fn demand(config: &mut Config) {
 pub struct Secure(StreamOwned<ClientConnection, Box<Stream>>);
 
 impl Stream {
-    /// The same within TLS. Hands are shaken with the first byte that is written or read.
+    /// The same within TLS. The handshake comes with the first byte that is written or read.
     #[must_use]
     pub fn secure(self) -> Self {
         let name = ServerName::try_from("test").expect("a name");
