@@ -38,6 +38,14 @@ fn what_does_not_apply_to_the_program_is_counted() {
     let ((bodies, not_bodies), (reasons, not_reasons)) = (count(BODIES), count(REASONS));
     let listed: usize = LIST.iter().map(|(_, names)| names.len()).sum();
     assert_eq!(listed, not_bodies + not_reasons, "each is listed once, and by its name");
+    let document = include_str!("../../../docs/testing.md");
+    for (what, all, here) in
+        [("bodies", BODIES.len(), bodies), ("reasons provoked", REASONS.len(), reasons)]
+    {
+        let row = document.lines().find(|line| line.starts_with(&format!("| {what} | {all} |")));
+        let said = row.is_some_and(|row| row.ends_with(&format!("| {here} |")));
+        assert!(said, "docs/testing.md: {what}: {all} on every driver, {here} on the program");
+    }
     let line = |(why, names): &(&str, &[&str])| format!("  {why}: {}\n", names.join(", "));
     let lines: String = LIST.iter().map(line).collect();
     // Past the test runner, which shows what a test prints only when it fails.
