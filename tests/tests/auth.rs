@@ -181,16 +181,6 @@ fn a_ping_does_not_leave_the_auth_state() {
 }
 
 #[test]
-fn silence_is_ended_after_the_timeout() {
-    let server = Server::with_auth(&[("AUTH_TIMEOUT", "1")]);
-    let mut client = server.client();
-    let error = client.expect_error("AUTH_REQUIRED");
-    assert!(error["error_message"].as_str().unwrap().contains("timed out"), "{error}");
-    client.expect_close(1008);
-    server.metrics_when("the error", |metrics| metrics.connection_errors("auth_timeout") == 1);
-}
-
-#[test]
 fn pings_do_not_prolong_the_timeout() {
     let server = Server::with_auth(&[("AUTH_TIMEOUT", "1")]);
     let mut client = server.client();
@@ -285,32 +275,6 @@ fn publishing_needs_a_permission_of_its_own() {
 }
 
 #[test]
-fn a_bearer_header_authenticates_the_handshake() {
-    let server = Server::with_auth(&[]);
-    let value = format!("Bearer {}", token::of("ada", &["workflow:read"]));
-    let headers = [("Authorization", value.as_str())];
-    let mut client = server.open("/", &headers).unwrap();
-    assert_eq!(client.expect_welcome()["data"]["authenticated"], true);
-    client.subscribe("workflow:1");
-    let answer = client.request("subscribe", json!({ "channel": "global" }));
-    assert_eq!(answer["error_code"], "FORBIDDEN");
-}
-
-#[test]
-fn a_wrong_bearer_header_is_refused_at_the_handshake() {
-    let server = Server::with_auth(&[]);
-    let value = format!(
-        "Bearer {}",
-        token::sign_with(token::OTHER_SECRET, None, &token::claims("ada", &["admin"]))
-    );
-    let headers = [("Authorization", value.as_str())];
-    let refused = server.open("/", &headers).unwrap_err();
-    assert_eq!(refused.status(), 401);
-    assert_eq!(refused.headers()["www-authenticate"], "Bearer");
-    server.metrics_when("the error", |metrics| metrics.connection_errors("auth_failed") == 1);
-}
-
-#[test]
 fn tokens_in_the_url_and_subprotocol_are_off_unless_asked_for() {
     let server = Server::with_auth(&[]);
     let token = token::of("ada", &["admin"]);
@@ -320,24 +284,6 @@ fn tokens_in_the_url_and_subprotocol_are_off_unless_asked_for() {
         .send(&json!({ "type": "request", "event": "subscribe", "data": { "channel": "global" } }));
     client.expect_error("AUTH_REQUIRED");
     assert!(!server.log().contains(&token), "{}", server.log());
-}
-
-#[test]
-fn a_token_in_the_url_is_an_option() {
-    let server = Server::with_auth(&[("TOKEN_IN_QUERY", "true")]);
-    let path = format!("/ws?x=1&token={}", token::of("ada", &["admin"]));
-    let mut client = server.open(&path, &[]).unwrap();
-    assert_eq!(client.expect_welcome()["data"]["authenticated"], true);
-}
-
-#[test]
-fn a_token_as_subprotocol_is_an_option() {
-    let server = Server::with_auth(&[("TOKEN_IN_SUBPROTOCOL", "true")]);
-    let offer = format!("bearer, {}", token::of("ada", &["admin"]));
-    let headers = [("Sec-WebSocket-Protocol", offer.as_str())];
-    let mut client = server.open("/", &headers).unwrap();
-    assert_eq!(client.response.headers()["sec-websocket-protocol"], "bearer");
-    assert_eq!(client.expect_welcome()["data"]["authenticated"], true);
 }
 
 #[test]

@@ -176,16 +176,6 @@ fn a_refresh_that_fails_changes_nothing() {
 }
 
 #[test]
-fn a_refresh_cannot_change_the_user() {
-    let server = Server::with_auth(&[]);
-    let mut client = server.login(&token::of("ada", &["workflow:read"]));
-    let answer = client.request("refresh_token", json!({ "token": token::of("eve", &["admin"]) }));
-    assert_eq!(answer["error_code"], "AUTH_FAILED", "{answer}");
-    let answer = client.request("subscribe", json!({ "channel": "global" }));
-    assert_eq!(answer["error_code"], "FORBIDDEN", "{answer}");
-}
-
-#[test]
 fn with_optional_authentication_a_token_binds_its_bearer() {
     let server = Server::with(&[("JWT_SECRET", SECRET)]);
     let mut client = server.hello();

@@ -2,10 +2,9 @@
 
 use mahavishnu_tests::{
     Server, json,
-    raw::{HANDSHAKE, masked, op},
+    raw::{HANDSHAKE, op},
 };
 use serde_json::{Value, json};
-use tungstenite::Message;
 
 #[test]
 fn the_welcome_has_the_nine_fields_in_order_and_no_spaces() {
@@ -31,22 +30,6 @@ fn the_welcome_says_where_one_is() {
     assert_eq!(data["authenticated"], false);
     assert_eq!(data["secure"], false);
     assert_eq!(data["rate_limit"], 100);
-}
-
-#[test]
-fn every_connection_has_an_id_of_its_own() {
-    let server = Server::start();
-    let id = || server.client().expect_welcome()["data"]["connection_id"].take();
-    assert_ne!(id(), id());
-}
-
-#[test]
-fn any_path_and_query_is_a_websocket() {
-    let server = Server::start();
-    for path in ["/", "/ws", "/ws/events?x=1&y=%20", "/health", "/publish", "/no/such/path"] {
-        let mut client = server.open(path, &[]).expect(path);
-        client.expect_welcome();
-    }
 }
 
 #[test]
@@ -219,85 +202,11 @@ fn nesting_is_bounded() {
 }
 
 #[test]
-fn a_binary_frame_with_json_is_a_message() {
-    let server = Server::start();
-    let mut client = server.hello();
-    client.try_send(Message::binary(&br#"{"type":"ping","id":"b"}"#[..])).unwrap();
-    let pong = client.message();
-    assert_eq!((&pong["type"], &pong["correlation_id"]), (&json!("pong"), &json!("b")));
-}
-
-#[test]
-fn a_binary_frame_without_json_is_a_decode_error() {
-    let server = Server::start();
-    let mut client = server.hello();
-    client.try_send(Message::binary(&b"\xff\xfe\x00"[..])).unwrap();
-    client.expect_error("DECODE_ERROR");
-    client.expect_silence();
-}
-
-#[test]
 fn unknown_fields_are_ignored() {
     let server = Server::start();
     let mut client = server.hello();
     client.send_text(r#"{"v":2,"type":"ping","id":"x","extra":{"a":[1]},"payload":null}"#);
     assert_eq!(client.message()["correlation_id"], "x");
-}
-
-#[test]
-fn types_that_only_servers_send_have_no_effect() {
-    let server = Server::start();
-    let mut client = server.hello();
-    for kind in ["response", "error", "ack", "pong"] {
-        client.send(&json!({ "type": kind, "id": "x", "event": "subscribe", "data": { "channel": "global" } }));
-    }
-    client.send(&json!({ "type": "event", "id": "x", "event": "session.created", "data": {} }));
-    client.expect_silence();
-    assert_eq!(client.publish("global", "e", json!({})), 0);
-}
-
-#[test]
-fn a_message_may_come_in_fragments_with_pings_between() {
-    let server = Server::start();
-    let mut raw = server.raw_hello();
-    raw.send(op::TEXT & op::MORE, br#"{"type":"pi"#);
-    raw.send(op::PING, b"now");
-    raw.send(op::CONTINUATION & op::MORE, br#"ng","id":"#);
-    raw.send(op::CONTINUATION, br#""frag"}"#);
-    let pong = raw.frame().unwrap();
-    assert_eq!((pong.first, &pong.payload[..]), (op::PONG, &b"now"[..]));
-    assert_eq!(raw.frame().unwrap().json()["correlation_id"], "frag");
-}
-
-#[test]
-fn a_message_may_come_with_the_handshake_in_one_segment() {
-    let server = Server::start();
-    let mut raw = server.raw();
-    let ping = masked(op::TEXT, br#"{"type":"ping","id":"early"}"#);
-    raw.write(&[HANDSHAKE.as_bytes(), &ping].concat());
-    let head = raw.read_head();
-    assert!(
-        head.to_ascii_lowercase().contains(
-            &format!("sec-websocket-accept: {}", mahavishnu_tests::raw::ACCEPT)
-                .to_ascii_lowercase()
-        ),
-        "{head}"
-    );
-    assert_eq!(raw.frame().unwrap().json()["event"], "session.created");
-    assert_eq!(raw.frame().unwrap().json()["correlation_id"], "early");
-}
-
-#[test]
-fn a_message_may_come_byte_by_byte() {
-    let server = Server::start();
-    let mut raw = server.raw();
-    let ping = masked(op::TEXT, br#"{"type":"ping","id":"slow"}"#);
-    for byte in [HANDSHAKE.as_bytes(), &ping].concat() {
-        raw.write(&[byte]);
-    }
-    raw.read_head();
-    assert_eq!(raw.frame().unwrap().json()["event"], "session.created");
-    assert_eq!(raw.frame().unwrap().json()["correlation_id"], "slow");
 }
 
 #[test]

@@ -28,23 +28,6 @@ fn sigterm_and_sigint_close_with_1001_and_exit_with_0() {
 }
 
 #[test]
-fn messages_that_were_published_before_a_stop_still_arrive() {
-    let mut server = Server::start();
-    let mut client = server.hello();
-    client.subscribe("global");
-    for n in 0..50 {
-        server.post("global", "e", &json!({ "n": n }));
-    }
-    server.signal(Signal::TERM);
-    for n in 0..50 {
-        assert_eq!(client.message()["data"]["n"], n);
-    }
-    client.expect_close(1001);
-    drop(client);
-    assert_eq!(server.wait().code(), Some(0));
-}
-
-#[test]
 fn clients_that_wait_for_authentication_are_closed_with_1001_too() {
     let mut server = Server::with_auth(&[]);
     let mut client = server.client();

@@ -1,6 +1,6 @@
 //! Bounds on what one connection, one address and all of them together may do.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mahavishnu_tests::{
     Client, Heard, Raw, Server, http,
@@ -73,23 +73,6 @@ fn the_default_is_100_a_second_with_a_burst_of_150() {
 }
 
 #[test]
-fn who_waits_as_long_as_told_is_accepted() {
-    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "5"), ("MESSAGE_BURST", "1")]);
-    let mut client = server.hello();
-    for _ in 0..3 {
-        let answer = loop {
-            let answer = client.request("subscribe", json!({ "channel": "global" }));
-            if answer["type"] == "error" {
-                break answer;
-            }
-        };
-        std::thread::sleep(Duration::from_secs_f64(retry_after(&answer)));
-        let answer = client.request("subscribe", json!({ "channel": "global" }));
-        assert_eq!(answer["type"], "response", "{answer}");
-    }
-}
-
-#[test]
 fn a_refused_message_has_no_effect_and_the_connection_stays() {
     let server =
         Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "1")]);
@@ -158,66 +141,9 @@ fn over_max_connections_one_is_accepted_and_closed_with_1013() {
 }
 
 #[test]
-fn connections_that_wait_for_authentication_take_room() {
-    let server = Server::with_auth(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "2")]);
-    let (_first, _second) = (server.client(), server.client());
-    let mut third = server.client();
-    third.expect_close(1013);
-}
-
-#[test]
-fn new_connections_are_limited_per_minute() {
-    let server =
-        Server::with(&[("SHARDS", "1"), ("RATE_LIMIT", "5"), ("RATE_LIMIT_LOOPBACK", "true")]);
-    for _ in 0..5 {
-        server.hello().close();
-    }
-    let mut refused = server.client();
-    assert_eq!(refused.expect_close(1013), "Too many new connections from this address");
-    assert_eq!(http::get(server.address(), "/health").status, 200, "plain HTTP is not limited");
-    server.metrics_when("the error", |metrics| metrics.connection_errors("connect_rate") == 1);
-}
-
-#[test]
 fn new_connections_from_this_machine_are_not_limited_by_default() {
     let server = Server::with(&[("RATE_LIMIT", "1")]);
     let _clients: Vec<Client> = (0..10).map(|_| server.hello()).collect();
-}
-
-#[test]
-fn a_message_may_have_as_many_bytes_as_the_limit_says() {
-    let server = Server::with(&[("MAX_MESSAGE_BYTES", "1000")]);
-    let padded = |length: usize| {
-        let text = json!({ "type": "ping", "id": "x" }).to_string();
-        text.clone() + &" ".repeat(length - text.len())
-    };
-    let mut client = server.hello();
-    client.send_text(&padded(1_000));
-    assert_eq!(client.message()["type"], "pong");
-    client.send_text(&padded(1_001));
-    assert_eq!(client.expect_close(1009), "Message too big");
-    server.metrics_when("the error", |metrics| metrics.connection_errors("message_too_big") == 1);
-}
-
-#[test]
-fn fragments_count_together() {
-    let server = Server::with(&[("MAX_MESSAGE_BYTES", "1000")]);
-    let mut raw = server.raw_hello();
-    raw.send(op::TEXT & op::MORE, &[b' '; 600]);
-    raw.send(op::CONTINUATION & op::MORE, &[b' '; 600]);
-    assert_eq!(raw.close_frame().unwrap().0, 1009);
-}
-
-#[test]
-fn a_length_alone_is_enough_to_refuse() {
-    for length in [1_001_u64, 1 << 40, (1 << 63) - 1] {
-        let server = Server::with(&[("MAX_MESSAGE_BYTES", "1000")]);
-        let mut raw = server.raw_hello();
-        raw.write(&[&[op::BINARY, 0xFF][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat());
-        let close = raw.close_frame().unwrap().0;
-        // The shortest form of 1001 is not eight bytes long (RFC 6455 §5.2).
-        assert_eq!(close, if length < 65_536 { 1002 } else { 1009 });
-    }
 }
 
 #[test]
@@ -229,34 +155,6 @@ fn the_default_limit_is_one_mebibyte() {
     assert_eq!(client.message()["type"], "pong");
     let _ = client.try_send(Message::text(padded(1_048_577)));
     assert_eq!(client.wait_close(1009), "Message too big");
-}
-
-#[test]
-fn silence_is_ended_after_the_connection_timeout() {
-    let server = Server::with(&[("CONNECTION_TIMEOUT", "1"), ("PING_INTERVAL", "0")]);
-    let mut client = server.hello();
-    assert_eq!(client.expect_close(1001), "Connection timed out");
-    server.metrics_when("the error", |metrics| {
-        metrics.connection_errors("idle_timeout") == 1 && metrics.active() == 0
-    });
-}
-
-#[test]
-fn a_client_that_answers_pings_does_not_time_out() {
-    let server = Server::with(&[
-        ("CONNECTION_TIMEOUT", "1"),
-        ("PING_INTERVAL", "0.2"),
-        ("PONG_TIMEOUT", "2"),
-    ]);
-    let mut raw = server.raw_hello();
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(1_500) {
-        let ping = raw.frame().expect("a ping");
-        assert_eq!(ping.first, op::PING, "{ping:?}");
-        raw.send(op::PONG, &ping.payload);
-    }
-    raw.send(op::TEXT, b"{\"type\":\"ping\"}");
-    assert_eq!(raw.frame().unwrap().json()["type"], "pong");
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(crate) fn the_example_of_the_rfc_is_answered_as_there(backend: Backend) {
 
 pub(crate) fn any_path_is_a_way_in(backend: Backend) {
     let rig = backend.start(|_| {});
-    for path in ["/", "/ws", "/anything/else?and=more"] {
+    for path in ["/", "/ws", "/ws/events?x=1&y=%20", "/health", "/publish", "/no/such/path"] {
         Client::open(rig.connect(), path, &[]).expect("a handshake").expect_welcome();
     }
 }

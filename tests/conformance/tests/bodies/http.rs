@@ -43,7 +43,7 @@ pub(crate) fn a_publish_by_http_reaches_subscribers(backend: Backend) {
     let mut client = rig.subscriber("a");
     let body = json!({ "channel": "a", "event": "done", "data": { "n": 1 } });
     let answer = rig.raw().exchange(&post(&[], &body));
-    assert_eq!(answer.status, 200);
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     assert_eq!(
         answer.json(),
         json!({ "status": "published", "published": 1, "subscribers": 1,
@@ -103,6 +103,9 @@ pub(crate) fn requests_in_a_row_are_answered_in_a_row(backend: Backend) {
         assert_eq!(answer.json()["messages"][0]["channel"], format!("c:{n}"));
     }
     assert_eq!(raw.get("/health").status, 200);
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes();
+    raw.write(&[get("/health"), get("/none"), publish(0), get("/ready"), get("/ws")].concat());
+    assert_eq!([(); 5].map(|()| raw.response().status), [200, 404, 200, 200, 426]);
 }
 
 pub(crate) fn head_is_answered_without_a_body(backend: Backend) {

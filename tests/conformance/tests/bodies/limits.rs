@@ -26,10 +26,17 @@ pub(crate) fn a_message_may_be_as_long_as_the_limit(backend: Backend) {
 
 pub(crate) fn a_message_over_the_limit_is_refused_at_its_header(backend: Backend) {
     let rig = backend.start(|config| config.limits.message_bytes_max = 1_000);
-    let mut raw = rig.raw_hello();
-    // Two of 1001 bytes of length, four of mask, and nothing else.
-    raw.write(&[op::TEXT, 0x80 | 126, 0x03, 0xE9, 1, 2, 3, 4]);
-    assert_eq!(raw.close_frame().map(|(code, _)| code), Some(1009));
+    // 1001 bytes, and far too many: a length, a mask, and nothing else.
+    let lengths: [&[u8]; 3] = [
+        &[0x80 | 126, 0x03, 0xE9],
+        &[0xFF, 0, 0, 1, 0, 0, 0, 0, 0],
+        &[0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
+    ];
+    for length in lengths {
+        let mut raw = rig.raw_hello();
+        raw.write(&[&[op::TEXT], length, &[1, 2, 3, 4]].concat());
+        assert_eq!(raw.close_frame().map(|(code, _)| code), Some(1009), "{length:?}");
+    }
 }
 
 pub(crate) fn fragments_are_counted_together(backend: Backend) {

@@ -123,9 +123,12 @@ pub(crate) fn types_that_only_servers_send_are_ignored(backend: Backend) {
     let rig = backend.start(|_| {});
     let mut client = rig.hello();
     for kind in ["response", "error", "pong", "ack"] {
-        client.send(&json!({ "type": kind, "id": "1" }));
+        let data = json!({ "channel": "a" });
+        client.send(&json!({ "type": kind, "id": "1", "event": "subscribe", "data": data }));
     }
+    client.send(&json!({ "type": "event", "id": "1", "event": "session.created", "data": {} }));
     client.expect_silence();
+    assert_eq!(rig.broadcast("a", &json!({})), 0);
 }
 
 pub(crate) fn what_is_no_message_is_refused_and_the_connection_stays(backend: Backend) {
@@ -144,6 +147,9 @@ pub(crate) fn binary_frames_are_messages_too(backend: Backend) {
     let ping = json!({ "type": "ping", "id": "1" }).to_string();
     client.send_frame(Message::binary(ping.into_bytes()));
     assert_eq!(client.message()["correlation_id"], "1");
+    client.send_frame(Message::binary(&b"\xff\xfe\x00"[..]));
+    client.expect_error("DECODE_ERROR");
+    client.expect_silence();
 }
 
 pub(crate) fn a_message_in_fragments_is_one_message(backend: Backend) {

@@ -56,6 +56,8 @@ pub(crate) fn other_user(backend: Backend, reason: Reason) {
     let eve = token::good(rig.unix(), "eve", &["admin"]);
     is_error(&client.request("refresh_token", json!({ "token": eve })), reason);
     rig.expect_error_counted(reason);
+    let refused = client.request("subscribe", json!({ "channel": "global" }));
+    assert_eq!(refused["error_code"], "FORBIDDEN", "its old token counts");
 }
 
 pub(crate) fn token_revoked(backend: Backend, reason: Reason) {
