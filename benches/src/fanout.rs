@@ -158,7 +158,7 @@ enum Phase {
     /// Nothing more is published; what is under way must arrive.
     Drain,
     /// Nothing more may arrive: a late repetition would show here.
-    Settle,
+    Rest,
 }
 
 struct Generator<'a> {
@@ -255,7 +255,7 @@ impl<'a> Generator<'a> {
             !self.publisher.answers_expected || self.publisher.answers == self.ledger.published();
         let pending = self.ledger.in_flight() > 0 || !answered;
         match (self.phase, self.run.until) {
-            (Phase::Settle, _) => return Ok(now_ns - self.progress_ns > SETTLE_NS),
+            (Phase::Rest, _) => return Ok(now_ns - self.progress_ns > REST_NS),
             (_, _) if stalled && pending => self.give_up(now_ns)?,
             (Phase::WarmUp, Until::Elapsed { warm_up, .. }) if elapsed_ns >= nanos(warm_up) => {
                 self.begin_measuring(now_ns)?;
@@ -273,7 +273,7 @@ impl<'a> Generator<'a> {
                 self.phase = Phase::Drain;
             }
             (Phase::Drain, _) if !pending => {
-                self.phase = Phase::Settle;
+                self.phase = Phase::Rest;
                 self.progress_ns = now_ns;
             }
             (Phase::WarmUp | Phase::Measure | Phase::Drain, _) => {}
@@ -307,7 +307,7 @@ impl<'a> Generator<'a> {
         }
         self.ledger.abandon();
         self.publisher.answers_expected = false;
-        self.phase = Phase::Settle;
+        self.phase = Phase::Rest;
         self.progress_ns = now_ns;
         Ok(())
     }
@@ -456,4 +456,4 @@ const EVENTS_MAX: usize = 256;
 /// The one read buffer. Larger than a socket's backlog at any window of interest, yet small enough for the L2 cache.
 const READ_BYTES: usize = 256 << 10;
 /// Quiet time at the end in which a late repetition would show.
-const SETTLE_NS: u64 = 50_000_000;
+const REST_NS: u64 = 50_000_000;

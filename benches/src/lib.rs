@@ -16,11 +16,12 @@
 //! Throughput on a shared machine varies with whatever else runs there. The server's CPU time per delivery, taken
 //! from `/proc`, varies much less: compare by that first, and only with `rawloop` in the same interleaved run.
 
+pub use mahavishnu_framing as frame;
+
 pub mod check;
 pub mod client;
 pub mod echo;
 pub mod fanout;
-pub mod frame;
 pub mod handshake;
 pub mod idle;
 pub mod message;

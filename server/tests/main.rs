@@ -12,6 +12,7 @@ mod client;
 mod config;
 mod control;
 mod docs;
+mod documents;
 mod rights;
 mod server;
 mod token;

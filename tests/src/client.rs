@@ -1,29 +1,26 @@
-//! A client of the message protocol over a blocking socket: tungstenite speaks WebSocket, so the server's framing is
-//! judged by an independent peer.
+//! A client of the message protocol: tungstenite speaks WebSocket over a blocking stream.
 
-use std::{
-    collections::VecDeque,
-    io,
-    net::{IpAddr, SocketAddr, TcpStream},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{borrow::Borrow, collections::VecDeque, net::TcpStream};
 
 use serde_json::{Value, json};
 use tungstenite::{
     Error, HandshakeError, Message, WebSocket,
     client::IntoClientRequest,
+    error::ProtocolError,
     handshake::client::Response,
     http::{HeaderName, HeaderValue},
 };
 
-use crate::{server::Server, wait::DEADLINE};
+use crate::stream::{Socket, is_timeout};
 
 /// A connected client.
 #[derive(Debug)]
-pub struct Client {
-    socket: WebSocket<TcpStream>,
+pub struct Client<S = TcpStream> {
+    socket: WebSocket<S>,
     /// Messages that came while another one was waited for.
     kept: VecDeque<Heard>,
+    /// Requests made so far: the next one's id.
+    asked: u64,
     /// What the server said in the handshake.
     pub response: Response,
 }
@@ -39,60 +36,19 @@ pub enum Heard {
     End,
 }
 
-/// How to connect.
-#[derive(Clone, Debug)]
-pub struct Connect<'a> {
-    /// Path and query. `/` if empty.
-    pub path: &'a str,
-    /// Further header fields.
-    pub headers: &'a [(&'a str, &'a str)],
-    /// Size of the socket's receive buffer.
-    pub receive_buffer: Option<usize>,
-}
-
-impl Default for Connect<'_> {
-    fn default() -> Self {
-        Self { path: "/", headers: &[], receive_buffer: None }
-    }
-}
-
-impl Client {
-    /// Connects, whatever comes first.
-    pub fn connect(server: &Server) -> Self {
-        Self::open(server.address(), &Connect::default())
-            .unwrap_or_else(|refused| panic!("refused: {refused:?}"))
-    }
-
-    /// Connects to a server without authentication and reads its welcome.
-    pub fn hello(server: &Server) -> Self {
-        let mut this = Self::connect(server);
-        this.expect_welcome();
-        this
-    }
-
-    /// Connects and authenticates.
-    pub fn login(server: &Server, token: &str) -> Self {
-        let mut this = Self::connect(server);
-        let answer = this.request("auth", json!({ "token": token }));
-        assert_eq!(answer["data"]["status"], "authenticated", "{answer}");
-        this.expect_welcome();
-        this
-    }
-
-    /// Connects in a particular way. An answer other than 101 is an error.
-    pub fn open(address: SocketAddr, how: &Connect<'_>) -> Result<Self, Box<Response>> {
-        let stream = connect(address, how.receive_buffer)
-            .unwrap_or_else(|error| panic!("{address}: {error}"));
-        let mut request =
-            format!("ws://{address}{}", how.path).into_client_request().expect("a URL");
-        for (name, value) in how.headers {
+impl<S: Socket> Client<S> {
+    /// Carries out the opening handshake. An answer other than 101 is an error.
+    pub fn open(stream: S, path: &str, headers: &[(&str, &str)]) -> Result<Self, Box<Response>> {
+        let mut request = format!("ws://test{path}").into_client_request().expect("a URL");
+        for (name, value) in headers {
             let name: HeaderName = name.parse().expect("a field's name");
-            request
-                .headers_mut()
-                .append(name, HeaderValue::from_str(value).expect("a field's value"));
+            let value = HeaderValue::from_str(value).expect("a field's value");
+            request.headers_mut().append(name, value);
         }
         match tungstenite::client(request, stream) {
-            Ok((socket, response)) => Ok(Self { socket, kept: VecDeque::new(), response }),
+            Ok((socket, response)) => {
+                Ok(Self { socket, kept: VecDeque::new(), asked: 0, response })
+            }
             Err(HandshakeError::Failure(Error::Http(response))) => Err(response),
             Err(error) => panic!("no handshake: {error}"),
         }
@@ -100,19 +56,22 @@ impl Client {
 
     /// Sends a message.
     pub fn send(&mut self, message: &Value) {
-        self.send_text(&message.to_string());
+        self.send_frame(Message::text(message.to_string()));
     }
 
     /// Sends a text frame.
     pub fn send_text(&mut self, text: &str) {
-        self.socket
-            .send(Message::text(text))
-            .unwrap_or_else(|error| panic!("cannot send: {error}"));
+        self.send_frame(Message::text(text));
     }
 
     /// Sends any frame; whether it can be sent is up to the caller.
     pub fn try_send(&mut self, message: Message) -> Result<(), Error> {
         self.socket.send(message)
+    }
+
+    /// Sends any frame.
+    pub fn send_frame(&mut self, message: Message) {
+        self.try_send(message).unwrap_or_else(|error| panic!("cannot send: {error}"));
     }
 
     /// What comes next.
@@ -128,16 +87,29 @@ impl Client {
         }
     }
 
-    /// Sends a request and returns its answer; what else comes is kept for [`message`](Self::message).
-    pub fn request(&mut self, event: &str, data: Value) -> Value {
-        let id = fresh_id();
+    /// `data.n` of the next `count` messages.
+    pub fn numbers(&mut self, count: usize) -> Vec<u64> {
+        (0..count).map(|_| self.message()["data"]["n"].as_u64().expect("a number")).collect()
+    }
+
+    /// Sends a request without waiting for its answer. Returns its id.
+    pub fn ask(&mut self, event: &str, data: impl Borrow<Value>) -> String {
+        let id = self.fresh_id();
+        let data = data.borrow();
         self.send(&json!({ "type": "request", "id": id, "event": event, "data": data }));
+        id
+    }
+
+    /// Sends a request and returns its answer; what else comes is kept.
+    pub fn request(&mut self, event: &str, data: impl Borrow<Value>) -> Value {
+        let id = self.ask(event, data);
         self.answer_to(&id)
     }
 
     /// The answer to the message with this id; what else comes is kept.
     pub fn answer_to(&mut self, id: &str) -> Value {
-        let is_answer = |heard: &Heard| matches!(heard, Heard::Message(message) if message["correlation_id"] == id);
+        let is_answer =
+            |heard: &Heard| matches!(heard, Heard::Message(m) if m["correlation_id"] == id);
         if let Some(at) = self.kept.iter().position(is_answer)
             && let Some(Heard::Message(message)) = self.kept.remove(at)
         {
@@ -155,21 +127,15 @@ impl Client {
     /// Subscribes and waits for the confirmation.
     pub fn subscribe(&mut self, channel: &str) {
         let answer = self.request("subscribe", json!({ "channel": channel }));
-        assert_eq!(
-            answer["data"],
-            json!({ "status": "subscribed", "channel": channel }),
-            "{answer}"
-        );
+        let expected = json!({ "status": "subscribed", "channel": channel });
+        assert_eq!(answer["data"], expected, "{answer}");
     }
 
     /// Unsubscribes and waits for the confirmation.
     pub fn unsubscribe(&mut self, channel: &str) {
         let answer = self.request("unsubscribe", json!({ "channel": channel }));
-        assert_eq!(
-            answer["data"],
-            json!({ "status": "unsubscribed", "channel": channel }),
-            "{answer}"
-        );
+        let expected = json!({ "status": "unsubscribed", "channel": channel });
+        assert_eq!(answer["data"], expected, "{answer}");
     }
 
     /// Publishes and returns how many subscribers it reached.
@@ -182,7 +148,7 @@ impl Client {
 
     /// Everything that came before the server answers a ping sent now: what has not come by then was not sent.
     pub fn drain(&mut self) -> Vec<Value> {
-        let id = fresh_id();
+        let id = self.fresh_id();
         self.send(&json!({ "type": "ping", "id": id }));
         let pong = self.answer_to(&id);
         assert_eq!(pong["type"], "pong", "{pong}");
@@ -217,7 +183,7 @@ impl Client {
         message
     }
 
-    /// Panics unless the server closes now, with this code. Returns the reason.
+    /// Panics unless the server closes next, with this code. Returns the reason.
     pub fn expect_close(&mut self, code: u16) -> String {
         match self.hear() {
             Heard::Close(given, reason) => {
@@ -231,37 +197,37 @@ impl Client {
     /// Reads past messages until the server closes. Panics unless it is with this code. Returns the reason.
     pub fn wait_close(&mut self, code: u16) -> String {
         loop {
-            match self.hear() {
-                Heard::Message(_) => {}
-                Heard::Close(given, reason) => {
-                    assert_eq!(given, code, "{reason}");
-                    return reason;
-                }
-                Heard::End => panic!("expected close {code}, got the end of the stream"),
+            let heard = self.hear();
+            if !matches!(heard, Heard::Message(_)) {
+                self.kept.push_front(heard);
+                return self.expect_close(code);
             }
         }
     }
 
-    /// Closes with 1000 and waits for the server's answer.
+    /// Closes with 1000 and waits for the end.
     pub fn close(mut self) {
         self.socket.close(None).expect("it is open");
-        loop {
-            match self.read() {
-                Heard::Message(_) => {}
-                Heard::Close(..) | Heard::End => return,
-            }
-        }
+        while self.read() != Heard::End {}
     }
 
-    /// The socket, for what only a socket can do.
-    pub fn stream(&self) -> &TcpStream {
-        self.socket.get_ref()
+    /// The stream, for what only a stream can do.
+    pub fn stream(&mut self) -> &mut S {
+        self.socket.get_mut()
+    }
+
+    fn fresh_id(&mut self) -> String {
+        self.asked += 1;
+        format!("q{}", self.asked)
     }
 
     fn read(&mut self) -> Heard {
         loop {
             match self.socket.read() {
-                Ok(Message::Text(text)) => return Heard::Message(parse(&text)),
+                Ok(Message::Text(text)) => {
+                    let message = serde_json::from_str(&text);
+                    return Heard::Message(message.unwrap_or_else(|e| panic!("{e} in {text}")));
+                }
                 Ok(Message::Binary(bytes)) => panic!("a binary frame: {bytes:?}"),
                 Ok(Message::Close(frame)) => {
                     // The answer to a close is queued by reading it and sent by flushing.
@@ -271,67 +237,15 @@ impl Client {
                     });
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                Err(Error::Io(error)) if is_timeout(&error) => {
-                    panic!("nothing came within {DEADLINE:?}")
-                }
-                Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => {
-                    return Heard::End;
-                }
-                Err(Error::Protocol(
-                    tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-                )) => return Heard::End,
+                Err(Error::Io(error)) if is_timeout(&error) => panic!("nothing came in time"),
+                Err(
+                    Error::Io(_)
+                    | Error::ConnectionClosed
+                    | Error::AlreadyClosed
+                    | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+                ) => return Heard::End,
                 Err(error) => panic!("the server broke the protocol: {error}"),
             }
         }
     }
-}
-
-/// Publishes a message on a channel by a `POST`, as a server without authentication lets loopback do, and returns how
-/// many subscribers it reached.
-pub fn post(server: &Server, channel: &str, event: &str, data: &Value) -> u64 {
-    let body = json!({ "channel": channel, "event": event, "data": data });
-    let answer = crate::http::post(server.address(), "/publish", &[], &body.to_string());
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    answer.json()["subscribers"].as_u64().expect("a number")
-}
-
-/// An id that no other message of this process has.
-pub fn fresh_id() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("m{}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// A blocking socket with deadlines.
-pub fn connect(address: SocketAddr, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
-    connect_from(None, address, receive_buffer)
-}
-
-/// The same, from an address of this machine.
-pub fn connect_from(
-    source: Option<IpAddr>,
-    address: SocketAddr,
-    receive_buffer: Option<usize>,
-) -> io::Result<TcpStream> {
-    let socket =
-        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    if let Some(source) = source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
-    if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    socket.connect_timeout(&address.into(), DEADLINE)?;
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_write_timeout(Some(DEADLINE))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-fn parse(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
-}
-
-pub(crate) fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

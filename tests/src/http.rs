@@ -1,16 +1,13 @@
 //! HTTP/1.x by hand: exactly the bytes that a test says, and answers with every detail.
 
-use std::{
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
-};
+use std::{io, net::SocketAddr};
 
 use serde_json::Value;
 
-use crate::wait::DEADLINE;
+use crate::{raw::Raw, stream};
 
 /// An answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// `HTTP/1.1` or `HTTP/1.0`.
     pub version: String,
@@ -40,95 +37,9 @@ impl Response {
     }
 }
 
-/// A connection that carries one request after the other.
-#[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    /// Connects.
-    pub fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        stream.set_write_timeout(Some(DEADLINE))?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new() })
-    }
-
-    /// Connects, or panics.
-    pub fn to(address: SocketAddr) -> Self {
-        Self::open(address).unwrap_or_else(|error| panic!("{address}: {error}"))
-    }
-
-    /// Sends bytes as they are. A server that answers early may have closed already: that shows when reading.
-    pub fn write(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
-    }
-
-    /// The next answer to a request that was not HEAD.
-    pub fn read(&mut self) -> Response {
-        self.try_read(true).expect("an answer")
-    }
-
-    /// The next answer to a HEAD request.
-    pub fn read_head(&mut self) -> Response {
-        self.try_read(false).expect("an answer")
-    }
-
-    /// The next answer.
-    pub fn try_read(&mut self, has_body: bool) -> io::Result<Response> {
-        let end = loop {
-            if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if self.fill()? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        };
-        let head = String::from_utf8(self.buffer.drain(..end).collect()).expect("heads are ASCII");
-        let mut response = parse_head(&head);
-        let length = match response.header("content-length") {
-            _ if !has_body || response.status < 200 => 0,
-            Some(length) => length.parse().expect("a number"),
-            None => usize::MAX,
-        };
-        while self.buffer.len() < length {
-            if self.fill()? == 0 {
-                assert_eq!(length, usize::MAX, "the body is shorter than promised");
-                break;
-            }
-        }
-        response.body = self.buffer.drain(..length.min(self.buffer.len())).collect();
-        Ok(response)
-    }
-
-    /// Panics unless the server closes now, without a further byte.
-    pub fn expect_end(&mut self) {
-        let read = self.fill();
-        let over = matches!(&read, Ok(0))
-            || read.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset);
-        assert!(over && self.buffer.is_empty(), "expected the end, got {read:?} {:?}", self.rest());
-    }
-
-    fn fill(&mut self) -> io::Result<usize> {
-        let mut chunk = [0; 16 * 1024];
-        let count = self.stream.read(&mut chunk)?;
-        self.buffer.extend_from_slice(&chunk[..count]);
-        Ok(count)
-    }
-
-    fn rest(&self) -> String {
-        String::from_utf8_lossy(&self.buffer).into_owned()
-    }
-}
-
 /// One request, given as bytes, on a connection of its own.
 pub fn exchange(address: SocketAddr, request: &[u8]) -> Response {
-    let mut connection = Connection::to(address);
-    connection.write(request);
-    connection.read()
+    Raw::connect(address).exchange(request)
 }
 
 /// `GET path`.
@@ -138,11 +49,11 @@ pub fn get(address: SocketAddr, path: &str) -> Response {
 
 /// `GET path`, for servers that may not be there.
 pub fn try_get(address: SocketAddr, path: &str) -> io::Result<Response> {
-    let mut connection = Connection::open(address)?;
-    connection.write(
+    let mut raw = Raw::new(stream::connect(None, address, None)?);
+    raw.write(
         format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
     );
-    connection.try_read(true)
+    raw.try_response().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// `POST path` with JSON and further fields.
@@ -164,7 +75,8 @@ pub fn post_bytes(path: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
-fn parse_head(head: &str) -> Response {
+/// An answer without its content.
+pub(crate) fn parse_head(head: &str) -> Response {
     let mut lines = head.split("\r\n");
     let mut status_line = lines.next().unwrap_or_default().splitn(3, ' ');
     let version = status_line.next().unwrap_or_default().to_owned();

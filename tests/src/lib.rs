@@ -1,5 +1,5 @@
 //! Harness of the end-to-end tests: the `mahavishnu` binary as an operator starts it, and clients that talk to it over
-//! real sockets.
+//! real sockets. The conformance suite has its clients from here as well, over streams of its own.
 //!
 //! Nothing here looks inside the server. A test starts its own [`Server`] on free ports with a state directory of its
 //! own, so tests run side by side. Everything that waits has a deadline ([`wait::DEADLINE`]); nothing sleeps to give
@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod proxy;
 pub mod raw;
 pub mod server;
+pub mod stream;
 pub mod token;
 pub mod wait;
 

@@ -1,20 +1,23 @@
-//! Sockets without manners: any bytes in, every byte out.
+//! Streams without manners: any bytes in, every byte out.
 
 use std::{
-    io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 
+use mahavishnu_framing::{Decoded, decode, encode};
+use serde_json::Value;
+
 use crate::{
-    client::{self, is_timeout},
-    server::Server,
+    http::{self, Response},
+    stream::{self, Socket, is_timeout},
     wait::DEADLINE,
 };
 
-/// A socket.
+/// A stream.
 #[derive(Debug)]
-pub struct Raw {
-    stream: TcpStream,
+pub struct Raw<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
 }
 
@@ -56,33 +59,31 @@ pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 impl Raw {
     /// Connects.
+    #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        Self::connect_with(address, None)
-    }
-
-    /// Connects with a receive buffer of this size.
-    pub fn connect_with(address: SocketAddr, receive_buffer: Option<usize>) -> Self {
-        let stream = client::connect(address, receive_buffer)
-            .unwrap_or_else(|error| panic!("{address}: {error}"));
-        Self { stream, buffer: Vec::new() }
+        Self::new(stream::connect(None, address, None).unwrap_or_else(|e| panic!("{address}: {e}")))
     }
 
     /// Connects from an address of this machine, such as 127.0.0.2.
+    #[must_use]
     pub fn connect_from(source: &str, address: SocketAddr) -> Self {
-        let source = source.parse().expect("an address");
-        let stream = client::connect_from(Some(source), address, None)
-            .unwrap_or_else(|error| panic!("{address} from {source}: {error}"));
+        let from = source.parse().expect("an address");
+        let stream = stream::connect(Some(from), address, None);
+        Self::new(stream.unwrap_or_else(|error| panic!("{address} from {source}: {error}")))
+    }
+}
+
+impl<S: Socket> Raw<S> {
+    /// Speaks bytes over `stream`.
+    #[must_use]
+    pub fn new(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// Connects and upgrades; the welcome, if there is one, is not read.
-    pub fn upgrade(server: &Server) -> Self {
-        Self::upgrade_with(server, None)
-    }
-
-    /// [`upgrade`](Self::upgrade) with a receive buffer of this size.
-    pub fn upgrade_with(server: &Server, receive_buffer: Option<usize>) -> Self {
-        let mut this = Self::connect_with(server.address(), receive_buffer);
+    /// Carries out the opening handshake; the welcome, if there is one, is not read.
+    #[must_use]
+    pub fn upgrade(stream: S) -> Self {
+        let mut this = Self::new(stream);
         this.write(HANDSHAKE.as_bytes());
         let head = this.read_head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -90,8 +91,9 @@ impl Raw {
     }
 
     /// [`upgrade`](Self::upgrade), and reads the welcome.
-    pub fn hello(server: &Server) -> Self {
-        let mut this = Self::upgrade(server);
+    #[must_use]
+    pub fn hello(stream: S) -> Self {
+        let mut this = Self::upgrade(stream);
         let welcome = this.frame().expect("a welcome");
         assert_eq!(welcome.first, op::TEXT, "{welcome:?}");
         this
@@ -102,23 +104,21 @@ impl Raw {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// Sends `bytes` again and again until nothing was taken for `patience`, or `enough` bytes were. Returns how many.
-    pub fn write_for(
-        &mut self,
-        patience: std::time::Duration,
-        bytes: &[u8],
-        enough: usize,
-    ) -> usize {
-        self.stream.set_write_timeout(Some(patience)).expect("not zero");
+    /// Sends bytes one at a time.
+    pub fn dribble(&mut self, bytes: &[u8]) {
+        bytes.chunks(1).for_each(|byte| self.write(byte));
+    }
+
+    /// Sends `bytes` again and again until the server takes no more. Returns how many it took.
+    pub fn write_until_stuck(&mut self, bytes: &[u8]) -> usize {
+        self.stream.set_write_patience(Duration::from_millis(300));
         let mut written = 0;
-        while written < enough {
-            // From where the last one stopped, so that frames stay whole.
-            match self.stream.write(&bytes[written % bytes.len()..]) {
-                Ok(count) => written += count,
-                Err(_) => break,
-            }
+        // From where the last one stopped, so that frames stay whole.
+        while let Ok(count) = self.stream.write(&bytes[written % bytes.len()..]) {
+            written += count;
+            assert!(written < 256 << 20, "a server without end");
         }
-        self.stream.set_write_timeout(Some(DEADLINE)).expect("not zero");
+        self.stream.set_write_patience(DEADLINE);
         written
     }
 
@@ -127,26 +127,42 @@ impl Raw {
         self.write(&masked(first, payload));
     }
 
+    /// Sends a message.
+    pub fn send_json(&mut self, message: &Value) {
+        self.send(op::TEXT, message.to_string().as_bytes());
+    }
+
+    /// Subscribes and waits for the confirmation.
+    pub fn subscribe(&mut self, channel: &str) {
+        self.send_json(&serde_json::json!({ "type": "subscribe", "data": { "channel": channel } }));
+        let answer = self.frame().expect("an answer").json();
+        assert_eq!(answer["data"]["status"], "subscribed", "{answer}");
+    }
+
     /// The next frame; `None` at the end of the stream.
     pub fn frame(&mut self) -> Option<Frame> {
-        self.fill_to(2)?;
-        assert_eq!(self.buffer[1] & 0x80, 0, "a server must not mask (RFC 6455 §5.1)");
-        let (start, length) = match self.buffer[1] & 0x7F {
-            126 => {
-                self.fill_to(4)?;
-                (4, usize::from(u16::from_be_bytes([self.buffer[2], self.buffer[3]])))
+        self.fill_to(1)?;
+        // Whether an extension gives this bit a meaning is for the test to judge.
+        let first = self.buffer[0];
+        self.buffer[0] &= !op::RSV1;
+        loop {
+            match decode(&self.buffer, FRAME_BYTES_MAX).expect("a header") {
+                Decoded::Need(bytes) => self.fill_to(bytes)?,
+                Decoded::Frame(frame) => {
+                    frame.check_of_server().expect("what a server may send");
+                    let (payload, wire_bytes) = (frame.payload.to_vec(), frame.wire_bytes);
+                    self.buffer.drain(..wire_bytes);
+                    return Some(Frame { first, payload });
+                }
             }
-            127 => {
-                self.fill_to(10)?;
-                let length =
-                    u64::from_be_bytes(self.buffer[2..10].try_into().expect("eight bytes"));
-                (10, usize::try_from(length).expect("a length that fits"))
-            }
-            short => (2, usize::from(short)),
-        };
-        self.fill_to(start + length)?;
-        let frame: Vec<u8> = self.buffer.drain(..start + length).collect();
-        Some(Frame { first: frame[0], payload: frame[start..].to_vec() })
+        }
+    }
+
+    /// The next text message.
+    pub fn json(&mut self) -> Value {
+        let frame = self.frame().expect("a message");
+        assert_eq!(frame.first, op::TEXT, "{frame:?}");
+        frame.json()
     }
 
     /// Reads past other frames to the close frame; `None` if the stream ends without one. Nothing is answered.
@@ -161,17 +177,61 @@ impl Raw {
 
     /// The answer's head.
     pub fn read_head(&mut self) -> String {
+        self.try_read_head().unwrap_or_else(|| {
+            panic!("no whole head: {:?}", String::from_utf8_lossy(&self.buffer));
+        })
+    }
+
+    /// The answer to a request that was not HEAD.
+    pub fn response(&mut self) -> Response {
+        self.try_response().expect("a whole answer")
+    }
+
+    /// [`response`](Self::response); `None` if the stream ends first.
+    pub fn try_response(&mut self) -> Option<Response> {
+        let mut response = http::parse_head(&self.try_read_head()?);
+        response.body = match response.header("content-length") {
+            _ if response.status < 200 => Vec::new(),
+            Some(length) => {
+                let length = length.parse().expect("a number");
+                self.fill_to(length)?;
+                self.buffer.drain(..length).collect()
+            }
+            None => self.read_to_end(),
+        };
+        Some(response)
+    }
+
+    /// The answer to a HEAD request.
+    pub fn response_head(&mut self) -> Response {
+        http::parse_head(&self.read_head())
+    }
+
+    fn try_read_head(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head = self.buffer.drain(..at + 4).collect();
-                return String::from_utf8(head).expect("heads are ASCII");
+                return Some(String::from_utf8(head).expect("heads are ASCII"));
             }
-            assert!(
-                self.fill(),
-                "the stream ended within the head: {:?}",
-                String::from_utf8_lossy(&self.buffer)
-            );
+            self.fill_to(self.buffer.len() + 1)?;
         }
+    }
+
+    /// Panics unless the server closes now, without a further byte.
+    pub fn expect_end(&mut self) {
+        let rest = self.read_to_end();
+        assert!(rest.is_empty(), "expected the end, got {:?}", String::from_utf8_lossy(&rest));
+    }
+
+    /// Sends a request and reads its answer.
+    pub fn exchange(&mut self, request: &[u8]) -> Response {
+        self.write(request);
+        self.response()
+    }
+
+    /// `GET path`.
+    pub fn get(&mut self, path: &str) -> Response {
+        self.exchange(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())
     }
 
     /// Everything up to the end of the stream.
@@ -180,24 +240,43 @@ impl Raw {
         std::mem::take(&mut self.buffer)
     }
 
+    /// What comes until nothing has come for `patience`, or the stream ends; whether it has ended.
+    pub fn read_for(&mut self, patience: Duration) -> (Vec<u8>, bool) {
+        self.stream.set_patience(patience);
+        let mut chunk = [0; 16 * 1024];
+        let ended = loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => break true,
+                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+                Err(error) => break !is_timeout(&error),
+            }
+        };
+        self.stream.set_patience(DEADLINE);
+        (std::mem::take(&mut self.buffer), ended)
+    }
+
     /// Whether nothing comes, and nothing ends, for as long as this.
-    pub fn is_quiet_for(&mut self, time: std::time::Duration) -> bool {
-        self.stream.set_read_timeout(Some(time)).expect("not zero");
-        let quiet = self.buffer.is_empty()
-            && self.stream.peek(&mut [0]).is_err_and(|error| is_timeout(&error));
-        self.stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
+    pub fn is_quiet_for(&mut self, time: Duration) -> bool {
+        let had = std::mem::take(&mut self.buffer);
+        let (came, ended) = self.read_for(time);
+        let quiet = had.is_empty() && came.is_empty() && !ended;
+        self.buffer = [had, came].concat();
         quiet
+    }
+
+    /// The stream, for what only a stream can do.
+    pub fn stream(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     /// Ends our half of the stream.
     pub fn finish(&mut self) {
-        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        self.stream.finish();
     }
 
-    /// Ends it with a TCP reset.
+    /// Ends it with a reset.
     pub fn reset(self) {
-        let socket = socket2::SockRef::from(&self.stream);
-        socket.set_linger(Some(std::time::Duration::ZERO)).expect("a socket can linger");
+        self.stream.reset();
     }
 
     fn fill_to(&mut self, length: usize) -> Option<()> {
@@ -209,7 +288,7 @@ impl Raw {
         Some(())
     }
 
-    /// `false` at the end of the stream, by whatever way. Panics if nothing comes in time.
+    /// False at the end of the stream, by whatever way. Panics if nothing comes in time.
     fn fill(&mut self) -> bool {
         let mut chunk = [0; 16 * 1024];
         match self.stream.read(&mut chunk) {
@@ -227,6 +306,7 @@ impl Raw {
 
 impl Frame {
     /// Code and reason of a close frame; 1005 without a code.
+    #[must_use]
     pub fn close(&self) -> (u16, String) {
         match self.payload.split_at_checked(2) {
             Some((code, reason)) => (
@@ -238,32 +318,29 @@ impl Frame {
     }
 
     /// Payload as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    #[must_use]
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.payload).expect("JSON")
     }
 }
 
 /// A frame with its shortest length and a mask.
+#[must_use]
 pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
-    let mut frame = header(first, payload.len(), true);
-    frame.extend_from_slice(&MASK);
-    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
+    encoded(first, Some([0x37, 0xFA, 0x21, 0x3D]), payload)
 }
 
 /// A frame without a mask, as only a server may send it.
+#[must_use]
 pub fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = header(first, payload.len(), false);
-    frame.extend_from_slice(payload);
+    encoded(first, None, payload)
+}
+
+fn encoded(first: u8, key: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(payload.len() + 14);
+    encode(&mut frame, first, key, payload);
     frame
 }
 
-fn header(first: u8, length: usize, masked: bool) -> Vec<u8> {
-    let mask = if masked { 0x80 } else { 0 };
-    match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(short), _) if short < 126 => vec![first, mask | short],
-        (_, Ok(medium)) => [&[first, mask | 126][..], &medium.to_be_bytes()].concat(),
-        _ => [&[first, mask | 127][..], &(length as u64).to_be_bytes()].concat(),
-    }
-}
+/// Longer than any message of a test.
+const FRAME_BYTES_MAX: usize = 1 << 30;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::Read,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -12,9 +12,11 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tungstenite::handshake::client::Response as Refusal;
 
-use crate::{binary, http, metrics::Metrics, wait};
+use crate::{binary, client::Client, http, metrics::Metrics, raw::Raw, stream, wait};
 
 /// A running server. Killed when dropped; a panic in its log fails the test.
 #[derive(Debug)]
@@ -53,7 +55,13 @@ impl Server {
 
     /// A server with these settings, named without `MAHAVISHNU_`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::with_file(settings, "")
+    }
+
+    /// The same, and `file` as its `.env`, which [`reload`](Self::reload) can change.
+    pub fn with_file(settings: &[(&str, &str)], file: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the server's state");
+        std::fs::write(dir.path().join(".env"), file).expect("its directory is ours");
         let mut env = base_env(dir.path());
         env.extend(
             settings
@@ -104,6 +112,15 @@ impl Server {
         std::fs::write(self.dir.path().join(".env"), text).expect("its directory is ours");
     }
 
+    /// Has it read another `.env` file, and waits until that is in force.
+    pub fn reload(&self, file: &str) {
+        let generation = |metrics: &Metrics| metrics.count("mahavishnu_config_generation", &[]);
+        let before = generation(&self.metrics());
+        self.write_env_file(file);
+        self.signal(Signal::HUP);
+        self.metrics_when("a reload", |metrics| generation(metrics) > before);
+    }
+
     /// Runs another subcommand with this server's settings.
     pub fn run(&self, args: &[&str]) -> Done {
         spawn(self.dir.path(), &self.env, args).finish()
@@ -151,6 +168,71 @@ impl Server {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.metrics_port))
     }
 
+    /// A socket to the main port.
+    pub fn connect(&self) -> TcpStream {
+        self.connect_narrow(None)
+    }
+
+    fn connect_narrow(&self, room: Option<usize>) -> TcpStream {
+        let address = self.address();
+        stream::connect(None, address, room).unwrap_or_else(|error| panic!("{address}: {error}"))
+    }
+
+    /// A socket that speaks bytes.
+    pub fn raw(&self) -> Raw {
+        Raw::new(self.connect())
+    }
+
+    /// One through the handshake; the welcome, if there is one, is not read.
+    pub fn raw_upgraded(&self) -> Raw {
+        Raw::upgrade(self.connect())
+    }
+
+    /// One past the welcome.
+    pub fn raw_hello(&self) -> Raw {
+        Raw::hello(self.connect())
+    }
+
+    /// One through the handshake whose side holds about `room` bytes that were not read.
+    pub fn raw_narrow(&self, room: usize) -> Raw {
+        Raw::upgrade(self.connect_narrow(Some(room)))
+    }
+
+    /// A client through the handshake; what comes first is still to be heard.
+    pub fn client(&self) -> Client {
+        self.open("/", &[]).unwrap_or_else(|refused| panic!("refused: {refused:?}"))
+    }
+
+    /// A client by this path, with further header fields. An answer other than 101 is an error.
+    pub fn open(&self, path: &str, headers: &[(&str, &str)]) -> Result<Client, Box<Refusal>> {
+        Client::open(self.connect(), path, headers)
+    }
+
+    /// A client past the welcome.
+    pub fn hello(&self) -> Client {
+        let mut client = self.client();
+        client.expect_welcome();
+        client
+    }
+
+    /// A client that has shown a token.
+    pub fn login(&self, token: &str) -> Client {
+        let mut client = self.client();
+        let answer = client.request("auth", json!({ "token": token }));
+        assert_eq!(answer["data"]["status"], "authenticated", "{answer}");
+        client.expect_welcome();
+        client
+    }
+
+    /// Publishes by a `POST`, as a server without authentication lets loopback do, and returns how many subscribers it
+    /// reached.
+    pub fn post(&self, channel: &str, event: &str, data: &Value) -> u64 {
+        let body = json!({ "channel": channel, "event": event, "data": data });
+        let answer = http::post(self.address(), "/publish", &[], &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["subscribers"].as_u64().expect("a number")
+    }
+
     /// `http://host:port` of the main port.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
@@ -188,6 +270,21 @@ impl Server {
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// Sockets of clients that the process holds.
+    pub fn sockets(&self) -> usize {
+        const LISTEN: &str = "0A";
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
+        let ports = [self.port, self.metrics_port].map(|port| format!(":{port:04X}"));
+        let is_ours = |line: &&str| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, state) = (fields.next().unwrap_or_default(), fields.nth(1));
+            // A socket that no process holds has no inode: it was closed, or nobody has accepted it yet.
+            let held = fields.nth(5).is_some_and(|inode| inode != "0");
+            held && state != Some(LISTEN) && ports.iter().any(|port| local.ends_with(port))
+        };
+        table.lines().filter(is_ours).count()
     }
 
     /// Resident memory in bytes.

@@ -1,6 +1,6 @@
 //! What the log says of revocations, of attempts at them, and of reloads: who, what, and what became of it.
 
-use mahavishnu_tests::{Client, Server, http, token, wait};
+use mahavishnu_tests::{Server, http, token, wait};
 use serde_json::Value;
 
 const RUNTIMES: [&str; 2] = ["tokio", "smol"];
@@ -28,7 +28,7 @@ fn a_revocation_is_written_down_with_who_and_whom() {
         let server =
             Server::with_auth(&[("RUNTIME", runtime), ("LOG_FORMAT", "json"), ("SHARDS", "2")]);
         let (root, ada) = (token::of("root", &["admin"]), token::of("ada", &["workflow:read"]));
-        let mut client = Client::login(&server, &ada);
+        let mut client = server.login(&ada);
 
         assert_eq!(revoke(&server, Some(&root), r#"{"user":"ada"}"#), 200);
 

@@ -1,8 +1,7 @@
 //! The auth exchange, row by row (the table of the reference's first section), and what follows from it.
 
 use mahavishnu_tests::{
-    Client, Heard, Raw, Server,
-    client::Connect,
+    Heard, Server,
     raw::op,
     token::{self, SECRET},
 };
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 /// Sends `first` as first message and returns what comes until the end: messages, then the close.
 fn exchange(server: &Server, first: &str) -> (Vec<Value>, u16, String) {
-    let mut client = Client::connect(server);
+    let mut client = server.client();
     client.send_text(first);
     let mut messages = Vec::new();
     loop {
@@ -30,7 +29,7 @@ fn auth_message(token: &Value) -> String {
 #[test]
 fn a_valid_token_is_answered_and_then_welcomed() {
     let server = Server::with_auth(&[]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     client.send_text(&auth_message(&json!(token::of("ada", &["read"]))));
     let answer = client.message();
     assert_eq!((&answer["type"], &answer["event"]), (&json!("response"), &json!("auth")));
@@ -44,8 +43,8 @@ fn a_valid_token_is_answered_and_then_welcomed() {
 #[test]
 fn nothing_comes_before_the_auth_answer() {
     let server = Server::with_auth(&[]);
-    let mut client = Client::connect(&server);
-    let mut other = Client::login(&server, &token::of("bob", &["admin"]));
+    let mut client = server.client();
+    let mut other = server.login(&token::of("bob", &["admin"]));
     other.publish("global", "e", json!({}));
     client.send_text(&auth_message(&json!(token::of("ada", &[]))));
     assert_eq!(client.message()["event"], "auth");
@@ -54,7 +53,7 @@ fn nothing_comes_before_the_auth_answer() {
 #[test]
 fn a_token_without_user_has_a_null_user_id() {
     let server = Server::with_auth(&[]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     client.send_text(&auth_message(&json!(token::sign(
         &json!({ "permissions": [], "exp": token::now() + 60 })
     ))));
@@ -150,7 +149,7 @@ fn what_cannot_be_decoded_first_ends_without_a_message() {
 #[test]
 fn pings_before_authentication_are_answered_and_bounded() {
     let server = Server::with_auth(&[]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     let mut pongs = 0;
     let code = loop {
         client.send(&json!({ "type": "ping", "id": format!("p{pongs}") }));
@@ -174,7 +173,7 @@ fn pings_before_authentication_are_answered_and_bounded() {
 #[test]
 fn a_ping_does_not_leave_the_auth_state() {
     let server = Server::with_auth(&[]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     client.send(&json!({ "type": "ping", "id": "p" }));
     assert_eq!(client.message()["type"], "pong");
     let answer = client.request("auth", json!({ "token": token::of("ada", &[]) }));
@@ -182,19 +181,9 @@ fn a_ping_does_not_leave_the_auth_state() {
 }
 
 #[test]
-fn silence_is_ended_after_the_timeout() {
-    let server = Server::with_auth(&[("AUTH_TIMEOUT", "1")]);
-    let mut client = Client::connect(&server);
-    let error = client.expect_error("AUTH_REQUIRED");
-    assert!(error["error_message"].as_str().unwrap().contains("timed out"), "{error}");
-    client.expect_close(1008);
-    server.metrics_when("the error", |metrics| metrics.connection_errors("auth_timeout") == 1);
-}
-
-#[test]
 fn pings_do_not_prolong_the_timeout() {
     let server = Server::with_auth(&[("AUTH_TIMEOUT", "1")]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     client.send(&json!({ "type": "ping" }));
     assert_eq!(client.message()["type"], "pong");
     client.expect_error("AUTH_REQUIRED");
@@ -204,8 +193,8 @@ fn pings_do_not_prolong_the_timeout() {
 #[test]
 fn an_authenticated_connection_outlives_the_timeout() {
     let server = Server::with_auth(&[("AUTH_TIMEOUT", "0.2")]);
-    let mut client = Client::login(&server, &token::of("ada", &["admin"]));
-    let mut silent = Client::connect(&server);
+    let mut client = server.login(&token::of("ada", &["admin"]));
+    let mut silent = server.client();
     silent.wait_close(1008);
     client.expect_silence();
 }
@@ -224,7 +213,7 @@ fn permissions_open_their_channels_only() {
         ("admin", "global", ""),
         ("admin", "symbiotic:ecosystem", ""),
     ] {
-        let mut client = Client::login(&server, &token::of("ada", &[permission]));
+        let mut client = server.login(&token::of("ada", &[permission]));
         if !open.is_empty() {
             client.subscribe(open);
         }
@@ -248,7 +237,7 @@ fn permissions_may_be_called_scopes_and_the_user_sub() {
     let token = token::sign(
         &json!({ "sub": "ada", "scopes": ["workflow:read"], "exp": token::now() + 60 }),
     );
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     let answer = client.request("auth", json!({ "token": token }));
     assert_eq!(answer["data"]["user_id"], "ada");
     client.expect_welcome();
@@ -260,7 +249,7 @@ fn permissions_as_text_are_not_tested_by_substring() {
     let server = Server::with_auth(&[]);
     let claims =
         json!({ "user_id": "ada", "permissions": "not-an-admin", "exp": token::now() + 60 });
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     client.send_text(&auth_message(&json!(token::sign(&claims))));
     if client.message()["type"] == "response" {
         client.expect_welcome();
@@ -272,47 +261,17 @@ fn permissions_as_text_are_not_tested_by_substring() {
 #[test]
 fn publishing_needs_a_permission_of_its_own() {
     let server = Server::with_auth(&[]);
-    let mut reader = Client::login(&server, &token::of("ada", &["workflow:read"]));
+    let mut reader = server.login(&token::of("ada", &["workflow:read"]));
     reader.subscribe("workflow:1");
     let answer =
         reader.request("publish", json!({ "channel": "workflow:1", "event": "e", "data": {} }));
     assert_eq!(answer["error_code"], "FORBIDDEN", "{answer}");
     reader.expect_silence();
     for permissions in [&["workflow:write"][..], &["write"], &["admin"]] {
-        let mut writer = Client::login(&server, &token::of("bob", permissions));
+        let mut writer = server.login(&token::of("bob", permissions));
         assert_eq!(writer.publish("workflow:1", "e", json!({ "n": 1 })), 1);
         assert_eq!(reader.message()["data"]["n"], 1);
     }
-}
-
-#[test]
-fn a_bearer_header_authenticates_the_handshake() {
-    let server = Server::with_auth(&[]);
-    let value = format!("Bearer {}", token::of("ada", &["workflow:read"]));
-    let headers = [("Authorization", value.as_str())];
-    let mut client =
-        Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() })
-            .unwrap();
-    assert_eq!(client.expect_welcome()["data"]["authenticated"], true);
-    client.subscribe("workflow:1");
-    let answer = client.request("subscribe", json!({ "channel": "global" }));
-    assert_eq!(answer["error_code"], "FORBIDDEN");
-}
-
-#[test]
-fn a_wrong_bearer_header_is_refused_at_the_handshake() {
-    let server = Server::with_auth(&[]);
-    let value = format!(
-        "Bearer {}",
-        token::sign_with(token::OTHER_SECRET, None, &token::claims("ada", &["admin"]))
-    );
-    let headers = [("Authorization", value.as_str())];
-    let refused =
-        Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() })
-            .unwrap_err();
-    assert_eq!(refused.status(), 401);
-    assert_eq!(refused.headers()["www-authenticate"], "Bearer");
-    server.metrics_when("the error", |metrics| metrics.connection_errors("auth_failed") == 1);
 }
 
 #[test]
@@ -320,8 +279,7 @@ fn tokens_in_the_url_and_subprotocol_are_off_unless_asked_for() {
     let server = Server::with_auth(&[]);
     let token = token::of("ada", &["admin"]);
     let path = format!("/?token={token}");
-    let mut client =
-        Client::open(server.address(), &Connect { path: &path, ..Connect::default() }).unwrap();
+    let mut client = server.open(&path, &[]).unwrap();
     client
         .send(&json!({ "type": "request", "event": "subscribe", "data": { "channel": "global" } }));
     client.expect_error("AUTH_REQUIRED");
@@ -329,33 +287,12 @@ fn tokens_in_the_url_and_subprotocol_are_off_unless_asked_for() {
 }
 
 #[test]
-fn a_token_in_the_url_is_an_option() {
-    let server = Server::with_auth(&[("TOKEN_IN_QUERY", "true")]);
-    let path = format!("/ws?x=1&token={}", token::of("ada", &["admin"]));
-    let mut client =
-        Client::open(server.address(), &Connect { path: &path, ..Connect::default() }).unwrap();
-    assert_eq!(client.expect_welcome()["data"]["authenticated"], true);
-}
-
-#[test]
-fn a_token_as_subprotocol_is_an_option() {
-    let server = Server::with_auth(&[("TOKEN_IN_SUBPROTOCOL", "true")]);
-    let offer = format!("bearer, {}", token::of("ada", &["admin"]));
-    let headers = [("Sec-WebSocket-Protocol", offer.as_str())];
-    let mut client =
-        Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() })
-            .unwrap();
-    assert_eq!(client.response.headers()["sec-websocket-protocol"], "bearer");
-    assert_eq!(client.expect_welcome()["data"]["authenticated"], true);
-}
-
-#[test]
 fn other_keys_can_be_used_while_keys_are_rotated() {
     let keys = format!("new:{SECRET},old:{}", token::OTHER_SECRET);
     let server = Server::with(&[("AUTH_ENABLED", "true"), ("JWT_KEYS", &keys)]);
     let claims = token::claims("ada", &["admin"]);
-    Client::login(&server, &token::sign_with(SECRET, Some("new"), &claims));
-    Client::login(&server, &token::sign_with(token::OTHER_SECRET, Some("old"), &claims));
+    server.login(&token::sign_with(SECRET, Some("new"), &claims));
+    server.login(&token::sign_with(token::OTHER_SECRET, Some("old"), &claims));
     for bad in [
         token::sign_with(token::OTHER_SECRET, Some("new"), &claims),
         token::sign_with(SECRET, Some("unknown"), &claims),
@@ -368,7 +305,7 @@ fn other_keys_can_be_used_while_keys_are_rotated() {
 #[test]
 fn an_answer_without_close_handshake_does_not_hold_the_server() {
     let server = Server::with_auth(&[]);
-    let mut raw = Raw::upgrade(&server);
+    let mut raw = server.raw_upgraded();
     raw.send(op::TEXT, b"garbage");
     assert_eq!(raw.close_frame().unwrap().0, 1011);
     assert_eq!(server.metrics().active(), 0);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mahavishnu_tests::{
-    Client, Server, binary,
+    Server, binary,
     certs::{Authority, text},
     token, wait,
 };
@@ -80,7 +80,7 @@ fn a_page_receives_a_broadcast_over_wss() {
             ("TLS_PLAIN", "loopback"),
         ];
         let server = Server::with_auth(&[&files.settings()[..], &settings].concat());
-        let mut observer = Client::login(&server, &token::of("ada", &["admin"]));
+        let mut observer = server.login(&token::of("ada", &["admin"]));
         observer.subscribe("global");
         let url = format!("wss://localhost:{}/", server.address().port());
         let token = token::of("page", &["admin"]);

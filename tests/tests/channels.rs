@@ -1,12 +1,12 @@
 //! Subscribing, publishing and receiving without authentication.
 
-use mahavishnu_tests::{Client, Raw, Server, client, client::Connect, json, raw::op};
+use mahavishnu_tests::{Client, Server, json, raw::op};
 use serde_json::{Value, json};
 
 #[test]
 fn a_subscriber_gets_what_another_client_publishes() {
     let server = Server::start();
-    let (mut reader, mut writer) = (Client::hello(&server), Client::hello(&server));
+    let (mut reader, mut writer) = (server.hello(), server.hello());
     reader.subscribe("workflow:42");
     let data = json!({ "workflow_id": "42", "nested": { "n": [1, 2.5, null, "ü"] } });
     assert_eq!(writer.publish("workflow:42", "workflow.started", data.clone()), 1);
@@ -22,7 +22,7 @@ fn a_subscriber_gets_what_another_client_publishes() {
 #[test]
 fn a_broadcast_has_the_nine_fields_and_its_data_byte_for_byte() {
     let server = Server::start();
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     raw.send(
         op::TEXT,
         br#"{"type":"request","id":"1","event":"subscribe","data":{"channel":"global"}}"#,
@@ -39,7 +39,7 @@ fn a_broadcast_has_the_nine_fields_and_its_data_byte_for_byte() {
 #[test]
 fn a_subscriber_hears_itself() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.subscribe("global");
     assert_eq!(client.publish("global", "e", json!({ "n": 1 })), 1);
     assert_eq!(client.message()["data"]["n"], 1);
@@ -48,7 +48,7 @@ fn a_subscriber_hears_itself() {
 #[test]
 fn publishing_to_nobody_reaches_nobody() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     assert_eq!(client.publish("nobody:here", "e", json!({})), 0);
     client.expect_silence();
 }
@@ -56,8 +56,8 @@ fn publishing_to_nobody_reaches_nobody() {
 #[test]
 fn the_answer_to_a_publish_says_where_and_how_many() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
-    let mut readers: Vec<Client> = (0..3).map(|_| Client::hello(&server)).collect();
+    let mut client = server.hello();
+    let mut readers: Vec<Client> = (0..3).map(|_| server.hello()).collect();
     readers.iter_mut().for_each(|reader| reader.subscribe("global"));
     let answer =
         client.request("publish", json!({ "channel": "global", "event": "e", "data": {} }));
@@ -71,7 +71,7 @@ fn the_answer_to_a_publish_says_where_and_how_many() {
 #[test]
 fn messages_come_in_order_once_each() {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "0")]);
-    let (mut reader, mut writer) = (Client::hello(&server), Client::hello(&server));
+    let (mut reader, mut writer) = (server.hello(), server.hello());
     reader.subscribe("pool:1");
     for n in 0..2_000 {
         writer.send(&json!({ "type": "request", "event": "publish", "data": { "channel": "pool:1", "event": "e", "data": { "n": n } } }));
@@ -85,13 +85,13 @@ fn messages_come_in_order_once_each() {
 #[test]
 fn two_publishers_are_seen_in_one_order_by_all() {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "0")]);
-    let mut readers: Vec<Client> = (0..3).map(|_| Client::hello(&server)).collect();
+    let mut readers: Vec<Client> = (0..3).map(|_| server.hello()).collect();
     readers.iter_mut().for_each(|reader| reader.subscribe("pool:1"));
     std::thread::scope(|scope| {
         for name in ["a", "b"] {
             let server = &server;
             scope.spawn(move || {
-                let mut writer = Client::hello(server);
+                let mut writer = server.hello();
                 for n in 0..200 {
                     writer.publish("pool:1", "e", json!({ "of": name, "n": n }));
                 }
@@ -116,7 +116,7 @@ fn two_publishers_are_seen_in_one_order_by_all() {
 #[test]
 fn after_unsubscribing_nothing_comes() {
     let server = Server::alone();
-    let (mut reader, mut writer) = (Client::hello(&server), Client::hello(&server));
+    let (mut reader, mut writer) = (server.hello(), server.hello());
     reader.subscribe("pool:1");
     reader.unsubscribe("pool:1");
     assert_eq!(writer.publish("pool:1", "e", json!({})), 0);
@@ -126,7 +126,7 @@ fn after_unsubscribing_nothing_comes() {
 #[test]
 fn joining_and_leaving_are_idempotent() {
     let server = Server::alone();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.unsubscribe("never:joined");
     client.subscribe("pool:1");
     client.subscribe("pool:1");
@@ -141,7 +141,7 @@ fn joining_and_leaving_are_idempotent() {
 #[test]
 fn a_connection_may_have_many_channels_and_gets_each_ones_own() {
     let server = Server::alone();
-    let (mut reader, mut writer) = (Client::hello(&server), Client::hello(&server));
+    let (mut reader, mut writer) = (server.hello(), server.hello());
     for n in 0..50 {
         reader.subscribe(&format!("pool:{n}"));
     }
@@ -159,7 +159,7 @@ fn a_connection_may_have_many_channels_and_gets_each_ones_own() {
 #[test]
 fn a_channel_is_its_whole_name() {
     let server = Server::alone();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     for name in ["pool", "pool:", "POOL:1", "pool:1 ", "pool:*", "*"] {
         client.subscribe(name);
     }
@@ -169,21 +169,21 @@ fn a_channel_is_its_whole_name() {
 #[test]
 fn a_connection_that_ends_leaves_all_its_channels() {
     let server = Server::alone();
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     for n in 0..5 {
         reader.subscribe(&format!("pool:{n}"));
     }
     reader.close();
     server.metrics_when("no connection", |metrics| metrics.active() == 0);
     for n in 0..5 {
-        assert_eq!(client::post(&server, &format!("pool:{n}"), "e", &json!({})), 0);
+        assert_eq!(server.post(&format!("pool:{n}"), "e", &json!({})), 0);
     }
 }
 
 #[test]
 fn a_publish_without_event_or_object_is_refused() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.subscribe("global");
     for data in [
         json!({ "channel": "global" }),
@@ -202,7 +202,7 @@ fn a_publish_without_event_or_object_is_refused() {
 #[test]
 fn a_publish_may_go_without_data() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.subscribe("global");
     let answer = client.request("publish", json!({ "channel": "global", "event": "e" }));
     assert_eq!(answer["data"]["subscribers"], 1, "{answer}");
@@ -213,8 +213,7 @@ fn a_publish_may_go_without_data() {
 fn without_authentication_a_page_of_another_site_may_not_publish() {
     let server = Server::start();
     let headers = [("Origin", "https://example.com")];
-    let how = Connect { headers: &headers, ..Connect::default() };
-    let mut client = Client::open(server.address(), &how).unwrap();
+    let mut client = server.open("/", &headers).unwrap();
     client.expect_welcome();
     let answer =
         client.request("publish", json!({ "channel": "global", "event": "e", "data": {} }));
@@ -226,8 +225,7 @@ fn without_authentication_a_page_of_another_site_may_not_publish() {
 fn without_authentication_a_client_behind_a_proxy_may_not_publish() {
     let server = Server::start();
     let headers = [("X-Forwarded-For", "203.0.113.7")];
-    let how = Connect { headers: &headers, ..Connect::default() };
-    let mut client = Client::open(server.address(), &how).unwrap();
+    let mut client = server.open("/", &headers).unwrap();
     client.expect_welcome();
     let answer =
         client.request("publish", json!({ "channel": "global", "event": "e", "data": {} }));
@@ -238,8 +236,7 @@ fn without_authentication_a_client_behind_a_proxy_may_not_publish() {
 fn publishing_from_elsewhere_can_be_allowed() {
     let server = Server::with(&[("ALLOW_REMOTE_PUBLISH", "true")]);
     let headers = [("X-Forwarded-For", "203.0.113.7")];
-    let how = Connect { headers: &headers, ..Connect::default() };
-    let mut client = Client::open(server.address(), &how).unwrap();
+    let mut client = server.open("/", &headers).unwrap();
     client.expect_welcome();
     assert_eq!(client.publish("global", "e", json!({})), 0);
 }
@@ -247,7 +244,7 @@ fn publishing_from_elsewhere_can_be_allowed() {
 #[test]
 fn a_large_broadcast_arrives_whole() {
     let server = Server::start();
-    let (mut reader, mut writer) = (Client::hello(&server), Client::hello(&server));
+    let (mut reader, mut writer) = (server.hello(), server.hello());
     reader.subscribe("global");
     let text = "ä".repeat(400_000);
     assert_eq!(writer.publish("global", "e", json!({ "text": text })), 1);
@@ -257,10 +254,10 @@ fn a_large_broadcast_arrives_whole() {
 #[test]
 fn hundreds_of_subscribers_get_every_message() {
     let server = Server::start();
-    let mut readers: Vec<Client> = (0..300).map(|_| Client::hello(&server)).collect();
+    let mut readers: Vec<Client> = (0..300).map(|_| server.hello()).collect();
     readers.iter_mut().for_each(|reader| reader.subscribe("global"));
     for n in 0..5 {
-        assert_eq!(client::post(&server, "global", "e", &json!({ "n": n })), 300);
+        assert_eq!(server.post("global", "e", &json!({ "n": n })), 300);
     }
     for reader in &mut readers {
         for n in 0..5 {
@@ -272,12 +269,12 @@ fn hundreds_of_subscribers_get_every_message() {
 #[test]
 fn several_shards_serve_one_channel() {
     let server = Server::with(&[("SHARDS", "3"), ("MESSAGE_RATE_LIMIT", "0")]);
-    let mut readers: Vec<Client> = (0..12).map(|_| Client::hello(&server)).collect();
+    let mut readers: Vec<Client> = (0..12).map(|_| server.hello()).collect();
     for reader in &mut readers {
         reader.subscribe("global");
         reader.subscribe("pool:1");
     }
-    let mut writer = Client::hello(&server);
+    let mut writer = server.hello();
     for n in 0..100 {
         let channel = if n % 2 == 0 { "global" } else { "pool:1" };
         assert_eq!(writer.publish(channel, "e", json!({ "n": n })), 12);

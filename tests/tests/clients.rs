@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use mahavishnu_tests::{
-    Client, Server,
+    Server,
     foreign::{curl, node, python, python_command},
     token::{self, SECRET},
 };
@@ -64,7 +64,7 @@ fn the_operators_checks_pass_with_and_without_authentication() {
         let metrics = format!("http://{}/metrics", server.metrics_address());
         if server.run(&["config", "show"]).stdout.contains("MAHAVISHNU_AUTH_ENABLED=true") {
             // The welcome comes after authentication: only the ping can be checked.
-            let mut client = Client::connect(&server);
+            let mut client = server.client();
             client.send(&json!({ "type": "ping", "id": "health_check_1" }));
             assert_eq!(client.message()["type"], "pong");
         } else {
@@ -156,7 +156,7 @@ fn curl_reads_health_in_http_1_1_and_1_0_and_by_head() {
 #[test]
 fn curl_publishes() {
     let server = Server::start();
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("workflow:42");
     let url = server.url() + "/publish";
     let big =

@@ -1,18 +1,15 @@
 //! The message protocol without authentication: what is said to whom, in which words and order.
 
 use mahavishnu_tests::{
-    Client, Raw, Server,
-    client::Connect,
-    json,
-    raw::{HANDSHAKE, masked, op},
+    Server, json,
+    raw::{HANDSHAKE, op},
 };
 use serde_json::{Value, json};
-use tungstenite::Message;
 
 #[test]
 fn the_welcome_has_the_nine_fields_in_order_and_no_spaces() {
     let server = Server::start();
-    let mut raw = Raw::upgrade(&server);
+    let mut raw = server.raw_upgraded();
     let text = String::from_utf8(raw.frame().expect("a welcome").payload).unwrap();
     let welcome = json::message(&text);
     assert_eq!(json::keys(&text).len(), 9, "{text}");
@@ -26,7 +23,7 @@ fn the_welcome_has_the_nine_fields_in_order_and_no_spaces() {
 #[test]
 fn the_welcome_says_where_one_is() {
     let server = Server::start();
-    let data = Client::connect(&server).expect_welcome()["data"].take();
+    let data = server.client().expect_welcome()["data"].take();
     assert!(!data["connection_id"].as_str().unwrap().is_empty());
     assert_eq!(data["server"], "mahavishnu");
     assert_eq!(data["message"], "Connected to Mahavishnu orchestration");
@@ -36,26 +33,9 @@ fn the_welcome_says_where_one_is() {
 }
 
 #[test]
-fn every_connection_has_an_id_of_its_own() {
-    let server = Server::start();
-    let id = || Client::connect(&server).expect_welcome()["data"]["connection_id"].take();
-    assert_ne!(id(), id());
-}
-
-#[test]
-fn any_path_and_query_is_a_websocket() {
-    let server = Server::start();
-    for path in ["/", "/ws", "/ws/events?x=1&y=%20", "/health", "/publish", "/no/such/path"] {
-        let mut client =
-            Client::open(server.address(), &Connect { path, ..Connect::default() }).expect(path);
-        client.expect_welcome();
-    }
-}
-
-#[test]
 fn no_subprotocol_or_extension_is_agreed_on_unasked() {
     let server = Server::start();
-    let client = Client::connect(&server);
+    let client = server.client();
     assert!(!client.response.headers().contains_key("sec-websocket-protocol"));
     assert!(!client.response.headers().contains_key("sec-websocket-extensions"));
 }
@@ -64,15 +44,14 @@ fn no_subprotocol_or_extension_is_agreed_on_unasked() {
 fn a_compression_offer_does_not_stop_a_client() {
     let server = Server::start();
     let headers = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")];
-    let how = Connect { headers: &headers, ..Connect::default() };
-    let mut raw = Raw::connect(server.address());
+    let mut raw = server.raw();
     raw.write(
         HANDSHAKE
             .replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
             .as_bytes(),
     );
     assert!(raw.read_head().starts_with("HTTP/1.1 101 "));
-    if let Ok(mut client) = Client::open(server.address(), &how) {
+    if let Ok(mut client) = server.open("/", &headers) {
         client.expect_welcome();
     }
 }
@@ -80,7 +59,7 @@ fn a_compression_offer_does_not_stop_a_client() {
 #[test]
 fn answers_have_the_nine_fields_first() {
     let server = Server::start();
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     for message in [
         json!({ "type": "request", "id": "1", "event": "subscribe", "data": { "channel": "global" } }),
         json!({ "type": "request", "id": "2", "event": "publish", "data": { "channel": "pool:1", "event": "e", "data": {} } }),
@@ -98,7 +77,7 @@ fn answers_have_the_nine_fields_first() {
 #[test]
 fn a_response_repeats_event_and_correlation_id() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.send(&json!({
         "type": "request", "correlation_id": "c-1", "event": "subscribe", "data": { "channel": "workflow:1" },
     }));
@@ -113,7 +92,7 @@ fn a_response_repeats_event_and_correlation_id() {
 #[test]
 fn a_request_without_ids_is_answered_without_correlation() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.send(
         &json!({ "type": "request", "event": "subscribe", "data": { "channel": "workflow:1" } }),
     );
@@ -123,7 +102,7 @@ fn a_request_without_ids_is_answered_without_correlation() {
 #[test]
 fn an_unknown_request_is_refused_and_not_echoed() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     for event in [json!("get_pool_status<script>"), json!("Subscribe"), json!(""), Value::Null] {
         client.send(
             &json!({ "type": "request", "id": "q", "event": event, "data": { "pool_id": "p" } }),
@@ -139,7 +118,7 @@ fn an_unknown_request_is_refused_and_not_echoed() {
 #[test]
 fn a_channel_must_be_a_short_text() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     let long = "x".repeat(257);
     for channel in [
         json!(null),
@@ -165,14 +144,14 @@ fn a_channel_must_be_a_short_text() {
 #[test]
 fn the_longest_channel_name_is_256_bytes() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.subscribe(&"x".repeat(256));
 }
 
 #[test]
 fn what_is_not_a_message_is_refused_and_the_connection_stays() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     for text in [
         "",
         "x",
@@ -212,7 +191,7 @@ fn what_is_not_a_message_is_refused_and_the_connection_stays() {
 #[test]
 fn nesting_is_bounded() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     let deep = format!(
         r#"{{"type":"ping","data":{}1{}}}"#,
         r#"{"a":"#.repeat(100_000),
@@ -223,92 +202,18 @@ fn nesting_is_bounded() {
 }
 
 #[test]
-fn a_binary_frame_with_json_is_a_message() {
-    let server = Server::start();
-    let mut client = Client::hello(&server);
-    client.try_send(Message::binary(&br#"{"type":"ping","id":"b"}"#[..])).unwrap();
-    let pong = client.message();
-    assert_eq!((&pong["type"], &pong["correlation_id"]), (&json!("pong"), &json!("b")));
-}
-
-#[test]
-fn a_binary_frame_without_json_is_a_decode_error() {
-    let server = Server::start();
-    let mut client = Client::hello(&server);
-    client.try_send(Message::binary(&b"\xff\xfe\x00"[..])).unwrap();
-    client.expect_error("DECODE_ERROR");
-    client.expect_silence();
-}
-
-#[test]
 fn unknown_fields_are_ignored() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.send_text(r#"{"v":2,"type":"ping","id":"x","extra":{"a":[1]},"payload":null}"#);
     assert_eq!(client.message()["correlation_id"], "x");
-}
-
-#[test]
-fn types_that_only_servers_send_have_no_effect() {
-    let server = Server::start();
-    let mut client = Client::hello(&server);
-    for kind in ["response", "error", "ack", "pong"] {
-        client.send(&json!({ "type": kind, "id": "x", "event": "subscribe", "data": { "channel": "global" } }));
-    }
-    client.send(&json!({ "type": "event", "id": "x", "event": "session.created", "data": {} }));
-    client.expect_silence();
-    assert_eq!(client.publish("global", "e", json!({})), 0);
-}
-
-#[test]
-fn a_message_may_come_in_fragments_with_pings_between() {
-    let server = Server::start();
-    let mut raw = Raw::hello(&server);
-    raw.send(op::TEXT & op::MORE, br#"{"type":"pi"#);
-    raw.send(op::PING, b"now");
-    raw.send(op::CONTINUATION & op::MORE, br#"ng","id":"#);
-    raw.send(op::CONTINUATION, br#""frag"}"#);
-    let pong = raw.frame().unwrap();
-    assert_eq!((pong.first, &pong.payload[..]), (op::PONG, &b"now"[..]));
-    assert_eq!(raw.frame().unwrap().json()["correlation_id"], "frag");
-}
-
-#[test]
-fn a_message_may_come_with_the_handshake_in_one_segment() {
-    let server = Server::start();
-    let mut raw = Raw::connect(server.address());
-    let ping = masked(op::TEXT, br#"{"type":"ping","id":"early"}"#);
-    raw.write(&[HANDSHAKE.as_bytes(), &ping].concat());
-    let head = raw.read_head();
-    assert!(
-        head.to_ascii_lowercase().contains(
-            &format!("sec-websocket-accept: {}", mahavishnu_tests::raw::ACCEPT)
-                .to_ascii_lowercase()
-        ),
-        "{head}"
-    );
-    assert_eq!(raw.frame().unwrap().json()["event"], "session.created");
-    assert_eq!(raw.frame().unwrap().json()["correlation_id"], "early");
-}
-
-#[test]
-fn a_message_may_come_byte_by_byte() {
-    let server = Server::start();
-    let mut raw = Raw::connect(server.address());
-    let ping = masked(op::TEXT, br#"{"type":"ping","id":"slow"}"#);
-    for byte in [HANDSHAKE.as_bytes(), &ping].concat() {
-        raw.write(&[byte]);
-    }
-    raw.read_head();
-    assert_eq!(raw.frame().unwrap().json()["event"], "session.created");
-    assert_eq!(raw.frame().unwrap().json()["correlation_id"], "slow");
 }
 
 #[test]
 fn a_close_is_answered_with_the_same_code() {
     let server = Server::start();
     for code in [1000_u16, 1001, 3000, 4999] {
-        let mut raw = Raw::hello(&server);
+        let mut raw = server.raw_hello();
         raw.send(op::CLOSE, &code.to_be_bytes());
         assert_eq!(raw.close_frame().expect("an answer").0, code);
         assert_eq!(raw.read_to_end(), b"");
@@ -318,7 +223,7 @@ fn a_close_is_answered_with_the_same_code() {
 #[test]
 fn a_close_without_code_is_answered() {
     let server = Server::start();
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     raw.send(op::CLOSE, b"");
     assert!(raw.close_frame().is_some());
     assert_eq!(raw.read_to_end(), b"");

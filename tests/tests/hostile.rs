@@ -29,8 +29,7 @@ fn a_hundred_healthy_clients_do_not_notice_a_thousand_hostile_ones() {
         ("OUTBOX_BYTES", "1048576"),
         ("LOG_LEVEL", "DEBUG"),
     ]);
-    let mut readers: Vec<Client> =
-        (0..HEALTHY - PUBLISHERS).map(|_| Client::hello(&server)).collect();
+    let mut readers: Vec<Client> = (0..HEALTHY - PUBLISHERS).map(|_| server.hello()).collect();
     readers.iter_mut().for_each(|reader| reader.subscribe(CHANNEL));
     let memory = server.rss();
     let over = AtomicBool::new(false);
@@ -69,7 +68,7 @@ fn a_hundred_healthy_clients_do_not_notice_a_thousand_hostile_ones() {
 
 /// Publishes numbered messages until it is over, then says how many.
 fn publish(server: &Server, name: usize, over: &AtomicBool) -> (Client, u64) {
-    let mut client = Client::hello(server);
+    let mut client = server.hello();
     let mut count = 0;
     let mut last = false;
     while !last {
@@ -119,7 +118,7 @@ fn one(server: &Server, kind: u64, noise: &mut Noise) -> Option<Raw> {
 }
 
 fn before_the_handshake(server: &Server, kind: u64, noise: &mut Noise) -> Option<Raw> {
-    let mut raw = Raw::connect(server.address());
+    let mut raw = server.raw();
     let handshake = HANDSHAKE.as_bytes();
     match kind {
         0 => raw.write(&noise.bytes(700)),
@@ -156,7 +155,7 @@ fn before_the_handshake(server: &Server, kind: u64, noise: &mut Noise) -> Option
 }
 
 fn broken_frames(server: &Server, kind: u64, noise: &mut Noise) -> Option<Raw> {
-    let mut raw = Raw::hello(server);
+    let mut raw = server.raw_hello();
     match kind {
         0 => raw.write(&noise.bytes(2_000)),
         1 => raw.write(&unmasked(op::TEXT, b"{\"type\":\"ping\"}")),
@@ -185,8 +184,7 @@ fn broken_frames(server: &Server, kind: u64, noise: &mut Noise) -> Option<Raw> {
 }
 
 fn bad_manners(server: &Server, kind: u64, noise: &mut Noise) -> Option<Raw> {
-    let small = (kind == 0).then_some(4_096);
-    let mut raw = Raw::upgrade_with(server, small);
+    let mut raw = if kind == 0 { server.raw_narrow(4_096) } else { server.raw_upgraded() };
     let say = |raw: &mut Raw, message: &Value| raw.send(op::TEXT, message.to_string().as_bytes());
     match kind {
         0 => {

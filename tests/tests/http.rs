@@ -1,18 +1,13 @@
 //! Plain HTTP on the WebSocket port: health, readiness, and every refusal.
 
-use mahavishnu_tests::{
-    Client, Raw, Server, http,
-    http::{Connection, exchange},
-    json,
-    raw::HANDSHAKE,
-};
+use mahavishnu_tests::{Server, http, http::exchange, json, raw::HANDSHAKE};
 use serde_json::{Value, json};
 
 #[test]
 fn health_has_the_documented_shape() {
     let server = Server::with(&[("SERVER_NAME", "mahavishnu-production")]);
-    let _client = Client::hello(&server);
-    Client::hello(&server).close();
+    let _client = server.hello();
+    server.hello().close();
     server.metrics_when("one connection", |metrics| metrics.active() == 1);
     let answer = http::get(server.address(), "/health");
     assert_eq!(answer.status, 200);
@@ -59,11 +54,11 @@ fn head_is_answered_like_get_without_a_body() {
     let server = Server::start();
     for path in ["/health", "/ready", "/none"] {
         let get = http::get(server.address(), path);
-        let mut connection = Connection::to(server.address());
+        let mut connection = server.raw();
         connection.write(
             format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
         );
-        let head = connection.read_head();
+        let head = connection.response_head();
         connection.expect_end();
         assert_eq!(head.status, get.status);
         assert_eq!(head.header("content-type"), get.header("content-type"));
@@ -74,25 +69,25 @@ fn head_is_answered_like_get_without_a_body() {
 #[test]
 fn http_1_0_is_answered_and_closed() {
     let server = Server::start();
-    let mut connection = Connection::to(server.address());
+    let mut connection = server.raw();
     connection.write(b"GET /health HTTP/1.0\r\n\r\n");
-    let answer = connection.read();
+    let answer = connection.response();
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["status"], "healthy");
     connection.expect_end();
-    let mut connection = Connection::to(server.address());
+    let mut connection = server.raw();
     connection.write(b"HEAD /health HTTP/1.0\r\nHost: x\r\n\r\n");
-    assert_eq!(connection.read_head().status, 200);
+    assert_eq!(connection.response_head().status, 200);
     connection.expect_end();
 }
 
 #[test]
 fn http_1_0_can_be_kept_alive() {
     let server = Server::start();
-    let mut connection = Connection::to(server.address());
+    let mut connection = server.raw();
     for _ in 0..3 {
         connection.write(b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-        let answer = connection.read();
+        let answer = connection.response();
         assert_eq!(answer.status, 200);
         assert_eq!(
             answer.header("connection").map(str::to_ascii_lowercase).as_deref(),
@@ -104,13 +99,13 @@ fn http_1_0_can_be_kept_alive() {
 #[test]
 fn http_1_1_is_kept_alive() {
     let server = Server::start();
-    let mut connection = Connection::to(server.address());
+    let mut connection = server.raw();
     for path in ["/health", "/none", "/ready", "/health"] {
         connection.write(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-        assert_eq!(connection.read().status, if path == "/none" { 404 } else { 200 });
+        assert_eq!(connection.response().status, if path == "/none" { 404 } else { 200 });
     }
     connection.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let last = connection.read();
+    let last = connection.response();
     assert_eq!(last.header("connection"), Some("close"));
     connection.expect_end();
 }
@@ -118,7 +113,7 @@ fn http_1_1_is_kept_alive() {
 #[test]
 fn a_kept_connection_can_become_a_websocket() {
     let server = Server::start();
-    let mut raw = Raw::connect(server.address());
+    let mut raw = server.raw();
     raw.write(format!("HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n{HANDSHAKE}").as_bytes());
     assert!(raw.read_head().starts_with("HTTP/1.1 200 "));
     assert!(raw.read_head().starts_with("HTTP/1.1 101 "));
@@ -126,24 +121,12 @@ fn a_kept_connection_can_become_a_websocket() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order() {
-    let server = Server::start();
-    let mut connection = Connection::to(server.address());
-    let publish =
-        http::post_bytes("/publish", &[], r#"{"channel":"global","event":"e","data":{}}"#);
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes();
-    connection.write(&[get("/health"), get("/none"), publish, get("/ready"), get("/ws")].concat());
-    let statuses: Vec<_> = (0..5).map(|_| connection.read().status).collect();
-    assert_eq!(statuses, [200, 404, 200, 200, 426]);
-}
-
-#[test]
 fn a_hundred_pipelined_requests_are_all_answered() {
     let server = Server::start();
-    let mut connection = Connection::to(server.address());
+    let mut connection = server.raw();
     connection.write("GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100).as_bytes());
     for _ in 0..100 {
-        assert_eq!(connection.read().status, 200);
+        assert_eq!(connection.response().status, 200);
     }
 }
 
@@ -153,7 +136,7 @@ fn ready_says_whether_there_is_room() {
     let answer = http::get(server.address(), "/ready");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["status"], "ready");
-    let _client = Client::hello(&server);
+    let _client = server.hello();
     let answer = http::get(server.address(), "/ready");
     assert_eq!(answer.status, 503);
     assert_ne!(answer.json()["status"], "ready");
@@ -252,9 +235,9 @@ fn malformed_heads_are_400_and_closed() {
         "\0\0\0\0\r\n\r\n",
         "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\r\n\r\n",
     ] {
-        let mut connection = Connection::to(server.address());
+        let mut connection = server.raw();
         connection.write(request.as_bytes());
-        assert_eq!(connection.read().status, 400, "{request:?}");
+        assert_eq!(connection.response().status, 400, "{request:?}");
         connection.expect_end();
     }
 }
@@ -274,9 +257,9 @@ fn large_heads_are_431() {
     let many = format!("GET /health HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: 1\r\n".repeat(1_000));
     let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(64 * 1024));
     for request in [long, many, target] {
-        let mut connection = Connection::to(server.address());
+        let mut connection = server.raw();
         connection.write(request.as_bytes());
-        assert_eq!(connection.read().status, 431);
+        assert_eq!(connection.response().status, 431);
     }
 }
 
@@ -323,7 +306,7 @@ fn websockets_work_beside_other_fields_and_cases() {
         HANDSHAKE.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a, b\r\n\r\n"),
         HANDSHAKE.replace("GET / ", "GET http://test/ws "),
     ] {
-        let mut raw = Raw::connect(server.address());
+        let mut raw = server.raw();
         raw.write(request.as_bytes());
         let head = raw.read_head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{request}{head}");
@@ -343,7 +326,7 @@ fn a_handshake_on_the_metrics_port_is_not_a_websocket() {
 fn nothing_on_a_connection_is_no_error() {
     let server = Server::start();
     for _ in 0..20 {
-        let mut raw = Raw::connect(server.address());
+        let mut raw = server.raw();
         raw.finish();
         assert_eq!(raw.read_to_end(), b"");
     }

@@ -1,8 +1,8 @@
 //! `POST /publish`: one message or many, who may, and what happens when it is sent again.
 
 use mahavishnu_tests::{
-    Client, Server, http,
-    http::{Connection, Response, post, post_bytes},
+    Server, http,
+    http::{Response, post, post_bytes},
     token,
 };
 use serde_json::{Value, json};
@@ -18,28 +18,9 @@ fn publish(server: &Server, body: &Value) -> Response {
 }
 
 #[test]
-fn one_message_reaches_its_subscribers() {
-    let server = Server::start();
-    let mut readers = [Client::hello(&server), Client::hello(&server)];
-    readers.iter_mut().for_each(|reader| reader.subscribe("workflow:1"));
-    let answer = post(server.address(), "/publish", &[], ONE);
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    let answer = answer.json();
-    assert_eq!((&answer["published"], &answer["subscribers"]), (&json!(1), &json!(2)), "{answer}");
-    for reader in &mut readers {
-        let event = reader.message();
-        assert_eq!(
-            (&event["event"], &event["room"], &event["data"]["n"]),
-            (&json!("workflow.started"), &json!("workflow:1"), &json!(1))
-        );
-    }
-}
-
-#[test]
 fn many_messages_are_published_in_order() {
     let server = Server::start();
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("pool:1");
     let message = |n: u32| json!({ "channel": if n == 1 { "nobody" } else { "pool:1" }, "event": "e", "data": { "n": n } });
     for body in [
@@ -64,7 +45,7 @@ fn many_messages_are_published_in_order() {
 #[test]
 fn room_is_another_word_for_channel_and_data_may_be_missing() {
     let server = Server::start();
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("pool:1");
     assert_eq!(
         publish(&server, &json!({ "room": "pool:1", "event": "e" })).json()["subscribers"],
@@ -76,7 +57,7 @@ fn room_is_another_word_for_channel_and_data_may_be_missing() {
 #[test]
 fn what_does_not_fit_is_400_and_nothing_of_it_is_published() {
     let server = Server::start();
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("pool:1");
     let good = json!({ "channel": "pool:1", "event": "e", "data": {} });
     for body in [
@@ -124,7 +105,7 @@ fn a_batch_is_bounded() {
 #[test]
 fn a_key_in_the_header_makes_a_repetition_harmless() {
     let server = Server::start();
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("workflow:1");
     let send = || post(server.address(), "/publish", &[("Idempotency-Key", "k-1")], ONE);
     let first = send();
@@ -140,13 +121,13 @@ fn a_key_in_the_header_makes_a_repetition_harmless() {
 #[test]
 fn a_key_in_the_body_does_the_same() {
     let server = Server::start();
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("workflow:1");
     let body = json!({ "messages": [serde_json::from_str::<Value>(ONE).unwrap()], "idempotency_key": "k-2" });
     let first = publish(&server, &body);
     assert_eq!(first.status, 200);
     // The first answer stands, even though somebody else has subscribed since.
-    Client::hello(&server).subscribe("workflow:1");
+    server.hello().subscribe("workflow:1");
     let again = publish(&server, &body);
     assert_eq!((again.status, again.text()), (200, first.text()));
     reader.message();
@@ -156,7 +137,7 @@ fn a_key_in_the_body_does_the_same() {
 #[test]
 fn a_key_used_for_something_else_is_422() {
     let server = Server::start();
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("workflow:1");
     let send =
         |body: &str| post(server.address(), "/publish", &[("Idempotency-Key", "k-3")], body).status;
@@ -170,7 +151,7 @@ fn a_key_used_for_something_else_is_422() {
 #[test]
 fn other_keys_and_no_keys_are_carried_out_each_time() {
     let server = Server::start();
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("workflow:1");
     for key in ["a", "b"] {
         assert_eq!(
@@ -188,7 +169,7 @@ fn other_keys_and_no_keys_are_carried_out_each_time() {
 #[test]
 fn a_refused_publish_does_not_use_its_key_up() {
     let server = Server::with_auth(&[]);
-    let mut reader = Client::login(&server, &token::of("ada", &["admin"]));
+    let mut reader = server.login(&token::of("ada", &["admin"]));
     reader.subscribe("workflow:1");
     let send = |permissions: &[&str]| {
         let authorization = bearer(&token::of("bob", permissions));
@@ -208,7 +189,7 @@ fn a_refused_publish_does_not_use_its_key_up() {
 #[test]
 fn with_auth_a_publisher_needs_a_token_and_a_permission() {
     let server = Server::with_auth(&[]);
-    let mut reader = Client::login(&server, &token::of("ada", &["admin"]));
+    let mut reader = server.login(&token::of("ada", &["admin"]));
     reader.subscribe("workflow:1");
     let send = |fields: &[(&str, &str)]| post(server.address(), "/publish", fields, ONE);
     let none = send(&[]);
@@ -240,7 +221,7 @@ fn with_auth_a_publisher_needs_a_token_and_a_permission() {
 #[test]
 fn one_forbidden_message_refuses_all() {
     let server = Server::with_auth(&[]);
-    let mut reader = Client::login(&server, &token::of("ada", &["admin"]));
+    let mut reader = server.login(&token::of("ada", &["admin"]));
     reader.subscribe("workflow:1");
     reader.subscribe("pool:1");
     let body =
@@ -329,9 +310,9 @@ fn too_large_a_body_is_413_before_it_is_sent() {
         let head = format!(
             "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         );
-        let mut connection = Connection::to(server.address());
+        let mut connection = server.raw();
         connection.write(head.as_bytes());
-        assert_eq!(connection.read().status, 413);
+        assert_eq!(connection.response().status, 413);
         connection.expect_end();
     }
 }
@@ -339,32 +320,22 @@ fn too_large_a_body_is_413_before_it_is_sent() {
 #[test]
 fn expect_100_continue_is_answered_before_the_body() {
     let server = Server::start();
-    let mut connection = Connection::to(server.address());
+    let mut connection = server.raw();
     let bytes = post_bytes("/publish", &[("Expect", "100-continue")], ONE);
     let (head, body) = bytes.split_at(bytes.len() - ONE.len());
     connection.write(head);
-    assert_eq!(connection.read().status, 100);
+    assert_eq!(connection.response().status, 100);
     connection.write(body);
-    assert_eq!(connection.read().status, 200);
+    assert_eq!(connection.response().status, 200);
 }
 
 #[test]
 fn expect_100_continue_for_too_large_a_body_is_refused_at_once() {
     let server = Server::start();
-    let mut connection = Connection::to(server.address());
+    let mut connection = server.raw();
     let head = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n";
     connection.write(head.as_bytes());
-    assert_eq!(connection.read().status, 413);
-}
-
-#[test]
-fn a_body_may_come_in_pieces() {
-    let server = Server::start();
-    let mut connection = Connection::to(server.address());
-    for byte in post_bytes("/publish", &[], ONE) {
-        connection.write(&[byte]);
-    }
-    assert_eq!(connection.read().status, 200);
+    assert_eq!(connection.response().status, 413);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mahavishnu_tests::{
-    Client, Heard, Raw, Server, http, json,
+    Client, Heard, Server, http, json,
     server::free_ports,
     token::{self, SECRET},
     wait,
@@ -17,7 +17,7 @@ const PID_FILE: &str = "mahavishnu_websocket.pid";
 fn sigterm_and_sigint_close_with_1001_and_exit_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = Server::start();
-        let mut client = Client::hello(&server);
+        let mut client = server.hello();
         server.signal(signal);
         assert_eq!(client.expect_close(1001), "Server shutting down");
         assert_eq!(client.hear(), Heard::End);
@@ -28,26 +28,9 @@ fn sigterm_and_sigint_close_with_1001_and_exit_with_0() {
 }
 
 #[test]
-fn messages_that_were_published_before_a_stop_still_arrive() {
-    let mut server = Server::start();
-    let mut client = Client::hello(&server);
-    client.subscribe("global");
-    for n in 0..50 {
-        mahavishnu_tests::client::post(&server, "global", "e", &json!({ "n": n }));
-    }
-    server.signal(Signal::TERM);
-    for n in 0..50 {
-        assert_eq!(client.message()["data"]["n"], n);
-    }
-    client.expect_close(1001);
-    drop(client);
-    assert_eq!(server.wait().code(), Some(0));
-}
-
-#[test]
 fn clients_that_wait_for_authentication_are_closed_with_1001_too() {
     let mut server = Server::with_auth(&[]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     server.signal(Signal::TERM);
     client.expect_close(1001);
     drop(client);
@@ -57,7 +40,7 @@ fn clients_that_wait_for_authentication_are_closed_with_1001_too() {
 #[test]
 fn a_client_that_answers_no_close_holds_a_stop_up_to_the_drain_timeout_only() {
     let mut server = Server::with(&[("DRAIN_TIMEOUT", "0.3")]);
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     server.signal(Signal::TERM);
     assert_eq!(raw.close_frame().unwrap().0, 1001);
     assert_eq!(server.wait().code(), Some(0));
@@ -66,7 +49,7 @@ fn a_client_that_answers_no_close_holds_a_stop_up_to_the_drain_timeout_only() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let mut server = Server::with(&[("DRAIN_TIMEOUT", "3600")]);
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     server.signal(Signal::TERM);
     assert_eq!(raw.close_frame().unwrap().0, 1001);
     assert!(server.is_running());
@@ -77,7 +60,7 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn while_stopping_no_new_connection_is_taken() {
     let mut server = Server::with(&[("DRAIN_TIMEOUT", "3600")]);
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     server.signal(Signal::TERM);
     raw.close_frame();
     wait::until("a closed port", || {
@@ -90,10 +73,10 @@ fn while_stopping_no_new_connection_is_taken() {
 #[test]
 fn an_idle_kept_http_connection_does_not_hold_up_a_stop() {
     let mut server = Server::with(&[("DRAIN_TIMEOUT", "3600")]);
-    let mut connection = http::Connection::to(server.address());
+    let mut connection = server.raw();
     connection.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(connection.read().status, 200);
-    let _silent = Raw::connect(server.address());
+    assert_eq!(connection.response().status, 200);
+    let _silent = server.raw();
     server.signal(Signal::TERM);
     connection.expect_end();
     drop((connection, _silent));
@@ -104,12 +87,12 @@ fn an_idle_kept_http_connection_does_not_hold_up_a_stop() {
 fn kill_9_prevents_nothing() {
     let mut server = Server::start();
     for _ in 0..3 {
-        let mut client = Client::hello(&server);
+        let mut client = server.hello();
         client.subscribe("global");
         server.kill();
         server.start_again();
     }
-    Client::hello(&server).expect_silence();
+    server.hello().expect_silence();
 }
 
 #[test]
@@ -123,14 +106,14 @@ fn kill_9_while_starting_prevents_nothing() {
         drop(process);
     }
     server.start_again();
-    Client::hello(&server).expect_silence();
+    server.hello().expect_silence();
 }
 
 #[test]
 fn it_starts_again_on_the_same_port_with_clients_still_about() {
     let mut server = Server::start();
     for _ in 0..3 {
-        let mut clients: Vec<Client> = (0..20).map(|_| Client::hello(&server)).collect();
+        let mut clients: Vec<Client> = (0..20).map(|_| server.hello()).collect();
         server.signal(Signal::TERM);
         clients.iter_mut().for_each(|client| drop(client.expect_close(1001)));
         drop(clients);
@@ -149,7 +132,7 @@ fn a_second_server_with_the_same_state_is_exit_3() {
     assert_eq!(second.code, Some(3), "{second:?}");
     assert!(second.stderr.contains(&format!("pid {}", server.pid())), "{second:?}");
     assert_eq!(second.stderr.lines().count(), 1, "{second:?}");
-    Client::hello(&server).expect_silence();
+    server.hello().expect_silence();
 }
 
 #[test]
@@ -227,13 +210,13 @@ fn the_pid_file_is_private_and_holds_the_pid() {
 #[test]
 fn reload_takes_new_settings_and_keeps_connections() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.subscribe("global");
     server.write_env_file("MAHAVISHNU_MAX_CONNECTIONS=1\n");
     let reload = server.run(&["websocket", "reload"]);
     assert_eq!(reload.code, Some(0), "{reload:?}");
     wait::until("the new limit", || {
-        let mut other = Client::connect(&server);
+        let mut other = server.client();
         matches!(other.hear(), Heard::Close(1013, _)).then_some(())
     });
     assert_eq!(client.publish("global", "e", json!({ "n": 1 })), 1);
@@ -244,7 +227,7 @@ fn reload_takes_new_settings_and_keeps_connections() {
 fn sighup_is_a_reload() {
     let server = Server::start();
     server.write_env_file("MAHAVISHNU_MIRROR_STATUS=false\n");
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     assert_eq!(client.request("subscribe", json!({ "channel": "global" }))["status"], "subscribed");
     server.signal(Signal::HUP);
     wait::until("the new setting", || {
@@ -263,13 +246,13 @@ fn a_reload_with_a_mistake_changes_nothing() {
     server.signal(Signal::HUP);
     wait::until("a line about it", || server.log().contains("MAHAVISHNU_LOG_LEVEL").then_some(()));
     assert!(server.is_running());
-    let _clients: Vec<Client> = (0..3).map(|_| Client::hello(&server)).collect();
+    let _clients: Vec<Client> = (0..3).map(|_| server.hello()).collect();
 }
 
 #[test]
 fn a_reload_takes_back_what_the_new_policy_forbids() {
     let server = Server::with_auth(&[]);
-    let mut ada = Client::login(&server, &token::of("ada", &["workflow:read"]));
+    let mut ada = server.login(&token::of("ada", &["workflow:read"]));
     ada.subscribe("workflow:1");
     let policy = server.state_dir().join("policy.toml");
     std::fs::write(&policy, "[mahavishnu]\nfull_access = [\"admin\"]\n").unwrap();
@@ -283,7 +266,7 @@ fn a_reload_takes_back_what_the_new_policy_forbids() {
     wait::until("the refusal", || {
         server.log().contains("policy.toml:2: unknown field").then_some(())
     });
-    let mut root = Client::login(&server, &token::of("root", &["admin"]));
+    let mut root = server.login(&token::of("root", &["admin"]));
     root.subscribe("workflow:1");
 }
 
@@ -298,7 +281,7 @@ fn keys_are_rotated_by_a_reload() {
     let claims = token::claims("ada", &["admin"]);
     let new = token::sign_with(SECRET, Some("new"), &claims);
     let accepts = |token: &str| {
-        Client::connect(&server).request("auth", json!({ "token": token }))["type"] == "response"
+        server.client().request("auth", json!({ "token": token }))["type"] == "response"
     };
     write(&json!({ "old": token::OTHER_SECRET, "new": SECRET }));
     server.signal(Signal::HUP);

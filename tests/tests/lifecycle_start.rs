@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use mahavishnu_tests::{
-    Client, Server, http,
+    Server, http,
     server::{self, Done},
     token::SECRET,
 };
@@ -242,7 +242,7 @@ fn the_banner_has_lines_to_paste() {
 #[test]
 fn json_logs_are_json_only() {
     let mut server = Server::with(&[("LOG_FORMAT", "json"), ("LOG_LEVEL", "DEBUG")]);
-    Client::hello(&server).close();
+    server.hello().close();
     server.terminate();
     let log = server.log();
     let lines: Vec<Value> = log
@@ -260,7 +260,7 @@ fn json_logs_are_json_only() {
 fn connections_are_logged_at_debug_only() {
     for (level, lines) in [("INFO", false), ("DEBUG", true)] {
         let mut server = Server::with(&[("LOG_LEVEL", level)]);
-        Client::hello(&server).close();
+        server.hello().close();
         server.terminate();
         assert_eq!(server.log().contains(" DEBUG "), lines, "{}", server.log());
     }

@@ -1,6 +1,6 @@
 //! Bounds on what one connection, one address and all of them together may do.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mahavishnu_tests::{
     Client, Heard, Raw, Server, http,
@@ -37,7 +37,7 @@ fn retry_after(error: &Value) -> f64 {
 #[test]
 fn a_burst_of_150_messages_is_accepted_and_the_next_one_refused() {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "150")]);
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     raw.write(&burst(200, ping));
     let answers: Vec<Value> = (0..200).map(|_| raw.frame().expect("an answer").json()).collect();
     for (n, answer) in answers.iter().enumerate() {
@@ -62,7 +62,7 @@ fn a_burst_of_150_messages_is_accepted_and_the_next_one_refused() {
 #[test]
 fn the_default_is_100_a_second_with_a_burst_of_150() {
     let server = Server::start();
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     let start = Instant::now();
     raw.write(&burst(1_000, ping));
     let answers: Vec<Value> = (0..1_000).map(|_| raw.frame().expect("an answer").json()).collect();
@@ -73,34 +73,16 @@ fn the_default_is_100_a_second_with_a_burst_of_150() {
 }
 
 #[test]
-fn who_waits_as_long_as_told_is_accepted() {
-    let server = Server::with(&[("MESSAGE_RATE_LIMIT", "5"), ("MESSAGE_BURST", "1")]);
-    let mut client = Client::hello(&server);
-    for _ in 0..3 {
-        let answer = loop {
-            let answer = client.request("subscribe", json!({ "channel": "global" }));
-            if answer["type"] == "error" {
-                break answer;
-            }
-        };
-        std::thread::sleep(Duration::from_secs_f64(retry_after(&answer)));
-        let answer = client.request("subscribe", json!({ "channel": "global" }));
-        assert_eq!(answer["type"], "response", "{answer}");
-    }
-}
-
-#[test]
 fn a_refused_message_has_no_effect_and_the_connection_stays() {
     let server =
         Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "1")]);
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     let subscribe = |n: usize| json!({ "type": "request", "id": n.to_string(), "event": "subscribe", "data": { "channel": format!("pool:{n}") } });
     raw.write(&burst(3, subscribe));
     assert_eq!(raw.frame().unwrap().json()["data"]["status"], "subscribed");
     assert_eq!(raw.frame().unwrap().json()["error_code"], "RATE_LIMIT_EXCEEDED");
     assert_eq!(raw.frame().unwrap().json()["error_code"], "RATE_LIMIT_EXCEEDED");
-    let other =
-        |n: u64| mahavishnu_tests::client::post(&server, &format!("pool:{n}"), "e", &json!({}));
+    let other = |n: u64| server.post(&format!("pool:{n}"), "e", &json!({}));
     assert_eq!([other(0), other(1), other(2)], [1, 0, 0]);
     assert_eq!(raw.frame().unwrap().json()["room"], "pool:0", "events come all the same");
 }
@@ -108,7 +90,7 @@ fn a_refused_message_has_no_effect_and_the_connection_stays() {
 #[test]
 fn what_cannot_be_decoded_costs_a_token_too() {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "10")]);
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     raw.write(&burst(20, |_| json!("garbage")));
     let codes: Vec<Value> =
         (0..20).map(|_| raw.frame().unwrap().json()["error_code"].take()).collect();
@@ -119,9 +101,9 @@ fn what_cannot_be_decoded_costs_a_token_too() {
 #[test]
 fn each_connection_has_a_bucket_of_its_own() {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "1"), ("MESSAGE_BURST", "5")]);
-    let mut greedy = Raw::hello(&server);
+    let mut greedy = server.raw_hello();
     greedy.write(&burst(50, ping));
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     for n in 0..5 {
         client.send(&ping(n));
         assert_eq!(client.message()["type"], "pong");
@@ -131,7 +113,7 @@ fn each_connection_has_a_bucket_of_its_own() {
 #[test]
 fn the_message_rate_can_be_switched_off() {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "0")]);
-    let mut raw = Raw::upgrade(&server);
+    let mut raw = server.raw_upgraded();
     let welcome = raw.frame().unwrap().json();
     assert_eq!(welcome["data"].get("rate_limit"), None, "{welcome}");
     raw.write(&burst(3_000, ping));
@@ -143,9 +125,9 @@ fn the_message_rate_can_be_switched_off() {
 #[test]
 fn over_max_connections_one_is_accepted_and_closed_with_1013() {
     let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "3")]);
-    let mut clients: Vec<Client> = (0..3).map(|_| Client::hello(&server)).collect();
+    let mut clients: Vec<Client> = (0..3).map(|_| server.hello()).collect();
     for _ in 0..3 {
-        let mut refused = Client::connect(&server);
+        let mut refused = server.client();
         assert_eq!(refused.expect_close(1013), "Server at maximum capacity");
     }
     let metrics = server
@@ -154,77 +136,20 @@ fn over_max_connections_one_is_accepted_and_closed_with_1013() {
     assert_eq!(http::get(server.address(), "/health").json()["metrics"]["active_connections"], 3);
     clients.pop().unwrap().close();
     server.metrics_when("room", |metrics| metrics.active() == 2);
-    clients.push(Client::hello(&server));
+    clients.push(server.hello());
     clients.iter_mut().for_each(Client::expect_silence);
-}
-
-#[test]
-fn connections_that_wait_for_authentication_take_room() {
-    let server = Server::with_auth(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "2")]);
-    let (_first, _second) = (Client::connect(&server), Client::connect(&server));
-    let mut third = Client::connect(&server);
-    third.expect_close(1013);
-}
-
-#[test]
-fn new_connections_are_limited_per_minute() {
-    let server =
-        Server::with(&[("SHARDS", "1"), ("RATE_LIMIT", "5"), ("RATE_LIMIT_LOOPBACK", "true")]);
-    for _ in 0..5 {
-        Client::hello(&server).close();
-    }
-    let mut refused = Client::connect(&server);
-    assert_eq!(refused.expect_close(1013), "Too many new connections from this address");
-    assert_eq!(http::get(server.address(), "/health").status, 200, "plain HTTP is not limited");
-    server.metrics_when("the error", |metrics| metrics.connection_errors("connect_rate") == 1);
 }
 
 #[test]
 fn new_connections_from_this_machine_are_not_limited_by_default() {
     let server = Server::with(&[("RATE_LIMIT", "1")]);
-    let _clients: Vec<Client> = (0..10).map(|_| Client::hello(&server)).collect();
-}
-
-#[test]
-fn a_message_may_have_as_many_bytes_as_the_limit_says() {
-    let server = Server::with(&[("MAX_MESSAGE_BYTES", "1000")]);
-    let padded = |length: usize| {
-        let text = json!({ "type": "ping", "id": "x" }).to_string();
-        text.clone() + &" ".repeat(length - text.len())
-    };
-    let mut client = Client::hello(&server);
-    client.send_text(&padded(1_000));
-    assert_eq!(client.message()["type"], "pong");
-    client.send_text(&padded(1_001));
-    assert_eq!(client.expect_close(1009), "Message too big");
-    server.metrics_when("the error", |metrics| metrics.connection_errors("message_too_big") == 1);
-}
-
-#[test]
-fn fragments_count_together() {
-    let server = Server::with(&[("MAX_MESSAGE_BYTES", "1000")]);
-    let mut raw = Raw::hello(&server);
-    raw.send(op::TEXT & op::MORE, &[b' '; 600]);
-    raw.send(op::CONTINUATION & op::MORE, &[b' '; 600]);
-    assert_eq!(raw.close_frame().unwrap().0, 1009);
-}
-
-#[test]
-fn a_length_alone_is_enough_to_refuse() {
-    for length in [1_001_u64, 1 << 40, (1 << 63) - 1] {
-        let server = Server::with(&[("MAX_MESSAGE_BYTES", "1000")]);
-        let mut raw = Raw::hello(&server);
-        raw.write(&[&[op::BINARY, 0xFF][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat());
-        let close = raw.close_frame().unwrap().0;
-        // The shortest form of 1001 is not eight bytes long (RFC 6455 §5.2).
-        assert_eq!(close, if length < 65_536 { 1002 } else { 1009 });
-    }
+    let _clients: Vec<Client> = (0..10).map(|_| server.hello()).collect();
 }
 
 #[test]
 fn the_default_limit_is_one_mebibyte() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     let padded = |length: usize| format!(r#"{{"type":"ping"{}}}"#, " ".repeat(length - 15));
     client.send_text(&padded(1_048_576));
     assert_eq!(client.message()["type"], "pong");
@@ -233,37 +158,9 @@ fn the_default_limit_is_one_mebibyte() {
 }
 
 #[test]
-fn silence_is_ended_after_the_connection_timeout() {
-    let server = Server::with(&[("CONNECTION_TIMEOUT", "1"), ("PING_INTERVAL", "0")]);
-    let mut client = Client::hello(&server);
-    assert_eq!(client.expect_close(1001), "Connection timed out");
-    server.metrics_when("the error", |metrics| {
-        metrics.connection_errors("idle_timeout") == 1 && metrics.active() == 0
-    });
-}
-
-#[test]
-fn a_client_that_answers_pings_does_not_time_out() {
-    let server = Server::with(&[
-        ("CONNECTION_TIMEOUT", "1"),
-        ("PING_INTERVAL", "0.2"),
-        ("PONG_TIMEOUT", "2"),
-    ]);
-    let mut raw = Raw::hello(&server);
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(1_500) {
-        let ping = raw.frame().expect("a ping");
-        assert_eq!(ping.first, op::PING, "{ping:?}");
-        raw.send(op::PONG, &ping.payload);
-    }
-    raw.send(op::TEXT, b"{\"type\":\"ping\"}");
-    assert_eq!(raw.frame().unwrap().json()["type"], "pong");
-}
-
-#[test]
 fn a_client_that_answers_no_ping_is_closed_with_1011() {
     let server = Server::with(&[("PING_INTERVAL", "0.2"), ("PONG_TIMEOUT", "0.3")]);
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     assert_eq!(raw.frame().unwrap().first, op::PING);
     assert_eq!(raw.close_frame().unwrap(), (1011, "Keepalive ping timeout".into()));
     server.metrics_when("the error", |metrics| {
@@ -274,7 +171,7 @@ fn a_client_that_answers_no_ping_is_closed_with_1011() {
 #[test]
 fn a_pong_that_was_not_asked_for_changes_nothing() {
     let server = Server::start();
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     raw.send(op::PONG, b"unsolicited");
     raw.send(op::TEXT, b"{\"type\":\"ping\"}");
     assert_eq!(raw.frame().unwrap().json()["type"], "pong");
@@ -283,7 +180,7 @@ fn a_pong_that_was_not_asked_for_changes_nothing() {
 #[test]
 fn subscriptions_of_one_connection_are_bounded() {
     let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     let subscribe = |n: usize| json!({ "type": "request", "event": "subscribe", "data": { "channel": format!("pool:{n}") } });
     raw.write(&burst(1_001, subscribe));
     for _ in 0..1_000 {
@@ -295,18 +192,18 @@ fn subscriptions_of_one_connection_are_bounded() {
 #[test]
 fn sockets_without_a_request_do_not_keep_clients_out() {
     let server = Server::with(&[("MAX_CONNECTIONS", "10")]);
-    let _idle: Vec<Raw> = (0..50).map(|_| Raw::connect(server.address())).collect();
-    let mut half: Vec<Raw> = (0..50).map(|_| Raw::connect(server.address())).collect();
+    let _idle: Vec<Raw> = (0..50).map(|_| server.raw()).collect();
+    let mut half: Vec<Raw> = (0..50).map(|_| server.raw()).collect();
     half.iter_mut().for_each(|raw| raw.write(&HANDSHAKE.as_bytes()[..40]));
-    Client::hello(&server).expect_silence();
+    server.hello().expect_silence();
     assert_eq!(http::get(server.address(), "/health").status, 200);
 }
 
 #[test]
 fn sockets_of_any_kind_are_bounded() {
     let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
-    let mut client = Client::hello(&server);
-    let mut sockets: Vec<Raw> = (0..400).map(|_| Raw::connect(server.address())).collect();
+    let mut client = server.hello();
+    let mut sockets: Vec<Raw> = (0..400).map(|_| server.raw()).collect();
     // 201 places, one of them the client's: the oldest went, whoever sent nothing.
     sockets.iter_mut().take(200).for_each(|raw| assert_eq!(raw.read_to_end(), b""));
     let metrics =
@@ -320,18 +217,18 @@ fn sockets_of_any_kind_are_bounded() {
 #[test]
 fn silent_sockets_do_not_keep_health_checks_and_clients_out() {
     let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "10")]);
-    let _first = Client::hello(&server);
+    let _first = server.hello();
     let mut held = Vec::new();
     for sent in
         [&b""[..], b"GET /", b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"]
     {
         for _ in 0..250 {
-            let mut raw = Raw::connect(server.address());
+            let mut raw = server.raw();
             raw.write(sent);
             held.push(raw);
         }
         assert_eq!(http::get(server.address(), "/health").status, 200);
-        Client::hello(&server).close();
+        server.hello().close();
     }
 }
 
@@ -343,13 +240,13 @@ fn idle_and_lingering_sockets_do_not_keep_clients_out() {
         let request = format!("GET /health HTTP/1.1\r\nHost: x\r\n{last}\r\n");
         let _held: Vec<Raw> = (0..300)
             .map(|_| {
-                let mut raw = Raw::connect(server.address());
+                let mut raw = server.raw();
                 raw.write(request.as_bytes());
                 raw.read_head();
                 raw
             })
             .collect();
-        Client::hello(&server).close();
+        server.hello().close();
     }
 }
 
@@ -357,10 +254,10 @@ fn idle_and_lingering_sockets_do_not_keep_clients_out() {
 fn failed_authentication_leaves_room() {
     let server = Server::with_auth(&[("MAX_CONNECTIONS", "2")]);
     for _ in 0..10 {
-        let mut client = Client::connect(&server);
+        let mut client = server.client();
         client.send(&json!({ "type": "request", "event": "auth", "data": { "token": "x.y.z" } }));
         assert!(matches!(client.hear(), Heard::Message(_)));
         client.expect_close(1008);
     }
-    Client::login(&server, &token::of("ada", &[])).expect_silence();
+    server.login(&token::of("ada", &[])).expect_silence();
 }

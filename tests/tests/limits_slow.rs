@@ -1,15 +1,10 @@
 //! Clients that read too slowly, or not at all, beside one that reads.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
-
 use mahavishnu_tests::{
-    Client, Raw, Server, client,
+    Raw, Server,
     raw::{masked, op},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// A small receive buffer, so that little of a flood is hidden in the kernel.
 const RECEIVE_BUFFER: usize = 8 * 1024;
@@ -26,7 +21,7 @@ fn server(policy: &str) -> Server {
 
 /// A subscriber of `channel` that does not read by itself.
 fn sleeper(server: &Server, channel: &str) -> Raw {
-    let mut raw = Raw::upgrade_with(server, Some(RECEIVE_BUFFER));
+    let mut raw = server.raw_narrow(RECEIVE_BUFFER);
     raw.frame().expect("a welcome");
     let subscribe = json!({ "type": "request", "id": "s", "event": "subscribe", "data": { "channel": channel } });
     raw.send(op::TEXT, subscribe.to_string().as_bytes());
@@ -38,36 +33,15 @@ fn sleeper(server: &Server, channel: &str) -> Raw {
 fn flood(server: &Server, channel: &str, numbers: std::ops::Range<u64>) {
     let filler = "x".repeat(32 * 1024);
     for n in numbers {
-        client::post(server, channel, "flood", &json!({ "n": n, "filler": filler }));
+        server.post(channel, "flood", &json!({ "n": n, "filler": filler }));
     }
-}
-
-/// Reads text messages until one has this number.
-fn read_until(raw: &mut Raw, last: u64) -> Vec<Value> {
-    let mut messages = Vec::new();
-    loop {
-        let frame = raw.frame().expect("a message");
-        if frame.first != op::TEXT {
-            continue;
-        }
-        let message = frame.json();
-        let done = message["data"]["n"] == last;
-        messages.push(message);
-        if done {
-            return messages;
-        }
-    }
-}
-
-fn numbers(messages: &[Value]) -> Vec<u64> {
-    messages.iter().filter_map(|message| message["data"]["n"].as_u64()).collect()
 }
 
 #[test]
 fn a_reader_that_stops_reading_is_disconnected_and_the_others_notice_nothing() {
     let server = server("disconnect");
     let mut sleeper = sleeper(&server, "pool:1");
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("pool:1");
     std::thread::scope(|scope| {
         scope.spawn(|| flood(&server, "pool:1", 0..300));
@@ -87,96 +61,32 @@ fn a_reader_that_stops_reading_is_disconnected_and_the_others_notice_nothing() {
 }
 
 #[test]
-fn with_gap_a_slow_reader_is_told_what_it_missed_and_stays() {
-    let server = server("gap");
-    let mut sleeper = sleeper(&server, "pool:1");
-    flood(&server, "pool:1", 0..300);
-    let over = AtomicBool::new(false);
-    let heard = std::thread::scope(|scope| {
-        // Until there is room again these are lost too; then one shows that the connection goes on.
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                flood(&server, "pool:1", 300..301);
-            }
-        });
-        let heard = read_until(&mut sleeper, 300);
-        over.store(true, Ordering::Relaxed);
-        heard
-    });
-    assert_eq!(server.metrics().active(), 1);
-    let got = numbers(&heard);
-    let gap: Vec<&Value> =
-        heard.iter().filter(|message| message["event"] == "channel.gap").collect();
-    assert!(!gap.is_empty(), "no gap was announced in {got:?}");
-    assert_eq!(gap[0]["room"], "pool:1");
-    let lost: u64 = gap.iter().map(|gap| gap["data"]["lost"].as_u64().expect("a number")).sum();
-    let before: Vec<u64> = got.iter().copied().filter(|n| *n < 300).collect();
-    assert!(before.windows(2).all(|pair| pair[0] < pair[1]), "in order, once each: {before:?}");
-    assert!(lost >= 300 - before.len() as u64, "{lost} lost, {} received", before.len());
-    assert!(lost > 0 && before.len() < 300);
-}
-
-#[test]
-fn with_latest_a_slow_reader_gets_the_newest_message() {
-    let server = server("latest");
-    let mut sleeper = sleeper(&server, "pool:1");
-    flood(&server, "pool:1", 0..300);
-    let got = numbers(&read_until(&mut sleeper, 299));
-    assert!(got.windows(2).all(|pair| pair[0] < pair[1]), "in order: {got:?}");
-    assert!(got.len() < 300, "older ones were replaced");
-    assert_eq!(server.metrics().active(), 1);
-    flood(&server, "pool:1", 300..301);
-    read_until(&mut sleeper, 300);
-}
-
-#[test]
-fn the_policy_is_chosen_by_channel() {
-    let server = Server::with(&[
-        ("MESSAGE_RATE_LIMIT", "0"),
-        ("OUTBOX_BYTES", "131072"),
-        ("MAX_MESSAGE_BYTES", "131072"),
-        ("SLOW_READER_RULES", "pool:*=latest"),
-        // Sleepers answer no pings, and a busy machine may take longer than that.
-        ("PING_INTERVAL", "0"),
-    ]);
-    let mut latest = sleeper(&server, "pool:1");
-    let mut closed = sleeper(&server, "global");
-    flood(&server, "pool:1", 0..300);
-    flood(&server, "global", 0..300);
-    server.metrics_when("one disconnect", |metrics| {
-        metrics.connection_errors("slow_reader") == 1 && metrics.active() == 1
-    });
-    read_until(&mut latest, 299);
-    assert_eq!(closed.close_frame().map(|(code, _)| code), Some(1013));
-}
-
-#[test]
 fn one_message_larger_than_the_outbox_harms_nobody() {
     let server = Server::with(&[("OUTBOX_BYTES", "65536")]);
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("pool:1");
     let big = json!({ "x": "x".repeat(500_000) });
-    client::post(&server, "pool:1", "e", &big);
-    let mut other = Client::hello(&server);
+    server.post("pool:1", "e", &big);
+    let mut other = server.hello();
     other.subscribe("pool:2");
-    assert_eq!(client::post(&server, "pool:2", "e", &json!({})), 1);
+    assert_eq!(server.post("pool:2", "e", &json!({})), 1);
     assert_eq!(other.message()["room"], "pool:2");
 }
 
 #[test]
 fn a_client_that_never_reads_its_answers_cannot_make_more_of_them() {
     let server = Server::with(&[("MESSAGE_RATE_LIMIT", "0")]);
-    let mut raw = Raw::upgrade_with(&server, Some(RECEIVE_BUFFER));
+    let mut raw = server.raw_narrow(RECEIVE_BUFFER);
     let before = server.rss();
     let message = masked(
         op::TEXT,
         &json!({ "type": "ping", "id": "x".repeat(200) }).to_string().into_bytes(),
     );
-    let written = raw.write_for(Duration::from_millis(500), &message.repeat(100), 100 << 20);
+    let written = raw.write_until_stuck(&message.repeat(100));
     assert!(written < 64 << 20, "{written} bytes were taken from a client that reads none");
     let grown = server.rss().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more");
-    Client::hello(&server).expect_silence();
+    server.hello().expect_silence();
     assert_eq!(raw.frame().unwrap().json()["event"], "session.created");
     for _ in 0..1_000 {
         assert_eq!(raw.frame().unwrap().json()["type"], "pong", "reading sets it going again");

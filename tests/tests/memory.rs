@@ -7,7 +7,7 @@ use mahavishnu_benches::{
     process::Process,
 };
 use mahavishnu_tests::{
-    Metrics, Raw, Server, client, http,
+    Metrics, Raw, Server, http,
     raw::{masked, op},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -69,7 +69,7 @@ fn an_idle_connection_with_tls_takes_less_than_its_budget() {
 fn memory_comes_back_after_a_burst() {
     let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
     let process = Process::new(server.pid());
-    let mut crowd: Vec<_> = (0..100).map(|_| Raw::hello(&server)).collect();
+    let mut crowd: Vec<_> = (0..100).map(|_| server.raw_hello()).collect();
     let before = process.resident_bytes().unwrap();
 
     let whole = masked(op::TEXT, &vec![b' '; 1 << 20]);
@@ -96,7 +96,7 @@ fn burst_of_rounds(server: &Server) -> (u64, u64) {
     let process = Process::new(server.pid());
     let mut crowd: Vec<_> = (0..50)
         .map(|_| {
-            let mut raw = Raw::upgrade_with(server, Some(4_096));
+            let mut raw = server.raw_narrow(4_096);
             raw.frame();
             raw.send(op::TEXT, br#"{"type":"subscribe","data":{"channel":"c"}}"#);
             raw.frame();
@@ -105,7 +105,7 @@ fn burst_of_rounds(server: &Server) -> (u64, u64) {
         .collect();
     let data = json!({ "filler": "x".repeat(16_000) });
     for _ in 0..1_500 {
-        assert_eq!(client::post(server, "c", "e", &data), 50);
+        assert_eq!(server.post("c", "e", &data), 50);
     }
     let queued = |metrics: &Metrics| {
         (15.0..40.0).contains(&(metrics.sum("mahavishnu_queued_bytes", &[]) / MIB as f64))

@@ -1,6 +1,6 @@
 //! The metrics port: families, labels and buckets exactly as dashboards expect them, and counts that are true.
 
-use mahavishnu_tests::{Client, Metrics, Raw, Server, client, http, raw::op, token};
+use mahavishnu_tests::{Client, Metrics, Raw, Server, http, raw::op, token};
 use serde_json::json;
 
 /// Name, type, HELP, label names.
@@ -151,11 +151,11 @@ fn histograms_have_the_documented_buckets() {
 
 /// Two clients, one of them a publisher: 5 requests, 2 pings, 1 event, 1 ack; 3 broadcasts, two of them to 2 readers.
 fn conversation(server: &Server) -> (Client, Client) {
-    let (mut ada, mut bob) = (Client::hello(server), Client::hello(server));
+    let (mut ada, mut bob) = (server.hello(), server.hello());
     ada.subscribe("pool:1");
     bob.subscribe("pool:1");
     assert_eq!(ada.publish("pool:1", "e", json!({})), 2);
-    assert_eq!(client::post(server, "pool:1", "e", &json!({})), 2);
+    assert_eq!(server.post("pool:1", "e", &json!({})), 2);
     assert_eq!(ada.publish("pool:nobody", "e", json!({})), 0);
     assert_eq!(ada.request("no_such", json!({}))["error_code"], "UNKNOWN_REQUEST");
     ada.send_text("garbage");
@@ -203,10 +203,10 @@ fn counts_are_what_was_sent_received_delivered_and_refused() {
 fn channels_are_folded_to_their_patterns() {
     let server = Server::start();
     for n in 0..50 {
-        client::post(&server, &format!("workflow:{n}"), "e", &json!({}));
-        client::post(&server, &format!("made-up-{n}"), "e", &json!({}));
+        server.post(&format!("workflow:{n}"), "e", &json!({}));
+        server.post(&format!("made-up-{n}"), "e", &json!({}));
     }
-    client::post(&server, "global", "e", &json!({}));
+    server.post("global", "e", &json!({}));
     let metrics = server.metrics_when("the broadcasts", |metrics| {
         metrics.count("websocket_broadcast_total", &[]) == 101
     });
@@ -222,8 +222,8 @@ fn channels_are_folded_to_their_patterns() {
 #[test]
 fn whole_channel_names_are_an_option() {
     let server = Server::with(&[("METRICS_CHANNEL_NAMES", "true")]);
-    client::post(&server, "workflow:1", "e", &json!({}));
-    client::post(&server, "workflow:2", "e", &json!({}));
+    server.post("workflow:1", "e", &json!({}));
+    server.post("workflow:2", "e", &json!({}));
     let metrics = server.metrics_when("the broadcasts", |metrics| {
         metrics.count("websocket_broadcast_total", &[]) == 2
     });
@@ -253,7 +253,7 @@ fn the_number_of_whole_channel_names_is_capped() {
 fn a_channel_name_cannot_break_the_exposition() {
     let server = Server::with(&[("METRICS_CHANNEL_NAMES", "true")]);
     let name = r#"a"b\c} 5"#;
-    client::post(&server, name, "e", &json!({}));
+    server.post(name, "e", &json!({}));
     let metrics = server.metrics_when("the broadcast", |metrics| {
         metrics.count("websocket_broadcast_total", &[]) == 1
     });
@@ -268,8 +268,8 @@ fn a_channel_name_cannot_break_the_exposition() {
 #[test]
 fn who_does_not_get_past_authentication_is_no_connection() {
     let server = Server::with_auth(&[]);
-    let mut waiting = Client::connect(&server);
-    let mut refused = Client::connect(&server);
+    let mut waiting = server.client();
+    let mut refused = server.client();
     refused.send(&json!({ "type": "request", "event": "auth", "data": { "token": "x.y.z" } }));
     refused.wait_close(1008);
     let metrics =
@@ -282,10 +282,10 @@ fn who_does_not_get_past_authentication_is_no_connection() {
 #[test]
 fn the_gauge_returns_to_zero_however_connections_end() {
     let server = Server::start();
-    let clients: Vec<Client> = (0..5).map(|_| Client::hello(&server)).collect();
-    let raws: Vec<Raw> = (0..5).map(|_| Raw::hello(&server)).collect();
-    let resets: Vec<Raw> = (0..5).map(|_| Raw::hello(&server)).collect();
-    let mut bad: Vec<Raw> = (0..5).map(|_| Raw::hello(&server)).collect();
+    let clients: Vec<Client> = (0..5).map(|_| server.hello()).collect();
+    let raws: Vec<Raw> = (0..5).map(|_| server.raw_hello()).collect();
+    let resets: Vec<Raw> = (0..5).map(|_| server.raw_hello()).collect();
+    let mut bad: Vec<Raw> = (0..5).map(|_| server.raw_hello()).collect();
     server.metrics_when("twenty connections", |metrics| metrics.active() == 20);
     clients.into_iter().for_each(Client::close);
     drop(raws);
@@ -300,7 +300,7 @@ fn the_gauge_returns_to_zero_however_connections_end() {
 #[test]
 fn refused_messages_are_counted_by_error_type() {
     let server = Server::with_auth(&[]);
-    let mut client = Client::login(&server, &token::of("ada", &["pool:read"]));
+    let mut client = server.login(&token::of("ada", &["pool:read"]));
     for _ in 0..2 {
         client.request("subscribe", json!({ "channel": "global" }));
     }
@@ -331,7 +331,7 @@ fn scraping_is_not_counted_as_traffic() {
 #[test]
 fn pings_of_the_transport_are_not_messages() {
     let server = Server::start();
-    let mut raw = Raw::hello(&server);
+    let mut raw = server.raw_hello();
     raw.send(op::PING, b"x");
     assert_eq!(raw.frame().unwrap().first, op::PONG);
     let metrics = server.metrics();

@@ -1,7 +1,7 @@
 //! Behind real proxies: who a client is, and what that is good for.
 
 use mahavishnu_tests::{
-    Client, Raw, Server, foreign, http,
+    Raw, Server, foreign, http,
     proxy::Proxy,
     raw::{HANDSHAKE, op},
     token,
@@ -54,7 +54,7 @@ fn haproxy_says_whose_connection_it_is() {
         assert_eq!(first.frame().map(|frame| frame.first), Some(op::TEXT));
 
         // The same address by another way.
-        let refused = Client::connect(&server).wait_close(1013);
+        let refused = server.client().wait_close(1013);
 
         assert_eq!(refused, "Too many connections from this address");
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mahavishnu_tests::{Client, Server, server, token};
+use mahavishnu_tests::{Server, server, token};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ impl Recorded {
         let settings = [("SHARDS", shards), ("RECORD_FILE", file.to_str().unwrap())];
         let mut server = Server::with_auth(&settings);
         let mut clients: Vec<_> =
-            (0..4).map(|_| Client::login(&server, &token::of("ada", &["admin"]))).collect();
+            (0..4).map(|_| server.login(&token::of("ada", &["admin"]))).collect();
         for client in &mut clients {
             client.subscribe("workflow:42");
         }
@@ -30,7 +30,7 @@ impl Recorded {
         for client in &mut clients[1..] {
             while client.message()["data"]["n"] != 19 {}
         }
-        Client::connect(&server).send_text("not JSON");
+        server.client().send_text("not JSON");
         server.signal(signal);
         server.wait();
         Self { server, dir }

@@ -2,7 +2,7 @@
 //!
 //! `MAHAVISHNU_TEST_SETTINGS=SHARDS=3` runs all other suites like this too, but for what is bounded by shard.
 
-use mahavishnu_tests::{Client, Server, client, http, token};
+use mahavishnu_tests::{Client, Server, http, token};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ const SHARDS: (&str, &str) = ("SHARDS", "4");
 const UNLIMITED: (&str, &str) = ("MESSAGE_RATE_LIMIT", "0");
 
 fn clients(server: &Server, count: usize) -> Vec<Client> {
-    (0..count).map(|_| Client::hello(server)).collect()
+    (0..count).map(|_| server.hello()).collect()
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn every_subscriber_gets_every_message_of_a_publisher_in_order() {
     for reader in &mut readers {
         channels.iter().for_each(|channel| reader.subscribe(channel));
     }
-    let mut writer = Client::hello(&server);
+    let mut writer = server.hello();
     for n in 0..400 {
         assert_eq!(writer.publish(&channels[n % 8], "e", json!({ "n": n })), 12);
     }
@@ -46,7 +46,7 @@ fn all_subscribers_see_the_messages_of_several_publishers_in_one_order() {
         for name in 0..4 {
             let server = &server;
             scope.spawn(move || {
-                let mut writer = Client::hello(server);
+                let mut writer = server.hello();
                 for n in 0..100 {
                     writer.publish("global", "e", json!({ "of": name, "n": n }));
                 }
@@ -76,7 +76,7 @@ fn what_follows_a_confirmed_subscription_is_delivered() {
 #[test]
 fn after_a_confirmed_unsubscribe_nothing_comes() {
     let server = Server::with(&[SHARDS, UNLIMITED]);
-    let (mut readers, mut writer) = (clients(&server, 8), Client::hello(&server));
+    let (mut readers, mut writer) = (clients(&server, 8), server.hello());
     for reader in &mut readers {
         reader.subscribe("global");
         reader.unsubscribe("global");
@@ -90,7 +90,7 @@ fn after_a_confirmed_unsubscribe_nothing_comes() {
 #[test]
 fn a_repetition_under_a_key_is_recognised_on_every_shard() {
     let server = Server::with(&[SHARDS]);
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("global");
     let body =
         json!([{ "channel": "global", "event": "e" }, { "channel": "pool:1", "event": "e" }])
@@ -113,7 +113,7 @@ fn health_and_metrics_speak_for_all_shards() {
     let server = Server::with(&[SHARDS]);
     let mut readers = clients(&server, 10);
     readers.iter_mut().for_each(|reader| reader.subscribe("pool:1"));
-    assert_eq!(client::post(&server, "pool:1", "e", &json!({})), 10);
+    assert_eq!(server.post("pool:1", "e", &json!({})), 10);
     readers.iter_mut().for_each(|reader| assert_eq!(reader.message()["room"], "pool:1"));
     let metrics =
         server.metrics_when("the counts", |metrics| metrics.messages("event", "sent") == 20);
@@ -138,7 +138,7 @@ fn max_connections_holds_over_all_shards() {
             .then_some(())
     });
     for _ in 0..8 {
-        assert_eq!(Client::connect(&server).expect_close(1013), "Server at maximum capacity");
+        assert_eq!(server.client().expect_close(1013), "Server at maximum capacity");
     }
 }
 
@@ -147,7 +147,7 @@ fn a_stop_ends_the_connections_of_all_shards() {
     let mut server =
         Server::with(&[SHARDS, ("AUTH_ENABLED", "true"), ("JWT_SECRET", token::SECRET)]);
     let mut clients: Vec<Client> =
-        (0..8).map(|_| Client::login(&server, &token::of("ada", &["admin"]))).collect();
+        (0..8).map(|_| server.login(&token::of("ada", &["admin"]))).collect();
     server.signal(Signal::TERM);
     clients.iter_mut().for_each(|client| drop(client.expect_close(1001)));
     drop(clients);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mahavishnu_tests::{
-    Client, Server, server,
+    Server, server,
     token::{self, SECRET},
 };
 use serde_json::json;
@@ -11,7 +11,7 @@ use serde_json::json;
 #[test]
 fn the_subcommand_publishes() {
     let server = Server::start();
-    let mut reader = Client::hello(&server);
+    let mut reader = server.hello();
     reader.subscribe("workflow:42");
     let url = server.url();
     let done = server.run(&[
@@ -34,7 +34,7 @@ fn the_subcommand_publishes() {
 #[test]
 fn the_subcommand_publishes_with_a_token_it_made() {
     let server = Server::with_auth(&[]);
-    let mut reader = Client::login(&server, &token::of("ada", &["admin"]));
+    let mut reader = server.login(&token::of("ada", &["admin"]));
     reader.subscribe("workflow:42");
     let url = server.url();
     assert_ne!(server.run(&["publish", "--url", &url, "workflow:42", "e"]).code, Some(0));
@@ -81,7 +81,7 @@ fn a_token_that_was_made_is_accepted_and_can_be_inspected() {
             "60",
         ],
     );
-    let mut client = Client::login(&server, &token);
+    let mut client = server.login(&token);
     client.subscribe("workflow:1");
     client.subscribe("pool:1");
     let inspect = |settings: &[(&str, &str)], token: &str| {
@@ -107,13 +107,8 @@ fn the_subscribe_subcommand_prints_events_and_comes_back_after_a_restart() {
     let reader = server.spawn(&["subscribe", "--url", &url, "--count", "2", "workflow:42"]);
     let publish = |server: &Server, n: u64| {
         mahavishnu_tests::wait::until("a subscriber", || {
-            (mahavishnu_tests::client::post(
-                server,
-                "workflow:42",
-                "workflow.started",
-                &json!({ "n": n }),
-            ) == 1)
-                .then_some(())
+            let reached = server.post("workflow:42", "workflow.started", &json!({ "n": n }));
+            (reached == 1).then_some(())
         });
     };
     publish(&server, 1);
@@ -137,7 +132,7 @@ fn the_subcommand_takes_compressed_events() {
     let text = "the same words over and over, ".repeat(10_000);
     let reader = server.spawn(&["subscribe", "--url", &url, "--count", "1", "workflow:1"]);
     let data = json!({ "text": text });
-    let reached = || mahavishnu_tests::client::post(&server, "workflow:1", "e", &data);
+    let reached = || server.post("workflow:1", "e", &data);
     mahavishnu_tests::wait::until("a subscriber", || (reached() == 1).then_some(()));
 
     let done = reader.finish();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use mahavishnu_tests::{
-    Client, Server,
+    Server,
     certs::{Authority, Files, text},
     foreign::{self, curl, node_command, python_command},
     http, token,
@@ -76,7 +76,7 @@ fn silent_sockets_do_not_keep_tls_clients_out() {
     let mut held = Vec::new();
     for sent in [&b""[..], &[22], &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc]] {
         for _ in 0..250 {
-            let mut raw = mahavishnu_tests::Raw::connect(server.address());
+            let mut raw = server.raw();
             raw.write(sent);
             held.push(raw);
         }
@@ -367,7 +367,7 @@ fn without_tls_only_health_is_answered_unless_loopback_may_do_all() {
         assert_eq!(&answer, b"HTTP/1.1 426");
     }
     let server = world.server(&[("TLS_PLAIN", "loopback")]);
-    Client::hello(&server).subscribe("global");
+    server.hello().subscribe("global");
     assert!(world.curl(&server, "/ready", &[]).contains("\"ready\""));
 }
 

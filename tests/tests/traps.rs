@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use mahavishnu_tests::{
-    Client, Heard, Raw, Server,
-    client::Connect,
-    http, json,
+    Client, Heard, Server, http, json,
     raw::op,
     token::{self, SECRET},
 };
@@ -27,7 +25,7 @@ fn and(mut message: Value, fields: &[(&str, Value)]) -> Value {
 #[test]
 fn trap_01_answers_are_correlated_as_each_client_expects() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     let (id, correlation) = (("id", json!("i")), ("correlation_id", json!("c")));
     for (fields, expected) in [
         (vec![id.clone()], json!("i")),
@@ -48,7 +46,7 @@ fn trap_01_the_rule_is_an_option() {
     let both = [("id", json!("i")), ("correlation_id", json!("c")), ("error_code", Value::Null)];
     for (rule, expected) in [("id", "i"), ("correlation_id", "c"), ("auto", "i")] {
         let server = Server::with(&[("CORRELATION", rule)]);
-        let mut client = Client::hello(&server);
+        let mut client = server.hello();
         client.send(&and(subscribe("global"), &both));
         assert_eq!(client.message()["correlation_id"], expected, "{rule}");
     }
@@ -57,7 +55,7 @@ fn trap_01_the_rule_is_an_option() {
 #[test]
 fn trap_02_an_event_subscribe_with_a_room_is_a_subscription() {
     let server = Server::alone();
-    let (mut client, mut writer) = (Client::hello(&server), Client::hello(&server));
+    let (mut client, mut writer) = (server.hello(), server.hello());
     for key in ["room", "channel"] {
         let channel = format!("pool:{key}");
         client.send(&json!({ "type": "event", "event": "subscribe", "data": { key: channel } }));
@@ -75,7 +73,7 @@ fn trap_02_an_event_subscribe_with_a_room_is_a_subscription() {
 #[test]
 fn trap_02_an_event_subscribe_that_is_not_allowed_is_forbidden() {
     let server = Server::with_auth(&[]);
-    let mut client = Client::login(&server, &token::of("ada", &["pool:read"]));
+    let mut client = server.login(&token::of("ada", &["pool:read"]));
     client.send(&json!({ "type": "event", "event": "subscribe", "data": { "room": "global" } }));
     client.expect_error("FORBIDDEN");
 }
@@ -83,7 +81,7 @@ fn trap_02_an_event_subscribe_that_is_not_allowed_is_forbidden() {
 #[test]
 fn trap_03_the_type_subscribe_needs_no_event() {
     let server = Server::alone();
-    let (mut client, mut writer) = (Client::hello(&server), Client::hello(&server));
+    let (mut client, mut writer) = (server.hello(), server.hello());
     for (data, channel) in [
         (json!({ "channel": "ui:1" }), "ui:1"),
         (json!({ "room": "ui:2" }), "ui:2"),
@@ -108,7 +106,7 @@ fn trap_03_the_type_subscribe_needs_no_event() {
 #[test]
 fn trap_04_a_ping_is_answered_with_a_correlated_pong() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.send(&json!({ "type": "ping", "id": "health_check_1770000000" }));
     let pong = client.message();
     assert_eq!(
@@ -120,7 +118,7 @@ fn trap_04_a_ping_is_answered_with_a_correlated_pong() {
 #[test]
 fn trap_04_a_ping_is_answered_before_authentication_too() {
     let server = Server::with_auth(&[]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     client.send(&json!({ "type": "ping", "id": "health_check_1770000000" }));
     let pong = client.message();
     assert_eq!(
@@ -132,7 +130,7 @@ fn trap_04_a_ping_is_answered_before_authentication_too() {
 #[test]
 fn trap_05_a_late_auth_on_a_server_without_auth_is_answered_and_does_not_close() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     let answer = client.request("auth", json!({ "token": token::of("ada", &["admin"]) }));
     assert_eq!(answer["error_code"], "AUTH_FAILED", "there is no key to verify it with: {answer}");
     client.subscribe("global");
@@ -141,7 +139,7 @@ fn trap_05_a_late_auth_on_a_server_without_auth_is_answered_and_does_not_close()
 #[test]
 fn trap_05_a_late_auth_sets_the_user_if_there_are_keys() {
     let server = Server::with(&[("JWT_SECRET", SECRET)]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     assert_eq!(client.expect_welcome()["data"]["authenticated"], false);
     let answer = client.request("auth", json!({ "token": token::of("ada", &["admin"]) }));
     assert_eq!(answer["data"], json!({ "status": "authenticated", "user_id": "ada" }));
@@ -153,7 +151,7 @@ fn trap_05_a_late_auth_sets_the_user_if_there_are_keys() {
 #[test]
 fn trap_06_without_a_token_there_is_silence_and_then_an_error_before_1008() {
     let server = Server::with_auth(&[]);
-    let mut raw = Raw::upgrade(&server);
+    let mut raw = server.raw_upgraded();
     // verify_deployment.py sits silent for two seconds.
     assert!(raw.is_quiet_for(Duration::from_secs(2)));
     raw.send(op::TEXT, subscribe("global").to_string().as_bytes());
@@ -166,7 +164,7 @@ fn trap_07_failures_of_authentication_stay_cheap() {
     let server = Server::with_auth(&[]);
     let wrong = token::sign_with(token::OTHER_SECRET, None, &token::claims("ada", &["admin"]));
     for _ in 0..100 {
-        let mut client = Client::connect(&server);
+        let mut client = server.client();
         let answer = client.request("auth", json!({ "token": wrong }));
         assert_eq!(answer["error_code"], "AUTH_FAILED");
         client.expect_close(1008);
@@ -180,7 +178,7 @@ fn trap_07_failures_of_authentication_stay_cheap() {
 #[test]
 fn trap_08_a_stop_closes_with_1001_and_finishes_the_handshake() {
     let mut server = Server::start();
-    let clients: Vec<Client> = (0..10).map(|_| Client::hello(&server)).collect();
+    let clients: Vec<Client> = (0..10).map(|_| server.hello()).collect();
     server.signal(Signal::TERM);
     for mut client in clients {
         client.expect_close(1001);
@@ -192,8 +190,8 @@ fn trap_08_a_stop_closes_with_1001_and_finishes_the_handshake() {
 #[test]
 fn trap_09_over_capacity_the_handshake_is_accepted_and_closed_with_1013() {
     let server = Server::with(&[("SHARDS", "1"), ("MAX_CONNECTIONS", "1")]);
-    let _first = Client::hello(&server);
-    let mut second = Client::connect(&server);
+    let _first = server.hello();
+    let mut second = server.client();
     assert_eq!(second.expect_close(1013), "Server at maximum capacity");
 }
 
@@ -208,7 +206,7 @@ fn trap_09_a_stopped_server_refuses_connections() {
 #[test]
 fn trap_10_every_message_has_what_the_client_demands() {
     let server = Server::with_auth(&[]);
-    let mut raw = Raw::upgrade(&server);
+    let mut raw = server.raw_upgraded();
     let messages = [
         json!({ "type": "request", "event": "auth", "data": { "token": token::of("ada", &["admin"]) } }),
         subscribe("global"),
@@ -234,7 +232,7 @@ fn trap_10_every_message_has_what_the_client_demands() {
 #[test]
 fn trap_11_the_status_is_found_at_the_top_too() {
     let server = Server::with_auth(&[]);
-    let mut client = Client::connect(&server);
+    let mut client = server.client();
     assert_eq!(
         client.request("auth", json!({ "token": token::of("ada", &["admin"]) }))["status"],
         "authenticated"
@@ -250,7 +248,7 @@ fn trap_11_the_status_is_found_at_the_top_too() {
 #[test]
 fn trap_11_the_copy_can_be_switched_off() {
     let server = Server::with(&[("MIRROR_STATUS", "false")]);
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     let answer = client.request("subscribe", json!({ "channel": "global" }));
     assert_eq!(answer.as_object().unwrap().len(), 9, "{answer}");
     assert_eq!(answer["data"]["status"], "subscribed");
@@ -259,7 +257,7 @@ fn trap_11_the_copy_can_be_switched_off() {
 #[test]
 fn trap_12_requests_that_lack_something_are_answered_at_once() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     for (event, code) in [
         ("subscribe", "INVALID_CHANNEL"),
         ("unsubscribe", "INVALID_CHANNEL"),
@@ -273,7 +271,7 @@ fn trap_12_requests_that_lack_something_are_answered_at_once() {
 #[test]
 fn trap_13_data_is_passed_on_whole_so_that_ids_can_be_in_it() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     client.subscribe("workflow:1");
     let data = json!({ "workflow_id": "1", "channel": "other", "room": "other", "timestamp": "2026-02-11T10:30:00+00:00" });
     client.publish("workflow:1", "workflow.started", data.clone());
@@ -284,7 +282,7 @@ fn trap_13_data_is_passed_on_whole_so_that_ids_can_be_in_it() {
 fn trap_14_nothing_precedes_the_auth_response() {
     let server = Server::with_auth(&[]);
     for _ in 0..20 {
-        let mut client = Client::connect(&server);
+        let mut client = server.client();
         client.send(&json!({ "type": "request", "event": "auth", "data": { "token": token::of("ada", &["admin"]) } }));
         client.send(&subscribe("global"));
         assert_eq!(client.message()["event"], "auth");
@@ -299,9 +297,7 @@ fn trap_15_a_bearer_header_is_welcomed_at_once_and_a_later_auth_answered() {
     let token = token::of("ada", &["admin"]);
     let value = format!("Bearer {token}");
     let headers = [("Authorization", value.as_str())];
-    let mut client =
-        Client::open(server.address(), &Connect { headers: &headers, ..Connect::default() })
-            .unwrap();
+    let mut client = server.open("/", &headers).unwrap();
     client.expect_welcome();
     let answer = client.request("auth", json!({ "token": token }));
     assert_eq!(answer["data"], json!({ "status": "authenticated", "user_id": "ada" }));
@@ -311,7 +307,7 @@ fn trap_15_a_bearer_header_is_welcomed_at_once_and_a_later_auth_answered() {
 #[test]
 fn trap_16_refresh_token_is_implemented() {
     let server = Server::with_auth(&[]);
-    let mut client = Client::login(&server, &token::of("ada", &[]));
+    let mut client = server.login(&token::of("ada", &[]));
     let answer = client.request("refresh_token", json!({ "token": token::of("ada", &["admin"]) }));
     assert_eq!(answer["data"], json!({ "status": "refreshed", "user_id": "ada" }));
     let answer = client.request("refresh_token", json!({ "token": "expired" }));
@@ -322,7 +318,7 @@ fn trap_16_refresh_token_is_implemented() {
 #[test]
 fn trap_17_a_hundred_bad_messages_at_full_speed_are_a_hundred_errors() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     for n in 0..100 {
         match n % 2 {
             0 => client.send(&json!({ "type": "test", "data": { "n": n } })),
@@ -340,7 +336,7 @@ fn trap_17_a_hundred_bad_messages_at_full_speed_are_a_hundred_errors() {
 #[test]
 fn trap_18_errors_do_not_repeat_the_input() {
     let server = Server::start();
-    let mut client = Client::hello(&server);
+    let mut client = server.hello();
     for text in
         ["<script>x</script>", r#"{"type":"<script>"}"#, r#"{"type":"ping","id":{"<script>":1}}"#]
     {

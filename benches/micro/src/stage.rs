@@ -13,6 +13,7 @@ use mahavishnu_core::{
     hub::{Command, ConnId, Hub, Listener, Peer, Place, Publication},
     time::Now,
 };
+use mahavishnu_sim::turn;
 
 use crate::frames;
 
@@ -104,18 +105,15 @@ impl Stage {
     /// One turn, and a microsecond until the next.
     pub fn turn(&mut self) {
         self.hub.handle_timeout(self.now);
-        loop {
-            while self.hub.poll_output(self.now).is_some() {}
-            let mut flushed = false;
-            while let Some(conn) = self.hub.poll_dirty() {
-                flushed = true;
-                let _ = self.hub.flush(self.now, conn, &mut self.sink);
+        let flush = |stage: &mut Self, conn| {
+            // All of them before outputs are asked for again, as the adapters do it.
+            let mut next = Some(conn);
+            while let Some(conn) = next {
+                let _ = stage.hub.flush(stage.now, conn, &mut stage.sink);
+                next = stage.hub.poll_dirty();
             }
-            if !flushed {
-                break;
-            }
-        }
-        self.hub.end_turn(self.now);
+        };
+        turn(self, self.now, |stage| &mut stage.hub, |_, _| (), flush);
         self.now = self.now.plus(Duration::from_micros(1));
     }
 

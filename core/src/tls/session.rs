@@ -28,7 +28,7 @@ pub struct Session {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    Shaking,
+    Handshaking,
     Open,
     /// Nothing is taken in any more.
     Over,
@@ -54,7 +54,7 @@ impl Session {
         tls.set_buffer_limit(Some(BATCH_BYTES));
         Some(Self {
             tls,
-            stage: Stage::Shaking,
+            stage: Stage::Handshaking,
             established: false,
             held: Vec::new(),
             fin_due: false,
@@ -84,7 +84,7 @@ impl Session {
                 }
             };
             self.answered |= self.tls.wants_write();
-            if self.stage == Stage::Shaking && !self.tls.is_handshaking() {
+            if self.stage == Stage::Handshaking && !self.tls.is_handshaking() {
                 self.establish();
             }
             if ended {
@@ -149,7 +149,7 @@ impl Session {
 
     /// Whether the handshake is under way.
     pub(crate) fn is_handshaking(&self) -> bool {
-        self.stage == Stage::Shaking
+        self.stage == Stage::Handshaking
     }
 
     /// Whether the handshake was completed.

@@ -5,7 +5,7 @@ use std::{
     io,
 };
 
-use mahavishnu_core::ws::{FRAME_HEADER_MAX, Opcode, encode_frame};
+use mahavishnu_framing::{Decoded, OP_CLOSE, OP_PING, OP_PONG, OP_TEXT, decode, encode_client};
 use serde_json::Value;
 
 use super::ops::Slow;
@@ -96,22 +96,22 @@ impl Client {
     }
 
     fn read_frame(&mut self, rules: &Rules<'_>) -> Option<usize> {
-        let bytes = &self.unread;
-        let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-        let (head, len) = match second {
-            126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
-            127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
-            short => (2, usize::from(short)),
+        let unread = std::mem::take(&mut self.unread);
+        let taken = match decode(&unread, 1 << 30).expect("a header that can be followed") {
+            Decoded::Need(_) => None,
+            Decoded::Frame(frame) => {
+                frame.check_of_server().expect("what a server may send");
+                match frame.opcode {
+                    OP_TEXT if frame.fin => self.on_message(frame.payload, rules),
+                    OP_CLOSE => self.stage = Stage::Closed,
+                    OP_PING | OP_PONG => {}
+                    _ => panic!("an unexpected frame: {frame:?}"),
+                }
+                Some(frame.wire_bytes)
+            }
         };
-        assert!(second & 0x80 == 0, "servers do not mask");
-        let payload = bytes.get(head..head + len)?.to_vec();
-        match first {
-            0x81 => self.on_message(&payload, rules),
-            0x88 => self.stage = Stage::Closed,
-            0x89 | 0x8A => assert!(len <= 125, "a control frame is short"),
-            _ => panic!("a frame that begins with {first:#x}"),
-        }
-        Some(head + len)
+        self.unread = unread;
+        taken
     }
 
     fn on_message(&mut self, payload: &[u8], rules: &Rules<'_>) {
@@ -223,11 +223,11 @@ pub(super) struct Rules<'r> {
 
 /// A masked text frame.
 pub(super) fn text(payload: &[u8]) -> Vec<u8> {
-    framed(Opcode::Text, payload)
+    framed(OP_TEXT, payload)
 }
 
-pub(super) fn framed(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(payload.len() + FRAME_HEADER_MAX);
-    encode_frame(&mut frame, opcode, payload, Some([1, 2, 3, 4]));
+pub(super) fn framed(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode_client(&mut frame, opcode, [1, 2, 3, 4], payload);
     frame
 }

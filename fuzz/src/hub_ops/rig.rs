@@ -19,8 +19,10 @@ use mahavishnu_core::{
     },
     limits::Limits,
     time::Now,
-    ws::{Flush, Opcode},
+    ws::Flush,
 };
+use mahavishnu_framing::{OP_CLOSE, OP_PING, OP_PONG};
+use mahavishnu_sim::turn;
 use serde_json::{Value, json};
 
 use super::{
@@ -106,9 +108,9 @@ impl Rig {
             Op::Frame { conn, control } => {
                 let Some(id) = self.pick(*conn) else { return };
                 let frame = match control {
-                    Control::Ping => client::framed(Opcode::Ping, b"ping"),
-                    Control::Pong => client::framed(Opcode::Pong, &1u32.to_be_bytes()),
-                    Control::Close => client::framed(Opcode::Close, &1000u16.to_be_bytes()),
+                    Control::Ping => client::framed(OP_PING, b"ping"),
+                    Control::Pong => client::framed(OP_PONG, &1u32.to_be_bytes()),
+                    Control::Close => client::framed(OP_CLOSE, &1000u16.to_be_bytes()),
                 };
                 self.bytes(id, &frame);
             }
@@ -362,16 +364,15 @@ impl Rig {
         }
     }
 
-    /// One hub's turn, as the contract says.
+    /// One hub's turn.
     fn turn(&mut self, shard: usize) {
-        loop {
-            while let Some(output) = self.hubs[shard].poll_output(self.now) {
-                self.on_output(shard, output);
-            }
-            let Some(id) = self.hubs[shard].poll_dirty() else { break };
-            self.flush(id);
-        }
-        self.hubs[shard].end_turn(self.now);
+        turn(
+            self,
+            self.now,
+            |rig| &mut rig.hubs[shard],
+            |rig, output| rig.on_output(shard, output),
+            |rig, id| rig.flush(id),
+        );
     }
 
     fn on_output(&mut self, shard: usize, output: Output) {
@@ -467,7 +468,7 @@ impl Rig {
         }
         let end = self.now.plus(DEADLINES);
         for _ in 0..ROUNDS_MAX {
-            self.settle();
+            self.come_to_rest();
             self.check();
             let Some(at) = self.hubs.iter().filter_map(Hub::poll_timeout).min() else { break };
             if at > end.mono {
@@ -501,7 +502,7 @@ impl Rig {
     }
 
     /// Turns and messages until nothing is under way.
-    fn settle(&mut self) {
+    fn come_to_rest(&mut self) {
         for _ in 0..ROUNDS_MAX {
             let ids: Vec<ConnId> = self.clients.keys().copied().collect();
             ids.into_iter().for_each(|id| self.flush(id));

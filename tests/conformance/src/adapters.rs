@@ -1,12 +1,6 @@
 //! The two runtimes' adapters over real sockets. They have one interface, so one text serves both.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpStream},
-    sync::LazyLock,
-};
-
-use crate::rig::DEADLINE;
+use std::sync::LazyLock;
 
 macro_rules! adapter {
     ($name:ident, $library:ident, $block_on:path, $sleep:path) => {
@@ -117,7 +111,7 @@ macro_rules! adapter {
                         Listener::Main => self.main,
                         Listener::Metrics => self.metrics,
                     };
-                    super::connect(address, room).map(Stream::Tcp)
+                    mahavishnu_tests::stream::connect(None, address, room).map(Stream::Tcp)
                 }
 
                 fn broadcast(
@@ -190,19 +184,4 @@ static RUNTIME: LazyLock<::tokio::runtime::Runtime> =
 
 fn on_tokio<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
-}
-
-/// A blocking socket with deadlines.
-fn connect(address: SocketAddr, room: Option<usize>) -> io::Result<TcpStream> {
-    let socket =
-        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    if let Some(bytes) = room {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    socket.connect_timeout(&address.into(), DEADLINE)?;
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_write_timeout(Some(DEADLINE))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }

@@ -13,7 +13,7 @@ use mahavishnu_core::{
 use serde_json::Value;
 
 use crate::{
-    adapters,
+    adapters, program,
     rig::{Rig, base},
     simulated,
     stream::Stream,
@@ -28,10 +28,12 @@ pub enum Backend {
     Smol,
     /// The simulator's driver, sockets and clock.
     Sim,
+    /// The program itself, as a process of its own.
+    Program,
 }
 
 impl Backend {
-    /// All of them.
+    /// Those that can be given a seed.
     pub const ALL: [Self; 3] = [Self::Tokio, Self::Smol, Self::Sim];
 
     /// A server of one shard with the limits of [`base`], changed by `change`.
@@ -53,6 +55,7 @@ impl Backend {
             Self::Tokio => Box::new(adapters::tokio::Running::start(setup)),
             Self::Smol => Box::new(adapters::smol::Running::start(setup)),
             Self::Sim => Box::new(simulated::Running::start(setup)),
+            Self::Program => Box::new(program::Running::start(setup)),
         };
         Rig::new(self, driven, label)
     }
@@ -69,6 +72,8 @@ pub struct Setup {
     pub seed: u64,
     /// The embedding application.
     pub app: App,
+    /// What the program is told beside, where its settings cannot be read off the configuration.
+    pub settings: Vec<(&'static str, &'static str)>,
     /// Whether the adapter records what goes into the server. The simulator has no recorder.
     pub record: bool,
 }
@@ -79,7 +84,14 @@ impl Setup {
     pub fn new(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = base();
         change(&mut config);
-        Self { config, shards: 1, seed: 7, app: App::default(), record: false }
+        Self {
+            config,
+            shards: 1,
+            seed: 7,
+            app: App::default(),
+            settings: Vec::new(),
+            record: false,
+        }
     }
 }
 

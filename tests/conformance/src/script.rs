@@ -10,7 +10,7 @@ use mahavishnu_core::{
     trace::{Input, Kind, Trace},
 };
 
-use crate::{raw::Raw, rig::Rig};
+use crate::{Raw, rig::Rig};
 
 /// One thing that a client does.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    path::Path,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use mahavishnu_core::{
     config::Config,
     tls::{Certified, Chain, ClientAuth, PrivateKey, Server},
 };
+use mahavishnu_tests::stream::Socket;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::aws_lc_rs::default_provider,
@@ -28,7 +30,7 @@ pub fn demand(config: &mut Config) {
 pub struct Secure(StreamOwned<ClientConnection, Box<Stream>>);
 
 impl Stream {
-    /// The same within TLS. Hands are shaken with the first byte that is written or read.
+    /// The same within TLS. The handshake comes with the first byte that is written or read.
     #[must_use]
     pub fn secure(self) -> Self {
         let name = ServerName::try_from("test").expect("a name");
@@ -74,7 +76,19 @@ impl Secure {
     }
 }
 
+/// Writes the certificate and its key into `dir`, and returns where they are.
+pub(crate) fn write(dir: &Path) -> (String, String) {
+    let file = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).expect("its directory is ours");
+        path.to_str().expect("paths of tests are UTF-8").to_owned()
+    };
+    (file("certificate.pem", &FILES.certificate), file("key.pem", &FILES.key))
+}
+
 struct Files {
+    certificate: String,
+    key: String,
     server: Server,
     client: Arc<ClientConfig>,
 }
@@ -93,6 +107,8 @@ static FILES: LazyLock<Files> = LazyLock::new(|| {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Files {
+        certificate: made.cert.pem(),
+        key: made.signing_key.serialize_pem(),
         server: Server::new(vec![certified], &ClientAuth::Off).expect("a server"),
         client: Arc::new(client),
     }

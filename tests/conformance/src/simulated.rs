@@ -22,7 +22,7 @@ pub(crate) struct Running(Rc<RefCell<Hand>>);
 
 impl Running {
     pub(crate) fn start(setup: Setup) -> Self {
-        let Setup { config, shards, seed, app, record: _ } = setup;
+        let Setup { config, shards, seed, app, .. } = setup;
         let setup = mahavishnu_sim::Setup { config, seed, shards, handlers: handlers(app) };
         Self(Rc::new(RefCell::new(Hand::new(setup))))
     }

@@ -4,14 +4,15 @@ use std::{
     cell::RefCell,
     fmt,
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::TcpStream,
     rc::Rc,
     time::Duration,
 };
 
 use mahavishnu_sim::{Hand, Line};
+use mahavishnu_tests::{stream::Socket, wait::DEADLINE};
 
-use crate::{rig::DEADLINE, secure::Secure};
+use crate::secure::Secure;
 
 /// A blocking stream. Reads and writes that take too long fail.
 #[derive(Debug)]
@@ -39,40 +40,43 @@ impl Pipe {
 }
 
 impl Stream {
-    /// How long a read waits.
-    pub fn set_patience(&mut self, patience: Duration) {
+    /// Sends bytes past TLS.
+    pub fn write_below(&mut self, bytes: &[u8]) {
         match self {
-            Self::Tcp(stream) => stream.set_read_timeout(Some(patience)).expect("not zero"),
+            Self::Tls(secure) => secure.write_below(bytes),
+            Self::Tcp(_) | Self::Pipe(_) => panic!("there is nothing above"),
+        }
+    }
+}
+
+impl Socket for Stream {
+    fn set_patience(&mut self, patience: Duration) {
+        match self {
+            Self::Tcp(stream) => stream.set_patience(patience),
             Self::Pipe(pipe) => pipe.patience = patience,
             Self::Tls(secure) => secure.set_patience(patience),
         }
     }
 
-    /// How long a write waits.
-    pub fn set_write_patience(&mut self, patience: Duration) {
+    fn set_write_patience(&mut self, patience: Duration) {
         match self {
-            Self::Tcp(stream) => stream.set_write_timeout(Some(patience)).expect("not zero"),
+            Self::Tcp(stream) => stream.set_write_patience(patience),
             Self::Pipe(pipe) => pipe.write_patience = patience,
             Self::Tls(secure) => secure.set_write_patience(patience),
         }
     }
 
-    /// Ends our half.
-    pub fn finish(&mut self) {
+    fn finish(&mut self) {
         match self {
-            // The server may have ended everything already.
-            Self::Tcp(stream) => drop(stream.shutdown(Shutdown::Write)),
+            Self::Tcp(stream) => stream.finish(),
             Self::Pipe(pipe) => pipe.hand.borrow_mut().finish(pipe.line),
             Self::Tls(secure) => secure.finish(),
         }
     }
 
-    /// Ends it with a reset.
-    pub fn reset(self) {
+    fn reset(self) {
         match self {
-            Self::Tcp(stream) => socket2::SockRef::from(&stream)
-                .set_linger(Some(Duration::ZERO))
-                .expect("a socket can linger"),
+            Self::Tcp(stream) => stream.reset(),
             Self::Pipe(pipe) => pipe.hand.borrow_mut().reset(pipe.line),
             Self::Tls(secure) => secure.into_inner().reset(),
         }

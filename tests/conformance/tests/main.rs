@@ -1,9 +1,11 @@
-//! One list of test bodies, run against every driver of the core: `tokio::…`, `smol::…`, `sim::…`.
+//! One list of test bodies, run against every driver of the core: `tokio::…`, `smol::…`, `sim::…`,
+//! `program::…`.
 //!
 //! A body sees a `Backend` and nothing of what is behind it. The second list has one body for each reason of the core's
 //! table, named in [`reasons::EXCUSED`] if no peer can provoke it.
 
 mod bodies;
+mod not_applicable;
 mod reasons;
 
 use mahavishnu_core::reason::Reason;
@@ -13,9 +15,34 @@ macro_rules! conformance {
         conformance!(@on tokio Tokio { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
         conformance!(@on smol Smol { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
         conformance!(@on sim Sim { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
+        conformance!(@program { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
 
         /// Reasons with a body.
         const PROVOKED: &[Reason] = &[$(Reason::$reason,)*];
+    };
+    (@program { $($module:ident::$body:ident,)* } { $($reason:ident: $place:ident::$test:ident;)* }) => {
+        mod program {
+            use mahavishnu_conformance::Backend::Program;
+
+            /// Every body and every reason, by name.
+            pub(crate) const BODIES: &[&str] = &[$(stringify!($body),)*];
+            pub(crate) const REASONS: &[&str] = &[$(stringify!($test),)*];
+
+            $(#[test] fn $body() {
+                crate::not_applicable::watched(stringify!($body), || crate::bodies::$module::$body(Program));
+            })*
+
+            mod reason {
+                use mahavishnu_core::reason::Reason;
+                use super::Program;
+
+                $(#[test] fn $test() {
+                    crate::not_applicable::watched(stringify!($test), || {
+                        crate::reasons::$place::$test(Program, Reason::$reason)
+                    });
+                })*
+            }
+        }
     };
     (@on $name:ident $backend:ident { $($module:ident::$body:ident,)* } { $($reason:ident: $place:ident::$test:ident;)* }) => {
         mod $name {

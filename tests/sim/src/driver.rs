@@ -13,6 +13,7 @@ use crate::{
     invariants,
     message::Number,
     net::Sink,
+    turn::turn,
     world::{Event, World},
 };
 
@@ -191,18 +192,17 @@ impl World {
         }
     }
 
-    /// One turn, as the contract has it.
+    /// One turn, and then its timer and what it did not want to read before.
     pub(crate) fn turn(&mut self, hub: usize) {
         self.nodes[hub].turn_planned = false;
-        loop {
-            while let Some(output) = self.nodes[hub].hub.poll_output(self.clock.now()) {
-                self.obey(hub, output);
-            }
-            let Some(conn) = self.nodes[hub].hub.poll_dirty() else { break };
-            self.flush(hub, conn);
-        }
+        turn(
+            self,
+            self.clock.now(),
+            |world| &mut world.nodes[hub].hub,
+            |world, output| world.carry_out(hub, output),
+            |world, conn| world.flush(hub, conn),
+        );
         let node = &mut self.nodes[hub];
-        node.hub.end_turn(self.clock.now());
         if let Some(at) = node.hub.poll_timeout() {
             let at = self.clock.nanos_of(at).max(self.clock.nanos);
             if node.timer_at.is_none_or(|planned| at < planned) {
@@ -283,7 +283,7 @@ impl World {
     }
 
     /// Does what a hub asks its driver to do.
-    fn obey(&mut self, hub: usize, output: Output) {
+    fn carry_out(&mut self, hub: usize, output: Output) {
         let now = self.clock.nanos;
         match output {
             Output::Request { id, event, data, .. } => {

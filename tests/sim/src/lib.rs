@@ -34,6 +34,7 @@ mod sabotage;
 mod shrink;
 mod story;
 mod swarm;
+mod turn;
 mod world;
 
 pub use app::{After, Handlers};
@@ -44,3 +45,4 @@ pub use run::{Report, run};
 pub use sabotage::Wrong;
 pub use shrink::shrink;
 pub use swarm::Options;
+pub use turn::turn;

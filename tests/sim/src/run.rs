@@ -143,11 +143,11 @@ impl World {
                 return true;
             }
             let members = client.wanted.iter().zip(&client.members);
-            let settled = client.pending.is_empty()
+            let answered = client.pending.is_empty()
                 && members.into_iter().all(|(wanted, member)| *wanted == member.on);
             // Where there is not room for all, some stay outside.
             let outside = self.options.connections_max > 0 && !self.is_open(client.index);
-            outside || (settled && self.is_open(client.index))
+            outside || (answered && self.is_open(client.index))
         })
     }
 
@@ -226,7 +226,7 @@ impl World {
                 self.grant_now(link, Wishes { fin: true, ..Wishes::default() });
             }
         }
-        self.settle();
+        self.come_to_rest();
     }
 
     /// The server stops.
@@ -257,11 +257,11 @@ impl World {
                 self.oracle.fail("drain", || format!("client {client} lost {last:?}: {heard:?}"));
             }
         }
-        self.settle();
+        self.come_to_rest();
     }
 
     /// Until no hub holds a socket, but not for ever.
-    fn settle(&mut self) {
+    fn come_to_rest(&mut self) {
         for _ in 0..SETTLE_SECONDS {
             self.run_for(SECOND);
             let held: usize = self.nodes.iter().map(|node| node.hub.sockets()).sum();

@@ -81,7 +81,7 @@ pub(crate) fn a_drain_lets_answers_that_are_due_go_out(backend: Backend) {
     rig.expect_count("mahavishnu_received_bytes_total", &[], request.len() as u64);
     rig.drain(DrainPlan::default());
     let answer = raw.response();
-    assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert_eq!(raw.read_to_end(), b"");
     drop(raw);
     rig.expect_drained();

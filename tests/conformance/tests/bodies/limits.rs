@@ -26,10 +26,17 @@ pub(crate) fn a_message_may_be_as_long_as_the_limit(backend: Backend) {
 
 pub(crate) fn a_message_over_the_limit_is_refused_at_its_header(backend: Backend) {
     let rig = backend.start(|config| config.limits.message_bytes_max = 1_000);
-    let mut raw = rig.raw_hello();
-    // Two of 1001 bytes of length, four of mask, and nothing else.
-    raw.write(&[op::TEXT, 0x80 | 126, 0x03, 0xE9, 1, 2, 3, 4]);
-    assert_eq!(raw.close_frame().map(|(code, _)| code), Some(1009));
+    // 1001 bytes, and far too many: a length, a mask, and nothing else.
+    let lengths: [&[u8]; 3] = [
+        &[0x80 | 126, 0x03, 0xE9],
+        &[0xFF, 0, 0, 1, 0, 0, 0, 0, 0],
+        &[0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
+    ];
+    for length in lengths {
+        let mut raw = rig.raw_hello();
+        raw.write(&[&[op::TEXT], length, &[1, 2, 3, 4]].concat());
+        assert_eq!(raw.close_frame().map(|(code, _)| code), Some(1009), "{length:?}");
+    }
 }
 
 pub(crate) fn fragments_are_counted_together(backend: Backend) {
@@ -50,7 +57,7 @@ pub(crate) fn channels_per_connection_are_limited(backend: Backend) {
     client.subscribe("a");
     client.subscribe("b");
     client.subscribe("b");
-    let refused = client.request("subscribe", &json!({ "channel": "c" }));
+    let refused = client.request("subscribe", json!({ "channel": "c" }));
     assert_eq!(refused["error_code"], "RATE_LIMIT_EXCEEDED");
     client.unsubscribe("a");
     client.subscribe("c");
@@ -63,7 +70,7 @@ pub(crate) fn channels_of_the_server_are_limited(backend: Backend) {
     first.subscribe("a");
     first.subscribe("b");
     second.subscribe("a");
-    let refused = second.request("subscribe", &json!({ "channel": "c" }));
+    let refused = second.request("subscribe", json!({ "channel": "c" }));
     assert_eq!(refused["error_code"], "SERVER_ERROR");
     first.unsubscribe("b");
     second.subscribe("c");
@@ -80,8 +87,8 @@ pub(crate) fn a_name_may_be_as_long_as_the_limit(backend: Backend) {
     assert_eq!(client.request("subscribe", &long)["error_code"], "INVALID_CHANNEL");
     assert_eq!(client.request("unsubscribe", &long)["error_code"], "INVALID_CHANNEL");
     let publish = |length| json!({ "channel": "c", "event": "e".repeat(length), "data": {} });
-    assert_eq!(client.request("publish", &publish(10))["data"]["status"], "published");
-    assert_eq!(client.request("publish", &publish(11))["error_code"], "DECODE_ERROR");
+    assert_eq!(client.request("publish", publish(10))["data"]["status"], "published");
+    assert_eq!(client.request("publish", publish(11))["error_code"], "DECODE_ERROR");
     assert_eq!(rig.raw().exchange(&post(&[], &publish(11))).status, 400);
 }
 

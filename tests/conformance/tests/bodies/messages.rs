@@ -123,9 +123,12 @@ pub(crate) fn types_that_only_servers_send_are_ignored(backend: Backend) {
     let rig = backend.start(|_| {});
     let mut client = rig.hello();
     for kind in ["response", "error", "pong", "ack"] {
-        client.send(&json!({ "type": kind, "id": "1" }));
+        let data = json!({ "channel": "a" });
+        client.send(&json!({ "type": kind, "id": "1", "event": "subscribe", "data": data }));
     }
+    client.send(&json!({ "type": "event", "id": "1", "event": "session.created", "data": {} }));
     client.expect_silence();
+    assert_eq!(rig.broadcast("a", &json!({})), 0);
 }
 
 pub(crate) fn what_is_no_message_is_refused_and_the_connection_stays(backend: Backend) {
@@ -144,6 +147,9 @@ pub(crate) fn binary_frames_are_messages_too(backend: Backend) {
     let ping = json!({ "type": "ping", "id": "1" }).to_string();
     client.send_frame(Message::binary(ping.into_bytes()));
     assert_eq!(client.message()["correlation_id"], "1");
+    client.send_frame(Message::binary(&b"\xff\xfe\x00"[..]));
+    client.expect_error("DECODE_ERROR");
+    client.expect_silence();
 }
 
 pub(crate) fn a_message_in_fragments_is_one_message(backend: Backend) {
@@ -227,8 +233,8 @@ pub(crate) fn the_application_answers_requests(backend: Backend) {
     };
     let rig = with_app(backend, app);
     let mut client = rig.hello();
-    let late = client.ask("later", &json!({}));
-    let answer = client.request("double", &json!({ "n": 21 }));
+    let late = client.ask("later", json!({}));
+    let answer = client.request("double", json!({ "n": 21 }));
     assert_eq!((&answer["event"], &answer["data"]), (&json!("double"), &json!({ "n": 42 })));
     assert_eq!(client.answer_to(&late)["data"], json!({ "late": true }));
 }
@@ -239,12 +245,12 @@ pub(crate) fn the_application_decides_on_subscriptions(backend: Backend) {
     let rig = with_app(backend, App { subscribe: Some(subscribe), ..App::default() });
     let mut client = rig.hello();
     client.subscribe("open");
-    let refused = client.request("subscribe", &json!({ "channel": "secret" }));
+    let refused = client.request("subscribe", json!({ "channel": "secret" }));
     assert_eq!(refused["error_code"], "FORBIDDEN");
     assert_eq!(rig.broadcast("secret", &json!({})), 0);
     // Whoever leaves before the decision has left.
     client.unsubscribe("open");
-    let asked = client.ask("subscribe", &json!({ "channel": "open" }));
+    let asked = client.ask("subscribe", json!({ "channel": "open" }));
     client.unsubscribe("open");
     client.answer_to(&asked);
     assert_eq!(rig.broadcast("open", &json!({ "n": 1 })), 0);
@@ -256,8 +262,8 @@ pub(crate) fn the_application_decides_on_publishes(backend: Backend) {
     let rig = with_app(backend, App { publish: Some(publish), ..App::default() });
     let mut client = rig.hello();
     let publish = |channel| json!({ "channel": channel, "event": "e", "data": { "n": 1 } });
-    assert_eq!(client.request("publish", &publish("open"))["data"]["status"], "published");
-    assert_eq!(client.request("publish", &publish("secret"))["error_code"], "FORBIDDEN");
+    assert_eq!(client.request("publish", publish("open"))["data"]["status"], "published");
+    assert_eq!(client.request("publish", publish("secret"))["error_code"], "FORBIDDEN");
     assert_eq!(rig.broadcast("secret", &json!({})), 0, "it does not ask itself");
 }
 
@@ -270,7 +276,7 @@ pub(crate) fn a_reload_changes_what_holds(backend: Backend) {
     config.slow_readers.default = SlowPolicy::Gap;
     rig.reload(config);
     rig.expect_count("mahavishnu_config_generation", &[], 1);
-    let refused = client.request("subscribe", &json!({ "channel": "b" }));
+    let refused = client.request("subscribe", json!({ "channel": "b" }));
     assert_eq!(refused["error_code"], "RATE_LIMIT_EXCEEDED");
     assert_eq!(rig.broadcast("a", &json!({ "n": 1 })), 1, "what was there stays");
     assert_eq!(client.numbers(1), [1]);

@@ -2,7 +2,7 @@
 
 use flate2::{Compress, Compression, FlushCompress};
 use mahavishnu_conformance::{Backend, HANDSHAKE, masked, op};
-use mahavishnu_core::{config::Config, reason::Reason};
+use mahavishnu_core::reason::Reason;
 
 use super::is_close;
 
@@ -61,16 +61,12 @@ pub(crate) fn message_too_big(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn too_many_fragments(backend: Backend, reason: Reason) {
-    let more = masked(op::CONTINUATION & op::MORE, b" ").repeat(10);
-    let frames = [masked(op::TEXT & op::MORE, b" "), more].concat();
-    breaks_with(backend, reason, &frames, |config| config.limits.fragments_max = 10);
+    let more = masked(op::CONTINUATION & op::MORE, b" ").repeat(65_536);
+    breaks(backend, reason, &[masked(op::TEXT & op::MORE, b" "), more].concat());
 }
 
 pub(crate) fn control_flood(backend: Backend, reason: Reason) {
-    let pings = masked(op::PING, b"").repeat(50);
-    breaks_with(backend, reason, &pings, |config| {
-        config.limits.control_frames_per_second_max = 10;
-    });
+    breaks(backend, reason, &masked(op::PING, b"").repeat(1_000));
 }
 
 pub(crate) fn unmasked(backend: Backend, reason: Reason) {
@@ -117,13 +113,9 @@ fn breaks_deflate(backend: Backend, reason: Reason, bytes: &[u8]) {
     rig.expect_told_end(reason);
 }
 
-fn breaks(backend: Backend, reason: Reason, bytes: &[u8]) {
-    breaks_with(backend, reason, bytes, |_| {});
-}
-
 /// Sends bytes and expects the close that the reason stands for.
-fn breaks_with(backend: Backend, reason: Reason, bytes: &[u8], change: impl FnOnce(&mut Config)) {
-    let rig = backend.start(change);
+fn breaks(backend: Backend, reason: Reason, bytes: &[u8]) {
+    let rig = backend.start(|_| {});
     let mut raw = rig.raw_hello();
     raw.write(bytes);
     is_close(raw.close_frame(), reason);

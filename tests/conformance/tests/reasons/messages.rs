@@ -25,14 +25,14 @@ pub(crate) fn auth_required(backend: Backend, reason: Reason) {
 pub(crate) fn auth_error(backend: Backend, reason: Reason) {
     let rig = backend.start(token::demand);
     let mut client = rig.client();
-    client.send(&json!({ "type": "nonsense" }));
+    client.send_text("garbage");
     assert_eq!(client.expect_close(1011), reason.row().text);
     rig.expect_end(reason);
 }
 
 pub(crate) fn auth_off(backend: Backend, reason: Reason) {
     let rig = backend.start(|_| {});
-    is_error(&rig.hello().request("auth", &json!({ "token": "x.y.z" })), reason);
+    is_error(&rig.hello().request("auth", json!({ "token": "x.y.z" })), reason);
 }
 
 pub(crate) fn decode(backend: Backend, reason: Reason) {
@@ -51,7 +51,7 @@ pub(crate) fn invalid_channel(backend: Backend, reason: Reason) {
 pub(crate) fn subscribe_forbidden(backend: Backend, reason: Reason) {
     let rig = backend.start(token::demand);
     let mut client = rig.login(&token::good(rig.unix(), "ada", &[]));
-    is_error(&client.request("subscribe", &json!({ "channel": "global" })), reason);
+    is_error(&client.request("subscribe", json!({ "channel": "global" })), reason);
     rig.expect_error_counted(reason);
 }
 
@@ -77,9 +77,9 @@ pub(crate) fn request_failed(backend: Backend, reason: Reason) {
     };
     let rig = backend.start_with(Setup { app, ..Setup::new(|_| {}) });
     let mut client = rig.hello();
-    is_error(&client.request("wrong", &json!({})), reason);
+    is_error(&client.request("wrong", json!({})), reason);
     rig.expect_error_counted(reason);
-    let answer = client.request("fail", &json!({}));
+    let answer = client.request("fail", json!({}));
     assert_eq!((&answer["type"], &answer["error_code"]), (&json!("error"), &json!("NOT_FOUND")));
     assert_eq!(answer["error_message"], "none");
 }

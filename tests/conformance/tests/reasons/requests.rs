@@ -10,7 +10,7 @@ pub(crate) fn http_done(backend: Backend, _: Reason) {
     let rig = backend.start(|_| {});
     let mut raw = rig.raw();
     let answer = raw.exchange(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert_eq!(raw.read_to_end(), b"");
     drop(raw);
     rig.expect_sockets(0);
@@ -51,7 +51,7 @@ pub(crate) fn method_not_allowed(backend: Backend, reason: Reason) {
     refuses(&rig, b"DELETE /health HTTP/1.1\r\nHost: x\r\n\r\n", reason);
     let answer = rig.raw().get("/publish");
     answered(&answer, reason);
-    assert_eq!(answer.field("allow"), Some("post"));
+    assert_eq!(answer.header("allow"), Some("POST"));
 }
 
 pub(crate) fn upgrade_required(backend: Backend, reason: Reason) {

@@ -23,7 +23,7 @@ pub(crate) fn pong_timeout(backend: Backend, reason: Reason) {
 pub(crate) fn idle_timeout(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
         config.limits.ping_interval = None;
-        config.limits.connection_timeout = Some(SHORT);
+        config.limits.connection_timeout = Some(Duration::from_secs(1));
     });
     let mut raw = rig.raw_hello();
     is_close(raw.close_frame(), reason);
@@ -77,7 +77,7 @@ pub(crate) fn gateway_timeout(backend: Backend, reason: Reason) {
     let app = App { requests: vec![("wait", |_| None)], publish: Some(|_| None), ..App::default() };
     let setup = Setup { app, ..Setup::new(|config| config.limits.request_timeout = SHORT) };
     let rig = backend.start_with(setup);
-    is_error(&rig.hello().request("wait", &json!({})), reason);
+    is_error(&rig.hello().request("wait", json!({})), reason);
     rig.expect_error_counted(reason);
     let answer = rig.raw().exchange(&post(&[], &json!({ "channel": "c", "event": "e" })));
     answered(&answer, reason);

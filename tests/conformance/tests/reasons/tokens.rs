@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mahavishnu_conformance::{Backend, HANDSHAKE, Response, Rig, base, post, token};
+use mahavishnu_conformance::{Backend, HANDSHAKE, Response, Rig, Setup, base, post, token};
 use mahavishnu_core::{
     config::{Config, Origin, Origins},
     reason::Reason,
@@ -42,10 +42,10 @@ pub(crate) fn token_stale(backend: Backend, reason: Reason) {
     });
     let mut client = rig.login(&short(&rig));
     rig.pass(Duration::from_millis(2_100));
-    is_error(&client.request("subscribe", &json!({ "channel": "global" })), reason);
+    is_error(&client.request("subscribe", json!({ "channel": "global" })), reason);
     rig.expect_error_counted(reason);
     let fresh = token::good(rig.unix(), "ada", &["admin"]);
-    let answer = client.request("refresh_token", &json!({ "token": fresh }));
+    let answer = client.request("refresh_token", json!({ "token": fresh }));
     assert_eq!(answer["data"]["status"], "refreshed");
     client.subscribe("global");
 }
@@ -54,8 +54,10 @@ pub(crate) fn other_user(backend: Backend, reason: Reason) {
     let rig = backend.start(token::demand);
     let mut client = rig.login(&token::good(rig.unix(), "ada", &[]));
     let eve = token::good(rig.unix(), "eve", &["admin"]);
-    is_error(&client.request("refresh_token", &json!({ "token": eve })), reason);
+    is_error(&client.request("refresh_token", json!({ "token": eve })), reason);
     rig.expect_error_counted(reason);
+    let refused = client.request("subscribe", json!({ "channel": "global" }));
+    assert_eq!(refused["error_code"], "FORBIDDEN", "its old token counts");
 }
 
 pub(crate) fn token_revoked(backend: Backend, reason: Reason) {
@@ -66,13 +68,13 @@ pub(crate) fn token_revoked(backend: Backend, reason: Reason) {
     assert_eq!(answer.json(), json!({ "status": "revoked", "closed": 1 }));
     assert_eq!(client.expect_close(1008), reason.row().text);
     rig.expect_told_end(reason);
-    let refused = rig.client().request("auth", &json!({ "token": ada }));
+    let refused = rig.client().request("auth", json!({ "token": ada }));
     assert_eq!(refused["error_code"], "AUTH_FAILED", "{refused}");
 }
 
 pub(crate) fn revoke_forbidden(backend: Backend, reason: Reason) {
     let rig = backend.start(token::demand);
-    answered(&revoke(&rig, &["workflow:read"], &json!({ "user": "ada" })), reason);
+    answered(&revoke(&rig, &["write", "workflow:read"], &json!({ "user": "ada" })), reason);
     rig.expect_error_counted(reason);
 }
 
@@ -80,6 +82,7 @@ pub(crate) fn bad_revocation(backend: Backend, reason: Reason) {
     let rig = backend.start(token::demand);
     answered(&revoke(&rig, &["admin"], &json!({})), reason);
     rig.expect_error_counted(reason);
+    answered(&revoke(&rig, &["admin"], &json!({ "usr": "ada" })), reason);
 }
 
 pub(crate) fn revocations_full(backend: Backend, reason: Reason) {
@@ -107,9 +110,12 @@ pub(crate) fn key_removed(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn origin_forbidden(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| {
-        let origin = Origin::parse("https://app.example").expect("an origin");
-        config.origins = Origins::Only(vec![origin]);
+    let rig = backend.start_with(Setup {
+        settings: vec![("ALLOWED_ORIGINS", "https://app.example")],
+        ..Setup::new(|config| {
+            let origin = Origin::parse("https://app.example").expect("an origin");
+            config.origins = Origins::Only(vec![origin]);
+        })
     });
     let from = |origin: &str| {
         let field = format!("Version: 13\r\nOrigin: {origin}");

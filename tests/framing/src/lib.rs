@@ -1,4 +1,9 @@
 //! RFC 6455 frames: an incremental reader that copies only what a read cut in two, and encoders for both sides.
+//!
+//! It shares no code with the product, so what the two disagree on is a finding. It allocates nothing per frame, because
+//! the load generator must not be what limits a measurement.
+
+#![forbid(unsafe_code)]
 
 use std::fmt;
 
@@ -80,6 +85,30 @@ pub struct Frame<'a> {
     pub wire_bytes: usize,
 }
 
+impl Frame<'_> {
+    /// What a server does wrong if it sends this frame: servers do not mask, and the shortest form of a length is the
+    /// only one (RFC 6455 §5.1, §5.2, §5.5).
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check_of_server(&self) -> Result<(), &'static str> {
+        let payload_bytes = self.payload.len();
+        if self.mask.is_some() {
+            return Err("a masked frame");
+        }
+        if self.wire_bytes != header_bytes(payload_bytes) + payload_bytes {
+            return Err("a length not in its shortest form");
+        }
+        match self.opcode {
+            OP_CONTINUATION | OP_TEXT | OP_BINARY => Ok(()),
+            OP_CLOSE | OP_PING | OP_PONG if !self.fin => Err("a control frame in parts"),
+            OP_CLOSE | OP_PING | OP_PONG if payload_bytes > 125 => Err("a long control frame"),
+            OP_CLOSE | OP_PING | OP_PONG => Ok(()),
+            _ => Err("a reserved opcode"),
+        }
+    }
+}
+
 /// A header that cannot be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
@@ -102,17 +131,28 @@ impl std::error::Error for FrameError {}
 
 /// What a decoder found at the start of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decoded<'a> {
+pub enum Decoded<'a> {
+    /// A whole frame.
     Frame(Frame<'a>),
     /// At least this many bytes are needed to say more. Never beyond the end of the frame.
     Need(usize),
 }
 
+/// Appends any frame: its first byte as it is, masked if there is a `key`.
+pub fn encode(out: &mut Vec<u8>, first: u8, key: Option<[u8; 4]>, payload: &[u8]) {
+    header(out, first, payload.len(), if key.is_some() { 0x80 } else { 0 });
+    match key {
+        Some(key) => {
+            out.extend_from_slice(&key);
+            append_masked(out, key, payload);
+        }
+        None => out.extend_from_slice(payload),
+    }
+}
+
 /// Appends a client's frame: masked with `key`, final.
 pub fn encode_client(out: &mut Vec<u8>, opcode: u8, key: [u8; 4], payload: &[u8]) {
-    header(out, opcode, payload.len(), 0x80);
-    out.extend_from_slice(&key);
-    append_masked(out, key, payload);
+    encode(out, 0x80 | opcode, Some(key), payload);
 }
 
 /// Appends a server's frame: unmasked, final.
@@ -123,7 +163,7 @@ pub fn encode_server(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
 
 /// Appends the header of a server's frame: unmasked, final.
 pub fn server_header(out: &mut Vec<u8>, opcode: u8, payload_bytes: usize) {
-    header(out, opcode, payload_bytes, 0);
+    header(out, 0x80 | opcode, payload_bytes, 0);
 }
 
 /// Appends a server's frame that carries what a client's `frame` carried.
@@ -167,8 +207,8 @@ pub fn header_bytes(payload_bytes: usize) -> usize {
     }
 }
 
-fn header(out: &mut Vec<u8>, opcode: u8, payload_bytes: usize, mask_bit: u8) {
-    out.push(0x80 | opcode);
+fn header(out: &mut Vec<u8>, first: u8, payload_bytes: usize, mask_bit: u8) {
+    out.push(first);
     if let Ok(short @ 0..=125) = u8::try_from(payload_bytes) {
         out.push(mask_bit | short);
     } else if let Ok(medium) = u16::try_from(payload_bytes) {
@@ -181,7 +221,7 @@ fn header(out: &mut Vec<u8>, opcode: u8, payload_bytes: usize, mask_bit: u8) {
 }
 
 /// Appends `payload`, masked or unmasked.
-pub(crate) fn append_masked(out: &mut Vec<u8>, key: [u8; 4], payload: &[u8]) {
+pub fn append_masked(out: &mut Vec<u8>, key: [u8; 4], payload: &[u8]) {
     let start = out.len();
     out.extend_from_slice(payload);
     if let Some(body) = out.get_mut(start..) {
@@ -190,8 +230,11 @@ pub(crate) fn append_masked(out: &mut Vec<u8>, key: [u8; 4], payload: &[u8]) {
 }
 
 /// Looks at the frame at the start of `buffer`.
+///
+/// # Errors
+/// A reserved bit is set, or the payload is longer than `payload_bytes_max`.
 #[inline]
-pub(crate) fn decode(buffer: &[u8], payload_bytes_max: usize) -> Result<Decoded<'_>, FrameError> {
+pub fn decode(buffer: &[u8], payload_bytes_max: usize) -> Result<Decoded<'_>, FrameError> {
     let header = match decode_header(buffer, payload_bytes_max)? {
         Ok(header) => header,
         Err(need) => return Ok(Decoded::Need(need)),
@@ -206,18 +249,25 @@ pub(crate) fn decode(buffer: &[u8], payload_bytes_max: usize) -> Result<Decoded<
 
 /// What a frame's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) fin: bool,
-    pub(crate) opcode: u8,
-    pub(crate) mask: Option<[u8; 4]>,
+pub struct Header {
+    /// Whether this is a message's last frame.
+    pub fin: bool,
+    /// One of the `OP_*` values, or a reserved one.
+    pub opcode: u8,
+    /// The masking key of a client's frame.
+    pub mask: Option<[u8; 4]>,
     /// Length of the header itself.
-    pub(crate) bytes: usize,
-    pub(crate) payload_bytes: usize,
+    pub bytes: usize,
+    /// Length of the payload.
+    pub payload_bytes: usize,
 }
 
 /// Looks at the header at the start of `buffer`, or says how many bytes are needed to say more.
+///
+/// # Errors
+/// A reserved bit is set, or the payload is longer than `payload_bytes_max`.
 #[inline]
-pub(crate) fn decode_header(
+pub fn decode_header(
     buffer: &[u8],
     payload_bytes_max: usize,
 ) -> Result<Result<Header, usize>, FrameError> {
@@ -317,6 +367,21 @@ mod tests {
             Err(FrameError::TooLong(u64::MAX))
         );
         assert_eq!(read(&[b"\x82\x65"], 100), Err(FrameError::TooLong(101)));
+    }
+
+    #[test]
+    fn what_a_server_may_not_send_is_noticed() {
+        let check = |wire: &[u8]| match decode(wire, 1 << 20) {
+            Ok(Decoded::Frame(frame)) => frame.check_of_server(),
+            other => panic!("{other:?}"),
+        };
+        let long = [&[0x89, 126, 0, 126][..], &[0; 126]].concat();
+        assert_eq!(check(b"\x81\x01x"), Ok(()));
+        assert_eq!(check(b"\x81\x81\x01\x02\x03\x04x"), Err("a masked frame"));
+        assert_eq!(check(b"\x81\x7e\x00\x01x"), Err("a length not in its shortest form"));
+        assert_eq!(check(b"\x09\x00"), Err("a control frame in parts"));
+        assert_eq!(check(&long), Err("a long control frame"));
+        assert_eq!(check(b"\x83\x00"), Err("a reserved opcode"));
     }
 
     #[test]

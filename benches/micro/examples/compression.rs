@@ -1,8 +1,7 @@
 //! What compression costs and saves: the tables of docs/compression.md.
 //!
-//! `cargo run --release -p mahavishnu-core --example compression`
-#![expect(clippy::disallowed_methods, reason = "a measurement needs the clock")]
-#![expect(clippy::print_stdout, clippy::disallowed_macros, reason = "the tables are its output")]
+//! `cargo run --release -p mahavishnu-microbenches --example compression`
+#![expect(clippy::print_stdout, reason = "the tables are its output")]
 #![expect(clippy::expect_used, reason = "a measurement that fails stops")]
 #![expect(clippy::indexing_slicing, reason = "a measurement that fails stops")]
 
@@ -16,7 +15,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use mahavishnu_core::{
     config::{Config, DeflateConfig},
     entropy::Seed,
-    hub::{Command, Hub, Listener, Output, Peer, Place, Publication},
+    hub::{Command, Hub, Listener, Peer, Place, Publication},
     time::Now,
     ws::{self, Flush, Opcode},
 };
@@ -168,7 +167,9 @@ fn fan_out(size: usize) {
         for _ in 0..ROUNDS {
             let begun = Instant::now();
             (0..WINDOW).for_each(|n| world.publish(size, n));
-            bytes = world.turn();
+            let mut sink = Count(0);
+            world.turn(&mut sink);
+            bytes = sink.0;
             time = time.min(begun.elapsed() / WINDOW);
         }
         let base = *plain.get_or_insert(time);
@@ -198,7 +199,7 @@ impl World {
         for n in 0..members {
             this.join(offers > 0 && n % offers == 0);
         }
-        this.turn();
+        this.turn(&mut io::sink());
         this
     }
 
@@ -228,26 +229,16 @@ impl World {
         self.now = self.now.plus(Duration::from_micros(12_345));
         self.publish(size, n);
         let mut out = Vec::new();
-        while self.hub.poll_output(self.now).is_some() {}
-        let conn = self.hub.poll_dirty().expect("a subscriber");
-        assert_eq!(self.hub.flush(self.now, conn, &mut out), Flush::Drained);
-        assert!(self.hub.poll_dirty().is_none());
-        self.hub.end_turn(self.now);
+        self.turn(&mut out);
         out.split_off(out.len() - message_len(&out))
     }
 
-    /// Everything goes out. Returns how many bytes.
-    fn turn(&mut self) -> usize {
-        let mut sink = Count(0);
-        loop {
-            while let Some(output) = self.hub.poll_output(self.now) {
-                debug_assert!(!matches!(output, Output::Shard { .. }), "one hub alone");
-            }
-            let Some(conn) = self.hub.poll_dirty() else { break };
-            assert_eq!(self.hub.flush(self.now, conn, &mut sink), Flush::Drained);
-        }
-        self.hub.end_turn(self.now);
-        sink.0
+    /// Everything goes out.
+    fn turn(&mut self, sink: &mut dyn io::Write) {
+        let flush = |world: &mut Self, conn| {
+            assert_eq!(world.hub.flush(world.now, conn, &mut *sink), Flush::Drained);
+        };
+        mahavishnu_sim::turn(self, self.now, |world| &mut world.hub, |_, _| (), flush);
     }
 }
 

@@ -1,0 +1,196 @@
+//! What documents say of the tree: that every file, test and page that they name is there, and that what is there is
+//! named.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use mahavishnu_core::reason::Reason;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Names in a directory, without their endings.
+fn names(directory: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(root().join(directory)).unwrap();
+    let name =
+        |entry: fs::DirEntry| entry.path().file_stem().unwrap().to_string_lossy().into_owned();
+    entries.map(|entry| name(entry.unwrap())).collect()
+}
+
+/// Every document, by its path from the root.
+fn documents() -> Vec<PathBuf> {
+    let pages = names("docs").into_iter().map(|name| format!("docs/{name}.md"));
+    let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "fuzz/README.md"];
+    pages.chain(others.map(str::to_owned)).map(PathBuf::from).collect()
+}
+
+/// What stands between `before` and `after`, each time.
+fn between<'t>(text: &'t str, before: &str, after: char) -> impl Iterator<Item = &'t str> {
+    text.split(before).skip(1).filter_map(move |rest| Some(rest.split_once(after)?.0))
+}
+
+/// A document without its blocks of code.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// The places of a document that a link can name.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text);
+    let headings = headings.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for document in documents() {
+        let text = read(&document);
+        for link in between(&prose(&text), "](", ')').filter(|link| !link.starts_with("http")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => document.clone(),
+                file => document.parent().unwrap().join(file),
+            };
+            let there = root().join(&target).exists();
+            assert!(there, "{}: {link}", document.display());
+            if !anchor.is_empty() {
+                let known = anchors(&read(&target)).contains(anchor);
+                assert!(known, "{}: {link}", document.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_path_that_is_named_is_there() {
+    let folders = [
+        "core/", "server/", "runtime-", "tests/", "fuzz/", "benches/", "docs/", "deploy/",
+        "scripts/",
+    ];
+    for document in documents() {
+        let text = prose(&read(&document));
+        for path in text.split('`').skip(1).step_by(2) {
+            let is_path = folders.iter().any(|folder| path.starts_with(folder))
+                && !path.contains(['*', ' ', '{', '…'])
+                && !path.contains("TARGET");
+            if is_path {
+                assert!(root().join(path).exists(), "{}: {path}", document.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_page_script_folder_and_target_is_named() {
+    let (readme, testing, fuzzing) =
+        (read("README.md"), read("docs/testing.md"), read("fuzz/README.md"));
+    for page in names("docs") {
+        assert!(readme.contains(&format!("docs/{page}.md")), "README.md: docs/{page}.md");
+    }
+    for script in names("scripts") {
+        assert!(readme.contains(&format!("`{script}`")), "README.md: scripts/{script}");
+    }
+    for target in names("fuzz/fuzz_targets") {
+        assert!(fuzzing.contains(&format!("| `{target}` |")), "fuzz/README.md: {target}");
+        assert!(testing.contains(&format!("`{target}`")), "docs/testing.md: {target}");
+    }
+    for bug in names("tests/mutations").iter().filter(|name| *name != "README") {
+        assert!(testing.contains(&format!("(`{bug}`)")), "docs/testing.md: {bug}");
+    }
+    let manifest = read("Cargo.toml");
+    let members = between(&manifest, "members = [", ']').next().unwrap();
+    for member in members.split('"').skip(1).step_by(2) {
+        assert!(readme.contains(&format!("`{member}`")), "README.md: {member}");
+    }
+}
+
+/// SECURITY.md says by which test each promise is shown: `file`: `test`, `test`.
+#[test]
+fn every_test_that_shows_something_is_there() {
+    let text = read("SECURITY.md");
+    let rows = text.lines().filter(|line| line.starts_with("| ")).filter_map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+        cells.get(2).copied()
+    });
+    let mut seen = 0;
+    for shown in rows {
+        for part in shown.split(';') {
+            let mut source = None;
+            for word in part.split('`').skip(1).step_by(2) {
+                if word.contains(['.', '/', ':']) || word == "fuzz" {
+                    source = Some((word, source_of(word)));
+                } else if let Some((file, text)) = &source {
+                    assert!(text.contains(word), "SECURITY.md: {file}: {word}");
+                    seen += 1;
+                }
+            }
+        }
+    }
+    assert!(seen > 40, "only {seen} tests were found in the tables");
+}
+
+/// The text of a file, or of all files of a folder, as SECURITY.md names it.
+fn source_of(name: &str) -> String {
+    let path = match name.strip_prefix("core:") {
+        Some(path) => root().join("core/src").join(path),
+        None if name.contains('/') || !name.contains('.') => root().join(name),
+        None => root().join("tests/tests").join(name),
+    };
+    let mut text = String::new();
+    let mut paths = vec![path];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if let Ok(source) = fs::read_to_string(&path) {
+            text.push_str(&source);
+        } else {
+            assert!(path.exists(), "SECURITY.md: {name}");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_glossary_has_each_word_once() {
+    let text = read("docs/glossary.md");
+    let mut seen = BTreeSet::new();
+    for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Word")) {
+        let words = row.trim_matches('|').split(" | ").next().unwrap();
+        for word in words.split(',') {
+            assert!(seen.insert(word.trim()), "docs/glossary.md: {word} is there twice");
+        }
+    }
+}
+
+/// Authors of clients find every text that a server closes with. Of 1002 the text says what is wrong by itself.
+#[test]
+fn every_close_is_in_the_document_of_the_protocol() {
+    let text = read("docs/protocol.md");
+    let codes = text.split("\n## ").find(|section| section.starts_with("Close codes\n")).unwrap();
+    for reason in Reason::ALL {
+        let row = reason.row();
+        let Some(code) = row.close.filter(|code| *code != 1002) else { continue };
+        let said = codes.lines().any(|line| {
+            line.starts_with(&format!("| {code}"))
+                && (line.contains(&format!("\"{}\"", reason.close_text()))
+                    || reason.close_text().is_empty()
+                    || reason.close_text().starts_with("Authentication")
+                        && line.contains("Authentication"))
+        });
+        assert!(said, "docs/protocol.md: {code} {:?}", reason.close_text());
+    }
+}

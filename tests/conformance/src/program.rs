@@ -1,0 +1,265 @@
+//! The program as a driver: the binary as a child process, told by its settings what a body's configuration says.
+//!
+//! The program has no application and a fixed clock, and not every limit has a setting. A body that needs what it cannot
+//! have ends where that shows, by [`NotApplicable`]: `tests/not_applicable.rs` has the list of those that may.
+
+use std::{io, panic, sync::Mutex, time::Duration};
+
+use mahavishnu_core::{
+    config::{Config, PlainOnTls, SlowPolicy},
+    hub::{ConnId, DrainPlan, Listener, Published},
+    reason::Reason,
+};
+use mahavishnu_tests::{Server, http, stream};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    Raw,
+    backend::{App, Driven, Setup},
+    post,
+    rig::base,
+    secure,
+    stream::Stream,
+    token,
+};
+
+/// How a body ends that the program cannot be set up for, and why it cannot.
+#[derive(Debug)]
+pub struct NotApplicable(pub String);
+
+fn not_applicable(why: impl Into<String>) -> ! {
+    panic::resume_unwind(Box::new(NotApplicable(why.into())))
+}
+
+/// The program, running.
+pub(crate) struct Running {
+    server: Mutex<Server>,
+    /// [`Setup::settings`].
+    given: Vec<(&'static str, &'static str)>,
+    secure: bool,
+    authenticated: bool,
+    /// Where its certificate is.
+    dir: TempDir,
+}
+
+impl Running {
+    pub(crate) fn start(setup: Setup) -> Self {
+        let Setup { config, shards, app, settings, .. } = setup;
+        let App { requests, subscribe, publish } = app;
+        if !requests.is_empty() || subscribe.is_some() || publish.is_some() {
+            not_applicable("the program has no application to ask");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        // Where plain health checks get no answer nobody could tell when it is ready: that comes with a reload.
+        let mut ready = Config { proxy_protocol: false, ..config.clone() };
+        if ready.plain_on_tls == PlainOnTls::Nothing {
+            ready.plain_on_tls = PlainOnTls::Health;
+        }
+        let (first, wanted) = (file(&ready, &settings, &dir), file(&config, &settings, &dir));
+        let server = Server::with_file(&[("SHARDS", &shards.to_string())], &first);
+        if first != wanted {
+            server.reload(&wanted);
+        }
+        Self {
+            server: Mutex::new(server),
+            given: settings,
+            secure: config.tls.is_some(),
+            authenticated: config.auth.required,
+            dir,
+        }
+    }
+
+    fn server(&self) -> std::sync::MutexGuard<'_, Server> {
+        self.server.lock().expect("no body panics with it")
+    }
+}
+
+/// The settings file that says what a configuration does.
+fn file(config: &Config, given: &[(&'static str, &'static str)], dir: &TempDir) -> String {
+    let said = said(config, given, dir).unwrap_or_else(|why| not_applicable(why));
+    said.iter().map(|(name, value)| format!("MAHAVISHNU_{name}={value}\n")).collect()
+}
+
+/// The settings that say what a configuration does, or what no setting says. Every setting that is looked at is taken out
+/// of a copy of the configuration; what then still differs from [`base`] cannot be said.
+fn said(
+    config: &Config,
+    given: &[(&'static str, &'static str)],
+    dir: &TempDir,
+) -> Result<Vec<(&'static str, String)>, String> {
+    let (base, mut rest) = (base(), config.clone());
+    let mut said: Vec<(&'static str, String)> =
+        given.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    macro_rules! say {
+        ($($name:literal: $($field:ident).+, $show:expr;)*) => {$(
+            said.push(($name, $show(&rest.$($field).+)));
+            rest.$($field).+ = base.$($field).+.clone();
+        )*};
+    }
+    say! {
+        "AUTH_ENABLED": auth.required, bool::to_string;
+        "JWT_END_REMOVED_KEYS": auth.end_removed_keys, bool::to_string;
+        "TOKEN_IN_QUERY": auth.query_parameter, |name: &Option<_>| name.is_some().to_string();
+        "TOKEN_IN_SUBPROTOCOL": auth.subprotocol, bool::to_string;
+        "AUTH_TIMEOUT": limits.auth_timeout, seconds;
+        "TOKEN_WARNING": limits.token_warning, seconds;
+        "TOKEN_GRACE": limits.token_grace, seconds;
+        "REVOCATION_KEEP": limits.revocation_keep, seconds;
+        "RATE_LIMIT": limits.connects_per_minute, or_off;
+        "RATE_LIMIT_LOOPBACK": limits.connects_limit_loopback, bool::to_string;
+        "MAX_CONNECTIONS_PER_ADDRESS": limits.connections_per_address_max, or_off;
+        "MAX_CONNECTIONS_PER_USER": limits.connections_per_user_max, or_off;
+        "MAX_CONNECTIONS": limits.connections_max, usize::to_string;
+        "MESSAGE_RATE_LIMIT": limits.messages_per_second, or_off;
+        "MESSAGE_BURST": limits.messages_burst, u32::to_string;
+        "MAX_MESSAGE_BYTES": limits.message_bytes_max, usize::to_string;
+        "OUTBOX_BYTES": limits.outbox_bytes_max, usize::to_string;
+        "PING_INTERVAL": limits.ping_interval, seconds_or_off;
+        "PONG_TIMEOUT": limits.pong_timeout, seconds;
+        "CONNECTION_TIMEOUT": limits.connection_timeout, seconds_or_off;
+        "SLOW_READER": slow_readers.default, |policy: &_| slow_reader(*policy).to_owned();
+        "SLOW_READER_RULES": slow_readers.rules, |rules: &Vec<_>| {
+            let rule = |(pattern, policy): &_| format!("{pattern}={}", slow_reader(*policy));
+            rules.iter().map(rule).collect::<Vec<_>>().join(",")
+        };
+        "DEFLATE": deflate.enabled, bool::to_string;
+        "TRUSTED_PROXIES": trusted_proxies, |networks: &Vec<_>| {
+            networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        };
+        "PROXY_PROTOCOL": proxy_protocol, bool::to_string;
+        "TLS_PLAIN": plain_on_tls, |plain: &_| plain_on_tls(*plain).to_owned();
+    }
+    said.push(("DRAIN_TIMEOUT", seconds(&DrainPlan::default().deadline)));
+    if !config.auth.keys.is_empty() {
+        said.push(("JWT_SECRET", String::from_utf8_lossy(token::SECRET).into_owned()));
+        rest.auth.keys = base.auth.keys.clone();
+    }
+    if config.tls.is_some() {
+        let (certificate, key) = secure::write(dir.path());
+        said.extend([
+            ("TLS_ENABLED", "true".into()),
+            ("CERT_FILE", certificate),
+            ("KEY_FILE", key),
+        ]);
+        rest.tls = None;
+    }
+    // Of these the text is not kept: the body says it again.
+    if given.iter().any(|(name, _)| *name == "ALLOWED_ORIGINS") {
+        rest.origins = base.origins.clone();
+    }
+    rest.service = base.service.clone();
+    let (rest, base) = (format!("{rest:#?}"), format!("{base:#?}"));
+    match rest.lines().zip(base.lines()).find(|(rest, base)| rest != base) {
+        None => Ok(said),
+        Some((line, _)) => {
+            let name = line.trim().split(':').next().unwrap_or_default();
+            Err(format!("no setting says `{name}`"))
+        }
+    }
+}
+
+fn seconds(time: &Duration) -> String {
+    time.as_secs_f64().to_string()
+}
+
+fn seconds_or_off(time: &Option<Duration>) -> String {
+    time.as_ref().map_or_else(|| "0".to_owned(), seconds)
+}
+
+fn or_off(number: &Option<u32>) -> String {
+    number.unwrap_or_default().to_string()
+}
+
+fn slow_reader(policy: SlowPolicy) -> &'static str {
+    match policy {
+        SlowPolicy::Disconnect => "disconnect",
+        SlowPolicy::Gap => "gap",
+        SlowPolicy::Latest => "latest",
+    }
+}
+
+fn plain_on_tls(plain: PlainOnTls) -> &'static str {
+    match plain {
+        PlainOnTls::Nothing => "nothing",
+        PlainOnTls::Health => "health",
+        PlainOnTls::Loopback => "loopback",
+    }
+}
+
+impl Driven for Running {
+    fn connect(&self, listener: Listener, room: Option<usize>) -> io::Result<Stream> {
+        let address = match listener {
+            Listener::Main => self.server().address(),
+            Listener::Metrics => self.server().metrics_address(),
+        };
+        stream::connect(None, address, room).map(Stream::Tcp)
+    }
+
+    /// As another program on this machine does it: by HTTP.
+    fn broadcast(&self, channel: &str, event: &str, data: &Value) -> Result<Published, Reason> {
+        let bearer = format!("Bearer {}", token::good(self.unix(), "root", &["admin"]));
+        let fields = [("Connection", "close"), ("Authorization", &bearer)];
+        let fields = if self.authenticated { &fields[..] } else { &fields[..1] };
+        let stream = self.connect(Listener::Main, None).expect("a listening server");
+        let mut raw = Raw::new(if self.secure { stream.secure() } else { stream });
+        let body = json!({ "channel": channel, "event": event, "data": data });
+        let answer = raw.exchange(&post(fields, &body)).json();
+        raw.read_to_end();
+        let subscribers = answer["subscribers"].as_u64().unwrap_or_else(|| panic!("{answer}"));
+        // Numbers of messages are not told by HTTP.
+        Ok(Published { subscribers: u32::try_from(subscribers).expect("a few"), offset: 0 })
+    }
+
+    fn drain(&self, plan: DrainPlan) {
+        if !plan.window.is_zero() {
+            not_applicable("the program closes all connections at once when it stops");
+        }
+        let server = self.server();
+        if plan != DrainPlan::default() {
+            let file =
+                std::fs::read_to_string(server.state_dir().join(".env")).expect("it is ours");
+            // The last of two lines counts.
+            let line = format!("MAHAVISHNU_DRAIN_TIMEOUT={}\n", seconds(&plan.deadline));
+            server.reload(&(file + &line));
+        }
+        server.signal(Signal::TERM);
+    }
+
+    fn is_drained(&self) -> bool {
+        !self.server().is_running()
+    }
+
+    fn disconnect(&self, _: ConnId) {
+        not_applicable("only an application ends one connection");
+    }
+
+    fn reload(&self, config: &Config) {
+        if !config.auth.keys.is_empty() {
+            not_applicable("a configuration does not tell its keys");
+        }
+        self.server().reload(&file(config, &self.given, &self.dir));
+    }
+
+    fn sockets(&self) -> usize {
+        self.server().sockets()
+    }
+
+    fn connected(&self) -> Vec<ConnId> {
+        not_applicable("the program has no application to tell of connections");
+    }
+
+    fn ended(&self) -> Vec<(ConnId, Reason)> {
+        not_applicable("the program has no application to tell of connections");
+    }
+
+    fn count(&self, family: &str, labels: &[(&str, &str)]) -> u64 {
+        // A server that has ended tells nothing more.
+        let answer = http::try_get(self.server().metrics_address(), "/metrics");
+        let Ok(answer) = answer else { return 0 };
+        // Its own name is that of every other one.
+        let labels: Vec<_> = labels.iter().copied().filter(|(name, _)| *name != "server").collect();
+        mahavishnu_tests::Metrics::parse(&answer.text()).count(family, &labels)
+    }
+}
