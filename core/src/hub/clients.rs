@@ -604,11 +604,11 @@ impl Hub {
             self.on_drain_deadline();
             return true;
         }
-        let Some(question) = self.questions.take_due(&mut self.connections, now) else {
-            return drain.is_some_and(|at| at <= now);
-        };
-        self.fail_question(question.conn, question.about, Reason::GatewayTimeout);
-        true
+        if let Some(late) = self.questions.take_due(&mut self.connections, now) {
+            self.fail_question(late.conn, late.about, Reason::GatewayTimeout);
+        }
+        // Also if it had been answered, so that there was nothing to do.
+        question.is_some_and(|at| at <= now)
     }
 
     /// Authentication is overdue, something is due about the token, or it is this connection's turn in a drain.

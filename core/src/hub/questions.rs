@@ -122,9 +122,7 @@ impl Questions {
 
     fn take(&mut self, connections: &mut Connections, id: RequestId) -> Option<Question> {
         let question = self.slots.remove_at(id.index, id.generation)?;
-        if let Some(conn) = connections.edit(question.conn) {
-            conn.asked(id);
-        }
+        connections.forget_question(question.conn, id);
         Some(question)
     }
 
@@ -138,19 +136,16 @@ impl Questions {
         self.timers.len()
     }
 
-    /// The next question whose time is over by `until`.
+    /// The question whose time was over first, by `until`; nothing if it was answered.
     pub(super) fn take_due(
         &mut self,
         connections: &mut Connections,
         until: Instant,
     ) -> Option<Question> {
-        while let Some((_, id)) = self.timers.pop_due(until) {
-            if let Some(question) = self.take(connections, id) {
-                self.silent = true;
-                return Some(question);
-            }
-        }
-        None
+        let (_, id) = self.timers.pop_due(until)?;
+        let question = self.take(connections, id)?;
+        self.silent = true;
+        Some(question)
     }
 
     /// Entries of questions that were answered stay in the heap; too many of them are cleared out.

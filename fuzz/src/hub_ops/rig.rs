@@ -348,7 +348,7 @@ impl Rig {
             Time::Millis(millis) => Duration::from_millis(millis.into()),
             Time::Seconds(seconds) => Duration::from_secs(seconds.into()),
             Time::Deadline => {
-                let at = self.hubs.iter().filter_map(Hub::poll_timeout).min();
+                let at = self.hubs.iter().filter_map(Hub::poll_timeout).map(|next| next.at).min();
                 at.map_or(Duration::ZERO, |at| at.saturating_duration_since(self.now.mono))
             }
         };
@@ -360,7 +360,7 @@ impl Rig {
         for hub in &mut self.hubs {
             hub.handle_timeout(self.now);
             let next = hub.poll_timeout();
-            assert!(next.is_none_or(|at| at > self.now.mono), "what was due is still due");
+            assert!(next.is_none_or(|next| next.at > self.now.mono), "what was due is still due");
         }
     }
 
@@ -470,7 +470,10 @@ impl Rig {
         for _ in 0..ROUNDS_MAX {
             self.come_to_rest();
             self.check();
-            let Some(at) = self.hubs.iter().filter_map(Hub::poll_timeout).min() else { break };
+            let Some(at) = self.hubs.iter().filter_map(Hub::poll_timeout).map(|next| next.at).min()
+            else {
+                break;
+            };
             if at > end.mono {
                 break;
             }

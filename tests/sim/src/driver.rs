@@ -5,6 +5,7 @@ use std::{collections::VecDeque, io};
 use bytes::Bytes;
 use mahavishnu_core::{
     hub::{Command, ConnId, Hub, Output, Peer, ShardId, ShardMessage},
+    metrics::Metrics,
     ws::Flush,
 };
 
@@ -21,6 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) hub: Hub,
+    metrics: Metrics,
     /// Links by the hub's connection index.
     pub(crate) links: Vec<usize>,
     turn_planned: bool,
@@ -44,6 +46,7 @@ impl Node {
     pub(crate) fn new(hub: Hub, shards: usize) -> Self {
         Self {
             hub,
+            metrics: Metrics::new(),
             links: Vec::new(),
             turn_planned: false,
             timer_at: None,
@@ -203,8 +206,9 @@ impl World {
             |world, conn| world.flush(hub, conn),
         );
         let node = &mut self.nodes[hub];
-        if let Some(at) = node.hub.poll_timeout() {
-            let at = self.clock.nanos_of(at).max(self.clock.nanos);
+        node.metrics.record(&*self.counts, self.clock.now().mono, node.hub.tally());
+        if let Some(next) = node.hub.poll_timeout() {
+            let at = self.clock.nanos_of(next.at).max(self.clock.nanos);
             if node.timer_at.is_none_or(|planned| at < planned) {
                 node.timer_at = Some(at);
                 self.agenda.plan(at, Event::Timer(hub));

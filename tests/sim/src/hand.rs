@@ -69,13 +69,10 @@ impl Hand {
         let counts = Arc::new(Counts::default());
         let Setup { mut config, handlers, .. } = setup;
         config.hooks.lifecycle = true;
-        let world = metrics::with_local_recorder(&*counts, || {
-            let sabotage = Sabotage::new(Wrong::Nothing);
-            let mut world = World::with_config(&options, config, sabotage, counts.clone(), false);
-            world.app.handlers = Some(handlers);
-            world.notes = Some(Notes::default());
-            world
-        });
+        let sabotage = Sabotage::new(Wrong::Nothing);
+        let mut world = World::with_config(&options, config, sabotage, counts.clone(), false);
+        world.app.handlers = Some(handlers);
+        world.notes = Some(Notes::default());
         Self { world, counts, commands: 0, steps: (0, 0) }
     }
 
@@ -321,7 +318,7 @@ impl Hand {
 
     fn act(&mut self, act: impl FnOnce(&mut World)) {
         let world = &mut self.world;
-        metrics::with_local_recorder(&*self.counts, || act(world));
+        act(world);
         assert!(world.oracle.violation.is_none(), "{:?}", world.oracle.violation);
     }
 }

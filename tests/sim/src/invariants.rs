@@ -73,7 +73,7 @@ pub(crate) struct Tally {
 /// A timeout that stays due would make a driver spin.
 pub(crate) fn timers_advance(hub: &Hub, clock: &Clock, oracle: &mut Oracle) {
     let now = clock.now().mono;
-    if hub.poll_timeout().is_some_and(|at| at <= now) {
+    if hub.poll_timeout().is_some_and(|next| next.at <= now) {
         oracle.fail("timer", || "a timeout is due again at once".to_owned());
     }
 }

@@ -14,7 +14,6 @@ use crate::{
     clock::{MILLI, Nanos, SECOND},
     invariants, message,
     oracle::Violation,
-    recorder::Counts,
     sabotage::{Sabotage, Wrong},
     swarm::Options,
     world::World,
@@ -46,24 +45,21 @@ pub struct Report {
 /// Runs a world. `wrong` sabotages it, to show that the oracle bites.
 #[must_use]
 pub fn run(options: &Options, wrong: Wrong, verbose: bool) -> Report {
-    let counts = Arc::new(Counts::default());
-    metrics::with_local_recorder(&*counts, || {
-        let mut world = World::new(options, Sabotage::new(wrong), counts.clone(), verbose);
-        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| world.live())) {
-            world.oracle.fail("panic", || words_of(&*cause));
-        }
-        Report {
-            violation: world.oracle.violation.clone(),
-            digest: world.digest.value(),
-            deliveries: world.oracle.deliveries,
-            gaps: world.oracle.gaps,
-            connections: world.tally.connected,
-            busy: world.oracle.busy,
-            steps: world.steps,
-            nanos: world.clock.nanos,
-            story: std::mem::take(&mut world.story.text),
-        }
-    })
+    let mut world = World::new(options, Sabotage::new(wrong), Arc::default(), verbose);
+    if let Err(cause) = catch_unwind(AssertUnwindSafe(|| world.live())) {
+        world.oracle.fail("panic", || words_of(&*cause));
+    }
+    Report {
+        violation: world.oracle.violation.clone(),
+        digest: world.digest.value(),
+        deliveries: world.oracle.deliveries,
+        gaps: world.oracle.gaps,
+        connections: world.tally.connected,
+        busy: world.oracle.busy,
+        steps: world.steps,
+        nanos: world.clock.nanos,
+        story: std::mem::take(&mut world.story.text),
+    }
 }
 
 /// What a panic said.

@@ -272,9 +272,7 @@ impl Channels {
         name: &str,
         id: ConnId,
     ) -> Option<Joined> {
-        if let Some(rare) = connections.edit(id).and_then(Conn::rare_if_any) {
-            rare.joining -= 1;
-        }
+        connections.confirm_joining(id);
         let index = self.find(name)?;
         let waiting = &mut self.slots.get_mut(index)?.waiting;
         let at = waiting.iter().position(|waiting| waiting.conn == id)?;

@@ -124,10 +124,7 @@ impl Channels {
         let max = env.config.limits.outbox_bytes_max;
         // Looked at first: a connection that is edited is flushed again, and this one may be as full as before.
         let room = |conn: &Conn| conn.ws.is_open() && conn.ws.outbox().bytes() <= max / 2;
-        if !connections.get(id).is_some_and(room) {
-            return;
-        }
-        let Some(conn) = connections.edit(id) else { return };
+        let Some(conn) = connections.edit_if(id, room) else { return };
         for gap in conn.take_gaps() {
             let Some(channel) = self.slots.get(gap.channel) else { continue };
             keep_queued(connections, id, channel.tag);

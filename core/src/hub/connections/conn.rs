@@ -185,13 +185,6 @@ impl Conn {
     pub(in crate::hub) fn asks(&mut self, request: RequestId) {
         self.rare_mut().asked.push(request);
     }
-
-    /// The question is answered or withdrawn.
-    pub(in crate::hub) fn asked(&mut self, request: RequestId) {
-        if let Some(rare) = self.rare_if_any() {
-            rare.asked.retain(|asked| *asked != request);
-        }
-    }
 }
 
 /// Losses.

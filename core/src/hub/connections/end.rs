@@ -49,7 +49,7 @@ impl Connections {
         id: ConnId,
         reason: Reason,
     ) -> Option<Ended> {
-        let conn = self.edit(id)?;
+        let conn = self.edit_if(id, |conn| conn.phase != Phase::Gone)?;
         let was = std::mem::replace(&mut conn.phase, Phase::Gone);
         if let Some(rare) = conn.rare_if_any() {
             rare.deadline = None;
@@ -57,7 +57,7 @@ impl Connections {
         conn.take_gaps();
         let row = reason.row();
         match was {
-            Phase::Gone => return None,
+            Phase::Gone => {}
             Phase::Http => match row.status {
                 // Accepted, only to be told why it may not stay.
                 _ if row.close.is_some() => env.tally.closed(reason),

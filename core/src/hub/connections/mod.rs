@@ -41,7 +41,7 @@ use super::{
     env::Env,
     slab,
     slab::Slab,
-    types::{ConnId, Listener, Peer, ShardId},
+    types::{ConnId, Listener, Peer, RequestId, ShardId},
 };
 use crate::{
     config::Config,
@@ -133,6 +133,35 @@ impl Connections {
         Some(conn)
     }
 
+    /// The door for what concerns a connection only in some state: one that is in another is left alone.
+    pub(super) fn edit_if(
+        &mut self,
+        id: ConnId,
+        wanted: impl FnOnce(&Conn) -> bool,
+    ) -> Option<&mut Conn> {
+        if self.get(id).is_some_and(wanted) { self.edit(id) } else { None }
+    }
+
+    /// A home has confirmed one of its subscriptions, which may have been taken back since.
+    pub(super) fn confirm_joining(&mut self, id: ConnId) {
+        if let Some(conn) = self.slots.get_at_mut(id.index, id.generation)
+            && let Some(rare) = conn.extras.get_mut()
+        {
+            rare.joining -= 1;
+            conn.extras.tidy();
+        }
+    }
+
+    /// A question of it is answered or taken back.
+    pub(super) fn forget_question(&mut self, id: ConnId, request: RequestId) {
+        if let Some(conn) = self.slots.get_at_mut(id.index, id.generation)
+            && let Some(rare) = conn.extras.get_mut()
+        {
+            rare.asked.retain(|asked| *asked != request);
+            conn.extras.tidy();
+        }
+    }
+
     /// Takes a new socket in; `None` if there is no place.
     pub(super) fn insert(&mut self, env: &Env, peer: Peer) -> Option<ConnId> {
         let transport = match Self::proxy_header_of(&env.config, peer) {
@@ -182,9 +211,9 @@ impl Connections {
         conn.ws.handle_eof(env.now, &env.config.limits)
     }
 
-    /// Answers a request over HTTP, and goes on with what the client had sent ahead. False if none is open.
+    /// Answers a request over HTTP, and goes on with what the client had sent ahead. Nothing if none is open.
     pub(super) fn respond(&mut self, env: &mut Env, id: ConnId, response: Response<Bytes>) {
-        let Some(conn) = self.edit(id).filter(|conn| conn.ws.is_http()) else { return };
+        let Some(conn) = self.edit_if(id, |conn| conn.ws.is_http()) else { return };
         let status = response.status().as_u16();
         conn.ws.respond(env.now, &env.config.limits, response);
         if conn.listener != Listener::Metrics {
@@ -192,6 +221,7 @@ impl Connections {
         }
         let more = conn.ws.has_buffered_input();
         self.eviction.step_out(&mut self.slots, id.index);
+        self.mark_dirty(id.index);
         if more {
             self.resume.push_back(id);
         }

@@ -235,7 +235,7 @@ impl Connections {
         }
         env.scratch.clear();
         message.write(&mut env.scratch);
-        let Some(conn) = self.edit(id).filter(|conn| conn.ws.is_open()) else { return };
+        let Some(conn) = self.edit_if(id, |conn| conn.ws.is_open()) else { return };
         let deflate = &env.config.deflate;
         if conn.ws.window_bits() == 0 || !deflate.enabled {
             conn.ws.send_text(&env.scratch);
@@ -243,6 +243,8 @@ impl Connections {
             conn.ws.send_text_deflated(env.codecs.deflater(deflate), &env.scratch);
         }
         env.tally.sent(message.kind, 1);
+        // Now, so that whoever has an answer is written to in the order of the answers.
+        self.mark_dirty(id.index);
     }
 }
 
