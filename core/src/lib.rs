@@ -99,13 +99,9 @@
 
 pub mod auth;
 pub mod config;
-pub mod entropy;
 pub mod hub;
-pub mod limits;
 pub mod metrics;
-pub mod protocol;
-pub mod reason;
-pub mod time;
 pub mod tls;
 pub mod trace;
-pub mod ws;
+
+pub use mahavishnu_wire::{entropy, limits, protocol, reason, time, ws};

@@ -58,7 +58,7 @@ impl Segment {
 
     /// Gives it a tag. If anybody else has it, that makes it another segment with the same frames: each is
     /// [watched](Self::watch) for itself.
-    pub(crate) fn set_tag(&mut self, tag: u32) {
+    pub fn set_tag(&mut self, tag: u32) {
         if let Some(frames) = Arc::get_mut(&mut self.0) {
             frames.tag = tag;
         } else {
@@ -68,7 +68,8 @@ impl Segment {
     }
 
     /// Tells later whether anybody still has the segment.
-    pub(crate) fn watch(&self) -> Watch {
+    #[must_use]
+    pub fn watch(&self) -> Watch {
         Watch { frames: Arc::downgrade(&self.0), len: self.len() }
     }
 
@@ -126,20 +127,28 @@ impl Data {
 
 /// An eye on a segment that does not hold it.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     frames: Weak<Frames>,
     len: usize,
 }
 
 impl Watch {
     /// Whether anybody has the segment.
-    pub(crate) fn is_held(&self) -> bool {
+    #[must_use]
+    pub fn is_held(&self) -> bool {
         self.frames.strong_count() > 0
     }
 
     /// Bytes of its frames.
-    pub(crate) fn len(&self) -> usize {
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether it had no frames.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 }
 

@@ -158,7 +158,8 @@ impl Limits {
     }
 
     /// What holds for connections that have not authenticated yet.
-    pub(crate) fn before_auth(&self) -> Self {
+    #[must_use]
+    pub fn before_auth(&self) -> Self {
         let message_bytes_max = self.message_bytes_max.min(self.message_bytes_before_auth_max);
         Self { message_bytes_max, ..self.clone() }
     }

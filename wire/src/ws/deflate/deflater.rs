@@ -20,12 +20,13 @@ pub struct Deflater {
 
 /// Messages that a compressor or decompressor has dealt with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Work {
-    pub(crate) messages: u64,
+pub struct Work {
+    /// How many.
+    pub messages: u64,
     /// Their bytes uncompressed.
-    pub(crate) plain_bytes: u64,
+    pub plain_bytes: u64,
     /// Their bytes compressed.
-    pub(crate) deflated_bytes: u64,
+    pub deflated_bytes: u64,
 }
 
 impl Work {
@@ -33,7 +34,8 @@ impl Work {
         Self { messages: 1, plain_bytes: plain as u64, deflated_bytes: deflated as u64 }
     }
 
-    pub(crate) fn add(&mut self, more: Self) {
+    /// Counts `more` as well.
+    pub fn add(&mut self, more: Self) {
         self.messages += more.messages;
         self.plain_bytes += more.plain_bytes;
         self.deflated_bytes += more.deflated_bytes;
@@ -75,7 +77,8 @@ impl Deflater {
     }
 
     /// What was done since the last call.
-    pub(crate) fn take_work(&mut self) -> Work {
+    #[must_use]
+    pub fn take_work(&mut self) -> Work {
         std::mem::take(&mut self.work)
     }
 }

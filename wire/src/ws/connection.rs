@@ -203,7 +203,8 @@ impl Connection {
 
     /// Bytes of memory for input of which the end has not come: a head, a body, a message, requests behind one that is
     /// being answered.
-    pub(crate) fn partial_bytes(&self) -> usize {
+    #[must_use]
+    pub fn partial_bytes(&self) -> usize {
         let part = match &self.state {
             State::Open(None) | State::Closing(_, None) | State::Head(None) => 0,
             State::Exchange(_) | State::Shake(_) | State::Ended(_) => 0,

@@ -80,7 +80,7 @@ impl Outbox {
     }
 
     /// Queues one frame for this connection alone that is encoded already. Ignored unless the connection is open.
-    pub(crate) fn append_frame(&mut self, frame: Vec<u8>) {
+    pub fn append_frame(&mut self, frame: Vec<u8>) {
         if self.is_sealed() || frame.is_empty() {
             return;
         }
@@ -133,7 +133,7 @@ impl Outbox {
     }
 
     /// Drops every queued segment of `tag` of which no byte is written. Returns the messages dropped.
-    pub(crate) fn drop_tag(&mut self, tag: u32) -> u32 {
+    pub fn drop_tag(&mut self, tag: u32) -> u32 {
         if self.replaceable(tag) > 0 {
             self.with_queue(false, |queue| queue.drop_tag(tag))
         } else {
@@ -143,7 +143,7 @@ impl Outbox {
 
     /// Drops what is queued of `tag` but for its newest message, and what is partly written. Returns the messages
     /// dropped.
-    pub(crate) fn drop_older(&mut self, tag: u32) -> u32 {
+    pub fn drop_older(&mut self, tag: u32) -> u32 {
         if self.replaceable(tag) > 0 {
             self.with_queue(false, |queue| queue.drop_older(tag))
         } else {
@@ -242,7 +242,8 @@ impl Outbox {
     }
 
     /// Bytes of memory that no other connection shares: what was made for this one alone, and the queue itself.
-    pub(crate) fn private_bytes(&self) -> usize {
+    #[must_use]
+    pub fn private_bytes(&self) -> usize {
         let overhead = if let Form::Queue(queue) = &self.form { queue.overhead() } else { 0 };
         self.own_bytes() + overhead
     }

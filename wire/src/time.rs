@@ -28,18 +28,20 @@ impl Now {
 
 /// A moment in half of the memory of an [`Instant`], which an `Option` does not enlarge: what every connection has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tick(NonZeroU64);
+pub struct Tick(NonZeroU64);
 
 impl Tick {
     /// `at` in nanoseconds since `start`. What was before that is taken for `start`, and what is five centuries later for
     /// then.
-    pub(crate) fn new(start: Instant, at: Instant) -> Self {
+    #[must_use]
+    pub fn new(start: Instant, at: Instant) -> Self {
         let nanos = u64::try_from(at.saturating_duration_since(start).as_nanos());
         Self(NonZeroU64::MIN.saturating_add(nanos.unwrap_or(u64::MAX)))
     }
 
     /// The moment, given the same `start`.
-    pub(crate) fn instant(self, start: Instant) -> Instant {
+    #[must_use]
+    pub fn instant(self, start: Instant) -> Instant {
         start + Duration::from_nanos(self.0.get() - 1)
     }
 }

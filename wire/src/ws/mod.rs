@@ -39,15 +39,12 @@ mod tests;
 
 pub use close::{CloseWhen, PeerClose, may_be_sent};
 pub use connection::Connection;
-pub use deflate::{Deflate, Deflater, Inflater};
-pub(crate) use deflate::{Deflated, Work};
+pub use deflate::{Deflate, Deflated, Deflater, Inflater, Work};
 pub use encode::{FRAME_HEADER_MAX, Opcode, encode_fragment, encode_frame, encode_text, frame_len};
 pub use event::{Compressed, Event, Payload, Text};
 pub use flush::Flush;
-pub use http1::refusal;
-pub(crate) use http1::refusal_body;
+pub use http1::{refusal, refusal_body};
 pub use negotiate::{Accept, ClientRequest};
 pub use outbox::Outbox;
 pub use read_buffer::ReadBuffer;
-pub use segment::Segment;
-pub(crate) use segment::Watch;
+pub use segment::{Segment, Watch};

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use mahavishnu_core::protocol::{Command, CorrelationRule, Envelope, Stamp, Timestamp, decode};
+//! use mahavishnu_wire::protocol::{Command, CorrelationRule, Envelope, Stamp, Timestamp, decode};
 //!
 //! let message = decode(br#"{"type":"request","event":"subscribe","id":"1","data":{"channel":"pool:7"}}"#)?;
 //! let Command::Subscribe { channel: Some(channel), .. } = message.command() else { panic!() };

@@ -48,7 +48,8 @@ impl Inflater {
     }
 
     /// What was done since the last call.
-    pub(crate) fn take_work(&mut self) -> Work {
+    #[must_use]
+    pub fn take_work(&mut self) -> Work {
         std::mem::take(&mut self.work)
     }
 

@@ -9,15 +9,17 @@ use crate::ws::{
 
 /// The same messages as a plain [`Segment`], those compressed that gain by it.
 #[derive(Clone, Debug)]
-pub(crate) struct Deflated {
-    pub(crate) segment: Segment,
+pub struct Deflated {
+    /// The frames.
+    pub segment: Segment,
     /// Bits of the smallest window that is large enough for all of them.
-    pub(crate) window_bits: u8,
+    pub window_bits: u8,
 }
 
 impl Deflated {
     /// Compresses `plain`, which holds whole text frames without a mask. `None` if no message gains.
-    pub(crate) fn of(deflater: &mut Deflater, plain: &Segment) -> Option<Box<Self>> {
+    #[must_use]
+    pub fn of(deflater: &mut Deflater, plain: &Segment) -> Option<Box<Self>> {
         let mut bytes = Vec::new();
         let (mut rest, mut last, mut window_bits) = (plain.bytes(), 0, 0);
         while let Some((header, len)) = queue::frame_parts(rest) {

@@ -13,12 +13,11 @@ mod inflater;
 mod offer;
 mod shared;
 
-pub use deflater::Deflater;
-pub(crate) use deflater::Work;
+pub use deflater::{Deflater, Work};
 pub use inflater::Inflater;
 pub use offer::Deflate;
 pub(super) use offer::OFFER;
-pub(crate) use shared::Deflated;
+pub use shared::Deflated;
 
 /// Bits of the largest window of DEFLATE, 32 KiB (RFC 1951 §2); what is meant where none are named.
 pub(super) const WINDOW_BITS_MAX: u8 = 15;

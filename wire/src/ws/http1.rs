@@ -52,7 +52,8 @@ pub fn refusal(reason: Reason) -> Option<Response<Bytes>> {
 }
 
 /// The body of a refusal, with what exactly was wrong in place of the table's text.
-pub(crate) fn refusal_body(reason: Reason, detail: &str) -> Bytes {
+#[must_use]
+pub fn refusal_body(reason: Reason, detail: &str) -> Bytes {
     let row = reason.row();
     let refusal = Refusal {
         status: "error",

@@ -1,0 +1,10 @@
+//! What goes over the wire between Mahavishnu's clients and servers, as pure state machines.
+
+#![forbid(unsafe_code)]
+
+pub mod entropy;
+pub mod limits;
+pub mod protocol;
+pub mod reason;
+pub mod time;
+pub mod ws;
