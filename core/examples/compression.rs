@@ -6,18 +6,14 @@
 #![expect(clippy::expect_used, reason = "a measurement that fails stops")]
 #![expect(clippy::indexing_slicing, reason = "a measurement that fails stops")]
 
-use std::{
-    fs, io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fs, io, sync::Arc, time::Duration};
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use mahavishnu_core::{
     config::{Config, DeflateConfig},
     entropy::Seed,
     hub::{Command, Hub, Listener, Output, Peer, Place, Publication},
-    time::Now,
+    time::{Instant, Now},
     ws::{self, Flush, Opcode},
 };
 use miniz_oxide::{

@@ -35,7 +35,7 @@
 //! ```
 //! use std::{io::{self, Read, Write}, net::SocketAddr, sync::Arc, time::Duration};
 //! use mahavishnu_core::{
-//!     config::Config, entropy::Seed, hub::{Hub, Listener, Peer, Place}, time::Now, ws::Flush,
+//!     config::Config, entropy::Seed, hub::{Hub, Listener, Peer, Place}, time::{Instant, Now}, ws::Flush,
 //! };
 //!
 //! fn serve(stream: &mut (impl Read + Write), peer: SocketAddr, clock: impl Fn() -> Now) -> io::Result<()> {
@@ -78,7 +78,7 @@
 //!     request: io::Cursor::new(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
 //!     answer: Vec::new(),
 //! };
-//! let start = std::time::Instant::now();
+//! let start = Instant::now();
 //! let clock = || Now { mono: start, unix: Duration::from_secs(1_770_000_000) };
 //! serve(&mut client, "127.0.0.1:50000".parse().unwrap(), clock).unwrap();
 //! assert!(client.answer.starts_with(b"HTTP/1.1 200 OK\r\n"));

@@ -4,10 +4,7 @@
 //! through handles that were looked up at start. Labels are the server's name, closed lists, and channel *patterns*:
 //! never user input, unless full channel names are switched on, and then capped.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
@@ -16,6 +13,7 @@ use crate::{
     entropy::{KeyedMap, KeyedState},
     protocol::Kind,
     reason::{Counted, Reason},
+    time::Instant,
     ws::Work,
 };
 

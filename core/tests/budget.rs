@@ -6,19 +6,14 @@
     reason = "a test needs some instant to start from, and its helpers fail as it does"
 )]
 
-use std::{
-    alloc::System,
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{alloc::System, io, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
     auth::{self, TokenSpec},
     config::Config,
     entropy::Seed,
     hub::{ConnId, Hub, Listener, Peer, Place},
-    time::Now,
+    time::{Instant, Now},
     ws::{Flush, Opcode, encode_frame},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};

@@ -2,12 +2,13 @@
 //!
 //! The core never reads a clock. The driver reads both clocks once per wake-up and passes them as [`Now`].
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    num::NonZeroU64,
-    time::{Duration, Instant},
-};
+use std::{cmp::Reverse, collections::BinaryHeap, num::NonZeroU64, time::Duration};
+
+/// A moment of the driver's monotonic clock.
+///
+/// It is named here and nowhere else in this crate and in the core, so that there is one place to put another in for
+/// platforms where the standard library's cannot be made, such as a browser.
+pub use std::time::Instant;
 
 /// The current time, read once per wake-up by whoever drives the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

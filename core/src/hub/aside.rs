@@ -1,9 +1,9 @@
 //! What a connection has only at times, or only with a token: an idle one without does without its memory.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{conn::Gap, intake::Taking, room::Standing, token::Token, types::RequestId};
-use crate::{auth::Access, tls::Identity};
+use crate::{auth::Access, time::Instant, tls::Identity};
 
 /// A box that is there while anything is in it.
 #[derive(Debug, Default)]

@@ -128,7 +128,7 @@ impl Conn {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use crate::time::Instant;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! Stopping: no new connections, a close with 1001 for each that is there, and an end after a deadline.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{
     Hub,
@@ -8,7 +8,10 @@ use super::{
     timers::Timer,
     types::{DrainPlan, Output},
 };
-use crate::{reason::Reason, time::Now};
+use crate::{
+    reason::Reason,
+    time::{Instant, Now},
+};
 
 /// Where the hub is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,18 @@
 //! The hub as its driver sees it: inputs, outputs, the end of a turn, and the record of all of them.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{io, sync::Arc};
 
 use super::{
     Hub,
     types::{Command, ConnId, Output, Peer, ShardId, ShardMessage},
 };
-use crate::{config::Config, reason::Reason, time::Now, trace::Recorder, ws};
+use crate::{
+    config::Config,
+    reason::Reason,
+    time::{Instant, Now},
+    trace::Recorder,
+    ws,
+};
 
 /// Inputs.
 impl Hub {

@@ -39,11 +39,7 @@ mod transport;
 mod types;
 mod visitors;
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 #[doc(hidden)]
 pub use self::inspect::Holdings;
@@ -79,7 +75,7 @@ use crate::{
     metrics::{Metrics, Tally},
     protocol::{self, Timestamp},
     reason::Reason,
-    time::{Now, Timers},
+    time::{Instant, Now, Timers},
     trace::Recorder,
     ws,
 };

@@ -1,15 +1,11 @@
 //! Rates: messages per connection, new connections per address.
 
-use std::{
-    collections::VecDeque,
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use crate::{
     entropy::{KeyedMap, KeyedState},
     limits::Limits,
-    time::Tick,
+    time::{Instant, Tick},
 };
 
 /// A token bucket in one number: when it will be full again (the generic cell rate algorithm).

@@ -1,12 +1,10 @@
 //! Deadlines: of connections, of questions to the application, of a drain.
 
-use std::time::Instant;
-
 use super::{
     Hub,
     types::{ConnId, RequestId},
 };
-use crate::time::{Now, Tick};
+use crate::time::{Instant, Now, Tick};
 
 /// What waits besides connections, whose timers are many and so have a heap of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

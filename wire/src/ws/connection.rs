@@ -1,7 +1,5 @@
 //! The state of a connection, the commands that change it, and time.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use http::{Response, header::CONNECTION};
 
@@ -17,7 +15,12 @@ use super::{
     outbox::Outbox,
     state::{Ended, Finish, Kept, LAST, LastWords, Rare, Shake, State},
 };
-use crate::{entropy::Entropy, limits::Limits, reason::Reason, time::Now};
+use crate::{
+    entropy::Entropy,
+    limits::Limits,
+    reason::Reason,
+    time::{Instant, Now},
+};
 
 /// One socket's protocol state. 72 bytes, and nothing on the heap while it is open and idle.
 #[derive(Debug)]

@@ -1,8 +1,11 @@
 //! Signs of life: when to ask for one, when to give up, and how many are too many.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{limits::Limits, time::Now};
+use crate::{
+    limits::Limits,
+    time::{Instant, Now},
+};
 
 /// A ping that is not answered yet, or the latest of several.
 #[derive(Clone, Copy, Debug)]

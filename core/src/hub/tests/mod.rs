@@ -18,13 +18,7 @@ mod tokens;
 mod trace;
 mod visitors;
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    io,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -32,6 +26,7 @@ use super::*;
 use crate::{
     auth::{self, TokenSpec},
     entropy::Seed,
+    time::Instant,
     ws::{Flush, Opcode},
 };
 

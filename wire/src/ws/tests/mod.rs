@@ -10,13 +10,13 @@ mod outbox;
 mod peer;
 mod server;
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::{io, time::Duration};
 
 use super::*;
-use crate::{limits::Limits, time::Now};
+use crate::{
+    limits::Limits,
+    time::{Instant, Now},
+};
 
 /// A sink with room for so many bytes; then it would block.
 #[derive(Debug, Default)]
