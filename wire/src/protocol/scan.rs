@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::json::NESTING_MAX;
+use super::json::{NESTING_MAX, unescape};
 
 /// Why a text is not what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +39,7 @@ impl<'a> Value<'a> {
     /// The text of a string; `None` if it is no string, or one that is not Unicode (`"\ud800"`).
     pub(super) fn string(self) -> Option<Cow<'a, str>> {
         let inner = self.text.strip_prefix('"')?.strip_suffix('"')?;
-        if self.escapes {
-            serde_json::from_str(self.text).ok().map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(inner))
-        }
+        if self.escapes { unescape(inner).map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
     }
 }
 
@@ -532,6 +528,16 @@ mod tests {
         #[test]
         fn whatever_comes_serde_json_agrees(text in r#"([\[\]{},:" \\]|"[a-z\\ü\x00-\x20]{0,12}"|-?[0-9.eE+]{1,4}|true|null|\\u[0-9a-f]{3,4}){0,24}"#) {
             prop_assert_eq!(scan(&text).is_ok(), is_json(&text));
+        }
+
+        #[test]
+        fn strings_mean_what_they_mean_to_serde_json(
+            text in r#"([a-zü ]{0,3}|\\["\\/bfnrt]|\\u(00[0-9a-f]{2}|[dD][89abcdefABCDEF][0-9A-F]{2}|[0-9a-f]{4})){0,8}"#
+        ) {
+            let json = format!("\"{text}\"");
+            let mut scanner = Scanner::new(&json);
+            let value = scanner.value().unwrap();
+            prop_assert_eq!(value.string().map(Cow::into_owned), serde_json::from_str::<String>(&json).ok());
         }
 
         #[test]

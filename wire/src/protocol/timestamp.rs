@@ -2,8 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use jiff::{civil::DateTime, tz::Offset};
-
 /// A moment in RFC 3339, UTC, with microseconds: `2025-02-11T10:30:00.000000+00:00`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timestamp([u8; 32]);
@@ -12,11 +10,11 @@ impl Timestamp {
     /// The moment `unix` after the epoch. Past the year 9999, which RFC 3339 cannot write, the last moment of it.
     #[must_use]
     pub fn from_unix(unix: Duration) -> Self {
-        let date = date(unix);
+        let unix = unix.min(LAST);
         let mut text = *b"0000-00-00T00:00:00.000000+00:00";
-        write_seconds(&mut text, &date);
+        write_seconds(&mut text, unix.as_secs());
         if let Some(place) = text.get_mut(20..26) {
-            digits(place, date.subsec_nanosecond().unsigned_abs() / 1000);
+            digits(place, unix.subsec_micros());
         }
         Self(text)
     }
@@ -53,25 +51,37 @@ impl fmt::Display for Timestamp {
     }
 }
 
-fn date(unix: Duration) -> DateTime {
-    let seconds = i64::try_from(unix.as_secs()).unwrap_or(i64::MAX);
-    let nanoseconds = i32::try_from(unix.subsec_nanos()).unwrap_or(0);
-    Offset::UTC
-        .to_datetime(jiff::Timestamp::new(seconds, nanoseconds).unwrap_or(jiff::Timestamp::MAX))
+fn write_seconds(text: &mut [u8; 32], unix: u64) {
+    let (days, second) = ((unix / 86_400) as u32, (unix % 86_400) as u32);
+    let (year, month, day) = date(days);
+    let [a, b, c, d, _, e, f, _, g, h, _, i, j, _, k, l, _, m, n, ..] = text;
+    digits([a, b, c, d], year);
+    for (place, number) in [
+        ([e, f], month),
+        ([g, h], day),
+        ([i, j], second / 3600),
+        ([k, l], second / 60 % 60),
+        ([m, n], second % 60),
+    ] {
+        digits(place, number);
+    }
 }
 
-fn write_seconds(text: &mut [u8; 32], date: &DateTime) {
-    let [a, b, c, d, _, e, f, _, g, h, _, i, j, _, k, l, _, m, n, ..] = text;
-    digits([a, b, c, d], date.year().unsigned_abs().into());
-    for (place, number) in [
-        ([e, f], date.month()),
-        ([g, h], date.day()),
-        ([i, j], date.hour()),
-        ([k, l], date.minute()),
-        ([m, n], date.second()),
-    ] {
-        digits(place, number.unsigned_abs().into());
-    }
+/// Year, month and day so many days after the epoch, in the Gregorian calendar.
+///
+/// Years are counted from March, so that the leap day is the last one and months have lengths that a line goes through:
+/// the algorithm `civil_from_days` of Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms", for days from the
+/// epoch on.
+fn date(days: u32) -> (u32, u32, u32) {
+    // From the first of March of the year 0.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year_of_era + u32::from(month <= 2), month, day)
 }
 
 /// Writes a number with leading zeros.
@@ -84,6 +94,9 @@ fn digits<'a>(
         number /= 10;
     }
 }
+
+/// The last moment of the year 9999.
+const LAST: Duration = Duration::new(253_402_300_799, 999_999_999);
 
 #[cfg(test)]
 mod tests {
@@ -109,7 +122,20 @@ mod tests {
 
     #[test]
     fn the_far_future_is_the_last_year_that_can_be_written() {
-        assert!(Timestamp::from_unix(Duration::MAX).as_str().starts_with("9999-12-3"));
+        let last = "9999-12-31T23:59:59.999999+00:00";
+        assert_eq!(Timestamp::from_unix(Duration::MAX).as_str(), last);
+        assert_eq!(Timestamp::from_unix(LAST + Duration::from_nanos(1)).as_str(), last);
+    }
+
+    #[test]
+    fn every_day_of_eight_thousand_years_is_the_calendars() {
+        let mut expected = jiff::civil::date(1970, 1, 1);
+        for days in 0..2_932_896 {
+            let (year, month, day) = date(days);
+            let same = (expected.year(), expected.month(), expected.day());
+            assert_eq!((year as i16, month as i8, day as i8), same);
+            expected = expected.tomorrow().unwrap();
+        }
     }
 
     proptest! {

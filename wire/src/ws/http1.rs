@@ -8,10 +8,9 @@ use http::{
         TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
     },
 };
-use serde::Serialize;
 
 use super::negotiate::Accept;
-use crate::reason::Reason;
+use crate::{protocol::write_string, reason::Reason};
 
 /// The answer that a reason stands for in the table of reasons: its status, the header fields that RFC 9110 asks for
 /// with that status, and a body of the same form as every other refusal. `None` if the reason is not one for HTTP.
@@ -55,22 +54,17 @@ pub fn refusal(reason: Reason) -> Option<Response<Bytes>> {
 #[must_use]
 pub fn refusal_body(reason: Reason, detail: &str) -> Bytes {
     let row = reason.row();
-    let refusal = Refusal {
-        status: "error",
-        error_code: row.code.unwrap_or_else(|| reason.name()),
-        error_message: detail,
-        retry: row.retry.as_str(),
-    };
-    serde_json::to_vec(&refusal).unwrap_or_default().into()
-}
-
-/// A refusal's body.
-#[derive(Debug, Serialize)]
-struct Refusal<'a> {
-    status: &'static str,
-    error_code: &'static str,
-    error_message: &'a str,
-    retry: &'static str,
+    let mut body = br#"{"status":"error""#.to_vec();
+    for (name, text) in [
+        (&br#","error_code":"#[..], row.code.unwrap_or_else(|| reason.name())),
+        (br#","error_message":"#, detail),
+        (br#","retry":"#, row.retry.as_str()),
+    ] {
+        body.extend_from_slice(name);
+        write_string(&mut body, text);
+    }
+    body.push(b'}');
+    body.into()
 }
 
 /// How a request wants to be answered.

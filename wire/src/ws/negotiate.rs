@@ -8,7 +8,7 @@ use http::{
         UPGRADE,
     },
 };
-use tungstenite::handshake::derive_accept_key;
+use sha1_smol::Sha1;
 
 use super::deflate::{Deflate, OFFER};
 use crate::{entropy::Entropy, reason::Reason};
@@ -70,7 +70,7 @@ pub(super) fn inspect(request: &Request<()>) -> Result<Exchange, Reason> {
     let key =
         sole(headers, &SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).filter(|key| is_key(key));
     let key = key.ok_or(Reason::BadHandshake)?;
-    Ok(Exchange::Upgrade(derive_accept_key(key)))
+    Ok(Exchange::Upgrade(accept_key(key)))
 }
 
 /// Whether the connection outlives this exchange if the client has its way (RFC 9112 §9.3).
@@ -122,7 +122,8 @@ pub(super) fn client_head(request: &ClientRequest, entropy: &mut Entropy) -> (Ve
     head.extend_from_slice(b"\r\n");
     super::http1::fields(&mut head, &request.headers);
     head.extend_from_slice(b"\r\n");
-    (head, derive_accept_key(key.as_bytes()))
+    let accept_key = accept_key(key.as_bytes());
+    (head, accept_key)
 }
 
 /// Checks the server's answer (RFC 6455 §4.1, the numbered list of what a client must validate).
@@ -195,19 +196,28 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && key.strip_suffix(b"==").is_some_and(|symbols| symbols.iter().all(symbol))
 }
 
-/// RFC 4648 §4, for the one nonce that a client makes.
-fn base64(bytes: &[u8; 16]) -> String {
+/// The `Sec-WebSocket-Accept` that answers a key (RFC 6455 §4.2.2, item 5.4).
+fn accept_key(key: &[u8]) -> String {
+    let mut digest = Sha1::new();
+    digest.update(key);
+    digest.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    base64(&digest.digest().bytes())
+}
+
+/// RFC 4648 §4.
+fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let number = u128::from_be_bytes(*bytes);
-    // 128 bits and four of padding are 22 symbols of six bits.
-    let symbols = (0..22).map(|at| {
-        let index = match 122_i32 - 6 * at {
-            shift @ 0.. => number >> shift,
-            _ => number << 4,
-        };
-        ALPHABET.get((index & 0x3F) as usize).copied().map_or('A', char::from)
-    });
-    symbols.chain("==".chars()).collect()
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for at in 0..4 {
+            let index = (bits >> (18 - 6 * at) & 0x3F) as usize;
+            let symbol = ALPHABET.get(index).filter(|_| at <= group.len());
+            text.push(symbol.copied().map_or('=', char::from));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -327,6 +337,20 @@ mod tests {
     fn base64_is_rfc_4648() {
         assert_eq!(base64(b"the sample nonce"), KEY);
         assert_eq!(base64(&[0xFF; 16]), "/////////////////////w==");
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text, "RFC 4648 §10");
+        }
+    }
+
+    #[test]
+    fn accept_keys_are_those_of_tungstenite() {
+        for number in 0_u8..=255 {
+            let key = base64(&[number; 16]);
+            let theirs = tungstenite::handshake::derive_accept_key(key.as_bytes());
+            assert_eq!(accept_key(key.as_bytes()), theirs);
+        }
     }
 
     #[test]
