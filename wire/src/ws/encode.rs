@@ -31,7 +31,7 @@ impl Opcode {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 
-    fn to_wire(self) -> OpCode {
+    pub(super) fn to_wire(self) -> OpCode {
         match self {
             Self::Continuation => OpCode::Data(Data::Continue),
             Self::Text => OpCode::Data(Data::Text),
@@ -73,19 +73,9 @@ pub fn encode_fragment(
     encode(out, header, payload);
 }
 
-/// Appends one final frame with a compressed message: RSV1 says so (RFC 7692 §6).
-pub(super) fn encode_compressed(
-    out: &mut Vec<u8>,
-    opcode: Opcode,
-    payload: &[u8],
-    mask: Option<[u8; 4]>,
-) {
-    let opcode = opcode.to_wire();
-    encode(out, FrameHeader { opcode, mask, rsv1: true, ..FrameHeader::default() }, payload);
-}
-
+/// Appends a frame with this header, masked by its key.
 #[inline]
-fn encode(out: &mut Vec<u8>, header: FrameHeader, payload: &[u8]) {
+pub(super) fn encode(out: &mut Vec<u8>, header: FrameHeader, payload: &[u8]) {
     let mask = header.mask;
     out.reserve(frame_len(payload.len(), mask.is_some()));
     let formatted = header.format(payload.len() as u64, out);

@@ -231,6 +231,18 @@ impl<'w> Compressed<'w> {
     pub(super) fn new(kind: Kind, payload: Payload<'w>) -> Self {
         Self { kind, payload }
     }
+
+    /// Whether it inflates to text, which has to be UTF-8, or else to a binary message.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.kind == Kind::Text
+    }
+
+    /// The stream of RFC 7692 §7.2.1, without its last four bytes.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
 }
 
 #[derive(Clone)]

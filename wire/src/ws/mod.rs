@@ -39,7 +39,9 @@ mod tests;
 
 pub use close::{CloseWhen, PeerClose, may_be_sent};
 pub use connection::Connection;
-pub use deflate::{Deflate, Deflated, Deflater, Inflater, Work};
+pub use deflate::Deflate;
+#[cfg(feature = "deflate")]
+pub use deflate::{Deflated, Deflater, Inflater, Work};
 pub use encode::{FRAME_HEADER_MAX, Opcode, encode_fragment, encode_frame, encode_text, frame_len};
 pub use event::{Compressed, Event, Payload, Text};
 pub use flush::Flush;

@@ -5,7 +5,6 @@ use http::{Method, Request, Response};
 use super::{
     close::PeerClose,
     connection::Connection,
-    deflate::Inflater,
     encode::Opcode,
     event::{Compressed, Event, Payload, Text},
     frame::{self, Assembly, Header, Kind, Rules, Step},
@@ -333,28 +332,6 @@ impl Connection {
                 Ok(Some(Event::Text(Text::with_headroom(text, headroom))))
             }
         }
-    }
-
-    /// The message behind [`Event::Compressed`]: a text or binary message, which lies in `inflater` until that is used
-    /// again. `None` if it is unsound or too large: then the connection has failed, and [`receive`](Self::receive) goes
-    /// on to report so.
-    pub fn inflate<'i>(
-        &mut self,
-        now: Now,
-        limits: &Limits,
-        inflater: &'i mut Inflater,
-        message: Compressed<'_>,
-    ) -> Option<Event<'i>> {
-        let plain = inflater.inflate(limits, &message.payload);
-        let event = plain.and_then(|plain| match message.kind {
-            Kind::Binary => Ok(Event::Binary(Payload::from(plain))),
-            // RFC 6455 §8.1 holds for what the text inflates to.
-            Kind::Text => match std::str::from_utf8(plain) {
-                Ok(text) => Ok(Event::Text(Text::from(text))),
-                Err(_) => Err(Reason::BadUtf8),
-            },
-        });
-        event.map_err(|reason| self.fail(now, reason)).ok()
     }
 
     fn read_control(

@@ -2,7 +2,6 @@
 
 use super::{
     connection::Connection,
-    deflate::Deflater,
     encode::{self, Opcode},
     event::{Headroom, Payload, Text},
 };
@@ -35,19 +34,7 @@ impl Connection {
         }
     }
 
-    /// Queues a text message for this connection alone, compressed if permessage-deflate was agreed on and the message
-    /// gains by it. `payload` must be UTF-8. Ignored unless open.
-    pub fn send_text_deflated(&mut self, deflater: &mut Deflater, payload: &[u8]) {
-        self.send_deflated(deflater, Opcode::Text, payload);
-    }
-
-    /// Queues a binary message for this connection alone, compressed if permessage-deflate was agreed on and the message
-    /// gains by it. Ignored unless open.
-    pub fn send_binary_deflated(&mut self, deflater: &mut Deflater, payload: &[u8]) {
-        self.send_deflated(deflater, Opcode::Binary, payload);
-    }
-
-    fn send(&mut self, opcode: Opcode, payload: &[u8]) {
+    pub(super) fn send(&mut self, opcode: Opcode, payload: &[u8]) {
         if self.is_open() {
             let mask = self.mask();
             self.outbox.append(|out| encode::encode_frame(out, opcode, payload, mask));
@@ -64,19 +51,6 @@ impl Connection {
         } else {
             let payload = bytes.get(headroom..).unwrap_or_default();
             self.outbox.append(|out| encode::encode_frame(out, opcode, payload, mask));
-        }
-    }
-
-    fn send_deflated(&mut self, deflater: &mut Deflater, opcode: Opcode, payload: &[u8]) {
-        if !self.is_open() {
-            return;
-        }
-        match deflater.deflate(payload, self.window_bits) {
-            Some(deflated) => {
-                let mask = self.mask();
-                self.outbox.append(|out| encode::encode_compressed(out, opcode, deflated, mask));
-            }
-            None => self.send(opcode, payload),
         }
     }
 }

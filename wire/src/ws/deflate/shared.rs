@@ -2,8 +2,10 @@
 
 use crate::ws::{
     Segment,
-    deflate::{Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN, window_bits_for},
-    encode::{self, Opcode},
+    deflate::{
+        Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN, messages::encode_compressed, window_bits_for,
+    },
+    encode::Opcode,
     queue,
 };
 
@@ -29,7 +31,7 @@ impl Deflated {
             let payload = frame.get(header..)?;
             match deflater.deflate(payload, WINDOW_BITS_MAX) {
                 Some(deflated) => {
-                    encode::encode_compressed(&mut bytes, Opcode::Text, deflated, None);
+                    encode_compressed(&mut bytes, Opcode::Text, deflated, None);
                     window_bits = window_bits.max(window_bits_for(payload.len()));
                 }
                 None => bytes.extend_from_slice(frame),

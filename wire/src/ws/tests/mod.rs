@@ -3,6 +3,7 @@
 mod chunking;
 mod client;
 mod close;
+#[cfg(feature = "deflate")]
 mod deflate;
 mod exchange;
 mod forward;
