@@ -13,6 +13,7 @@ use mahavishnu_core::{
     config::{Config, DeflateConfig},
     entropy::Seed,
     hub::{Command, Hub, Listener, Output, Peer, Place, Publication},
+    protocol::Request,
     time::{Instant, Now},
     ws::{self, Flush, Opcode},
 };
@@ -207,8 +208,8 @@ impl World {
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
         )
         .into_bytes();
-        let subscribe = br#"{"type":"request","event":"subscribe","data":{"channel":"c"}}"#;
-        ws::encode_frame(&mut bytes, Opcode::Text, subscribe, Some([1, 2, 3, 4]));
+        let subscribe = Request::Subscribe { channel: "c" }.to_text(None);
+        ws::encode_frame(&mut bytes, Opcode::Text, subscribe.as_bytes(), Some([1, 2, 3, 4]));
         self.hub.handle_bytes(self.now, conn, &mut bytes);
     }
 

@@ -137,8 +137,7 @@ fn from_fields<'a>(
         error_message,
         channel,
     ] = fields;
-    let word = kind.ok_or(DecodeError::MissingType)?.string().ok_or(DecodeError::UnknownType)?;
-    let kind = Kind::parse(&word).ok_or(DecodeError::UnknownType)?;
+    let kind = self::kind(kind)?;
     string(timestamp, DecodeError::Timestamp)?;
     string_or_null(error_code, DecodeError::ErrorCode)?;
     string_or_null(error_message, DecodeError::ErrorMessage)?;
@@ -234,6 +233,12 @@ impl From<Fault> for DecodeError {
     }
 }
 
+/// The word of `type`.
+pub(super) fn kind(value: Option<Value<'_>>) -> Result<Kind, DecodeError> {
+    let word = value.ok_or(DecodeError::MissingType)?.string().ok_or(DecodeError::UnknownType)?;
+    Kind::parse(&word).ok_or(DecodeError::UnknownType)
+}
+
 fn string(
     value: Option<Value<'_>>,
     error: DecodeError,
@@ -241,7 +246,7 @@ fn string(
     value.map(|value| value.string().ok_or(error)).transpose()
 }
 
-fn string_or_null(
+pub(super) fn string_or_null(
     value: Option<Value<'_>>,
     error: DecodeError,
 ) -> Result<Option<Cow<'_, str>>, DecodeError> {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use super::{
-    json::EMPTY_OBJECT,
+    json::{EMPTY_OBJECT, write_string},
     scan::{Fault, Scanner, Value},
 };
 
@@ -25,6 +25,19 @@ pub struct PublishMessage<'a> {
     pub event: Cow<'a, str>,
     /// `data`: the JSON text of an object, `{}` if it is missing.
     pub data: &'a str,
+}
+
+impl PublishMessage<'_> {
+    /// Appends the message, which is a body by itself and may stand in a list of several.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"channel\":");
+        write_string(out, &self.channel);
+        out.extend_from_slice(b",\"event\":");
+        write_string(out, &self.event);
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(self.data.as_bytes());
+        out.push(b'}');
+    }
 }
 
 /// Why a body is refused. Says which message, never what was in it.
@@ -336,6 +349,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_message_reads_back(channel: String, event in "(?s).{1,20}") {
+            let data = r#"{"n": 1.10}"#;
+            let message = PublishMessage { channel: channel.into(), event: event.into(), data };
+            let mut body = Vec::new();
+            message.write(&mut body);
+            prop_assert_eq!(parse(&body, 1).unwrap().messages, vec![message]);
+        }
+
         #[test]
         fn arbitrary_bodies_do_not_panic(body in "[\\[\\]{}:,\"a-e0 ]{0,60}") {
             let _ = parse(body.as_bytes(), 2);
