@@ -48,6 +48,7 @@ fn write_escaped(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// The text that `inner` stands for, which is what lies between the quotes of a sound JSON string. `None`: not Unicode.
+#[cold]
 pub(super) fn unescape(inner: &str) -> Option<String> {
     let mut text = String::with_capacity(inner.len());
     let mut rest = inner;

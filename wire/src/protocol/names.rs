@@ -111,6 +111,7 @@ pub mod error_code {
 
 /// Whether a channel may have this name: not empty, at most `bytes_max` bytes, no control characters.
 #[must_use]
+#[inline]
 pub fn channel_is_valid(name: &str, bytes_max: usize) -> bool {
     // Without early exit, so that it is compiled to vector instructions. The control characters beyond ASCII, U+0080 to
     // U+009F, all begin with 0xC2; so do others, which is why these names are looked at closely.

@@ -77,6 +77,7 @@ impl<'a> Scanner<'a> {
     /// Reads the object that begins here. `member` is called behind the colon of each member whose name is one of
     /// `names`, with its place there, and has to read the value; the other values are stepped over. False if a name is
     /// not Unicode.
+    #[inline]
     pub(super) fn object<const N: usize>(
         &mut self,
         names: &[&str; N],

@@ -109,6 +109,7 @@ pub(super) fn encode_in_place(
 }
 
 /// Appends a server's text message, which must be UTF-8, in one frame.
+#[inline]
 pub fn encode_text(out: &mut Vec<u8>, text: &[u8]) {
     encode_frame(out, Opcode::Text, text, None);
 }

@@ -33,10 +33,9 @@ impl Connection {
             return Flush::Closed;
         }
         while !self.outbox.is_empty() {
-            let written = if self.outbox.is_single() {
-                sink.write(self.outbox.head())
-            } else {
-                write_gathered(&self.outbox, sink)
+            let written = match self.outbox.single() {
+                Some(piece) => sink.write(piece),
+                None => write_gathered(&self.outbox, sink),
             };
             match written {
                 Ok(0) => return self.io_failed(now),

@@ -193,10 +193,18 @@ impl Outbox {
     /// Whether a single piece is all that waits: then a plain write does, without gathering.
     #[must_use]
     pub fn is_single(&self) -> bool {
+        self.single().is_some()
+    }
+
+    /// The single piece, if it is one.
+    #[inline]
+    pub(super) fn single(&self) -> Option<&[u8]> {
         match &self.form {
-            Form::Empty { .. } | Form::One { .. } | Form::Own(_) => true,
-            Form::Two(..) => false,
-            Form::Queue(queue) => queue.is_single(),
+            Form::One { segment, sent, .. } => segment.bytes().get(*sent as usize..),
+            Form::Own(frames) => Some(frames),
+            Form::Empty { .. } => Some(&[]),
+            Form::Two(..) => None,
+            Form::Queue(queue) => queue.is_single().then(|| queue.head()),
         }
     }
 

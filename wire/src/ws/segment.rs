@@ -75,36 +75,42 @@ impl Segment {
 
     /// The frames.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.0.data.as_slice()
     }
 
     /// Bytes of the frames.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes().len()
     }
 
     /// Whether there are no frames.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.bytes().is_empty()
     }
 
     /// How many messages it is.
     #[must_use]
+    #[inline]
     pub fn messages(&self) -> u32 {
         self.0.messages
     }
 
     /// The channel's tag, or [`NO_TAG`](Self::NO_TAG).
     #[must_use]
+    #[inline]
     pub fn tag(&self) -> u32 {
         self.0.tag
     }
 
     /// Where in [`bytes`](Self::bytes) the last frame starts.
     #[must_use]
+    #[inline]
     pub fn last(&self) -> u32 {
         self.0.last
     }
@@ -117,6 +123,7 @@ impl AsRef<[u8]> for Segment {
 }
 
 impl Data {
+    #[inline]
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Encoded(frames) => frames,
