@@ -100,8 +100,10 @@
 pub mod auth;
 pub mod config;
 pub mod hub;
+pub mod limits;
 pub mod metrics;
 pub mod tls;
 pub mod trace;
 
-pub use mahavishnu_wire::{entropy, limits, protocol, reason, time, ws};
+pub use mahavishnu_wire as wire;
+pub use mahavishnu_wire::{entropy, protocol, reason, time, ws};

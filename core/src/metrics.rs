@@ -376,7 +376,7 @@ impl Metrics {
         // A reload may change what bounds them: the other series is then zero.
         for bound in [ConnectionsBound::Setting, ConnectionsBound::Memory] {
             let in_force = bound == config.connections_bound;
-            let limit = if in_force { config.limits.connections_max } else { 0 };
+            let limit = if in_force { config.limits.connections.connections_max } else { 0 };
             gauge!(CONNECTIONS_LIMIT, "server" => config.service.label.to_string(), "bound" => bound.as_str())
                 .set(limit as f64);
         }

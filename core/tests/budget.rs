@@ -97,7 +97,7 @@ impl Rig {
 fn an_idle_connection_stays_within_its_budget() {
     let mut config = Config::default();
     config.auth.keys.add_secret(None, SECRET).unwrap();
-    config.limits.connections_max = COUNT;
+    config.limits.connections.connections_max = COUNT;
     let mut rig = Rig::new(config);
     let spec = TokenSpec {
         user: Some("somebody@example.com"),

@@ -37,7 +37,7 @@ pub(crate) fn read(path: &Path) -> Result<Revocations, (Exit, String)> {
             wrong(format!("{error}; `mahavishnu token revoke --print` prints such lines"))
         })?;
         all.add(Duration::ZERO, &revocation, Duration::MAX);
-        let max = Limits::default().revocations_max;
+        let max = Limits::default().revocations.revocations_max;
         if all.len() > max {
             return Err(wrong(format!("more than {max} revocations; take out what has expired")));
         }

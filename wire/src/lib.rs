@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod entropy;
-pub mod limits;
+mod limits;
 pub mod protocol;
 pub mod reason;
 pub mod time;
 pub mod ws;
+
+pub use limits::Limits;

@@ -41,7 +41,7 @@ impl Hub {
             message: &service.greeting,
             authenticated,
             secure,
-            rate_limit: self.config.limits.messages_per_second.filter(|rate| *rate > 0),
+            rate_limit: self.config.limits.connections.messages_per_second.filter(|rate| *rate > 0),
         };
         let timestamp = self.timestamp(now);
         let stamp = self.stamp(&timestamp);

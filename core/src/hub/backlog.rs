@@ -128,7 +128,7 @@ impl Hub {
     /// slow readers until an eighth is free again.
     pub(crate) fn relieve(&mut self, now: Now) {
         self.backlog.take_stock();
-        let max = self.config.limits.queued_bytes_max;
+        let max = self.config.limits.delivery.queued_bytes_max;
         if self.backlog.bytes() > max {
             self.backlog.sweep();
         }

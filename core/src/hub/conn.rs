@@ -13,7 +13,7 @@ use super::{
     types::{Listener, Peer},
     visitors::Entered,
 };
-use crate::{limits::Limits, time::Tick, ws};
+use crate::{time::Tick, wire, ws};
 
 /// A connection. Boxed in the slab, so that its size is paid only while it exists. An idle one takes no more than this:
 /// whatever is there only at times is [`aside`](Self::aside).
@@ -66,7 +66,11 @@ pub(crate) enum Session {
 
 impl Session {
     /// The limits that hold for what the peer sends at this point.
-    pub(crate) fn limits<'l>(self, before_auth: &'l Limits, otherwise: &'l Limits) -> &'l Limits {
+    pub(crate) fn limits<'l>(
+        self,
+        before_auth: &'l wire::Limits,
+        otherwise: &'l wire::Limits,
+    ) -> &'l wire::Limits {
         match self {
             Self::Unauthenticated { .. } => before_auth,
             Self::Http | Self::Active | Self::Gone => otherwise,
@@ -143,7 +147,7 @@ mod tests {
         let now = crate::time::Now { mono: Instant::now(), unix: std::time::Duration::ZERO };
         let conn = |address: &str, proxied| {
             let peer = Peer { address: address.parse().unwrap(), listener: Listener::Main };
-            let ws = ws::Connection::server(now, &Limits::default());
+            let ws = ws::Connection::server(now, &wire::Limits::default());
             Conn { proxied, ..Conn::new(Transport::default(), ws, peer) }
         };
         assert!(conn("127.0.0.1:1", false).is_loopback());

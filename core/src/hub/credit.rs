@@ -110,14 +110,18 @@ impl Hub {
     /// Puts a message for another hub into its batch, on credit.
     pub(super) fn send_shard(&mut self, to: ShardId, message: Inner) {
         if let Some(batch) = self.batches.get_mut(usize::from(to.0)) {
-            self.credits.charge(to, message.weight(), self.config.limits.shard_queue_bytes_max);
+            self.credits.charge(
+                to,
+                message.weight(),
+                self.config.limits.shards.shard_queue_bytes_max,
+            );
             batch.push(ShardMessage(message));
         }
     }
 
     /// Gives credit back to the other hubs, along with other messages or when it has become much.
     pub(super) fn tell_done(&mut self) {
-        let max = self.config.limits.shard_queue_bytes_max;
+        let max = self.config.limits.shards.shard_queue_bytes_max;
         for (batch, shard) in self.batches.iter_mut().zip(0u16..) {
             if let Some(bytes) = self.credits.give_back(ShardId(shard), batch.is_empty(), max) {
                 batch.push(ShardMessage(Inner::Done { bytes }));
@@ -128,7 +132,7 @@ impl Hub {
     /// Another hub is done with what it was sent, or need not be sent it.
     pub(crate) fn on_done(&mut self, now: Now, from: ShardId, bytes: usize) {
         let before = self.credits.full;
-        self.credits.refund(from, bytes, self.config.limits.shard_queue_bytes_max);
+        self.credits.refund(from, bytes, self.config.limits.shards.shard_queue_bytes_max);
         if self.credits.full != before {
             self.answer_withheld(now);
         }
@@ -136,7 +140,7 @@ impl Hub {
 
     /// A limit may have changed.
     pub(crate) fn review_credits(&mut self, now: Now) {
-        let max = self.config.limits.shard_queue_bytes_max;
+        let max = self.config.limits.shards.shard_queue_bytes_max;
         for shard in self.place.others() {
             self.credits.charge(shard, 0, max);
             self.credits.refund(shard, 0, max);

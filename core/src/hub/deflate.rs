@@ -39,7 +39,7 @@ impl Hub {
         let mut inflater = self.codecs.inflater.take().unwrap_or_default();
         let conn = self.conns.get_mut(id.index);
         let event = conn.and_then(|conn| {
-            let limits = conn.session.limits(&self.limits_before_auth, &self.config.limits);
+            let limits = conn.session.limits(&self.limits_before_auth, &self.config.limits.wire);
             conn.ws.inflate(now, limits, &mut inflater, message)
         });
         match event {

@@ -136,7 +136,7 @@ impl Hub {
     #[must_use]
     pub fn wants_read(&self, conn: ConnId) -> bool {
         self.conns.get_at(conn.index, conn.generation).is_some_and(|found| {
-            found.transport.wants_read() && found.ws.wants_read(&self.config.limits)
+            found.transport.wants_read() && found.ws.wants_read(&self.config.limits.wire)
         })
     }
 

@@ -69,7 +69,7 @@ impl Hub {
             return;
         }
         self.count(|census| census.open += 1);
-        let auth_timeout = self.config.limits.auth_timeout;
+        let auth_timeout = self.config.limits.auth.auth_timeout;
         let Some((conn, _)) = self.conn_mut(id) else { return };
         conn.session = Session::Unauthenticated { pings: 0 };
         if let Some(accepted) = accepted {
@@ -98,7 +98,7 @@ impl Hub {
         let open = self.connections();
         if self.is_draining() {
             Some(Reason::Shutdown)
-        } else if open >= self.config.limits.connections_max as u64 {
+        } else if open >= self.config.limits.connections.connections_max as u64 {
             Some(Reason::MaxConnections)
         } else {
             self.enter_everyone(now, id).or_else(|| self.enter_address(now, id))

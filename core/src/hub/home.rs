@@ -151,7 +151,7 @@ impl Hub {
             return Published { subscribers: 0, offset: 0 };
         };
         self.encode_broadcast(now, index, broadcast);
-        let round_max = self.config.limits.round_bytes_max;
+        let round_max = self.config.limits.delivery.round_bytes_max;
         let frame_max = ws::frame_len(self.scratch.len(), false);
         let full = self.homes.slots.get(index).is_some_and(|home| {
             home.round.messages > 0 && home.round.frames.len() + frame_max > round_max
@@ -176,7 +176,7 @@ impl Hub {
         ws::encode_text(&mut round.frames, &self.scratch);
         if home.remote != 0 {
             let bytes = round.frames.len().saturating_sub(round.last as usize);
-            let max = self.config.limits.shard_queue_bytes_max;
+            let max = self.config.limits.shards.shard_queue_bytes_max;
             self.credits.charge_all(home.remote, bytes, max);
         }
         Published { subscribers: home.subscribers, offset }
@@ -215,7 +215,7 @@ impl Hub {
         if remote != 0 {
             // The frames were charged one by one.
             let rest = round_weight(&name, &segment, deflated.as_deref()) - segment.len();
-            self.credits.charge_all(remote, rest, self.config.limits.shard_queue_bytes_max);
+            self.credits.charge_all(remote, rest, self.config.limits.shards.shard_queue_bytes_max);
         }
         while remote != 0 {
             let shard = remote.trailing_zeros() as usize;

@@ -131,7 +131,7 @@ impl Hub {
     fn answer_ready(&mut self, now: Now, id: ConnId) {
         let service = self.config.service.clone();
         let accepting = !self.is_draining();
-        let room = self.connections() < self.config.limits.connections_max as u64;
+        let room = self.connections() < self.config.limits.connections.connections_max as u64;
         let word = |passing: bool| if passing { "passing" } else { "failing" };
         let ready = Ready {
             status: if accepting && room { "ready" } else { "not_ready" },
@@ -143,7 +143,7 @@ impl Hub {
             },
             connections: ReadyConnections {
                 open: self.connections(),
-                max: self.config.limits.connections_max,
+                max: self.config.limits.connections.connections_max,
                 bound: self.config.connections_bound.as_str(),
             },
         };
@@ -195,18 +195,18 @@ impl Hub {
             },
         };
         let limits = &self.config.limits;
-        let body = publish::parse(request.body(), limits.publish_batch_max).map_err(|error| {
-            Refused { reason: Reason::BadPublish, detail: Some(error.to_string().into()) }
-        })?;
+        let body = publish::parse(request.body(), limits.publishing.publish_batch_max).map_err(
+            |error| Refused { reason: Reason::BadPublish, detail: Some(error.to_string().into()) },
+        )?;
         let loopback = self.conn(id).ok_or(Reason::Internal)?.is_loopback();
         let anonymous = self.may_publish_anonymously(loopback && is_direct(headers));
         let mut publications = Vec::with_capacity(body.messages.len());
         for message in &body.messages {
-            if !protocol::channel_is_valid(&message.channel, limits.channel_bytes_max) {
+            if !protocol::channel_is_valid(&message.channel, limits.channels.channel_bytes_max) {
                 return Err(Reason::InvalidChannel.into());
             }
-            if message.event.len() > limits.event_bytes_max
-                || message.data.len() > limits.message_bytes_max
+            if message.event.len() > limits.channels.event_bytes_max
+                || message.data.len() > limits.wire.message_bytes_max
             {
                 return Err(Reason::BadPublish.into());
             }

@@ -75,7 +75,7 @@ impl Hub {
 
     /// If what is not complete takes more than `partial_bytes_max`, those that began first are ended.
     pub(crate) fn make_room_to_take_in(&mut self, now: Now) {
-        let max = self.config.limits.partial_bytes_max;
+        let max = self.config.limits.connections.partial_bytes_max;
         while self.intake.bytes > max
             && let Some((oldest, number)) = self.intake.begun.pop_front()
         {

@@ -71,13 +71,12 @@ use crate::{
     auth::Revocations,
     config::Config,
     entropy::{Entropy, KeyedState},
-    limits::Limits,
     metrics::{Metrics, Tally},
     protocol::{self, Timestamp},
     reason::Reason,
     time::{Instant, Now, Timers},
     trace::Recorder,
-    ws,
+    wire, ws,
 };
 
 /// All connections, channels and queues of one core. See the [crate documentation](crate) for how to drive it.
@@ -148,7 +147,7 @@ pub struct Hub {
     /// Bytes of the intake that metrics know of.
     partial_told: i64,
     /// What holds for connections that have not authenticated yet.
-    limits_before_auth: Limits,
+    limits_before_auth: wire::Limits,
 }
 
 impl Hub {
@@ -218,7 +217,7 @@ impl Hub {
             Some(header) => Layer::ProxyHeader(header).into(),
             None => self.transport_of(peer.listener),
         };
-        let ws = room.then(|| ws::Connection::server(now, &self.config.limits));
+        let ws = room.then(|| ws::Connection::server(now, &self.config.limits.wire));
         let placed = ws.and_then(|ws| self.conns.insert(Box::new(Conn::new(transport, ws, peer))));
         let Some((index, generation)) = placed else {
             self.tally.error(Reason::MaxSockets);
@@ -293,7 +292,7 @@ impl Hub {
         }
         loop {
             let Some(conn) = self.conns.get_mut(id.index) else { return };
-            let limits = conn.session.limits(&self.limits_before_auth, &self.config.limits);
+            let limits = conn.session.limits(&self.limits_before_auth, &self.config.limits.wire);
             let Some(event) = conn.ws.receive(now, limits, &mut wire) else { break };
             self.on_event(now, id, event);
         }
@@ -401,9 +400,9 @@ impl Hub {
     }
 
     /// The connection with the limits that its methods want.
-    fn conn_mut(&mut self, id: ConnId) -> Option<(&mut Conn, &Limits)> {
+    fn conn_mut(&mut self, id: ConnId) -> Option<(&mut Conn, &wire::Limits)> {
         self.conns.get_at(id.index, id.generation)?;
-        Some((self.conns.get_mut(id.index)?.as_mut(), &self.config.limits))
+        Some((self.conns.get_mut(id.index)?.as_mut(), &self.config.limits.wire))
     }
 
     /// After anything happened to a connection: it may have something to write and another deadline.

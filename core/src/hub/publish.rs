@@ -96,14 +96,14 @@ impl Hub {
         data: Option<&str>,
     ) {
         let limits = &self.config.limits;
-        let Some(channel) =
-            channel.filter(|name| protocol::channel_is_valid(name, limits.channel_bytes_max))
+        let Some(channel) = channel
+            .filter(|name| protocol::channel_is_valid(name, limits.channels.channel_bytes_max))
         else {
             self.refuse(now, id, Reason::InvalidChannel, correlation);
             return;
         };
-        let event =
-            event.filter(|event| !event.is_empty() && event.len() <= limits.event_bytes_max);
+        let event = event
+            .filter(|event| !event.is_empty() && event.len() <= limits.channels.event_bytes_max);
         let (Some(event), Some(data)) = (event, data) else {
             self.refuse(now, id, Reason::Decode, correlation);
             return;
@@ -137,10 +137,11 @@ impl Hub {
         publication: Publication,
     ) {
         let limits = &self.config.limits;
-        let channel = protocol::channel_is_valid(&publication.channel, limits.channel_bytes_max);
-        let event =
-            !publication.event.is_empty() && publication.event.len() <= limits.event_bytes_max;
-        let size = publication.data.len() <= limits.message_bytes_max;
+        let channel =
+            protocol::channel_is_valid(&publication.channel, limits.channels.channel_bytes_max);
+        let event = !publication.event.is_empty()
+            && publication.event.len() <= limits.channels.event_bytes_max;
+        let size = publication.data.len() <= limits.wire.message_bytes_max;
         let origin = Origin::Command { id };
         match (channel, event, size) {
             (false, _, _) => self.fail_publish(now, &origin, Reason::InvalidChannel),
@@ -182,7 +183,8 @@ impl Hub {
 
     /// As many publishes wait for other hubs as may.
     fn is_crowded(&self) -> bool {
-        self.publishes.len() - self.revoking >= self.config.limits.publishes_in_flight_max
+        self.publishes.len() - self.revoking
+            >= self.config.limits.publishing.publishes_in_flight_max
     }
 
     /// Keeps a publish until other hubs have answered.
@@ -284,8 +286,10 @@ impl Hub {
 
     /// This hub is the home of an idempotency key.
     pub(crate) fn on_claim(&mut self, now: Now, ticket: Ticket, key: Box<str>, digest: u64) {
-        let (max, ttl) =
-            (self.config.limits.idempotency_keys_max, self.config.limits.idempotency_ttl);
+        let (max, ttl) = (
+            self.config.limits.publishing.idempotency_keys_max,
+            self.config.limits.publishing.idempotency_ttl,
+        );
         let verdict = self.keys.claim(now.mono, key, digest, max, ttl);
         self.tell(now, ticket.shard, Inner::Claimed { ticket, verdict });
     }

@@ -132,8 +132,10 @@ impl Hub {
         about: About,
         correlation: Option<&str>,
     ) -> Option<(RequestId, Option<Arc<str>>)> {
-        let (max, timeout) =
-            (self.config.limits.requests_in_flight_max, self.config.limits.request_timeout);
+        let (max, timeout) = (
+            self.config.limits.requests.requests_in_flight_max,
+            self.config.limits.requests.request_timeout,
+        );
         let conn = self.conn(id)?;
         let user = conn.user();
         if conn.aside.get().asked.len() >= usize::from(max) {

@@ -107,7 +107,7 @@ impl Hub {
         refused: &Refused,
     ) {
         let reason = refused.reason;
-        let rate = self.config.limits.audit_refusals_per_minute.max(1);
+        let rate = self.config.limits.revocations.audit_refusals_per_minute.max(1);
         if self.audited.take(now.mono, MINUTE / rate, rate).is_ok() {
             self.outputs.push_back(Output::Audit { audit, result: Err(reason) });
         }
@@ -124,7 +124,7 @@ impl Hub {
 
     fn revoke(&mut self, now: Now, origin: Origin, revocation: &Revocation) {
         // Others may be revoking at this moment, so a hub can come to hold a few more than the limit.
-        let max = self.config.limits.revocations_max;
+        let max = self.config.limits.revocations.revocations_max;
         if self.revocations.len() >= max || self.revoking >= max {
             self.fail_publish(now, &origin, Reason::RevocationsFull);
             return;
@@ -154,7 +154,7 @@ impl Hub {
 
     fn apply_revocation(&mut self, now: Now, revocation: &Revocation) -> Published {
         let before = self.revocations.len() as i64;
-        self.revocations.add(now.unix, revocation, self.config.limits.revocation_keep);
+        self.revocations.add(now.unix, revocation, self.config.limits.revocations.revocation_keep);
         if self.place.shard == ShardId(0) {
             // All hubs hold the same: one of them counts.
             self.tally.revocations += self.revocations.len() as i64 - before;

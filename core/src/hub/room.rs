@@ -124,7 +124,7 @@ impl Room {
 impl Hub {
     /// Whether one more socket may be held, after somebody else's was given up if need be.
     pub(crate) fn make_room(&mut self, now: Now) -> bool {
-        let max = self.config.limits.sockets_max;
+        let max = self.config.limits.connections.sockets_max;
         if self.sockets_everywhere() - self.room.leaving < max {
             return true;
         }

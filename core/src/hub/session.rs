@@ -78,7 +78,7 @@ impl Hub {
                 }
                 Err(_) => self.refuse_and_close(now, id, Reason::AuthFailed, correlation),
             },
-            Command::Ping if pings < self.config.limits.pings_before_auth_max => {
+            Command::Ping if pings < self.config.limits.auth.pings_before_auth_max => {
                 if let Some((conn, _)) = self.conn_mut(id) {
                     conn.session = Session::Unauthenticated { pings: pings + 1 };
                 }
@@ -157,7 +157,7 @@ impl Hub {
         channel: Option<Cow<'_, str>>,
         answer: AnswerTo,
     ) {
-        let max = self.config.limits.channel_bytes_max;
+        let max = self.config.limits.channels.channel_bytes_max;
         let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max))
         else {
             self.refuse(now, id, Reason::InvalidChannel, answer.correlation.as_deref());
@@ -180,7 +180,7 @@ impl Hub {
         correlation: Option<&str>,
         answer: Answer,
     ) {
-        let max = self.config.limits.channel_bytes_max;
+        let max = self.config.limits.channels.channel_bytes_max;
         let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max))
         else {
             self.refuse(now, id, Reason::InvalidChannel, correlation);

@@ -62,9 +62,9 @@ impl Token {
     fn schedule(&self, leeway: Duration, limits: &Limits) -> Option<Schedule> {
         let expire = self.claims.expires?.saturating_add(leeway);
         // Of a short token half is left alone, or a client that refreshes when it is warned would do nothing else.
-        let lead = limits.token_warning.min(expire.saturating_sub(self.accepted) / 2);
+        let lead = limits.auth.token_warning.min(expire.saturating_sub(self.accepted) / 2);
         let warn = (!lead.is_zero()).then(|| expire.saturating_sub(lead));
-        Some(Schedule { warn, expire, close: expire.saturating_add(limits.token_grace) })
+        Some(Schedule { warn, expire, close: expire.saturating_add(limits.auth.token_grace) })
     }
 }
 
@@ -187,7 +187,7 @@ impl Hub {
             }
             self.tally.warned += 1;
             let left = schedule.expire.saturating_sub(now.unix);
-            let grace = self.config.limits.token_grace;
+            let grace = self.config.limits.auth.token_grace;
             self.send_expiring(
                 now,
                 id,

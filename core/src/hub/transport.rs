@@ -117,14 +117,14 @@ impl Handshakes {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             open: 0,
-            left: limits.tls_handshakes_per_turn,
+            left: limits.tls.tls_handshakes_per_turn,
             waiting: VecDeque::new(),
             begun: VecDeque::new(),
         }
     }
 
     pub(crate) fn end_turn(&mut self, limits: &Limits) {
-        self.left = limits.tls_handshakes_per_turn;
+        self.left = limits.tls.tls_handshakes_per_turn;
     }
 
     pub(crate) fn is_anyone_waiting(&self) -> bool {
@@ -215,7 +215,7 @@ impl Hub {
     /// Where there are too many handshakes, the one that began first goes: an honest one is over in a few round trips, and
     /// whoever begins thousands and ends none must not keep the others out.
     fn make_room_to_shake(&mut self, now: Now) {
-        let max = self.config.limits.tls_handshakes_max.max(1);
+        let max = self.config.limits.tls.tls_handshakes_max.max(1);
         while self.handshakes.open >= max
             && let Some(oldest) = self.handshakes.begun.pop_front()
         {

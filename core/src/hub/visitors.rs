@@ -74,14 +74,16 @@ impl Visitors {
     fn enter(&mut self, now: Now, who: Who, limits: &Limits) -> Option<Reason> {
         let too_fast = match who {
             Who::Address(address) => {
-                !self.rates.admit(now.mono, address, limits.connects_per_minute, limits)
+                !self.rates.admit(now.mono, address, limits.connections.connects_per_minute, limits)
             }
             Who::User(_) | Who::Everyone => false,
         };
-        let all = u32::try_from(limits.connections_max).unwrap_or(u32::MAX);
+        let all = u32::try_from(limits.connections.connections_max).unwrap_or(u32::MAX);
         let (max, reason) = match who {
-            Who::Address(_) => (limits.connections_per_address_max, Reason::AddressConnections),
-            Who::User(_) => (limits.connections_per_user_max, Reason::UserConnections),
+            Who::Address(_) => {
+                (limits.connections.connections_per_address_max, Reason::AddressConnections)
+            }
+            Who::User(_) => (limits.connections.connections_per_user_max, Reason::UserConnections),
             Who::Everyone => (Some(all), Reason::MaxConnections),
         };
         let open = self.open.entry(who).or_default();
@@ -123,9 +125,9 @@ impl Hub {
     pub(crate) fn enter_address(&mut self, now: Now, id: ConnId) -> Option<Reason> {
         let limits = &self.config.limits;
         let address = network(self.conn(id)?.ip);
-        let limited =
-            limits.connects_per_minute.is_some() || limits.connections_per_address_max.is_some();
-        if !limited || (address.is_loopback() && !limits.connects_limit_loopback) {
+        let limited = limits.connections.connects_per_minute.is_some()
+            || limits.connections.connections_per_address_max.is_some();
+        if !limited || (address.is_loopback() && !limits.connections.connects_limit_loopback) {
             return None;
         }
         self.conns.get_mut(id.index)?.entered.add(Entered::ADDRESS);
@@ -134,7 +136,7 @@ impl Hub {
 
     /// Counts a connection under its user, if it has one.
     pub(crate) fn enter_user(&mut self, now: Now, id: ConnId) -> Option<Reason> {
-        self.config.limits.connections_per_user_max?;
+        self.config.limits.connections.connections_per_user_max?;
         let conn = self.conns.get_mut(id.index)?;
         let user = conn.user()?;
         conn.entered.add(Entered::USER);

@@ -39,7 +39,7 @@ impl Hub {
         }
         let credit = u32::try_from(weight).unwrap_or(u32::MAX);
         let round = Round { channel, segment, deflated, first_offset, home, credit };
-        let large = round.segment.len() > self.config.limits.round_bytes_max
+        let large = round.segment.len() > self.config.limits.delivery.round_bytes_max
             || self.channels.large.iter().any(|before| before.channel == channel);
         let rounds = if large { &mut self.channels.large } else { &mut self.channels.rounds };
         rounds.push_back(round);
@@ -48,7 +48,7 @@ impl Hub {
     /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
     /// that a publisher who sends a lot at once does not make slow readers of those who are not.
     pub(crate) fn hand_out(&mut self, now: Now) {
-        let budget = self.config.limits.outbox_bytes_max / 4;
+        let budget = self.config.limits.delivery.outbox_bytes_max / 4;
         let (alone, waiting) = (self.channels.rounds() == 1, self.dirty.len());
         let mut handed = 0;
         while handed < budget
@@ -95,7 +95,7 @@ impl Hub {
     fn hand_out_as<'r>(&mut self, now: Now, round: &'r Round, form: impl Fn(&Conn) -> &'r Segment) {
         let Some(channel) = self.channels.slots.get(round.channel) else { return };
         let policy = channel.policy;
-        let max = self.config.limits.outbox_bytes_max;
+        let max = self.config.limits.delivery.outbox_bytes_max;
         let mut taken = 0u64;
         for member in &channel.members {
             let Some(conn) = self.conns.get_mut(member.conn) else { continue };

@@ -205,17 +205,19 @@ impl Hub {
             self.answer_subscribed(now, id, name, &answer);
             return;
         }
-        if conn.subscriptions.len() >= self.config.limits.channels_per_connection_max {
+        if conn.subscriptions.len() >= self.config.limits.channels.channels_per_connection_max {
             self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
             return;
         }
-        let joining_max = self.config.limits.channels_per_connection_max.min(usize::from(u16::MAX));
+        let joining_max =
+            self.config.limits.channels.channels_per_connection_max.min(usize::from(u16::MAX));
         if usize::from(conn.aside.get().joining) >= joining_max {
             // Each of them is a message to another hub that is still to be answered.
             self.refuse(now, id, Reason::TooManyChannels, answer.correlation.as_deref());
             return;
         }
-        let full = known.is_none() && self.channels_everywhere() >= self.config.limits.channels_max;
+        let full = known.is_none()
+            && self.channels_everywhere() >= self.config.limits.channels.channels_max;
         let index =
             if full { None } else { self.channels.found(name, self.config.slow_readers.of(name)) };
         let Some(channel) = index.and_then(|index| self.channels.slots.get_mut(index)) else {
@@ -253,7 +255,7 @@ impl Hub {
             channel.waiting.remove(at)
         });
         let (Some(index), Some(waiting)) = (index, waiting) else { return };
-        let max = self.config.limits.channels_per_connection_max;
+        let max = self.config.limits.channels.channels_per_connection_max;
         let active = self
             .conn(id)
             .filter(|conn| conn.session == Session::Active && waiting.answer.is_some());

@@ -13,7 +13,7 @@ impl Hub {
             if policy == SlowPolicy::Latest && self.conflate(id, round) {
                 continue;
             }
-            let max = self.config.limits.outbox_bytes_max;
+            let max = self.config.limits.delivery.outbox_bytes_max;
             let Some(conn) = self.conns.get_mut(index) else { continue };
             let segment = round.of(conn);
             let lossy = conn.has_gap_in(round.channel);
@@ -38,7 +38,7 @@ impl Hub {
 
     /// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
     fn conflate(&mut self, id: ConnId, round: &Round) -> bool {
-        let max = self.config.limits.outbox_bytes_max;
+        let max = self.config.limits.delivery.outbox_bytes_max;
         let Some(conn) = self.conns.get_mut(id.index) else { return true };
         let segment = round.of(conn);
         if conn.has_gap_in(round.channel) {
@@ -103,7 +103,7 @@ impl Hub {
 
     /// Tells a connection what it lost, as soon as half of its outbox is free.
     pub(crate) fn announce_gaps(&mut self, now: Now, id: ConnId) {
-        let max = self.config.limits.outbox_bytes_max;
+        let max = self.config.limits.delivery.outbox_bytes_max;
         let Some(conn) = self.conns.get_mut(id.index) else { return };
         if conn.ws.outbox().bytes() > max / 2 || !conn.ws.is_open() {
             return;

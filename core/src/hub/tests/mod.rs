@@ -367,6 +367,6 @@ pub(super) fn with_auth() -> Config {
 /// The configuration without the limit on messages per second.
 pub(super) fn unlimited() -> Config {
     let mut config = Config::default();
-    config.limits.messages_per_second = None;
+    config.limits.connections.messages_per_second = None;
     config
 }

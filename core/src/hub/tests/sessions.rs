@@ -125,8 +125,8 @@ fn the_rate_limit_refuses_and_keeps_the_connection() {
 #[test]
 fn new_connections_of_an_address_are_limited() {
     let mut config = Config::default();
-    config.limits.connects_per_minute = Some(2);
-    config.limits.connects_limit_loopback = true;
+    config.limits.connections.connects_per_minute = Some(2);
+    config.limits.connections.connects_limit_loopback = true;
     let mut rig = Rig::new(1, config);
     rig.connect(0);
     rig.connect(0);

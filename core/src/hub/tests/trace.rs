@@ -15,8 +15,8 @@ fn trace_of(rig: &mut Rig) -> Vec<u8> {
 /// A story with most kinds of input, recorded.
 fn recorded() -> (Vec<u8>, Config) {
     let mut config = with_auth();
-    config.limits.outbox_bytes_max = 3000;
-    config.limits.messages_per_second = None;
+    config.limits.delivery.outbox_bytes_max = 3000;
+    config.limits.connections.messages_per_second = None;
     config.slow_readers.default = crate::config::SlowPolicy::Gap;
     config.hooks.requests.insert("get_pool_status".into());
     let mut rig = Rig::new(1, config.clone());
@@ -94,7 +94,7 @@ fn a_damaged_record_is_said_to_be_damaged() {
 #[test]
 fn another_configuration_is_refused() {
     let (trace, mut config) = recorded();
-    config.limits.outbox_bytes_max += 1;
+    config.limits.delivery.outbox_bytes_max += 1;
     assert_eq!(run(&trace, config), Err(Mismatch::Configuration { calls: 0 }));
 }
 
@@ -109,8 +109,8 @@ fn what_is_cut_off_is_said_to_be() {
 /// Three hubs that work together: publishes from any of them, a slow reader, a drain.
 fn recorded_together() -> (Vec<u8>, Config) {
     let mut config = Config::default();
-    config.limits.outbox_bytes_max = 3000;
-    config.limits.messages_per_second = None;
+    config.limits.delivery.outbox_bytes_max = 3000;
+    config.limits.connections.messages_per_second = None;
     config.slow_readers.default = crate::config::SlowPolicy::Gap;
     let mut rig = Rig::new(3, config.clone());
     let now = rig.now;
@@ -181,7 +181,7 @@ fn a_reload_needs_its_configuration_too() {
     rig.hubs[0].start_recording(rig.now);
     let client = rig.connect(0);
     let mut other = Config::default();
-    other.limits.outbox_bytes_max += 1;
+    other.limits.delivery.outbox_bytes_max += 1;
     let other = Arc::new(other);
     rig.hubs[0].handle_command(rig.now, Command::Reload(other.clone()));
     rig.hang_up(&client);

@@ -63,13 +63,13 @@ pub(crate) fn message_too_big(backend: Backend, reason: Reason) {
 pub(crate) fn too_many_fragments(backend: Backend, reason: Reason) {
     let more = masked(op::CONTINUATION & op::MORE, b" ").repeat(10);
     let frames = [masked(op::TEXT & op::MORE, b" "), more].concat();
-    breaks_with(backend, reason, &frames, |config| config.limits.fragments_max = 10);
+    breaks_with(backend, reason, &frames, |config| config.limits.wire.fragments_max = 10);
 }
 
 pub(crate) fn control_flood(backend: Backend, reason: Reason) {
     let pings = masked(op::PING, b"").repeat(50);
     breaks_with(backend, reason, &pings, |config| {
-        config.limits.control_frames_per_second_max = 10;
+        config.limits.wire.control_frames_per_second_max = 10;
     });
 }
 
@@ -104,7 +104,7 @@ fn deflated(message: &[u8]) -> Vec<u8> {
 fn breaks_deflate(backend: Backend, reason: Reason, bytes: &[u8]) {
     let rig = backend.start(|config| {
         config.deflate.enabled = true;
-        config.limits.message_bytes_max = 8 << 20;
+        config.limits.wire.message_bytes_max = 8 << 20;
     });
     let mut raw = rig.raw();
     let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
