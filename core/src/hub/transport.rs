@@ -131,7 +131,7 @@ impl Handshakes {
         !self.waiting.is_empty()
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "tls"))]
     pub(crate) fn open(&self) -> usize {
         self.open
     }

@@ -111,6 +111,7 @@ fn limits_of_zero_follow_each_other_at_one_instant() {
     rig.assert_empty();
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn the_deadline_for_authentication_ends_with_it() {
     let mut rig = Rig::new(1, with_auth());

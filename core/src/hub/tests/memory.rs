@@ -209,6 +209,7 @@ fn heads_count_as_well() {
     assert!(!clients[2].is_ended());
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn before_authentication_a_message_is_small() {
     let mut rig = Rig::new(1, with_auth());

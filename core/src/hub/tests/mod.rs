@@ -13,7 +13,9 @@ mod room;
 mod sessions;
 mod shards;
 mod slow;
+#[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "jwt")]
 mod tokens;
 mod trace;
 mod visitors;
@@ -23,13 +25,15 @@ use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc, time::Duration};
 use serde_json::{Value, json};
 
 use super::*;
+#[cfg(feature = "jwt")]
+use crate::auth::{self, TokenSpec};
 use crate::{
-    auth::{self, TokenSpec},
     entropy::Seed,
     time::Instant,
     ws::{Flush, Opcode},
 };
 
+#[cfg(feature = "jwt")]
 pub(super) const SECRET: &[u8] = b"a secret of at least thirty-two bytes, for tests";
 pub(super) const START_UNIX: Duration = Duration::from_secs(1_770_000_000);
 
@@ -345,6 +349,7 @@ pub(super) fn frame(message: &Value) -> Vec<u8> {
 }
 
 /// A token that is good for an hour.
+#[cfg(feature = "jwt")]
 pub(super) fn token(user: &str, permissions: &[&str]) -> String {
     let spec = TokenSpec {
         user: Some(user),
@@ -360,6 +365,7 @@ pub(super) fn token(user: &str, permissions: &[&str]) -> String {
 pub(super) fn with_auth() -> Config {
     let mut config = Config::default();
     config.auth.required = true;
+    #[cfg(feature = "jwt")]
     config.auth.keys.add_secret(None, SECRET).unwrap();
     config
 }

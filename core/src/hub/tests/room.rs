@@ -1,6 +1,7 @@
 //! At `sockets_max`: who goes for a newcomer, and who does not.
 
 use super::*;
+#[cfg(feature = "tls")]
 use crate::tls::testing::Authority;
 
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -54,6 +55,7 @@ fn whatever_part_of_a_request_has_come_it_goes() {
     }
 }
 
+#[cfg(feature = "tls")]
 #[test]
 fn half_a_tls_handshake_and_half_a_proxy_header_go() {
     let issued = Authority::new("root").issue(&["a.example"]);

@@ -321,6 +321,7 @@ fn a_client_certificate_is_judged_by_the_hubs_clock() {
     assert_eq!(one.peer.error, Some(Error::AlertReceived(AlertDescription::CertificateExpired)));
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_granted_certificate_does_what_a_token_does() {
     let world = World::new();

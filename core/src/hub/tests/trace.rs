@@ -13,6 +13,7 @@ fn trace_of(rig: &mut Rig) -> Vec<u8> {
 }
 
 /// A story with most kinds of input, recorded.
+#[cfg(feature = "jwt")]
 fn recorded() -> (Vec<u8>, Config) {
     let mut config = with_auth();
     config.limits.delivery.outbox_bytes_max = 3000;
@@ -55,6 +56,7 @@ fn run(trace: &[u8], config: Config) -> Result<Report, Mismatch> {
     replay(trace, &[Arc::new(config)], Instant::now())
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_trace_runs_again_with_the_same_outcome() {
     let (trace, config) = recorded();
@@ -64,11 +66,13 @@ fn a_trace_runs_again_with_the_same_outcome() {
     assert!(report.duration >= Duration::from_secs(20));
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn recording_changes_nothing() {
     assert_eq!(recorded().0, recorded().0);
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn another_behaviour_is_noticed() {
     let (mut trace, config) = recorded();
@@ -79,6 +83,7 @@ fn another_behaviour_is_noticed() {
     assert!(matches!(outcome, Err(Mismatch::Differs { .. })), "{outcome:?}");
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_damaged_record_is_said_to_be_damaged() {
     let (mut trace, config) = recorded();
@@ -91,6 +96,7 @@ fn a_damaged_record_is_said_to_be_damaged() {
     assert!(matches!(outcome, Err(Mismatch::Damaged { .. })), "{outcome:?}");
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn another_configuration_is_refused() {
     let (trace, mut config) = recorded();
@@ -98,6 +104,7 @@ fn another_configuration_is_refused() {
     assert_eq!(run(&trace, config), Err(Mismatch::Configuration { calls: 0 }));
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn what_is_cut_off_is_said_to_be() {
     let (trace, config) = recorded();
@@ -208,6 +215,7 @@ fn the_inputs_of_clients_can_be_taken_out() {
     assert!(inputs.is_sorted_by_key(|input| input.at));
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn revocations_are_replayed_on_all_hubs() {
     let config = with_auth();

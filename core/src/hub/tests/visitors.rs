@@ -70,6 +70,7 @@ fn the_rate_of_an_address_holds_over_all_shards() {
     assert_eq!(refused, 5);
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_user_has_so_many_connections_wherever_they_come_from() {
     for shards in [1, 3] {
