@@ -87,13 +87,21 @@
 //! # Parts
 //!
 //! - [`hub`]: connections, channels, fan-out, requests, drain.
-//! - [`ws`]: one socket's protocol, HTTP/1.x and RFC 6455, either role; usable alone.
-//! - [`protocol`]: the messages that clients and servers exchange.
 //! - [`auth`]: tokens and permissions.
-//! - [`reason`]: every refusal and every end, in one table.
+//! - [`tls`]: between the socket's bytes and the connection's.
 //! - [`limits`], [`config`], [`metrics`]: what bounds, steers and counts.
-//! - [`time`], [`entropy`]: time and randomness as inputs.
 //! - [`trace`]: record what goes in, replay it elsewhere.
+//! - [`wire`], a crate of its own for clients as well, of which these are re-exported here: [`ws`], one socket's protocol,
+//!   HTTP/1.x and RFC 6455, either role; [`protocol`], the messages that clients and servers exchange; [`reason`], every
+//!   refusal and every end, in one table; [`time`] and [`entropy`], time and randomness as inputs.
+//!
+//! # Features
+//!
+//! Both are on by default and compile a cryptographic library in C. They add to the interface and change nothing else:
+//! without them a hub is the same, and nobody can give it a key or a certificate.
+//!
+//! - `jwt`: verifying and making tokens, see [`auth`].
+//! - `tls`: serving TLS, see [`tls`].
 
 #![forbid(unsafe_code)]
 
