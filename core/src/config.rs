@@ -18,7 +18,7 @@ pub struct Config {
     pub service: Service,
     /// Bounds on bytes, counts and time.
     pub limits: Limits,
-    /// Where `limits.connections_max` comes from, for operators. It decides nothing.
+    /// Where `limits.connections.connections_max` comes from, for operators. It decides nothing.
     pub connections_bound: ConnectionsBound,
     /// Proxies that are believed when they name a client's address. Default: none.
     pub trusted_proxies: Vec<IpNet>,

@@ -35,7 +35,7 @@
 //! ```
 //! use std::{io::{self, Read, Write}, net::SocketAddr, sync::Arc, time::Duration};
 //! use mahavishnu_core::{
-//!     config::Config, entropy::Seed, hub::{Hub, Listener, Peer, Place}, time::Now, ws::Flush,
+//!     config::Config, entropy::Seed, hub::{Hub, Listener, Peer, Place}, time::{Instant, Now}, ws::Flush,
 //! };
 //!
 //! fn serve(stream: &mut (impl Read + Write), peer: SocketAddr, clock: impl Fn() -> Now) -> io::Result<()> {
@@ -78,7 +78,7 @@
 //!     request: io::Cursor::new(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
 //!     answer: Vec::new(),
 //! };
-//! let start = std::time::Instant::now();
+//! let start = Instant::now();
 //! let clock = || Now { mono: start, unix: Duration::from_secs(1_770_000_000) };
 //! serve(&mut client, "127.0.0.1:50000".parse().unwrap(), clock).unwrap();
 //! assert!(client.answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
@@ -87,25 +87,31 @@
 //! # Parts
 //!
 //! - [`hub`]: connections, channels, fan-out, requests, drain.
-//! - [`ws`]: one socket's protocol, HTTP/1.x and RFC 6455, either role; usable alone.
-//! - [`protocol`]: the messages that clients and servers exchange.
 //! - [`auth`]: tokens and permissions.
-//! - [`reason`]: every refusal and every end, in one table.
+//! - [`tls`]: between the socket's bytes and the connection's.
 //! - [`limits`], [`config`], [`metrics`]: what bounds, steers and counts.
-//! - [`time`], [`entropy`]: time and randomness as inputs.
 //! - [`trace`]: record what goes in, replay it elsewhere.
+//! - [`wire`], a crate of its own for clients as well, of which these are re-exported here: [`ws`], one socket's protocol,
+//!   HTTP/1.x and RFC 6455, either role; [`protocol`], the messages that clients and servers exchange; [`reason`], every
+//!   refusal and every end, in one table; [`time`] and [`entropy`], time and randomness as inputs.
+//!
+//! # Features
+//!
+//! Both are on by default and compile a cryptographic library in C. They add to the interface and change nothing else:
+//! without them a hub is the same, and nobody can give it a key or a certificate.
+//!
+//! - `jwt`: verifying and making tokens, see [`auth`].
+//! - `tls`: serving TLS, see [`tls`].
 
 #![forbid(unsafe_code)]
 
 pub mod auth;
 pub mod config;
-pub mod entropy;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
-pub mod protocol;
-pub mod reason;
-pub mod time;
 pub mod tls;
 pub mod trace;
-pub mod ws;
+
+pub use mahavishnu_wire as wire;
+pub use mahavishnu_wire::{entropy, protocol, reason, time, ws};

@@ -6,19 +6,14 @@
     reason = "a test needs some instant to start from, and its helpers fail as it does"
 )]
 
-use std::{
-    alloc::System,
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{alloc::System, io, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
     auth::{self, TokenSpec},
     config::Config,
     entropy::Seed,
     hub::{ConnId, Hub, Listener, Peer, Place},
-    time::Now,
+    time::{Instant, Now},
     ws::{Flush, Opcode, encode_frame},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -102,7 +97,7 @@ impl Rig {
 fn an_idle_connection_stays_within_its_budget() {
     let mut config = Config::default();
     config.auth.keys.add_secret(None, SECRET).unwrap();
-    config.limits.connections_max = COUNT;
+    config.limits.connections.connections_max = COUNT;
     let mut rig = Rig::new(config);
     let spec = TokenSpec {
         user: Some("somebody@example.com"),

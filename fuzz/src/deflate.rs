@@ -5,7 +5,7 @@
 
 use mahavishnu_core::{
     entropy::{Entropy, Seed},
-    limits::Limits,
+    wire::Limits,
     ws::{
         Accept, ClientRequest, Connection, Deflate, Deflater, Event, Inflater, Opcode, encode_frame,
     },

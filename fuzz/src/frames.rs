@@ -8,8 +8,8 @@ use std::io::{self, Cursor, Read, Write};
 
 use mahavishnu_core::{
     entropy::{Entropy, Seed},
-    limits::Limits,
     reason::Reason,
+    wire::Limits,
     ws::{ClientRequest, Connection},
 };
 use tungstenite::{

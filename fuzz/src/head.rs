@@ -7,7 +7,7 @@
 //! - What cannot become a head is *noticed early* where a chunk ends, on a best-effort basis: a head that breaks two
 //!   rules can be refused for either, and one that is never completed may be refused or waited for.
 
-use mahavishnu_core::{limits::Limits, reason::Reason, ws::Connection};
+use mahavishnu_core::{reason::Reason, wire::Limits, ws::Connection};
 use tungstenite::handshake::derive_accept_key;
 
 use crate::trace::{Cuts, Ending, Habits, Trace, start};

@@ -8,9 +8,9 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use mahavishnu_core::{
-    limits::Limits,
     reason::Reason,
     time::Now,
+    wire::Limits,
     ws::{Accept, Connection, Deflate, Event, Flush, Inflater},
 };
 

@@ -50,7 +50,7 @@ pub(crate) struct Mailbox {
     /// Bounded: from the application.
     commands: channel::Sender<Mail>,
     /// From other shards and the acceptor. Bounded by the credit that the hubs give each other, see
-    /// [`Limits::shard_queue_bytes_max`](mahavishnu_core::limits::Limits::shard_queue_bytes_max), and by
+    /// [`Shards::shard_queue_bytes_max`](mahavishnu_core::limits::Shards::shard_queue_bytes_max), and by
     /// [`SOCKETS_COMING_MAX`].
     internal: channel::Sender<Mail>,
     /// Sockets of the shard.

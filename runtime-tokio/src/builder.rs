@@ -81,7 +81,7 @@ impl Builder {
     }
 
     /// Answers the request `event`. Requests that nothing answers get `UNKNOWN_REQUEST`; an answer that takes longer
-    /// than [`Limits::request_timeout`](mahavishnu_core::limits::Limits::request_timeout) is replaced by an error.
+    /// than [`Requests::request_timeout`](mahavishnu_core::limits::Requests::request_timeout) is replaced by an error.
     #[must_use]
     pub fn on_request<F, R>(mut self, event: &str, handler: F) -> Self
     where

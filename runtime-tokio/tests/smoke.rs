@@ -37,7 +37,6 @@ use adapter::core::{
     auth::{Revocation, TokenSpec, issue},
     config::Config,
     hub::{DrainPlan, Published},
-    limits::Limits,
     reason::Reason,
     trace::{Writer, replay},
 };
@@ -198,8 +197,9 @@ fn a_revocation_ends_its_connections_on_all_shards() {
 
 #[test]
 fn a_full_socket_is_written_to_when_it_has_room() {
-    let limits = Limits { outbox_bytes_max: 64 << 20, ..Limits::default() };
-    let (server, address) = start(Server::builder().config(Config { limits, ..Config::default() }));
+    let mut config = Config::default();
+    config.limits.delivery.outbox_bytes_max = 64 << 20;
+    let (server, address) = start(Server::builder().config(config));
     let mut client = Client::subscribed(address, "a");
     let filler = "x".repeat(512 << 10);
     // More than loopback buffers hold while nobody reads.
@@ -293,8 +293,9 @@ impl Steps {
 }
 
 fn unlimited() -> Config {
-    let limits = Limits { messages_per_second: None, ..Limits::default() };
-    Config { limits, ..Config::default() }
+    let mut config = Config::default();
+    config.limits.connections.messages_per_second = None;
+    config
 }
 
 #[test]

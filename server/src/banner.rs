@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr, path::Path};
 
+use mahavishnu_core::protocol::Request;
+
 use crate::{
     settings::{self, Settings},
     tls,
@@ -74,7 +76,7 @@ impl fmt::Display for Banner<'_> {
             "  {program} publish --url {http}://{main} workflow:42 workflow.started '{{\"workflow_id\":\"42\"}}'"
         )?;
         writeln!(f, "  wscat -c {ws}://{main}{header}")?;
-        writeln!(f, "    {SUBSCRIBE}")?;
+        writeln!(f, "    {}", Request::Subscribe { channel: "workflow:42" }.to_text(None))?;
         writeln!(f, "  curl -s {http}://{main}/health\n")?;
         writeln!(f, "Ctrl-C stops it.\n")
     }
@@ -97,10 +99,6 @@ fn everywhere(host: &str) -> &'static str {
     }
 }
 
-/// What one types into wscat.
-const SUBSCRIBE: &str =
-    r#"{"type":"request","event":"subscribe","data":{"channel":"workflow:42"}}"#;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +119,7 @@ mod tests {
             "  bin/m subscribe --url ws://127.0.0.1:1 workflow:42",
             "  bin/m publish --url http://127.0.0.1:1 workflow:42 workflow.started '{\"workflow_id\":\"42\"}'",
             "  wscat -c ws://127.0.0.1:1",
+            "    {\"type\":\"request\",\"event\":\"subscribe\",\"data\":{\"channel\":\"workflow:42\"}}",
             "  curl -s http://127.0.0.1:1/health",
             "  Metrics         http://127.0.0.1:9/metrics",
             "  Authentication  off: clients need no token",

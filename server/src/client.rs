@@ -42,7 +42,7 @@ pub(crate) fn post(
     path: &str,
     token: Option<&str>,
     key: Option<&str>,
-    body: &str,
+    body: &[u8],
     timeout: Duration,
 ) -> Result<(u16, String), Failure> {
     let url = &target.http(path);

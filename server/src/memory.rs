@@ -41,9 +41,11 @@ impl Capacity {
                 bound: ConnectionsBound::Setting,
                 // A few at their own limits must not be over that of all.
                 queued_bytes_max: default
+                    .delivery
                     .queued_bytes_max
                     .max(settings.outbox_bytes.saturating_mul(4)),
                 partial_bytes_max: default
+                    .connections
                     .partial_bytes_max
                     .max(settings.max_message_bytes.saturating_mul(4)),
                 memory: None,
@@ -186,7 +188,11 @@ mod tests {
         let default = Limits::default();
         assert_eq!(
             (capacity.connections_max, capacity.queued_bytes_max, capacity.partial_bytes_max),
-            (default.connections_max, default.queued_bytes_max, default.partial_bytes_max)
+            (
+                default.connections.connections_max,
+                default.delivery.queued_bytes_max,
+                default.connections.partial_bytes_max,
+            )
         );
         assert_eq!(capacity.bound, ConnectionsBound::Setting);
     }

@@ -2,6 +2,7 @@
 
 use std::{io::Read, time::Duration};
 
+use mahavishnu_core::protocol::publish::PublishMessage;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -60,13 +61,12 @@ fn object(data: String) -> Result<String, Failure> {
     }
 }
 
-fn body(channel: &str, event: &str, data: &str) -> String {
-    format!(
-        r#"{{"channel":{},"event":{},"data":{}}}"#,
-        Value::from(channel),
-        Value::from(event),
-        data.trim()
-    )
+fn body(channel: &str, event: &str, data: &str) -> Vec<u8> {
+    let message =
+        PublishMessage { channel: channel.into(), event: event.into(), data: data.trim() };
+    let mut body = Vec::new();
+    message.write(&mut body);
+    body
 }
 
 /// The line to print, or why not.
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_body_is_json_whatever_the_names() {
-        let value: Value = serde_json::from_str(&body("a\"b", "e\n", " {\"x\":1} ")).unwrap();
+        let value: Value = serde_json::from_slice(&body("a\"b", "e\n", " {\"x\":1} ")).unwrap();
         assert_eq!(
             value,
             serde_json::json!({ "channel": "a\"b", "event": "e\n", "data": { "x": 1 } })

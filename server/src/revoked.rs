@@ -37,7 +37,7 @@ pub(crate) fn read(path: &Path) -> Result<Revocations, (Exit, String)> {
             wrong(format!("{error}; `mahavishnu token revoke --print` prints such lines"))
         })?;
         all.add(Duration::ZERO, &revocation, Duration::MAX);
-        let max = Limits::default().revocations_max;
+        let max = Limits::default().revocations.revocations_max;
         if all.len() > max {
             return Err(wrong(format!("more than {max} revocations; take out what has expired")));
         }
@@ -52,8 +52,14 @@ pub(crate) fn revoke(args: &TokenRevokeArgs) -> Result<Exit, Failure> {
         let target = Target::from_args(args.client.url.as_deref())?;
         let url = target.http(PATH);
         let token = publish::token(args.client.token.as_deref());
-        let (status, answer) =
-            client::post(&target, PATH, token.as_deref(), None, &revocation.to_json(), TIMEOUT)?;
+        let (status, answer) = client::post(
+            &target,
+            PATH,
+            token.as_deref(),
+            None,
+            revocation.to_json().as_bytes(),
+            TIMEOUT,
+        )?;
         out::note(outcome(&url, status, &answer)?);
     }
     out::line(revocation.to_json())?;

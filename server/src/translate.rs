@@ -8,8 +8,9 @@ use mahavishnu_core::{
         AnonymousPublish, Auth, Compat, Config, DeflateConfig, MetricsConfig, Origin, Origins,
         Service, SlowPolicy, SlowReaders,
     },
-    limits::Limits,
+    limits::{self, Limits},
     protocol::CorrelationRule,
+    wire,
 };
 
 use crate::{
@@ -81,32 +82,48 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
 fn limits(settings: &Settings, capacity: &Capacity) -> Limits {
     let default = Limits::default();
     Limits {
-        message_bytes_max: settings.max_message_bytes,
-        // A message that WebSocket may carry can also be posted, with room for its envelope.
-        body_bytes_max: default
-            .body_bytes_max
-            .max(settings.max_message_bytes.saturating_add(ENVELOPE_BYTES)),
-        outbox_bytes_max: settings.outbox_bytes,
-        queued_bytes_max: capacity.queued_bytes_max,
-        partial_bytes_max: capacity.partial_bytes_max,
-        connections_max: capacity.connections_max,
-        // Health checks must get through when all connections are taken.
-        sockets_max: capacity
-            .connections_max
-            .saturating_add((capacity.connections_max / 5).max(SPARE_SOCKETS)),
-        connects_per_minute: settings.rate_limit,
-        connects_limit_loopback: settings.rate_limit_loopback,
-        connections_per_address_max: settings.max_connections_per_address,
-        connections_per_user_max: settings.max_connections_per_user,
-        auth_timeout: settings.auth_timeout,
-        token_warning: settings.token_warning,
-        token_grace: settings.token_grace,
-        revocation_keep: settings.revocation_keep,
-        messages_per_second: settings.message_rate_limit,
-        messages_burst: settings.message_burst,
-        ping_interval: settings.ping_interval,
-        pong_timeout: settings.pong_timeout,
-        connection_timeout: settings.connection_timeout,
+        wire: wire::Limits {
+            message_bytes_max: settings.max_message_bytes,
+            // A message that WebSocket may carry can also be posted, with room for its envelope.
+            body_bytes_max: default
+                .wire
+                .body_bytes_max
+                .max(settings.max_message_bytes.saturating_add(ENVELOPE_BYTES)),
+            ping_interval: settings.ping_interval,
+            pong_timeout: settings.pong_timeout,
+            connection_timeout: settings.connection_timeout,
+            ..default.wire
+        },
+        connections: limits::Connections {
+            connections_max: capacity.connections_max,
+            // Health checks must get through when all connections are taken.
+            sockets_max: capacity
+                .connections_max
+                .saturating_add((capacity.connections_max / 5).max(SPARE_SOCKETS)),
+            connects_per_minute: settings.rate_limit,
+            connects_limit_loopback: settings.rate_limit_loopback,
+            connections_per_address_max: settings.max_connections_per_address,
+            connections_per_user_max: settings.max_connections_per_user,
+            messages_per_second: settings.message_rate_limit,
+            messages_burst: settings.message_burst,
+            partial_bytes_max: capacity.partial_bytes_max,
+            ..default.connections
+        },
+        auth: limits::Auth {
+            auth_timeout: settings.auth_timeout,
+            token_warning: settings.token_warning,
+            token_grace: settings.token_grace,
+            ..default.auth
+        },
+        revocations: limits::Revocations {
+            revocation_keep: settings.revocation_keep,
+            ..default.revocations
+        },
+        delivery: limits::Delivery {
+            outbox_bytes_max: settings.outbox_bytes,
+            queued_bytes_max: capacity.queued_bytes_max,
+            ..default.delivery
+        },
         ..default
     }
 }
@@ -240,25 +257,39 @@ mod tests {
         assert!(config.origins.allow(Some(b"null")) && !config.origins.allow(Some(b"https://b")));
         let limits = config.limits;
         assert_eq!(
-            (limits.token_warning, limits.token_grace, limits.revocation_keep),
+            (
+                limits.auth.token_warning,
+                limits.auth.token_grace,
+                limits.revocations.revocation_keep
+            ),
             (Duration::ZERO, Duration::from_secs(5), Duration::from_secs(60))
         );
         assert_eq!(
-            (limits.connects_per_minute, limits.messages_per_second, limits.messages_burst),
+            (
+                limits.connections.connects_per_minute,
+                limits.connections.messages_per_second,
+                limits.connections.messages_burst
+            ),
             (Some(100), None, 7)
         );
-        assert!(limits.connects_limit_loopback);
+        assert!(limits.connections.connects_limit_loopback);
         assert_eq!(
-            (limits.connections_per_address_max, limits.connections_per_user_max),
+            (
+                limits.connections.connections_per_address_max,
+                limits.connections.connections_per_user_max
+            ),
             (Some(9), Some(8))
         );
         assert_eq!((config.trusted_proxies.len(), config.proxy_protocol), (2, true));
-        assert_eq!((limits.connections_max, limits.sockets_max), (50, 250));
-        assert_eq!((limits.message_bytes_max, limits.outbox_bytes_max), (8 << 20, 16 << 20));
-        assert!(limits.body_bytes_max > limits.message_bytes_max);
-        assert_eq!((limits.connection_timeout, limits.ping_interval), (None, None));
+        assert_eq!((limits.connections.connections_max, limits.connections.sockets_max), (50, 250));
         assert_eq!(
-            (limits.pong_timeout, limits.auth_timeout),
+            (limits.wire.message_bytes_max, limits.delivery.outbox_bytes_max),
+            (8 << 20, 16 << 20)
+        );
+        assert!(limits.wire.body_bytes_max > limits.wire.message_bytes_max);
+        assert_eq!((limits.wire.connection_timeout, limits.wire.ping_interval), (None, None));
+        assert_eq!(
+            (limits.wire.pong_timeout, limits.auth.auth_timeout),
             (Duration::from_secs(2), Duration::from_secs(3))
         );
     }

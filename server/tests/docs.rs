@@ -106,7 +106,7 @@ fn compare(document: &str, name: &str, expected: &str) {
 
 /// The sentence above a reason in the source of the table.
 fn meaning(word: &str) -> String {
-    let source = include_str!("../../core/src/reason.rs");
+    let source = include_str!("../../wire/src/reason.rs");
     let row = format!(" \"{word}\": ");
     let above: Vec<_> = source.lines().take_while(|line| !line.contains(&row)).collect();
     let comment = above.iter().rev().map_while(|line| line.trim().strip_prefix("/// "));

@@ -6,9 +6,9 @@
 use std::hint::black_box;
 
 use mahavishnu_core::{
-    limits::Limits,
     protocol,
     time::Now,
+    wire::Limits,
     ws::{Accept, Connection, Event},
 };
 

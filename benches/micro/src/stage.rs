@@ -176,9 +176,9 @@ pub fn token(permissions: &[&str]) -> String {
 /// The defaults, but as many messages as anybody likes.
 fn config() -> Config {
     let mut config = Config::default();
-    config.limits.messages_per_second = None;
-    config.limits.connections_max = 100_000;
-    config.limits.sockets_max = 100_000;
+    config.limits.connections.messages_per_second = None;
+    config.limits.connections.connections_max = 100_000;
+    config.limits.connections.sockets_max = 100_000;
     config
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    jwt::PERMISSION_BYTES_MAX,
+    claims::PERMISSION_BYTES_MAX,
     policy::{Pattern, Verb},
 };
 
@@ -18,7 +18,8 @@ pub struct Grants {
 
 impl Grants {
     /// Reads the claim. `None`: not what the claim must be, or more than [`GRANTS_MAX`] patterns.
-    pub(super) fn read(claim: Option<&Value>) -> Option<Self> {
+    #[must_use]
+    pub fn read(claim: Option<&Value>) -> Option<Self> {
         let Some(claim) = claim.filter(|claim| !claim.is_null()) else {
             return Some(Self::default());
         };

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, dangerous::insecure_decode_claims};
 use serde_json::{Map, Value, json};
 
-use super::jwt::{PERMISSION_BYTES_MAX, PERMISSIONS_MAX};
+use super::claims::{PERMISSION_BYTES_MAX, PERMISSIONS_MAX};
 
 /// What a new token is to say.
 #[derive(Clone, Copy, Debug, Default)]

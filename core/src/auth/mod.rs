@@ -2,7 +2,11 @@
 //!
 //! Nothing here reads a clock: every check of time takes the wall-clock time that the caller was given.
 //!
-//! ```
+//! Verifying and making tokens is the feature `jwt`. Without it a [`KeySet`] has no keys and can be given none; what a
+//! client may do is decided all the same, for clients with certificates and those without anything.
+//!
+#![cfg_attr(feature = "jwt", doc = "```")]
+#![cfg_attr(not(feature = "jwt"), doc = "```text")]
 //! use std::time::Duration;
 //! use mahavishnu_core::auth::{self, KeySet, Policy, TokenRules, TokenSpec, Verb};
 //!
@@ -27,18 +31,31 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod claims;
 mod grants;
+#[cfg(feature = "jwt")]
 mod issue;
+#[cfg(feature = "jwt")]
 mod jwt;
+#[cfg(feature = "jwt")]
 mod keys;
+#[cfg(not(feature = "jwt"))]
+mod no_keys;
 mod policy;
 mod revoke;
+mod secret;
 mod services;
 
+pub use claims::{Claims, Denied, TokenRules};
 pub use grants::{GRANTS_MAX, Grants};
+#[cfg(feature = "jwt")]
 pub use issue::{IssueError, TokenSpec, inspect, issue};
+#[cfg(feature = "jwt")]
 pub use jsonwebtoken::Algorithm;
-pub use jwt::{Claims, Denied, TokenRules};
-pub use keys::{KeyError, KeySet, WeakSecret, check_secret};
+#[cfg(feature = "jwt")]
+pub use keys::{KeyError, KeySet};
+#[cfg(not(feature = "jwt"))]
+pub use no_keys::KeySet;
 pub use policy::{Access, Decision, Pattern, Policy, PolicyError, Rule, Verb, Why};
 pub use revoke::{Revocation, RevocationError, Revocations};
+pub use secret::{WeakSecret, check_secret};

@@ -32,7 +32,7 @@ type Decoded<'a> = Result<Incoming<'a>, DecodeError>;
 impl Hub {
     pub(super) fn accept(&mut self, peer: Peer) -> Result<ConnId, Reason> {
         let sockets = self.connections.len() + self.peers.sockets();
-        let max = self.env.config.limits.sockets_max;
+        let max = self.env.config.limits.connections.sockets_max;
         let admission = match self.drain.has_begun() {
             true => Admission::Full,
             false => self.connections.admit(sockets, max),
@@ -279,7 +279,7 @@ impl Hub {
         conn.phase = Phase::Unauthenticated { pings: 0 };
         let certified = handshake::certified(&self.env, conn);
         if accepted.token.is_none() && certified.is_none() && self.env.config.auth.required {
-            let auth_timeout = self.env.config.limits.auth_timeout;
+            let auth_timeout = self.env.config.limits.auth.auth_timeout;
             conn.rare_mut().deadline = Some(self.env.now.mono + auth_timeout);
             return self.peers.opened();
         }
@@ -297,7 +297,7 @@ impl Hub {
         if self.drain.has_begun() {
             return Some(Reason::Shutdown);
         }
-        if self.peers.open() >= limits.connections_max as u64 {
+        if self.peers.open() >= limits.connections.connections_max as u64 {
             return Some(Reason::MaxConnections);
         }
         // What hubs tell each other of their connections is a turn old, so that two could admit the last one at the same
@@ -313,7 +313,7 @@ impl Hub {
 
     /// Counts a connection under its user, if it has one.
     fn enter_user(&mut self, id: ConnId) -> Option<Reason> {
-        self.env.config.limits.connections_per_user_max?;
+        self.env.config.limits.connections.connections_per_user_max?;
         let user = self.connections.get(id)?.user()?;
         self.enter(id, Who::User(user))
     }
@@ -495,7 +495,7 @@ impl Hub {
                 }
                 Err(_) => self.refuse_and_close(id, Reason::AuthFailed, correlation),
             },
-            Wish::Ping if pings < self.env.config.limits.pings_before_auth_max => {
+            Wish::Ping if pings < self.env.config.limits.auth.pings_before_auth_max => {
                 if let Some(conn) = self.connections.edit(id) {
                     conn.phase = Phase::Unauthenticated { pings: pings + 1 };
                 }
@@ -567,7 +567,7 @@ impl Hub {
         correlation: Option<&str>,
         answer: Answer,
     ) {
-        let max = self.env.config.limits.channel_bytes_max;
+        let max = self.env.config.limits.channels.channel_bytes_max;
         let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max))
         else {
             let reason = Reason::InvalidChannel;

@@ -1,6 +1,8 @@
 //! Stopping: no new connections, a close with 1001 for each that is there, and an end after a deadline.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::time::Instant;
 
 use super::{
     connections::{Conn, Connections, Phase},

@@ -1,6 +1,6 @@
 //! The hub as its driver sees it: inputs, outputs, the end of a turn.
 
-use std::{io, time::Instant};
+use std::io;
 
 use super::{
     Hub,
@@ -8,7 +8,11 @@ use super::{
     peers::ShardMessage,
     types::{Command, ConnId, Output, Peer, ShardId, Timeout, TimeoutReason},
 };
-use crate::{reason::Reason, time::Now, ws};
+use crate::{
+    reason::Reason,
+    time::{Instant, Now},
+    ws,
+};
 
 /// Inputs.
 impl Hub {
@@ -118,7 +122,8 @@ impl Hub {
     /// After an input: what it touched is settled, and what has come in part is bounded.
     pub(super) fn settle(&mut self) {
         self.connections.settle(&self.env);
-        while let Some(id) = self.connections.partial_over(self.env.config.limits.partial_bytes_max)
+        while let Some(id) =
+            self.connections.partial_over(self.env.config.limits.connections.partial_bytes_max)
         {
             self.give_up_partial(id);
             self.connections.settle(&self.env);
@@ -244,7 +249,7 @@ impl Hub {
     /// Whether the driver should read from this connection. False while its own unread answers pile up.
     #[must_use]
     pub fn wants_read(&self, conn: ConnId) -> bool {
-        self.connections.wants_read(conn, &self.env.config.limits)
+        self.connections.wants_read(conn, &self.env.config.limits.wire)
     }
 
     /// Whether [`flush`](Self::flush) answers [`ws::Flush::Closed`] whatever the socket takes. A driver that leaves a socket

@@ -1,9 +1,6 @@
 //! What every department of a hub may use: configuration, place, time, randomness, counts and work space.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{codecs::Codecs, types::Place};
 use crate::{
@@ -11,7 +8,7 @@ use crate::{
     entropy::Entropy,
     metrics::Tally,
     protocol::{Stamp, Timestamp},
-    time::Now,
+    time::{Instant, Now},
 };
 
 /// Handed to the methods of departments by the hub, which sets [`now`](Self::now) at each input.

@@ -162,7 +162,7 @@ impl Homes {
         let frame_max = ws::frame_len(env.scratch.len(), false);
         let round = &home.round;
         let full = round.messages > 0
-            && round.frames.len() + frame_max > env.config.limits.round_bytes_max;
+            && round.frames.len() + frame_max > env.config.limits.delivery.round_bytes_max;
         let sealed = if full { home.seal(env) } else { None };
         let round = &mut home.round;
         if round.messages == 0 {

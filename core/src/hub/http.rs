@@ -104,7 +104,7 @@ pub(super) fn health(env: &mut Env, draining: bool, unanswered: bool, peers: &Pe
 /// The answer to `/ready`: whether this instance should be sent new clients.
 pub(super) fn ready(env: &Env, accepting: bool, open: u64) -> Answer {
     let config = &env.config;
-    let room = open < config.limits.connections_max as u64;
+    let room = open < config.limits.connections.connections_max as u64;
     let word = |passing: bool| if passing { "passing" } else { "failing" };
     let ready = Ready {
         status: if accepting && room { "ready" } else { "not_ready" },
@@ -116,7 +116,7 @@ pub(super) fn ready(env: &Env, accepting: bool, open: u64) -> Answer {
         },
         connections: ReadyConnections {
             open,
-            max: config.limits.connections_max,
+            max: config.limits.connections.connections_max,
             bound: config.connections_bound.as_str(),
         },
     };
@@ -159,17 +159,18 @@ pub(super) fn check_publish(
     };
     let access = claims.map(|claims| (config.policy.access(&claims.permissions), claims.grants));
     let limits = &config.limits;
-    let body = publish::parse(request.body(), limits.publish_batch_max).map_err(|error| {
-        Refused { reason: Reason::BadPublish, detail: Some(error.to_string().into()) }
-    })?;
+    let body =
+        publish::parse(request.body(), limits.publishing.publish_batch_max).map_err(|error| {
+            Refused { reason: Reason::BadPublish, detail: Some(error.to_string().into()) }
+        })?;
     let anonymous = may_publish_anonymously(config, conn.is_loopback() && is_direct(headers));
     let mut publications = Vec::with_capacity(body.messages.len());
     for message in &body.messages {
-        if !protocol::channel_is_valid(&message.channel, limits.channel_bytes_max) {
+        if !protocol::channel_is_valid(&message.channel, limits.channels.channel_bytes_max) {
             return Err(Reason::InvalidChannel.into());
         }
-        if message.event.len() > limits.event_bytes_max
-            || message.data.len() > limits.message_bytes_max
+        if message.event.len() > limits.channels.event_bytes_max
+            || message.data.len() > limits.wire.message_bytes_max
         {
             return Err(Reason::BadPublish.into());
         }

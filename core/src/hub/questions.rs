@@ -1,6 +1,6 @@
 //! Questions to the embedding application: requests that it answers, subscriptions and publishes that it decides on.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
@@ -11,7 +11,7 @@ use super::{
     slab::Slab,
     types::{ConnId, Publication, RequestId},
 };
-use crate::time::Timers;
+use crate::{time::Instant, time::Timers};
 
 /// Those that wait for an answer.
 #[derive(Debug)]
@@ -77,13 +77,13 @@ impl Questions {
         let limits = &env.config.limits;
         let conn = connections.get(id)?;
         let user = conn.user();
-        if conn.rare().asked.len() >= usize::from(limits.requests_in_flight_max) {
+        if conn.rare().asked.len() >= usize::from(limits.requests.requests_in_flight_max) {
             return Some(Err(about));
         }
         let (index, generation) = self.slots.insert(Question { conn: id, about })?;
         let request = RequestId { index, generation };
         connections.edit(id)?.asks(request);
-        self.timers.arm(env.now.mono + limits.request_timeout, request);
+        self.timers.arm(env.now.mono + limits.requests.request_timeout, request);
         Some(Ok((request, user)))
     }
 

@@ -64,9 +64,9 @@ impl Token {
     fn schedule(&self, leeway: Duration, limits: &Limits) -> Option<Schedule> {
         let expire = self.claims.expires?.saturating_add(leeway);
         // Of a short token half is left alone, or a client that refreshes when it is warned would do nothing else.
-        let lead = limits.token_warning.min(expire.saturating_sub(self.accepted) / 2);
+        let lead = limits.auth.token_warning.min(expire.saturating_sub(self.accepted) / 2);
         let warn = (!lead.is_zero()).then(|| expire.saturating_sub(lead));
-        Some(Schedule { warn, expire, close: expire.saturating_add(limits.token_grace) })
+        Some(Schedule { warn, expire, close: expire.saturating_add(limits.auth.token_grace) })
     }
 }
 
@@ -116,7 +116,11 @@ impl Tokens {
     /// From now on no such token is accepted.
     pub(super) fn revoke(&mut self, env: &mut Env, revocation: &Revocation) {
         let before = self.revocations.len() as i64;
-        self.revocations.add(env.now.unix, revocation, env.config.limits.revocation_keep);
+        self.revocations.add(
+            env.now.unix,
+            revocation,
+            env.config.limits.revocations.revocation_keep,
+        );
         if env.place.shard == ShardId(0) {
             // All hubs hold the same: one of them counts.
             env.tally.revocations += self.revocations.len() as i64 - before;
@@ -125,7 +129,7 @@ impl Tokens {
 
     /// Whether one more refused revocation is written down: not every attempt of many is, for a log can be flooded, too.
     pub(super) fn is_refusal_noted(&mut self, env: &Env) -> bool {
-        let rate = env.config.limits.audit_refusals_per_minute.max(1);
+        let rate = env.config.limits.revocations.audit_refusals_per_minute.max(1);
         self.refusals.take(env.now.mono, MINUTE / rate, rate).is_ok()
     }
 
@@ -226,7 +230,7 @@ pub(super) fn due(env: &Env, conn: &mut Conn) -> Option<Due> {
     Some(Due::Warn(protocol::Expiring {
         expires_at: schedule.expire.as_secs(),
         expires_in: schedule.expire.saturating_sub(now).as_secs(),
-        grace: env.config.limits.token_grace.as_secs(),
+        grace: env.config.limits.auth.token_grace.as_secs(),
     }))
 }
 

@@ -70,7 +70,8 @@ impl Hub {
             }
             Inner::Claim { ticket, key, digest, bytes: _ } => {
                 let limits = &self.env.config.limits;
-                let (max, ttl) = (limits.idempotency_keys_max, limits.idempotency_ttl);
+                let (max, ttl) =
+                    (limits.publishing.idempotency_keys_max, limits.publishing.idempotency_ttl);
                 let verdict = self.keys.claim(self.env.now.mono, key, digest, max, ttl);
                 self.tell(ticket.shard, Inner::Claimed { ticket, verdict });
             }
@@ -152,7 +153,7 @@ impl Hub {
         answer: AnswerTo,
     ) {
         let config = &self.env.config;
-        let max = config.limits.channel_bytes_max;
+        let max = config.limits.channels.channel_bytes_max;
         let Some(channel) = channel.filter(|channel| protocol::channel_is_valid(channel, max))
         else {
             return self.refuse(id, Reason::InvalidChannel, answer.correlation.as_deref());
@@ -266,13 +267,13 @@ impl Hub {
     ) {
         let config = &self.env.config;
         let limits = &config.limits;
-        let Some(channel) =
-            channel.filter(|name| protocol::channel_is_valid(name, limits.channel_bytes_max))
+        let Some(channel) = channel
+            .filter(|name| protocol::channel_is_valid(name, limits.channels.channel_bytes_max))
         else {
             return self.refuse(id, Reason::InvalidChannel, correlation);
         };
-        let event =
-            event.filter(|event| !event.is_empty() && event.len() <= limits.event_bytes_max);
+        let event = event
+            .filter(|event| !event.is_empty() && event.len() <= limits.channels.event_bytes_max);
         let (Some(event), Some(data)) = (event, data) else {
             return self.refuse(id, Reason::Decode, correlation);
         };
@@ -326,11 +327,11 @@ impl Hub {
     pub(super) fn on_publish_command(&mut self, id: Option<CommandId>, publication: Publication) {
         let limits = &self.env.config.limits;
         let Publication { channel, event, data } = &publication;
-        let reason = if !protocol::channel_is_valid(channel, limits.channel_bytes_max) {
+        let reason = if !protocol::channel_is_valid(channel, limits.channels.channel_bytes_max) {
             Some(Reason::InvalidChannel)
-        } else if event.is_empty() || event.len() > limits.event_bytes_max {
+        } else if event.is_empty() || event.len() > limits.channels.event_bytes_max {
             Some(Reason::BadPublish)
-        } else if data.len() > limits.message_bytes_max {
+        } else if data.len() > limits.wire.message_bytes_max {
             Some(Reason::MessageTooBig)
         } else {
             None
@@ -584,7 +585,7 @@ impl Hub {
     /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
     /// that a publisher who sends a lot at once does not make slow readers of those who are not.
     pub(super) fn hand_out(&mut self) {
-        let budget = self.env.config.limits.outbox_bytes_max / 4;
+        let budget = self.env.config.limits.delivery.outbox_bytes_max / 4;
         let (alone, waiting) = (self.channels.rounds() == 1, self.connections.dirty());
         let mut handed = 0;
         while handed < budget
@@ -628,7 +629,7 @@ impl Hub {
     /// Once per round of flushes: if outboxes hold more than `queued_bytes_max`, those that hold the most are treated as
     /// slow readers until an eighth is free again.
     pub(super) fn relieve(&mut self) {
-        let max = self.env.config.limits.queued_bytes_max;
+        let max = self.env.config.limits.delivery.queued_bytes_max;
         if !self.connections.take_stock(max) {
             return;
         }
@@ -798,7 +799,7 @@ impl Hub {
 
     fn revoke(&mut self, asker: Asker, audit: Box<Audit>, revocation: &Revocation) {
         // Others may be revoking at this moment, so a hub can come to hold a few more than the limit.
-        let max = self.env.config.limits.revocations_max;
+        let max = self.env.config.limits.revocations.revocations_max;
         if self.tokens.revoked() >= max || self.errands.revoking() >= max {
             return self.fail_revoke(asker, audit, &Reason::RevocationsFull.into());
         }

@@ -1,11 +1,6 @@
 //! What goes into a hub and what comes out, besides bytes.
 
-use std::{
-    hash::BuildHasher,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{hash::BuildHasher, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -15,6 +10,7 @@ use crate::{
     config::Config,
     entropy::{Entropy, KeyedState, Seed},
     reason::Reason,
+    time::Instant,
     tls::Identity,
 };
 
@@ -340,7 +336,7 @@ pub struct Timeout {
 /// What a hub wakes for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutReason {
-    /// TLS handshakes that a turn had no time for: [`tls_handshakes_per_turn`](crate::limits::Limits::tls_handshakes_per_turn).
+    /// TLS handshakes that a turn had no time for: [`tls_handshakes_per_turn`](crate::limits::Tls::tls_handshakes_per_turn).
     Handshakes,
     /// A connection's protocol: a head that does not come, a ping, a pong, the close handshake, the end of the socket.
     Protocol,

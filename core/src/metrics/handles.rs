@@ -1,6 +1,6 @@
 //! Where counts meet the `metrics` facade: the one place that is given a recorder.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 
@@ -12,6 +12,7 @@ use crate::{
     config::{Config, ConnectionsBound},
     protocol::Kind,
     reason::{Counted, Reason},
+    time::Instant,
     ws::Work,
 };
 
@@ -206,7 +207,7 @@ impl Handles {
         // A reload may change what bounds them: the other series is then zero.
         for bound in [ConnectionsBound::Setting, ConnectionsBound::Memory] {
             let in_force = bound == config.connections_bound;
-            let limit = if in_force { config.limits.connections_max } else { 0 };
+            let limit = if in_force { config.limits.connections.connections_max } else { 0 };
             source.gauge(CONNECTIONS_LIMIT, &[("bound", bound.as_str())]).set(limit as f64);
         }
         this

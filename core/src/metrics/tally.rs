@@ -1,15 +1,13 @@
 //! The counts of one turn: plain integers, and labels as numbers.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::Config,
     entropy::{KeyedMap, KeyedState},
     protocol::Kind,
     reason::Reason,
+    time::Instant,
     ws::Work,
 };
 

@@ -13,7 +13,7 @@ use x509_parser::{
     x509::X509Name,
 };
 
-use super::identity::{Field, Name};
+use super::identity::{Field, Identity, Name};
 
 /// What one certificate says of itself. Nothing here is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,15 @@ impl Facts {
     #[must_use]
     pub fn is_valid_at(&self, unix: Duration) -> bool {
         self.not_before <= unix && unix <= self.not_after
+    }
+}
+
+impl Identity {
+    /// From a certificate that was verified.
+    pub(super) fn of(der: &[u8]) -> Option<Self> {
+        let facts = Facts::of(der).ok()?;
+        let (issuer, serial) = number(der).ok()?;
+        Some(Self { subject: facts.subject.into(), names: facts.names, issuer, serial })
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::{fmt, sync::Arc};
 
-use super::certificate::{self, Facts};
-
 /// Where in a certificate a name stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -96,13 +94,6 @@ impl fmt::Display for Name {
 }
 
 impl Identity {
-    /// From a certificate that was verified.
-    pub(super) fn of(der: &[u8]) -> Option<Self> {
-        let facts = Facts::of(der).ok()?;
-        let (issuer, serial) = certificate::number(der).ok()?;
-        Some(Self { subject: facts.subject.into(), names: facts.names, issuer, serial })
-    }
-
     /// What to call this client: its common name, else its first alternative name, else the subject.
     #[must_use]
     pub fn user(&self) -> Arc<str> {

@@ -8,7 +8,11 @@
 //! for itself, because keys that a seed could bring back would protect nothing, and it changes the keys of tickets by the
 //! system's clock. So TLS cannot be repeated byte by byte; what can be is everything above it.
 //!
-//! ```no_run
+//! All of this but the names of clients is the feature `tls`. Without it a [`Server`] cannot be made, so a hub has none and
+//! nothing else changes.
+//!
+#![cfg_attr(feature = "tls", doc = "```no_run")]
+#![cfg_attr(not(feature = "tls"), doc = "```text")]
 //! use mahavishnu_core::{config::Config, tls::{Certified, Chain, ClientAuth, PrivateKey, Server}};
 //!
 //! let chain = Chain::from_pem(&std::fs::read("server.pem")?)?;
@@ -22,24 +26,41 @@
 //! [`Session::receive`] makes of the wire goes to the connection, and the connection is flushed into [`Session::writer`],
 //! then [`Session::finish`] says what that means for the socket.
 
+#[cfg(feature = "tls")]
 mod certificate;
 mod identity;
+#[cfg(not(feature = "tls"))]
+mod no_server;
+#[cfg(feature = "tls")]
 mod pem;
+mod progress;
+#[cfg(feature = "tls")]
 mod revocation;
+#[cfg(feature = "tls")]
 mod server;
+#[cfg(feature = "tls")]
 mod session;
+#[cfg(feature = "tls")]
 mod suites;
 #[cfg(test)]
+#[cfg(feature = "tls")]
 pub(crate) mod testing;
 #[cfg(test)]
+#[cfg(feature = "tls")]
 mod tests;
 
+#[cfg(feature = "tls")]
 pub use self::{
     certificate::{Facts, Key, Unreadable},
-    identity::{Field, Grant, Identity, Name, PatternError},
     pem::{Chain, PemError, PrivateKey},
     revocation::{ListFacts, RevocationListError, RevocationLists},
     server::{Certified, CertifiedError, ClientAuth, Server, ServerError},
-    session::{Encrypting, Progress, Session},
+    session::{Encrypting, Session},
 };
-pub(crate) use session::BATCH_BYTES;
+pub use self::{
+    identity::{Field, Grant, Identity, Name, PatternError},
+    progress::Progress,
+};
+#[cfg(not(feature = "tls"))]
+pub use no_server::{Server, Session};
+pub(crate) use progress::BATCH_BYTES;

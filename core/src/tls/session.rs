@@ -7,7 +7,11 @@ use std::{
 
 use rustls::{HandshakeKind, ServerConnection};
 
-use super::{identity::Identity, server::Server};
+use super::{
+    identity::Identity,
+    progress::{BATCH_BYTES, Progress},
+    server::Server,
+};
 use crate::ws::Flush;
 
 /// One connection's TLS state. Boxed where it is kept: it is larger than the rest of a connection.
@@ -32,17 +36,6 @@ enum Stage {
     Open,
     /// Nothing is taken in any more.
     Over,
-}
-
-/// What came of some ciphertext. Plaintext may have come in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// More is needed.
-    More,
-    /// The peer ended its side in order (RFC 8446 §6.1).
-    Ended,
-    /// The peer broke the protocol, or there is no common ground. An alert waits to be sent.
-    Failed,
 }
 
 impl Session {
@@ -291,6 +284,3 @@ impl Write for Encrypting<'_> {
 
 /// A fatal alert (RFC 8446 §6): content type, version, length, level, description.
 const DECODE_ERROR: &[u8] = &[21, 3, 3, 0, 2, 2, 50];
-
-/// Plaintext that is encrypted ahead: two full records (RFC 8446 §5.1). With one the system calls show, more brings little.
-pub(crate) const BATCH_BYTES: usize = 32 * 1024;

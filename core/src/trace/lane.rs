@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::{self, IoSlice, Write},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use crate::{
         Command, CommandId, DrainPlan, Hub, Listener, Output, Peer, Place, Publication,
         RequestError, RequestId, ShardId,
     },
-    time::Now,
+    time::{Instant, Now},
 };
 
 /// A hub and what it has still to do.

@@ -21,14 +21,7 @@ pub use file::{Input, Kind, Trace, Writer};
 pub use recorded::Recorded;
 pub use replay::{Mismatch, Report, replay};
 
-use std::{
-    borrow::Cow,
-    fmt,
-    hash::Hasher,
-    io,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, fmt, hash::Hasher, io, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
@@ -36,7 +29,7 @@ use siphasher::sip::SipHasher13;
 use crate::{
     config::{Config, Hooks},
     hub::Output,
-    time::Now,
+    time::{Instant, Now},
     ws::Flush,
 };
 

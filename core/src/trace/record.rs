@@ -1,15 +1,12 @@
 //! Noting what goes into a hub.
 
-use std::{
-    io::{self, IoSlice, Write},
-    time::Instant,
-};
+use std::io::{self, IoSlice, Write};
 
 use super::{Call, Conn, Digest, Record, Taken, Wanted, flush_number, nanos, output_digest};
 use crate::{
     config::Config,
     hub::{Command, ConnId, Listener, Output, Peer, Place, RequestId, ShardId, Timeout},
-    time::Now,
+    time::{Instant, Now},
     ws::Flush,
 };
 

@@ -1,11 +1,6 @@
 //! Making a trace's calls again.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use super::{
     Call, Wanted, config_digest,
@@ -16,6 +11,7 @@ use crate::{
     config::Config,
     entropy::Seed,
     hub::{Place, ShardId, ShardMessage},
+    time::Instant,
 };
 
 /// What a replay that agreed has run.

@@ -558,19 +558,34 @@ fn config(setup: &Setup) -> Config {
 
 fn limits(setup: &Setup) -> Limits {
     Limits {
-        message_bytes_max: 4096,
-        outbox_bytes_max: if setup.small_outbox { SMALL_OUTBOX_MAX } else { OUTBOX_MAX },
-        outbox_read_watermark: WATERMARK,
-        round_bytes_max: if setup.small_round { 512 } else { 64 * 1024 },
-        connections_max: 6,
-        sockets_max: 8,
-        pings_before_auth_max: 2,
-        messages_per_second: None,
-        channels_per_connection_max: 3,
-        channels_max: 4,
-        requests_in_flight_max: 2,
-        publishes_in_flight_max: 3,
-        idempotency_keys_max: 2,
+        wire: wire::Limits {
+            message_bytes_max: 4096,
+            outbox_read_watermark: WATERMARK,
+            ..wire::Limits::default()
+        },
+        connections: limits::Connections {
+            connections_max: 6,
+            sockets_max: 8,
+            messages_per_second: None,
+            ..limits::Connections::default()
+        },
+        auth: limits::Auth { pings_before_auth_max: 2, ..limits::Auth::default() },
+        channels: limits::Channels {
+            channels_per_connection_max: 3,
+            channels_max: 4,
+            ..limits::Channels::default()
+        },
+        delivery: limits::Delivery {
+            outbox_bytes_max: if setup.small_outbox { SMALL_OUTBOX_MAX } else { OUTBOX_MAX },
+            round_bytes_max: if setup.small_round { 512 } else { 64 * 1024 },
+            ..limits::Delivery::default()
+        },
+        requests: limits::Requests { requests_in_flight_max: 2, ..limits::Requests::default() },
+        publishing: limits::Publishing {
+            publishes_in_flight_max: 3,
+            idempotency_keys_max: 2,
+            ..limits::Publishing::default()
+        },
         ..Limits::default()
     }
 }

@@ -12,9 +12,9 @@ use std::{
 };
 
 use mahavishnu_core::{
-    limits::Limits,
     time::Now,
     tls::{Server, Session},
+    wire::Limits,
     ws::{Connection, Flush, ReadBuffer},
 };
 use mahavishnu_tokio::poller::{Poller, Read, TcpListener, TcpStream};

@@ -3,10 +3,10 @@
 use std::{io::Write, time::Instant};
 
 use mahavishnu_core::{
-    limits::Limits,
     reason::Reason,
     time::Now,
     tls::{Progress, Session},
+    wire::Limits,
     ws::{Accept, Connection, Deflate, Deflater, Event, Flush, Inflater},
 };
 

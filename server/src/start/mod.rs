@@ -49,7 +49,7 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     if !loaded.settings.core_files {
         forbid_core_files();
     }
-    raise_file_limit(config.limits.connections_max);
+    raise_file_limit(config.limits.connections.connections_max);
     tell_capacity(&loaded.settings);
     let render = if loaded.settings.metrics_enabled { Some(prometheus::install()?) } else { None };
     count_refused_reloads(&config, 0);

@@ -8,9 +8,9 @@ use std::{
 
 use mahavishnu_core::{
     entropy::Entropy,
-    limits::Limits,
     reason::{Reason, Retry},
     time::Now,
+    wire::Limits,
     ws::{ClientRequest, CloseWhen, Connection, Event, Flush, Inflater, PeerClose},
 };
 

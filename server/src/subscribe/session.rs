@@ -5,8 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
-use serde_json::{json, value::RawValue};
+use mahavishnu_core::protocol::{Kind, Message, Request, error_code, event};
 
 use crate::exit::{Exit, Failure};
 
@@ -64,19 +63,6 @@ pub(crate) struct Event {
     pub(crate) data: String,
 }
 
-/// What matters here of the nine fields.
-#[derive(Deserialize)]
-struct Message {
-    #[serde(rename = "type")]
-    kind: String,
-    event: Option<String>,
-    room: Option<String>,
-    correlation_id: Option<String>,
-    error_code: Option<String>,
-    error_message: Option<String>,
-    data: Option<Box<RawValue>>,
-}
-
 impl Session {
     pub(crate) fn new(token: Option<String>, channels: Vec<String>) -> Self {
         Self {
@@ -111,7 +97,7 @@ impl Session {
         match (self.phase, &self.token) {
             (Phase::Greeting, Some(token)) => {
                 self.phase = Phase::Authenticating;
-                vec![json!({ "type": "request", "event": "auth", "id": AUTH_ID, "data": { "token": token } }).to_string()]
+                vec![Request::Auth { token }.to_text(Some(AUTH_ID))]
             }
             (Phase::Subscribing, _) if self.paused_until.is_none_or(|until| until <= now) => {
                 self.paused_until = None;
@@ -119,10 +105,10 @@ impl Session {
                 while self.asked.len() < ASKED_MAX
                     && let Some(index) = self.queue.pop_front()
                 {
+                    let Some(channel) = self.channels.get(index) else { continue };
                     self.asked.insert(index);
-                    let channel = self.channels.get(index).map(|channel| &channel.name);
-                    let request = json!({ "type": "request", "event": "subscribe", "id": format!("{SUBSCRIBE_ID}{index}"), "data": { "channel": channel } });
-                    messages.push(request.to_string());
+                    let request = Request::Subscribe { channel: &channel.name };
+                    messages.push(request.to_text(Some(&format!("{SUBSCRIBE_ID}{index}"))));
                 }
                 messages
             }
@@ -133,24 +119,29 @@ impl Session {
     /// Takes a message of the server.
     pub(crate) fn receive(&mut self, text: &str, now: Instant) -> Heard {
         // Other servers may say more than we understand: that is no reason to go.
-        let Ok(message) = serde_json::from_str::<Message>(text) else { return Heard::Nothing };
-        match message.kind.as_str() {
-            "event" => match (message.room, message.event) {
-                (Some(channel), Some(name)) => {
-                    let data =
-                        message.data.map_or_else(|| "{}".to_owned(), |data| data.get().to_owned());
-                    Heard::Event(Event { channel, name, data })
-                }
+        let Ok(message) = Message::read(text) else { return Heard::Nothing };
+        match message.kind {
+            Kind::Event => match (message.room, message.event) {
+                (Some(channel), Some(name)) => Heard::Event(Event {
+                    channel: channel.into_owned(),
+                    name: name.into_owned(),
+                    data: message.data.unwrap_or("{}").to_owned(),
+                }),
                 // The welcome and the like.
                 _ => Heard::Nothing,
             },
-            "response" if message.event.as_deref() == Some("auth") => {
+            Kind::Response if message.event.as_deref() == Some(event::AUTH) => {
                 self.authenticated();
                 Heard::Nothing
             }
-            "response" => self.subscribed(message.correlation_id.as_deref()),
-            "error" => self.refused(message, now),
-            _ => Heard::Nothing,
+            Kind::Response => self.subscribed(message.correlation_id.as_deref()),
+            Kind::Error => self.refused(&message, now),
+            Kind::Request
+            | Kind::Ack
+            | Kind::Subscribe
+            | Kind::Unsubscribe
+            | Kind::Ping
+            | Kind::Pong => Heard::Nothing,
         }
     }
 
@@ -175,21 +166,21 @@ impl Session {
         channel.map_or(Heard::Nothing, |channel| Heard::Subscribed(channel.name.clone()))
     }
 
-    fn refused(&mut self, message: Message, now: Instant) -> Heard {
-        let code = message.error_code.unwrap_or_default();
-        let error = format!("{code}: {}", message.error_message.unwrap_or_default());
+    fn refused(&mut self, message: &Message<'_>, now: Instant) -> Heard {
+        let code = message.error_code.as_deref().unwrap_or_default();
+        let error = format!("{code}: {}", message.error_message.as_deref().unwrap_or_default());
         self.last_error = Some(error.clone());
         let Some(index) = self.take_asked(message.correlation_id.as_deref()) else {
             // A refused token: the server closes next. One that needs no tokens says so and goes on, and so do we.
             self.authenticated();
             return Heard::Nothing;
         };
-        if code == "RATE_LIMIT_EXCEEDED" {
+        if code == error_code::RATE_LIMIT_EXCEEDED {
             self.queue.push_front(index);
             self.paused_until = Some(now + RATE_PAUSE);
             return Heard::Nothing;
         }
-        let exit = if code == "FORBIDDEN" { Exit::Permission } else { Exit::General };
+        let exit = if code == error_code::FORBIDDEN { Exit::Permission } else { Exit::General };
         let Some(channel) = self.channels.get_mut(index) else { return Heard::Nothing };
         let failure = Failure::new(exit, format!("not subscribed to {:?}: {error}", channel.name));
         let line = failure.to_string();
@@ -215,7 +206,7 @@ const RATE_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -27,15 +27,15 @@ pub(crate) const EXPOSITION: &str = "# nothing\n";
 pub fn base() -> Config {
     let mut config = Config::default();
     let limits = &mut config.limits;
-    limits.messages_per_second = None;
-    limits.ping_interval = None;
-    limits.connection_timeout = None;
+    limits.connections.messages_per_second = None;
+    limits.wire.ping_interval = None;
+    limits.wire.connection_timeout = None;
     for deadline in [
-        &mut limits.head_timeout,
-        &mut limits.http_idle_timeout,
-        &mut limits.auth_timeout,
-        &mut limits.close_timeout,
-        &mut limits.request_timeout,
+        &mut limits.wire.head_timeout,
+        &mut limits.wire.http_idle_timeout,
+        &mut limits.auth.auth_timeout,
+        &mut limits.wire.close_timeout,
+        &mut limits.requests.request_timeout,
     ] {
         *deadline = Duration::from_secs(3_600);
     }

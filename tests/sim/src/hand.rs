@@ -346,22 +346,22 @@ fn set_limits(options: &mut Options, config: &Config) {
     let limits = &config.limits;
     let millis = |time: Duration| time.as_millis() as u64 + 1;
     let patience = [
-        limits.head_timeout,
-        limits.auth_timeout,
-        limits.close_timeout,
-        limits.http_idle_timeout / 3,
+        limits.wire.head_timeout,
+        limits.auth.auth_timeout,
+        limits.wire.close_timeout,
+        limits.wire.http_idle_timeout / 3,
     ];
     options.patience_ms = patience.into_iter().map(millis).max().unwrap_or_default();
-    options.ping_ms = limits.ping_interval.map_or(0, millis);
-    options.pong_ms = millis(limits.pong_timeout);
-    options.idle_ms = limits.connection_timeout.map_or(0, millis);
-    options.request_ms = millis(limits.request_timeout);
+    options.ping_ms = limits.wire.ping_interval.map_or(0, millis);
+    options.pong_ms = millis(limits.wire.pong_timeout);
+    options.idle_ms = limits.wire.connection_timeout.map_or(0, millis);
+    options.request_ms = millis(limits.requests.request_timeout);
     // Its application may answer at length.
-    let kilobytes = limits.message_bytes_max as u64 / 1_000;
-    options.in_flight = u64::from(limits.requests_in_flight_max) * kilobytes.max(1);
-    options.watermark_bytes = limits.outbox_read_watermark as u64;
+    let kilobytes = limits.wire.message_bytes_max as u64 / 1_000;
+    options.in_flight = u64::from(limits.requests.requests_in_flight_max) * kilobytes.max(1);
+    options.watermark_bytes = limits.wire.outbox_read_watermark as u64;
     // What waits from before a limit became tighter may stay.
-    options.outbox_bytes = options.outbox_bytes.max(limits.outbox_bytes_max as u64);
+    options.outbox_bytes = options.outbox_bytes.max(limits.delivery.outbox_bytes_max as u64);
     options.ask_publish = u64::from(config.hooks.authorize_publish);
 }
 

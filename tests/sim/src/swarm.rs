@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use mahavishnu_core::{
     auth::{Pattern, Policy, Rule},
     config::{AnonymousPublish, Config, SlowPolicy},
-    limits::Limits,
+    limits::{self, Limits},
+    wire,
 };
 
 use crate::{
@@ -321,32 +322,52 @@ impl Options {
         let millis = |ms: u64| Duration::from_nanos(ms * MILLI);
         let maybe = |ms: u64| (ms > 0).then(|| millis(ms));
         Limits {
-            head_timeout: millis(self.patience_ms),
-            auth_timeout: millis(self.patience_ms),
-            close_timeout: millis(self.patience_ms),
-            http_idle_timeout: millis(self.patience_ms * 3),
-            ping_interval: maybe(self.ping_ms),
-            pong_timeout: millis(self.pong_ms),
-            connection_timeout: maybe(self.idle_ms),
-            // Later generations are a little tighter.
-            outbox_bytes_max: (self.outbox_bytes - self.outbox_bytes / 10 * generation.min(5))
-                as usize,
-            outbox_read_watermark: self.watermark_bytes as usize,
-            round_bytes_max: self.round_bytes as usize,
-            messages_per_second: u32::try_from(self.rate).ok().filter(|rate| *rate > 0),
-            messages_burst: (self.rate as u32).max(1) * 2,
-            request_timeout: millis(self.request_ms),
-            requests_in_flight_max: self.in_flight as u16,
-            publishes_in_flight_max: self.publishes_in_flight as usize,
-            channels_per_connection_max: self.channels_per_connection as usize,
-            shard_queue_bytes_max: self.shard_queue_bytes as usize,
-            connections_max: match self.connections_max {
-                0 => 1_000_000,
-                some => some as usize,
+            wire: wire::Limits {
+                head_timeout: millis(self.patience_ms),
+                close_timeout: millis(self.patience_ms),
+                http_idle_timeout: millis(self.patience_ms * 3),
+                ping_interval: maybe(self.ping_ms),
+                pong_timeout: millis(self.pong_ms),
+                connection_timeout: maybe(self.idle_ms),
+                outbox_read_watermark: self.watermark_bytes as usize,
+                ..wire::Limits::default()
             },
-            sockets_max: 1_000_000,
-            token_warning: millis(1_000),
-            token_grace: millis(BRIEF_GRACE_MS),
+            connections: limits::Connections {
+                messages_per_second: u32::try_from(self.rate).ok().filter(|rate| *rate > 0),
+                messages_burst: (self.rate as u32).max(1) * 2,
+                connections_max: match self.connections_max {
+                    0 => 1_000_000,
+                    some => some as usize,
+                },
+                sockets_max: 1_000_000,
+                ..limits::Connections::default()
+            },
+            auth: limits::Auth {
+                auth_timeout: millis(self.patience_ms),
+                token_warning: millis(1_000),
+                token_grace: millis(BRIEF_GRACE_MS),
+                ..limits::Auth::default()
+            },
+            channels: limits::Channels {
+                channels_per_connection_max: self.channels_per_connection as usize,
+                ..limits::Channels::default()
+            },
+            delivery: limits::Delivery {
+                // Later generations are a little tighter.
+                outbox_bytes_max: (self.outbox_bytes - self.outbox_bytes / 10 * generation.min(5))
+                    as usize,
+                round_bytes_max: self.round_bytes as usize,
+                ..limits::Delivery::default()
+            },
+            requests: limits::Requests {
+                request_timeout: millis(self.request_ms),
+                requests_in_flight_max: self.in_flight as u16,
+            },
+            publishing: limits::Publishing {
+                publishes_in_flight_max: self.publishes_in_flight as usize,
+                ..limits::Publishing::default()
+            },
+            shards: limits::Shards { shard_queue_bytes_max: self.shard_queue_bytes as usize },
             ..Limits::default()
         }
     }

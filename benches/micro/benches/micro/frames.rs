@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use mahavishnu_core::{
-    limits::Limits,
+    wire::Limits,
     ws::{Event, Opcode, encode_frame, encode_text},
 };
 use mahavishnu_microbenches::{

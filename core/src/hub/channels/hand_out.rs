@@ -43,7 +43,7 @@ impl Channels {
         }
         let credit = u32::try_from(weight).unwrap_or(u32::MAX);
         let round = Round { channel, segment, deflated, first_offset, home, credit };
-        let large = round.segment.len() > env.config.limits.round_bytes_max
+        let large = round.segment.len() > env.config.limits.delivery.round_bytes_max
             || self.large.iter().any(|before| before.channel == channel);
         let rounds = if large { &mut self.large } else { &mut self.rounds };
         rounds.push_back(round);
@@ -81,7 +81,7 @@ impl Channels {
     ) {
         let Some(channel) = self.slots.get(round.channel) else { return };
         let policy = channel.policy;
-        let max = env.config.limits.outbox_bytes_max;
+        let max = env.config.limits.delivery.outbox_bytes_max;
         let only_newest = policy == SlowPolicy::Latest;
         let mut taken = 0u64;
         for member in &channel.members {

@@ -245,15 +245,15 @@ impl Channels {
         }) {
             return Some(Subscribe::Already(answer));
         }
-        if conn.subscriptions.len() >= limits.channels_per_connection_max {
+        if conn.subscriptions.len() >= limits.channels.channels_per_connection_max {
             return Some(Subscribe::Refused(Reason::TooManyChannels, answer));
         }
-        let joining_max = limits.channels_per_connection_max.min(usize::from(u16::MAX));
+        let joining_max = limits.channels.channels_per_connection_max.min(usize::from(u16::MAX));
         if usize::from(conn.rare().joining) >= joining_max {
             // Each of them is a message to another hub that is still to be answered.
             return Some(Subscribe::Refused(Reason::TooManyChannels, answer));
         }
-        let full = known.is_none() && self.len().max(everywhere) >= limits.channels_max;
+        let full = known.is_none() && self.len().max(everywhere) >= limits.channels.channels_max;
         let index = if full { None } else { self.found(name, env.config.slow_readers.of(name)) };
         let Some(channel) = index.and_then(|index| self.slots.get_mut(index)) else {
             return Some(Subscribe::Refused(Reason::ChannelsFull, answer));
@@ -277,7 +277,7 @@ impl Channels {
         let waiting = &mut self.slots.get_mut(index)?.waiting;
         let at = waiting.iter().position(|waiting| waiting.conn == id)?;
         let answer = waiting.remove(at)?.answer;
-        let max = env.config.limits.channels_per_connection_max;
+        let max = env.config.limits.channels.channels_per_connection_max;
         let active = connections.get(id).filter(|conn| conn.is_active());
         let wishes = active.filter(|_| answer.is_some());
         let fresh =

@@ -22,7 +22,7 @@ impl Channels {
         round: &Round,
     ) {
         let mut slow = std::mem::take(&mut self.slow);
-        let max = env.config.limits.outbox_bytes_max;
+        let max = env.config.limits.delivery.outbox_bytes_max;
         for index in slow.drain(..) {
             let Some(id) = connections.id_at(index) else { continue };
             let Some(conn) = connections.member(index) else { continue };
@@ -121,7 +121,7 @@ impl Channels {
         connections: &mut Connections,
         id: ConnId,
     ) {
-        let max = env.config.limits.outbox_bytes_max;
+        let max = env.config.limits.delivery.outbox_bytes_max;
         // Looked at first: a connection that is edited is flushed again, and this one may be as full as before.
         let room = |conn: &Conn| conn.ws.is_open() && conn.ws.outbox().bytes() <= max / 2;
         let Some(conn) = connections.edit_if(id, room) else { return };
@@ -143,7 +143,7 @@ pub(super) fn keep_queued(connections: &mut Connections, id: ConnId, tag: u32) {
 
 /// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
 fn conflate(env: &mut Env, conn: &mut Conn, round: &Round) -> bool {
-    let max = env.config.limits.outbox_bytes_max;
+    let max = env.config.limits.delivery.outbox_bytes_max;
     let segment = round.of(conn);
     if conn.has_gap_in(round.channel) {
         return false;

@@ -17,10 +17,9 @@ use crate::{
         types::{Listener, Peer, RequestId},
         visitors::{Allowance, Entered, Who},
     },
-    limits::Limits,
     time::Tick,
     tls::Identity,
-    ws,
+    wire, ws,
 };
 
 /// A connection. Boxed in the slab, so that its size is paid only while it exists. An idle one takes no more than this:
@@ -76,7 +75,11 @@ pub(in crate::hub) enum Phase {
 
 impl Phase {
     /// The limits that hold for what the peer sends at this point.
-    pub(super) fn limits<'l>(self, before_auth: &'l Limits, otherwise: &'l Limits) -> &'l Limits {
+    pub(super) fn limits<'l>(
+        self,
+        before_auth: &'l wire::Limits,
+        otherwise: &'l wire::Limits,
+    ) -> &'l wire::Limits {
         match self {
             Self::Unauthenticated { .. } => before_auth,
             Self::Http | Self::Active | Self::Gone => otherwise,
@@ -235,7 +238,7 @@ pub(in crate::hub) fn may_publish_anonymously(config: &Config, local: bool) -> b
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use crate::time::Instant;
 
     use super::*;
 
@@ -250,7 +253,7 @@ mod tests {
         let now = crate::time::Now { mono: Instant::now(), unix: std::time::Duration::ZERO };
         let conn = |address: &str, proxied| {
             let peer = Peer { address: address.parse().unwrap(), listener: Listener::Main };
-            let ws = ws::Connection::server(now, &Limits::default());
+            let ws = ws::Connection::server(now, &wire::Limits::default());
             Conn { proxied, ..Conn::new(Transport::default(), ws, peer) }
         };
         assert!(conn("127.0.0.1:1", false).is_loopback());

@@ -1,11 +1,9 @@
 //! When something is due about a connection.
 
-use std::time::Instant;
-
 use super::Connections;
 use crate::{
     hub::{env::Env, types::ConnId},
-    time::Tick,
+    time::{Instant, Tick},
     ws::Event,
 };
 
@@ -50,7 +48,7 @@ impl Connections {
             }
             let Some(conn) = self.edit(id) else { continue };
             conn.armed = None;
-            let (now, limits) = (env.now, &env.config.limits);
+            let (now, limits) = (env.now, &env.config.limits.wire);
             let own = conn.rare_if_any().is_some_and(|rare| {
                 rare.deadline.take_if(|deadline| *deadline <= now.mono).is_some()
             });
@@ -65,7 +63,7 @@ impl Connections {
     pub(super) fn arm(&mut self, env: &Env, index: u32) {
         let Some(conn) = self.slots.get_mut(index) else { return };
         let own = conn.extras.get().deadline;
-        let protocol = conn.ws.poll_timeout(&env.config.limits);
+        let protocol = conn.ws.poll_timeout(&env.config.limits.wire);
         let Some(at) = own.into_iter().chain(protocol).min() else { return };
         let tick = Tick::new(env.started, at);
         if conn.armed.is_none_or(|armed| tick < armed) {

@@ -26,7 +26,7 @@ impl Connections {
     /// Begins the close handshake of a WebSocket connection (RFC 6455 §7.1.2). [`retire`](Self::retire) has to follow.
     pub(in crate::hub) fn close(&mut self, env: &Env, id: ConnId, reason: Reason, when: CloseWhen) {
         if let Some(conn) = self.edit(id) {
-            conn.ws.close(env.now, &env.config.limits, reason, when);
+            conn.ws.close(env.now, &env.config.limits.wire, reason, when);
             self.mark_dirty(id.index);
         }
     }

@@ -1,11 +1,12 @@
 //! What a connection has only at times, or only with a token: an idle one without does without its memory.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{eviction::Links, partial::Partial};
 use crate::{
     auth::Access,
     hub::{tokens::Token, types::RequestId},
+    time::Instant,
     tls::Identity,
 };
 

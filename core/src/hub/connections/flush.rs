@@ -87,7 +87,7 @@ impl Connections {
     ) -> Option<Written> {
         let found = self.slots.get_at_mut(id.index, id.generation)?;
         let mut sink = Counting { sink, bytes: 0 };
-        let (ws, now, limits) = (&mut found.ws, env.now, &env.config.limits);
+        let (ws, now, limits) = (&mut found.ws, env.now, &env.config.limits.wire);
         let flush = found.transport.flush(&mut sink, |sink| ws.flush(now, limits, sink));
         found.blocked = flush == Flush::Blocked;
         env.tally.sent_bytes += sink.bytes;

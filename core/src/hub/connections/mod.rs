@@ -45,8 +45,8 @@ use super::{
 };
 use crate::{
     config::Config,
-    limits::Limits,
     time::{Now, Timers},
+    wire,
     ws::{self, Compressed, Event, Inflater, Segment},
 };
 
@@ -69,7 +69,7 @@ pub(super) struct Connections {
     /// What is decrypted, until the connection has taken it in.
     plaintext: Vec<u8>,
     /// What holds for connections that have not authenticated yet.
-    limits_before_auth: Limits,
+    limits_before_auth: wire::Limits,
 }
 
 impl Connections {
@@ -168,7 +168,7 @@ impl Connections {
             Some(header) => Layer::ProxyHeader(header).into(),
             None => Self::transport_of(&env.config, peer.listener),
         };
-        let ws = ws::Connection::server(env.now, &env.config.limits);
+        let ws = ws::Connection::server(env.now, &env.config.limits.wire);
         let (index, generation) = self.slots.insert(Box::new(Conn::new(transport, ws, peer)))?;
         let id = ConnId { index, generation, shard: self.shard };
         self.edit(id);
@@ -188,7 +188,7 @@ impl Connections {
         wire: &mut &'w mut [u8],
     ) -> Option<Event<'w>> {
         let conn = self.slots.get_at_mut(id.index, id.generation)?;
-        let limits = conn.phase.limits(&self.limits_before_auth, &env.config.limits);
+        let limits = conn.phase.limits(&self.limits_before_auth, &env.config.limits.wire);
         conn.ws.receive(env.now, limits, wire)
     }
 
@@ -201,21 +201,21 @@ impl Connections {
         message: Compressed<'_>,
     ) -> Option<Event<'i>> {
         let conn = self.slots.get_at_mut(id.index, id.generation)?;
-        let limits = conn.phase.limits(&self.limits_before_auth, &env.config.limits);
+        let limits = conn.phase.limits(&self.limits_before_auth, &env.config.limits.wire);
         conn.ws.inflate(env.now, limits, inflater, message)
     }
 
     /// The peer will send no more.
     pub(super) fn end_of_input(&mut self, env: &Env, id: ConnId) -> Option<Event<'static>> {
         let conn = self.edit(id)?;
-        conn.ws.handle_eof(env.now, &env.config.limits)
+        conn.ws.handle_eof(env.now, &env.config.limits.wire)
     }
 
     /// Answers a request over HTTP, and goes on with what the client had sent ahead. Nothing if none is open.
     pub(super) fn respond(&mut self, env: &mut Env, id: ConnId, response: Response<Bytes>) {
         let Some(conn) = self.edit_if(id, |conn| conn.ws.is_http()) else { return };
         let status = response.status().as_u16();
-        conn.ws.respond(env.now, &env.config.limits, response);
+        conn.ws.respond(env.now, &env.config.limits.wire, response);
         if conn.listener != Listener::Metrics {
             env.tally.answered(status);
         }
@@ -348,7 +348,7 @@ impl Connections {
     }
 
     /// Whether the driver should read from it.
-    pub(super) fn wants_read(&self, id: ConnId, limits: &Limits) -> bool {
+    pub(super) fn wants_read(&self, id: ConnId, limits: &wire::Limits) -> bool {
         self.get(id).is_some_and(|conn| conn.transport.wants_read() && conn.ws.wants_read(limits))
     }
 

@@ -40,7 +40,7 @@ impl Connections {
             message: &service.greeting,
             authenticated,
             secure,
-            rate_limit: env.config.limits.messages_per_second.filter(|rate| *rate > 0),
+            rate_limit: env.config.limits.connections.messages_per_second.filter(|rate| *rate > 0),
         };
         let timestamp = env.timestamp();
         let stamp = env.stamp(&timestamp);

@@ -114,14 +114,14 @@ impl Handshakes {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             open: 0,
-            left: limits.tls_handshakes_per_turn,
+            left: limits.tls.tls_handshakes_per_turn,
             waiting: VecDeque::new(),
             begun: VecDeque::new(),
         }
     }
 
     pub(super) fn end_turn(&mut self, limits: &Limits) {
-        self.left = limits.tls_handshakes_per_turn;
+        self.left = limits.tls.tls_handshakes_per_turn;
     }
 
     /// A connection is gone.
@@ -209,7 +209,7 @@ impl Connections {
     /// Where there are too many handshakes, the one that began first is to go: an honest one is over in a few round trips,
     /// and whoever begins thousands and ends none must not keep the others out.
     pub(in crate::hub) fn handshake_over(&mut self, limits: &Limits) -> Option<ConnId> {
-        let max = limits.tls_handshakes_max.max(1);
+        let max = limits.tls.tls_handshakes_max.max(1);
         while self.handshakes.open >= max
             && let Some(oldest) = self.handshakes.begun.pop_front()
         {

@@ -1,13 +1,13 @@
 //! Idempotency keys: a publish that is sent again is answered again, not carried out again.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
-use crate::entropy::{KeyedMap, KeyedState};
+use crate::{
+    entropy::{KeyedMap, KeyedState},
+    time::Instant,
+};
 
 /// Whether a request under a key may be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]

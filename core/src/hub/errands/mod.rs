@@ -84,7 +84,7 @@ impl Errands {
 
     /// As many publishes wait for other hubs as may.
     pub(super) fn is_crowded(&self, env: &Env) -> bool {
-        self.slots.len() - self.revoking >= env.config.limits.publishes_in_flight_max
+        self.slots.len() - self.revoking >= env.config.limits.publishing.publishes_in_flight_max
     }
 
     fn hold(&mut self, env: &Env, errand: Errand) -> Option<Ticket> {

@@ -21,7 +21,7 @@ pub struct ShardMessage(pub(in crate::hub) Inner);
 
 impl ShardMessage {
     /// Bytes that the message counts for under
-    /// [`Limits::shard_queue_bytes_max`](crate::limits::Limits::shard_queue_bytes_max): its own, and what it refers to.
+    /// [`Shards::shard_queue_bytes_max`](crate::limits::Shards::shard_queue_bytes_max): its own, and what it refers to.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.0.weight()

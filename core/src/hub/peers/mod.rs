@@ -43,7 +43,7 @@ impl Peers {
     pub(super) fn send(&mut self, env: &Env, to: ShardId, message: Inner) {
         let weight = message.weight();
         if self.put(to, message) {
-            self.credits.charge(to, weight, env.config.limits.shard_queue_bytes_max);
+            self.credits.charge(to, weight, env.config.limits.shards.shard_queue_bytes_max);
         }
     }
 
@@ -79,7 +79,7 @@ impl Peers {
     /// So much more is under way to each hub of a mask.
     pub(super) fn charge_all(&mut self, env: &Env, mask: u64, bytes: usize) {
         if mask != 0 {
-            self.credits.charge_all(mask, bytes, env.config.limits.shard_queue_bytes_max);
+            self.credits.charge_all(mask, bytes, env.config.limits.shards.shard_queue_bytes_max);
         }
     }
 
@@ -103,14 +103,14 @@ impl Peers {
     #[must_use]
     pub(super) fn done(&mut self, env: &Env, from: ShardId, bytes: usize) -> Vec<Withheld> {
         let before = self.credits.full();
-        self.credits.refund(from, bytes, env.config.limits.shard_queue_bytes_max);
+        self.credits.refund(from, bytes, env.config.limits.shards.shard_queue_bytes_max);
         if self.credits.full() == before { Vec::new() } else { self.release() }
     }
 
     /// A limit may have changed. The answers that this sets free.
     #[must_use]
     pub(super) fn review(&mut self, env: &Env) -> Vec<Withheld> {
-        let max = env.config.limits.shard_queue_bytes_max;
+        let max = env.config.limits.shards.shard_queue_bytes_max;
         for shard in self.place.others() {
             self.credits.charge(shard, 0, max);
             self.credits.refund(shard, 0, max);
@@ -128,7 +128,7 @@ impl Peers {
 
     /// Gives credit back to the other hubs, along with other messages or when it has become much.
     pub(super) fn give_back(&mut self, env: &Env) {
-        let max = env.config.limits.shard_queue_bytes_max;
+        let max = env.config.limits.shards.shard_queue_bytes_max;
         for (batch, shard) in self.batches.iter_mut().zip(0u16..) {
             if let Some(bytes) = self.credits.give_back(ShardId(shard), batch.is_empty(), max) {
                 batch.push(ShardMessage(Inner::Done { bytes }));
@@ -229,6 +229,6 @@ impl Peers {
     #[cfg(debug_assertions)]
     pub(super) fn check(&self, env: &Env, open: usize) {
         assert_eq!(self.own(0, 0).open as usize, open, "open connections");
-        self.credits.check(env.config.limits.shard_queue_bytes_max);
+        self.credits.check(env.config.limits.shards.shard_queue_bytes_max);
     }
 }

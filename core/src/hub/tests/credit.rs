@@ -6,7 +6,7 @@ use crate::hub::visitors::Who;
 /// Hubs that may have a thousand bytes under way to each other.
 fn tight() -> Config {
     let mut config = unlimited();
-    config.limits.shard_queue_bytes_max = 1_000;
+    config.limits.shards.shard_queue_bytes_max = 1_000;
     config
 }
 
@@ -175,7 +175,7 @@ fn credit_comes_back_even_if_nobody_is_left_to_be_flushed() {
 #[test]
 fn subscriptions_that_a_stalled_hub_does_not_confirm_are_limited() {
     let mut config = tight();
-    config.limits.channels_per_connection_max = 5;
+    config.limits.channels.channels_per_connection_max = 5;
     let mut rig = Rig::new(2, config);
     let channel = rig.channel_of(1);
     let client = rig.connect(0);
@@ -200,8 +200,8 @@ fn subscriptions_that_a_stalled_hub_does_not_confirm_are_limited() {
 #[test]
 fn connections_that_come_and_go_do_not_pile_up_before_a_stalled_hub() {
     let mut config = tight();
-    config.limits.connections_per_address_max = Some(1_000_000);
-    config.limits.connects_limit_loopback = true;
+    config.limits.connections.connections_per_address_max = Some(1_000_000);
+    config.limits.connections.connects_limit_loopback = true;
     let mut rig = Rig::new(2, config);
     let home = rig.hubs[0].hub().homes.placement().home_of(Who::Everyone);
     let (stalled, other) = (usize::from(home.0), 1 - usize::from(home.0));

@@ -57,7 +57,7 @@ fn a_client_that_does_not_answer_pings_ends() {
 #[test]
 fn without_pings_an_idle_client_ends() {
     let mut config = Config::default();
-    config.limits.ping_interval = None;
+    config.limits.wire.ping_interval = None;
     assert_ends(config, |rig| rig.connect(0));
 }
 
@@ -99,9 +99,9 @@ fn a_question_that_the_application_never_answers_ends() {
 #[test]
 fn limits_of_zero_follow_each_other_at_one_instant() {
     let mut config = Config::default();
-    config.limits.ping_interval = Some(Duration::ZERO);
-    config.limits.pong_timeout = Duration::ZERO;
-    config.limits.close_timeout = Duration::ZERO;
+    config.limits.wire.ping_interval = Some(Duration::ZERO);
+    config.limits.wire.pong_timeout = Duration::ZERO;
+    config.limits.wire.close_timeout = Duration::ZERO;
     let mut rig = Rig::new(1, config);
     let client = rig.connect(0);
 
@@ -111,6 +111,7 @@ fn limits_of_zero_follow_each_other_at_one_instant() {
     rig.assert_empty();
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn the_deadline_for_authentication_ends_with_it() {
     let mut rig = Rig::new(1, with_auth());
@@ -119,7 +120,7 @@ fn the_deadline_for_authentication_ends_with_it() {
     rig.send(&client, &json!({"type": "request", "event": "auth", "id": "1", "data": data}));
     assert_eq!(client.take()[0]["data"]["status"], "authenticated");
 
-    rig.wait(Config::default().limits.auth_timeout);
+    rig.wait(Config::default().limits.auth.auth_timeout);
 
     assert_eq!(client.take_frames(), []);
     assert!(!client.is_ended());
@@ -136,8 +137,8 @@ fn once_the_last_answer_is_out_the_wait_for_the_peers_end_is_short() {
 
     // As long as the answer waited there was more time.
     let limits = Config::default().limits;
-    assert!(limits.close_timeout < limits.http_idle_timeout);
-    rig.wait(limits.close_timeout);
+    assert!(limits.wire.close_timeout < limits.wire.http_idle_timeout);
+    rig.wait(limits.wire.close_timeout);
 
     assert!(client.is_closed());
     rig.assert_empty();

@@ -205,8 +205,8 @@ fn compressed_requests_are_understood() {
 #[test]
 fn messages_over_the_rate_are_refused_before_they_are_inflated() {
     let mut config = config();
-    config.limits.messages_per_second = Some(1);
-    config.limits.messages_burst = 2;
+    config.limits.connections.messages_per_second = Some(1);
+    config.limits.connections.messages_burst = 2;
     let mut rig = Rig::new(1, config);
     let client = rig.connect_deflate(0);
     let ping = deflated_frame(&json!({"type": "ping", "id": "1"}));
@@ -223,7 +223,7 @@ fn messages_over_the_rate_are_refused_before_they_are_inflated() {
 #[test]
 fn a_bomb_ends_its_connection_only() {
     let mut config = config();
-    config.limits.message_bytes_max = 16 << 20;
+    config.limits.wire.message_bytes_max = 16 << 20;
     let mut rig = Rig::new(1, config);
     let (hostile, other) = (rig.connect_deflate(0), rig.connect_deflate(0));
     let bomb = deflated_frame(&json!({"type": "ping", "data": {"x": " ".repeat(8 << 20)}}));
@@ -293,7 +293,7 @@ fn a_small_window_shares_what_fits_into_it() {
 fn slow_readers_are_treated_as_without_compression() {
     for policy in [SlowPolicy::Gap, SlowPolicy::Latest, SlowPolicy::Disconnect] {
         let mut config = config();
-        config.limits.outbox_bytes_max = 2000;
+        config.limits.delivery.outbox_bytes_max = 2000;
         config.slow_readers.default = policy;
         let mut rig = Rig::new(1, config);
         let client = rig.connect_deflate(0);

@@ -140,7 +140,7 @@ fn what_one_turn_hands_out_between_two_flushes_is_bounded() {
     rig.subscribe(&client, "a");
     let limits = rig.hubs[0].hub().config().limits.clone();
     // Twice what an outbox holds: nobody who reads is a slow reader because of that.
-    let count = 2 * limits.outbox_bytes_max as u64 / 10_000;
+    let count = 2 * limits.delivery.outbox_bytes_max as u64 / 10_000;
     (0..count).for_each(|n| publish_large(&mut rig, "a", n, 10_000));
 
     let mut most = 0;
@@ -150,14 +150,17 @@ fn what_one_turn_hands_out_between_two_flushes_is_bounded() {
         let _ = rig.hubs[0].flush(rig.now, conn, &mut Sink(client.wire.clone()));
     }
 
-    assert!(most <= limits.outbox_bytes_max / 4 + limits.round_bytes_max, "{most}");
+    assert!(
+        most <= limits.delivery.outbox_bytes_max / 4 + limits.delivery.round_bytes_max,
+        "{most}"
+    );
     assert_eq!(client.take_numbers().len() as u64, count);
 }
 
 #[test]
 fn a_round_is_handed_out_when_it_is_full() {
     let mut config = Config::default();
-    config.limits.round_bytes_max = 1000;
+    config.limits.delivery.round_bytes_max = 1000;
     let mut rig = Rig::new(1, config);
     let client = rig.connect(0);
     rig.subscribe(&client, "a");

@@ -1,6 +1,7 @@
 //! At `sockets_max`: who goes for a newcomer, and who does not.
 
 use super::*;
+#[cfg(feature = "tls")]
 use crate::tls::testing::Authority;
 
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -8,7 +9,7 @@ const LAST_HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: clos
 
 fn with_room_for(sockets: usize) -> Rig {
     let mut config = Config::default();
-    config.limits.sockets_max = sockets;
+    config.limits.connections.sockets_max = sockets;
     Rig::new(1, config)
 }
 
@@ -54,6 +55,7 @@ fn whatever_part_of_a_request_has_come_it_goes() {
     }
 }
 
+#[cfg(feature = "tls")]
 #[test]
 fn half_a_tls_handshake_and_half_a_proxy_header_go() {
     let issued = Authority::new("root").issue(&["a.example"]);
@@ -67,7 +69,7 @@ fn half_a_tls_handshake_and_half_a_proxy_header_go() {
         [(&tls, &[22, 3, 1]), (&proxy, b"PROXY TCP4 192.0.2.7")];
     for (configure, part) in cases {
         let mut config = Config::default();
-        config.limits.sockets_max = 1;
+        config.limits.connections.sockets_max = 1;
         configure(&mut config);
         let mut rig = Rig::new(1, config);
         let begun = who_sent(&mut rig, part);
@@ -112,7 +114,7 @@ fn idle_connections_go_after_those_without_a_request_and_the_longest_idle_one_fi
 #[test]
 fn who_waits_for_an_answer_stays() {
     let mut config = Config::default();
-    config.limits.sockets_max = 1;
+    config.limits.connections.sockets_max = 1;
     let mut rig = Rig::new(1, config);
     let peer = Peer { address: ([127, 0, 0, 1], 50_000).into(), listener: Listener::Metrics };
     let conn = rig.hubs[0].handle_accept(rig.now, peer).unwrap();

@@ -7,7 +7,7 @@ const KIB: usize = 1024;
 
 fn bounded(queued: usize, policy: SlowPolicy) -> Config {
     let mut config = unlimited();
-    config.limits.queued_bytes_max = queued;
+    config.limits.delivery.queued_bytes_max = queued;
     config.slow_readers.default = policy;
     config
 }
@@ -151,7 +151,7 @@ fn with_latest_the_newest_message_stays() {
 #[test]
 fn the_unfinished_message_that_began_first_goes() {
     let mut config = unlimited();
-    config.limits.partial_bytes_max = 300 * KIB;
+    config.limits.connections.partial_bytes_max = 300 * KIB;
     let mut rig = Rig::new(1, config);
     let clients: Vec<_> = (0..3).map(|_| rig.connect(0)).collect();
     for client in &clients[..2] {
@@ -173,7 +173,7 @@ fn the_unfinished_message_that_began_first_goes() {
 #[test]
 fn a_message_that_began_anew_is_not_the_oldest() {
     let mut config = unlimited();
-    config.limits.partial_bytes_max = 250 * KIB;
+    config.limits.connections.partial_bytes_max = 250 * KIB;
     let mut rig = Rig::new(1, config);
     let [first, second] = [rig.connect(0), rig.connect(0)];
     rig.bytes(&first, &unfinished(100 * KIB));
@@ -188,7 +188,7 @@ fn a_message_that_began_anew_is_not_the_oldest() {
 #[test]
 fn a_body_that_is_not_complete_is_answered_with_503() {
     let mut config = unlimited();
-    config.limits.partial_bytes_max = 100 * KIB;
+    config.limits.connections.partial_bytes_max = 100 * KIB;
     let mut rig = Rig::new(1, config);
     let [first, second] = [rig.socket(0), rig.socket(0)];
     let head = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
@@ -206,7 +206,7 @@ fn a_body_that_is_not_complete_is_answered_with_503() {
 #[test]
 fn heads_count_as_well() {
     let mut config = unlimited();
-    config.limits.partial_bytes_max = 30 * KIB;
+    config.limits.connections.partial_bytes_max = 30 * KIB;
     let mut rig = Rig::new(1, config);
     let clients: Vec<_> = (0..3).map(|_| rig.socket(0)).collect();
     for client in &clients {
@@ -217,6 +217,7 @@ fn heads_count_as_well() {
     assert!(!clients[2].is_ended());
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn before_authentication_a_message_is_small() {
     let mut rig = Rig::new(1, with_auth());
@@ -262,7 +263,7 @@ fn a_burst_leaves_nothing_behind() {
 fn ready_says_what_bounds_the_connections() {
     let mut config =
         Config { connections_bound: crate::config::ConnectionsBound::Memory, ..unlimited() };
-    config.limits.connections_max = 7;
+    config.limits.connections.connections_max = 7;
     let mut rig = Rig::new(1, config);
     let _client = rig.connect(0);
     let probe = rig.socket(0);
@@ -274,7 +275,7 @@ fn ready_says_what_bounds_the_connections() {
 #[test]
 fn what_there_is_at_times_is_gone_afterwards() {
     let mut config = bounded(usize::MAX, SlowPolicy::Gap);
-    config.limits.outbox_bytes_max = 64 * KIB;
+    config.limits.delivery.outbox_bytes_max = 64 * KIB;
     let mut rig = Rig::new(1, config);
     let client = rig.connect(0);
     let has_more = |rig: &Rig| {

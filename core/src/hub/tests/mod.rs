@@ -13,30 +13,29 @@ mod requests;
 mod sessions;
 mod shards;
 mod slow;
+#[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "jwt")]
 mod tokens;
 mod trace;
 mod visitors;
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    io,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::*;
+#[cfg(feature = "jwt")]
+use crate::auth::{self, TokenSpec};
 use crate::{
-    auth::{self, TokenSpec},
     entropy::Seed,
     reason::Reason,
+    time::Instant,
     trace::Recorded,
     ws::{self, Flush, Opcode},
 };
 
+#[cfg(feature = "jwt")]
 pub(super) const SECRET: &[u8] = b"a secret of at least thirty-two bytes, for tests";
 pub(super) const START_UNIX: Duration = Duration::from_secs(1_770_000_000);
 
@@ -349,6 +348,7 @@ pub(super) fn frame(message: &Value) -> Vec<u8> {
 }
 
 /// A token that is good for an hour.
+#[cfg(feature = "jwt")]
 pub(super) fn token(user: &str, permissions: &[&str]) -> String {
     let spec = TokenSpec {
         user: Some(user),
@@ -364,6 +364,7 @@ pub(super) fn token(user: &str, permissions: &[&str]) -> String {
 pub(super) fn with_auth() -> Config {
     let mut config = Config::default();
     config.auth.required = true;
+    #[cfg(feature = "jwt")]
     config.auth.keys.add_secret(None, SECRET).unwrap();
     config
 }
@@ -371,6 +372,6 @@ pub(super) fn with_auth() -> Config {
 /// The configuration without the limit on messages per second.
 pub(super) fn unlimited() -> Config {
     let mut config = Config::default();
-    config.limits.messages_per_second = None;
+    config.limits.connections.messages_per_second = None;
     config
 }

@@ -5,7 +5,7 @@ use super::*;
 fn with_requests() -> Rig {
     let mut config = Config::default();
     config.hooks.requests.insert("get_pool_status".into());
-    config.limits.requests_in_flight_max = 2;
+    config.limits.requests.requests_in_flight_max = 2;
     Rig::new(1, config)
 }
 

@@ -2,8 +2,10 @@
 
 use super::*;
 
+#[cfg(feature = "jwt")]
 const AUTH: &str = "auth";
 
+#[cfg(feature = "jwt")]
 fn first(rig: &mut Rig, client: &Client, message: &Value) -> (Vec<Value>, Option<(u16, String)>) {
     rig.send(client, message);
     let frames = client.take_frames();
@@ -21,10 +23,12 @@ fn first(rig: &mut Rig, client: &Client, message: &Value) -> (Vec<Value>, Option
     (texts.collect(), close)
 }
 
+#[cfg(feature = "jwt")]
 fn auth_message(token: &Value) -> Value {
     json!({"type": "request", "event": AUTH, "id": "1", "data": {"token": token}})
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_valid_token_is_answered_then_welcomed() {
     let mut rig = Rig::new(1, with_auth());
@@ -48,6 +52,7 @@ fn a_valid_token_is_answered_then_welcomed() {
     assert_eq!(refused["error_code"], "FORBIDDEN");
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn refused_first_messages_are_told_why_and_closed() {
     let mut rig = Rig::new(1, with_auth());
@@ -89,6 +94,7 @@ fn silence_is_closed_after_the_auth_timeout() {
     assert_eq!(opcodes, [1, 8]);
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_bearer_header_authenticates_the_handshake() {
     let mut rig = Rig::new(1, with_auth());
@@ -125,8 +131,8 @@ fn the_rate_limit_refuses_and_keeps_the_connection() {
 #[test]
 fn new_connections_of_an_address_are_limited() {
     let mut config = Config::default();
-    config.limits.connects_per_minute = Some(2);
-    config.limits.connects_limit_loopback = true;
+    config.limits.connections.connects_per_minute = Some(2);
+    config.limits.connections.connects_limit_loopback = true;
     let mut rig = Rig::new(1, config);
     rig.connect(0);
     rig.connect(0);
@@ -198,6 +204,7 @@ fn a_drain_in_a_window_closes_one_after_the_other() {
     assert_eq!(closed, [1, 2, 3, 4, 4]);
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn who_authenticates_during_a_drain_keeps_its_turn_in_it() {
     let mut rig = Rig::new(1, with_auth());
@@ -224,6 +231,7 @@ fn a_drain_ends_at_its_deadline() {
     rig.assert_empty();
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_reload_changes_what_users_may_do() {
     let mut rig = Rig::new(1, with_auth());

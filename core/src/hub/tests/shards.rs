@@ -39,7 +39,7 @@ fn order_is_the_same_for_everyone() {
 #[test]
 fn connections_are_counted_over_all_hubs() {
     let mut config = Config::default();
-    config.limits.connections_max = 4;
+    config.limits.connections.connections_max = 4;
     let mut rig = Rig::new(2, config);
     let clients: Vec<_> = (0..4).map(|n| rig.connect(n % 2)).collect();
     assert_eq!(rig.hubs[0].hub().connections(), 4);
@@ -92,7 +92,7 @@ fn one_batch_may_have_several_homes() {
 #[test]
 fn a_batch_that_finds_no_room_reaches_nobody() {
     let mut config = Config::default();
-    config.limits.publishes_in_flight_max = 0;
+    config.limits.publishing.publishes_in_flight_max = 0;
     let mut rig = Rig::new(2, config);
     let (near, far) = (rig.channel_of(0), rig.channel_of(1));
     let subscriber = rig.connect(0);
@@ -135,7 +135,7 @@ fn a_late_confirmation_does_not_revive_a_subscription() {
 #[test]
 fn subscriptions_asked_for_at_once_are_limited_like_others() {
     let mut config = unlimited();
-    config.limits.channels_per_connection_max = 3;
+    config.limits.channels.channels_per_connection_max = 3;
     let mut rig = Rig::new(3, config);
     let client = rig.connect(0);
     let all: Vec<u8> = (0..10)
@@ -155,7 +155,7 @@ fn subscriptions_asked_for_at_once_are_limited_like_others() {
 #[test]
 fn the_last_connection_is_one_even_if_two_come_at_once() {
     let mut config = unlimited();
-    config.limits.connections_max = 3;
+    config.limits.connections.connections_max = 3;
     let mut rig = Rig::new(2, config);
     let early = [rig.connect(0), rig.connect(1)];
     let head = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -182,7 +182,7 @@ fn the_last_connection_is_one_even_if_two_come_at_once() {
 #[test]
 fn sockets_are_limited_over_all_hubs() {
     let mut config = unlimited();
-    config.limits.sockets_max = 4;
+    config.limits.connections.sockets_max = 4;
     let mut rig = Rig::new(2, config);
     let _open = [rig.connect(0), rig.connect(1), rig.connect(0), rig.connect(1)];
 
@@ -195,7 +195,7 @@ fn sockets_are_limited_over_all_hubs() {
 #[test]
 fn channels_are_limited_over_all_hubs() {
     let mut config = unlimited();
-    config.limits.channels_max = 4;
+    config.limits.channels.channels_max = 4;
     let mut rig = Rig::new(3, config);
     let clients = [rig.connect(0), rig.connect(1)];
     (0..4).for_each(|n| rig.subscribe(&clients[n % 2], &format!("c{n}")));

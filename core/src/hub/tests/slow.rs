@@ -6,7 +6,7 @@ use crate::{auth::Pattern, config::SlowPolicy};
 /// A subscriber of `a` under `policy`, with room for a few messages, that has stopped reading.
 fn stalled(policy: SlowPolicy) -> (Rig, Client) {
     let mut config = unlimited();
-    config.limits.outbox_bytes_max = 2000;
+    config.limits.delivery.outbox_bytes_max = 2000;
     config.slow_readers.default = policy;
     let mut rig = Rig::new(1, config);
     let client = rig.connect(0);
@@ -216,8 +216,8 @@ fn a_client_that_does_not_read_its_answers_is_not_read() {
 fn a_large_batch_does_not_make_slow_readers_of_those_who_keep_up() {
     for policy in [SlowPolicy::Disconnect, SlowPolicy::Gap, SlowPolicy::Latest] {
         let mut config = unlimited();
-        config.limits.outbox_bytes_max = 20_000;
-        config.limits.round_bytes_max = 1_000;
+        config.limits.delivery.outbox_bytes_max = 20_000;
+        config.limits.delivery.round_bytes_max = 1_000;
         config.slow_readers.default = policy;
         let mut rig = Rig::new(2, config);
         let clients = [rig.connect(0), rig.connect(1)];

@@ -323,6 +323,7 @@ fn a_client_certificate_is_judged_by_the_hubs_clock() {
     assert_eq!(one.peer.error, Some(Error::AlertReceived(AlertDescription::CertificateExpired)));
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_granted_certificate_does_what_a_token_does() {
     let world = World::new();
@@ -392,7 +393,7 @@ fn the_certificate_is_chosen_by_name() {
 fn a_turn_carries_out_only_so_many_handshakes() {
     let world = World::new();
     let mut config = world.config();
-    config.limits.tls_handshakes_per_turn = 2;
+    config.limits.tls.tls_handshakes_per_turn = 2;
     let mut rig = Rig::new(1, config);
     let client_config = world.setup(&TLS13);
     let mut all: Vec<_> = (0..5).map(|_| Secure::open(&mut rig, &client_config)).collect();
@@ -420,7 +421,7 @@ fn a_turn_carries_out_only_so_many_handshakes() {
 fn dribbled_handshakes_do_not_use_up_the_turn() {
     let world = World::new();
     let mut config = world.config();
-    config.limits.tls_handshakes_per_turn = 1;
+    config.limits.tls.tls_handshakes_per_turn = 1;
     let mut rig = Rig::new(1, config);
     let client_config = world.setup(&TLS13);
     for _ in 0..3 {
@@ -438,7 +439,7 @@ fn dribbled_handshakes_do_not_use_up_the_turn() {
 fn over_the_limit_the_oldest_handshake_makes_room() {
     let world = World::new();
     let mut config = world.config();
-    config.limits.tls_handshakes_max = 1;
+    config.limits.tls.tls_handshakes_max = 1;
     let mut rig = Rig::new(1, config);
     for _ in 0..20 {
         let stalled = rig.socket(0);
@@ -504,9 +505,9 @@ fn a_reload_with_a_list_ends_connections_whose_certificate_is_on_it() {
 fn an_address_over_its_rate_gets_no_handshake() {
     let world = World::new();
     let mut config = world.config();
-    config.limits.connects_per_minute = Some(1);
-    config.limits.connects_limit_loopback = true;
-    config.limits.tls_handshakes_per_connect = 3;
+    config.limits.connections.connects_per_minute = Some(1);
+    config.limits.connections.connects_limit_loopback = true;
+    config.limits.tls.tls_handshakes_per_connect = 3;
     let mut rig = Rig::new(1, config);
     let shake = |rig: &mut Rig| {
         let mut secure = Secure::open(rig, &world.setup(&TLS13));
@@ -531,9 +532,9 @@ fn handshakes_through_a_trusted_proxy_are_not_counted_unless_it_names_the_client
     let world = World::new();
     for (proxy_protocol, expected) in [(false, [true, true]), (true, [true, false])] {
         let mut config = world.config();
-        config.limits.connections_per_address_max = Some(1);
-        config.limits.tls_handshakes_per_connect = 1;
-        config.limits.connects_limit_loopback = true;
+        config.limits.connections.connections_per_address_max = Some(1);
+        config.limits.tls.tls_handshakes_per_connect = 1;
+        config.limits.connections.connects_limit_loopback = true;
         config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
         config.proxy_protocol = proxy_protocol;
         let mut rig = Rig::new(1, config);
@@ -597,7 +598,7 @@ fn what_clients_without_tls_get_is_configured() {
 fn a_blocked_socket_holds_two_records_and_the_rest_stays_shared() {
     let world = World::new();
     let mut config = world.config();
-    config.limits.messages_per_second = None;
+    config.limits.connections.messages_per_second = None;
     let mut rig = Rig::new(1, config);
     let mut one = Secure::open(&mut rig, &world.setup(&TLS13));
     one.upgrade(&mut rig);

@@ -32,8 +32,8 @@ fn bearer(rig: &mut Rig, shard: usize, token: &str) -> Client {
 /// Keep-alive off, so that time can pass in one go.
 fn quiet() -> Config {
     let mut config = with_auth();
-    config.limits.ping_interval = None;
-    config.limits.connection_timeout = None;
+    config.limits.wire.ping_interval = None;
+    config.limits.wire.connection_timeout = None;
     config
 }
 
@@ -146,8 +146,8 @@ fn a_token_without_expiry_has_no_deadline() {
 #[test]
 fn warnings_can_be_switched_off() {
     let mut config = quiet();
-    config.limits.token_warning = Duration::ZERO;
-    config.limits.token_grace = Duration::ZERO;
+    config.limits.auth.token_warning = Duration::ZERO;
+    config.limits.auth.token_grace = Duration::ZERO;
     let mut rig = Rig::new(1, config);
     let client = bearer(&mut rig, 0, &token_at("ada", &["admin"], 0, 100));
     rig.wait(seconds(99));
@@ -327,7 +327,7 @@ fn a_revocation_ends_connections_on_all_hubs_and_refuses_later_tokens() {
 #[test]
 fn however_busy_a_hub_is_it_revokes() {
     let mut config = with_auth();
-    config.limits.publishes_in_flight_max = 0;
+    config.limits.publishing.publishes_in_flight_max = 0;
     let mut rig = Rig::new(3, config);
     let header = format!("Authorization: Bearer {}\r\n", token("ada", &["admin"]));
     let clients: Vec<_> = (0..3).map(|shard| rig.connect_with(shard, &header)).collect();
@@ -422,7 +422,7 @@ fn without_authentication_nobody_may_revoke() {
 #[test]
 fn revocations_are_bounded() {
     let mut config = quiet();
-    config.limits.revocations_max = 2;
+    config.limits.revocations.revocations_max = 2;
     let mut rig = Rig::new(1, config);
     let header = format!("Authorization: Bearer {}\r\n", token_at("ada", &["admin"], 0, 100));
     let statuses: Vec<_> = (0..3)

@@ -13,10 +13,11 @@ fn trace_of(rig: &mut Rig) -> Vec<u8> {
 }
 
 /// A story with most kinds of input, recorded.
+#[cfg(feature = "jwt")]
 fn recorded() -> (Vec<u8>, Config) {
     let mut config = with_auth();
-    config.limits.outbox_bytes_max = 3000;
-    config.limits.messages_per_second = None;
+    config.limits.delivery.outbox_bytes_max = 3000;
+    config.limits.connections.messages_per_second = None;
     config.slow_readers.default = crate::config::SlowPolicy::Gap;
     config.hooks.requests.insert("get_pool_status".into());
     let mut rig = Rig::new(1, config.clone());
@@ -55,6 +56,7 @@ fn run(trace: &[u8], config: Config) -> Result<Report, Mismatch> {
     replay(trace, &[Arc::new(config)], Instant::now())
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_trace_runs_again_with_the_same_outcome() {
     let (trace, config) = recorded();
@@ -64,11 +66,13 @@ fn a_trace_runs_again_with_the_same_outcome() {
     assert!(report.duration >= Duration::from_secs(20));
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn recording_changes_nothing() {
     assert_eq!(recorded().0, recorded().0);
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn another_behaviour_is_noticed() {
     let (mut trace, config) = recorded();
@@ -79,6 +83,7 @@ fn another_behaviour_is_noticed() {
     assert!(matches!(outcome, Err(Mismatch::Differs { .. })), "{outcome:?}");
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_damaged_record_is_said_to_be_damaged() {
     let (mut trace, config) = recorded();
@@ -91,13 +96,15 @@ fn a_damaged_record_is_said_to_be_damaged() {
     assert!(matches!(outcome, Err(Mismatch::Damaged { .. })), "{outcome:?}");
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn another_configuration_is_refused() {
     let (trace, mut config) = recorded();
-    config.limits.outbox_bytes_max += 1;
+    config.limits.delivery.outbox_bytes_max += 1;
     assert_eq!(run(&trace, config), Err(Mismatch::Configuration { calls: 0 }));
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn what_is_cut_off_is_said_to_be() {
     let (trace, config) = recorded();
@@ -109,8 +116,8 @@ fn what_is_cut_off_is_said_to_be() {
 /// Three hubs that work together: publishes from any of them, a slow reader, a drain.
 fn recorded_together() -> (Vec<u8>, Config) {
     let mut config = Config::default();
-    config.limits.outbox_bytes_max = 3000;
-    config.limits.messages_per_second = None;
+    config.limits.delivery.outbox_bytes_max = 3000;
+    config.limits.connections.messages_per_second = None;
     config.slow_readers.default = crate::config::SlowPolicy::Gap;
     let mut rig = Rig::new(3, config.clone());
     let now = rig.now;
@@ -181,7 +188,7 @@ fn a_reload_needs_its_configuration_too() {
     rig.hubs[0].start(rig.now);
     let client = rig.connect(0);
     let mut other = Config::default();
-    other.limits.outbox_bytes_max += 1;
+    other.limits.delivery.outbox_bytes_max += 1;
     let other = Arc::new(other);
     rig.hubs[0].handle_command(rig.now, Command::Reload(other.clone()));
     rig.hang_up(&client);
@@ -208,6 +215,7 @@ fn the_inputs_of_clients_can_be_taken_out() {
     assert!(inputs.is_sorted_by_key(|input| input.at));
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn revocations_are_replayed_on_all_hubs() {
     let config = with_auth();

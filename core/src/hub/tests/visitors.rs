@@ -8,7 +8,7 @@ const TOO_MANY: &str = "Too many connections from this address";
 /// Trusts the machine that all clients of these tests connect from.
 fn behind_proxy(limit: u32) -> Config {
     let mut config = Config::default();
-    config.limits.connections_per_address_max = Some(limit);
+    config.limits.connections.connections_per_address_max = Some(limit);
     config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
     config
 }
@@ -45,7 +45,7 @@ fn an_address_has_so_many_connections_and_no_more() {
 #[test]
 fn whoever_is_no_proxy_is_not_believed() {
     let mut config = behind_proxy(1);
-    config.limits.connects_limit_loopback = true;
+    config.limits.connections.connects_limit_loopback = true;
     config.trusted_proxies.clear();
     let mut rig = Rig::new(1, config);
     let first = rig.connect_with(0, PROXIED);
@@ -59,7 +59,7 @@ fn whoever_is_no_proxy_is_not_believed() {
 #[test]
 fn the_rate_of_an_address_holds_over_all_shards() {
     let mut config = behind_proxy(100);
-    config.limits.connects_per_minute = Some(4);
+    config.limits.connections.connects_per_minute = Some(4);
     let mut rig = Rig::new(3, config);
 
     let refused = (0..9)
@@ -70,11 +70,12 @@ fn the_rate_of_an_address_holds_over_all_shards() {
     assert_eq!(refused, 5);
 }
 
+#[cfg(feature = "jwt")]
 #[test]
 fn a_user_has_so_many_connections_wherever_they_come_from() {
     for shards in [1, 3] {
         let mut config = with_auth();
-        config.limits.connections_per_user_max = Some(2);
+        config.limits.connections.connections_per_user_max = Some(2);
         let mut rig = Rig::new(shards, config);
         let header = |user: &str| format!("Authorization: Bearer {}\r\n", token(user, &["admin"]));
         let connect = |rig: &mut Rig, n: u16, user: &str| {

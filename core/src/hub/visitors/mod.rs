@@ -84,9 +84,9 @@ impl Visitors {
     /// As what a connection from this address is counted; `None` if no limit asks for it.
     pub(super) fn counted_address(limits: &Limits, address: IpAddr) -> Option<Who> {
         let address = network(address);
-        let limited =
-            limits.connects_per_minute.is_some() || limits.connections_per_address_max.is_some();
-        let exempt = address.is_loopback() && !limits.connects_limit_loopback;
+        let limited = limits.connections.connects_per_minute.is_some()
+            || limits.connections.connections_per_address_max.is_some();
+        let exempt = address.is_loopback() && !limits.connections.connects_limit_loopback;
         (limited && !exempt).then_some(Who::Address(address))
     }
 
@@ -94,15 +94,20 @@ impl Visitors {
     pub(super) fn enter(&mut self, env: &Env, who: Who) -> Option<Reason> {
         let limits = &env.config.limits;
         let too_fast = match who {
-            Who::Address(address) => {
-                !self.rates.admit(env.now.mono, address, limits.connects_per_minute, limits)
-            }
+            Who::Address(address) => !self.rates.admit(
+                env.now.mono,
+                address,
+                limits.connections.connects_per_minute,
+                limits,
+            ),
             Who::User(_) | Who::Everyone => false,
         };
-        let all = u32::try_from(limits.connections_max).unwrap_or(u32::MAX);
+        let all = u32::try_from(limits.connections.connections_max).unwrap_or(u32::MAX);
         let (max, reason) = match who {
-            Who::Address(_) => (limits.connections_per_address_max, Reason::AddressConnections),
-            Who::User(_) => (limits.connections_per_user_max, Reason::UserConnections),
+            Who::Address(_) => {
+                (limits.connections.connections_per_address_max, Reason::AddressConnections)
+            }
+            Who::User(_) => (limits.connections.connections_per_user_max, Reason::UserConnections),
             Who::Everyone => (Some(all), Reason::MaxConnections),
         };
         let open = self.open.entry(who).or_default();

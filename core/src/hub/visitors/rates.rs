@@ -1,15 +1,11 @@
 //! Rates: messages per connection, new connections per address.
 
-use std::{
-    collections::VecDeque,
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use crate::{
     entropy::{KeyedMap, KeyedState},
     limits::Limits,
-    time::Tick,
+    time::{Instant, Tick},
 };
 
 /// A token bucket in one number: when it will be full again (the generic cell rate algorithm).
@@ -59,9 +55,12 @@ impl Allowance {
         now: Instant,
         limits: &Limits,
     ) -> Result<(), Duration> {
-        let Some(rate) = limits.messages_per_second.filter(|rate| *rate > 0) else { return Ok(()) };
+        let Some(rate) = limits.connections.messages_per_second.filter(|rate| *rate > 0) else {
+            return Ok(());
+        };
         let mut bucket = Bucket { full_at: self.full_at.map(|at| at.instant(start)) };
-        let taken = bucket.take(now, Duration::from_secs(1) / rate, limits.messages_burst);
+        let taken =
+            bucket.take(now, Duration::from_secs(1) / rate, limits.connections.messages_burst);
         self.full_at = bucket.full_at.map(|at| Tick::new(start, at));
         taken
     }
@@ -90,11 +89,11 @@ impl Addresses {
     ) -> bool {
         let Some(rate) = rate.filter(|rate| *rate > 0) else { return true };
         let address = network(address);
-        if address.is_loopback() && !limits.connects_limit_loopback {
+        if address.is_loopback() && !limits.connections.connects_limit_loopback {
             return true;
         }
         if !self.buckets.contains_key(&address) {
-            self.forget(now, limits.addresses_max);
+            self.forget(now, limits.connections.addresses_max);
             self.order.push_back(address);
         }
         let bucket = self.buckets.entry(address).or_default();
@@ -175,7 +174,7 @@ mod tests {
         let (mut addresses, now, mut limits) = addresses();
         let me = IpAddr::from([127, 0, 0, 1]);
         assert_eq!((0..9).filter(|_| addresses.admit(now, me, RATE, &limits)).count(), 9);
-        limits.connects_limit_loopback = true;
+        limits.connections.connects_limit_loopback = true;
         assert_eq!((0..9).filter(|_| addresses.admit(now, me, RATE, &limits)).count(), 3);
     }
 
@@ -189,7 +188,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let (mut addresses, now, mut limits) = addresses();
-        limits.addresses_max = 10;
+        limits.connections.addresses_max = 10;
         for n in 0..=255 {
             addresses.admit(now, IpAddr::from([192, 0, 2, n]), RATE, &limits);
         }

@@ -95,7 +95,7 @@ pub(crate) fn bad_tokens_in_the_first_message_are_told_why_and_closed(backend: B
 pub(crate) fn silence_is_closed_after_the_auth_timeout(backend: Backend) {
     let rig = backend.start(|config| {
         token::demand(config);
-        config.limits.auth_timeout = SHORT;
+        config.limits.auth.auth_timeout = SHORT;
     });
     let (took, ()) = rig.time(|| {
         let mut client = rig.client();
@@ -109,7 +109,7 @@ pub(crate) fn silence_is_closed_after_the_auth_timeout(backend: Backend) {
 pub(crate) fn pings_are_answered_before_authentication_up_to_a_limit(backend: Backend) {
     let rig = backend.start(|config| {
         token::demand(config);
-        config.limits.pings_before_auth_max = 3;
+        config.limits.auth.pings_before_auth_max = 3;
     });
     let mut client = rig.client();
     for n in 0..3 {

@@ -14,7 +14,7 @@ pub(crate) fn health_tells_of_connections(backend: Backend) {
 }
 
 pub(crate) fn ready_tells_whether_there_is_room(backend: Backend) {
-    let rig = backend.start(|config| config.limits.connections_max = 1);
+    let rig = backend.start(|config| config.limits.connections.connections_max = 1);
     assert_eq!(rig.raw().get("/ready").status, 200);
     let client = rig.hello();
     let answer = rig.raw().get("/ready");

@@ -16,7 +16,7 @@ fn padded(length: usize) -> String {
 }
 
 pub(crate) fn a_message_may_be_as_long_as_the_limit(backend: Backend) {
-    let rig = backend.start(|config| config.limits.message_bytes_max = 1_000);
+    let rig = backend.start(|config| config.limits.wire.message_bytes_max = 1_000);
     let mut client = rig.hello();
     client.send_frame(Message::text(padded(1_000)));
     assert_eq!(client.message()["type"], "pong");
@@ -25,7 +25,7 @@ pub(crate) fn a_message_may_be_as_long_as_the_limit(backend: Backend) {
 }
 
 pub(crate) fn a_message_over_the_limit_is_refused_at_its_header(backend: Backend) {
-    let rig = backend.start(|config| config.limits.message_bytes_max = 1_000);
+    let rig = backend.start(|config| config.limits.wire.message_bytes_max = 1_000);
     // 1001 bytes, and far too many: a length, a mask, and nothing else.
     let lengths: [&[u8]; 3] = [
         &[0x80 | 126, 0x03, 0xE9],
@@ -40,7 +40,7 @@ pub(crate) fn a_message_over_the_limit_is_refused_at_its_header(backend: Backend
 }
 
 pub(crate) fn fragments_are_counted_together(backend: Backend) {
-    let rig = backend.start(|config| config.limits.message_bytes_max = 1_000);
+    let rig = backend.start(|config| config.limits.wire.message_bytes_max = 1_000);
     let mut raw = rig.raw_hello();
     let text = padded(1_000);
     raw.send(op::TEXT & op::MORE, &text.as_bytes()[..600]);
@@ -52,7 +52,7 @@ pub(crate) fn fragments_are_counted_together(backend: Backend) {
 }
 
 pub(crate) fn channels_per_connection_are_limited(backend: Backend) {
-    let rig = backend.start(|config| config.limits.channels_per_connection_max = 2);
+    let rig = backend.start(|config| config.limits.channels.channels_per_connection_max = 2);
     let mut client = rig.hello();
     client.subscribe("a");
     client.subscribe("b");
@@ -65,7 +65,7 @@ pub(crate) fn channels_per_connection_are_limited(backend: Backend) {
 }
 
 pub(crate) fn channels_of_the_server_are_limited(backend: Backend) {
-    let rig = backend.start(|config| config.limits.channels_max = 2);
+    let rig = backend.start(|config| config.limits.channels.channels_max = 2);
     let (mut first, mut second) = (rig.hello(), rig.hello());
     first.subscribe("a");
     first.subscribe("b");
@@ -78,8 +78,8 @@ pub(crate) fn channels_of_the_server_are_limited(backend: Backend) {
 
 pub(crate) fn a_name_may_be_as_long_as_the_limit(backend: Backend) {
     let rig = backend.start(|config| {
-        config.limits.channel_bytes_max = 20;
-        config.limits.event_bytes_max = 10;
+        config.limits.channels.channel_bytes_max = 20;
+        config.limits.channels.event_bytes_max = 10;
     });
     let mut client = rig.hello();
     client.subscribe(&"c".repeat(20));
@@ -94,8 +94,8 @@ pub(crate) fn a_name_may_be_as_long_as_the_limit(backend: Backend) {
 
 pub(crate) fn the_message_rate_is_limited_and_says_when_to_try_again(backend: Backend) {
     let rig = backend.start(|config| {
-        config.limits.messages_per_second = Some(1);
-        config.limits.messages_burst = 3;
+        config.limits.connections.messages_per_second = Some(1);
+        config.limits.connections.messages_burst = 3;
     });
     let mut raw = rig.raw_hello();
     raw.write(&burst(5, |n| json!({ "type": "ping", "id": n.to_string() })));
@@ -115,7 +115,7 @@ pub(crate) fn the_message_rate_is_limited_and_says_when_to_try_again(backend: Ba
 }
 
 pub(crate) fn connections_are_limited_and_room_is_given_back(backend: Backend) {
-    let rig = backend.start(|config| config.limits.connections_max = 2);
+    let rig = backend.start(|config| config.limits.connections.connections_max = 2);
     let (first, mut second) = (rig.hello(), rig.hello());
     assert_eq!(rig.client().expect_close(1013), "Server at maximum capacity");
     assert_eq!(rig.raw().get("/health").status, 200, "health checks are answered all the same");
@@ -128,7 +128,7 @@ pub(crate) fn connections_are_limited_and_room_is_given_back(backend: Backend) {
 pub(crate) fn connections_that_wait_for_authentication_take_room(backend: Backend) {
     let rig = backend.start(|config| {
         token::demand(config);
-        config.limits.connections_max = 2;
+        config.limits.connections.connections_max = 2;
     });
     let _waiting = [rig.client(), rig.client()];
     rig.client().expect_close(1013);
@@ -136,8 +136,8 @@ pub(crate) fn connections_that_wait_for_authentication_take_room(backend: Backen
 
 pub(crate) fn new_connections_per_minute_are_limited(backend: Backend) {
     let rig = backend.start(|config| {
-        config.limits.connects_per_minute = Some(2);
-        config.limits.connects_limit_loopback = true;
+        config.limits.connections.connects_per_minute = Some(2);
+        config.limits.connections.connects_limit_loopback = true;
     });
     (0..2).for_each(|_| rig.hello().close());
     assert_eq!(rig.client().expect_close(1013), "Too many new connections from this address");
@@ -145,7 +145,7 @@ pub(crate) fn new_connections_per_minute_are_limited(backend: Backend) {
 }
 
 pub(crate) fn sockets_are_limited(backend: Backend) {
-    let rig = backend.start(|config| config.limits.sockets_max = 2);
+    let rig = backend.start(|config| config.limits.connections.sockets_max = 2);
     let (first, _second) = (rig.hello(), rig.hello());
     assert_eq!(rig.raw().read_to_end(), b"");
     first.close();
@@ -154,7 +154,7 @@ pub(crate) fn sockets_are_limited(backend: Backend) {
 }
 
 pub(crate) fn the_batch_of_a_publish_is_limited(backend: Backend) {
-    let rig = backend.start(|config| config.limits.publish_batch_max = 2);
+    let rig = backend.start(|config| config.limits.publishing.publish_batch_max = 2);
     let message = json!({ "channel": "c", "event": "e" });
     let publish =
         |count: usize| rig.raw().exchange(&post(&[], &json!(vec![message.clone(); count]))).status;
@@ -163,7 +163,7 @@ pub(crate) fn the_batch_of_a_publish_is_limited(backend: Backend) {
 
 pub(crate) fn a_broadcast_larger_than_the_outbox_is_not_delivered(backend: Backend) {
     let rig = backend.start(|config| {
-        config.limits.outbox_bytes_max = 10_000;
+        config.limits.delivery.outbox_bytes_max = 10_000;
         config.slow_readers.default = SlowPolicy::Gap;
     });
     let mut raw = rig.raw_hello();

@@ -272,7 +272,7 @@ pub(crate) fn a_reload_changes_what_holds(backend: Backend) {
     let mut client = rig.hello();
     client.subscribe("a");
     let mut config = mahavishnu_conformance::base();
-    config.limits.channels_per_connection_max = 1;
+    config.limits.channels.channels_per_connection_max = 1;
     config.slow_readers.default = SlowPolicy::Gap;
     rig.reload(config);
     rig.expect_count("mahavishnu_config_generation", &[], 1);

@@ -17,7 +17,8 @@ pub(crate) fn a_broadcast_reaches_subscribers_of_every_shard(backend: Backend) {
 }
 
 pub(crate) fn connections_are_counted_over_all_shards(backend: Backend) {
-    let setup = Setup { shards: 2, ..Setup::new(|config| config.limits.connections_max = 4) };
+    let setup =
+        Setup { shards: 2, ..Setup::new(|config| config.limits.connections.connections_max = 4) };
     let rig = backend.start_with(setup);
     let clients: Vec<_> = (0..4).map(|_| rig.hello()).collect();
     // Shards tell each other in their own time.
@@ -38,8 +39,8 @@ pub(crate) fn connections_of_an_address_are_counted_over_all_shards(backend: Bac
     let rig = backend.start_with(Setup {
         shards: 3,
         ..Setup::new(|config| {
-            config.limits.connections_per_address_max = Some(2);
-            config.limits.connects_limit_loopback = true;
+            config.limits.connections.connections_per_address_max = Some(2);
+            config.limits.connections.connects_limit_loopback = true;
         })
     });
     let clients: Vec<_> = (0..6).map(|_| rig.client()).collect();

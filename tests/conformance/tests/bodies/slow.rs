@@ -12,7 +12,7 @@ const ROOM: usize = 8 * 1024;
 
 fn start(backend: Backend, policy: SlowPolicy) -> Rig {
     backend.start(|config: &mut Config| {
-        config.limits.outbox_bytes_max = 128 * 1024;
+        config.limits.delivery.outbox_bytes_max = 128 * 1024;
         config.slow_readers.default = policy;
     })
 }
@@ -54,8 +54,8 @@ pub(crate) fn slow_reader_is_disconnected(backend: Backend) {
 /// The driver waits until the socket can be written to, the core does not wait for ever.
 pub(crate) fn a_client_that_never_reads_again_does_not_keep_its_socket(backend: Backend) {
     let rig = backend.start(|config: &mut Config| {
-        config.limits.outbox_bytes_max = 128 * 1024;
-        config.limits.close_timeout = std::time::Duration::from_millis(100);
+        config.limits.delivery.outbox_bytes_max = 128 * 1024;
+        config.limits.wire.close_timeout = std::time::Duration::from_millis(100);
     });
     let _sleeper = sleeper(&rig, "a");
     flood(&rig, "a");
@@ -103,9 +103,9 @@ pub(crate) fn slow_reader_gets_latest(backend: Backend) {
 
 pub(crate) fn the_policy_is_chosen_by_channel(backend: Backend) {
     let rig = backend.start(|config| {
-        config.limits.outbox_bytes_max = 128 * 1024;
+        config.limits.delivery.outbox_bytes_max = 128 * 1024;
         // Sleepers answer no pings, and a busy machine may take longer than that.
-        config.limits.ping_interval = None;
+        config.limits.wire.ping_interval = None;
         let pattern = Pattern::parse("pool:*").expect("a pattern");
         config.slow_readers.rules.push((pattern, SlowPolicy::Latest));
     });

@@ -20,8 +20,8 @@ fn pinging(
     change: impl FnOnce(&mut Config),
 ) -> Rig {
     backend.start(|config: &mut Config| {
-        config.limits.ping_interval = Some(interval);
-        config.limits.pong_timeout = pong;
+        config.limits.wire.ping_interval = Some(interval);
+        config.limits.wire.pong_timeout = pong;
         change(config);
     })
 }
@@ -37,9 +37,9 @@ pub(crate) fn a_silent_client_is_pinged(backend: Backend) {
 
 pub(crate) fn an_answered_ping_keeps_the_connection(backend: Backend) {
     let rig = backend.start(|config| {
-        config.limits.ping_interval = Some(SHORT);
-        config.limits.pong_timeout = Duration::from_secs(10);
-        config.limits.connection_timeout = Some(Duration::from_secs(1));
+        config.limits.wire.ping_interval = Some(SHORT);
+        config.limits.wire.pong_timeout = Duration::from_secs(10);
+        config.limits.wire.connection_timeout = Some(Duration::from_secs(1));
     });
     let mut raw = rig.raw_hello();
     // Longer than the connection may be silent.
@@ -53,7 +53,7 @@ pub(crate) fn an_answered_ping_keeps_the_connection(backend: Backend) {
 }
 
 pub(crate) fn a_pong_timeout_ends_the_connection(backend: Backend) {
-    let rig = pinging(backend, SHORT, SHORT, |config| config.limits.close_timeout = SHORT);
+    let rig = pinging(backend, SHORT, SHORT, |config| config.limits.wire.close_timeout = SHORT);
     let mut raw = rig.raw_hello();
     let (took, ()) = rig.time(|| {
         assert_eq!(raw.frame().expect("a ping").first, op::PING);
@@ -71,7 +71,7 @@ pub(crate) fn a_pong_timeout_ends_the_connection(backend: Backend) {
 pub(crate) fn a_close_that_is_not_answered_ends_the_connection(backend: Backend) {
     let rig = backend.start(|config| {
         token::demand(config);
-        config.limits.close_timeout = SHORT;
+        config.limits.wire.close_timeout = SHORT;
     });
     let mut raw = Raw::upgrade(rig.connect());
     raw.send(op::TEXT, b"{\"type\":\"ack\"}");
@@ -85,7 +85,7 @@ pub(crate) fn a_close_that_is_not_answered_ends_the_connection(backend: Backend)
 
 /// The close handshake is complete, but the client keeps its half of the stream open.
 pub(crate) fn a_client_that_does_not_end_its_stream_is_dropped(backend: Backend) {
-    let rig = backend.start(|config| config.limits.close_timeout = SHORT);
+    let rig = backend.start(|config| config.limits.wire.close_timeout = SHORT);
     let mut raw = rig.raw_hello();
     raw.send(op::CLOSE, &1000_u16.to_be_bytes());
     assert_eq!(raw.close_frame().map(|(code, _)| code), Some(1000));
@@ -96,8 +96,8 @@ pub(crate) fn a_client_that_does_not_end_its_stream_is_dropped(backend: Backend)
 
 pub(crate) fn an_idle_connection_is_closed(backend: Backend) {
     let rig = backend.start(|config| {
-        config.limits.ping_interval = None;
-        config.limits.connection_timeout = Some(SECOND);
+        config.limits.wire.ping_interval = None;
+        config.limits.wire.connection_timeout = Some(SECOND);
     });
     let mut raw = rig.raw_hello();
     let (took, close) = rig.time(|| {
@@ -110,7 +110,7 @@ pub(crate) fn an_idle_connection_is_closed(backend: Backend) {
 }
 
 pub(crate) fn a_head_that_does_not_end_is_refused(backend: Backend) {
-    let rig = backend.start(|config| config.limits.head_timeout = SHORT);
+    let rig = backend.start(|config| config.limits.wire.head_timeout = SHORT);
     let mut raw = rig.raw();
     raw.write(b"GET / HTTP/1.1\r\nHost: te");
     let (took, answer) = rig.time(|| raw.response());
@@ -120,14 +120,14 @@ pub(crate) fn a_head_that_does_not_end_is_refused(backend: Backend) {
 }
 
 pub(crate) fn a_socket_that_says_nothing_is_closed_silently(backend: Backend) {
-    let rig = backend.start(|config| config.limits.head_timeout = SHORT);
+    let rig = backend.start(|config| config.limits.wire.head_timeout = SHORT);
     let mut raw = rig.raw();
     assert_eq!(raw.read_to_end(), b"");
     rig.expect_sockets(0);
 }
 
 pub(crate) fn a_kept_connection_is_closed_when_it_is_idle(backend: Backend) {
-    let rig = backend.start(|config| config.limits.http_idle_timeout = SHORT);
+    let rig = backend.start(|config| config.limits.wire.http_idle_timeout = SHORT);
     let mut raw = rig.raw();
     assert_eq!(raw.get("/health").status, 200);
     assert_eq!(raw.read_to_end(), b"");
@@ -136,7 +136,7 @@ pub(crate) fn a_kept_connection_is_closed_when_it_is_idle(backend: Backend) {
 }
 
 pub(crate) fn a_body_that_does_not_come_is_refused(backend: Backend) {
-    let rig = backend.start(|config| config.limits.head_timeout = SHORT);
+    let rig = backend.start(|config| config.limits.wire.head_timeout = SHORT);
     let mut raw = rig.raw();
     let request = post(&[], &json!({ "channel": "c", "event": "e" }));
     let answer = raw.exchange(&request[..request.len() - 1]);
@@ -151,16 +151,16 @@ pub(crate) fn deadlines_do_not_make_the_server_spin(backend: Backend) {
         token::demand(config);
         let limits = &mut config.limits;
         for time in [
-            &mut limits.head_timeout,
-            &mut limits.http_idle_timeout,
-            &mut limits.auth_timeout,
-            &mut limits.pong_timeout,
-            &mut limits.close_timeout,
+            &mut limits.wire.head_timeout,
+            &mut limits.wire.http_idle_timeout,
+            &mut limits.auth.auth_timeout,
+            &mut limits.wire.pong_timeout,
+            &mut limits.wire.close_timeout,
         ] {
             *time = SHORT;
         }
-        limits.ping_interval = Some(SHORT);
-        limits.connection_timeout = Some(SHORT * 3);
+        limits.wire.ping_interval = Some(SHORT);
+        limits.wire.connection_timeout = Some(SHORT * 3);
     });
     let token = token::good(rig.unix(), "ada", &["admin"]);
     let before = rig.steps();

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{is_close, is_error};
 
 pub(crate) fn max_connections(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| config.limits.connections_max = 1);
+    let rig = backend.start(|config| config.limits.connections.connections_max = 1);
     let _first = rig.hello();
     is_close(Raw::upgrade(rig.connect()).close_frame(), reason);
     rig.expect_error_counted(reason);
@@ -15,8 +15,8 @@ pub(crate) fn max_connections(backend: Backend, reason: Reason) {
 
 pub(crate) fn connect_rate(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
-        config.limits.connects_per_minute = Some(1);
-        config.limits.connects_limit_loopback = true;
+        config.limits.connections.connects_per_minute = Some(1);
+        config.limits.connections.connects_limit_loopback = true;
     });
     let _first = rig.hello();
     is_close(Raw::upgrade(rig.connect()).close_frame(), reason);
@@ -24,14 +24,14 @@ pub(crate) fn connect_rate(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn max_sockets(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| config.limits.sockets_max = 2);
+    let rig = backend.start(|config| config.limits.connections.sockets_max = 2);
     let _held = [rig.hello(), rig.hello()];
     assert_eq!(rig.raw().read_to_end(), b"", "dropped before a byte is read");
     rig.expect_error_counted(reason);
 }
 
 pub(crate) fn made_room(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| config.limits.sockets_max = 2);
+    let rig = backend.start(|config| config.limits.connections.sockets_max = 2);
     let (mut silent, _other) = (rig.raw(), rig.hello());
     rig.expect_sockets(2);
     let _newcomer = rig.hello();
@@ -41,8 +41,8 @@ pub(crate) fn made_room(backend: Backend, reason: Reason) {
 
 pub(crate) fn address_connections(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
-        config.limits.connections_per_address_max = Some(2);
-        config.limits.connects_limit_loopback = true;
+        config.limits.connections.connections_per_address_max = Some(2);
+        config.limits.connections.connects_limit_loopback = true;
     });
     let (first, _second) = (rig.hello(), rig.hello());
     is_close(Raw::upgrade(rig.connect()).close_frame(), reason);
@@ -55,7 +55,7 @@ pub(crate) fn address_connections(backend: Backend, reason: Reason) {
 pub(crate) fn user_connections(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
         token::demand(config);
-        config.limits.connections_per_user_max = Some(1);
+        config.limits.connections.connections_per_user_max = Some(1);
     });
     let [ada, eve] = ["ada", "eve"].map(|user| token::good(rig.unix(), user, &[]));
     let _first = rig.login(&ada);
@@ -69,7 +69,7 @@ pub(crate) fn user_connections(backend: Backend, reason: Reason) {
         shards: 3,
         ..Setup::new(|config| {
             token::demand(config);
-            config.limits.connections_per_user_max = Some(1);
+            config.limits.connections.connections_per_user_max = Some(1);
         })
     });
     let mut rivals = [rig.client(), rig.client()];
@@ -78,11 +78,11 @@ pub(crate) fn user_connections(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn slow_reader(backend: Backend, reason: Reason) {
-    stop_reading(backend, reason, |config| config.limits.outbox_bytes_max = 65_536);
+    stop_reading(backend, reason, |config| config.limits.delivery.outbox_bytes_max = 65_536);
 }
 
 pub(crate) fn outboxes_full(backend: Backend, reason: Reason) {
-    stop_reading(backend, reason, |config| config.limits.queued_bytes_max = 65_536);
+    stop_reading(backend, reason, |config| config.limits.delivery.queued_bytes_max = 65_536);
 }
 
 /// Broadcasts to a subscriber that does not read, until it is closed for that.
@@ -97,7 +97,7 @@ fn stop_reading(backend: Backend, reason: Reason, limit: impl FnOnce(&mut Config
 }
 
 pub(crate) fn input_full(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| config.limits.partial_bytes_max = 100_000);
+    let rig = backend.start(|config| config.limits.connections.partial_bytes_max = 100_000);
     let whole = masked(op::TEXT, &[b'x'; 200_000]);
     let mut raw = rig.raw_hello();
     raw.write(&whole[..150_000]);
@@ -111,7 +111,7 @@ pub(crate) fn input_full(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn channels_full(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| config.limits.channels_max = 2);
+    let rig = backend.start(|config| config.limits.channels.channels_max = 2);
     let mut client = rig.hello();
     client.subscribe("a");
     client.subscribe("b");
@@ -120,7 +120,7 @@ pub(crate) fn channels_full(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn too_many_channels(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| config.limits.channels_per_connection_max = 2);
+    let rig = backend.start(|config| config.limits.channels.channels_per_connection_max = 2);
     let mut client = rig.hello();
     client.subscribe("a");
     client.subscribe("b");
@@ -130,7 +130,8 @@ pub(crate) fn too_many_channels(backend: Backend, reason: Reason) {
 
 pub(crate) fn requests_in_flight(backend: Backend, reason: Reason) {
     let app = App { requests: vec![("wait", |_| None)], ..App::default() };
-    let setup = Setup { app, ..Setup::new(|config| config.limits.requests_in_flight_max = 2) };
+    let setup =
+        Setup { app, ..Setup::new(|config| config.limits.requests.requests_in_flight_max = 2) };
     let rig = backend.start_with(setup);
     let mut client = rig.hello();
     client.ask("wait", json!({}));
@@ -141,8 +142,10 @@ pub(crate) fn requests_in_flight(backend: Backend, reason: Reason) {
 
 /// A publish at home elsewhere needs a place to wait in, and there is none.
 pub(crate) fn busy(backend: Backend, reason: Reason) {
-    let setup =
-        Setup { shards: 2, ..Setup::new(|config| config.limits.publishes_in_flight_max = 0) };
+    let setup = Setup {
+        shards: 2,
+        ..Setup::new(|config| config.limits.publishing.publishes_in_flight_max = 0)
+    };
     let rig = backend.start_with(setup);
     let mut client = rig.hello();
     let refused = (0..64).map(|n| {
@@ -156,8 +159,8 @@ pub(crate) fn busy(backend: Backend, reason: Reason) {
 
 pub(crate) fn message_rate(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
-        config.limits.messages_per_second = Some(1);
-        config.limits.messages_burst = 1;
+        config.limits.connections.messages_per_second = Some(1);
+        config.limits.connections.messages_burst = 1;
     });
     let mut raw = rig.raw_hello();
     raw.write(&masked(op::TEXT, b"{\"type\":\"ping\"}").repeat(2));

@@ -47,7 +47,7 @@ pub(crate) fn io(backend: Backend, reason: Reason) {
 
 /// What is queued for a client that does not read, and then is gone, was not sent.
 pub(crate) fn send_failed(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| config.limits.outbox_bytes_max = 64 << 20);
+    let rig = backend.start(|config| config.limits.delivery.outbox_bytes_max = 64 << 20);
     let mut raw = Raw::hello(rig.connect_narrow(4_096));
     raw.subscribe("c");
     let data = json!({ "filler": "x".repeat(900_000) });

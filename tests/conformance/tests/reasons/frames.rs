@@ -100,7 +100,7 @@ fn deflated(message: &[u8]) -> Vec<u8> {
 fn breaks_deflate(backend: Backend, reason: Reason, bytes: &[u8]) {
     let rig = backend.start(|config| {
         config.deflate.enabled = true;
-        config.limits.message_bytes_max = 8 << 20;
+        config.limits.wire.message_bytes_max = 8 << 20;
     });
     let mut raw = rig.raw();
     let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";

@@ -12,8 +12,8 @@ const SHORT: Duration = Duration::from_millis(100);
 
 pub(crate) fn pong_timeout(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
-        config.limits.ping_interval = Some(SHORT);
-        config.limits.pong_timeout = SHORT;
+        config.limits.wire.ping_interval = Some(SHORT);
+        config.limits.wire.pong_timeout = SHORT;
     });
     let mut raw = rig.raw_hello();
     is_close(raw.close_frame(), reason);
@@ -22,8 +22,8 @@ pub(crate) fn pong_timeout(backend: Backend, reason: Reason) {
 
 pub(crate) fn idle_timeout(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
-        config.limits.ping_interval = None;
-        config.limits.connection_timeout = Some(Duration::from_secs(1));
+        config.limits.wire.ping_interval = None;
+        config.limits.wire.connection_timeout = Some(Duration::from_secs(1));
     });
     let mut raw = rig.raw_hello();
     is_close(raw.close_frame(), reason);
@@ -43,7 +43,7 @@ pub(crate) fn close_timeout(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn head_timeout(backend: Backend, reason: Reason) {
-    let rig = backend.start(|config| config.limits.head_timeout = SHORT);
+    let rig = backend.start(|config| config.limits.wire.head_timeout = SHORT);
     let mut raw = rig.raw();
     let answer = raw.exchange(b"GET /health HTT");
     answered(&answer, reason);
@@ -52,7 +52,7 @@ pub(crate) fn head_timeout(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn keep_alive_timeout(backend: Backend, _: Reason) {
-    let rig = backend.start(|config| config.limits.http_idle_timeout = SHORT);
+    let rig = backend.start(|config| config.limits.wire.http_idle_timeout = SHORT);
     let mut raw = rig.raw();
     assert_eq!(raw.get("/health").status, 200);
     assert_eq!(raw.read_to_end(), b"", "closed without a word");
@@ -64,7 +64,7 @@ pub(crate) fn keep_alive_timeout(backend: Backend, _: Reason) {
 pub(crate) fn auth_timeout(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
         token::demand(config);
-        config.limits.auth_timeout = SHORT;
+        config.limits.auth.auth_timeout = SHORT;
     });
     let mut client = rig.client();
     is_error(&client.message(), reason);
@@ -75,7 +75,8 @@ pub(crate) fn auth_timeout(backend: Backend, reason: Reason) {
 /// The application never answers: a request over WebSocket and a publish over HTTP are told so.
 pub(crate) fn gateway_timeout(backend: Backend, reason: Reason) {
     let app = App { requests: vec![("wait", |_| None)], publish: Some(|_| None), ..App::default() };
-    let setup = Setup { app, ..Setup::new(|config| config.limits.request_timeout = SHORT) };
+    let setup =
+        Setup { app, ..Setup::new(|config| config.limits.requests.request_timeout = SHORT) };
     let rig = backend.start_with(setup);
     is_error(&rig.hello().request("wait", json!({})), reason);
     rig.expect_error_counted(reason);

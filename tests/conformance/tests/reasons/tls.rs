@@ -31,7 +31,7 @@ pub(crate) fn tls_record(backend: Backend, reason: Reason) {
 pub(crate) fn tls_handshakes_max(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
         secure::demand(config);
-        config.limits.tls_handshakes_max = 1;
+        config.limits.tls.tls_handshakes_max = 1;
     });
     let mut first = rig.raw();
     first.write(&NONSENSE[..1]);
@@ -46,8 +46,8 @@ pub(crate) fn tls_handshakes_max(backend: Backend, reason: Reason) {
 pub(crate) fn tls_handshake_rate(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
         secure::demand(config);
-        config.limits.connects_per_minute = Some(1);
-        config.limits.connects_limit_loopback = true;
+        config.limits.connections.connects_per_minute = Some(1);
+        config.limits.connections.connects_limit_loopback = true;
     });
     let begin = || {
         let mut raw = rig.raw();

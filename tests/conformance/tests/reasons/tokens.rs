@@ -26,7 +26,7 @@ fn revoke(rig: &Rig, permissions: &[&str], body: &Value) -> Response {
 pub(crate) fn token_expired(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
         token::demand(config);
-        config.limits.token_grace = Duration::ZERO;
+        config.limits.auth.token_grace = Duration::ZERO;
     });
     let mut client = rig.login(&short(&rig));
     assert_eq!(client.message()["event"], "session.token_expiring");
@@ -37,8 +37,8 @@ pub(crate) fn token_expired(backend: Backend, reason: Reason) {
 pub(crate) fn token_stale(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
         token::demand(config);
-        config.limits.token_warning = Duration::ZERO;
-        config.limits.token_grace = Duration::from_secs(60);
+        config.limits.auth.token_warning = Duration::ZERO;
+        config.limits.auth.token_grace = Duration::from_secs(60);
     });
     let mut client = rig.login(&short(&rig));
     rig.pass(Duration::from_millis(2_100));
@@ -88,7 +88,7 @@ pub(crate) fn bad_revocation(backend: Backend, reason: Reason) {
 pub(crate) fn revocations_full(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| {
         token::demand(config);
-        config.limits.revocations_max = 1;
+        config.limits.revocations.revocations_max = 1;
     });
     assert_eq!(revoke(&rig, &["admin"], &json!({ "user": "ada" })).status, 200);
     answered(&revoke(&rig, &["admin"], &json!({ "user": "eve" })), reason);

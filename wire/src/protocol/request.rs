@@ -1,0 +1,203 @@
+//! The client's half of writing: what it asks for, straight into the caller's buffer.
+
+use std::fmt;
+
+use super::{
+    json::write_string,
+    names::{Kind, event},
+};
+
+/// What a client asks for, on its way out. What the server makes of it is a [`Command`](super::Command).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Authenticate: the first message of a connection whose handshake carried no token. Answered by a response.
+    Auth {
+        /// The token.
+        token: &'a str,
+    },
+    /// Replace the connection's token by a newer one. Answered by a response.
+    RefreshToken {
+        /// The token.
+        token: &'a str,
+    },
+    /// Send a channel's events from now on. Answered by a response.
+    Subscribe {
+        /// Its name.
+        channel: &'a str,
+    },
+    /// Send a channel's events no more. Answered by a response.
+    Unsubscribe {
+        /// Its name.
+        channel: &'a str,
+    },
+    /// Send an event to a channel. Answered by a response that says how many subscribers it was given to.
+    Publish {
+        /// The channel's name.
+        channel: &'a str,
+        /// The event's name.
+        event: &'a str,
+        /// The JSON text of an object, taken as it is.
+        data: &'a str,
+    },
+    /// A request for the application. Answered as the application likes, or by an error.
+    Application {
+        /// The request's name.
+        event: &'a str,
+        /// The JSON text of an object, taken as it is.
+        data: &'a str,
+    },
+    /// A sign of life. Answered by a pong.
+    Ping,
+}
+
+impl Request<'_> {
+    /// Appends the message. `id` comes back as `correlation_id` of the answer; `None` leaves it out.
+    pub fn write(&self, id: Option<&str>, out: &mut Vec<u8>) {
+        let kind = if *self == Self::Ping { Kind::Ping } else { Kind::Request };
+        out.extend_from_slice(b"{\"type\":");
+        write_string(out, kind.as_str());
+        if let Some(event) = self.event() {
+            out.extend_from_slice(b",\"event\":");
+            write_string(out, event);
+        }
+        if let Some(id) = id {
+            out.extend_from_slice(b",\"id\":");
+            write_string(out, id);
+        }
+        self.write_data(out);
+        out.push(b'}');
+    }
+
+    /// The message as text; otherwise as [`write`](Self::write).
+    #[must_use]
+    pub fn to_text(&self, id: Option<&str>) -> String {
+        let mut out = Vec::new();
+        self.write(id, &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    fn event(&self) -> Option<&str> {
+        Some(match self {
+            Self::Auth { .. } => event::AUTH,
+            Self::RefreshToken { .. } => event::REFRESH_TOKEN,
+            Self::Subscribe { .. } => event::SUBSCRIBE,
+            Self::Unsubscribe { .. } => event::UNSUBSCRIBE,
+            Self::Publish { .. } => event::PUBLISH,
+            Self::Application { event, .. } => event,
+            Self::Ping => return None,
+        })
+    }
+
+    fn write_data(&self, out: &mut Vec<u8>) {
+        let member = |out: &mut Vec<u8>, name: &[u8], value: &str| {
+            out.extend_from_slice(name);
+            write_string(out, value);
+        };
+        match self {
+            Self::Auth { token } | Self::RefreshToken { token } => {
+                member(out, b",\"data\":{\"token\":", token);
+            }
+            Self::Subscribe { channel } | Self::Unsubscribe { channel } => {
+                member(out, b",\"data\":{\"channel\":", channel);
+            }
+            Self::Publish { channel, event, data } => {
+                member(out, b",\"data\":{\"channel\":", channel);
+                member(out, b",\"event\":", event);
+                out.extend_from_slice(b",\"data\":");
+                out.extend_from_slice(data.as_bytes());
+            }
+            Self::Application { data, .. } => {
+                out.extend_from_slice(b",\"data\":");
+                out.extend_from_slice(data.as_bytes());
+                return;
+            }
+            Self::Ping => return,
+        }
+        out.push(b'}');
+    }
+}
+
+/// The name only: what it holds may be a token or private, and is not for logs.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auth { .. } => "Auth { .. }",
+            Self::RefreshToken { .. } => "RefreshToken { .. }",
+            Self::Subscribe { .. } => "Subscribe { .. }",
+            Self::Unsubscribe { .. } => "Unsubscribe { .. }",
+            Self::Publish { .. } => "Publish { .. }",
+            Self::Application { .. } => "Application { .. }",
+            Self::Ping => "Ping",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::{Answer, Command, CorrelationRule, decode_text};
+
+    #[test]
+    fn members_come_in_the_order_of_the_documents() {
+        let subscribe = Request::Subscribe { channel: "pool:7" };
+        assert_eq!(
+            subscribe.to_text(Some("1")),
+            r#"{"type":"request","event":"subscribe","id":"1","data":{"channel":"pool:7"}}"#
+        );
+        assert_eq!(
+            subscribe.to_text(None),
+            r#"{"type":"request","event":"subscribe","data":{"channel":"pool:7"}}"#
+        );
+        let publish = Request::Publish { channel: "c", event: "e", data: r#"{"n": 1.10}"# };
+        assert_eq!(
+            publish.to_text(Some("2")),
+            r#"{"type":"request","event":"publish","id":"2","data":{"channel":"c","event":"e","data":{"n": 1.10}}}"#
+        );
+        assert_eq!(Request::Ping.to_text(Some("3")), r#"{"type":"ping","id":"3"}"#);
+        assert_eq!(Request::Ping.to_text(None), r#"{"type":"ping"}"#);
+    }
+
+    #[test]
+    fn debug_shows_no_content() {
+        assert_eq!(format!("{:?}", Request::Auth { token: "hush" }), "Auth { .. }");
+    }
+
+    proptest! {
+        #[test]
+        fn a_server_reads_what_a_client_asks_for(which in 0_usize..7, a: String, b: String, id: Option<String>) {
+            let data = r#"{"x":[1, {}]}"#;
+            let (one, two) = (|| Some(Cow::Borrowed(a.as_str())), || Some(Cow::Borrowed(b.as_str())));
+            let (request, command) = match which {
+                0 => (Request::Auth { token: &a }, Command::Auth { token: one() }),
+                1 => (Request::RefreshToken { token: &a }, Command::RefreshToken { token: one() }),
+                2 => (
+                    Request::Subscribe { channel: &a },
+                    Command::Subscribe { channel: one(), answer: Answer::Response },
+                ),
+                3 => (
+                    Request::Unsubscribe { channel: &a },
+                    Command::Unsubscribe { channel: one(), answer: Answer::Response },
+                ),
+                4 => (
+                    Request::Publish { channel: &a, event: &b, data },
+                    Command::Publish { channel: one(), event: two(), data: Some(data) },
+                ),
+                5 => (
+                    Request::Application { event: "get_pool_status", data },
+                    Command::Request { event: Cow::Borrowed("get_pool_status"), data },
+                ),
+                _ => (Request::Ping, Command::Ping),
+            };
+
+            let text = request.to_text(id.as_deref());
+
+            let read = decode_text(&text).unwrap();
+            prop_assert_eq!(read.command(), command);
+            prop_assert_eq!(read.correlation(CorrelationRule::Tolerant), id.as_deref());
+        }
+    }
+}

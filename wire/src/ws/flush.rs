@@ -1,0 +1,89 @@
+//! Output: from the outbox to the socket, and the way out.
+
+use std::io::{self, IoSlice};
+
+use super::{
+    connection::Connection,
+    outbox::Outbox,
+    state::{Ended, Finish, State},
+};
+use crate::{limits::Limits, reason::Reason, time::Now};
+
+/// What [`Connection::flush`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Flush {
+    /// Everything is written.
+    Drained,
+    /// The socket takes no more: flush again when it is writable.
+    Blocked,
+    /// Everything is written and nothing will follow: end our side of the stream (`shutdown(Write)`), and read on until
+    /// the peer ends its own. Returned once.
+    Fin,
+    /// Drop the socket. If the end was noticed here, [`Event::Closed`](super::Event::Closed) is still to be taken: call
+    /// [`Connection::handle_eof`].
+    Closed,
+}
+
+impl Connection {
+    /// Writes what `sink` takes, until nothing is left or it would block. A short write is followed by another try: that
+    /// makes edge-triggered readiness notice when there is room again.
+    pub fn flush(&mut self, now: Now, _limits: &Limits, sink: &mut dyn io::Write) -> Flush {
+        if matches!(self.state, State::Ended(Ended { finish: Finish::Drop, .. })) {
+            return Flush::Closed;
+        }
+        while !self.outbox.is_empty() {
+            let written = match self.outbox.single() {
+                Some(piece) => sink.write(piece),
+                None => write_gathered(&self.outbox, sink),
+            };
+            match written {
+                Ok(0) => return self.io_failed(now),
+                Ok(bytes) => self.outbox.consume(bytes),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flush::Blocked,
+                Err(_) => return self.io_failed(now),
+            }
+        }
+        // A sink that encrypts gathers records for one write.
+        match sink.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flush::Blocked,
+            Err(_) => return self.io_failed(now),
+            Ok(()) => {}
+        }
+        let State::Ended(ended) = &mut self.state else { return Flush::Drained };
+        match ended.finish {
+            Finish::Drain | Finish::Linger if self.eof => {
+                ended.finish = Finish::Drop;
+                Flush::Closed
+            }
+            Finish::Drain => {
+                ended.finish = Finish::Linger;
+                self.since = now.mono;
+                Flush::Fin
+            }
+            Finish::Linger => Flush::Drained,
+            Finish::Drop => Flush::Closed,
+        }
+    }
+
+    fn io_failed(&mut self, now: Now) -> Flush {
+        if let State::Ended(ended) = &mut self.state {
+            ended.finish = Finish::Drop;
+        } else {
+            self.end(now, Reason::Io, Finish::Drop);
+        }
+        Flush::Closed
+    }
+}
+
+/// Not inlined: the slices need a kilobyte of stack, which the common single write does without.
+#[inline(never)]
+fn write_gathered(outbox: &Outbox, sink: &mut dyn io::Write) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); GATHERED_MAX];
+    let filled = outbox.chunks(&mut slices);
+    sink.write_vectored(slices.get(..filled).unwrap_or_default())
+}
+
+/// Slices per vectored write.
+const GATHERED_MAX: usize = 64;
