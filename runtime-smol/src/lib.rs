@@ -44,20 +44,8 @@
 //! A thread that waits in `smol::block_on` takes part in polling the reactor, and then wakes the shards for their
 //! pollers; where it has no sockets of its own, `smol::future::block_on` leaves the reactor to the shards.
 
-mod accept;
-mod app;
-mod audit;
-mod builder;
-mod clock;
-mod handle;
-pub mod poller;
-mod shard;
-pub mod signal;
-mod socket;
-
-pub use self::{
-    app::{Authorize, Request, RequestResult},
-    builder::{Builder, Server},
-    handle::{BroadcastError, Handle, RevokeError},
-};
 pub use mahavishnu_core as core;
+pub use mahavishnu_driver::{
+    Authorize, BroadcastError, Builder, Handle, Request, RequestResult, RevokeError, Server,
+    poller, signal,
+};

@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use std::{io::{self, Write}, net::TcpStream as Client};
-//! use mahavishnu_smol::poller::{Poller, Read, TcpListener};
+//! use mahavishnu_driver::poller::{Poller, Read, TcpListener};
 //!
 //! # fn main() -> io::Result<()> {
 //! # smol::block_on(async {
