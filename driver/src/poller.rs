@@ -3,48 +3,56 @@
 //! A runtime keeps a task, a registration and a waker for each socket that it waits for, which takes more memory than an
 //! idle WebSocket connection itself. A [`Poller`] keeps a number and a few flags. Each socket is registered once,
 //! edge-triggered, and read when its turn comes. Each shard of the server has one, and whoever drives
-//! [`ws::Connection`](mahavishnu_core::ws::Connection) without the server can have one too: `examples/echo.rs` does.
+//! [`ws::Connection`](mahavishnu_core::ws::Connection) without the server can have one too: `examples/echo` does. An
+//! adapter's `poller` has a `Poller` that waits on its runtime.
 //!
 //! ```
 //! use std::{io::{self, Write}, net::TcpStream as Client};
-//! use mahavishnu_driver::poller::{Poller, Read, TcpListener};
+//! use mahavishnu_driver::{Waiter, poller::{Poller, Read, TcpListener}};
 //!
-//! # fn main() -> io::Result<()> {
-//! # smol::block_on(async {
-//! let mut poller = Poller::new()?;
-//! let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap())?;
-//! poller.listen(&mut listener)?;
-//! let mut client = Client::connect(listener.local_addr()?)?;
-//! client.write_all(b"hello")?;
+//! async fn hear_hello<W: Waiter>() -> io::Result<()> {
+//!     let mut poller = Poller::<_, W>::new()?;
+//!     let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap())?;
+//!     poller.listen(&mut listener)?;
+//!     let mut client = Client::connect(listener.local_addr()?)?;
+//!     client.write_all(b"hello")?;
 //!
-//! let mut scratch = [0; 4096];
-//! loop {
-//!     if poller.is_settled() {
-//!         poller.ready().await;
-//!     }
-//!     poller.look()?;
-//!     if poller.takes_newcomers() {
-//!         // A listener is emptied too; here is one client.
-//!         let (stream, address) = listener.accept()?;
-//!         poller.add(0, stream, address)?;
-//!     }
-//!     // Everybody in line once, so that one that sends without end takes turns with the others.
-//!     for _ in 0..poller.in_line() {
-//!         let Some(index) = poller.next_readable() else { break };
-//!         if let Read::Bytes(count) = poller.read(index, &mut scratch) {
-//!             assert_eq!(&scratch[..count], b"hello");
-//!             return Ok(());
+//!     let mut scratch = [0; 4096];
+//!     loop {
+//!         if poller.is_settled() {
+//!             poller.ready().await;
+//!         }
+//!         poller.look()?;
+//!         if poller.takes_newcomers() {
+//!             // A listener is emptied too; here is one client.
+//!             let (stream, address) = listener.accept()?;
+//!             poller.add(0, stream, address)?;
+//!         }
+//!         // Everybody in line once, so that one that sends without end takes turns with the others.
+//!         for _ in 0..poller.in_line() {
+//!             let Some(index) = poller.next_readable() else { break };
+//!             if let Read::Bytes(count) = poller.read(index, &mut scratch) {
+//!                 assert_eq!(&scratch[..count], b"hello");
+//!                 return Ok(());
+//!             }
 //!         }
 //!     }
 //! }
-//! # })
-//! # }
 //! ```
 
-use std::{collections::VecDeque, fmt, future::poll_fn, io, net::Shutdown, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    io,
+    net::Shutdown,
+    task::{self, Context, ready},
+    time::{Duration, Instant},
+};
 
-use mio::{Events, Interest, Poll, Registry, Token, event::Source};
-use smol::Async;
+use mio::{Events, Interest, Poll, Token, event::Source};
+
+use crate::runtime::{Descriptor, Waiter};
 
 pub use mio::net::{TcpListener, TcpStream};
 
@@ -54,12 +62,15 @@ const EVENTS_MAX: usize = 1024;
 /// The token of all listeners. Sockets have their indices.
 const LISTENER: Token = Token(usize::MAX);
 
-/// The sockets of one thread. `T` is what each belongs to.
-pub struct Poller<T> {
+/// The sockets of one task. `T` is what each belongs to, `W` the runtime's way of waiting.
+pub struct Poller<T, W> {
     poll: Poll,
     events: Events,
-    /// The poller itself, as the runtime waits for it.
-    itself: Async<Registry>,
+    /// Waits for the poller itself.
+    waiter: W,
+    /// When the waiter's alarm rings. It is set anew as rarely as possible, because that may wake a reactor: a deadline
+    /// that moves on leaves it to ring early.
+    alarm: Option<Instant>,
     sockets: Vec<Option<Socket<T>>>,
     /// Indices of sockets that have something to read, in the order in which they are read. One that is gone may stand
     /// here still.
@@ -72,19 +83,20 @@ pub struct Poller<T> {
     busy: bool,
 }
 
-impl<T> Poller<T> {
-    /// A poller without sockets.
+impl<T, W: Waiter> Poller<T, W> {
+    /// A poller without sockets. Call where the runtime can be waited on.
     ///
     /// # Errors
     ///
-    /// The process has no file descriptor left.
+    /// The process has no file descriptor left, or the runtime is without I/O.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let itself = Async::new_nonblocking(poll.registry().try_clone()?)?;
+        let waiter = W::new(Descriptor(poll.registry().try_clone()?))?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
-            itself,
+            waiter,
+            alarm: None,
             sockets: Vec::new(),
             line: VecDeque::new(),
             writable: Vec::new(),
@@ -93,6 +105,46 @@ impl<T> Poller<T> {
         })
     }
 
+    /// Waits until a [`look`](Self::look) may bring something. Nothing is lost if the future is dropped.
+    pub async fn ready(&self) {
+        poll_fn(|context| self.waiter.poll_readable(context)).await;
+    }
+
+    /// As [`ready`](Self::ready), but no longer than until `deadline`, if there is one. It may return early.
+    pub async fn ready_by(&mut self, deadline: Option<Instant>) {
+        poll_fn(|context| match self.poll_ready(context) {
+            task::Poll::Pending => self.poll_alarm(context, deadline),
+            ready => ready,
+        })
+        .await;
+    }
+
+    pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> task::Poll<()> {
+        self.waiter.poll_readable(context)
+    }
+
+    /// Ready at `deadline` or before.
+    pub(crate) fn poll_alarm(
+        &mut self,
+        context: &mut Context<'_>,
+        deadline: Option<Instant>,
+    ) -> task::Poll<()> {
+        if let Some(deadline) = deadline
+            && self.alarm.is_none_or(|at| deadline < at)
+        {
+            self.alarm = Some(deadline);
+            self.waiter.set_alarm(deadline);
+        }
+        if self.alarm.is_none() {
+            return task::Poll::Pending;
+        }
+        ready!(self.waiter.poll_alarm(context));
+        self.alarm = None;
+        task::Poll::Ready(())
+    }
+}
+
+impl<T, W> Poller<T, W> {
     /// Takes part in waiting for `listener`: [`takes_newcomers`](Self::takes_newcomers) tells when somebody comes.
     ///
     /// # Errors
@@ -120,13 +172,6 @@ impl<T> Poller<T> {
             *place = Some(Socket { stream, flags: 0, owner });
         }
         Ok(())
-    }
-
-    /// Waits until a [`look`](Self::look) may bring something. Nothing is lost if the future is dropped.
-    pub async fn ready(&self) {
-        // That the poller fails is seen by looking.
-        // The method that is a future itself would allocate, so that several tasks can wait.
-        let _ = poll_fn(|context| self.itself.poll_readable(context)).await;
     }
 
     /// Asks the operating system once, without waiting, and notes what it says.
@@ -275,7 +320,7 @@ impl<T> Poller<T> {
     }
 }
 
-impl<T> fmt::Debug for Poller<T> {
+impl<T, W> fmt::Debug for Poller<T, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poller")
             .field("sockets", &self.sockets.iter().flatten().count())

@@ -4,9 +4,9 @@ use std::io;
 
 use mahavishnu_core::{hub::ConnId, time::Now, ws::Flush};
 
-use crate::{clock, poller::Read, shard::Shard};
+use crate::{clock, poller::Read, runtime::Runtime, shard::Shard};
 
-impl Shard {
+impl<R: Runtime> Shard<R> {
     /// Feeds the hub with what the sockets have: each that has something is read once, so that a busy one takes turns with
     /// the others.
     pub(crate) fn read_all(&mut self) {
