@@ -1,6 +1,7 @@
-//! Harness of the conformance suite: one list of test bodies, run against three drivers of the core.
+//! Harness of the conformance suite: one list of test bodies, run against every driver of the core.
 //!
-//! A body is given a [`Backend`] and starts a server on it: over real sockets on tokio or smol, or in the simulator. It
+//! A body is given a [`Backend`] and starts a server on it: over real sockets on tokio, on smol or on plain
+//! threads, or in the simulator. It
 //! gets blocking streams, over which tungstenite or plain bytes speak, so that no client shares code with the server. On
 //! real sockets waiting is waiting; in the simulator a read that finds nothing moves the clock on, so no time passes.
 
@@ -8,6 +9,8 @@ mod adapters;
 mod backend;
 mod client;
 mod counts;
+#[path = "../../../driver/examples/own_runtime/own.rs"]
+mod own;
 mod raw;
 mod rig;
 mod script;

@@ -206,7 +206,7 @@ impl Rig {
         let result = act();
         let took = match self.backend {
             Backend::Sim => self.driven.unix() - start,
-            Backend::Tokio | Backend::Smol => real.elapsed(),
+            Backend::Tokio | Backend::Smol | Backend::Own => real.elapsed(),
         };
         (took, result)
     }
