@@ -1,12 +1,8 @@
 //! `mahavishnu websocket start`: settings, state directory, log, metrics and listeners, in that order; then signals.
 //!
-//! What is here knows no runtime. `on_tokio.rs` and `on_smol.rs` are the part that waits, once for each of the adapters,
-//! whose types have equal names and nothing in common.
+//! What is here does not wait; `serve.rs` does, on any runtime.
 
-#[cfg(feature = "smol")]
-mod on_smol;
-#[cfg(feature = "tokio")]
-mod on_tokio;
+mod serve;
 
 use std::{
     io::{self, Write},
@@ -58,9 +54,9 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     let running = Running { request, loaded, claim, log };
     match running.loaded.settings.runtime {
         #[cfg(feature = "tokio")]
-        Runtime::Tokio => on_tokio::run(running, plan),
+        Runtime::Tokio => serve::on_tokio(running, plan),
         #[cfg(feature = "smol")]
-        Runtime::Smol => on_smol::run(running, plan),
+        Runtime::Smol => serve::on_smol(running, plan),
         // Settings that ask for another were refused when they were read.
         #[cfg(not(all(feature = "tokio", feature = "smol")))]
         other => Err(Failure::new(Exit::Configuration, other.missing())),

@@ -1,30 +1,49 @@
-//! The server on smol, until a signal ends it.
+//! The server until a signal ends it, on whichever runtime was chosen.
 
-use mahavishnu_smol::{
-    Server,
-    signal::{Signal, Signals},
-};
-use smol::future::{block_on, or};
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+use mahavishnu_driver::{Runtime, Server, signal::Signal};
 use tracing::{info, warn};
 
 use super::{Plan, Running, bind_failure, shard_failure};
 use crate::exit::Failure;
 
-/// Serves until a signal says stop.
-pub(super) fn run(running: Running, plan: Plan) -> Result<(), Failure> {
-    // Not `smol::block_on`: this thread would take the reactor, and wake the shards whenever their pollers have something.
-    block_on(serve(running, plan))
+/// Serves on tokio until a signal says stop.
+#[cfg(feature = "tokio")]
+pub(super) fn on_tokio(running: Running, plan: Plan) -> Result<(), Failure> {
+    use mahavishnu_tokio::{Tokio, signal::Signals};
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::io("runtime", &error))?.block_on(async {
+        let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
+        serve::<Tokio>(running, plan, async || signals.next().await).await
+    })
 }
 
-async fn serve(mut running: Running, plan: Plan) -> Result<(), Failure> {
-    // Before listening: whoever sees the port open may send a signal.
-    let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-    let mut server = listen(plan).await?;
+/// Serves on smol until a signal says stop.
+#[cfg(feature = "smol")]
+pub(super) fn on_smol(running: Running, plan: Plan) -> Result<(), Failure> {
+    use mahavishnu_smol::{Smol, signal::Signals};
+
+    // Not `smol::block_on`: this thread would take the reactor, and wake the shards whenever their pollers have something.
+    smol::future::block_on(async {
+        let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
+        serve::<Smol>(running, plan, async || signals.next().await).await
+    })
+}
+
+/// `signal` is the next signal. They are taken over already: whoever sees the port open may send one.
+async fn serve<R: Runtime>(
+    mut running: Running,
+    plan: Plan,
+    mut signal: impl AsyncFnMut() -> Signal,
+) -> Result<(), Failure> {
+    let mut server = listen::<R>(plan).await?;
     running.announce(server.local_addr(), server.metrics_addr())?;
     loop {
-        let signal = async { Ok(signals.next().await) };
+        let asked = async { Ok(signal().await) };
         let failed = async { Err(shard_failure(server.failed().await)) };
-        match or(signal, failed).await? {
+        match first(asked, failed).await? {
             Signal::Reload => {
                 if let Some((loaded, config)) = running.read_again() {
                     server.handle().reload(&config).await;
@@ -39,14 +58,14 @@ async fn serve(mut running: Running, plan: Plan) -> Result<(), Failure> {
         info!("stopped");
     };
     let end = async {
-        terminate(&mut signals).await;
+        while signal().await != Signal::Terminate {}
         warn!("second signal: ending at once");
     };
-    or(stop, end).await;
+    first(stop, end).await;
     Ok(())
 }
 
-async fn listen(plan: Plan) -> Result<Server, Failure> {
+async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
     let mut builder = Server::builder().config(plan.config).listen(&plan.main).shards(plan.shards);
     if let Some((address, render)) = plan.metrics {
         builder = builder.listen_metrics(address, move || render());
@@ -57,6 +76,12 @@ async fn listen(plan: Plan) -> Result<Server, Failure> {
     builder.start().await.map_err(|error| bind_failure(&error, &plan.main))
 }
 
-async fn terminate(signals: &mut Signals) {
-    while signals.next().await != Signal::Terminate {}
+/// What is over first; `one` if both are.
+async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|context| match one.as_mut().poll(context) {
+        Poll::Pending => other.as_mut().poll(context),
+        ready => ready,
+    })
+    .await
 }
