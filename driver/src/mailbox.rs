@@ -176,3 +176,89 @@ impl Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::AtomicBool,
+        task::{Wake, Waker},
+    };
+
+    use mahavishnu_core::hub::DrainPlan;
+
+    use super::*;
+
+    /// Whether it was woken.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    impl Woken {
+        fn take(&self) -> bool {
+            self.0.swap(false, Ordering::SeqCst)
+        }
+    }
+
+    fn drain() -> Mail {
+        Mail::Command(Command::Drain(DrainPlan::default()))
+    }
+
+    fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn mail_wakes_who_waits_for_it_and_nobody_else() {
+        let (mailbox, inbox) = Mailbox::new();
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(woken.clone());
+        let context = Context::from_waker(&waker);
+
+        assert!(inbox.poll_mail(&context).is_pending());
+        mailbox.pass(drain());
+        assert!(woken.take());
+        assert!(inbox.poll_mail(&context).is_ready());
+        inbox.mute();
+        assert_eq!(poll(mailbox.send(drain())), Poll::Ready(true));
+        assert!(!woken.take());
+        assert!(inbox.poll_mail(&context).is_ready());
+        assert!(inbox.take().is_some() && inbox.take().is_some() && inbox.take().is_none());
+        assert!(inbox.poll_mail(&context).is_pending());
+    }
+
+    #[test]
+    fn commands_wait_for_room_and_mail_from_inside_does_not() {
+        let (mailbox, inbox) = Mailbox::new();
+        for _ in 0..COMMANDS_MAX {
+            assert_eq!(poll(mailbox.send(drain())), Poll::Ready(true));
+        }
+        mailbox.pass(Mail::Shard(ShardId(1), Vec::new()));
+
+        assert!(poll(mailbox.send(drain())).is_pending());
+
+        assert!(matches!(inbox.take(), Some(Mail::Shard(..))));
+        assert!(poll(mailbox.send(drain())).is_pending());
+        assert!(inbox.take_command().is_some());
+        assert_eq!(poll(mailbox.send(drain())), Poll::Ready(true));
+    }
+
+    #[test]
+    fn an_end_answers_what_has_come_and_refuses_what_comes() {
+        let (mailbox, inbox) = Mailbox::new();
+        let (answer, outcome) = async_channel::bounded(1);
+        let publication = Publication { channel: "a".into(), event: "e".into(), data: "{}".into() };
+        assert_eq!(poll(mailbox.send(Mail::Broadcast(publication, answer))), Poll::Ready(true));
+        assert!(poll(outcome.recv()).is_pending());
+
+        drop(inbox);
+
+        assert!(matches!(poll(outcome.recv()), Poll::Ready(Err(_))));
+        assert_eq!(poll(mailbox.send(drain())), Poll::Ready(false));
+    }
+}

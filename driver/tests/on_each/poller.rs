@@ -6,6 +6,7 @@ use std::{
     net::{self, Shutdown},
     pin::pin,
     task::Poll,
+    time::{Duration, Instant},
 };
 
 use mahavishnu_driver::{
@@ -271,6 +272,34 @@ pub(crate) fn newcomers_are_announced_once<R: Runtime>() {
         poller.look().unwrap();
         assert!(!poller.takes_newcomers());
     });
+}
+
+/// How much more is allocated for 110 waits than for 10.
+pub(crate) fn allocations_of_100_waits<R: Runtime>() -> u64 {
+    let allocations = |waits: usize| {
+        let counted = allocation_counter::measure(|| {
+            run::<R>(async {
+                let mut fixture = Fixture::<R>::new(64);
+                let mut peer = fixture.connect(0);
+                for _ in 0..waits {
+                    peer.write_all(b"x").unwrap();
+                    while fixture.poller.in_line() == 0 {
+                        // A deadline that moves on, as those of connections do.
+                        let deadline = Instant::now() + Duration::from_secs(3_600);
+                        fixture.poller.ready_by(Some(deadline)).await;
+                        fixture.poller.look().unwrap();
+                    }
+                    assert_eq!(fixture.bytes(), (0, 1));
+                }
+            });
+        });
+        counted.count_total
+    };
+    // What the runtime itself takes when it is new on a thread.
+    allocations(10);
+
+    let few = allocations(10);
+    allocations(110) - few
 }
 
 /// Runs a test as a shard runs.

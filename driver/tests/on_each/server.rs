@@ -219,6 +219,17 @@ pub(crate) fn stopping_closes_every_socket<R: Host>() {
     assert_eq!(late, Err(BroadcastError::Stopped));
 }
 
+pub(crate) fn the_end_of_a_shard_is_told_and_not_waited_for_again<R: Host>() {
+    let (mut server, address) = start(Server::<R>::builder().record(|_, _| panic!("a bug")));
+    let _client = TcpStream::connect(address).unwrap();
+
+    assert_eq!(R::block_on(server.failed()), 0);
+
+    let late = R::block_on(server.handle().broadcast("a", "e", &json!({})));
+    assert_eq!(late, Err(BroadcastError::Stopped));
+    end(server);
+}
+
 /// Runs a shard one turn at a time: it waits at the end of each until it may go on.
 struct Steps {
     on: Arc<AtomicBool>,
