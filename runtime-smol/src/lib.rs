@@ -37,7 +37,7 @@
 //! | | tokio | smol |
 //! |---|---|---|
 //! | Waiting for the poller | each shard's runtime does it, edge-triggered: one system call | one reactor for the process, one-shot: it is told anew before each wait, six system calls. Shards take turns at it, and a shard may be woken by the thread that has it. While there is something to do no shard waits |
-//! | Setting the alarm | is free in most cases | wakes the reactor: it is why the driver does so as rarely as possible |
+//! | Setting the alarm | takes a lock that nobody else wants | wakes the reactor, which is why the driver does it as rarely as possible |
 //! | Handlers | run on the runtime that called [`Builder::start`] | run on smol's global executor, one thread unless `SMOL_THREADS` says otherwise |
 
 pub mod poller;

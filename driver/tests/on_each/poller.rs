@@ -111,7 +111,7 @@ pub(crate) fn a_reset_is_a_failure<R: Runtime>() {
     run::<R>(async {
         let mut fixture = Fixture::<R>::new(64);
         let peer = fixture.connect(0);
-        SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
         drop(peer);
         fixture.look().await;
 
