@@ -1,8 +1,9 @@
 //! A WebSocket echo server: `mahavishnu_core::ws::Connection` on its own, without channels or messages.
 //!
 //! `cargo run -p mahavishnu-driver --example echo -- --port 9001`, then `wscat -c ws://127.0.0.1:9001`. Port 0 takes any
-//! free one, `--runtime` is tokio, smol or own. With `--deflate` it takes up offers of permessage-deflate, with `--tls CERTIFICATE KEY` it speaks TLS. The
-//! Autobahn suite runs against it: `scripts/autobahn server`.
+//! free one. `--runtime` is tokio (the default), smol or own, the one of the example `own_runtime`. With `--deflate` it takes
+//! up offers of permessage-deflate, with `--tls CERTIFICATE KEY` it speaks TLS. The Autobahn suite runs against it:
+//! `scripts/autobahn server`.
 
 mod drive;
 #[path = "own_runtime/own.rs"]

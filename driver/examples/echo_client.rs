@@ -1,7 +1,8 @@
 //! The client role against Autobahn's fuzzing server: every case is a connection on which each message is echoed.
 //!
-//! `scripts/autobahn client` runs it with `AUTOBAHN_URL` (`ws://HOST:PORT`), `AUTOBAHN_AGENT` (the name in the report)
-//! `AUTOBAHN_COUNT` (the number of cases), and `AUTOBAHN_RUNTIME` (tokio, smol or own). With `AUTOBAHN_DEFLATE=1` it offers permessage-deflate.
+//! `scripts/autobahn client` runs it with `AUTOBAHN_URL` (`ws://HOST:PORT`), `AUTOBAHN_AGENT` (the name in the report),
+//! `AUTOBAHN_COUNT` (the number of cases) and `AUTOBAHN_RUNTIME` (tokio, smol or own). With `AUTOBAHN_DEFLATE=1` it offers
+//! permessage-deflate.
 
 mod drive;
 #[path = "own_runtime/own.rs"]
