@@ -17,18 +17,19 @@ mod own_runtime;
 
 use std::sync::LazyLock;
 
-use mahavishnu_driver::Runtime;
+use mahavishnu_driver::{Runtime, Server};
 use mahavishnu_smol::Smol;
 use mahavishnu_tokio::Tokio;
 use own_runtime::Own;
 
 /// A runtime, as an application waits on it.
 trait Host: Runtime {
-    fn block_on<T>(future: impl Future<Output = T>) -> T;
+    /// What an application waits for, it may wait for on any thread.
+    fn block_on<T>(future: impl Future<Output = T> + Send) -> T;
 }
 
 impl Host for Tokio {
-    fn block_on<T>(future: impl Future<Output = T>) -> T {
+    fn block_on<T>(future: impl Future<Output = T> + Send) -> T {
         static RUNTIME: LazyLock<::tokio::runtime::Runtime> =
             LazyLock::new(|| ::tokio::runtime::Runtime::new().unwrap());
         RUNTIME.block_on(future)
@@ -36,13 +37,13 @@ impl Host for Tokio {
 }
 
 impl Host for Smol {
-    fn block_on<T>(future: impl Future<Output = T>) -> T {
+    fn block_on<T>(future: impl Future<Output = T> + Send) -> T {
         ::smol::block_on(future)
     }
 }
 
 impl Host for Own {
-    fn block_on<T>(future: impl Future<Output = T>) -> T {
+    fn block_on<T>(future: impl Future<Output = T> + Send) -> T {
         Self::run(future).unwrap()
     }
 }
@@ -96,4 +97,10 @@ on_each! {
 fn waiting_allocates_nothing() {
     assert_eq!(on_each::poller::allocations_of_100_waits::<Tokio>(), 0);
     assert_eq!(on_each::poller::allocations_of_100_waits::<Own>(), 0);
+}
+
+#[test]
+fn a_runtime_that_has_to_be_entered_first_says_so() {
+    let outside = Own::run(Server::<Tokio>::builder().start()).unwrap();
+    assert!(outside.is_err());
 }

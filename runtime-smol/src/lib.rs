@@ -47,7 +47,6 @@ use std::io;
 
 use mahavishnu_driver::Runtime;
 
-pub use self::poller::Waiter;
 pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
     Authorize, BroadcastError, Handle, Request, RequestResult, RevokeError,
@@ -64,7 +63,7 @@ pub type Server = mahavishnu_driver::Server<Smol>;
 pub struct Smol;
 
 impl Runtime for Smol {
-    type Waiter = Waiter;
+    type Waiter = poller::Waiter;
 
     fn current() -> io::Result<Self> {
         Ok(Self)

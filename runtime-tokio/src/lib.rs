@@ -35,7 +35,6 @@ use std::io;
 use mahavishnu_driver::Runtime;
 use tokio::runtime;
 
-pub use self::poller::Waiter;
 pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
     Authorize, BroadcastError, Handle, Request, RequestResult, RevokeError,
@@ -52,7 +51,7 @@ pub type Server = mahavishnu_driver::Server<Tokio>;
 pub struct Tokio(runtime::Handle);
 
 impl Runtime for Tokio {
-    type Waiter = Waiter;
+    type Waiter = poller::Waiter;
 
     fn current() -> io::Result<Self> {
         runtime::Handle::try_current().map(Self).map_err(io::Error::other)

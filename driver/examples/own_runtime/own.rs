@@ -69,7 +69,8 @@ impl Sleep {
             }
             None => poll(&mut [rings], time.as_ref()),
         };
-        bell.mute();
+        // It may not have rung.
+        let _ = read(&bell.0, &mut [0; 8]);
         match woken {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -113,13 +114,6 @@ impl Waiter for Watch {
 
 /// Wakes a thread that sleeps.
 struct Bell(OwnedFd);
-
-impl Bell {
-    fn mute(&self) {
-        // It may not have rung.
-        let _ = read(&self.0, &mut [0; 8]);
-    }
-}
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
