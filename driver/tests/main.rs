@@ -17,7 +17,7 @@ mod own_runtime;
 
 use std::sync::LazyLock;
 
-use mahavishnu_driver::{Runtime, Server};
+use mahavishnu_driver::{Handle, Runtime, Server};
 use mahavishnu_smol::Smol;
 use mahavishnu_tokio::Tokio;
 use own_runtime::Own;
@@ -103,4 +103,22 @@ fn waiting_allocates_nothing() {
 fn a_runtime_that_has_to_be_entered_first_says_so() {
     let outside = Own::run(Server::<Tokio>::builder().start()).unwrap();
     assert!(outside.is_err());
+}
+
+#[test]
+fn handles_are_alike_whatever_the_runtime_and_the_executor() {
+    fn start<R: Host>() -> Server<R> {
+        R::block_on(Server::builder().listen("127.0.0.1:0").start()).unwrap()
+    }
+    let (tokio, smol, own) = (start::<Tokio>(), start::<Smol>(), start::<Own>());
+    let handles: [Handle; 3] = [tokio.handle(), smol.handle(), own.handle()];
+    Own::block_on(async move {
+        for handle in handles {
+            let published = handle.broadcast("a", "e", &serde_json::json!({})).await;
+            assert_eq!(published.map(|published| published.subscribers), Ok(0));
+        }
+        tokio.stop().await;
+        smol.stop().await;
+        own.stop().await;
+    });
 }
