@@ -11,13 +11,8 @@ uwebsockets_url=https://github.com/uNetworking/uWebSockets.git
 uwebsockets_commit=66dcff3dd48f0c19dd1703426365d062039321d0
 
 build_rust() {
-  local runtime
   cargo build --release -p mahavishnu -p mahavishnu-benches
-  # Both examples are called echo, so each is put aside under a name of its own.
-  for runtime in tokio smol; do
-    cargo build --release -p "mahavishnu-$runtime" --example echo
-    cp "$target/release/examples/echo" "$target/release/examples/echo-$runtime"
-  done
+  cargo build --release -p mahavishnu-driver --example echo
   cargo build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir "$target/peers"
 }
 

@@ -4,60 +4,76 @@
 //! use mahavishnu_smol::Server;
 //! use serde_json::json;
 //!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = Server::builder()
-//!     .listen("127.0.0.1:8686")
-//!     .on_request("get_pool_status", |request| async move {
-//!         Ok(json!({ "pool_id": request.data.get("pool_id"), "status": "idle", "workers": [] }))
-//!     })
-//!     .start()
-//!     .await?;
-//! server.handle().broadcast("workflow:42", "workflow.started", &json!({ "workflow_id": "42" })).await?;
-//! server.stop().await;
-//! # Ok(())
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! smol::future::block_on(async {
+//!     let server = Server::builder()
+//!         .listen("127.0.0.1:8686")
+//!         .on_request("get_pool_status", |request| async move {
+//!             Ok(json!({ "pool_id": request.data.get("pool_id"), "status": "idle", "workers": [] }))
+//!         })
+//!         .start()
+//!         .await?;
+//!     server.handle().broadcast("workflow:42", "workflow.started", &json!({ "workflow_id": "42" })).await?;
+//!     server.stop().await;
+//!     Ok(())
+//! })
 //! # }
 //! ```
 //!
 //! # How it runs
 //!
-//! Each shard is one thread in `smol::block_on`, with one [`Hub`](mahavishnu_core::hub::Hub), and one
-//! [`Poller`](poller::Poller) for all of its sockets, which smol waits for as for a single one. The thread's only task
-//! takes turns: it takes mails, asks the poller, reads each socket that has something once, accepts, and then writes to
-//! each that is to get something. So one turn gathers what all of them brought, and nothing but a few bytes is kept for a
-//! socket. Handlers of the application run on smol's global executor (`smol::spawn`), never on a shard.
+//! [`mahavishnu_driver`] is the server; what is here is what it needs of smol. Each shard is one thread in
+//! `smol::block_on`, with the shard as its only task. smol waits for the shard's poller as for a single socket. Handlers of
+//! the application run on smol's global executor (`smol::spawn`), never on a shard.
+//!
+//! The process needs no runtime around it: [`Builder::start`], [`Handle`] and [`Server::stop`] work under any executor.
+//! A thread that waits in `smol::block_on` takes part in polling the reactor, and then wakes the shards for their
+//! pollers; where it has no sockets of its own, `smol::future::block_on` leaves the reactor to the shards.
 //!
 //! [`poller`] is for other programs too that drive many sockets of their own.
 //!
 //! # Differences from mahavishnu-tokio
 //!
-//! The crates have the same public items, and the same files with the same items in the same order. What differs has one
-//! of these reasons:
-//!
 //! | | tokio | smol |
 //! |---|---|---|
 //! | Waiting for the poller | each shard's runtime does it, edge-triggered: one system call | one reactor for the process, one-shot: it is told anew before each wait, six system calls. Shards take turns at it, and a shard may be woken by the thread that has it. While there is something to do no shard waits |
-//! | Timer | set anew in each wait | left to ring early: setting it wakes the reactor |
+//! | Setting the alarm | takes a lock that nobody else wants | wakes the reactor, which is why the driver does it as rarely as possible |
 //! | Handlers | run on the runtime that called [`Builder::start`] | run on smol's global executor, one thread unless `SMOL_THREADS` says otherwise |
-//! | A channel whose receiver is gone | drops what is in it | keeps it, so the mailbox empties itself |
-//!
-//! The process needs no runtime around it: [`Builder::start`], [`Handle`] and [`Server::stop`] work under any executor.
-//! A thread that waits in `smol::block_on` takes part in polling the reactor, and then wakes the shards for their
-//! pollers; where it has no sockets of its own, `smol::future::block_on` leaves the reactor to the shards.
 
-mod accept;
-mod app;
-mod audit;
-mod builder;
-mod clock;
-mod handle;
 pub mod poller;
-mod shard;
 pub mod signal;
-mod socket;
 
-pub use self::{
-    app::{Authorize, Request, RequestResult},
-    builder::{Builder, Server},
-    handle::{BroadcastError, Handle, RevokeError},
-};
+use std::io;
+
+use mahavishnu_driver::Runtime;
+
 pub use mahavishnu_core as core;
+pub use mahavishnu_driver::{
+    Authorize, BroadcastError, Handle, Request, RequestResult, RevokeError,
+};
+
+/// Collects what a server is to do, then starts it. Handlers run on smol's global executor.
+pub type Builder = mahavishnu_driver::Builder<Smol>;
+
+/// A running server.
+pub type Server = mahavishnu_driver::Server<Smol>;
+
+/// smol, as [`mahavishnu_driver`] runs on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Smol;
+
+impl Runtime for Smol {
+    type Waiter = poller::Waiter;
+
+    fn current() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    fn run<T>(shard: impl Future<Output = T>) -> io::Result<T> {
+        Ok(smol::block_on(shard))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        smol::spawn(task).detach();
+    }
+}

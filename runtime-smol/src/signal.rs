@@ -5,14 +5,7 @@ use std::{future::pending, io};
 use async_signal::Signal as Kind;
 use smol::stream::StreamExt;
 
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// SIGTERM or SIGINT: drain and stop.
-    Terminate,
-    /// SIGHUP: read the configuration again.
-    Reload,
-}
+pub use mahavishnu_driver::signal::Signal;
 
 /// The signals of this process, from now on.
 #[derive(Debug)]

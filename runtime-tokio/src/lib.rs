@@ -20,28 +20,49 @@
 //!
 //! # How it runs
 //!
-//! Each shard is one thread with a current-thread runtime, one [`Hub`](mahavishnu_core::hub::Hub), and one
-//! [`Poller`](poller::Poller) for all of its sockets, which the runtime waits for as for a single one. The thread's only
-//! task takes turns: it takes mails, asks the poller, reads each socket that has something once, accepts, and then writes
-//! to each that is to get something. So one turn gathers what all of them brought, and nothing but a few bytes is kept for a
-//! socket. Handlers of the application run on the runtime that called [`Builder::start`], never on a shard.
+//! [`mahavishnu_driver`] is the server; what is here is what it needs of tokio. Each shard is one thread with a
+//! current-thread runtime of its own, whose only task is the shard. The runtime waits for the shard's poller as for a single
+//! socket, edge-triggered: one system call. Its timer is a kept one, set anew where it has to ring earlier. Handlers of the
+//! application run on the runtime that called [`Builder::start`], never on a shard.
 //!
 //! [`poller`] is for other programs too that drive many sockets of their own.
 
-mod accept;
-mod app;
-mod audit;
-mod builder;
-mod clock;
-mod handle;
 pub mod poller;
-mod shard;
 pub mod signal;
-mod socket;
 
-pub use self::{
-    app::{Authorize, Request, RequestResult},
-    builder::{Builder, Server},
-    handle::{BroadcastError, Handle, RevokeError},
-};
+use std::io;
+
+use mahavishnu_driver::Runtime;
+use tokio::runtime;
+
 pub use mahavishnu_core as core;
+pub use mahavishnu_driver::{
+    Authorize, BroadcastError, Handle, Request, RequestResult, RevokeError,
+};
+
+/// Collects what a server is to do, then starts it. [`Builder::start`] is called within a runtime; handlers run there.
+pub type Builder = mahavishnu_driver::Builder<Tokio>;
+
+/// A running server.
+pub type Server = mahavishnu_driver::Server<Tokio>;
+
+/// tokio, as [`mahavishnu_driver`] runs on it: the runtime that the application's handlers run on.
+#[derive(Clone, Debug)]
+pub struct Tokio(runtime::Handle);
+
+impl Runtime for Tokio {
+    type Waiter = poller::Waiter;
+
+    fn current() -> io::Result<Self> {
+        runtime::Handle::try_current().map(Self).map_err(io::Error::other)
+    }
+
+    fn run<T>(shard: impl Future<Output = T>) -> io::Result<T> {
+        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        Ok(runtime.block_on(shard))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(task);
+    }
+}

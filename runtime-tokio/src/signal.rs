@@ -4,14 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{self, SignalKind};
 
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// SIGTERM or SIGINT: drain and stop.
-    Terminate,
-    /// SIGHUP: read the configuration again.
-    Reload,
-}
+pub use mahavishnu_driver::signal::Signal;
 
 /// The signals of this process, from now on.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
-use mahavishnu_core::metrics::{self, FAMILIES, Family, Type};
+use mahavishnu_core::metrics::{FAMILIES, Family, Type, describe};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::exit::{Exit, Failure};
@@ -17,7 +17,7 @@ pub(crate) fn install() -> Result<Arc<dyn Fn() -> String + Send + Sync>, Failure
     };
     let handle =
         builder().and_then(PrometheusBuilder::install_recorder).map_err(|error| failure(&error))?;
-    metrics::describe();
+    metrics::with_recorder(describe);
     let upkeep = handle.clone();
     let run = move || {
         loop {

@@ -17,8 +17,9 @@ use mahavishnu_core::{
         Command, CommandId, ConnId, DrainPlan, Hub, Listener, Output, Peer, Place, Publication,
         RequestError, RequestId, ShardId, ShardMessage,
     },
-    limits::Limits,
+    limits::{self, Limits},
     time::Now,
+    wire,
     ws::Flush,
 };
 use mahavishnu_framing::{OP_CLOSE, OP_PING, OP_PONG};

@@ -1,12 +1,8 @@
 //! `mahavishnu websocket start`: settings, state directory, log, metrics and listeners, in that order; then signals.
 //!
-//! What is here knows no runtime. `on_tokio.rs` and `on_smol.rs` are the part that waits, once for each of the adapters,
-//! whose types have equal names and nothing in common.
+//! What is here does not wait; `serve.rs` does, on any runtime.
 
-#[cfg(feature = "smol")]
-mod on_smol;
-#[cfg(feature = "tokio")]
-mod on_tokio;
+mod serve;
 
 use std::{
     io::{self, Write},
@@ -52,15 +48,15 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     raise_file_limit(config.limits.connections.connections_max);
     tell_capacity(&loaded.settings);
     let render = if loaded.settings.metrics_enabled { Some(prometheus::install()?) } else { None };
-    count_refused_reloads(&config, 0);
+    metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 0));
     let recording = record(&loaded.settings)?;
     let plan = Plan::new(&loaded.settings, config, render, recording);
     let running = Running { request, loaded, claim, log };
     match running.loaded.settings.runtime {
         #[cfg(feature = "tokio")]
-        Runtime::Tokio => on_tokio::run(running, plan),
+        Runtime::Tokio => serve::on_tokio(running, plan),
         #[cfg(feature = "smol")]
-        Runtime::Smol => on_smol::run(running, plan),
+        Runtime::Smol => serve::on_smol(running, plan),
         // Settings that ask for another were refused when they were read.
         #[cfg(not(all(feature = "tokio", feature = "smol")))]
         other => Err(Failure::new(Exit::Configuration, other.missing())),
@@ -160,7 +156,7 @@ impl Running {
                     "reload refused: the configuration stays as it was"
                 );
                 if let Ok(config) = translate::core_config(&self.loaded) {
-                    count_refused_reloads(&config, 1);
+                    metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 1));
                 }
                 self.tell(failure.lines);
                 return None;

@@ -10,10 +10,14 @@ use mahavishnu_core::{
     hub::{ConnId, DrainPlan, Listener, Published, RequestError},
     reason::Reason,
 };
+use mahavishnu_smol::Smol;
+use mahavishnu_tokio::Tokio;
 use serde_json::Value;
 
 use crate::{
-    adapters, program,
+    adapters,
+    own::Own,
+    program,
     rig::{Rig, base},
     simulated,
     stream::Stream,
@@ -22,10 +26,12 @@ use crate::{
 /// A driver of the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// `mahavishnu-tokio` over real sockets.
+    /// `mahavishnu-tokio`, over real sockets.
     Tokio,
-    /// `mahavishnu-smol` over real sockets.
+    /// `mahavishnu-smol`, over real sockets.
     Smol,
+    /// The driver on plain threads, over real sockets: its example `own_runtime`.
+    Own,
     /// The simulator's driver, sockets and clock.
     Sim,
     /// The program itself, as a process of its own.
@@ -34,7 +40,7 @@ pub enum Backend {
 
 impl Backend {
     /// Those that can be given a seed.
-    pub const ALL: [Self; 3] = [Self::Tokio, Self::Smol, Self::Sim];
+    pub const ALL: [Self; 4] = [Self::Tokio, Self::Smol, Self::Own, Self::Sim];
 
     /// A server of one shard with the limits of [`base`], changed by `change`.
     #[must_use]
@@ -52,8 +58,9 @@ impl Backend {
         setup.config.hooks.authorize_subscribe = setup.app.subscribe.is_some();
         setup.config.hooks.authorize_publish = setup.app.publish.is_some();
         let driven: Box<dyn Driven> = match self {
-            Self::Tokio => Box::new(adapters::tokio::Running::start(setup)),
-            Self::Smol => Box::new(adapters::smol::Running::start(setup)),
+            Self::Tokio => Box::new(adapters::Running::<Tokio>::start(setup)),
+            Self::Smol => Box::new(adapters::Running::<Smol>::start(setup)),
+            Self::Own => Box::new(adapters::Running::<Own>::start(setup)),
             Self::Sim => Box::new(simulated::Running::start(setup)),
             Self::Program => Box::new(program::Running::start(setup)),
         };

@@ -1,12 +1,15 @@
 //! Harness of the conformance suite: one list of test bodies, run against every driver of the core.
 //!
-//! A body is given a [`Backend`] and starts a server on it: over real sockets on tokio or smol, in the simulator, or as
-//! the program in a process of its own. It gets blocking streams, over which tungstenite or plain bytes speak, so that no client shares code with the server. On
+//! A body is given a [`Backend`] and starts a server on it: over real sockets on tokio, on smol or on plain threads, in the
+//! simulator, or as the program in a process of its own. It gets blocking streams, over which tungstenite or plain bytes
+//! speak, so that no client shares code with the server. On
 //! real sockets waiting is waiting; in the simulator a read that finds nothing moves the clock on, so no time passes.
 
 mod adapters;
 mod backend;
 mod counts;
+#[path = "../../../driver/examples/own_runtime/own.rs"]
+mod own;
 pub mod program;
 mod rig;
 mod script;

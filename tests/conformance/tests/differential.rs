@@ -1,4 +1,4 @@
-//! One list of inputs, three drivers, equal bytes.
+//! One list of inputs, every driver, equal bytes.
 //!
 //! The inputs come from a trace that one server recorded under clients that did as they pleased, or were written by hand.
 //! Either way each driver's server, with one seed and one configuration, is given the same, and every client must receive

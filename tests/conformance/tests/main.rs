@@ -1,4 +1,4 @@
-//! One list of test bodies, run against every driver of the core: `tokio::…`, `smol::…`, `sim::…`,
+//! One list of test bodies, run against every driver of the core: `tokio::…`, `smol::…`, `own::…`, `sim::…`,
 //! `program::…`.
 //!
 //! A body sees a `Backend` and nothing of what is behind it. The second list has one body for each reason of the core's
@@ -14,6 +14,7 @@ macro_rules! conformance {
     (bodies { $($module:ident: $($body:ident,)*;)* } reasons { $($reason:ident: $place:ident::$test:ident;)* }) => {
         conformance!(@on tokio Tokio { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
         conformance!(@on smol Smol { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
+        conformance!(@on own Own { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
         conformance!(@on sim Sim { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
         conformance!(@program { $($($module::$body,)*)* } { $($reason: $place::$test;)* });
 

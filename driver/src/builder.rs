@@ -1,13 +1,14 @@
 //! Building, starting and stopping a server.
 
 use std::{
-    future::Future,
     io,
+    marker::PhantomData,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
     sync::Arc,
     thread::JoinHandle,
 };
 
+use async_channel::{Receiver, Sender};
 use mahavishnu_core::{
     config::Config,
     entropy::Seed,
@@ -15,28 +16,30 @@ use mahavishnu_core::{
     reason::Reason,
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{runtime, sync::mpsc, task::spawn_blocking};
 
 use crate::{
     app::{App, Authorize, Handlers, Request, RequestResult},
-    handle::{Handle, Mailbox},
+    handle::Handle,
+    mailbox::Mailbox,
+    runtime::Runtime,
     shard::{self, Start},
 };
 
 /// Connections that the operating system holds ready while the server is busy.
 const BACKLOG: i32 = 4096;
 
-/// Collects what a server is to do, then starts it.
-#[derive(Debug, Default)]
-pub struct Builder {
+/// Collects what a server is to do, then starts it on the runtime `R`.
+#[derive(Debug)]
+pub struct Builder<R> {
     config: Config,
     addresses: Vec<(String, Listener)>,
     shards: Option<u16>,
     seed: Option<Seed>,
     handlers: Handlers,
+    runtime: PhantomData<fn() -> R>,
 }
 
-impl Builder {
+impl<R: Runtime> Builder<R> {
     /// The core's configuration: limits, authentication, policy. Default: [`Config::default`], open to all.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -83,10 +86,10 @@ impl Builder {
     /// Answers the request `event`. Requests that nothing answers get `UNKNOWN_REQUEST`; an answer that takes longer
     /// than [`Requests::request_timeout`](mahavishnu_core::limits::Requests::request_timeout) is replaced by an error.
     #[must_use]
-    pub fn on_request<F, R>(mut self, event: &str, handler: F) -> Self
+    pub fn on_request<F, A>(mut self, event: &str, handler: F) -> Self
     where
-        F: Fn(Request) -> R + Send + Sync + 'static,
-        R: Future<Output = RequestResult> + Send + 'static,
+        F: Fn(Request) -> A + Send + Sync + 'static,
+        A: Future<Output = RequestResult> + Send + 'static,
     {
         self.handlers
             .requests
@@ -96,10 +99,10 @@ impl Builder {
 
     /// Decides on subscriptions that the policy allows. Default: allowed.
     #[must_use]
-    pub fn authorize_subscribe<F, R>(mut self, handler: F) -> Self
+    pub fn authorize_subscribe<F, A>(mut self, handler: F) -> Self
     where
-        F: Fn(Authorize) -> R + Send + Sync + 'static,
-        R: Future<Output = bool> + Send + 'static,
+        F: Fn(Authorize) -> A + Send + Sync + 'static,
+        A: Future<Output = bool> + Send + 'static,
     {
         self.handlers.subscribe = Some(Arc::new(move |wish| Box::pin(handler(wish))));
         self
@@ -107,10 +110,10 @@ impl Builder {
 
     /// Decides on clients' publishes that the policy allows. Default: allowed. [`Handle::broadcast`] is not asked about.
     #[must_use]
-    pub fn authorize_publish<F, R>(mut self, handler: F) -> Self
+    pub fn authorize_publish<F, A>(mut self, handler: F) -> Self
     where
-        F: Fn(Authorize) -> R + Send + Sync + 'static,
-        R: Future<Output = bool> + Send + 'static,
+        F: Fn(Authorize) -> A + Send + Sync + 'static,
+        A: Future<Output = bool> + Send + 'static,
     {
         self.handlers.publish = Some(Arc::new(move |wish| Box::pin(handler(wish))));
         self
@@ -146,16 +149,17 @@ impl Builder {
         self
     }
 
-    /// Binds every address and starts the shards. Handlers run on the runtime that this is called in.
+    /// Binds every address and starts the shards. Where handlers run is the runtime's to say, see [`Runtime::current`].
     ///
     /// # Errors
     ///
-    /// The first address that cannot be resolved or bound, named in the error.
+    /// The first address that cannot be resolved or bound, named in the error. Or the runtime has to be entered first.
     #[expect(
         clippy::unused_async,
-        reason = "callers must be within a runtime; starting may come to wait for one"
+        reason = "the same on every runtime; starting may come to wait for something"
     )]
-    pub async fn start(mut self) -> io::Result<Server> {
+    pub async fn start(mut self) -> io::Result<Server<R>> {
+        let runtime = R::current()?;
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for (address, kind) in &self.addresses {
@@ -171,11 +175,11 @@ impl Builder {
         let shards = self.shards.unwrap_or(1).clamp(1, 64);
         self.config.hooks = self.handlers.hooks();
         let (config, hooks) = (Arc::new(self.config.clone()), Arc::new(self.config.hooks));
-        let app = App { handlers: Arc::new(self.handlers), runtime: runtime::Handle::current() };
+        let app = App { handlers: Arc::new(self.handlers), runtime };
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| Mailbox::new()).unzip();
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
         let mut threads = Vec::new();
-        let (end, ended) = mpsc::unbounded_channel();
+        let (end, ended) = async_channel::unbounded();
         for (inbox, shard) in inboxes.into_iter().zip(0u16..) {
             let start = Start {
                 config: config.clone(),
@@ -193,36 +197,57 @@ impl Builder {
             })?);
         }
         let placement = Placement::new(Place { shard: ShardId(0), shards, seed });
-        Ok(Server { handle: Handle { mailboxes, placement, hooks }, addresses, threads, ended })
+        Ok(Server {
+            handle: Handle { mailboxes, placement, hooks },
+            addresses,
+            threads,
+            ended,
+            runtime: PhantomData,
+        })
+    }
+}
+
+impl<R> Default for Builder<R> {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            addresses: Vec::new(),
+            shards: None,
+            seed: None,
+            handlers: Handlers::default(),
+            runtime: PhantomData,
+        }
     }
 }
 
 /// A running server. Dropping it leaves it running until the process ends; [`stop`](Self::stop) ends it in order.
 #[derive(Debug)]
-pub struct Server {
+pub struct Server<R> {
     handle: Handle,
     addresses: Vec<(SocketAddr, Listener)>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    ended: mpsc::UnboundedReceiver<u16>,
+    /// Numbers of shards that have ended. Over when the last one has.
+    ended: Receiver<u16>,
+    runtime: PhantomData<fn() -> R>,
 }
 
 /// Tells that a shard's thread has ended, by whatever way.
 struct End {
     shard: u16,
-    tell: mpsc::UnboundedSender<u16>,
+    tell: Sender<u16>,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
         // Nobody listens once the server was stopped.
-        let _ = self.tell.send(self.shard);
+        let _ = self.tell.try_send(self.shard);
     }
 }
 
-impl Server {
+impl<R: Runtime> Server<R> {
     /// What a server is to do.
     #[must_use]
-    pub fn builder() -> Builder {
+    pub fn builder() -> Builder<R> {
         Builder::default()
     }
 
@@ -252,8 +277,8 @@ impl Server {
     /// connections are lost then. Returns the shard's number.
     pub async fn failed(&mut self) -> u16 {
         match self.ended.recv().await {
-            Some(shard) => shard,
-            None => std::future::pending().await,
+            Ok(shard) => shard,
+            Err(_) => std::future::pending().await,
         }
     }
 
@@ -265,9 +290,12 @@ impl Server {
     /// Stops by a plan of its own.
     pub async fn stop_with(self, plan: DrainPlan) {
         self.handle.drain(plan).await;
-        let threads = self.threads;
-        // The shards end by themselves within the plan's deadline; one that panicked has nothing left to say.
-        let _ = spawn_blocking(move || threads.into_iter().map(JoinHandle::join).count()).await;
+        // The shards end by themselves within the plan's deadline, and each says so last of all.
+        while self.ended.recv().await.is_ok() {}
+        for thread in self.threads {
+            // So this waits for nothing. One that panicked has nothing left to say.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use std::io;
 
 use mahavishnu_core::{hub::ConnId, time::Now, ws::Flush};
 
-use crate::{clock, poller::Read, shard::Shard};
+use crate::{clock, poller::Read, runtime::Runtime, shard::Shard};
 
-impl Shard {
+impl<R: Runtime> Shard<R> {
     /// Feeds the hub with what the sockets have: each that has something is read once, so that a busy one takes turns with
     /// the others.
     pub(crate) fn read_all(&mut self) {
@@ -23,7 +23,7 @@ impl Shard {
             Read::Bytes(count) => {
                 let wire = self.scratch.get_mut(..count).unwrap_or_default();
                 self.hub.handle_bytes(clock::now(), conn, wire);
-                if !self.hub.wants_read(conn) {
+                if !self.hub.hub().wants_read(conn) {
                     self.sockets.pause(index);
                 }
             }
@@ -51,7 +51,7 @@ impl Shard {
     /// turn's: reading the clocks for each of a thousand sockets would show.
     pub(crate) fn flush(&mut self, now: Now, conn: ConnId) {
         let Some(socket) = self.sockets.get(conn.index()) else { return };
-        if !socket.is_blocked() || self.hub.is_given_up(conn) {
+        if !socket.is_blocked() || self.hub.hub().is_given_up(conn) {
             self.write(now, conn);
         }
     }
@@ -69,7 +69,7 @@ impl Shard {
             Flush::Fin => socket.finish(),
             Flush::Closed => return self.forget(conn),
         }
-        if paused && self.hub.wants_read(conn) {
+        if paused && self.hub.hub().wants_read(conn) {
             self.sockets.resume(conn.index());
         }
     }

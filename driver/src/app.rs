@@ -1,6 +1,6 @@
 //! The embedding application's side: its handlers, and how a shard reaches them.
 
-use std::{collections::HashMap, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{collections::HashMap, fmt, net::SocketAddr, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use mahavishnu_core::{
@@ -12,7 +12,7 @@ use mahavishnu_core::{
 };
 use serde_json::Value;
 
-use crate::handle::Mailbox;
+use crate::{mailbox::Mailbox, runtime::Runtime};
 
 /// A client's request that the application answers.
 #[derive(Clone, Debug)]
@@ -84,13 +84,14 @@ impl fmt::Debug for Handlers {
     }
 }
 
-/// The application as a shard sees it: handlers, which run on smol's global executor.
+/// The application as a shard sees it: handlers, and the runtime that they run on.
 #[derive(Clone, Debug)]
-pub(crate) struct App {
+pub(crate) struct App<R> {
     pub(crate) handlers: Arc<Handlers>,
+    pub(crate) runtime: R,
 }
 
-impl App {
+impl<R: Runtime> App<R> {
     /// Puts an output to the application. Its answer comes back through `mailbox`.
     pub(crate) fn ask(&self, output: Output, mailbox: &Mailbox) {
         match output {
@@ -142,10 +143,9 @@ impl App {
 
     fn spawn(&self, mailbox: &Mailbox, answer: impl Future<Output = Command> + Send + 'static) {
         let mailbox = mailbox.clone();
-        smol::spawn(async move {
+        self.runtime.spawn(async move {
             let command = answer.await;
             mailbox.command(command).await;
-        })
-        .detach();
+        });
     }
 }

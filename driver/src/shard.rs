@@ -1,26 +1,30 @@
 //! One shard: a thread with a hub, its sockets and the turn.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::Instant,
 };
 
 use mahavishnu_core::{
     config::Config,
     hub::{Command, ConnId, Hub, Listener, Output, Peer, Place},
+    metrics::Metrics,
+    trace::Recorded,
     ws::ReadBuffer,
 };
-use smol::{Timer, block_on, future::or, stream::StreamExt};
 use tracing::debug;
 
 use crate::{
     accept::Listening,
     app::App,
     audit, clock,
-    handle::{Inbox, Mail, Mailbox, Waiting},
+    mailbox::{Inbox, Mail, Mailbox, Waiting},
     poller::{Poller, TcpStream},
+    runtime::Runtime,
 };
 
 /// Bytes read from one socket at a time, into one buffer that all sockets of a shard share. A publisher's burst that needs
@@ -32,22 +36,23 @@ const MAILS_PER_TURN: usize = 256;
 
 /// What a shard's thread is given.
 #[derive(Debug)]
-pub(crate) struct Start {
+pub(crate) struct Start<R> {
     pub(crate) config: Arc<Config>,
     pub(crate) place: Place,
     pub(crate) mailboxes: Arc<[Mailbox]>,
     pub(crate) inbox: Inbox,
-    pub(crate) app: App,
+    pub(crate) app: App<R>,
     /// Non-empty on the shard that accepts.
     pub(crate) listeners: Vec<(std::net::TcpListener, Listener)>,
 }
 
 /// A shard's state.
 #[derive(Debug)]
-pub(crate) struct Shard {
-    pub(crate) hub: Hub,
+pub(crate) struct Shard<R: Runtime> {
+    pub(crate) hub: Recorded,
+    metrics: Metrics,
     /// By the connections' indices.
-    pub(crate) sockets: Poller<ConnId>,
+    pub(crate) sockets: Poller<ConnId, R::Waiter>,
     pub(crate) scratch: ReadBuffer,
     pub(crate) listening: Listening,
     pub(crate) mailboxes: Arc<[Mailbox]>,
@@ -55,27 +60,28 @@ pub(crate) struct Shard {
     waiting: Waiting,
     /// As many mails were taken as a turn takes: there may be more.
     has_mail: bool,
-    alarm: Alarm,
     drained: bool,
     place: Place,
-    app: App,
+    app: App<R>,
 }
 
 /// Runs a shard until it is drained. Called on a thread of its own.
-pub(crate) fn run(start: Start) -> io::Result<()> {
-    block_on(async { Shard::new(start)?.serve().await })
+pub(crate) fn run<R: Runtime>(start: Start<R>) -> io::Result<()> {
+    R::run(async { Shard::new(start)?.serve().await })?
 }
 
-impl Shard {
-    fn new(start: Start) -> io::Result<Self> {
-        let mut hub = Hub::new(start.config, start.place, clock::now());
+impl<R: Runtime> Shard<R> {
+    fn new(start: Start<R>) -> io::Result<Self> {
+        let now = clock::now();
+        let mut hub = Recorded::new(Hub::new(start.config, start.place, now));
         if start.app.handlers.record.is_some() {
-            hub.start_recording(clock::now());
+            hub.start(now);
         }
         let sockets = Poller::new()?;
         let listening = Listening::new(&sockets, start.listeners)?;
-        Ok(Self {
+        let mut this = Self {
             hub,
+            metrics: Metrics::new(),
             sockets,
             scratch: ReadBuffer::new(SCRATCH_BYTES),
             listening,
@@ -83,11 +89,12 @@ impl Shard {
             inbox: start.inbox,
             waiting: Waiting::default(),
             has_mail: false,
-            alarm: Alarm { at: None, timer: Timer::never() },
             drained: false,
             place: start.place,
             app: start.app,
-        })
+        };
+        this.record_metrics();
+        Ok(this)
     }
 
     /// Waits for something to do, then does all of it at once.
@@ -108,7 +115,7 @@ impl Shard {
             }
             self.write_on();
             self.read_all();
-            if self.hub.gathers() {
+            if self.hub.hub().gathers() {
                 self.sockets.look()?;
                 self.read_all();
             }
@@ -123,33 +130,30 @@ impl Shard {
         self.sockets.is_settled() && !self.has_mail && !self.listening.is_waiting()
     }
 
+    /// Waits until a socket, a mail or a moment makes a turn worth taking.
     async fn wait(&mut self, deadline: Option<Instant>) {
-        let Inbox { internal, commands } = &mut self.inbox;
-        let socket = async {
-            self.sockets.ready().await;
-            None
-        };
-        let ring = async {
-            self.alarm.ring(deadline).await;
-            None
-        };
-        if let Some(mail) = or(or(socket, or(internal.next(), commands.next())), ring).await {
-            self.open_mail(mail);
-        }
+        let Self { sockets, inbox, .. } = self;
+        poll_fn(|context| {
+            let rings = sockets.poll_ready(context).is_ready()
+                || inbox.poll_mail(context).is_ready()
+                || sockets.poll_alarm(context, deadline).is_ready();
+            if rings { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        inbox.mute();
     }
 
     /// Takes commands, sockets and other shards' messages. Whether there were any.
     fn take_mail(&mut self) -> bool {
         for taken in 0..MAILS_PER_TURN {
-            let Inbox { internal, commands } = &self.inbox;
-            let Ok(mail) = internal.try_recv().or_else(|_| commands.try_recv()) else {
+            let Some(mail) = self.inbox.take() else {
                 self.has_mail = false;
                 return taken > 0;
             };
             self.open_mail(mail);
         }
         // However much there is from inside, the application gets a word in.
-        if let Ok(mail) = self.inbox.commands.try_recv() {
+        if let Some(mail) = self.inbox.take_command() {
             self.open_mail(mail);
         }
         self.has_mail = true;
@@ -174,7 +178,7 @@ impl Shard {
 
     pub(crate) fn count_sockets(&self) {
         if let Some(own) = self.own_mailbox() {
-            own.sockets.store(self.hub.sockets(), Ordering::Relaxed);
+            own.sockets.store(self.hub.hub().sockets(), Ordering::Relaxed);
         }
     }
 
@@ -232,10 +236,18 @@ impl Shard {
             }
         }
         self.hub.end_turn(clock::now());
+        self.record_metrics();
         if let Some(record) = &self.app.handlers.record {
-            record(self.place.shard, &self.hub.take_recording());
+            record(self.place.shard, &self.hub.take());
         }
-        self.hub.poll_timeout()
+        self.hub.poll_timeout().map(|next| next.at)
+    }
+
+    /// Hands what the hub has counted to the recorder that the application has installed.
+    fn record_metrics(&mut self) {
+        let Self { hub, metrics, .. } = self;
+        let now = clock::now().mono;
+        metrics::with_recorder(|recorder| metrics.record(recorder, now, hub.tally()));
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -262,9 +274,12 @@ impl Shard {
                 );
                 self.ask(output);
             }
-            Output::Request { .. } | Output::Authorize { .. } | Output::Metrics { .. } => {
-                self.ask(output)
+            Output::Metrics { .. } => {
+                // Whoever asks gets what has been counted until now.
+                self.record_metrics();
+                self.ask(output);
             }
+            Output::Request { .. } | Output::Authorize { .. } => self.ask(output),
         }
     }
 
@@ -272,25 +287,5 @@ impl Shard {
         if let Some(own) = self.own_mailbox() {
             self.app.ask(output, own);
         }
-    }
-}
-
-/// One timer that is set anew as rarely as possible, because each time wakes the reactor. It may ring early.
-#[derive(Debug)]
-struct Alarm {
-    at: Option<Instant>,
-    timer: Timer,
-}
-
-impl Alarm {
-    async fn ring(&mut self, deadline: Option<Instant>) {
-        if let Some(deadline) = deadline
-            && self.at.is_none_or(|at| deadline < at)
-        {
-            self.at = Some(deadline);
-            self.timer.set_at(deadline);
-        }
-        (&mut self.timer).await;
-        self.at = None;
     }
 }

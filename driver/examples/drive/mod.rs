@@ -16,9 +16,11 @@ use mahavishnu_core::{
     wire::Limits,
     ws::{Connection, Flush, ReadBuffer},
 };
-use mahavishnu_smol::poller::{Poller, Read, TcpListener, TcpStream};
+use mahavishnu_driver::{
+    Waiter,
+    poller::{Poller, Read, TcpListener, TcpStream},
+};
 use peer::{Codecs, Peer};
-use smol::{Timer, future::or};
 
 /// Limits wide enough for the Autobahn suite, which echoes messages of 16 MiB (9.*) and of 65,536 fragments.
 pub(crate) fn limits() -> Limits {
@@ -39,8 +41,8 @@ pub(crate) fn now() -> Now {
 }
 
 /// Connections of one thread, each of which echoes every message until it is over.
-pub(crate) struct Echo {
-    sockets: Poller<Box<Peer>>,
+pub(crate) struct Echo<W> {
+    sockets: Poller<Box<Peer>, W>,
     listener: Option<(TcpListener, Option<Server>)>,
     /// Indices that were in use and are not.
     free: Vec<usize>,
@@ -48,16 +50,15 @@ pub(crate) struct Echo {
     indices: usize,
     /// When to look at which connection. One that was asked to look later leaves its entry here.
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
-    alarm: Alarm,
     limits: Limits,
     /// What one read brings; nothing stays in it.
     scratch: ReadBuffer,
     codecs: Codecs,
 }
 
-impl Echo {
+impl<W: Waiter> Echo<W> {
     /// Serves whoever comes to `listener`, if there is one, with TLS if there is any. With `deflate`, offers of
-    /// permessage-deflate are taken up.
+    /// permessage-deflate are taken up. Call where the runtime can be waited on.
     pub(crate) fn new(
         deflate: bool,
         mut listener: Option<(TcpListener, Option<Server>)>,
@@ -72,7 +73,6 @@ impl Echo {
             free: Vec::new(),
             indices: 0,
             timers: BinaryHeap::new(),
-            alarm: Alarm { at: None, timer: Timer::never() },
             limits: limits(),
             scratch: ReadBuffer::new(SCRATCH_BYTES),
             codecs: Codecs::new(deflate),
@@ -99,7 +99,7 @@ impl Echo {
         while self.listener.is_some() || self.free.len() < self.indices {
             if self.sockets.is_settled() {
                 let due = self.timers.peek().map(|Reverse((due, _))| *due);
-                or(self.sockets.ready(), self.alarm.ring(due)).await;
+                self.sockets.ready_by(due).await;
             }
             self.sockets.look()?;
             while let Some(index) = self.sockets.next_writable() {
@@ -193,22 +193,3 @@ impl Echo {
 
 /// Bytes read from one socket before the others have their turn.
 const SCRATCH_BYTES: usize = 256 * 1024;
-
-/// One timer that is set anew as rarely as possible, because each time wakes the reactor. It may ring early.
-struct Alarm {
-    at: Option<Instant>,
-    timer: Timer,
-}
-
-impl Alarm {
-    async fn ring(&mut self, due: Option<Instant>) {
-        if let Some(due) = due
-            && self.at.is_none_or(|at| due < at)
-        {
-            self.at = Some(due);
-            self.timer.set_at(due);
-        }
-        (&mut self.timer).await;
-        self.at = None;
-    }
-}

@@ -1,9 +1,12 @@
 //! The client role against Autobahn's fuzzing server: every case is a connection on which each message is echoed.
 //!
-//! `scripts/autobahn client` runs it with `AUTOBAHN_URL` (`ws://HOST:PORT`), `AUTOBAHN_AGENT` (the name in the report)
-//! and `AUTOBAHN_COUNT` (the number of cases). With `AUTOBAHN_DEFLATE=1` it offers permessage-deflate.
+//! `scripts/autobahn client` runs it with `AUTOBAHN_URL` (`ws://HOST:PORT`), `AUTOBAHN_AGENT` (the name in the report),
+//! `AUTOBAHN_COUNT` (the number of cases) and `AUTOBAHN_RUNTIME` (tokio, smol or own). With `AUTOBAHN_DEFLATE=1` it offers
+//! permessage-deflate.
 
 mod drive;
+#[path = "own_runtime/own.rs"]
+mod own;
 
 use std::{env, error::Error, net::TcpStream};
 
@@ -12,14 +15,21 @@ use mahavishnu_core::{
     entropy::{Entropy, Seed},
     ws::{ClientRequest, Connection},
 };
-use tokio::runtime::Builder;
+use mahavishnu_driver::{Runtime, Waiter, poller};
+use mahavishnu_smol::Smol;
+use mahavishnu_tokio::Tokio;
+use own::Own;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run())
+    match &*env::var("AUTOBAHN_RUNTIME")? {
+        "tokio" => Tokio::run(run::<<Tokio as Runtime>::Waiter>())?,
+        "smol" => Smol::run(run::<<Smol as Runtime>::Waiter>())?,
+        "own" => Own::run(run::<<Own as Runtime>::Waiter>())?,
+        _ => Err("AUTOBAHN_RUNTIME must be tokio, smol or own".into()),
+    }
 }
 
-async fn run() -> Result<(), Box<dyn Error>> {
+async fn run<W: Waiter>() -> Result<(), Box<dyn Error>> {
     let url = env::var("AUTOBAHN_URL")?;
     let host = url.strip_prefix("ws://").ok_or("AUTOBAHN_URL must begin with ws://")?;
     let host = host.trim_end_matches('/');
@@ -31,7 +41,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     getrandom::fill(&mut seed)?;
     let mut entropy = Entropy::new(Seed(seed));
     let limits = drive::limits();
-    let mut echo = Echo::new(deflate, None)?;
+    let mut echo = Echo::<W>::new(deflate, None)?;
     for case in 1..=count {
         let request = ClientRequest {
             host: host.to_owned(),
@@ -44,7 +54,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         let stream = TcpStream::connect(host)?;
         stream.set_nonblocking(true)?;
         let ws = Connection::client(drive::now(), &limits, request, entropy.fork());
-        echo.add(mahavishnu_tokio::poller::TcpStream::from_std(stream), ws, None)?;
+        echo.add(poller::TcpStream::from_std(stream), ws, None)?;
         echo.run().await?;
     }
     Ok(())

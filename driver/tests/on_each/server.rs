@@ -1,27 +1,4 @@
-//! A server over real sockets, with tungstenite as its clients. `runtime-smol/tests/smoke.rs` is the same below the
-//! first lines.
-
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "helpers fail a test as tests do; clippy exempts only functions marked as tests"
-)]
-
-use std::sync::LazyLock;
-
-use mahavishnu_tokio::{
-    self as adapter, BroadcastError, Builder, RequestResult, RevokeError, Server,
-};
-use tokio::runtime::Runtime;
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
-    RUNTIME.block_on(future)
-}
-
-// From here on the two files are equal.
+//! A server over real sockets, with tungstenite as its clients.
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -33,28 +10,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adapter::core::{
-    auth::{Revocation, TokenSpec, issue},
-    config::Config,
-    hub::{DrainPlan, Published},
-    reason::Reason,
-    trace::{Writer, replay},
+use mahavishnu_driver::{
+    BroadcastError, Builder, RequestResult, RevokeError, Server,
+    core::{
+        auth::{Revocation, TokenSpec, issue},
+        config::Config,
+        hub::{DrainPlan, Published},
+        reason::Reason,
+        trace::{Writer, replay},
+    },
 };
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, protocol::frame::coding::CloseCode};
 
+use crate::Host;
+
 /// Long enough that only what never comes takes so long.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-fn start(builder: Builder) -> (Server, SocketAddr) {
-    let server = block_on(builder.listen("127.0.0.1:0").start()).unwrap();
+fn start<R: Host>(builder: Builder<R>) -> (Server<R>, SocketAddr) {
+    let server = R::block_on(builder.listen("127.0.0.1:0").start()).unwrap();
     let address = server.local_addr().unwrap();
     (server, address)
 }
 
 /// Stops without waiting for clients that do not say goodbye.
-fn end(server: Server) {
-    block_on(server.stop_with(DrainPlan { deadline: Duration::ZERO, ..DrainPlan::default() }));
+fn end<R: Host>(server: Server<R>) {
+    R::block_on(server.stop_with(DrainPlan { deadline: Duration::ZERO, ..DrainPlan::default() }));
 }
 
 struct Client(WebSocket<TcpStream>);
@@ -109,13 +91,12 @@ impl Client {
     }
 }
 
-#[test]
-fn broadcasts_reach_the_subscribers_in_order() {
-    let (server, address) = start(Server::builder().shards(2));
+pub(crate) fn broadcasts_reach_the_subscribers_in_order<R: Host>() {
+    let (server, address) = start(Server::<R>::builder().shards(2));
     let mut clients: Vec<_> = (0..8).map(|_| Client::subscribed(address, "a")).collect();
     let mut other = Client::subscribed(address, "b");
     for n in 0..100 {
-        let done = block_on(server.handle().broadcast("a", "e", &json!({ "n": n })));
+        let done = R::block_on(server.handle().broadcast("a", "e", &json!({ "n": n })));
         assert!(matches!(done, Ok(Published { .. })), "{done:?}");
     }
     for client in &mut clients {
@@ -130,9 +111,8 @@ fn broadcasts_reach_the_subscribers_in_order() {
     end(server);
 }
 
-#[test]
-fn the_application_answers_and_decides() {
-    let builder = Server::builder()
+pub(crate) fn the_application_answers_and_decides<R: Host>() {
+    let builder = Server::<R>::builder()
         .on_request("double", |request| async move {
             let n = request.data["n"].as_u64().unwrap_or_default();
             RequestResult::Ok(json!({ "n": 2 * n }))
@@ -148,17 +128,16 @@ fn the_application_answers_and_decides() {
     end(server);
 }
 
-#[test]
-fn the_application_hears_of_clients_and_ends_them() {
+pub(crate) fn the_application_hears_of_clients_and_ends_them<R: Host>() {
     let (tell, told) = mpsc::channel();
     let (tell_end, told_end) = mpsc::channel();
-    let builder = Server::builder()
+    let builder = Server::<R>::builder()
         .on_connect(move |conn, _, _| tell.send(conn).unwrap())
         .on_disconnect(move |conn, reason| tell_end.send((conn, reason)).unwrap());
     let (server, address) = start(builder);
     let first = Client::connect(address);
     let conn = told.recv_timeout(TIMEOUT).unwrap();
-    block_on(server.handle().disconnect(conn));
+    R::block_on(server.handle().disconnect(conn));
     assert_eq!(first.closed(), CloseCode::Policy);
     assert_eq!(told_end.recv_timeout(TIMEOUT).unwrap().0, conn);
     let mut second = Client::connect(address);
@@ -168,12 +147,11 @@ fn the_application_hears_of_clients_and_ends_them() {
     end(server);
 }
 
-#[test]
-fn a_revocation_ends_its_connections_on_all_shards() {
+pub(crate) fn a_revocation_ends_its_connections_on_all_shards<R: Host>() {
     let secret = b"q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
     let mut config = Config::default();
     config.auth.keys.add_secret(None, secret).unwrap();
-    let (server, address) = start(Server::builder().config(config).shards(2));
+    let (server, address) = start(Server::<R>::builder().config(config).shards(2));
     let token = issue(secret, &TokenSpec { user: Some("ada"), ..TokenSpec::default() }).unwrap();
     let clients: Vec<_> = (0..4)
         .map(|_| {
@@ -183,29 +161,28 @@ fn a_revocation_ends_its_connections_on_all_shards() {
             client
         })
         .collect();
-    let revoke = |json| block_on(server.handle().revoke(Revocation::parse(json).unwrap()));
+    let revoke = |json| R::block_on(server.handle().revoke(Revocation::parse(json).unwrap()));
     assert_eq!(revoke(r#"{"user":"eve"}"#), Ok(0));
     assert_eq!(revoke(r#"{"user":"ada"}"#), Ok(4));
     for client in clients {
         assert_eq!(client.closed(), CloseCode::Policy);
     }
     let nothing = Revocation { id: None, user: None, issued_before: None, until: None };
-    let refused = block_on(server.handle().revoke(nothing));
+    let refused = R::block_on(server.handle().revoke(nothing));
     assert_eq!(refused, Err(RevokeError::Refused(Reason::BadRevocation)));
     end(server);
 }
 
-#[test]
-fn a_full_socket_is_written_to_when_it_has_room() {
+pub(crate) fn a_full_socket_is_written_to_when_it_has_room<R: Host>() {
     let mut config = Config::default();
     config.limits.delivery.outbox_bytes_max = 64 << 20;
-    let (server, address) = start(Server::builder().config(config));
+    let (server, address) = start(Server::<R>::builder().config(config));
     let mut client = Client::subscribed(address, "a");
     let filler = "x".repeat(512 << 10);
     // More than loopback buffers hold while nobody reads.
     for n in 0..64 {
         let data = json!({ "n": n, "filler": filler });
-        block_on(server.handle().broadcast("a", "e", &data)).unwrap();
+        R::block_on(server.handle().broadcast("a", "e", &data)).unwrap();
     }
     for n in 0..64 {
         assert_eq!(client.next()["data"]["n"], json!(n));
@@ -213,33 +190,43 @@ fn a_full_socket_is_written_to_when_it_has_room() {
     end(server);
 }
 
-#[test]
-fn messages_longer_than_the_scratch_arrive() {
-    let (server, address) = start(Server::builder().on_request("count", |request| async move {
-        let length = request.data["text"].as_str().map_or(0, str::len);
-        RequestResult::Ok(json!({ "length": length }))
-    }));
+pub(crate) fn messages_longer_than_the_scratch_arrive<R: Host>() {
+    let (server, address) =
+        start(Server::<R>::builder().on_request("count", |request| async move {
+            let length = request.data["text"].as_str().map_or(0, str::len);
+            RequestResult::Ok(json!({ "length": length }))
+        }));
     let mut client = Client::connect(address);
     let answer = client.request("count", &json!({ "text": "x".repeat(900_000) }));
     assert_eq!(answer["data"], json!({ "length": 900_000 }));
     end(server);
 }
 
-#[test]
-fn stopping_closes_every_socket() {
-    let (server, address) = start(Server::builder().shards(2));
+pub(crate) fn stopping_closes_every_socket<R: Host>() {
+    let (server, address) = start(Server::<R>::builder().shards(2));
     let clients: Vec<_> = (0..8).map(|_| Client::subscribed(address, "a")).collect();
     let handle = server.handle();
     let clients: Vec<_> =
         clients.into_iter().map(|client| std::thread::spawn(move || client.closed())).collect();
-    block_on(server.stop());
+    R::block_on(server.stop());
     for client in clients {
         assert_eq!(client.join().unwrap(), CloseCode::Away);
     }
     assert_eq!(handle.sockets(), 0);
     assert!(TcpStream::connect(address).is_err(), "still listening");
-    let late = block_on(handle.broadcast("a", "e", &json!({})));
+    let late = R::block_on(handle.broadcast("a", "e", &json!({})));
     assert_eq!(late, Err(BroadcastError::Stopped));
+}
+
+pub(crate) fn the_end_of_a_shard_is_told_and_not_waited_for_again<R: Host>() {
+    let (mut server, address) = start(Server::<R>::builder().record(|_, _| panic!("a bug")));
+    let _client = TcpStream::connect(address).unwrap();
+
+    assert_eq!(R::block_on(server.failed()), 0);
+
+    let late = R::block_on(server.handle().broadcast("a", "e", &json!({})));
+    assert_eq!(late, Err(BroadcastError::Stopped));
+    end(server);
 }
 
 /// Runs a shard one turn at a time: it waits at the end of each until it may go on.
@@ -252,13 +239,13 @@ struct Steps {
 
 impl Steps {
     /// A builder of a server with one shard that can be stopped between turns.
-    fn builder(config: Config) -> (Builder, Self) {
+    fn builder<R: Host>(config: Config) -> (Builder<R>, Self) {
         let (end, ended) = mpsc::channel();
         let (go, gone) = mpsc::channel();
         let gone = Mutex::new(gone);
         let this = Self { on: Arc::default(), turns: Arc::default(), ended, go };
         let (on, turns) = (this.on.clone(), this.turns.clone());
-        let builder = Server::builder().config(config).shards(1).record(move |_, _| {
+        let builder = Server::<R>::builder().config(config).shards(1).record(move |_, _| {
             turns.fetch_add(1, Ordering::SeqCst);
             if on.load(Ordering::SeqCst) {
                 // The test may be over, and with it both ends.
@@ -298,9 +285,8 @@ fn unlimited() -> Config {
     config
 }
 
-#[test]
-fn a_message_is_written_in_the_turn_in_which_it_came() {
-    let (builder, steps) = Steps::builder(unlimited());
+pub(crate) fn a_message_is_written_in_the_turn_in_which_it_came<R: Host>() {
+    let (builder, steps) = Steps::builder::<R>(unlimited());
     let (server, address) = start(builder);
     let mut subscriber = Client::subscribed(address, "a");
     let mut publisher = Client::connect(address);
@@ -316,9 +302,8 @@ fn a_message_is_written_in_the_turn_in_which_it_came() {
     end(server);
 }
 
-#[test]
-fn a_flood_does_not_keep_others_from_being_served() {
-    let (builder, steps) = Steps::builder(unlimited());
+pub(crate) fn a_flood_does_not_keep_others_from_being_served<R: Host>() {
+    let (builder, steps) = Steps::builder::<R>(unlimited());
     let (server, address) = start(builder);
     let (mut flood, mut quiet) = (Client::connect(address), Client::connect(address));
     steps.stop(|| flood.0.send(Message::text(r#"{"type":"ping"}"#)).unwrap());
@@ -349,12 +334,11 @@ fn a_flood_does_not_keep_others_from_being_served() {
 /// before anybody was read.
 const TURNS_FOR_OTHERS: usize = 3;
 
-#[test]
-fn a_recorded_server_can_be_replayed() {
+pub(crate) fn a_recorded_server_can_be_replayed<R: Host>() {
     let writer = Arc::new(Mutex::new(Writer::new(Vec::new()).unwrap()));
     let config = Config::default();
     let notes = writer.clone();
-    let builder = Server::builder()
+    let builder = Server::<R>::builder()
         .config(config.clone())
         .shards(2)
         .on_request("double", |request| async move {
@@ -365,7 +349,7 @@ fn a_recorded_server_can_be_replayed() {
     let (server, address) = start(builder);
     let mut clients: Vec<_> = (0..4).map(|_| Client::subscribed(address, "room")).collect();
     for n in 0..20 {
-        block_on(server.handle().broadcast("room", "tick", &json!({ "n": n }))).unwrap();
+        R::block_on(server.handle().broadcast("room", "tick", &json!({ "n": n }))).unwrap();
     }
     for client in &mut clients {
         while client.next()["data"]["n"] != 19 {}

@@ -1,18 +1,4 @@
-//! The poller over real sockets. `runtime-smol/tests/poller.rs` is the same below the first lines.
-
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers fail a test as tests do; clippy exempts only functions marked as tests"
-)]
-
-use mahavishnu_tokio::poller::{Poller, Read, TcpListener, TcpStream};
-use tokio::runtime::Builder;
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    Builder::new_current_thread().enable_io().build().unwrap().block_on(future)
-}
-
-// From here on the two files are equal.
+//! The poller, driven by hand.
 
 use std::{
     future::poll_fn,
@@ -20,18 +6,23 @@ use std::{
     net::{self, Shutdown},
     pin::pin,
     task::Poll,
+    time::{Duration, Instant},
 };
 
+use mahavishnu_driver::{
+    Runtime,
+    poller::{Poller, Read, TcpListener, TcpStream},
+};
 use socket2::SockRef;
 
 /// A poller whose sockets belong to nobody.
-struct Fixture {
-    poller: Poller<()>,
+struct Fixture<R: Runtime> {
+    poller: Poller<(), R::Waiter>,
     listener: net::TcpListener,
     scratch: Vec<u8>,
 }
 
-impl Fixture {
+impl<R: Runtime> Fixture<R> {
     /// Reads `scratch_bytes` at a time.
     fn new(scratch_bytes: usize) -> Self {
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -72,10 +63,9 @@ impl Fixture {
     }
 }
 
-#[test]
-fn an_end_that_came_with_data_is_read() {
-    block_on(async {
-        let mut fixture = Fixture::new(64);
+pub(crate) fn an_end_that_came_with_data_is_read<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(64);
         let mut peer = fixture.connect(0);
         peer.write_all(b"bye").unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
@@ -87,10 +77,9 @@ fn an_end_that_came_with_data_is_read() {
     });
 }
 
-#[test]
-fn an_end_is_told_once() {
-    block_on(async {
-        let mut fixture = Fixture::new(64);
+pub(crate) fn an_end_is_told_once<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(64);
         let peer = fixture.connect(0);
         peer.shutdown(Shutdown::Write).unwrap();
         fixture.look().await;
@@ -105,10 +94,9 @@ fn an_end_is_told_once() {
     });
 }
 
-#[test]
-fn an_end_behind_data_that_fills_the_buffer_is_read() {
-    block_on(async {
-        let mut fixture = Fixture::new(4);
+pub(crate) fn an_end_behind_data_that_fills_the_buffer_is_read<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(4);
         let mut peer = fixture.connect(0);
         peer.write_all(b"good bye").unwrap();
         drop(peer);
@@ -119,12 +107,11 @@ fn an_end_behind_data_that_fills_the_buffer_is_read() {
     });
 }
 
-#[test]
-fn a_reset_is_a_failure() {
-    block_on(async {
-        let mut fixture = Fixture::new(64);
+pub(crate) fn a_reset_is_a_failure<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(64);
         let peer = fixture.connect(0);
-        SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
         drop(peer);
         fixture.look().await;
 
@@ -135,10 +122,9 @@ fn a_reset_is_a_failure() {
     });
 }
 
-#[test]
-fn one_with_much_stands_behind_the_others_after_each_read() {
-    block_on(async {
-        let mut fixture = Fixture::new(16);
+pub(crate) fn one_with_much_stands_behind_the_others_after_each_read<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(16);
         let (mut busy, mut quiet) = (fixture.connect(0), fixture.connect(1));
         busy.write_all(&[0; 40]).unwrap();
         quiet.write_all(&[0; 5]).unwrap();
@@ -156,10 +142,9 @@ fn one_with_much_stands_behind_the_others_after_each_read() {
     });
 }
 
-#[test]
-fn what_comes_during_a_pause_is_read_after_it() {
-    block_on(async {
-        let mut fixture = Fixture::new(64);
+pub(crate) fn what_comes_during_a_pause_is_read_after_it<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(64);
         let mut peer = fixture.connect(0);
         peer.write_all(b"one").unwrap();
         fixture.look().await;
@@ -176,10 +161,9 @@ fn what_comes_during_a_pause_is_read_after_it() {
     });
 }
 
-#[test]
-fn what_was_left_before_a_pause_is_read_after_it() {
-    block_on(async {
-        let mut fixture = Fixture::new(4);
+pub(crate) fn what_was_left_before_a_pause_is_read_after_it<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(4);
         let mut peer = fixture.connect(0);
         peer.write_all(b"one two").unwrap();
         fixture.look().await;
@@ -193,10 +177,9 @@ fn what_was_left_before_a_pause_is_read_after_it() {
     });
 }
 
-#[test]
-fn a_blocked_socket_is_told_when_it_has_room() {
-    block_on(async {
-        let mut fixture = Fixture::new(64);
+pub(crate) fn a_blocked_socket_is_told_when_it_has_room<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(64);
         let mut peer = fixture.connect(0);
         let socket = fixture.poller.get_mut(0).unwrap();
         let mut written = 0;
@@ -222,10 +205,9 @@ fn a_blocked_socket_is_told_when_it_has_room() {
     });
 }
 
-#[test]
-fn every_arrival_is_announced() {
-    block_on(async {
-        let mut fixture = Fixture::new(64);
+pub(crate) fn every_arrival_is_announced<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(64);
         let mut peers = [fixture.connect(0), fixture.connect(1)];
         for round in 0..100 {
             let index = round % 2;
@@ -236,10 +218,9 @@ fn every_arrival_is_announced() {
     });
 }
 
-#[test]
-fn a_wait_that_is_given_up_loses_nothing() {
-    block_on(async {
-        let mut fixture = Fixture::new(64);
+pub(crate) fn a_wait_that_is_given_up_loses_nothing<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(64);
         let mut peer = fixture.connect(0);
         while !fixture.poller.is_settled() {
             fixture.poller.look().unwrap();
@@ -257,10 +238,9 @@ fn a_wait_that_is_given_up_loses_nothing() {
     });
 }
 
-#[test]
-fn an_index_is_free_again_after_its_socket() {
-    block_on(async {
-        let mut fixture = Fixture::new(64);
+pub(crate) fn an_index_is_free_again_after_its_socket<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(64);
         let mut gone = fixture.connect(0);
         gone.write_all(b"x").unwrap();
         fixture.look().await;
@@ -276,10 +256,9 @@ fn an_index_is_free_again_after_its_socket() {
     });
 }
 
-#[test]
-fn newcomers_are_announced_once() {
-    block_on(async {
-        let mut poller = Poller::<()>::new().unwrap();
+pub(crate) fn newcomers_are_announced_once<R: Runtime>() {
+    run::<R>(async {
+        let mut poller = Poller::<(), R::Waiter>::new().unwrap();
         let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         poller.listen(&mut listener).unwrap();
         assert!(!poller.takes_newcomers());
@@ -293,4 +272,37 @@ fn newcomers_are_announced_once() {
         poller.look().unwrap();
         assert!(!poller.takes_newcomers());
     });
+}
+
+/// How much more is allocated for 110 waits than for 10.
+pub(crate) fn allocations_of_100_waits<R: Runtime>() -> u64 {
+    let allocations = |waits: usize| {
+        let counted = allocation_counter::measure(|| {
+            run::<R>(async {
+                let mut fixture = Fixture::<R>::new(64);
+                let mut peer = fixture.connect(0);
+                for _ in 0..waits {
+                    peer.write_all(b"x").unwrap();
+                    while fixture.poller.in_line() == 0 {
+                        // A deadline that moves on, as those of connections do.
+                        let deadline = Instant::now() + Duration::from_secs(3_600);
+                        fixture.poller.ready_by(Some(deadline)).await;
+                        fixture.poller.look().unwrap();
+                    }
+                    assert_eq!(fixture.bytes(), (0, 1));
+                }
+            });
+        });
+        counted.count_total
+    };
+    // What the runtime itself takes when it is new on a thread.
+    allocations(10);
+
+    let few = allocations(10);
+    allocations(110) - few
+}
+
+/// Runs a test as a shard runs.
+fn run<R: Runtime>(test: impl Future<Output = ()>) {
+    R::run(test).unwrap();
 }

@@ -11,8 +11,9 @@ use tracing::warn;
 
 use crate::{
     clock,
-    handle::Mail,
+    mailbox::Mail,
     poller::{Poller, TcpListener, TcpStream},
+    runtime::Runtime,
     shard::Shard,
 };
 
@@ -34,8 +35,8 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    pub(crate) fn new<T>(
-        poller: &Poller<T>,
+    pub(crate) fn new<T, W>(
+        poller: &Poller<T, W>,
         listeners: Vec<(std::net::TcpListener, Listener)>,
     ) -> io::Result<Self> {
         let mut this = Self::default();
@@ -82,7 +83,7 @@ impl Listening {
     }
 }
 
-impl Shard {
+impl<R: Runtime> Shard<R> {
     /// Accepts those who have come.
     pub(crate) fn accept(&mut self) {
         self.listening.wanted |= self.sockets.takes_newcomers();

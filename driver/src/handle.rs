@@ -1,0 +1,153 @@
+//! What an application holds of a running server.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use mahavishnu_core::{
+    auth::Revocation,
+    config::{Config, Hooks},
+    hub::{Command, ConnId, DrainPlan, Placement, Publication, Published, ShardId},
+    reason::Reason,
+};
+use serde::Serialize;
+
+use crate::mailbox::{Answer, Mail, Mailbox};
+
+/// Reaches a running server from anywhere. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(crate) mailboxes: Arc<[Mailbox]>,
+    pub(crate) placement: Placement,
+    /// What the handlers that were given at start make the core ask.
+    pub(crate) hooks: Arc<Hooks>,
+}
+
+/// Why a broadcast was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BroadcastError {
+    /// `data` did not serialise to a JSON object.
+    NotAnObject,
+    /// The core refused it: an invalid channel, data over the message limit, or [`Reason::Busy`]: a shard with
+    /// subscribers takes nothing in at present. Nobody got it; try again later.
+    Refused(Reason),
+    /// The server has stopped.
+    Stopped,
+}
+
+impl fmt::Display for BroadcastError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnObject => f.write_str("data must serialise to a JSON object"),
+            Self::Refused(reason) => f.write_str(reason.row().text),
+            Self::Stopped => f.write_str("the server has stopped"),
+        }
+    }
+}
+
+impl std::error::Error for BroadcastError {}
+
+/// Why tokens were not revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevokeError {
+    /// The core refused it: it names nothing, or there are too many.
+    Refused(Reason),
+    /// The server has stopped.
+    Stopped,
+}
+
+impl fmt::Display for RevokeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reason) => f.write_str(reason.row().text),
+            Self::Stopped => f.write_str("the server has stopped"),
+        }
+    }
+}
+
+impl std::error::Error for RevokeError {}
+
+impl Handle {
+    /// Broadcasts `event` with `data` to everyone subscribed to `channel`, and says how many that were. Broadcasts of
+    /// one task to one channel arrive in order.
+    ///
+    /// Each shard has 1,024 places for commands. While those of the channel's home are taken this waits for one, so an
+    /// application that broadcasts faster than the server takes it in is slowed down, and what waits is bounded by its
+    /// own tasks. It does not wait for subscribers: those that read too slowly meet their channel's policy, and while a
+    /// whole shard does not keep up, the broadcast is refused with [`Reason::Busy`].
+    ///
+    /// # Errors
+    ///
+    /// [`BroadcastError`]; nobody got the broadcast then.
+    pub async fn broadcast(
+        &self,
+        channel: &str,
+        event: &str,
+        data: &(impl Serialize + ?Sized),
+    ) -> Result<Published, BroadcastError> {
+        let data = serde_json::to_vec(data).map_err(|_| BroadcastError::NotAnObject)?;
+        if data.first() != Some(&b'{') {
+            return Err(BroadcastError::NotAnObject);
+        }
+        let publication =
+            Publication { channel: channel.into(), event: event.into(), data: data.into() };
+        let home = self.placement.home(channel);
+        let outcome = self.ask(home, |answer| Mail::Broadcast(publication, answer)).await;
+        outcome.ok_or(BroadcastError::Stopped)?.map_err(BroadcastError::Refused)
+    }
+
+    /// Revokes tokens: connections that came with one are closed with 1008, and none is accepted any more. Returns when
+    /// that is so on all shards, with the number of connections closed. A restart forgets it: what must outlast one
+    /// belongs into [`Auth::revoked`](mahavishnu_core::config::Auth::revoked) too.
+    pub async fn revoke(&self, revocation: Revocation) -> Result<u32, RevokeError> {
+        let outcome = self.ask(ShardId(0), |answer| Mail::Revoke(revocation, answer)).await;
+        let outcome = outcome.ok_or(RevokeError::Stopped)?;
+        outcome.map(|published| published.subscribers).map_err(RevokeError::Refused)
+    }
+
+    /// Ends one connection with close code 1008.
+    pub async fn disconnect(&self, conn: ConnId) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(conn.shard().0)) {
+            mailbox.command(Command::Disconnect { conn }).await;
+        }
+    }
+
+    /// Puts a new configuration in force on all shards. Live connections stay, but for those whose tokens it revokes;
+    /// subscriptions that it forbids are taken back. The application's own handlers stay too.
+    pub async fn reload(&self, config: &Config) {
+        let config = Arc::new(Config { hooks: Hooks::clone(&self.hooks), ..config.clone() });
+        self.tell_all(|| Command::Reload(config.clone())).await;
+    }
+
+    /// Sockets of any kind that the server holds.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.mailboxes.iter().map(|mailbox| mailbox.sockets.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) async fn drain(&self, plan: DrainPlan) {
+        self.tell_all(|| Command::Drain(plan)).await;
+    }
+
+    /// Sends a mail and waits for its outcome. `None`: the shard has ended.
+    async fn ask(
+        &self,
+        shard: ShardId,
+        mail: impl FnOnce(Answer) -> Mail,
+    ) -> Option<Result<Published, Reason>> {
+        let (answer, outcome) = async_channel::bounded(1);
+        let mailbox = self.mailboxes.get(usize::from(shard.0))?;
+        if !mailbox.send(mail(answer)).await {
+            return None;
+        }
+        // The answer is dropped with the shard.
+        outcome.recv().await.ok()
+    }
+
+    async fn tell_all(&self, command: impl Fn() -> Command) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.command(command()).await;
+        }
+    }
+}

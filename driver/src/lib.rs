@@ -1,0 +1,40 @@
+//! What drives Mahavishnu's core over real sockets, on any runtime.
+//!
+//! Programs embed a server through an adapter, `mahavishnu-tokio` or `mahavishnu-smol`, whose `Server` and `Builder` are
+//! those of this crate on that runtime. This crate names no runtime: [`Runtime`] and [`Waiter`] are all that one has to do.
+//! `examples/own_runtime` is one of plain threads, without an async runtime at all.
+//!
+//! # How it runs
+//!
+//! Each shard is one thread with one future on it, one [`Hub`](mahavishnu_core::hub::Hub), and one
+//! [`Poller`](poller::Poller) for all of its sockets, which the runtime waits for as for a single one. The future takes
+//! turns: it takes mails, asks the poller, reads each socket that has something once, accepts, and then writes to each that
+//! is to get something. So one turn gathers what all of them brought, and nothing but a few bytes is kept for a socket.
+//! While there is something to do no shard waits. Waiting allocates nothing, and the alarm for the next deadline is set anew
+//! only where it has to ring earlier than it would. Handlers of the application run where [`Runtime::spawn`] puts them,
+//! never on a shard.
+//!
+//! [`Handle`], [`Server::failed`] and [`Server::stop`] need no runtime: they may be waited for under any executor.
+//!
+//! [`poller`] is for other programs too that drive many sockets of their own.
+
+mod accept;
+mod app;
+mod audit;
+mod builder;
+mod clock;
+mod handle;
+mod mailbox;
+pub mod poller;
+mod runtime;
+mod shard;
+pub mod signal;
+mod socket;
+
+pub use self::{
+    app::{Authorize, Request, RequestResult},
+    builder::{Builder, Server},
+    handle::{BroadcastError, Handle, RevokeError},
+    runtime::{Descriptor, Runtime, Waiter},
+};
+pub use mahavishnu_core as core;

@@ -1,0 +1,264 @@
+//! How threads other than a shard's own reach it.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use async_channel::{Receiver, Sender};
+use atomic_waker::AtomicWaker;
+use mahavishnu_core::{
+    auth::Revocation,
+    hub::{Command, CommandId, Listener, Publication, Published, ShardId, ShardMessage},
+    reason::Reason,
+};
+
+use crate::poller::TcpStream;
+
+/// Commands of the application that may wait for a shard. One more waits in the application.
+const COMMANDS_MAX: usize = 1024;
+
+/// Accepted sockets that may wait for a shard. Further ones are not accepted until it goes on.
+const SOCKETS_COMING_MAX: usize = 1024;
+
+/// Where the outcome of a command goes.
+pub(crate) type Answer = Sender<Result<Published, Reason>>;
+
+/// What a shard's mailbox carries.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    Command(Command),
+    /// A broadcast whose outcome is waited for.
+    Broadcast(Publication, Answer),
+    /// A revocation whose outcome is waited for.
+    Revoke(Revocation, Answer),
+    /// A socket that another shard accepted.
+    Socket(TcpStream, SocketAddr, Listener),
+    Shard(ShardId, Vec<ShardMessage>),
+}
+
+/// The sending side of a shard's mailbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox {
+    /// Bounded: from the application.
+    commands: Sender<Mail>,
+    /// From other shards and the acceptor. Bounded by the credit that the hubs give each other, see
+    /// [`Limits::shard_queue_bytes_max`](mahavishnu_core::limits::Limits::shard_queue_bytes_max), and by
+    /// [`SOCKETS_COMING_MAX`].
+    internal: Sender<Mail>,
+    /// Wakes the shard. One for both, so that waiting for mail is a look at the queues and allocates nothing.
+    bell: Arc<AtomicWaker>,
+    /// Sockets of the shard.
+    pub(crate) sockets: Arc<AtomicUsize>,
+    /// Sockets that the shard has yet to take in.
+    coming: Arc<AtomicUsize>,
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    commands: Receiver<Mail>,
+    internal: Receiver<Mail>,
+    bell: Arc<AtomicWaker>,
+}
+
+impl Inbox {
+    /// The next mail, from inside first. `None` if there is none.
+    pub(crate) fn take(&self) -> Option<Mail> {
+        self.internal.try_recv().or_else(|_| self.commands.try_recv()).ok()
+    }
+
+    /// The next mail of the application.
+    pub(crate) fn take_command(&self) -> Option<Mail> {
+        self.commands.try_recv().ok()
+    }
+
+    /// Ready if there is mail, otherwise wakes the task when there is.
+    pub(crate) fn poll_mail(&self, context: &Context<'_>) -> Poll<()> {
+        // First this, so that what comes between the two rings.
+        self.bell.register(context.waker());
+        if self.internal.is_empty() && self.commands.is_empty() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// Nobody waits: what comes now is found by looking, and waking would be a system call for nothing.
+    pub(crate) fn mute(&self) {
+        drop(self.bell.take());
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        // Without this the mails would stay as long as anybody can send: a broadcast among them would wait for ever.
+        for mails in [&self.commands, &self.internal] {
+            mails.close();
+            while mails.try_recv().is_ok() {}
+        }
+    }
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> (Self, Inbox) {
+        let (commands, commands_inbox) = async_channel::bounded(COMMANDS_MAX);
+        let (internal, internal_inbox) = async_channel::unbounded();
+        let bell = Arc::<AtomicWaker>::default();
+        let inbox =
+            Inbox { commands: commands_inbox, internal: internal_inbox, bell: bell.clone() };
+        (Self { commands, internal, bell, sockets: Arc::default(), coming: Arc::default() }, inbox)
+    }
+
+    /// Sends what the application wants, and waits for room. `false`: the shard has ended and takes nothing any more.
+    pub(crate) async fn send(&self, mail: Mail) -> bool {
+        let sent = self.commands.send(mail).await.is_ok();
+        self.bell.wake();
+        sent
+    }
+
+    /// As [`send`](Self::send), where it makes no difference whether the shard has ended.
+    pub(crate) async fn command(&self, command: Command) {
+        self.send(Mail::Command(command)).await;
+    }
+
+    /// Sockets of the shard, those included that it has yet to take in: one that takes none in does not get them all.
+    pub(crate) fn load(&self) -> usize {
+        self.sockets.load(Ordering::Relaxed) + self.coming.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many sockets wait for the shard that the next ones had better wait in the kernel.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.coming.load(Ordering::Relaxed) >= SOCKETS_COMING_MAX
+    }
+
+    /// A socket is on its way to the shard: [`Mail::Socket`].
+    pub(crate) fn expect_socket(&self) {
+        self.coming.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The shard has taken it in.
+    pub(crate) fn took_socket(&self) {
+        self.coming.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Sends what comes from inside.
+    pub(crate) fn pass(&self, mail: Mail) {
+        // One that has ended takes nothing any more.
+        let _ = self.internal.try_send(mail);
+        self.bell.wake();
+    }
+}
+
+/// Broadcasts and revocations of a shard whose outcome is waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    next: u64,
+    answers: HashMap<u64, Answer>,
+}
+
+impl Waiting {
+    pub(crate) fn add(&mut self, answer: Answer) -> CommandId {
+        self.next += 1;
+        self.answers.insert(self.next, answer);
+        CommandId(self.next)
+    }
+
+    pub(crate) fn done(&mut self, id: CommandId, result: Result<Published, Reason>) {
+        if let Some(answer) = self.answers.remove(&id.0) {
+            // Whoever asked may have stopped waiting.
+            let _ = answer.try_send(result);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::AtomicBool,
+        task::{Wake, Waker},
+    };
+
+    use mahavishnu_core::hub::DrainPlan;
+
+    use super::*;
+
+    /// Whether it was woken.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    impl Woken {
+        fn take(&self) -> bool {
+            self.0.swap(false, Ordering::SeqCst)
+        }
+    }
+
+    fn drain() -> Mail {
+        Mail::Command(Command::Drain(DrainPlan::default()))
+    }
+
+    fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn mail_wakes_who_waits_for_it_and_nobody_else() {
+        let (mailbox, inbox) = Mailbox::new();
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(woken.clone());
+        let context = Context::from_waker(&waker);
+
+        assert!(inbox.poll_mail(&context).is_pending());
+        mailbox.pass(drain());
+        assert!(woken.take());
+        assert!(inbox.poll_mail(&context).is_ready());
+        inbox.mute();
+        assert_eq!(poll(mailbox.send(drain())), Poll::Ready(true));
+        assert!(!woken.take());
+        assert!(inbox.poll_mail(&context).is_ready());
+        assert!(inbox.take().is_some() && inbox.take().is_some() && inbox.take().is_none());
+        assert!(inbox.poll_mail(&context).is_pending());
+    }
+
+    #[test]
+    fn commands_wait_for_room_and_mail_from_inside_does_not() {
+        let (mailbox, inbox) = Mailbox::new();
+        for _ in 0..COMMANDS_MAX {
+            assert_eq!(poll(mailbox.send(drain())), Poll::Ready(true));
+        }
+        mailbox.pass(Mail::Shard(ShardId(1), Vec::new()));
+
+        assert!(poll(mailbox.send(drain())).is_pending());
+
+        assert!(matches!(inbox.take(), Some(Mail::Shard(..))));
+        assert!(poll(mailbox.send(drain())).is_pending());
+        assert!(inbox.take_command().is_some());
+        assert_eq!(poll(mailbox.send(drain())), Poll::Ready(true));
+    }
+
+    #[test]
+    fn an_end_answers_what_has_come_and_refuses_what_comes() {
+        let (mailbox, inbox) = Mailbox::new();
+        let (answer, outcome) = async_channel::bounded(1);
+        let publication = Publication { channel: "a".into(), event: "e".into(), data: "{}".into() };
+        assert_eq!(poll(mailbox.send(Mail::Broadcast(publication, answer))), Poll::Ready(true));
+        assert!(poll(outcome.recv()).is_pending());
+
+        drop(inbox);
+
+        assert!(matches!(poll(outcome.recv()), Poll::Ready(Err(_))));
+        assert_eq!(poll(mailbox.send(drain())), Poll::Ready(false));
+    }
+}

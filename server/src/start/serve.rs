@@ -1,0 +1,87 @@
+//! The server until a signal ends it, on whichever runtime was chosen.
+
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+use mahavishnu_driver::{Runtime, Server, signal::Signal};
+use tracing::{info, warn};
+
+use super::{Plan, Running, bind_failure, shard_failure};
+use crate::exit::Failure;
+
+/// Serves on tokio until a signal says stop.
+#[cfg(feature = "tokio")]
+pub(super) fn on_tokio(running: Running, plan: Plan) -> Result<(), Failure> {
+    use mahavishnu_tokio::{Tokio, signal::Signals};
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::io("runtime", &error))?.block_on(async {
+        let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
+        serve::<Tokio>(running, plan, async || signals.next().await).await
+    })
+}
+
+/// Serves on smol until a signal says stop.
+#[cfg(feature = "smol")]
+pub(super) fn on_smol(running: Running, plan: Plan) -> Result<(), Failure> {
+    use mahavishnu_smol::{Smol, signal::Signals};
+
+    // Not `smol::block_on`: this thread would take the reactor, and wake the shards whenever their pollers have something.
+    smol::future::block_on(async {
+        let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
+        serve::<Smol>(running, plan, async || signals.next().await).await
+    })
+}
+
+/// `signal` is the next signal. They are taken over already: whoever sees the port open may send one.
+async fn serve<R: Runtime>(
+    mut running: Running,
+    plan: Plan,
+    mut signal: impl AsyncFnMut() -> Signal,
+) -> Result<(), Failure> {
+    let mut server = listen::<R>(plan).await?;
+    running.announce(server.local_addr(), server.metrics_addr())?;
+    loop {
+        let asked = async { Ok(signal().await) };
+        let failed = async { Err(shard_failure(server.failed().await)) };
+        match first(asked, failed).await? {
+            Signal::Reload => {
+                if let Some((loaded, config)) = running.read_again() {
+                    server.handle().reload(&config).await;
+                    running.reloaded(loaded);
+                }
+            }
+            Signal::Terminate => break,
+        }
+    }
+    let stop = async {
+        server.stop_with(running.drain_plan()).await;
+        info!("stopped");
+    };
+    let end = async {
+        while signal().await != Signal::Terminate {}
+        warn!("second signal: ending at once");
+    };
+    first(stop, end).await;
+    Ok(())
+}
+
+async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
+    let mut builder = Server::builder().config(plan.config).listen(&plan.main).shards(plan.shards);
+    if let Some((address, render)) = plan.metrics {
+        builder = builder.listen_metrics(address, move || render());
+    }
+    if let Some(recording) = plan.recording {
+        builder = builder.record(move |shard, noted| recording.note(shard, noted));
+    }
+    builder.start().await.map_err(|error| bind_failure(&error, &plan.main))
+}
+
+/// What is over first; `one` if both are.
+async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|context| match one.as_mut().poll(context) {
+        Poll::Pending => other.as_mut().poll(context),
+        ready => ready,
+    })
+    .await
+}
