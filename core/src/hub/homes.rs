@@ -47,11 +47,11 @@ struct Home {
     /// The other hubs with subscribers: a bit for each.
     remote: u64,
     /// Frames of the present turn.
-    round: Round,
+    round: Gathering,
 }
 
 #[derive(Debug, Default)]
-struct Round {
+struct Gathering {
     frames: Vec<u8>,
     messages: u32,
     /// Where the last frame begins.
@@ -231,7 +231,7 @@ impl Homes {
             deflates: 0,
             by_shard: vec![0; usize::from(self.shards)],
             remote: 0,
-            round: Round::default(),
+            round: Gathering::default(),
         };
         let (index, _) = self.slots.insert(home)?;
         self.names.insert(channel.clone(), index);
