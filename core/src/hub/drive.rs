@@ -77,16 +77,26 @@ impl Hub {
         self.watch_clock();
         self.go_on_with_handshakes();
         self.settle();
-        let due = |timeout: Option<Timeout>| timeout.is_some_and(|next| next.at <= now.mono);
+        if !self.is_anything_due() {
+            return;
+        }
         // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
         // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
         let timers = self.connections.timers() + self.questions.timers() + 1;
         for _ in 0..timers.saturating_mul(TIMEOUTS_PER_TIMER) {
-            if !due(self.poll_timeout()) || !self.on_deadline() {
+            if !self.is_anything_due() || !self.on_deadline() {
                 break;
             }
             self.settle();
         }
+    }
+
+    fn is_anything_due(&self) -> bool {
+        let now = self.env.now.mono;
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        due(self.connections.next_deadline())
+            || due(self.questions.next_deadline())
+            || due(self.drain.deadline())
     }
 
     fn begin(&mut self, now: Now) {
