@@ -336,7 +336,7 @@ impl Hub {
             self.hand_out_round(&round);
         }
         self.settle();
-        let added = self.connections.dirty().saturating_sub(waiting);
+        let added = self.connections.dirty() - waiting;
         if alone && added <= FEW {
             self.connections.put_first(added);
         }
