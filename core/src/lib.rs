@@ -8,8 +8,9 @@
 //!
 //! A [`hub::Hub`] is one core's whole server. Its driver works in turns:
 //!
-//! 1. Feed **any number** of inputs: `handle_accept`, `handle_bytes`, `handle_eof`, `handle_io_error`, `handle_shard`,
-//!    `handle_command`, `handle_timeout`. [`time::Now::mono`] never decreases from call to call.
+//! 1. Feed **any number** of inputs, up to [`TURN_INPUTS_MAX`](hub::Hub::TURN_INPUTS_MAX): `handle_accept`, `handle_bytes`,
+//!    `handle_eof`, `handle_io_error`, `handle_shard`, `handle_command`, `handle_timeout`. [`time::Now::mono`] never
+//!    decreases from call to call.
 //! 2. Call [`poll_output`](hub::Hub::poll_output) until it returns `None` and do what each output says.
 //! 3. Call [`poll_dirty`](hub::Hub::poll_dirty) until it returns `None` and [`flush`](hub::Hub::flush) each connection
 //!    once. The answer says what to do with the socket: [`ws::Flush::Blocked`]: flush again when it is
@@ -19,7 +20,8 @@
 //!    [`Output::Drained`](hub::Output::Drained) is the last output: sockets that are still there at the drain's deadline
 //!    are given up without a flush, and the driver drops them all.
 //! 4. Call [`end_turn`](hub::Hub::end_turn), then arm one timer for [`poll_timeout`](hub::Hub::poll_timeout), at which
-//!    `handle_timeout` is due.
+//!    `handle_timeout` is due; it says what for. Whoever wants metrics gives [`tally`](hub::Hub::tally) to
+//!    [`Metrics::record`](metrics::Metrics::record).
 //!
 //! Inputs about a connection that is gone are ignored, so the driver need not cancel what is under way. While
 //! [`wants_read`](hub::Hub::wants_read) is false the driver leaves the connection's bytes in the socket. Nothing here

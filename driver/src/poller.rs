@@ -19,7 +19,7 @@
 //!
 //!     let mut scratch = [0; 4096];
 //!     loop {
-//!         if poller.is_settled() {
+//!         if poller.is_idle() {
 //!             poller.ready().await;
 //!         }
 //!         poller.look()?;
@@ -213,7 +213,7 @@ impl<T, W> Poller<T, W> {
 
     /// Whether there is nothing to do before [`ready`](Self::ready) says so.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.line.is_empty() && self.writable.is_empty() && !self.newcomers && !self.busy
     }
 

@@ -127,7 +127,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn is_idle(&self) -> bool {
-        self.sockets.is_settled() && !self.has_mail && !self.listening.is_waiting()
+        self.sockets.is_idle() && !self.has_mail && !self.listening.is_waiting()
     }
 
     /// Waits until a socket, a mail or a moment makes a turn worth taking.

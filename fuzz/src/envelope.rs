@@ -6,7 +6,7 @@
 
 use mahavishnu_core::{
     protocol::{
-        Answer, Command, CorrelationRule, DecodeError, Envelope, Incoming, Kind, Stamp, Timestamp,
+        Answer, CorrelationRule, DecodeError, Envelope, Incoming, Intent, Kind, Stamp, Timestamp,
         decode, decode_text,
     },
     reason::Reason,
@@ -36,7 +36,7 @@ pub fn run(input: &[u8]) {
         }
         (Read::NotJson, Ok(_)) => panic!("accepted what is not JSON"),
         // The command must not panic either.
-        (Read::Stricter, Ok(incoming)) => drop(incoming.command()),
+        (Read::Stricter, Ok(incoming)) => drop(incoming.intent()),
         (Read::NotJson | Read::Stricter, Err(_)) => {}
     }
 }
@@ -119,22 +119,22 @@ fn check_command(value: &Value, incoming: &Incoming<'_>) {
     let member = |name: &str| value.get("data").and_then(|data| data.get(name));
     let (kind, event) = (value["type"].as_str().unwrap_or_default(), value["event"].as_str());
     let wanted = || wanted_channel(value);
-    match (incoming.command(), kind, event) {
-        (Command::Subscribe { channel, answer }, "request", Some("subscribe"))
-        | (Command::Unsubscribe { channel, answer }, "request", Some("unsubscribe"))
-        | (Command::Subscribe { channel, answer }, "subscribe", _)
-        | (Command::Unsubscribe { channel, answer }, "unsubscribe", _) => {
+    match (incoming.intent(), kind, event) {
+        (Intent::Subscribe { channel, answer }, "request", Some("subscribe"))
+        | (Intent::Unsubscribe { channel, answer }, "request", Some("unsubscribe"))
+        | (Intent::Subscribe { channel, answer }, "subscribe", _)
+        | (Intent::Unsubscribe { channel, answer }, "unsubscribe", _) => {
             assert_eq!((channel.map(String::from), answer), (wanted(), Answer::Response));
         }
-        (Command::Subscribe { channel, answer }, "event", Some("subscribe"))
-        | (Command::Unsubscribe { channel, answer }, "event", Some("unsubscribe")) => {
+        (Intent::Subscribe { channel, answer }, "event", Some("subscribe"))
+        | (Intent::Unsubscribe { channel, answer }, "event", Some("unsubscribe")) => {
             assert_eq!((channel.map(String::from), answer), (wanted(), Answer::Ack));
         }
-        (Command::Auth { token }, "request", Some("auth"))
-        | (Command::RefreshToken { token }, "request", Some("refresh_token")) => {
+        (Intent::Auth { token }, "request", Some("auth"))
+        | (Intent::RefreshToken { token }, "request", Some("refresh_token")) => {
             assert_eq!(token.as_deref(), member("token").and_then(Value::as_str));
         }
-        (Command::Publish { channel, event, data }, "request", Some("publish")) => {
+        (Intent::Publish { channel, event, data }, "request", Some("publish")) => {
             let place = member("channel").or_else(|| member("room"));
             assert_eq!(channel.as_deref(), place.and_then(Value::as_str));
             assert_eq!(event.as_deref(), member("event").and_then(Value::as_str));
@@ -144,16 +144,16 @@ fn check_command(value: &Value, incoming: &Incoming<'_>) {
             };
             assert_eq!(data.map(|data| parse(data.as_bytes())), expected);
         }
-        (Command::Request { event: asked, data }, "request", event) => {
+        (Intent::Request { event: asked, data }, "request", event) => {
             let reserved = ["subscribe", "unsubscribe", "auth", "refresh_token", "publish"];
             assert!(event.is_none_or(|event| !reserved.contains(&event)));
             assert_eq!(*asked, *event.unwrap_or_default());
             let expected = value.get("data").cloned().unwrap_or_else(|| json!({}));
             assert_eq!(parse(data.as_bytes()), expected);
         }
-        (Command::Ping, "ping", _) => {}
-        (Command::Ignored, "response" | "error" | "ack" | "pong", _) => {}
-        (Command::Ignored, "event", event) => {
+        (Intent::Ping, "ping", _) => {}
+        (Intent::Ignored, "response" | "error" | "ack" | "pong", _) => {}
+        (Intent::Ignored, "event", event) => {
             assert!(!matches!(event, Some("subscribe" | "unsubscribe")));
         }
         (command, kind, event) => panic!("{command:?} for {kind} {event:?}"),

@@ -21,7 +21,7 @@
 //! use mahavishnu_wire::{
 //!     Limits,
 //!     entropy::{Entropy, Seed},
-//!     protocol::{Command, CorrelationRule, Envelope, Stamp, Timestamp, decode_text},
+//!     protocol::{Intent, CorrelationRule, Envelope, Stamp, Timestamp, decode_text},
 //!     time::{Instant, Now},
 //!     ws::{Accept, Connection, Event},
 //! };
@@ -34,7 +34,7 @@
 //!             Event::Upgrade(_) => server.accept(now, &Accept::default()),
 //!             Event::Text(text) => {
 //!                 let Ok(message) = decode_text(&text) else { continue };
-//!                 if message.command() == Command::Ping {
+//!                 if message.intent() == Intent::Ping {
 //!                     let timestamp = Timestamp::from_unix(now.unix);
 //!                     let stamp = Stamp { id: ids.uuid(), timestamp: &timestamp };
 //!                     let mut pong = Vec::new();

@@ -117,8 +117,8 @@ fn decode(message: &str, times: u64) -> u64 {
     measured(|| {
         for _ in 0..times {
             let incoming = protocol::decode_text(black_box(message)).expect("a message");
-            let command = incoming.command();
-            assert!(matches!(command, protocol::Command::Publish { .. }), "not a publish");
+            let command = incoming.intent();
+            assert!(matches!(command, protocol::Intent::Publish { .. }), "not a publish");
             black_box(command);
         }
     });

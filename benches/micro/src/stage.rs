@@ -11,6 +11,7 @@ use mahavishnu_core::{
     config::Config,
     entropy::Seed,
     hub::{Command, ConnId, Hub, Listener, Peer, Place, Publication},
+    metrics::Metrics,
     time::Now,
 };
 use mahavishnu_sim::turn;
@@ -21,6 +22,7 @@ use crate::frames;
 #[derive(Debug)]
 pub struct Stage {
     hub: Hub,
+    metrics: Metrics,
     now: Now,
     sink: Sink,
 }
@@ -45,8 +47,10 @@ impl Stage {
     #[must_use]
     pub fn with(config: Config) -> Self {
         let now = Now { mono: Instant::now(), unix: START_UNIX };
-        let hub = Hub::new(Arc::new(config), Place::alone(Seed::from(1)), now);
-        Self { hub, now, sink: Sink::default() }
+        let mut hub = Hub::new(Arc::new(config), Place::alone(Seed::from(1)), now);
+        // What is counted is what a release executes: not the checks of every count.
+        hub.trust();
+        Self { hub, metrics: Metrics::new(), now, sink: Sink::default() }
     }
 
     /// With tokens required, and a client whose token lets it publish to [`CHANNEL`].
@@ -114,6 +118,8 @@ impl Stage {
             }
         };
         turn(self, self.now, |stage| &mut stage.hub, |_, _| (), flush);
+        // As a driver does, where no recorder is installed.
+        self.metrics.record(&metrics::NoopRecorder, self.now.mono, self.hub.tally());
         self.now = self.now.plus(Duration::from_micros(1));
     }
 

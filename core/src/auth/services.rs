@@ -23,7 +23,7 @@ impl Policy {
     }
 }
 
-struct Service {
+struct ServiceRules {
     names: &'static [&'static str],
     full_access: &'static [&'static str],
     publish_anywhere: &'static [&'static str],
@@ -32,7 +32,7 @@ struct Service {
     normalise: bool,
 }
 
-impl Service {
+impl ServiceRules {
     fn policy(&self) -> Policy {
         let list = |words: &[&str]| words.iter().map(|word| Box::from(*word)).collect();
         let rules = self.rules.iter().map(|(pattern, subscribe, publish)| Rule {
@@ -49,7 +49,7 @@ impl Service {
     }
 }
 
-const MAHAVISHNU: &Service = &Service {
+const MAHAVISHNU: &ServiceRules = &ServiceRules {
     names: &["mahavishnu"],
     full_access: &["admin"],
     publish_anywhere: &["write", "mahavishnu:write"],
@@ -69,9 +69,9 @@ const MAHAVISHNU: &Service = &Service {
     normalise: false,
 };
 
-const SERVICES: &[&Service] = &[
+const SERVICES: &[&ServiceRules] = &[
     MAHAVISHNU,
-    &Service {
+    &ServiceRules {
         names: &["crackerjack"],
         full_access: &["admin", "crackerjack:admin"],
         publish_anywhere: &["write", "crackerjack:write"],
@@ -83,7 +83,7 @@ const SERVICES: &[&Service] = &[
         ],
         normalise: true,
     },
-    &Service {
+    &ServiceRules {
         names: &["akosha"],
         full_access: &["admin", "akosha:admin"],
         publish_anywhere: &["write", "akosha:write"],
@@ -100,7 +100,7 @@ const SERVICES: &[&Service] = &[
         ],
         normalise: false,
     },
-    &Service {
+    &ServiceRules {
         names: &["excalidraw"],
         full_access: &["excalidraw:admin"],
         publish_anywhere: &["write", "excalidraw:write"],
@@ -112,7 +112,7 @@ const SERVICES: &[&Service] = &[
         ],
         normalise: false,
     },
-    &Service {
+    &ServiceRules {
         names: &["fastblocks"],
         full_access: &["fastblocks:admin"],
         publish_anywhere: &["write", "fastblocks:write"],
@@ -125,7 +125,7 @@ const SERVICES: &[&Service] = &[
         ],
         normalise: false,
     },
-    &Service {
+    &ServiceRules {
         names: &["dhruva", "dhara"],
         full_access: &["dhruva:admin", "dhara:admin"],
         publish_anywhere: &["write", "dhruva:write", "dhara:write"],

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     auth::Claims,
-    protocol::{self, Answer, Command as Wish, DecodeError, Incoming},
+    protocol::{self, Answer, DecodeError, Incoming, Intent},
     reason::Reason,
     tls::Progress,
     ws::{CloseWhen, Compressed, Event, Payload},
@@ -481,11 +481,11 @@ impl Hub {
         let Ok(incoming) = decoded else { return self.close(id, Reason::AuthError) };
         self.env.tally.received(self.env.now.mono, incoming.kind);
         let correlation = incoming.correlation(self.env.config.compat.correlation);
-        match incoming.command() {
-            Wish::Auth { token: None } => {
+        match incoming.intent() {
+            Intent::Auth { token: None } => {
                 self.refuse_and_close(id, Reason::AuthMissing, correlation)
             }
-            Wish::Auth { token: Some(token) } => match self.tokens.verify(&self.env, &token) {
+            Intent::Auth { token: Some(token) } => match self.tokens.verify(&self.env, &token) {
                 Ok(token) => {
                     self.set_token(id, token);
                     let event = protocol::event::AUTH;
@@ -495,19 +495,19 @@ impl Hub {
                 }
                 Err(_) => self.refuse_and_close(id, Reason::AuthFailed, correlation),
             },
-            Wish::Ping if pings < self.env.config.limits.auth.pings_before_auth_max => {
+            Intent::Ping if pings < self.env.config.limits.auth.pings_before_auth_max => {
                 if let Some(conn) = self.connections.edit(id) {
                     conn.phase = Phase::Unauthenticated { pings: pings + 1 };
                 }
                 self.connections.answer_pong(&mut self.env, id, correlation);
             }
-            Wish::Ping
-            | Wish::RefreshToken { .. }
-            | Wish::Subscribe { .. }
-            | Wish::Unsubscribe { .. }
-            | Wish::Publish { .. }
-            | Wish::Request { .. }
-            | Wish::Ignored => self.refuse_and_close(id, Reason::AuthRequired, None),
+            Intent::Ping
+            | Intent::RefreshToken { .. }
+            | Intent::Subscribe { .. }
+            | Intent::Unsubscribe { .. }
+            | Intent::Publish { .. }
+            | Intent::Request { .. }
+            | Intent::Ignored => self.refuse_and_close(id, Reason::AuthRequired, None),
         }
     }
 
@@ -522,14 +522,14 @@ impl Hub {
         env.tally.received(env.now.mono, incoming.kind);
         let correlation = incoming.correlation(env.config.compat.correlation);
         match taken {
-            Ok(()) => self.on_wish(id, incoming, correlation),
+            Ok(()) => self.on_intent(id, incoming, correlation),
             Err(wait) => self.connections.refuse_rate(env, id, wait, correlation),
         }
     }
 
-    fn on_wish(&mut self, id: ConnId, incoming: &Incoming<'_>, correlation: Option<&str>) {
-        match incoming.command() {
-            Wish::Subscribe { .. } | Wish::Publish { .. } | Wish::Request { .. }
+    fn on_intent(&mut self, id: ConnId, incoming: &Incoming<'_>, correlation: Option<&str>) {
+        match incoming.intent() {
+            Intent::Subscribe { .. } | Intent::Publish { .. } | Intent::Request { .. }
                 if self
                     .connections
                     .get(id)
@@ -537,26 +537,26 @@ impl Hub {
             {
                 self.connections.refuse(&mut self.env, id, Reason::TokenStale, correlation);
             }
-            Wish::Subscribe { channel, answer } => {
+            Intent::Subscribe { channel, answer } => {
                 self.on_subscribe(id, channel, AnswerTo::new(correlation, answer));
             }
-            Wish::Unsubscribe { channel, answer } => {
+            Intent::Unsubscribe { channel, answer } => {
                 self.on_unsubscribe(id, channel, correlation, answer)
             }
-            Wish::Publish { channel, event, data } => {
+            Intent::Publish { channel, event, data } => {
                 self.on_publish(id, correlation, channel.as_deref(), event.as_deref(), data);
             }
-            Wish::Auth { token } => {
+            Intent::Auth { token } => {
                 let how = (protocol::event::AUTH, "authenticated");
                 self.on_late_token(id, how, token, correlation);
             }
-            Wish::RefreshToken { token } => {
+            Intent::RefreshToken { token } => {
                 let how = (protocol::event::REFRESH_TOKEN, "refreshed");
                 self.on_late_token(id, how, token, correlation);
             }
-            Wish::Ping => self.connections.answer_pong(&mut self.env, id, correlation),
-            Wish::Request { event, data } => self.on_request(id, &event, data, correlation),
-            Wish::Ignored => {}
+            Intent::Ping => self.connections.answer_pong(&mut self.env, id, correlation),
+            Intent::Request { event, data } => self.on_request(id, &event, data, correlation),
+            Intent::Ignored => {}
         }
     }
 

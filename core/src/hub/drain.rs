@@ -91,3 +91,58 @@ impl Drain {
         complete
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        hub::testing::{active, connections, end, env, socket},
+    };
+
+    #[test]
+    fn without_a_window_all_end_at_once() {
+        let mut env = env(Config::default());
+        let mut connections = connections(&env);
+        let http = socket(&env, &mut connections);
+        let id = active(&mut env, &mut connections);
+        let mut drain = Drain::default();
+
+        let steps = drain.begin(&env, &mut connections, DrainPlan::default());
+
+        assert_eq!(steps, [Step::EndHttp(http), Step::Close(id)]);
+        assert!(drain.has_begun());
+        assert!(drain.begin(&env, &mut connections, DrainPlan::default()).is_empty(), "once");
+    }
+
+    #[test]
+    fn a_window_spreads_the_closes() {
+        let mut env = env(Config::default());
+        let mut connections = connections(&env);
+        let ids = [0, 1].map(|_| active(&mut env, &mut connections));
+        let mut drain = Drain::default();
+        let window = Duration::from_secs(10);
+
+        let plan = DrainPlan { window, ..DrainPlan::default() };
+        assert!(drain.begin(&env, &mut connections, plan).is_empty());
+
+        let due = ids.map(|id| connections.get(id).unwrap().rare().deadline.unwrap());
+        assert_eq!(due, [env.now.mono, env.now.mono + window / 2]);
+    }
+
+    #[test]
+    fn it_is_complete_once_when_the_last_is_gone() {
+        let mut env = env(Config::default());
+        let mut connections = connections(&env);
+        let id = active(&mut env, &mut connections);
+        let mut drain = Drain::default();
+        drain.begin(&env, &mut connections, DrainPlan::default());
+        assert!(!drain.complete(&connections) && drain.deadline().is_some());
+
+        end(&mut env, &mut connections, id);
+
+        assert!(drain.complete(&connections) && !drain.complete(&connections));
+        assert_eq!(drain.deadline(), None);
+        assert!(drain.has_begun());
+    }
+}

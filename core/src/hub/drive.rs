@@ -1,11 +1,13 @@
-//! The hub as its driver sees it: inputs, outputs, the end of a turn.
+//! The hub as its driver sees it: inputs, outputs, rounds, the end of a turn.
 
 use std::io;
 
 use super::{
     Hub,
+    channels::Round,
     connections::{AfterHeader, HANDSHAKE, Path},
-    peers::ShardMessage,
+    homes::Sealed,
+    peers::{Inner, ShardMessage, round_weight},
     types::{Command, ConnId, Output, Peer, ShardId, Timeout, TimeoutReason},
 };
 use crate::{
@@ -75,16 +77,26 @@ impl Hub {
         self.watch_clock();
         self.go_on_with_handshakes();
         self.settle();
-        let due = |timeout: Option<Timeout>| timeout.is_some_and(|next| next.at <= now.mono);
+        if !self.is_anything_due() {
+            return;
+        }
         // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
         // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
         let timers = self.connections.timers() + self.questions.timers() + 1;
         for _ in 0..timers.saturating_mul(TIMEOUTS_PER_TIMER) {
-            if !due(self.poll_timeout()) || !self.on_deadline() {
+            if !self.is_anything_due() || !self.on_deadline() {
                 break;
             }
             self.settle();
         }
+    }
+
+    fn is_anything_due(&self) -> bool {
+        let now = self.env.now.mono;
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        due(self.connections.next_deadline())
+            || due(self.questions.next_deadline())
+            || due(self.drain.deadline())
     }
 
     fn begin(&mut self, now: Now) {
@@ -259,6 +271,134 @@ impl Hub {
         self.connections.get(conn).is_none_or(|found| found.ws.is_given_up())
     }
 }
+
+/// Rounds: what a turn hands out.
+impl Hub {
+    /// Hands a channel's round to every hub with subscribers.
+    pub(super) fn send_out(&mut self, sealed: Sealed) {
+        let mut remote = sealed.remote;
+        if remote != 0 {
+            // The frames were charged one by one.
+            let Sealed { channel, segment, deflated, .. } = &sealed;
+            let rest = round_weight(channel, segment, deflated.as_deref()) - segment.len();
+            self.peers.charge_all(&self.env, remote, rest);
+        }
+        while remote != 0 {
+            let shard = ShardId(remote.trailing_zeros() as u16);
+            remote &= remote - 1;
+            let message = Inner::Deliver {
+                channel: sealed.channel.clone(),
+                segment: sealed.segment.clone(),
+                deflated: sealed.deflated.clone(),
+                first_offset: sealed.first_offset,
+            };
+            self.peers.send_charged(shard, message);
+        }
+        if sealed.here {
+            self.deliver(self.env.place.shard, sealed);
+        }
+    }
+
+    /// A round of a channel has come for the subscribers here.
+    pub(super) fn deliver(&mut self, home: ShardId, sealed: Sealed) {
+        let unused = self.channels.deliver(&self.env, &mut self.connections, home, sealed);
+        if let Some(bytes) = unused {
+            self.peers.owe(home, bytes);
+        }
+    }
+
+    /// Seals what the turn's publishes gathered.
+    pub(super) fn seal_all(&mut self) {
+        while let Some(sealed) = self.homes.seal_next(&mut self.env) {
+            if let Some(sealed) = sealed {
+                self.send_out(sealed);
+            }
+        }
+    }
+
+    /// Seals the channel's round if it is at home here: membership is about to change.
+    pub(super) fn seal_channel(&mut self, name: &str) {
+        if let Some(sealed) = self.homes.seal_channel(&mut self.env, name) {
+            self.send_out(sealed);
+        }
+    }
+
+    /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
+    /// that a publisher who sends a lot at once does not make slow readers of those who are not.
+    fn hand_out(&mut self) {
+        let budget = self.env.config.limits.delivery.outbox_bytes_max / 4;
+        let (alone, waiting) = (self.channels.rounds() == 1, self.connections.dirty());
+        let mut handed = 0;
+        while handed < budget
+            && let Some(round) = self.channels.next_round()
+        {
+            handed += round.bytes();
+            self.hand_out_round(&round);
+        }
+        self.settle();
+        let added = self.connections.dirty().saturating_sub(waiting);
+        if alone && added <= FEW {
+            self.connections.put_first(added);
+        }
+    }
+
+    /// Hands out everything: somebody who is owed it is about to be closed.
+    pub(super) fn hand_out_all(&mut self) {
+        while let Some(round) = self.channels.next_round() {
+            self.hand_out_round(&round);
+        }
+    }
+
+    /// Hands out the rounds of one channel: its membership is about to change.
+    pub(super) fn hand_out_channel(&mut self, index: u32) {
+        // Taken out first: handing out may close connections, and that may take away rounds of other channels.
+        for round in self.channels.rounds_of(index) {
+            self.hand_out_round(&round);
+        }
+    }
+
+    fn hand_out_round(&mut self, round: &Round) {
+        if round.credit > 0 {
+            self.peers.owe(round.home, round.credit as usize);
+        }
+        self.channels.hand_out(&mut self.env, &mut self.connections, round);
+        while let Some(id) = self.channels.next_slow() {
+            self.close(id, Reason::SlowReader);
+        }
+    }
+
+    /// Once per round of flushes: if outboxes hold more than `queued_bytes_max`, those that hold the most are treated as
+    /// slow readers until an eighth is free again.
+    fn relieve(&mut self) {
+        let max = self.env.config.limits.delivery.queued_bytes_max;
+        if !self.connections.take_stock(max) {
+            return;
+        }
+        let heaviest = self.connections.heaviest();
+        // What two hold is free when both are done: looking after each would cost the square.
+        let (mut rest, mut step) = (heaviest.as_slice(), 1);
+        while self.connections.queued_bytes() > max - max / 8
+            && let Some((due, later)) =
+                rest.split_at_checked(step.min(rest.len())).filter(|(due, _)| !due.is_empty())
+        {
+            for id in due {
+                // With nothing to drop it is closed.
+                if self.channels.relieve(&mut self.env, &mut self.connections, *id) == 0 {
+                    self.close(*id, Reason::OutboxesFull);
+                }
+                self.connections.measure_queued(*id);
+            }
+            self.connections.sweep();
+            rest = later;
+            step *= 2;
+        }
+        self.settle();
+    }
+}
+
+/// So few subscribers are written to before the publisher, whose answer would cost them the time of a system call. Many
+/// would keep the publisher waiting.
+const FEW: usize = 8;
 
 /// Deadlines of one connection that can follow each other at one instant, if their limits are zero: ping, pong, close,
 /// linger. Twice that is more than enough.

@@ -47,11 +47,11 @@ struct Home {
     /// The other hubs with subscribers: a bit for each.
     remote: u64,
     /// Frames of the present turn.
-    round: Round,
+    round: Gathering,
 }
 
 #[derive(Debug, Default)]
-struct Round {
+struct Gathering {
     frames: Vec<u8>,
     messages: u32,
     /// Where the last frame begins.
@@ -231,7 +231,7 @@ impl Homes {
             deflates: 0,
             by_shard: vec![0; usize::from(self.shards)],
             remote: 0,
-            round: Round::default(),
+            round: Gathering::default(),
         };
         let (index, _) = self.slots.insert(home)?;
         self.names.insert(channel.clone(), index);
@@ -320,3 +320,87 @@ impl Home {
 
 /// Subscribers of a turn's rounds from which on it pays to look for further input first.
 const GATHERED_FOR: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        hub::testing::{OTHER, env, keys},
+    };
+
+    const OWN: ShardId = ShardId(0);
+
+    fn homes(env: &Env) -> Homes {
+        Homes::new(keys(), env.place)
+    }
+
+    fn say<'a>(channel: &'a str, data: &'a str) -> Broadcast<'a> {
+        Broadcast { channel, event: "e", data }
+    }
+
+    #[test]
+    fn a_turn_is_one_round_with_numbers_in_order() {
+        let mut env = env(Config::default());
+        let mut homes = homes(&env);
+        let name: Arc<str> = "c".into();
+        homes.join(&mut env, OWN, &name, false);
+        homes.join(&mut env, OWN, &name, false);
+
+        let sent: Vec<_> =
+            (0..3).map(|_| homes.broadcast(&mut env, say("c", "{}")).published).collect();
+        let sealed = homes.seal_next(&mut env).unwrap().unwrap();
+
+        let expected = [0, 1, 2].map(|offset| Published { subscribers: 2, offset });
+        assert_eq!(sent, expected);
+        assert_eq!((sealed.segment.messages(), sealed.first_offset), (3, 0));
+        assert!(sealed.here && sealed.remote == 0);
+        assert!(homes.seal_next(&mut env).is_none());
+        homes.check(OWN);
+    }
+
+    #[test]
+    fn nobody_subscribes_to_what_has_no_home() {
+        let mut env = env(Config::default());
+        let mut homes = homes(&env);
+
+        let done = homes.broadcast(&mut env, say("c", "{}"));
+
+        assert_eq!(done.published, Published::default());
+        assert!(done.sealed.is_none() && homes.seal_next(&mut env).is_none());
+    }
+
+    #[test]
+    fn a_round_without_room_is_sealed_first() {
+        let mut config = Config::default();
+        config.limits.delivery.round_bytes_max = 400;
+        let mut env = env(config);
+        let mut homes = homes(&env);
+        homes.join(&mut env, OWN, &"c".into(), false);
+        let data = format!(r#"{{"x":"{}"}}"#, "y".repeat(100));
+
+        assert!(homes.broadcast(&mut env, say("c", &data)).sealed.is_none());
+        let second = homes.broadcast(&mut env, say("c", &data)).sealed.unwrap();
+        let third = homes.seal_channel(&mut env, "c").unwrap();
+
+        assert_eq!((second.first_offset, third.first_offset), (0, 1));
+    }
+
+    #[test]
+    fn a_hub_that_left_is_given_its_round_back() {
+        let mut env = env(Config::default());
+        let mut homes = homes(&env);
+        let name: Arc<str> = "c".into();
+        homes.join(&mut env, OWN, &name, false);
+        homes.join(&mut env, OTHER, &name, false);
+
+        let done = homes.broadcast(&mut env, say("c", "{}"));
+        assert_eq!(done.remote, bit(OTHER));
+        assert_eq!(homes.leave(&mut env, OTHER, "c", false), Some(done.bytes));
+        assert_eq!(homes.remote("c"), 0);
+        assert_eq!(homes.leave(&mut env, OWN, "c", false), None);
+
+        assert_eq!((homes.len(), env.tally.channels), (0, 0));
+        homes.check(OWN);
+    }
+}

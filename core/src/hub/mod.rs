@@ -23,6 +23,8 @@ mod peers;
 mod questions;
 mod slab;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod tokens;
 mod traffic;

@@ -189,3 +189,107 @@ pub(super) fn is_object(text: &str) -> bool {
 
 /// A heap of so few entries is left alone.
 const TIMERS_KEPT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        config::Config,
+        hub::testing::{active, connections, end, env, wait},
+        protocol::Answer,
+    };
+
+    fn about(channel: &str) -> About {
+        let answer = AnswerTo::new(None, Answer::Response);
+        About::Subscribe { channel: channel.into(), answer, cancelled: false }
+    }
+
+    #[test]
+    fn so_many_questions_of_a_connection_wait() {
+        let mut config = Config::default();
+        config.limits.requests.requests_in_flight_max = 1;
+        let mut env = env(config);
+        let mut connections = connections(&env);
+        let id = active(&mut env, &mut connections);
+        let mut questions = Questions::new(env.started);
+
+        let (first, _) = questions.ask(&env, &mut connections, id, about("a")).unwrap().unwrap();
+        assert!(questions.ask(&env, &mut connections, id, about("b")).unwrap().is_err());
+        questions.check(&connections);
+
+        assert!(questions.answered(&mut connections, first).is_some());
+        assert!(questions.answered(&mut connections, first).is_none(), "it is answered once");
+        assert!(questions.ask(&env, &mut connections, id, about("c")).unwrap().is_ok());
+        questions.check(&connections);
+    }
+
+    #[test]
+    fn one_that_is_not_answered_in_time_says_so() {
+        let mut env = env(Config::default());
+        let mut connections = connections(&env);
+        let id = active(&mut env, &mut connections);
+        let mut questions = Questions::new(env.started);
+        questions.ask(&env, &mut connections, id, about("a")).unwrap().unwrap();
+        let due = questions.next_deadline().unwrap();
+        assert_eq!(due, env.now.mono + env.config.limits.requests.request_timeout);
+
+        assert!(questions.take_due(&mut connections, env.now.mono).is_none());
+        let step = due - env.now.mono;
+        wait(&mut env, step + Duration::from_millis(1));
+        let late = questions.take_due(&mut connections, env.now.mono).unwrap();
+
+        assert_eq!(late.conn, id);
+        assert!(questions.is_unanswered() && questions.len() == 0);
+    }
+
+    #[test]
+    fn a_wish_taken_back_is_remembered_until_the_decision() {
+        let mut env = env(Config::default());
+        let mut connections = connections(&env);
+        let id = active(&mut env, &mut connections);
+        let mut questions = Questions::new(env.started);
+        let (a, _) = questions.ask(&env, &mut connections, id, about("a")).unwrap().unwrap();
+        let (b, _) = questions.ask(&env, &mut connections, id, about("b")).unwrap().unwrap();
+
+        questions.cancel_subscribe(&connections, id, "a");
+
+        let mut cancelled = |request| {
+            let about = questions.answered(&mut connections, request).unwrap().about;
+            matches!(about, About::Subscribe { cancelled: true, .. })
+        };
+        assert!(cancelled(a) && !cancelled(b));
+    }
+
+    #[test]
+    fn the_question_of_one_who_is_gone_is_answered_to_nobody() {
+        let mut env = env(Config::default());
+        let mut connections = connections(&env);
+        let id = active(&mut env, &mut connections);
+        let mut questions = Questions::new(env.started);
+        let (request, _) = questions.ask(&env, &mut connections, id, about("a")).unwrap().unwrap();
+
+        end(&mut env, &mut connections, id);
+        questions.check(&connections);
+
+        assert_eq!(questions.answered(&mut connections, request).unwrap().conn, id);
+        assert!(questions.ask(&env, &mut connections, id, about("b")).is_none());
+    }
+
+    #[test]
+    fn each_channel_is_asked_about_once() {
+        let publication = |channel: &str| Publication {
+            channel: channel.into(),
+            event: "e".into(),
+            data: "{}".into(),
+        };
+        let channels = channels_of(&["b", "a", "b"].map(publication));
+        assert_eq!(channels, ["a".into(), "b".into()]);
+    }
+
+    #[test]
+    fn an_answer_is_an_object() {
+        assert!(is_object(" {\"a\":1} ") && !is_object("[]") && !is_object("{") && !is_object(""));
+    }
+}

@@ -243,3 +243,76 @@ fn schedule(env: &Env, conn: &Conn) -> Option<Schedule> {
 const CLOCK_DRIFT_MAX: Duration = Duration::from_secs(1);
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::testing::{active, connections, env, keys, wait};
+
+    const NOON: Duration = Duration::from_secs(1_770_000_000);
+
+    /// A token that lives for so many seconds.
+    fn token(env: &Env, lives: u64) -> Token {
+        let expires = Some(NOON + Duration::from_secs(lives));
+        Token::of_certificate(env.now, Claims { expires, ..Claims::default() })
+    }
+
+    #[test]
+    fn a_client_is_warned_once_and_closed_after_the_grace() {
+        let mut env = env(Config::default());
+        let mut connections = connections(&env);
+        let id = active(&mut env, &mut connections);
+        let token = token(&env, 1000);
+        let limits = env.config.limits.auth.clone();
+        let leeway = env.config.auth.rules.leeway;
+        let conn = connections.edit(id).unwrap();
+        put(&env, conn, token);
+        plan(&env, conn);
+        assert!(matches!(due(&env, conn), Some(Due::Nothing)) && !is_stale(&env, conn));
+
+        wait(&mut env, Duration::from_secs(1000) + leeway - limits.token_warning);
+        assert!(
+            matches!(due(&env, conn), Some(Due::Warn(warning)) if warning.expires_in == limits.token_warning.as_secs())
+        );
+        assert!(matches!(due(&env, conn), Some(Due::Nothing)), "once");
+        wait(&mut env, limits.token_warning);
+        assert!(is_stale(&env, conn) && matches!(due(&env, conn), Some(Due::Nothing)));
+        wait(&mut env, limits.token_grace);
+        assert!(matches!(due(&env, conn), Some(Due::Close)));
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_is_noticed_once() {
+        let env = env(Config::default());
+        let mut tokens = Tokens::new(keys(), env.now);
+        let later = env.now.plus(Duration::from_secs(60));
+        assert!(!tokens.has_clock_leapt(later));
+        let set = Now { unix: later.unix + Duration::from_secs(3600), ..later };
+        assert!(tokens.has_clock_leapt(set) && !tokens.has_clock_leapt(set));
+    }
+
+    #[test]
+    fn a_revoked_token_ends_its_connection_at_the_next_review() {
+        let mut env = env(Config::default());
+        let mut connections = connections(&env);
+        let id = active(&mut env, &mut connections);
+        let mut tokens = Tokens::new(keys(), env.now);
+        let conn = connections.edit(id).unwrap();
+        let claims = Claims { id: Some("t1".into()), ..Claims::default() };
+        put(&env, conn, Token::of_certificate(env.now, claims));
+        assert_eq!(tokens.review(&env, conn, &[]), None);
+
+        tokens.revoke(&mut env, &Revocation::parse(r#"{"jti":"t1"}"#).unwrap());
+
+        assert_eq!(tokens.review(&env, conn, &[]), Some(Reason::TokenRevoked));
+        assert_eq!((tokens.revoked(), env.tally.revocations), (1, 1));
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_not_all_written_down() {
+        let env = env(Config::default());
+        let mut tokens = Tokens::new(keys(), env.now);
+        let noted = (0..1000).filter(|_| tokens.is_refusal_noted(&env)).count();
+        assert_eq!(noted, env.config.limits.revocations.audit_refusals_per_minute as usize);
+    }
+}

@@ -8,12 +8,12 @@ use http::Request;
 
 use super::{
     Hub,
-    channels::{Left, Round, Subscribe},
+    channels::{Left, Subscribe},
     connections::AnswerTo,
     errands::{self, Asker, ClaimDone, PublishDone, Publisher, RevokeDone, Verdict},
     homes::{Broadcast, Sealed},
     http::{Refused, check_publish},
-    peers::{Inner, Joiner, Ticket, Withheld, publish_weight, round_weight},
+    peers::{Inner, Joiner, Ticket, Withheld, publish_weight},
     questions::{About, Question, channels_of, is_object},
     tokens::Withdrawn,
     types::{
@@ -439,6 +439,46 @@ impl Hub {
         }
     }
 
+    /// Broadcasts here, where the channel is at home, unless a hub with subscribers takes nothing in at present.
+    fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<Published, Reason> {
+        let full = self.peers.full();
+        if full != 0 && self.homes.remote(broadcast.channel) & full != 0 {
+            return Err(Reason::Busy);
+        }
+        Ok(self.broadcast_firmly(broadcast))
+    }
+
+    /// Broadcasts whatever is under way: for messages that it is too late to refuse.
+    fn broadcast_firmly(&mut self, broadcast: Broadcast<'_>) -> Published {
+        let done = self.homes.broadcast(&mut self.env, broadcast);
+        if let Some(sealed) = done.sealed {
+            self.send_out(sealed);
+        }
+        self.peers.charge_all(&self.env, done.remote, done.bytes);
+        done.published
+    }
+
+    /// Another hub asks to broadcast.
+    fn on_home_publish(&mut self, ticket: Ticket, firm: bool, publication: &Publication) {
+        let broadcast = Broadcast::of(publication);
+        if !firm {
+            let answer = match self.broadcast(broadcast) {
+                Ok(published) => Inner::Published { ticket, published },
+                Err(_) => Inner::Refused { ticket },
+            };
+            return self.tell(ticket.shard, answer);
+        }
+        let published = self.broadcast_firmly(broadcast);
+        let full = self.peers.full() & self.homes.remote(&publication.channel);
+        let bytes = publish_weight(publication);
+        if full != 0 {
+            self.peers.withhold(full, ticket, published, bytes);
+        } else {
+            self.peers.owe(ticket.shard, bytes);
+            self.tell(ticket.shard, Inner::Published { ticket, published });
+        }
+    }
+
     /// All messages are broadcast: tells the publisher.
     fn finish_publish(&mut self, done: PublishDone) {
         let PublishDone { publisher, results } = done;
@@ -488,170 +528,6 @@ impl Hub {
     fn fail_command(&mut self, id: Option<CommandId>, reason: Reason) {
         self.env.tally.error(reason);
         self.outputs.extend(id.map(|id| Output::Done { id, result: Err(reason) }));
-    }
-}
-
-/// Rounds.
-impl Hub {
-    /// Broadcasts here, where the channel is at home, unless a hub with subscribers takes nothing in at present.
-    fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<Published, Reason> {
-        let full = self.peers.full();
-        if full != 0 && self.homes.remote(broadcast.channel) & full != 0 {
-            return Err(Reason::Busy);
-        }
-        Ok(self.broadcast_firmly(broadcast))
-    }
-
-    /// Broadcasts whatever is under way: for messages that it is too late to refuse.
-    fn broadcast_firmly(&mut self, broadcast: Broadcast<'_>) -> Published {
-        let done = self.homes.broadcast(&mut self.env, broadcast);
-        if let Some(sealed) = done.sealed {
-            self.send_out(sealed);
-        }
-        self.peers.charge_all(&self.env, done.remote, done.bytes);
-        done.published
-    }
-
-    /// Another hub asks to broadcast.
-    fn on_home_publish(&mut self, ticket: Ticket, firm: bool, publication: &Publication) {
-        let broadcast = Broadcast::of(publication);
-        if !firm {
-            let answer = match self.broadcast(broadcast) {
-                Ok(published) => Inner::Published { ticket, published },
-                Err(_) => Inner::Refused { ticket },
-            };
-            return self.tell(ticket.shard, answer);
-        }
-        let published = self.broadcast_firmly(broadcast);
-        let full = self.peers.full() & self.homes.remote(&publication.channel);
-        let bytes = publish_weight(publication);
-        if full != 0 {
-            self.peers.withhold(full, ticket, published, bytes);
-        } else {
-            self.peers.owe(ticket.shard, bytes);
-            self.tell(ticket.shard, Inner::Published { ticket, published });
-        }
-    }
-
-    /// Hands a channel's round to every hub with subscribers.
-    fn send_out(&mut self, sealed: Sealed) {
-        let mut remote = sealed.remote;
-        if remote != 0 {
-            // The frames were charged one by one.
-            let Sealed { channel, segment, deflated, .. } = &sealed;
-            let rest = round_weight(channel, segment, deflated.as_deref()) - segment.len();
-            self.peers.charge_all(&self.env, remote, rest);
-        }
-        while remote != 0 {
-            let shard = ShardId(remote.trailing_zeros() as u16);
-            remote &= remote - 1;
-            let message = Inner::Deliver {
-                channel: sealed.channel.clone(),
-                segment: sealed.segment.clone(),
-                deflated: sealed.deflated.clone(),
-                first_offset: sealed.first_offset,
-            };
-            self.peers.send_charged(shard, message);
-        }
-        if sealed.here {
-            self.deliver(self.env.place.shard, sealed);
-        }
-    }
-
-    /// A round of a channel has come for the subscribers here.
-    fn deliver(&mut self, home: ShardId, sealed: Sealed) {
-        let unused = self.channels.deliver(&self.env, &mut self.connections, home, sealed);
-        if let Some(bytes) = unused {
-            self.peers.owe(home, bytes);
-        }
-    }
-
-    /// Seals what the turn's publishes gathered.
-    pub(super) fn seal_all(&mut self) {
-        while let Some(sealed) = self.homes.seal_next(&mut self.env) {
-            if let Some(sealed) = sealed {
-                self.send_out(sealed);
-            }
-        }
-    }
-
-    /// Seals the channel's round if it is at home here: membership is about to change.
-    fn seal_channel(&mut self, name: &str) {
-        if let Some(sealed) = self.homes.seal_channel(&mut self.env, name) {
-            self.send_out(sealed);
-        }
-    }
-
-    /// Hands out as much as every outbox that keeps up takes between two flushes. The rest waits for the next flush, so
-    /// that a publisher who sends a lot at once does not make slow readers of those who are not.
-    pub(super) fn hand_out(&mut self) {
-        let budget = self.env.config.limits.delivery.outbox_bytes_max / 4;
-        let (alone, waiting) = (self.channels.rounds() == 1, self.connections.dirty());
-        let mut handed = 0;
-        while handed < budget
-            && let Some(round) = self.channels.next_round()
-        {
-            handed += round.bytes();
-            self.hand_out_round(&round);
-        }
-        self.settle();
-        let added = self.connections.dirty().saturating_sub(waiting);
-        if alone && added <= FEW {
-            self.connections.put_first(added);
-        }
-    }
-
-    /// Hands out everything: somebody who is owed it is about to be closed.
-    pub(super) fn hand_out_all(&mut self) {
-        while let Some(round) = self.channels.next_round() {
-            self.hand_out_round(&round);
-        }
-    }
-
-    /// Hands out the rounds of one channel: its membership is about to change.
-    fn hand_out_channel(&mut self, index: u32) {
-        // Taken out first: handing out may close connections, and that may take away rounds of other channels.
-        for round in self.channels.rounds_of(index) {
-            self.hand_out_round(&round);
-        }
-    }
-
-    fn hand_out_round(&mut self, round: &Round) {
-        if round.credit > 0 {
-            self.peers.owe(round.home, round.credit as usize);
-        }
-        self.channels.hand_out(&mut self.env, &mut self.connections, round);
-        while let Some(id) = self.channels.next_slow() {
-            self.close(id, Reason::SlowReader);
-        }
-    }
-
-    /// Once per round of flushes: if outboxes hold more than `queued_bytes_max`, those that hold the most are treated as
-    /// slow readers until an eighth is free again.
-    pub(super) fn relieve(&mut self) {
-        let max = self.env.config.limits.delivery.queued_bytes_max;
-        if !self.connections.take_stock(max) {
-            return;
-        }
-        let heaviest = self.connections.heaviest();
-        // What two hold is free when both are done: looking after each would cost the square.
-        let (mut rest, mut step) = (heaviest.as_slice(), 1);
-        while self.connections.queued_bytes() > max - max / 8
-            && let Some((due, later)) =
-                rest.split_at_checked(step.min(rest.len())).filter(|(due, _)| !due.is_empty())
-        {
-            for id in due {
-                // With nothing to drop it is closed.
-                if self.channels.relieve(&mut self.env, &mut self.connections, *id) == 0 {
-                    self.close(*id, Reason::OutboxesFull);
-                }
-                self.connections.measure_queued(*id);
-            }
-            self.connections.sweep();
-            rest = later;
-            step *= 2;
-        }
-        self.settle();
     }
 }
 
@@ -847,7 +723,3 @@ impl Hub {
         }
     }
 }
-
-/// So few subscribers are written to before the publisher, whose answer would cost them the time of a system call. Many
-/// would keep the publisher waiting.
-const FEW: usize = 8;

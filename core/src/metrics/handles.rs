@@ -46,20 +46,11 @@ impl Metrics {
     /// metrics::with_recorder(|recorder| metrics.record(recorder, now.mono, hub.tally()));
     /// ```
     pub fn record(&mut self, recorder: &dyn Recorder, now: Instant, tally: &mut Tally) {
-        let mut older = tally.before.take();
-        let mut generations = Vec::new();
-        while let Some(mut one) = older {
-            older = one.before.take();
-            generations.push(one);
-        }
-        for mut one in generations.into_iter().rev() {
-            self.record_one(recorder, now, &mut one);
+        if let Some(mut before) = tally.before.take() {
+            // Not deeper than a tally remembers.
+            self.record(recorder, now, &mut before);
             self.handles = None;
         }
-        self.record_one(recorder, now, tally);
-    }
-
-    fn record_one(&mut self, recorder: &dyn Recorder, now: Instant, tally: &mut Tally) {
         let handles = self.handles.get_or_insert_with(|| Handles::new(recorder, &tally.config));
         handles.record(recorder, now, tally);
     }
@@ -243,24 +234,15 @@ impl Handles {
         add(&mut tally.warned, &self.warned);
         add(&mut tally.refreshed, &self.refreshed);
         add(&mut tally.withdrawn, &self.withdrawn);
-        tally
-            .received
-            .iter_mut()
-            .zip(&self.received)
-            .for_each(|(count, handle)| add(count, handle));
-        tally.sent.iter_mut().zip(&self.sent).for_each(|(count, handle)| add(count, handle));
-        tally
-            .statuses
-            .iter_mut()
-            .zip(&self.statuses)
-            .for_each(|(count, handle)| add(count, handle));
         for (counts, handles) in [
-            (&mut tally.errors, &self.errors),
-            (&mut tally.dropped, &self.dropped),
-            (&mut tally.closed, &self.closed),
+            (tally.received.take(), &self.received),
+            (tally.sent.take(), &self.sent),
+            (tally.statuses.take(), &self.statuses),
+            (tally.errors.take(), &self.errors),
+            (tally.dropped.take(), &self.dropped),
+            (tally.closed.take(), &self.closed),
         ] {
-            let counts = counts.take().into_iter().flatten();
-            counts.zip(handles).for_each(|(count, handle)| add(count, handle));
+            counts.iter_mut().zip(handles).for_each(|(count, handle)| add(count, handle));
         }
         if self.generation_in_force != tally.generation {
             self.generation_in_force = tally.generation;

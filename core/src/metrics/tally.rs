@@ -42,12 +42,12 @@ pub struct Tally {
     pub(crate) sent_bytes: u64,
     pub(crate) deflated: Work,
     pub(crate) inflated: Work,
-    pub(super) received: [u64; Kind::ALL.len()],
-    pub(super) sent: [u64; Kind::ALL.len()],
-    pub(super) errors: Counts,
-    pub(super) dropped: Counts,
-    pub(super) closed: Counts,
-    pub(super) statuses: [u64; STATUSES.len()],
+    pub(super) received: Counts<{ Kind::ALL.len() }>,
+    pub(super) sent: Counts<{ Kind::ALL.len() }>,
+    pub(super) errors: Counts<{ Reason::ALL.len() }>,
+    pub(super) dropped: Counts<{ Reason::ALL.len() }>,
+    pub(super) closed: Counts<{ Reason::ALL.len() }>,
+    pub(super) statuses: Counts<{ STATUSES.len() }>,
     /// Broadcasts begun since the last hand-over: when, under which label, how many.
     pub(super) broadcasts: Vec<(Instant, u16, u32)>,
     /// Messages received since the last hand-over: when, of which kind, how many.
@@ -56,30 +56,30 @@ pub struct Tally {
     unrecorded: (usize, usize),
 }
 
-/// One count for each reason, with a flag so that the usual empty case costs one comparison.
+/// One count for each of a closed list, with a flag so that the usual empty case costs one comparison.
 #[derive(Debug)]
-pub(super) struct Counts {
+pub(super) struct Counts<const N: usize> {
     any: bool,
-    by_reason: [u64; Reason::ALL.len()],
+    each: [u64; N],
 }
 
-impl Default for Counts {
+impl<const N: usize> Default for Counts<N> {
     fn default() -> Self {
-        Self { any: false, by_reason: [0; Reason::ALL.len()] }
+        Self { any: false, each: [0; N] }
     }
 }
 
-impl Counts {
-    fn add(&mut self, reason: Reason, count: u64) {
-        if let Some(slot) = self.by_reason.get_mut(reason as usize) {
+impl<const N: usize> Counts<N> {
+    fn add(&mut self, index: usize, count: u64) {
+        if let Some(slot) = self.each.get_mut(index) {
             *slot += count;
             self.any |= count > 0;
         }
     }
 
-    /// The counts by [`Reason::ALL`], to be taken out; `None` if all are zero.
-    pub(super) fn take(&mut self) -> Option<&mut [u64]> {
-        std::mem::take(&mut self.any).then_some(&mut self.by_reason[..])
+    /// The counts in the list's order, to be taken out; nothing if all are zero.
+    pub(super) fn take(&mut self) -> &mut [u64] {
+        if std::mem::take(&mut self.any) { &mut self.each } else { &mut [] }
     }
 }
 
@@ -109,12 +109,12 @@ impl Tally {
             sent_bytes: 0,
             deflated: Work::default(),
             inflated: Work::default(),
-            received: [0; Kind::ALL.len()],
-            sent: [0; Kind::ALL.len()],
+            received: Counts::default(),
+            sent: Counts::default(),
             errors: Counts::default(),
             dropped: Counts::default(),
             closed: Counts::default(),
-            statuses: [0; STATUSES.len()],
+            statuses: Counts::default(),
             broadcasts: Vec::new(),
             latencies: Vec::new(),
             unrecorded: (0, 0),
@@ -141,6 +141,9 @@ impl Tally {
     /// A turn is over. Times of one that nobody has recorded are dropped, so that they do not pile up; counts add up.
     pub(crate) fn end_turn(&mut self) {
         let (broadcasts, latencies) = self.unrecorded;
+        if self.broadcasts.len() + self.latencies.len() == 0 {
+            return;
+        }
         self.broadcasts.drain(..broadcasts.min(self.broadcasts.len()));
         self.latencies.drain(..latencies.min(self.latencies.len()));
         self.unrecorded = (self.broadcasts.len(), self.latencies.len());
@@ -162,9 +165,7 @@ impl Tally {
     }
 
     pub(crate) fn received(&mut self, at: Instant, kind: Kind) {
-        if let Some(slot) = self.received.get_mut(kind.index()) {
-            *slot += 1;
-        }
+        self.received.add(kind.index(), 1);
         match self.latencies.last_mut() {
             Some((when, last, count)) if *when == at && *last == kind => *count += 1,
             _ => self.latencies.push((at, kind, 1)),
@@ -172,27 +173,25 @@ impl Tally {
     }
 
     pub(crate) fn sent(&mut self, kind: Kind, count: u64) {
-        if let Some(slot) = self.sent.get_mut(kind.index()) {
-            *slot += count;
-        }
+        self.sent.add(kind.index(), count);
     }
 
     pub(crate) fn error(&mut self, reason: Reason) {
-        self.errors.add(reason, 1);
+        self.errors.add(reason as usize, 1);
     }
 
     /// Messages that were queued for a connection whose socket is gone.
     pub(crate) fn undelivered(&mut self, reason: Reason, count: u64) {
-        self.errors.add(Reason::SendFailed, count);
-        self.dropped.add(reason, count);
+        self.errors.add(Reason::SendFailed as usize, count);
+        self.dropped.add(reason as usize, count);
     }
 
     pub(crate) fn dropped(&mut self, reason: Reason, count: u64) {
-        self.dropped.add(reason, count);
+        self.dropped.add(reason as usize, count);
     }
 
     pub(crate) fn closed(&mut self, reason: Reason) {
-        self.closed.add(reason, 1);
+        self.closed.add(reason as usize, 1);
     }
 
     pub(crate) fn handshake(&mut self, resumed: bool) {
@@ -203,9 +202,7 @@ impl Tally {
     pub(crate) fn answered(&mut self, status: u16) {
         let index =
             STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
-        if let Some(slot) = self.statuses.get_mut(index) {
-            *slot += 1;
-        }
+        self.statuses.add(index, 1);
     }
 
     pub(crate) fn broadcast(&mut self, at: Instant, label: u16) {
@@ -281,7 +278,7 @@ mod tests {
             tally.end_turn();
         }
         assert_eq!((tally.latencies.len(), tally.broadcasts.len()), (1, 1));
-        assert_eq!(tally.received.iter().sum::<u64>(), 100);
+        assert_eq!(tally.received.take().iter().sum::<u64>(), 100);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Session {
         match self.0 {}
     }
 
-    pub(crate) fn is_shaking(&self) -> bool {
+    pub(crate) fn is_handshaking(&self) -> bool {
         match self.0 {}
     }
 }

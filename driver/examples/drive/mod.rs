@@ -97,7 +97,7 @@ impl<W: Waiter> Echo<W> {
     /// Serves until nobody is connected and nobody can come.
     pub(crate) async fn run(&mut self) -> io::Result<()> {
         while self.listener.is_some() || self.free.len() < self.indices {
-            if self.sockets.is_settled() {
+            if self.sockets.is_idle() {
                 let due = self.timers.peek().map(|Reverse((due, _))| *due);
                 self.sockets.ready_by(due).await;
             }

@@ -222,7 +222,7 @@ pub(crate) fn a_wait_that_is_given_up_loses_nothing<R: Runtime>() {
     run::<R>(async {
         let mut fixture = Fixture::<R>::new(64);
         let mut peer = fixture.connect(0);
-        while !fixture.poller.is_settled() {
+        while !fixture.poller.is_idle() {
             fixture.poller.look().unwrap();
         }
         {

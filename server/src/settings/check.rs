@@ -8,7 +8,7 @@ use super::{
     PREFIX, Settings,
     keys::{self, Key},
     reader::{Problem, Reader},
-    sources::{Origin, Request, Sources},
+    sources::{Request, Source, Sources},
     table::table,
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(crate) struct Loaded {
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<String>,
     /// Where each value came from, by full name.
-    pub(crate) origins: BTreeMap<&'static str, Origin>,
+    pub(crate) origins: BTreeMap<&'static str, Source>,
 }
 
 /// Reads the sources that `request` names. Fails only if a source cannot be read; what is wrong with the settings
@@ -166,7 +166,7 @@ impl Loaded {
                 exit: Exit::Configuration,
             }));
         }
-        let unset = self.origins.get("MAHAVISHNU_AUTH_ENABLED") == Some(&Origin::Default);
+        let unset = self.origins.get("MAHAVISHNU_AUTH_ENABLED") == Some(&Source::Default);
         if unset && !self.keys.is_empty() {
             let text = "MAHAVISHNU_AUTH_ENABLED is not set: clients are let in without a token, although there are keys";
             self.warnings.push(text.into());

@@ -367,9 +367,9 @@ impl Kind for ShardCount {
 }
 
 /// The name of a service whose policy the core knows, in any case.
-pub(crate) struct Service;
+pub(crate) struct ServiceName;
 
-impl Kind for Service {
+impl Kind for ServiceName {
     type Value = String;
 
     fn parse(&self, text: &str) -> Option<String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     kind::Kind,
-    sources::{Origin, Sources},
+    sources::{Source, Sources},
 };
 use crate::exit::Exit;
 
@@ -54,7 +54,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<String>,
     /// Where each variable's value came from, by full name.
-    pub(crate) origins: BTreeMap<&'static str, Origin>,
+    pub(crate) origins: BTreeMap<&'static str, Source>,
 }
 
 impl<'a> Reader<'a> {
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
             self.warnings.push(format!("{first} and {second} differ: {first} counts"));
         }
         let Some((spelling, given)) = self.sources.find(names) else {
-            self.origins.insert(name, Origin::Default);
+            self.origins.insert(name, Source::Default);
             return default;
         };
         self.origins.insert(name, given.origin.clone());

@@ -1,12 +1,12 @@
 //! `config show` and the table of variables for the documentation.
 
-use super::{check::Loaded, reader::Reload, sources::Origin, table::table};
+use super::{check::Loaded, reader::Reload, sources::Source, table::table};
 
 /// Every variable as a line of an environment file, with where its value came from. Secrets are masked.
 pub(crate) fn show(loaded: &Loaded) -> String {
     let mut text = String::new();
     for (name, value) in loaded.settings.shown() {
-        let origin = loaded.origins.get(name).unwrap_or(&Origin::Default);
+        let origin = loaded.origins.get(name).unwrap_or(&Source::Default);
         text.push_str(&format!("{name}={}  # {origin}\n", quoted(&value)));
     }
     text

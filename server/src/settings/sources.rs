@@ -17,19 +17,19 @@ use crate::exit::{Exit, Failure, plain};
 pub(crate) struct Given {
     /// `None`: not UTF-8. It may be a secret.
     pub(crate) text: Option<Zeroizing<String>>,
-    pub(crate) origin: Origin,
+    pub(crate) origin: Source,
 }
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum Source {
     Flag(&'static str),
     Environment,
     File(PathBuf),
     Default,
 }
 
-impl std::fmt::Display for Origin {
+impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Flag(flag) => f.write_str(flag),
@@ -73,7 +73,7 @@ impl Sources {
         let flags = request.overrides.iter().map(|(name, flag, value)| {
             (
                 (*name).to_owned(),
-                Given { text: Some(value.clone().into()), origin: Origin::Flag(flag) },
+                Given { text: Some(value.clone().into()), origin: Source::Flag(flag) },
             )
         });
         let environment =
@@ -82,7 +82,7 @@ impl Sources {
                     name,
                     Given {
                         text: value.into_string().ok().map(Zeroizing::new),
-                        origin: Origin::Environment,
+                        origin: Source::Environment,
                     },
                 )
             });
@@ -139,7 +139,7 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, Given>, Failure> {
             Ok((name, value)) if name.starts_with(super::PREFIX) => {
                 values.insert(
                     name,
-                    Given { text: Some(value.into()), origin: Origin::File(path.to_owned()) },
+                    Given { text: Some(value.into()), origin: Source::File(path.to_owned()) },
                 );
             }
             Ok(_) => {}

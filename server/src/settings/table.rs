@@ -10,7 +10,7 @@ use super::{
     grants::Grants,
     kind::{
         Bool, Host, KeyList, Kind, List, Maybe, OneOf, OrOff, OriginList, Path, Paths, Rules,
-        SecretText, Service, ShardCount, Text, int, seconds,
+        SecretText, ServiceName, ShardCount, Text, int, seconds,
     },
     networks::Networks,
     reader::{Reader, Reload, Variable},
@@ -136,7 +136,7 @@ settings! {
         /// The `iss` that tokens must have. Not set: any.
         jwt_issuer: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["JWT_ISSUER"], Live;
         /// Whose rules map permissions to channels: the name of a service.
-        auth_policy: String = "mahavishnu".into(), Service, ["AUTH_POLICY"], Live;
+        auth_policy: String = "mahavishnu".into(), ServiceName, ["AUTH_POLICY"], Live;
         /// Rules of services in the place of the built-in ones. `mahavishnu policy show` prints the format.
         policy_file: Option<PathBuf> = None, Maybe(Path), ["POLICY_FILE"], Live;
         /// Revoked tokens, one JSON object a line. `mahavishnu token revoke` prints them.

@@ -6,7 +6,7 @@ use super::{
     changes,
     check::{Loaded, evaluate},
     show::Changes,
-    sources::{Origin, Request, Sources},
+    sources::{Request, Source, Sources},
     table::table,
     testing::load,
     value::Runtime,
@@ -307,7 +307,7 @@ fn what_is_shown_can_be_read_again() {
     let request = Request { env_file: Some(path.clone()), overrides: Vec::new() };
     let again = evaluate(&Sources::assemble(&request, std::iter::empty(), dir.path()).unwrap());
     assert_eq!(again.settings.shown(), first.settings.shown());
-    assert_eq!(again.origins.get("MAHAVISHNU_PORT"), Some(&Origin::File(path)));
+    assert_eq!(again.origins.get("MAHAVISHNU_PORT"), Some(&Source::File(path)));
 }
 
 #[test]

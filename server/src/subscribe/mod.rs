@@ -1,7 +1,7 @@
 //! `mahavishnu subscribe`: prints events as lines, and comes back after every loss that coming back can mend.
 
+mod dialogue;
 mod link;
-mod session;
 mod stream;
 
 use std::time::{Duration, Instant};
@@ -16,17 +16,18 @@ use crate::{
 };
 
 use self::{
+    dialogue::{Dialogue, Event, Heard},
     link::{Link, News},
-    session::{Event, Heard, Session},
 };
 
 /// Subscribes until told to stop, until `--count` events have come, or until trying again would be pointless.
 pub(crate) fn subscribe(args: &SubscribeArgs) -> Result<Exit, Failure> {
     let target = Target::from_args(args.client.url.as_deref())?;
     let entropy = Entropy::new(token::seed()?);
-    let session = Session::new(publish::token(args.client.token.as_deref()), args.channels.clone());
+    let dialogue =
+        Dialogue::new(publish::token(args.client.token.as_deref()), args.channels.clone());
     let printer = Printer { json: args.json, left: args.count };
-    Subscriber { target, entropy, session, printer, failures: 0 }.run(args.no_reconnect)
+    Subscriber { target, entropy, dialogue, printer, failures: 0 }.run(args.no_reconnect)
 }
 
 /// How one connection ended.
@@ -43,7 +44,7 @@ pub(crate) enum End {
 struct Subscriber {
     target: Target,
     entropy: Entropy,
-    session: Session,
+    dialogue: Dialogue,
     printer: Printer,
     /// Connections in a row that did not come to a subscription.
     failures: u32,
@@ -73,10 +74,10 @@ impl Subscriber {
             Ok(link) => link,
             Err(end) => return Ok(end),
         };
-        self.session.reset();
+        self.dialogue.reset();
         loop {
-            match link.next(self.session.wake_at()) {
-                Some(News::Open) => self.session.opened(),
+            match link.next(self.dialogue.wake_at()) {
+                Some(News::Open) => self.dialogue.opened(),
                 Some(News::Text(text)) => {
                     if let Some(end) = self.hear(&text)? {
                         link.finish(Reason::Finished);
@@ -86,14 +87,14 @@ impl Subscriber {
                 Some(News::Ended(end)) => return Ok(self.explain(end)),
                 None => {}
             }
-            for message in self.session.take_due(Instant::now()) {
+            for message in self.dialogue.take_due(Instant::now()) {
                 link.send(&message);
             }
         }
     }
 
     fn hear(&mut self, text: &str) -> Result<Option<End>, Failure> {
-        match self.session.receive(text, Instant::now()) {
+        match self.dialogue.receive(text, Instant::now()) {
             Heard::Event(event) => {
                 self.printer.print(text, &event)?;
                 Ok(self.printer.is_done().then_some(End::Done))
@@ -117,7 +118,7 @@ impl Subscriber {
 
     /// Adds what the server said before it closed to an end that is final.
     fn explain(&self, end: End) -> End {
-        match (end, self.session.last_error()) {
+        match (end, self.dialogue.last_error()) {
             (End::Fatal(failure), Some(error)) => {
                 End::Fatal(Failure::new(failure.exit, format!("{failure} ({error})")))
             }

@@ -280,7 +280,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::protocol::{Command, NESTING_MAX};
+    use crate::protocol::{Intent, NESTING_MAX};
 
     #[test]
     fn all_nine_fields_are_read() {
@@ -410,19 +410,19 @@ mod tests {
         let publish =
             |data: &str| format!(r#"{{"type":"request","event":"publish","data":{data}}}"#);
         let opaque = publish(r#"{"channel":"c","event":"e","\ud800":1,"data":[]}"#);
-        let nothing = Command::Publish { channel: None, event: None, data: Some("{}") };
-        assert_eq!(decode_text(&opaque).unwrap().command(), nothing);
+        let nothing = Intent::Publish { channel: None, event: None, data: Some("{}") };
+        assert_eq!(decode_text(&opaque).unwrap().intent(), nothing);
         let deeper = publish(r#"{"channel":"c","event":"e","data":{"\ud800":1}}"#);
-        let command = decode_text(&deeper).unwrap().command();
-        assert!(matches!(command, Command::Publish { channel: Some(_), data: Some(_), .. }));
+        let intent = decode_text(&deeper).unwrap().intent();
+        assert!(matches!(intent, Intent::Publish { channel: Some(_), data: Some(_), .. }));
     }
 
     #[test]
     fn of_several_data_the_last_one_counts_with_all_its_members() {
         let text = r#"{"type":"request","data":{"channel":"a","event":"x"},"event":"publish","data":{"channel":"b"}}"#;
         let expected =
-            Command::Publish { channel: Some(Cow::Borrowed("b")), event: None, data: Some("{}") };
-        assert_eq!(decode_text(text).unwrap().command(), expected);
+            Intent::Publish { channel: Some(Cow::Borrowed("b")), event: None, data: Some("{}") };
+        assert_eq!(decode_text(text).unwrap().intent(), expected);
     }
 
     #[test]
@@ -467,14 +467,14 @@ mod tests {
         let message =
             decode_text(r#"{"type":"request","event":"auth","data":{"token":"hush"}}"#).unwrap();
         assert_eq!(format!("{message:?}"), "Incoming { kind: Request, .. }");
-        assert!(!format!("{:?}", message.command()).contains("hush"));
+        assert!(!format!("{:?}", message.intent()).contains("hush"));
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(message) = decode(&bytes) {
-                let _ = message.command();
+                let _ = message.intent();
             }
         }
 
@@ -499,7 +499,7 @@ mod tests {
                 let data: Option<Value> = message.data.map(|data| serde_json::from_str(data).unwrap());
                 prop_assert_eq!(data.as_ref(), value.get("data"));
                 prop_assert_eq!(message.full_dump, value.get("error_code").is_some());
-                let _ = message.command();
+                let _ = message.intent();
             }
         }
     }

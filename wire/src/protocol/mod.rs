@@ -1,13 +1,13 @@
 //! The message protocol: one JSON object per WebSocket message, nine fields, tolerant reading, exact writing.
 //!
-//! Each side has its half: a client writes a [`Request`], which a server reads by [`decode()`] as a [`Command`]; the
+//! Each side has its half: a client writes a [`Request`], which a server reads by [`decode()`] as a [`Intent`]; the
 //! server writes an [`Envelope`], which the client reads as a [`Message`]. Reading is borrowed: it makes one pass over a
 //! message and keeps slices of it; `data` stays the bytes that came in. Writing goes straight into a buffer of the
 //! caller's.
 //!
 //! ```
 //! use std::time::Duration;
-//! use mahavishnu_wire::protocol::{Command, CorrelationRule, Envelope, Message, Request, Stamp, Timestamp, decode};
+//! use mahavishnu_wire::protocol::{Intent, CorrelationRule, Envelope, Message, Request, Stamp, Timestamp, decode};
 //!
 //! // The client asks.
 //! let mut request = Vec::new();
@@ -16,7 +16,7 @@
 //!
 //! // The server answers.
 //! let message = decode(&request)?;
-//! let Command::Subscribe { channel: Some(channel), .. } = message.command() else { panic!() };
+//! let Intent::Subscribe { channel: Some(channel), .. } = message.intent() else { panic!() };
 //! let now = Timestamp::from_unix(Duration::from_secs(1_770_000_000));
 //! let stamp = Stamp { id: uuid::Uuid::nil(), timestamp: &now };
 //! let mut out = Vec::new();
@@ -30,9 +30,9 @@
 //! ```
 
 mod answers;
-mod command;
 mod decode;
 mod envelope;
+mod intent;
 mod json;
 mod message;
 mod names;
@@ -42,9 +42,9 @@ mod scan;
 mod timestamp;
 
 pub use answers::{Expiring, Gap, Stamp, Welcome};
-pub use command::{Answer, Command};
 pub use decode::{CorrelationRule, DecodeError, Incoming, decode, decode_text};
 pub use envelope::{Data, Envelope};
+pub use intent::{Answer, Intent};
 pub use json::{NESTING_MAX, write_string};
 pub use message::Message;
 pub use names::{Kind, channel_is_valid, error_code, event};

@@ -7,7 +7,7 @@ use super::{
     names::{Kind, event},
 };
 
-/// What a client asks for, on its way out. What the server makes of it is a [`Command`](super::Command).
+/// What a client asks for, on its way out. What the server makes of it is a [`Intent`](super::Intent).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Authenticate: the first message of a connection whose handshake carried no token. Answered by a response.
@@ -139,7 +139,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::{Answer, Command, CorrelationRule, decode_text};
+    use crate::protocol::{Answer, CorrelationRule, Intent, decode_text};
 
     #[test]
     fn members_come_in_the_order_of_the_documents() {
@@ -171,32 +171,32 @@ mod tests {
         fn a_server_reads_what_a_client_asks_for(which in 0_usize..7, a: String, b: String, id: Option<String>) {
             let data = r#"{"x":[1, {}]}"#;
             let (one, two) = (|| Some(Cow::Borrowed(a.as_str())), || Some(Cow::Borrowed(b.as_str())));
-            let (request, command) = match which {
-                0 => (Request::Auth { token: &a }, Command::Auth { token: one() }),
-                1 => (Request::RefreshToken { token: &a }, Command::RefreshToken { token: one() }),
+            let (request, intent) = match which {
+                0 => (Request::Auth { token: &a }, Intent::Auth { token: one() }),
+                1 => (Request::RefreshToken { token: &a }, Intent::RefreshToken { token: one() }),
                 2 => (
                     Request::Subscribe { channel: &a },
-                    Command::Subscribe { channel: one(), answer: Answer::Response },
+                    Intent::Subscribe { channel: one(), answer: Answer::Response },
                 ),
                 3 => (
                     Request::Unsubscribe { channel: &a },
-                    Command::Unsubscribe { channel: one(), answer: Answer::Response },
+                    Intent::Unsubscribe { channel: one(), answer: Answer::Response },
                 ),
                 4 => (
                     Request::Publish { channel: &a, event: &b, data },
-                    Command::Publish { channel: one(), event: two(), data: Some(data) },
+                    Intent::Publish { channel: one(), event: two(), data: Some(data) },
                 ),
                 5 => (
                     Request::Application { event: "get_pool_status", data },
-                    Command::Request { event: Cow::Borrowed("get_pool_status"), data },
+                    Intent::Request { event: Cow::Borrowed("get_pool_status"), data },
                 ),
-                _ => (Request::Ping, Command::Ping),
+                _ => (Request::Ping, Intent::Ping),
             };
 
             let text = request.to_text(id.as_deref());
 
             let read = decode_text(&text).unwrap();
-            prop_assert_eq!(read.command(), command);
+            prop_assert_eq!(read.intent(), intent);
             prop_assert_eq!(read.correlation(CorrelationRule::Tolerant), id.as_deref());
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Answer, Command, CorrelationRule, DecodeError, Envelope, Gap, Kind, Stamp, Timestamp, Welcome,
+    Answer, CorrelationRule, DecodeError, Envelope, Gap, Intent, Kind, Stamp, Timestamp, Welcome,
     decode_text,
 };
 use crate::reason::Reason;
@@ -47,11 +47,11 @@ fn trap_02_an_event_can_subscribe_and_is_confirmed_by_an_ack() {
         let text =
             format!(r#"{{"type":"event","event":"subscribe","data":{{"{place}":"pool:7"}}}}"#);
         let channel = || Some(Cow::Borrowed("pool:7"));
-        let expected = Command::Subscribe { channel: channel(), answer: Answer::Ack };
-        assert_eq!(decode_text(&text).unwrap().command(), expected);
+        let expected = Intent::Subscribe { channel: channel(), answer: Answer::Ack };
+        assert_eq!(decode_text(&text).unwrap().intent(), expected);
         let text = text.replace("subscribe", "unsubscribe");
-        let expected = Command::Unsubscribe { channel: channel(), answer: Answer::Ack };
-        assert_eq!(decode_text(&text).unwrap().command(), expected);
+        let expected = Intent::Unsubscribe { channel: channel(), answer: Answer::Ack };
+        assert_eq!(decode_text(&text).unwrap().intent(), expected);
     }
     let ack = sent(|stamp| Envelope::subscribed(stamp, "pool:7", Some("1")).as_ack());
     assert_eq!(ack["type"], "ack");
@@ -68,14 +68,12 @@ fn trap_03_subscribe_is_also_a_type_of_its_own() {
     ] {
         let text = format!(r#"{{"type":"subscribe","data":{data}}}"#);
         let expected =
-            Command::Subscribe { channel: Some(Cow::Borrowed(channel)), answer: Answer::Response };
-        assert_eq!(decode_text(&text).unwrap().command(), expected);
+            Intent::Subscribe { channel: Some(Cow::Borrowed(channel)), answer: Answer::Response };
+        assert_eq!(decode_text(&text).unwrap().intent(), expected);
         let text = text.replace("subscribe", "unsubscribe");
-        let expected = Command::Unsubscribe {
-            channel: Some(Cow::Borrowed(channel)),
-            answer: Answer::Response,
-        };
-        assert_eq!(decode_text(&text).unwrap().command(), expected);
+        let expected =
+            Intent::Unsubscribe { channel: Some(Cow::Borrowed(channel)), answer: Answer::Response };
+        assert_eq!(decode_text(&text).unwrap().intent(), expected);
     }
 }
 
@@ -83,7 +81,7 @@ fn trap_03_subscribe_is_also_a_type_of_its_own() {
 fn trap_04_a_ping_is_answered_and_correlated() {
     let text = r#"{"type":"ping","id":"health_check_1739269800"}"#;
     let message = decode_text(text).unwrap();
-    assert_eq!(message.command(), Command::Ping);
+    assert_eq!(message.intent(), Intent::Ping);
 
     let pong = sent(|stamp| Envelope::pong(stamp, message.correlation(CorrelationRule::Tolerant)));
 
@@ -131,8 +129,8 @@ fn trap_11_status_is_repeated_beside_the_nine_fields() {
 fn trap_12_a_missing_key_is_seen_and_can_be_answered() {
     for data in ["", r#","data":{}"#, r#","data":{"channel":null}"#, r#","data":{"channel":5}"#] {
         let text = format!(r#"{{"type":"request","event":"subscribe"{data}}}"#);
-        let expected = Command::Subscribe { channel: None, answer: Answer::Response };
-        assert_eq!(decode_text(&text).unwrap().command(), expected, "{data}");
+        let expected = Intent::Subscribe { channel: None, answer: Answer::Response };
+        assert_eq!(decode_text(&text).unwrap().intent(), expected, "{data}");
     }
     let error = sent(|stamp| Envelope::error(stamp, Reason::InvalidChannel, None, Some("1")));
     assert_eq!(
@@ -144,8 +142,8 @@ fn trap_12_a_missing_key_is_seen_and_can_be_answered() {
 #[test]
 fn trap_16_refresh_token_is_a_request() {
     let text = r#"{"type":"request","event":"refresh_token","data":{"token":"t"}}"#;
-    let expected = Command::RefreshToken { token: Some(Cow::Borrowed("t")) };
-    assert_eq!(decode_text(text).unwrap().command(), expected);
+    let expected = Intent::RefreshToken { token: Some(Cow::Borrowed("t")) };
+    assert_eq!(decode_text(text).unwrap().intent(), expected);
     let answer = sent(|stamp| Envelope::refreshed(stamp, Some("ada"), None));
     assert_eq!((&answer["type"], &answer["event"]), (&json!("response"), &json!("refresh_token")));
     assert_eq!(answer["data"], json!({ "status": "refreshed", "user_id": "ada" }));

@@ -27,7 +27,7 @@ fn read(criterion: &mut Criterion) {
         group.bench_function(*name, |bencher| {
             bencher.iter(|| {
                 let incoming = decode_text(black_box(message)).expect("a message");
-                black_box(incoming.command());
+                black_box(incoming.intent());
             });
         });
     }

@@ -2,6 +2,8 @@
 
 mod hand_out;
 mod slow;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 

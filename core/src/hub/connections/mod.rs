@@ -15,6 +15,8 @@ mod partial;
 mod proxy;
 mod send;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::collections::VecDeque;

@@ -77,7 +77,13 @@ impl PartialInput {
     }
 
     /// If there is more than `max`, the connection that began first and is not through.
+    #[inline]
     pub(super) fn over(&mut self, slots: &Slab<Box<Conn>>, max: usize) -> Option<ConnId> {
+        let tidy = self.begun.len() <= 2 * self.open + KEPT;
+        if self.bytes <= max && tidy { None } else { self.next_over(slots, max) }
+    }
+
+    fn next_over(&mut self, slots: &Slab<Box<Conn>>, max: usize) -> Option<ConnId> {
         while self.bytes > max
             && let Some((oldest, number)) = self.begun.pop_front()
         {

@@ -258,7 +258,7 @@ impl Connections {
     }
 
     /// TLS handshakes under way.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "tls"))]
     pub(in crate::hub) fn handshakes(&self) -> usize {
         self.handshakes.open
     }

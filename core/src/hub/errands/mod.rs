@@ -245,3 +245,71 @@ pub(super) fn http_answer(results: &[(Box<str>, Published)]) -> Bytes {
     // Serialising strings and numbers into memory cannot fail.
     serde_json::to_vec(&answer).map(Bytes::from).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, hub::testing::env};
+
+    const NOBODY: Published = Published { subscribers: 0, offset: 0 };
+
+    fn command() -> Publisher {
+        Publisher::Command { id: None }
+    }
+
+    #[test]
+    fn a_publish_is_done_when_the_last_home_has_answered() {
+        let env = env(Config::default());
+        let mut errands = Errands::default();
+        let ticket = errands.publish(&env, command(), 2).unwrap();
+        errands.set_results(ticket, vec![("a".into(), NOBODY), ("b".into(), NOBODY)]);
+
+        let second = Published { subscribers: 3, offset: 7 };
+        assert!(errands.published(Ticket { item: 1, ..ticket }, second).is_none());
+        let done = errands.published(ticket, NOBODY).unwrap();
+
+        assert_eq!(done.results, [("a".into(), NOBODY), ("b".into(), second)]);
+        assert!(errands.published(ticket, NOBODY).is_none(), "nobody waits any more");
+        assert_eq!(errands.len(), 0);
+        errands.check();
+    }
+
+    #[test]
+    fn an_answer_of_another_kind_is_none() {
+        let env = env(Config::default());
+        let mut errands = Errands::default();
+        let claim = errands.claim(&env, command(), Vec::new()).unwrap();
+
+        assert!(errands.published(claim, NOBODY).is_none());
+        assert!(errands.refused(claim).is_none() && errands.revoked(claim, 1).is_none());
+        assert!(errands.claimed(claim).is_some() && errands.claimed(claim).is_none());
+    }
+
+    #[test]
+    fn revocations_add_up_and_crowd_nobody_out() {
+        let mut config = Config::default();
+        config.limits.publishing.publishes_in_flight_max = 1;
+        let env = env(config);
+        let mut errands = Errands::default();
+        let audit = Box::new(Audit { peer: None, user: None, revocation: None });
+        let ticket = errands.revoke(&env, Asker::Command(None), audit, 2).unwrap();
+
+        assert!(!errands.is_crowded(&env));
+        errands.publish(&env, command(), 1).unwrap();
+        assert!(errands.is_crowded(&env));
+        assert!(errands.revoked(ticket, 2).is_none());
+        assert_eq!(errands.revoked(ticket, 3).unwrap().closed, 5);
+
+        assert_eq!((errands.len(), errands.revoking()), (1, 0));
+        errands.check();
+    }
+
+    #[test]
+    fn the_answer_over_http_names_each_channel() {
+        let results = [("a".into(), Published { subscribers: 2, offset: 0 }), ("b".into(), NOBODY)];
+        assert_eq!(
+            http_answer(&results),
+            r#"{"status":"published","published":2,"subscribers":2,"messages":[{"channel":"a","subscribers":2},{"channel":"b","subscribers":0}]}"#
+        );
+    }
+}

@@ -232,3 +232,72 @@ impl Peers {
         self.credits.check(env.config.limits.shards.shard_queue_bytes_max);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        hub::{
+            testing::{OTHER, env},
+            visitors::Who,
+        },
+    };
+
+    fn exit() -> Inner {
+        Inner::Exit { who: Who::Everyone }
+    }
+
+    #[test]
+    fn a_batch_is_handed_out_once_and_charged() {
+        let env = env(Config::default());
+        let mut peers = Peers::new(env.place);
+        peers.send(&env, OTHER, exit());
+        peers.send(&env, OTHER, exit());
+
+        let (to, batch) = peers.next_batch().unwrap();
+
+        assert_eq!((to, batch.len()), (OTHER, 2));
+        assert!(peers.next_batch().is_none());
+        assert_eq!(peers.credit(OTHER).0, batch.iter().map(ShardMessage::weight).sum::<usize>());
+    }
+
+    #[test]
+    fn the_census_is_told_when_it_has_changed() {
+        let env = env(Config::default());
+        let mut peers = Peers::new(env.place);
+        peers.tell_census(&env, 0, 0);
+        assert!(peers.next_batch().is_none());
+
+        peers.opened();
+        peers.tell_census(&env, 1, 0);
+        peers.tell_census(&env, 1, 0);
+
+        let (_, batch) = peers.next_batch().unwrap();
+        assert!(matches!(
+            batch[..],
+            [ShardMessage(Inner::Census(Census { open: 1, sockets: 1, .. }))]
+        ));
+        peers.check(&env, 1);
+    }
+
+    #[test]
+    fn what_was_withheld_is_released_when_there_is_room() {
+        let mut config = Config::default();
+        config.limits.shards.shard_queue_bytes_max = 1;
+        let env = env(config);
+        let mut peers = Peers::new(env.place);
+        peers.send(&env, OTHER, exit());
+        assert!(peers.is_full(OTHER));
+        let ticket = Ticket { shard: OTHER, index: 0, generation: 0, item: 0 };
+        peers.withhold(peers.full(), ticket, Published::default(), 10);
+
+        let under_way = peers.credit(OTHER).0;
+        assert!(peers.done(&env, OTHER, under_way - 1).is_empty());
+        let released = peers.done(&env, OTHER, 1);
+
+        assert_eq!(released.len(), 1);
+        assert_eq!((peers.withheld(), peers.credit(OTHER)), (0, (0, 10)));
+        peers.check(&env, 0);
+    }
+}

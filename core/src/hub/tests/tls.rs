@@ -46,7 +46,7 @@ impl Secure {
                     .hub()
                     .connections
                     .get(self.client.conn)
-                    .is_some_and(|conn| conn.holds_ciphertext())
+                    .is_some_and(|conn| conn.has_records_to_write())
                 {
                     rig.set_room(&self.client, Some(self.step));
                 }

@@ -133,3 +133,54 @@ impl Visitors {
         self.open.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        hub::testing::{env, keys},
+    };
+
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    #[test]
+    fn one_more_than_the_limit_is_counted_until_it_has_gone() {
+        let mut config = Config::default();
+        config.limits.connections.connections_per_user_max = Some(1);
+        let env = env(config);
+        let mut visitors = Visitors::new(keys(), keys());
+        let ada = || Who::User("ada".into());
+
+        assert_eq!(visitors.enter(&env, ada()), None);
+        assert_eq!(visitors.enter(&env, ada()), Some(Reason::UserConnections));
+        visitors.leave(&ada());
+        assert_eq!(visitors.enter(&env, ada()), Some(Reason::UserConnections));
+        visitors.leave(&ada());
+        visitors.leave(&ada());
+
+        assert_eq!((visitors.enter(&env, ada()), visitors.len()), (None, 1));
+    }
+
+    #[test]
+    fn an_address_is_counted_where_a_limit_asks_for_it() {
+        let mut limits = Config::default().limits;
+        limits.connections.connects_per_minute = None;
+        limits.connections.connections_per_address_max = None;
+        assert_eq!(Visitors::counted_address(&limits, HOME), None);
+
+        limits.connections.connections_per_address_max = Some(3);
+        assert_eq!(Visitors::counted_address(&limits, HOME), Some(Who::Address(HOME)));
+        let me = IpAddr::from([127, 0, 0, 1]);
+        assert_eq!(Visitors::counted_address(&limits, me), None, "this machine is exempt");
+    }
+
+    #[test]
+    fn a_connection_remembers_as_what_it_was_counted() {
+        let mut entered = Entered::default();
+        entered.add(Who::Everyone.bit());
+        entered.add(Who::Address(HOME).bit());
+        assert!(entered.take(Entered::ADDRESS) && !entered.take(Entered::ADDRESS));
+        assert!(!entered.take(Entered::USER) && entered.take(Entered::EVERYONE));
+    }
+}

@@ -9,9 +9,9 @@ use mahavishnu_core::protocol::{Kind, Message, Request, error_code, event};
 
 use crate::exit::{Exit, Failure};
 
-/// One subscriber over all its connections.
+/// What one subscriber says and hears, over all its connections.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct Dialogue {
     token: Option<String>,
     channels: Vec<Channel>,
     phase: Phase,
@@ -63,7 +63,7 @@ pub(crate) struct Event {
     pub(crate) data: String,
 }
 
-impl Session {
+impl Dialogue {
     pub(crate) fn new(token: Option<String>, channels: Vec<String>) -> Self {
         Self {
             token,
@@ -210,18 +210,18 @@ mod tests {
 
     use super::*;
 
-    fn session(token: Option<&str>, channels: &[&str]) -> Session {
-        let mut session = Session::new(
+    fn dialogue(token: Option<&str>, channels: &[&str]) -> Dialogue {
+        let mut dialogue = Dialogue::new(
             token.map(str::to_owned),
             channels.iter().map(|name| (*name).to_owned()).collect(),
         );
-        session.reset();
-        session.opened();
-        session
+        dialogue.reset();
+        dialogue.opened();
+        dialogue
     }
 
-    fn sent(session: &mut Session, now: Instant) -> Vec<Value> {
-        session.take_due(now).iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+    fn sent(dialogue: &mut Dialogue, now: Instant) -> Vec<Value> {
+        dialogue.take_due(now).iter().map(|text| serde_json::from_str(text).unwrap()).collect()
     }
 
     fn answer(id: &str) -> String {
@@ -236,17 +236,17 @@ mod tests {
     #[test]
     fn without_a_token_it_subscribes_at_once() {
         let now = Instant::now();
-        let mut session = session(None, &["a", "b"]);
-        let requests = sent(&mut session, now);
+        let mut dialogue = dialogue(None, &["a", "b"]);
+        let requests = sent(&mut dialogue, now);
         assert_eq!(requests.len(), 2);
         assert_eq!(
             requests[1],
             json!({ "type": "request", "event": "subscribe", "id": "subscribe-1", "data": { "channel": "b" } })
         );
-        assert_eq!(sent(&mut session, now).len(), 0);
-        assert_eq!(session.receive(&answer("subscribe-1"), now), Heard::Subscribed("b".into()));
+        assert_eq!(sent(&mut dialogue, now).len(), 0);
+        assert_eq!(dialogue.receive(&answer("subscribe-1"), now), Heard::Subscribed("b".into()));
         assert_eq!(
-            session.receive(&answer("subscribe-1"), now),
+            dialogue.receive(&answer("subscribe-1"), now),
             Heard::Nothing,
             "answered already"
         );
@@ -255,57 +255,57 @@ mod tests {
     #[test]
     fn a_token_comes_first_and_subscriptions_wait_for_its_answer() {
         let now = Instant::now();
-        let mut session = session(Some("T"), &["a"]);
-        assert_eq!(sent(&mut session, now)[0]["data"], json!({ "token": "T" }));
-        assert_eq!(sent(&mut session, now).len(), 0);
-        session.receive(
+        let mut dialogue = dialogue(Some("T"), &["a"]);
+        assert_eq!(sent(&mut dialogue, now)[0]["data"], json!({ "token": "T" }));
+        assert_eq!(sent(&mut dialogue, now).len(), 0);
+        dialogue.receive(
             r#"{"type":"response","event":"auth","data":{"status":"authenticated"}}"#,
             now,
         );
-        assert_eq!(sent(&mut session, now)[0]["event"], json!("subscribe"));
+        assert_eq!(sent(&mut dialogue, now)[0]["event"], json!("subscribe"));
     }
 
     #[test]
     fn a_server_without_authentication_is_subscribed_to_all_the_same() {
         let now = Instant::now();
-        let mut session = session(Some("T"), &["a"]);
-        sent(&mut session, now);
-        session.receive(&error("UNKNOWN_REQUEST", None), now);
-        assert_eq!(session.last_error(), Some("UNKNOWN_REQUEST: No."));
-        assert_eq!(sent(&mut session, now).len(), 1);
+        let mut dialogue = dialogue(Some("T"), &["a"]);
+        sent(&mut dialogue, now);
+        dialogue.receive(&error("UNKNOWN_REQUEST", None), now);
+        assert_eq!(dialogue.last_error(), Some("UNKNOWN_REQUEST: No."));
+        assert_eq!(sent(&mut dialogue, now).len(), 1);
     }
 
     #[test]
     fn events_keep_their_data_as_it_came_and_the_welcome_is_none() {
         let now = Instant::now();
-        let mut session = session(None, &["a"]);
+        let mut dialogue = dialogue(None, &["a"]);
         let event = r#"{"type":"event","event":"e","room":"a","data":{"n":1.10}}"#;
         let expected =
             Event { channel: "a".into(), name: "e".into(), data: r#"{"n":1.10}"#.into() };
-        assert_eq!(session.receive(event, now), Heard::Event(expected));
+        assert_eq!(dialogue.receive(event, now), Heard::Event(expected));
         assert_eq!(
-            session.receive(
+            dialogue.receive(
                 r#"{"type":"event","event":"session.created","room":null,"data":{}}"#,
                 now
             ),
             Heard::Nothing
         );
         for odd in ["", "[]", "{}", r#"{"type":5}"#, r#"{"type":"event","event":"e","room":5}"#] {
-            assert_eq!(session.receive(odd, now), Heard::Nothing, "{odd}");
+            assert_eq!(dialogue.receive(odd, now), Heard::Nothing, "{odd}");
         }
     }
 
     #[test]
     fn refused_channels_are_not_asked_for_again() {
         let now = Instant::now();
-        let mut session = session(None, &["a", "b"]);
-        sent(&mut session, now);
-        let heard = session.receive(&error("FORBIDDEN", Some("subscribe-0")), now);
+        let mut dialogue = dialogue(None, &["a", "b"]);
+        sent(&mut dialogue, now);
+        let heard = dialogue.receive(&error("FORBIDDEN", Some("subscribe-0")), now);
         assert_eq!(heard, Heard::Refused("not subscribed to \"a\": FORBIDDEN: No.".into()));
-        session.reset();
-        session.opened();
-        assert_eq!(sent(&mut session, now).len(), 1);
-        let heard = session.receive(&error("FORBIDDEN", Some("subscribe-1")), now);
+        dialogue.reset();
+        dialogue.opened();
+        assert_eq!(sent(&mut dialogue, now).len(), 1);
+        let heard = dialogue.receive(&error("FORBIDDEN", Some("subscribe-1")), now);
         assert!(matches!(heard, Heard::AllRefused(failure) if failure.exit == Exit::Permission));
     }
 
@@ -313,13 +313,13 @@ mod tests {
     fn many_channels_are_asked_for_in_groups_and_after_a_pause_if_that_was_too_much() {
         let now = Instant::now();
         let names: Vec<String> = (0..40).map(|n| n.to_string()).collect();
-        let mut session = session(None, &names.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(sent(&mut session, now).len(), ASKED_MAX);
-        session.receive(&answer("subscribe-0"), now);
-        assert_eq!(sent(&mut session, now).len(), 1);
-        session.receive(&error("RATE_LIMIT_EXCEEDED", Some("subscribe-1")), now);
-        assert_eq!(sent(&mut session, now).len(), 0);
-        let later = session.wake_at().unwrap();
-        assert_eq!(sent(&mut session, later)[0]["id"], json!("subscribe-1"));
+        let mut dialogue = dialogue(None, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(sent(&mut dialogue, now).len(), ASKED_MAX);
+        dialogue.receive(&answer("subscribe-0"), now);
+        assert_eq!(sent(&mut dialogue, now).len(), 1);
+        dialogue.receive(&error("RATE_LIMIT_EXCEEDED", Some("subscribe-1")), now);
+        assert_eq!(sent(&mut dialogue, now).len(), 0);
+        let later = dialogue.wake_at().unwrap();
+        assert_eq!(sent(&mut dialogue, later)[0]["id"], json!("subscribe-1"));
     }
 }

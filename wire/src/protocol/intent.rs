@@ -11,7 +11,7 @@ use super::{
 
 /// What to do about a message.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Command<'a> {
+pub enum Intent<'a> {
     /// Authenticate. `None`: the token is missing or not a string.
     Auth {
         /// The token.
@@ -70,32 +70,32 @@ pub enum Answer {
 impl<'a> Incoming<'a> {
     /// What this message asks for.
     #[must_use]
-    pub fn command(&self) -> Command<'a> {
+    pub fn intent(&self) -> Intent<'a> {
         match (self.kind, self.event.as_deref()) {
             (Kind::Request, Some(event::SUBSCRIBE)) | (Kind::Subscribe, _) => {
-                Command::Subscribe { channel: self.wanted_channel(), answer: Answer::Response }
+                Intent::Subscribe { channel: self.wanted_channel(), answer: Answer::Response }
             }
             (Kind::Request, Some(event::UNSUBSCRIBE)) | (Kind::Unsubscribe, _) => {
-                Command::Unsubscribe { channel: self.wanted_channel(), answer: Answer::Response }
+                Intent::Unsubscribe { channel: self.wanted_channel(), answer: Answer::Response }
             }
             (Kind::Event, Some(event::SUBSCRIBE)) => {
-                Command::Subscribe { channel: self.wanted_channel(), answer: Answer::Ack }
+                Intent::Subscribe { channel: self.wanted_channel(), answer: Answer::Ack }
             }
             (Kind::Event, Some(event::UNSUBSCRIBE)) => {
-                Command::Unsubscribe { channel: self.wanted_channel(), answer: Answer::Ack }
+                Intent::Unsubscribe { channel: self.wanted_channel(), answer: Answer::Ack }
             }
-            (Kind::Request, Some(event::AUTH)) => Command::Auth { token: self.token() },
+            (Kind::Request, Some(event::AUTH)) => Intent::Auth { token: self.token() },
             (Kind::Request, Some(event::REFRESH_TOKEN)) => {
-                Command::RefreshToken { token: self.token() }
+                Intent::RefreshToken { token: self.token() }
             }
             (Kind::Request, Some(event::PUBLISH)) => self.publish(),
-            (Kind::Request, _) => Command::Request {
+            (Kind::Request, _) => Intent::Request {
                 event: self.event.clone().unwrap_or_default(),
                 data: self.data.unwrap_or(EMPTY_OBJECT),
             },
-            (Kind::Ping, _) => Command::Ping,
+            (Kind::Ping, _) => Intent::Ping,
             (Kind::Event | Kind::Response | Kind::Error | Kind::Ack | Kind::Pong, _) => {
-                Command::Ignored
+                Intent::Ignored
             }
         }
     }
@@ -120,10 +120,10 @@ impl<'a> Incoming<'a> {
         self.members.token.and_then(Value::string)
     }
 
-    fn publish(&self) -> Command<'a> {
+    fn publish(&self) -> Intent<'a> {
         let of = &self.members;
         let data = of.data.map_or(Some(EMPTY_OBJECT), |data| data.is_object().then(|| data.get()));
-        Command::Publish {
+        Intent::Publish {
             channel: of.channel.or(of.room).and_then(Value::string),
             event: of.event.and_then(Value::string),
             data,
@@ -132,7 +132,7 @@ impl<'a> Incoming<'a> {
 }
 
 /// The name only: what it holds may be a token or private, and is not for logs.
-impl fmt::Debug for Command<'_> {
+impl fmt::Debug for Intent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auth { .. } => "Auth { .. }",
@@ -173,7 +173,7 @@ mod tests {
             for (event, wanted) in [("subscribe", true), ("unsubscribe", false)] {
                 let text = format!(r#"{{"type":"request","event":"{event}","data":{data}}}"#);
                 assert_eq!(
-                    command(&text),
+                    intent(&text),
                     subscription(wanted, channel, Answer::Response),
                     "{text}"
                 );
@@ -185,9 +185,9 @@ mod tests {
     fn a_channel_beside_data_is_the_last_resort() {
         for field in ["room", "channel"] {
             let beside = format!(r#"{{"type":"subscribe","{field}":"a"}}"#);
-            assert_eq!(command(&beside), subscription(true, Some("a"), Answer::Response));
+            assert_eq!(intent(&beside), subscription(true, Some("a"), Answer::Response));
             let both = format!(r#"{{"type":"subscribe","{field}":"a","data":{{"channel":"b"}}}}"#);
-            assert_eq!(command(&both), subscription(true, Some("b"), Answer::Response));
+            assert_eq!(intent(&both), subscription(true, Some("b"), Answer::Response));
         }
     }
 
@@ -202,9 +202,9 @@ mod tests {
         ] {
             let token = || token.map(Cow::Borrowed);
             let auth = format!(r#"{{"type":"request","event":"auth"{data}}}"#);
-            assert_eq!(command(&auth), Command::Auth { token: token() });
+            assert_eq!(intent(&auth), Intent::Auth { token: token() });
             let refresh = format!(r#"{{"type":"request","event":"refresh_token"{data}}}"#);
-            assert_eq!(command(&refresh), Command::RefreshToken { token: token() });
+            assert_eq!(intent(&refresh), Intent::RefreshToken { token: token() });
         }
     }
 
@@ -215,7 +215,7 @@ mod tests {
         let expect = |channel: Option<&'static str>,
                       event: Option<&'static str>,
                       data: Option<&'static str>| {
-            Command::Publish {
+            Intent::Publish {
                 channel: channel.map(Cow::Borrowed),
                 event: event.map(Cow::Borrowed),
                 data,
@@ -232,21 +232,21 @@ mod tests {
             (r#"{"channel":5,"event":6}"#, expect(None, None, Some("{}"))),
             ("{}", expect(None, None, Some("{}"))),
         ] {
-            assert_eq!(command(&publish(data)), expected, "{data}");
+            assert_eq!(intent(&publish(data)), expected, "{data}");
         }
     }
 
     #[test]
     fn other_requests_are_for_the_application() {
-        let request = |event, data| Command::Request { event: Cow::Borrowed(event), data };
+        let request = |event, data| Intent::Request { event: Cow::Borrowed(event), data };
         let text = r#"{"type":"request","event":"get_pool_status","data":{"pool_id":"7"}}"#;
-        assert_eq!(command(text), request("get_pool_status", r#"{"pool_id":"7"}"#));
+        assert_eq!(intent(text), request("get_pool_status", r#"{"pool_id":"7"}"#));
         assert_eq!(
-            command(r#"{"type":"request","event":"get_anomalies"}"#),
+            intent(r#"{"type":"request","event":"get_anomalies"}"#),
             request("get_anomalies", "{}")
         );
-        assert_eq!(command(r#"{"type":"request"}"#), request("", "{}"));
-        assert_eq!(command(r#"{"type":"request","event":"ping"}"#), request("ping", "{}"));
+        assert_eq!(intent(r#"{"type":"request"}"#), request("", "{}"));
+        assert_eq!(intent(r#"{"type":"request","event":"ping"}"#), request("ping", "{}"));
     }
 
     #[test]
@@ -261,20 +261,20 @@ mod tests {
             r#"{"type":"ack"}"#,
             r#"{"type":"pong"}"#,
         ] {
-            assert_eq!(command(text), Command::Ignored, "{text}");
+            assert_eq!(intent(text), Intent::Ignored, "{text}");
         }
     }
 
-    fn command(text: &str) -> Command<'_> {
-        decode_text(text).unwrap().command()
+    fn intent(text: &str) -> Intent<'_> {
+        decode_text(text).unwrap().intent()
     }
 
-    fn subscription<'a>(wanted: bool, channel: Option<&'a str>, answer: Answer) -> Command<'a> {
+    fn subscription<'a>(wanted: bool, channel: Option<&'a str>, answer: Answer) -> Intent<'a> {
         let channel = channel.map(Cow::Borrowed);
         if wanted {
-            Command::Subscribe { channel, answer }
+            Intent::Subscribe { channel, answer }
         } else {
-            Command::Unsubscribe { channel, answer }
+            Intent::Unsubscribe { channel, answer }
         }
     }
 }
