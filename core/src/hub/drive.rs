@@ -32,7 +32,7 @@ impl Hub {
         self.env.tally.received_bytes += wire.len() as u64;
         match self.connections.path(conn) {
             Path::Plain => self.pump(conn, wire),
-            _ => self.on_layered(conn, wire),
+            Path::ProxyHeader | Path::Undecided | Path::Tls => self.on_layered(conn, wire),
         }
         self.settle();
     }

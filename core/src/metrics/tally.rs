@@ -21,7 +21,7 @@ pub struct Tally {
     pub(super) generation: u64,
     pub(super) labels: Labels,
     /// What was counted under the configurations before, the latest first.
-    pub(super) before: Option<Box<Tally>>,
+    pub(super) before: Option<Box<Self>>,
     /// Seconds until the first certificate expires, if somebody is about to ask.
     pub(super) certificate: Option<f64>,
     pub(crate) connections: u64,
@@ -226,8 +226,7 @@ pub(super) struct Labels {
 
 impl Labels {
     fn new(config: &Config, keys: KeyedState) -> Self {
-        let all: Vec<Box<str>> =
-            config.policy.labels().map(|label| label.to_string().into()).collect();
+        let all: Vec<Box<str>> = config.policy.labels().map(|label| label.into()).collect();
         let patterns = u16::try_from(all.len()).unwrap_or(u16::MAX);
         Self { all, names: KeyedMap::with_hasher(keys), patterns }
     }

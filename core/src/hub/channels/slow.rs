@@ -55,7 +55,7 @@ impl Channels {
     /// Does to one connection what its channels' policies say about slow readers. How many messages were dropped: none if
     /// it is to be closed.
     pub(in crate::hub) fn relieve(
-        &mut self,
+        &self,
         env: &mut Env,
         connections: &mut Connections,
         id: ConnId,
@@ -116,7 +116,7 @@ impl Channels {
 
     /// Tells a connection what it lost, as soon as half of its outbox is free.
     pub(in crate::hub) fn announce_gaps(
-        &mut self,
+        &self,
         env: &mut Env,
         connections: &mut Connections,
         id: ConnId,
