@@ -48,7 +48,7 @@ pub(crate) struct Mailbox {
     /// Bounded: from the application.
     commands: Sender<Mail>,
     /// From other shards and the acceptor. Bounded by the credit that the hubs give each other, see
-    /// [`Limits::shard_queue_bytes_max`](mahavishnu_core::limits::Limits::shard_queue_bytes_max), and by
+    /// [`Limits::shard_queue_bytes_max`](mahavishnu_core::limits::Shards::shard_queue_bytes_max), and by
     /// [`SOCKETS_COMING_MAX`].
     internal: Sender<Mail>,
     /// Wakes the shard. One for both, so that waiting for mail is a look at the queues and allocates nothing.

@@ -15,7 +15,7 @@ use std::{
 use super::{Call, Conn, Mismatch, Record};
 use crate::hub::{ConnId, ShardId};
 
-/// Writes a trace: give it each hub's [`take_recording`](crate::hub::Hub::take_recording) as it comes.
+/// Writes a trace: give it what each hub [has noted](super::Recorded::take) as it comes.
 #[derive(Debug)]
 pub struct Writer<W> {
     sink: W,
