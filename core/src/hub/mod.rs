@@ -238,7 +238,7 @@ impl Hub {
             return;
         }
         self.turn.unchecked = 0;
-        self.connections.check();
+        self.connections.check(&self.env);
         self.channels.check(&mut self.connections);
         self.homes.check(self.env.place.shard);
         self.errands.check();

@@ -1,5 +1,7 @@
 //! When something is due about a connection.
 
+#[cfg(debug_assertions)]
+use super::Conn;
 use super::Connections;
 use crate::{
     hub::{env::Env, types::ConnId},
@@ -70,6 +72,13 @@ impl Connections {
             conn.armed = Some(tick);
             self.timers.arm(at, index);
         }
+    }
+
+    #[cfg(debug_assertions)]
+    pub(super) fn next_deadline_of(&self, env: &Env, conn: &Conn) -> Option<Tick> {
+        let protocol = conn.ws.poll_timeout(&env.config.limits.wire);
+        let at = conn.extras.get().deadline.into_iter().chain(protocol).min();
+        at.map(|at| Tick::new(env.started, at))
     }
 
     /// Entries that were armed again or whose connection is gone stay in the heap; too many of them are cleared out.

@@ -365,13 +365,16 @@ impl Connections {
 
     /// Every count equals what it counts.
     #[cfg(debug_assertions)]
-    pub(super) fn check(&self) {
+    pub(super) fn check(&self, env: &Env) {
         assert!(self.touched.is_empty(), "what was edited is settled");
         let dirty: std::collections::BTreeSet<_> = self.dirty.iter().copied().collect();
         for index in self.slots.indices() {
             let Some(conn) = self.slots.get(index) else { continue };
             assert!(!conn.dirty || dirty.contains(&index), "what is to be flushed is listed");
             assert_eq!(conn.is_lossy(), !conn.rare().gaps().is_empty(), "losses");
+            let due = self.next_deadline_of(env, conn);
+            let armed = due.is_none_or(|due| conn.armed.is_some_and(|armed| armed <= due));
+            assert!(armed, "a timer rings no later than the deadline: {conn:?}");
         }
         self.eviction.check(&self.slots);
         self.handshakes.check(&self.slots);

@@ -35,7 +35,7 @@ fn what_was_edited_is_settled_once() {
 
     assert!(connections.touched.is_empty());
     assert_eq!((connections.pop_dirty(), connections.pop_dirty()), (Some(id), None));
-    connections.check();
+    connections.check(&env);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_socket_that_has_said_nothing_for_longest_is_evicted() {
 
     assert_eq!(connections.admit(3, 3), Admission::Room, "one is on its way out");
     assert_eq!(connections.admit(4, 3), Admission::Evict(second.index));
-    connections.check();
+    connections.check(&env);
 }
 
 #[test]
@@ -117,14 +117,14 @@ fn the_heaviest_backlog_comes_first() {
 
     assert_eq!(connections.heaviest(), [ids[1], ids[2], ids[0]]);
     assert!(connections.take_stock(10) && connections.queued_bytes() > 10);
-    connections.check();
+    connections.check(&env);
 
     for id in ids {
         drain(&mut env, &mut connections, id);
         connections.measure_queued(id);
     }
     assert_eq!((connections.queued_bytes(), connections.heaviest().len()), (0, 0));
-    connections.check();
+    connections.check(&env);
 }
 
 #[test]
@@ -141,5 +141,5 @@ fn a_part_of_a_request_is_counted_until_it_is_whole() {
     assert!(connections.partial_bytes() > 0);
     assert_eq!(connections.partial_over(usize::MAX), None);
     assert_eq!(connections.partial_over(1), Some(id));
-    connections.check();
+    connections.check(&env);
 }
