@@ -98,8 +98,13 @@ impl Eviction {
     }
 
     fn next_to_leave(&self, slots: &Slab<Box<Conn>>) -> Option<u32> {
-        // What was said last has reached the socket, or the socket took no more of it.
-        let is_told = |index: &u32| slots.get(*index).is_some_and(|conn| !conn.dirty);
+        // What was said last has reached the socket, or the socket took no more of it, or there was nothing to say: all
+        // clients may have hung up in the very turn in which the next one comes.
+        let is_told = |index: &u32| {
+            slots.get(*index).is_some_and(|conn| {
+                !conn.dirty || (conn.ws.outbox().is_empty() && !conn.transport.wants_write())
+            })
+        };
         let first = |ends: &Ends| Some(ends.first).filter(|index| *index != NOBODY);
         first(&self.over)
             .filter(is_told)

@@ -143,3 +143,26 @@ fn a_part_of_a_request_is_counted_until_it_is_whole() {
     assert_eq!(connections.partial_over(1), Some(id));
     connections.check(&env);
 }
+
+#[test]
+fn who_has_hung_up_makes_room_before_the_turn_is_over() {
+    let mut env = env(Config::default());
+    let mut connections = connections(&env);
+    let id = socket(&env, &mut connections);
+    let mut request = *b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut wire = &mut request[..];
+    assert!(connections.receive(&env, id, &mut wire).is_some());
+    connections.respond(&mut env, id, Response::new(Bytes::from_static(b"well")));
+    connections.settle(&env);
+    assert_eq!(connections.admit(1, 1), Admission::Full, "its answer is still to be written");
+    drain(&mut env, &mut connections, id);
+    assert_eq!(connections.admit(1, 1), Admission::Evict(id.index));
+
+    if let Some(Event::Closed(reason)) = connections.end_of_input(&env, id) {
+        connections.retire(&mut env, id, reason);
+    }
+    connections.mark_dirty(id.index);
+    connections.settle(&env);
+
+    assert_eq!(connections.admit(1, 1), Admission::Evict(id.index), "nothing is to be written");
+}
