@@ -2,7 +2,9 @@
 
 use std::{collections::VecDeque, io};
 
-use super::{Conn, Connections, proxy, slab::Slab};
+#[cfg(debug_assertions)]
+use super::{Conn, slab::Slab};
+use super::{Connections, proxy};
 use crate::{
     config::{Config, PlainOnTls},
     hub::{
