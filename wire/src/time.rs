@@ -112,13 +112,23 @@ impl<K: Ord + Copy> Timers<K> {
         self.heap.is_empty()
     }
 
-    /// Drops every entry that `keep` no longer believes in. Called when stale entries outnumber live ones.
-    pub fn compact(&mut self, mut keep: impl FnMut(Instant, K) -> bool) {
+    /// Drops every entry that `keep` no longer believes in, if those of the `live` owners are far outnumbered by them.
+    #[inline]
+    pub fn compact(&mut self, live: usize, keep: impl FnMut(Instant, K) -> bool) {
+        if self.len() > KEPT.max(4 * live) {
+            self.retain(keep);
+        }
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(Instant, K) -> bool) {
         let start = self.start;
         self.heap.retain(|Reverse((at, key))| keep(at.instant(start), *key));
         self.look();
     }
 }
+
+/// A heap of so few entries is left alone.
+const KEPT: usize = 1024;
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]

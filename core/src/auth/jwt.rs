@@ -12,16 +12,6 @@ use super::{
 };
 
 impl KeySet {
-    /// Verifies a token at the wall-clock time `unix`: its signature first, then its claims.
-    pub fn verify(
-        &self,
-        token: &str,
-        unix: Duration,
-        rules: &TokenRules,
-    ) -> Result<Claims, Denied> {
-        self.verify_by(token, unix, rules).map(|(claims, _)| claims)
-    }
-
     /// [`verify`](Self::verify), and the key that the token was signed with.
     pub(crate) fn verify_by(
         &self,

@@ -36,16 +36,6 @@ impl KeySet {
     }
 
     /// Refuses any token: there is no key that it could be signed with.
-    pub fn verify(
-        &self,
-        token: &str,
-        unix: Duration,
-        rules: &TokenRules,
-    ) -> Result<Claims, Denied> {
-        self.verify_by(token, unix, rules).map(|(claims, _)| claims)
-    }
-
-    /// The same.
     pub(crate) fn verify_by(
         &self,
         _token: &str,

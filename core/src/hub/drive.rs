@@ -30,10 +30,7 @@ impl Hub {
     pub fn handle_bytes(&mut self, now: Now, conn: ConnId, wire: &mut [u8]) {
         self.begin(now);
         self.env.tally.received_bytes += wire.len() as u64;
-        match self.connections.path(conn) {
-            Path::Plain => self.pump(conn, wire),
-            Path::ProxyHeader | Path::Undecided | Path::Tls => self.on_layered(conn, wire),
-        }
+        self.take_in(conn, self.connections.path(conn), wire);
         self.settle();
     }
 
@@ -110,24 +107,27 @@ impl Hub {
         debug_assert!(self.turn.inputs <= Self::TURN_INPUTS_MAX, "outputs are never drained");
     }
 
-    /// Bytes of a connection that does not take them in as they are, or has yet to find out whether it does.
-    fn on_layered(&mut self, id: ConnId, mut wire: &mut [u8]) {
-        if self.connections.path(id) == Path::ProxyHeader {
-            match self.connections.take_proxy_header(&self.env, id, wire) {
-                AfterHeader::From(start) => wire = wire.get_mut(start..).unwrap_or_default(),
-                AfterHeader::Nothing => return,
-                AfterHeader::Malformed => return self.retire(id, Reason::BadProxyHeader),
-            }
-        }
-        if self.connections.path(id) == Path::Undecided
-            && let Some(first) = wire.first()
-        {
-            self.decide(id, *first == HANDSHAKE);
-        }
-        match self.connections.path(id) {
+    /// Takes bytes in by their `path`. A layer that has done its work makes way for the next, so this ends.
+    fn take_in(&mut self, id: ConnId, path: Path, wire: &mut [u8]) {
+        match path {
+            Path::Plain => self.pump(id, wire),
             Path::Tls if self.connections.postpones(id, wire) => {}
             Path::Tls => self.on_ciphertext(id, wire),
-            Path::Plain | Path::ProxyHeader | Path::Undecided => self.pump(id, wire),
+            Path::ProxyHeader => match self.connections.take_proxy_header(&self.env, id, wire) {
+                AfterHeader::From(start) => {
+                    let rest = wire.get_mut(start..).unwrap_or_default();
+                    self.take_in(id, self.connections.path(id), rest);
+                }
+                AfterHeader::Nothing => {}
+                AfterHeader::Malformed => self.retire(id, Reason::BadProxyHeader),
+            },
+            Path::Undecided => match wire.first() {
+                Some(first) => {
+                    self.decide(id, *first == HANDSHAKE);
+                    self.take_in(id, self.connections.path(id), wire);
+                }
+                None => self.pump(id, wire),
+            },
         }
     }
 

@@ -150,10 +150,8 @@ impl Questions {
 
     /// Entries of questions that were answered stay in the heap; too many of them are cleared out.
     pub(super) fn compact_timers(&mut self) {
-        if self.timers.len() > TIMERS_KEPT && self.timers.len() > 4 * self.slots.len() {
-            let slots = &self.slots;
-            self.timers.compact(|_, id| slots.get_at(id.index, id.generation).is_some());
-        }
+        let slots = &self.slots;
+        self.timers.compact(slots.len(), |_, id| slots.get_at(id.index, id.generation).is_some());
     }
 
     /// Every question of a connection that is there is on its list, and every one on a list is there.
@@ -186,9 +184,6 @@ pub(super) fn channels_of(publications: &[Publication]) -> Vec<Box<str>> {
 pub(super) fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok()
 }
-
-/// A heap of so few entries is left alone.
-const TIMERS_KEPT: usize = 1024;
 
 #[cfg(test)]
 mod tests {

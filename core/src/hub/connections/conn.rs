@@ -1,6 +1,7 @@
 //! One connection as the hub sees it: the socket's protocol and what is above it.
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -182,6 +183,15 @@ impl Conn {
     /// From now on it is not counted under its user. Under whom it was, if it was.
     pub(in crate::hub) fn exit_as_user(&mut self) -> Option<Who> {
         self.entered.take(Entered::USER).then(|| self.user()).flatten().map(Who::User)
+    }
+
+    /// Puts it, which has this `index`, on the list of those to flush, where it stands once.
+    #[inline]
+    pub(super) fn line_up_to_flush(&mut self, dirty: &mut VecDeque<u32>, index: u32) {
+        if !self.dirty {
+            self.dirty = true;
+            dirty.push_back(index);
+        }
     }
 
     /// One more question of it waits for the application.

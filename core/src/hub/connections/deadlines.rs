@@ -83,14 +83,9 @@ impl Connections {
 
     /// Entries that were armed again or whose connection is gone stay in the heap; too many of them are cleared out.
     pub(in crate::hub) fn compact_timers(&mut self, env: &Env) {
-        if self.timers.len() > TIMERS_KEPT && self.timers.len() > 4 * self.slots.len() {
-            let (slots, start) = (&self.slots, env.started);
-            self.timers.compact(|at, index| {
-                slots.get(index).is_some_and(|conn| conn.armed == Some(Tick::new(start, at)))
-            });
-        }
+        let (slots, start) = (&self.slots, env.started);
+        self.timers.compact(slots.len(), |at, index| {
+            slots.get(index).is_some_and(|conn| conn.armed == Some(Tick::new(start, at)))
+        });
     }
 }
-
-/// A heap of so few entries is left alone.
-const TIMERS_KEPT: usize = 1024;

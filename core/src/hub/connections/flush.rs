@@ -33,11 +33,8 @@ impl Written {
 impl Connections {
     /// Puts a connection on the list of those to flush, where it stands once.
     pub(in crate::hub) fn mark_dirty(&mut self, index: u32) {
-        if let Some(conn) = self.slots.get_mut(index)
-            && !conn.dirty
-        {
-            conn.dirty = true;
-            self.dirty.push_back(index);
+        if let Some(conn) = self.slots.get_mut(index) {
+            conn.line_up_to_flush(&mut self.dirty, index);
         }
     }
 

@@ -256,9 +256,8 @@ impl Connections {
             self.partial.update(id, &mut conn.extras.put().partial, partial);
         }
         let waits = !conn.ws.outbox().is_empty() || conn.transport.wants_write();
-        if (waits || !(conn.ws.is_open() || conn.ws.is_http())) && !conn.dirty {
-            conn.dirty = true;
-            self.dirty.push_back(index);
+        if waits || !(conn.ws.is_open() || conn.ws.is_http()) {
+            conn.line_up_to_flush(&mut self.dirty, index);
         }
         self.eviction.line_up(&mut self.slots, index);
         self.arm(env, index);
@@ -287,10 +286,7 @@ impl Connections {
             return Some(false);
         }
         conn.ws.outbox_mut().push(segment);
-        if !conn.dirty {
-            conn.dirty = true;
-            self.dirty.push_back(index);
-        }
+        conn.line_up_to_flush(&mut self.dirty, index);
         Some(true)
     }
 
