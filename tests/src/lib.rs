@@ -12,6 +12,7 @@ pub mod foreign;
 pub mod http;
 pub mod json;
 pub mod metrics;
+pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod server;

@@ -374,7 +374,8 @@ impl Process {
                 return Err(self.log());
             }
             let answer = http::try_get(address, "/health");
-            let expected = name.map_or_else(String::new, |name| format!("\"server\":\"{name}\""));
+            let expected =
+                name.map_or_else(String::new, |name| format!("\"server\":{}", json!(name)));
             if answer.is_ok_and(|answer| answer.status == 200 && answer.text().contains(&expected))
             {
                 return Ok(());

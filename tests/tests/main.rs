@@ -7,6 +7,7 @@ mod browser;
 mod channels;
 mod clients;
 mod dialogues;
+mod formats;
 mod hostile;
 mod http;
 mod http_publish;
