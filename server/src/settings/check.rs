@@ -6,6 +6,7 @@ use mahavishnu_core::auth::Revocations;
 
 use super::{
     PREFIX, Settings,
+    effects::without_effect,
     keys::{self, Key},
     reader::{Problem, Reader},
     sources::{Request, Source, Sources},
@@ -62,6 +63,7 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
     loaded.check_network();
     loaded.check_limits();
     loaded.check_recording();
+    loaded.check_effects();
     loaded
 }
 
@@ -193,23 +195,6 @@ impl Loaded {
         if settings.verify_client && settings.ca_file.is_none() {
             let text = "is true, but MAHAVISHNU_CA_FILE does not say whose signatures count";
             self.problem("MAHAVISHNU_VERIFY_CLIENT", text);
-        } else if !settings.verify_client {
-            if settings.ca_file.is_some() {
-                let text = "MAHAVISHNU_CA_FILE has no effect: clients are asked for certificates only if MAHAVISHNU_VERIFY_CLIENT is true";
-                self.warnings.push(text.into());
-            }
-            if !self.settings.crl_file.is_empty() {
-                let text = "MAHAVISHNU_CRL_FILE has no effect: MAHAVISHNU_VERIFY_CLIENT is false";
-                self.warnings.push(text.into());
-            }
-            if !self.settings.client_cert_permissions.is_empty() {
-                let text = "MAHAVISHNU_CLIENT_CERT_PERMISSIONS has no effect: MAHAVISHNU_VERIFY_CLIENT is false";
-                self.warnings.push(text.into());
-            }
-        }
-        if self.settings.auto_cert && certificates > 0 {
-            let text = "MAHAVISHNU_AUTO_CERT has no effect: there is a MAHAVISHNU_CERT_FILE";
-            self.warnings.push(text.into());
         }
     }
 
@@ -234,8 +219,18 @@ impl Loaded {
         }
     }
 
+    fn check_effects(&mut self) {
+        self.warnings.extend(without_effect(&self.settings, !self.keys.is_empty()));
+    }
+
     fn check_limits(&mut self) {
-        let Settings { outbox_bytes, max_message_bytes, .. } = self.settings;
+        let Settings { outbox_bytes, max_message_bytes, connection_timeout, ping_interval, .. } =
+            self.settings;
+        // Nothing but the answers to pings is to be expected of a client that only listens.
+        if connection_timeout.zip(ping_interval).is_some_and(|(silence, ping)| silence <= ping) {
+            let text = "MAHAVISHNU_CONNECTION_TIMEOUT is not longer than MAHAVISHNU_PING_INTERVAL: clients that only listen are closed before they are asked";
+            self.warnings.push(text.into());
+        }
         if outbox_bytes < max_message_bytes {
             self.warnings.push(format!(
                 "MAHAVISHNU_OUTBOX_BYTES={outbox_bytes} is less than MAHAVISHNU_MAX_MESSAGE_BYTES={max_message_bytes}: \

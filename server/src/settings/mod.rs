@@ -2,6 +2,7 @@
 
 mod bytes;
 mod check;
+mod effects;
 mod grants;
 mod keys;
 mod kind;
