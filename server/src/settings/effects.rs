@@ -77,7 +77,8 @@ const IDLE: &[Idle] = &[
     Idle {
         names: &["MAHAVISHNU_MAX_CONNECTIONS_PER_USER"],
         is: |settings, keys| {
-            !keys.0 && !settings.auth_enabled && !(settings.tls_enabled && settings.verify_client)
+            let by_certificate = settings.tls_enabled && settings.verify_client;
+            !(keys.0 || settings.auth_enabled || by_certificate)
         },
         why: "neither tokens nor client certificates name users",
     },
@@ -159,8 +160,10 @@ mod tests {
     use super::*;
     use crate::settings::testing::load;
 
+    type Pairs = &'static [(&'static str, &'static str)];
+
     /// One setting with a value that is not its default, and what it takes to have an effect.
-    const CASES: &[(&str, &str, &[(&str, &str)])] = &[
+    const CASES: &[(&str, &str, Pairs)] = &[
         ("CERT_FILE", "c.pem", TLS),
         ("KEY_FILE", "k.pem", &[("TLS_ENABLED", "true"), ("CERT_FILE", "c.pem")]),
         ("CA_FILE", "ca.pem", MTLS),
@@ -208,16 +211,16 @@ mod tests {
         ("PONG_TIMEOUT", ("PING_INTERVAL", "0")),
     ];
     const STRONG: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
-    const TLS: &[(&str, &str)] = &[("TLS_ENABLED", "true"), ("CERT_FILE", "c.pem")];
-    const MTLS: &[(&str, &str)] = &[
+    const TLS: Pairs = &[("TLS_ENABLED", "true"), ("CERT_FILE", "c.pem")];
+    const MTLS: Pairs = &[
         ("TLS_ENABLED", "true"),
         ("CERT_FILE", "c.pem"),
         ("VERIFY_CLIENT", "true"),
         ("CA_FILE", "ca.pem"),
     ];
-    const KEYS: &[(&str, &str)] = &[("JWT_SECRET", STRONG)];
-    const REDIS: &[(&str, &str)] = &[("REDIS_HOST", "localhost")];
-    const DEFLATE: &[(&str, &str)] = &[("DEFLATE", "true")];
+    const KEYS: Pairs = &[("JWT_SECRET", STRONG)];
+    const REDIS: Pairs = &[("REDIS_HOST", "localhost")];
+    const DEFLATE: Pairs = &[("DEFLATE", "true")];
 
     fn says_so(name: &str, pairs: &[(&str, &str)]) -> bool {
         let loaded = load(pairs);
