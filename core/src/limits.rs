@@ -227,6 +227,9 @@ pub struct Publishing {
     pub publishes_in_flight_max: usize,
     /// Idempotency keys remembered per hub. Default 10,000. Over it: the oldest is forgotten.
     pub idempotency_keys_max: usize,
+    /// Bytes of memory for idempotency keys and what is kept of their answers, per hub. Default 16 MiB. Over it: the
+    /// oldest is forgotten, and what it stood for is carried out once more if it is sent again.
+    pub idempotency_bytes_max: usize,
     /// How long an idempotency key is remembered. Default 300 s.
     pub idempotency_ttl: Duration,
 }
@@ -237,6 +240,7 @@ impl Default for Publishing {
             publish_batch_max: 1_000,
             publishes_in_flight_max: 10_000,
             idempotency_keys_max: 10_000,
+            idempotency_bytes_max: 16 * 1024 * 1024,
             idempotency_ttl: Duration::from_secs(300),
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct Capacity {
     pub(crate) queued_bytes_max: usize,
     /// Bytes of unfinished input, for each shard.
     pub(crate) partial_bytes_max: usize,
+    /// Bytes of idempotency keys and their answers, for each shard.
+    pub(crate) idempotency_bytes_max: usize,
     /// The memory that this was computed from; `None` if none was named.
     pub(crate) memory: Option<u64>,
 }
@@ -48,6 +50,7 @@ impl Capacity {
                     .connections
                     .partial_bytes_max
                     .max(settings.max_message_bytes.saturating_mul(4)),
+                idempotency_bytes_max: default.publishing.idempotency_bytes_max,
                 memory: None,
             };
         };
@@ -58,8 +61,9 @@ impl Capacity {
         Self {
             connections_max: wanted.min(fit),
             bound: if fit < wanted { ConnectionsBound::Memory } else { ConnectionsBound::Setting },
-            queued_bytes_max: part(free / 8 * 3),
+            queued_bytes_max: part(free / 32 * 11),
             partial_bytes_max: part(free / 8),
+            idempotency_bytes_max: part(free / 32),
             memory: Some(memory),
         }
     }
@@ -225,7 +229,7 @@ mod tests {
         let four = capacity(&[("MEMORY_LIMIT", "1G"), ("SHARDS", "4")]);
         assert!(4 * four.queued_bytes_max <= one.queued_bytes_max);
         assert!(4 * four.partial_bytes_max <= one.partial_bytes_max);
-        let all = one.queued_bytes_max + one.partial_bytes_max;
+        let all = one.queued_bytes_max + one.partial_bytes_max + one.idempotency_bytes_max;
         assert!(all as u64 <= (1 << 30) / 2, "the other half is for connections");
     }
 

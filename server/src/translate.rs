@@ -124,6 +124,10 @@ fn limits(settings: &Settings, capacity: &Capacity) -> Limits {
             queued_bytes_max: capacity.queued_bytes_max,
             ..default.delivery
         },
+        publishing: limits::Publishing {
+            idempotency_bytes_max: capacity.idempotency_bytes_max,
+            ..default.publishing
+        },
         ..default
     }
 }

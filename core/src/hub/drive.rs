@@ -229,6 +229,8 @@ impl Hub {
         self.env.tally_codecs();
         self.peers.end_turn(&mut self.env);
         self.connections.end_turn(&mut self.env);
+        let ttl = self.env.config.limits.publishing.idempotency_ttl;
+        self.env.tally.idempotency_bytes += self.keys.end_turn(self.env.now.mono, ttl);
         self.questions.compact_timers();
         self.env.tally.end_turn();
         self.env.give_back();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     connections::{Conn, may_publish_anonymously},
     env::Env,
-    errands::Publisher,
+    errands::{self, Publisher},
     handshake::{bearer, certified, is_direct},
     peers::Peers,
     tokens::Tokens,
@@ -157,6 +157,7 @@ pub(super) fn check_publish(
             claims => claims,
         },
     };
+    let user = claims.as_ref().and_then(|claims| claims.user.clone());
     let access = claims.map(|claims| (config.policy.access(&claims.permissions), claims.grants));
     let limits = &config.limits;
     let body =
@@ -194,7 +195,8 @@ pub(super) fn check_publish(
         None => body.idempotency_key.as_deref(),
     };
     let digest = placement.digest(request.body());
-    Ok((Publisher::Http { conn: id, key: key.map(Into::into), digest }, publications))
+    let key = key.map(|key| errands::owned(user.as_deref(), conn.ip, key));
+    Ok((Publisher::Http { conn: id, key, digest }, publications))
 }
 
 /// An answer with a body of JSON.

@@ -242,6 +242,7 @@ impl Hub {
         self.channels.check(&mut self.connections);
         self.homes.check(self.env.place.shard);
         self.errands.check();
+        self.keys.check();
         self.questions.check(&self.connections);
         let phases = self.connections.ids().into_iter().filter_map(|id| self.connections.get(id));
         let open = phases.filter(|conn| conn.phase.is_open()).count();

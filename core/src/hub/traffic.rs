@@ -69,14 +69,14 @@ impl Hub {
                 self.deliver(from, sealed);
             }
             Inner::Claim { ticket, key, digest, bytes: _ } => {
-                let limits = &self.env.config.limits;
-                let (max, ttl) =
-                    (limits.publishing.idempotency_keys_max, limits.publishing.idempotency_ttl);
-                let verdict = self.keys.claim(self.env.now.mono, key, digest, max, ttl);
+                let limits = &self.env.config.limits.publishing;
+                let verdict = self.keys.claim(self.env.now.mono, &key, digest, limits);
                 self.tell(ticket.shard, Inner::Claimed { ticket, verdict });
             }
             Inner::Claimed { ticket, verdict } => self.on_claimed(ticket, verdict),
-            Inner::Resolve { key, answer } => self.keys.resolve(&key, answer),
+            Inner::Resolve { key, digest, answer } => {
+                self.keys.resolve(&key, digest, answer, &self.env.config.limits.publishing);
+            }
             Inner::Revoke { ticket, revocation } => {
                 let closed = self.apply_revocation(&revocation);
                 self.tell(ticket.shard, Inner::Revoked { ticket, closed });
@@ -376,8 +376,9 @@ impl Hub {
         };
         match (verdict, &publisher) {
             (Verdict::Fresh, _) => self.carry_out(publisher, publications),
-            (Verdict::Answered(answer), Publisher::Http { conn, .. }) => {
-                self.answer_json(*conn, answer)
+            (Verdict::Answered(counts), Publisher::Http { conn, .. }) => {
+                let results = errands::results_again(publications, &counts);
+                self.answer_json(*conn, errands::http_answer(&results));
             }
             (Verdict::Conflict, _) => self.fail_publish(publisher, Reason::KeyReused),
             (Verdict::InProgress | Verdict::Answered(_), _) => {
@@ -490,13 +491,12 @@ impl Hub {
                     self.answer_published(conn, channel, *published, correlation.as_deref());
                 }
             }
-            Publisher::Http { conn, key, .. } => {
-                let answer = errands::http_answer(&results);
+            Publisher::Http { conn, key, digest } => {
                 if let Some(key) = key {
-                    let home = self.homes.of(&key);
-                    self.tell(home, Inner::Resolve { key, answer: Some(answer.clone()) });
+                    let (home, answer) = (self.homes.of(&key), Some(errands::counts(&results)));
+                    self.tell(home, Inner::Resolve { key, digest, answer });
                 }
-                self.answer_json(conn, answer);
+                self.answer_json(conn, errands::http_answer(&results));
             }
             Publisher::Command { id } => {
                 if let (Some(id), Some((_, first))) = (id, results.first()) {
@@ -508,8 +508,8 @@ impl Hub {
 
     /// A publish that was under way comes to nothing: its key can be used again.
     fn give_up(&mut self, publisher: Publisher, reason: Reason) {
-        if let Publisher::Http { key: Some(key), .. } = &publisher {
-            let resolve = Inner::Resolve { key: key.clone(), answer: None };
+        if let Publisher::Http { key: Some(key), digest, .. } = &publisher {
+            let resolve = Inner::Resolve { key: key.clone(), digest: *digest, answer: None };
             self.tell(self.homes.of(key), resolve);
         }
         self.fail_publish(publisher, reason);

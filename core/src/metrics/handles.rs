@@ -98,6 +98,7 @@ struct Handles {
     subscriptions: Gauge,
     queued_bytes: Gauge,
     partial_bytes: Gauge,
+    idempotency_bytes: Gauge,
     under_way: Gauge,
     revocations: Gauge,
     warned: Counter,
@@ -170,6 +171,7 @@ impl Handles {
             subscriptions: source.gauge(SUBSCRIPTIONS, &[]),
             queued_bytes: source.gauge(QUEUED, &[]),
             partial_bytes: source.gauge(PARTIAL, &[]),
+            idempotency_bytes: source.gauge(IDEMPOTENCY, &[]),
             under_way: source.gauge(UNDER_WAY, &[]),
             revocations: source.gauge(REVOCATIONS, &[]),
             warned: source.counter(TOKEN_EVENTS, &[("event", "warned")]),
@@ -229,6 +231,7 @@ impl Handles {
         shift(&mut tally.subscriptions, &self.subscriptions);
         shift(&mut tally.queued_bytes, &self.queued_bytes);
         shift(&mut tally.partial_bytes, &self.partial_bytes);
+        shift(&mut tally.idempotency_bytes, &self.idempotency_bytes);
         shift(&mut tally.under_way, &self.under_way);
         shift(&mut tally.revocations, &self.revocations);
         add(&mut tally.warned, &self.warned);

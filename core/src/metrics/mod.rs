@@ -95,6 +95,8 @@ families! {
         "Bytes that wait in outboxes whose sockets take no more, those that are shared counted once";
     PARTIAL "mahavishnu_partial_bytes" Gauge ["server"] &[],
         "Bytes of memory for heads, bodies and messages of which the end has not come";
+    IDEMPOTENCY "mahavishnu_idempotency_bytes" Gauge ["server"] &[],
+        "Bytes of memory for idempotency keys and what is kept of their answers";
     CONNECTIONS_LIMIT "mahavishnu_connections_limit" Gauge ["server", "bound"] &[],
         "WebSocket connections that are let in at once, with what bounds them: setting or memory";
     UNDER_WAY "mahavishnu_shard_queue_bytes" Gauge ["server"] &[],

@@ -7,7 +7,7 @@ pub(super) mod revoke;
 use bytes::Bytes;
 use serde::Serialize;
 
-pub(super) use self::keys::{Keys, Verdict};
+pub(super) use self::keys::{Counts, Keys, Verdict, owned};
 use super::{
     env::Env,
     peers::Ticket,
@@ -33,7 +33,7 @@ enum Errand {
     Revoke { asker: Asker, audit: Box<Audit>, closed: u32, waiting: u32 },
 }
 
-/// Who published, and how to answer.
+/// Who published, and how to answer. An idempotency key is named together with its owner.
 #[derive(Debug)]
 pub(super) enum Publisher {
     Message { conn: ConnId, correlation: Option<Box<str>> },
@@ -227,6 +227,22 @@ struct HttpAnswer<'a> {
 struct HttpAnswerMessage<'a> {
     channel: &'a str,
     subscribers: u32,
+}
+
+/// What has to be kept of an answer to give it again to whoever sends the same request.
+pub(super) fn counts(results: &[(Box<str>, Published)]) -> Counts {
+    results.iter().map(|(_, published)| published.subscribers).collect()
+}
+
+/// What became of the messages of a request that was answered with these counts.
+pub(super) fn results_again(
+    publications: Vec<Publication>,
+    counts: &[u32],
+) -> Vec<(Box<str>, Published)> {
+    let again = |(publication, subscribers): (Publication, &u32)| {
+        (publication.channel, Published { subscribers: *subscribers, offset: 0 })
+    };
+    publications.into_iter().zip(counts).map(again).collect()
 }
 
 /// The body of the answer to `POST /publish`, for what became of each message.

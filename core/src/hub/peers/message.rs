@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::{
     auth::Revocation,
     hub::{
-        errands::Verdict,
+        errands::{Counts, Verdict},
         types::{ConnId, Publication, Published, ShardId},
         visitors::Who,
     },
@@ -81,8 +79,9 @@ pub(in crate::hub) enum Inner {
     Claim { ticket: Ticket, key: Box<str>, digest: u64, bytes: u32 },
     /// From the home of the key.
     Claimed { ticket: Ticket, verdict: Verdict },
-    /// To the home of the key: this is what was answered. `None`: it was not carried out after all.
-    Resolve { key: Box<str>, answer: Option<Bytes> },
+    /// To the home of the key: this is what was answered to the request of that digest. `None`: it was not carried out
+    /// after all.
+    Resolve { key: Box<str>, digest: u64, answer: Option<Counts> },
     /// To the home of an address or a user: one more connection.
     Enter { who: Who, conn: ConnId },
     /// From that home: this connection is one too many.
@@ -125,7 +124,9 @@ impl Inner {
                 return round_weight(channel, segment, deflated.as_deref());
             }
             Self::Claim { key, bytes, .. } => key.len() + *bytes as usize,
-            Self::Resolve { key, answer } => key.len() + answer.as_ref().map_or(0, Bytes::len),
+            Self::Resolve { key, answer, .. } => {
+                key.len() + answer.as_ref().map_or(0, |counts| size_of_val(&**counts))
+            }
             Self::Revoke { revocation, .. } => {
                 let names = [&revocation.id, &revocation.user].into_iter().flatten();
                 size_of::<Revocation>() + names.map(|name| name.len()).sum::<usize>()

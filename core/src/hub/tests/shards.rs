@@ -69,6 +69,70 @@ fn an_idempotency_key_holds_on_every_hub() {
     assert_eq!(subscriber.take_numbers(), [1]);
 }
 
+/// What `post` makes, with a token.
+#[cfg(feature = "jwt")]
+fn post_as(token: &str, body: &str) -> Vec<u8> {
+    let plain = String::from_utf8(post(body)).unwrap();
+    let with = format!("\r\nAuthorization: Bearer {token}\r\nContent-Length");
+    plain.replacen("\r\nContent-Length", &with, 1).into_bytes()
+}
+
+#[cfg(feature = "jwt")]
+#[test]
+fn an_idempotency_key_belongs_to_its_user() {
+    let mut rig = Rig::new(3, with_auth());
+    let subscriber = {
+        let bearer = format!("Authorization: Bearer {}\r\n", token("watcher", &["admin"]));
+        let client = rig.connect_with(0, &bearer);
+        client.take();
+        client
+    };
+    rig.subscribe(&subscriber, "a");
+    let ask = |rig: &mut Rig, shard: usize, user: &str, n: u64| {
+        // Another number of permissions: another token of the same user.
+        let permissions = vec!["admin"; shard + 1];
+        let body = json!({"channel": "a", "event": "e", "data": {"n": n}, "idempotency_key": "k"});
+        let client = rig.socket(shard);
+        rig.bytes(&client, &post_as(&token(user, &permissions), &body.to_string()));
+        let status = client.take_head().split(' ').nth(1).map(str::to_owned);
+        (status.unwrap_or_default(), client.take_text())
+    };
+    let first = ask(&mut rig, 0, "ada", 1);
+    assert_eq!(first.0, "200");
+
+    // Named like an address, like the other with a part of the key, and not at all like it.
+    for (user, n) in [("bob", 2), ("127.0.0.1", 3), ("192.0.2.1", 4), ("adak", 5)] {
+        assert_eq!(ask(&mut rig, 1, user, n).0, "200", "{user} has a key of its own");
+    }
+    assert_eq!(ask(&mut rig, 2, "bob", 1).0, "422", "its own key, for something else");
+    for shard in 0..3 {
+        assert_eq!(ask(&mut rig, shard, "ada", 1), first, "whichever token and shard");
+    }
+    assert_eq!(subscriber.take_numbers(), [1, 2, 3, 4, 5], "and the same body of another goes out");
+    assert_eq!(ask(&mut rig, 1, "cyd", 1).0, "200");
+    assert_eq!(subscriber.take_numbers(), [1]);
+}
+
+#[test]
+fn an_answer_that_is_given_again_is_the_same_to_the_byte() {
+    let mut rig = Rig::new(3, unlimited());
+    let subscriber = rig.connect(0);
+    let names: Vec<_> = (0..200).map(|n| format!("\"{n}\u{e9}")).collect();
+    names.iter().step_by(3).take(20).for_each(|name| rig.subscribe(&subscriber, name));
+    let message = |name| json!({"channel": name, "event": "e", "data": {}});
+    let messages: Vec<_> = names.iter().map(message).collect();
+    let body = json!({"messages": messages, "idempotency_key": "k"}).to_string();
+    let answers = [0, 1, 2, 1].map(|shard| {
+        let client = rig.socket(shard);
+        rig.bytes(&client, &post(&body));
+        assert!(client.take_head().starts_with("HTTP/1.1 200 "));
+        client.take_text()
+    });
+    assert!(answers[0].contains(r#""subscribers":20"#) && answers[0].len() > 5_000);
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert_eq!(subscriber.take().len(), 20);
+}
+
 #[test]
 fn one_batch_may_have_several_homes() {
     let mut rig = Rig::new(3, Config::default());
