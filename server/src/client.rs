@@ -1,19 +1,24 @@
 //! The HTTP client of the subcommands, and its errors in an operator's words.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use serde_json::{Map, Value};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::{
+    resolver::DefaultResolver,
+    transport::{Connector, TcpConnector},
+};
 
 use crate::{
-    exit::{Exit, Failure, plain},
+    connector::Secure,
+    exit::{Exit, Failure},
     trust,
     url::Target,
+    verify,
 };
 
 /// A client that answers within `timeout` and goes straight to the server: a proxy would hide what it is asked for.
 pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
-    agent_with(TlsConfig::default(), timeout)
+    config(timeout).into()
 }
 
 /// [`agent`] for `target`, which may want TLS.
@@ -21,19 +26,14 @@ pub(crate) fn agent_for(target: &Target, timeout: Duration) -> Result<ureq::Agen
     if !target.tls {
         return Ok(agent(timeout));
     }
-    let roots = trust::roots()?;
-    let roots = roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .unversioned_rustls_crypto_provider(trust::provider())
-        .build();
-    Ok(agent_with(tls, timeout))
+    let connector = ().chain(TcpConnector::default()).chain(Secure(trust::client_config()?));
+    Ok(ureq::Agent::with_parts(config(timeout), connector, DefaultResolver::default()))
 }
 
-fn agent_with(tls: TlsConfig, timeout: Duration) -> ureq::Agent {
-    let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).tls_config(tls);
+fn config(timeout: Duration) -> ureq::config::Config {
+    let config = ureq::Agent::config_builder().timeout_global(Some(timeout));
     let config = config.http_status_as_error(false).proxy(None);
-    config.max_redirects(0).max_redirects_will_error(false).build().into()
+    config.max_redirects(0).max_redirects_will_error(false).build()
 }
 
 /// Posts JSON, with a token and an idempotency key if they are given. Returns status and body of the answer.
@@ -89,7 +89,7 @@ pub(crate) fn failure(url: &str, error: &ureq::Error) -> Failure {
     let (exit, why) = if let ureq::Error::Io(error) = error {
         match error.kind() == io::ErrorKind::ConnectionRefused {
             true => (Exit::NotRunning, "nothing listens there (connection refused)".to_owned()),
-            false => (Exit::General, plain(error)),
+            false => (Exit::General, verify::words(error)),
         }
     } else if matches!(error, ureq::Error::Timeout(_)) {
         (Exit::Timeout, "no answer in time".to_owned())

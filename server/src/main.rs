@@ -7,6 +7,7 @@ mod banner;
 mod cli;
 mod client;
 mod config;
+mod connector;
 mod control;
 mod exit;
 mod explain;
@@ -29,6 +30,7 @@ mod token;
 mod translate;
 mod trust;
 mod url;
+mod verify;
 
 use std::process::ExitCode;
 

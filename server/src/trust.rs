@@ -4,12 +4,14 @@ use std::{path::Path, sync::Arc};
 
 use mahavishnu_core::tls::Chain;
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::CertificateDer,
 };
 
-use crate::exit::{Exit, Failure, plain};
+use crate::{
+    exit::{Exit, Failure, plain},
+    verify,
+};
 
 /// The certificates of authorities: those of `SSL_CERT_FILE`, else the system's.
 pub(crate) fn roots() -> Result<Chain, Failure> {
@@ -30,15 +32,7 @@ pub(crate) fn roots() -> Result<Chain, Failure> {
 
 /// What a connection is made with.
 pub(crate) fn client_config() -> Result<Arc<ClientConfig>, Failure> {
-    let mut store = RootCertStore::empty();
-    // A bundle may have a certificate or two that nobody can read any more.
-    store.add_parsable_certificates(roots()?.iter().map(|der| CertificateDer::from(der.to_vec())));
-    let builder =
-        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| Failure::new(Exit::General, error.to_string()))?;
-    let mut config = builder.with_root_certificates(store).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    verify::client_config(&roots()?, provider())
 }
 
 /// The cryptography of the server, too.

@@ -84,6 +84,12 @@ impl Target {
         }
     }
 
+    /// The address of its WebSocket.
+    pub(crate) fn ws(&self) -> String {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        format!("{scheme}://{}{}", self.authority(), self.path)
+    }
+
     /// The address of `resource` (with its slash) over HTTP.
     pub(crate) fn http(&self, resource: &str) -> String {
         let scheme = if self.tls { "https" } else { "http" };

@@ -398,9 +398,14 @@ impl Drop for Process {
 
 /// Runs the binary to its end, with these settings (named in full) and nothing else in its environment.
 pub fn run(dir: &Path, settings: &[(&str, &str)], args: &[&str]) -> Done {
+    spawn_in(dir, settings, args).finish()
+}
+
+/// Starts the binary like [`run`], and lets it run.
+pub fn spawn_in(dir: &Path, settings: &[(&str, &str)], args: &[&str]) -> Process {
     let mut env = base_env(dir);
     env.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    spawn(dir, &env, args).finish()
+    spawn(dir, &env, args)
 }
 
 /// Two ports that were free a moment ago.

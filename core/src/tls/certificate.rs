@@ -36,6 +36,12 @@ pub struct Facts {
     pub self_issued: bool,
     /// Whether it may sign others (RFC 5280 §4.2.1.9).
     pub is_authority: bool,
+    /// Version of X.509, from 1. Extensions, alternative names among them, are of version 3.
+    pub version: u32,
+    /// Whether it may be a server's: no extended key usage (RFC 5280 §4.2.1.12), or one that says so.
+    pub for_servers: bool,
+    /// Whether its key may sign handshakes: no key usage (RFC 5280 §4.2.1.3), or one that says so.
+    pub for_signatures: bool,
 }
 
 /// A public key's kind and size in bits.
@@ -76,6 +82,11 @@ impl Facts {
                 || algorithm.to_id_string() == ECDSA_WITH_SHA1,
             self_issued: certificate.subject().as_raw() == certificate.issuer().as_raw(),
             is_authority: certificate.is_ca(),
+            version: certificate.version().0 + 1,
+            for_servers: purposes(&certificate),
+            for_signatures: certificate
+                .key_usage()
+                .is_ok_and(|usage| usage.is_none_or(|usage| usage.value.digital_signature())),
         })
     }
 
@@ -93,6 +104,35 @@ impl Facts {
             _ if self.weak_hash && !self.self_issued => Some("it is signed with MD5 or SHA-1"),
             Key::Rsa(_) | Key::Ecdsa(_) | Key::Ed25519 | Key::Other => None,
         }
+    }
+
+    /// What is unusual in a server's certificate: which clients refuse it, and what to do. In the words of an operator.
+    #[must_use]
+    pub fn peculiarities(&self) -> Vec<&'static str> {
+        let mut found = Vec::new();
+        if self.version < 3 {
+            found.push(
+                "is of an old version of X.509, which has no alternative names: browsers, Go and rustls refuse it; make one of version 3 (with `openssl x509 -req` give an -extfile)",
+            );
+        } else if self.alternative_names().next().is_none() {
+            found.push(
+                "has no alternative names: browsers, Go and rustls refuse it, curl, Python and Node compare its common name; make one with -addext subjectAltName=DNS:…",
+            );
+        }
+        if self.is_authority {
+            found.push(
+                "is an authority's own (CA:TRUE): rustls refuses it unless it knows that very certificate; curl, Python and Node take it; make one with -addext basicConstraints=critical,CA:FALSE",
+            );
+        }
+        if !self.for_servers {
+            found.push("is not for servers: its extended key usage names other purposes");
+        }
+        if !self.for_signatures {
+            found.push(
+                "has a key usage without digitalSignature, which every TLS 1.3 handshake needs",
+            );
+        }
+        found
     }
 
     /// Whether it is valid at `unix`.
@@ -168,6 +208,13 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Unreadable> {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) | Err(_) => Err(Unreadable),
     }
+}
+
+/// Whether its extended key usage, if it has one, allows servers.
+fn purposes(certificate: &X509Certificate<'_>) -> bool {
+    certificate
+        .extended_key_usage()
+        .is_ok_and(|usage| usage.is_none_or(|usage| usage.value.server_auth || usage.value.any))
 }
 
 /// Whom a certificate names: for reading, and as it is encoded.

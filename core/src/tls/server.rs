@@ -46,6 +46,8 @@ pub enum CertifiedError {
     UnsupportedKey,
     /// The key is not the one that the certificate names.
     Mismatch,
+    /// The certificate is of an X.509 version before the third, which TLS as spoken here has no use for.
+    OldVersion,
 }
 
 /// What is asked of clients.
@@ -97,6 +99,9 @@ impl Certified {
     /// They do not belong together, or one of them cannot be used.
     pub fn new(chain: Chain, key: &PrivateKey) -> Result<Self, CertifiedError> {
         let facts = chain.facts().map_err(CertifiedError::Unreadable)?;
+        if facts.first().is_some_and(|own| own.version < 3) {
+            return Err(CertifiedError::OldVersion);
+        }
         let key = aws_lc_rs::sign::any_supported_type(&key.0)
             .map_err(|_| CertifiedError::UnsupportedKey)?;
         let key = CertifiedKey::new(chain.0, key);
@@ -272,6 +277,9 @@ impl fmt::Display for CertifiedError {
                 "the key cannot be used; use RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519",
             ),
             Self::Mismatch => f.write_str("the key does not belong to the certificate"),
+            Self::OldVersion => f.write_str(
+                "the certificate is of an X.509 version before 3, which cannot be used; make one of version 3 (with `openssl x509 -req` give an -extfile that has subjectAltName)",
+            ),
         }
     }
 }

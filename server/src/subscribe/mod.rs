@@ -58,7 +58,7 @@ impl Subscriber {
                 End::Fatal(failure) => return Err(failure),
                 End::Lost(exit, why) => (exit, why),
             };
-            let line = format!("ws://{}: {why}", self.target.authority());
+            let line = format!("{}: {why}", self.target.ws());
             if no_reconnect {
                 return Err(Failure::new(exit, line));
             }
@@ -101,10 +101,7 @@ impl Subscriber {
             }
             Heard::Subscribed(channel) => {
                 self.failures = 0;
-                out::note(format_args!(
-                    "subscribed to {channel:?} at ws://{}",
-                    self.target.authority()
-                ));
+                out::note(format_args!("subscribed to {channel:?} at {}", self.target.ws()));
                 Ok(None)
             }
             Heard::Refused(line) => {

@@ -13,6 +13,7 @@ use crate::{
     exit::{Exit, Failure, plain},
     trust,
     url::Target,
+    verify,
 };
 
 /// What a link reads from and writes to.
@@ -36,7 +37,7 @@ impl Stream {
         while tls.is_handshaking() {
             tls.complete_io(&mut socket).map_err(|error| {
                 let refused = error.kind() == io::ErrorKind::InvalidData;
-                if refused { fatal(format!("TLS: {error}")) } else { lost(&error) }
+                if refused { fatal(verify::words(&error)) } else { lost(&error) }
             })?;
         }
         Ok(Self::Tls(Box::new(StreamOwned::new(tls, socket))))

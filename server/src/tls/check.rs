@@ -25,6 +25,8 @@ struct Report {
     chain_in_order: bool,
     days: i64,
     problems: Vec<String>,
+    /// What some clients refuse.
+    warnings: Vec<&'static str>,
     exit: Exit,
 }
 
@@ -87,11 +89,7 @@ impl Report {
                 problems.push(format!("certificate {place} is weak: {weakness}"));
             }
         }
-        if facts.first().is_some_and(|facts| facts.alternative_names().next().is_none()) {
-            problems.push(
-                "the certificate has no alternative names, so that no client takes it".into(),
-            );
-        }
+        let warnings: Vec<_> = facts.first().map(Facts::peculiarities).unwrap_or_default();
         // A chain is as good as its first certificate to expire.
         let days =
             facts.iter().map(|facts| days_left(facts.not_after, now)).min().unwrap_or_default();
@@ -113,6 +111,7 @@ impl Report {
             chain_in_order: broken.is_none(),
             days,
             problems,
+            warnings,
             exit,
         })
     }
@@ -136,6 +135,7 @@ impl Report {
             "chain": self.facts.iter().map(|facts| &facts.subject).collect::<Vec<_>>(),
             "chain_in_order": self.chain_in_order,
             "problems": self.problems,
+            "warnings": self.warnings,
         })
     }
 
@@ -169,6 +169,9 @@ impl Report {
         for problem in &self.problems {
             line("problem", problem.clone());
         }
+        for warning in &self.warnings {
+            line("warning", format!("the certificate {warning}"));
+        }
         text.truncate(text.trim_end().len());
         text
     }
@@ -185,7 +188,9 @@ fn key_matches(pair: &Pair, chain: &Chain, problems: &mut Vec<String>) -> Option
     match Certified::new(chain.clone(), &key) {
         Ok(_) => Some(true),
         Err(error) => {
-            problems.push(format!("{}: {error}", show(&pair.key)));
+            let file =
+                if error == CertifiedError::OldVersion { &pair.certificate } else { &pair.key };
+            problems.push(format!("{}: {error}", show(file)));
             (error == CertifiedError::Mismatch).then_some(false)
         }
     }

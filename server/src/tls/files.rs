@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mahavishnu_core::tls::{Certified, Chain, Facts, PrivateKey, RevocationLists};
+use mahavishnu_core::tls::{Certified, CertifiedError, Chain, Facts, PrivateKey, RevocationLists};
 
 use super::{day, days_left};
 use crate::{
@@ -43,6 +43,9 @@ pub(super) fn read_pair(pair: &Pair, now: Duration) -> Result<(Certified, Vec<St
     let chain = read_chain(CERT_FILE, &pair.certificate)?;
     let key = read_key(&pair.key)?;
     let certified = Certified::new(chain, &key).map_err(|error| {
+        if error == CertifiedError::OldVersion {
+            return fault(CERT_FILE, &pair.certificate, error);
+        }
         fault(KEY_FILE, &pair.key, format!("{error}, {}", pair.certificate.display()))
     })?;
     if let Some(text) = certified.facts().first().and_then(|facts| out_of_time(facts, now)) {
@@ -126,6 +129,13 @@ pub(super) fn expiring(pair: &Pair, facts: &[Facts], now: Duration, days: u32) -
         let path = pair.certificate.display();
         format!("{CERT_FILE}: {path}: expires on {}, in {left} days", day(facts.not_after))
     })
+}
+
+/// Warnings about a certificate that some clients refuse.
+pub(super) fn peculiar(pair: &Pair, facts: &[Facts]) -> Vec<String> {
+    let path = pair.certificate.display();
+    let found = facts.first().map(Facts::peculiarities).unwrap_or_default();
+    found.into_iter().map(|text| format!("{CERT_FILE}: {path}: {text}")).collect()
 }
 
 /// Why a key is not a secret, if so.

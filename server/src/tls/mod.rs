@@ -46,6 +46,7 @@ pub(crate) fn load(settings: &Settings, state_dir: Option<&Path>) -> Result<Load
         match files::read_pair(pair, now) {
             Ok((one, noted)) => {
                 warnings.extend(noted);
+                warnings.extend(files::peculiar(pair, one.facts()));
                 warnings.extend(files::expiring(pair, one.facts(), now, settings.cert_min_days));
                 certified.push(one);
             }
@@ -126,7 +127,7 @@ fn now() -> Duration {
 }
 
 /// A day as people write it, UTC.
-fn day(unix: Duration) -> String {
+pub(crate) fn day(unix: Duration) -> String {
     let seconds = i64::try_from(unix.as_secs()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).map_or_else(
         |_| "a day without a name".to_owned(),

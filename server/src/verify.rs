@@ -1,0 +1,206 @@
+//! Whether the client subcommands take a server's certificate, and why not in words.
+//!
+//! A certificate that an authority signed is verified as RFC 5280 says. One that is itself, byte for byte, among those that
+//! are trusted needs nobody's signature: it only has to be for the server's name and valid now. That is what makes a
+//! certificate work that signed itself, which `openssl req -x509` marks as an authority's besides.
+
+use std::{io, sync::Arc, time::Duration};
+
+use mahavishnu_core::tls::{Chain, Facts, Key};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
+};
+
+use crate::{
+    exit::{self, Exit, Failure},
+    tls::day,
+};
+
+/// TLS for a client that trusts these certificates.
+pub(crate) fn client_config(
+    trusted: &Chain,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ClientConfig>, Failure> {
+    let fault = |error: String| Failure::new(Exit::Configuration, error);
+    let known: Vec<_> = trusted.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let mut store = RootCertStore::empty();
+    // A bundle may have a certificate or two that nobody can read any more.
+    store.add_parsable_certificates(known.iter().cloned());
+    let signed = WebPkiServerVerifier::builder_with_provider(store.into(), provider.clone())
+        .build()
+        .map_err(|error| fault(format!("nobody can be trusted: {error}")))?;
+    let verifier = Verifier { signed, known, provider: provider.clone() };
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = builder
+        .map_err(|error| fault(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+#[derive(Debug)]
+struct Verifier {
+    /// Takes what the trusted signed.
+    signed: Arc<WebPkiServerVerifier>,
+    /// The trusted themselves.
+    known: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let by_signature = self.signed.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        let is_known = self.known.iter().any(|known| known == end_entity);
+        by_signature
+            .or_else(|error| match (is_known, Facts::of(end_entity)) {
+                (true, Ok(facts)) if facts.is_valid_at(Duration::from_secs(now.as_secs())) => {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                    Ok(ServerCertVerified::assertion())
+                }
+                _ => Err(error),
+            })
+            .map_err(|error| match refusal(&error, end_entity, server_name, is_known, now) {
+                Some(words) => Error::General(words),
+                None => error,
+            })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Why a certificate is refused and what to do about it. `None` where the library's own words are as good.
+fn refusal(
+    error: &Error,
+    end_entity: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    is_known: bool,
+    now: UnixTime,
+) -> Option<String> {
+    let Error::InvalidCertificate(error) = error else { return None };
+    let name = name.to_str();
+    let now = Duration::from_secs(now.as_secs());
+    let Ok(facts) = Facts::of(end_entity) else {
+        return Some("what the server shows is no certificate that can be read".to_owned());
+    };
+    // In the order in which somebody would mend it: what is wrong with the certificate whoever is trusted comes first.
+    let text = if facts.version < 3 {
+        format!(
+            "the server's certificate is of X.509 version {}, which has no names to compare; make one of version 3, with -addext subjectAltName=DNS:{name}",
+            facts.version
+        )
+    } else if now > facts.not_after {
+        format!(
+            "the server's certificate expired on {}; it has to be renewed",
+            day(facts.not_after)
+        )
+    } else if now < facts.not_before {
+        format!(
+            "the server's certificate is not valid before {}; if that is over, the clock of this machine is wrong",
+            day(facts.not_before)
+        )
+    } else if facts.alternative_names().next().is_none() {
+        format!(
+            "the server's certificate has no alternative names (subjectAltName), which alone are compared with {name}; make one with -addext subjectAltName=DNS:{name}"
+        )
+    } else if matches!(
+        error,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+    ) {
+        let names: Vec<_> = facts.alternative_names().map(ToString::to_string).collect();
+        format!(
+            "the server's certificate is for {}, not for {name}; use one of its names in the URL",
+            names.join(", ")
+        )
+    } else if facts.key == Key::Other {
+        "the server's certificate has a key of a kind that is not supported; use ECDSA P-256, Ed25519 or RSA with 2048 bits"
+            .to_owned()
+    } else if facts.weakness().is_some() {
+        let weakness = facts.weakness().unwrap_or_default();
+        format!("the server's certificate is too weak: {weakness}")
+    } else if !facts.for_servers {
+        "the server's certificate is not for servers (its extended key usage names other purposes)"
+            .to_owned()
+    } else if facts.is_authority && !is_known {
+        "the server's certificate is an authority's own (CA:TRUE), and is not itself among those that are trusted; name its file by SSL_CERT_FILE, or make one with -addext basicConstraints=critical,CA:FALSE"
+            .to_owned()
+    } else if *error == CertificateError::UnknownIssuer {
+        format!(
+            "the server's certificate is signed by {:?}, whom this machine does not trust; name the certificate of that authority by SSL_CERT_FILE, and have the server send every certificate between",
+            facts.issuer
+        )
+    } else {
+        // What is left concerns the authorities.
+        format!(
+            "the server's certificate, or one that signed it, cannot be accepted: {}",
+            plain(error)
+        )
+    };
+    Some(text)
+}
+
+/// What an attempt at TLS failed of, in words: ours where we have some.
+pub(crate) fn words(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        Some(Error::General(words)) => words.clone(),
+        Some(Error::InvalidMessage(_)) => "the server does not speak TLS there".to_owned(),
+        Some(other) => format!("TLS: {other}"),
+        None => exit::plain(error),
+    }
+}
+
+/// The library's name for it as words.
+fn plain(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "an authority's certificate has expired".to_owned()
+        }
+        CertificateError::BadSignature => "a signature is wrong".to_owned(),
+        CertificateError::Revoked => "it was revoked".to_owned(),
+        other => other.to_string(),
+    }
+}
