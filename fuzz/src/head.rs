@@ -117,6 +117,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const NOTICED_EARLY: &[Reason] = &[
     Reason::BadRequest,
     Reason::HeadTooLarge,
+    Reason::UriTooLong,
     Reason::HttpVersion,
     Reason::EofInHead,
     Reason::HeadTimeout,

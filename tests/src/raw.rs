@@ -99,6 +99,13 @@ impl<S: Socket> Raw<S> {
         this
     }
 
+    /// The first frame behind the answer to a handshake; `None` if the stream ends before it.
+    pub fn frame_after_head(&mut self) -> Option<Frame> {
+        let head = self.try_read_head()?;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        self.frame()
+    }
+
     /// Sends bytes. The server may have closed already: that shows when reading.
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);

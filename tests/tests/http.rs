@@ -121,12 +121,21 @@ fn a_kept_connection_can_become_a_websocket() {
 }
 
 #[test]
-fn a_hundred_pipelined_requests_are_all_answered() {
+fn pipelined_requests_are_all_answered() {
     let server = Server::start();
-    let mut connection = server.raw();
-    connection.write("GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100).as_bytes());
-    for _ in 0..100 {
-        assert_eq!(connection.response().status, 200);
+    for count in [100, 195, 5_000] {
+        let mut connection = server.raw();
+        connection.write("GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(count).as_bytes());
+        for _ in 0..count {
+            assert_eq!(connection.response().status, 200);
+        }
+        // Those that were sent ahead are answered also if nothing follows them.
+        connection.write("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n".repeat(count).as_bytes());
+        connection.finish();
+        for _ in 0..count {
+            assert_eq!(connection.response().status, 200);
+        }
+        connection.expect_end();
     }
 }
 
@@ -145,6 +154,45 @@ fn ready_says_whether_there_is_room() {
         200,
         "health is about this process, not about room"
     );
+}
+
+/// The requests that load balancers ask by if they are told nothing else.
+#[test]
+fn load_balancers_defaults_are_answered_like_ready() {
+    let server = Server::with(&[("MAX_CONNECTIONS", "1")]);
+    let requests = [
+        ("HAProxy", "OPTIONS / HTTP/1.0\r\n\r\n"),
+        ("HAProxy with a path", "OPTIONS /ready HTTP/1.0\r\n\r\n"),
+        ("HAProxy, asterisk", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ("nginx", "GET / HTTP/1.0\r\nHost: x\r\nConnection: close\r\n\r\n"),
+        (
+            "AWS",
+            "GET / HTTP/1.1\r\nHost: 10.0.0.1:8686\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n",
+        ),
+        ("Google", "GET / HTTP/1.1\r\nHost: 10.0.0.1\r\nUser-Agent: GoogleHC/1.0\r\n\r\n"),
+        ("Azure", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Load Balancer Agent\r\n\r\n"),
+        ("Traefik", "GET /?x HTTP/1.1\r\nHost: 10.0.0.1:8686\r\n\r\n"),
+        (
+            "Kubernetes",
+            "GET / HTTP/1.1\r\nHost: 10.0.0.1:8686\r\nUser-Agent: kube-probe/1.31\r\n\r\n",
+        ),
+        ("HEAD", "HEAD / HTTP/1.0\r\n\r\n"),
+        ("no Host", "GET / HTTP/1.0\r\n\r\n"),
+    ];
+    let ask = |request: &str| {
+        let mut raw = server.raw();
+        raw.write(request.as_bytes());
+        raw.response_head()
+    };
+    for (who, request) in requests {
+        assert_eq!(ask(request).status, 200, "{who}");
+    }
+    let _client = server.hello();
+    for (who, request) in requests {
+        assert_eq!(ask(request).status, 503, "{who}: it is full");
+    }
+    assert_eq!(ask("OPTIONS /health HTTP/1.0\r\n\r\n").status, 200, "it is alive");
+    assert_eq!(ask("OPTIONS / HTTP/1.0\r\n\r\n").header("allow"), Some("GET, HEAD, OPTIONS"));
 }
 
 #[test]
@@ -183,9 +231,11 @@ fn other_methods_are_405_with_allow() {
 #[test]
 fn a_plain_get_where_websockets_live_is_426() {
     let server = Server::start();
-    for path in ["/", "/ws"] {
-        let answer = http::get(server.address(), path);
-        assert_eq!(answer.status, 426, "{path}");
+    let stripped = HANDSHAKE.replace("Upgrade: websocket\r\nConnection: Upgrade\r\n", "");
+    let requests = ["/ws", "/ws/x"].map(|path| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    for request in requests.into_iter().chain([stripped, HANDSHAKE.replace("1.1", "1.0")]) {
+        let answer = exchange(server.address(), request.as_bytes());
+        assert_eq!(answer.status, 426, "{request}");
         assert_eq!(answer.header("upgrade"), Some("websocket"));
         assert!(answer.header("connection").unwrap().to_ascii_lowercase().contains("upgrade"));
         assert_eq!(answer.header("sec-websocket-version"), Some("13"));
@@ -256,10 +306,10 @@ fn large_heads_are_431() {
         format!("GET /health HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(64 * 1024));
     let many = format!("GET /health HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: 1\r\n".repeat(1_000));
     let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(64 * 1024));
-    for request in [long, many, target] {
+    for (request, status) in [(long, 431), (many, 431), (target, 414)] {
         let mut connection = server.raw();
         connection.write(request.as_bytes());
-        assert_eq!(connection.response().status, 431);
+        assert_eq!(connection.response().status, status);
     }
 }
 
@@ -277,10 +327,10 @@ fn all_refusals_have_one_shape() {
     let server = Server::start();
     for request in [
         "GET /none HTTP/1.1\r\nHost: x\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n",
         "PUT /health HTTP/1.1\r\nHost: x\r\n\r\n",
         "POST /publish HTTP/1.1\r\nHost: x\r\n\r\n",
-        "POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         "garbage\r\n\r\n",
         "GET / HTTP/3.0\r\n\r\n",
         &HANDSHAKE.replace("Version: 13", "Version: 8"),

@@ -297,10 +297,56 @@ fn a_body_must_be_declared_as_json() {
 }
 
 #[test]
-fn a_chunked_body_is_411() {
+fn a_body_without_a_length_is_411() {
     let server = Server::start();
-    let request = b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    assert_eq!(http::exchange(server.address(), request).status, 411);
+    for path in ["/publish", "/revoke"] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut raw = server.raw();
+        assert_eq!(raw.exchange(request.as_bytes()).status, 411, "{path}");
+        raw.expect_end();
+    }
+}
+
+/// What clients send that begin before they know the length. `curl -T -` is one of them.
+#[test]
+fn a_chunked_body_is_published() {
+    let server = Server::start();
+    let mut subscriber = server.raw_hello();
+    subscriber.subscribe("a");
+    let head = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let request = format!("{head}{:x}\r\n{ONE}\r\n0\r\n\r\n", ONE.len());
+    let answer = http::exchange(server.address(), request.as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+
+    let mut curl = std::process::Command::new("curl");
+    let url = format!("http://{}/publish", server.address());
+    curl.args(["-s", "-T", "-", "-X", "POST", "-H", "Content-Type: application/json", &url]);
+    let mut curl = curl
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("curl runs");
+    std::io::Write::write_all(&mut curl.stdin.take().unwrap(), ONE.as_bytes()).unwrap();
+    let said = curl.wait_with_output().unwrap().stdout;
+    let said: Value = serde_json::from_slice(&said).unwrap();
+    assert_eq!(said["status"], "published");
+}
+
+#[test]
+fn a_chunked_body_is_as_long_as_any_other() {
+    let server = Server::start();
+    let head = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (chunks, status) in [
+        ("400001\r\n", 413),
+        ("ffffffffffffffffffffff\r\n", 413),
+        ("1\n{\r\n0\r\n\r\n", 400),
+        ("0x1\r\n", 400),
+    ] {
+        let mut raw = server.raw();
+        let answer = raw.exchange(format!("{head}{chunks}").as_bytes());
+        assert_eq!(answer.status, status, "{chunks:?}");
+        raw.expect_end();
+    }
 }
 
 #[test]

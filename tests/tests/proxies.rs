@@ -4,7 +4,7 @@ use mahavishnu_tests::{
     Raw, Server, foreign, http,
     proxy::Proxy,
     raw::{HANDSHAKE, op},
-    token,
+    token, wait,
 };
 
 /// At most one connection of each address, loopback addresses too: those of these tests' clients.
@@ -78,6 +78,36 @@ fn haproxys_own_checks_may_not_publish() {
     assert_eq!(metrics.connection_errors("bad_proxy_header"), 0, "{}", metrics.text());
     let reached = server.log();
     assert!(!reached.contains("panicked"), "{reached}");
+}
+
+/// With nothing but `option httpchk` it sends `OPTIONS / HTTP/1.0` without Host, and takes 2xx and 3xx for healthy.
+#[test]
+fn haproxys_check_as_it_is_by_default_finds_the_server_healthy() {
+    for check in [" option httpchk\n", " option httpchk /ready\n", " option httpchk GET /\n"] {
+        let server = Server::with(&[("MAX_CONNECTIONS", "1")]);
+        let proxy = Proxy::haproxy_with(&server, "check inter 50 rise 1 fall 1", check);
+
+        // Up: it passes connections on.
+        let mut client = wait::until("a server that is up", || {
+            let mut raw = Raw::connect(proxy.address());
+            raw.write(HANDSHAKE.as_bytes());
+            let up = raw.frame_after_head().is_some_and(|frame| frame.first == op::TEXT);
+            up.then_some(raw)
+        });
+        // Down, as it is full: it ends them at once.
+        wait::until("a server that is full", || {
+            let mut raw = Raw::connect(proxy.address());
+            raw.write(b"GET /health HTTP/1.0\r\n\r\n");
+            raw.read_to_end().is_empty().then_some(())
+        });
+        client.finish();
+        drop(client);
+        wait::until("a server that has room again", || {
+            let mut raw = Raw::connect(proxy.address());
+            raw.write(b"GET /health HTTP/1.0\r\n\r\n");
+            (!raw.read_to_end().is_empty()).then_some(())
+        });
+    }
 }
 
 /// A proxy on this machine that does not say who is behind it does not make them this machine's own.

@@ -179,8 +179,12 @@ reasons! {
     BadProxyHeader "bad_proxy_header": None, Some(400), None, Connection("bad_proxy_header"), Never, "A PROXY protocol header is expected here";
     /// A malformed WebSocket handshake (RFC 6455 §4.2.1).
     BadHandshake "bad_handshake": None, Some(400), None, Connection("bad_request"), Never, "Bad WebSocket handshake";
-    /// Head over `head_bytes_max` or `headers_max`.
+    /// Head or trailers over `head_bytes_max` or `headers_max`.
     HeadTooLarge "head_too_large": None, Some(431), None, Connection("head_too_large"), Never, "Request header fields too large";
+    /// A request line over `head_bytes_max`.
+    UriTooLong "uri_too_long": None, Some(414), None, Connection("head_too_large"), Never, "Request target too long";
+    /// A transfer coding besides chunked (RFC 9112 §6.1).
+    TransferCoding "transfer_coding": None, Some(501), None, Connection("bad_request"), Never, "Transfer coding not supported";
     /// No resource at this path.
     NotFound "not_found": None, Some(404), None, No, Never, "Not found";
     /// The path exists, the method does not.
@@ -193,9 +197,9 @@ reasons! {
     HandshakeRefused "handshake_refused": None, None, None, Connection("handshake_refused"), Later, "";
     /// An HTTP version other than 1.0 and 1.1.
     HttpVersion "http_version": None, Some(505), None, Connection("bad_request"), Never, "HTTP version not supported";
-    /// A body without Content-Length.
+    /// A request that needs a body and declares none: neither Content-Length nor Transfer-Encoding.
     LengthRequired "length_required": None, Some(411), None, No, Never, "Content-Length required";
-    /// A body over `body_bytes_max`.
+    /// A body over `body_bytes_max`, or chunks with extensions over `head_bytes_max`.
     BodyTooLarge "body_too_large": None, Some(413), None, No, Never, "Request body too large";
     /// A body that is not declared as JSON.
     NotJson "not_json": None, Some(415), None, No, Never, "Content-Type must be application/json";

@@ -166,8 +166,10 @@ impl Hub {
     /// A complete request that is not a WebSocket handshake.
     fn on_http(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        // What load balancers ask by.
+        let asks = reads || *request.method() == Method::OPTIONS;
         let path = request.uri().path();
-        if self.connections.is_restricted(id) && !(reads && path == "/health") {
+        if self.connections.is_restricted(id) && !(asks && path == "/health") {
             // Without TLS on a port with TLS: it is told what to do (RFC 2817 §4.2).
             return self.refuse_http(id, &Reason::TlsRequired.into());
         }
@@ -177,14 +179,28 @@ impl Hub {
         let Some(listener) = self.connections.get(id).map(|conn| conn.listener) else { return };
         match (listener, path) {
             (Listener::Metrics, _) if reads => self.ask_metrics(id),
-            (Listener::Main, "/health") if reads => {
+            (Listener::Main, "/health") if asks => {
                 let (draining, silent) = (self.drain.has_begun(), self.questions.is_unanswered());
                 let answer = answers::health(&mut self.env, draining, silent, &self.peers);
-                self.respond(id, answer);
+                self.respond(id, answers::to_question(answer, request.method()));
             }
-            (Listener::Main, "/ready") if reads => {
+            // A handshake that lost fields on its way is no question of a load balancer.
+            (Listener::Main, "/") if reads && handshake::is_attempted(request.headers()) => {
+                self.answer_reason(id, Reason::UpgradeRequired);
+            }
+            (Listener::Main, "/ready" | "/" | "*") if asks => {
                 let accepting = !self.drain.has_begun();
-                self.respond(id, answers::ready(&self.env, accepting, self.peers.open()));
+                let answer = answers::ready(&self.env, accepting, self.peers.open());
+                self.respond(id, answers::to_question(answer, request.method()));
+            }
+            (Listener::Main, "/health" | "/ready" | "/") => {
+                self.answer_not_allowed(id, answers::ASKED_BY);
+            }
+            (Listener::Main, "/publish" | "/revoke")
+                if *request.method() == Method::POST
+                    && !answers::declares_body(request.headers()) =>
+            {
+                self.refuse_http(id, &Reason::LengthRequired.into());
             }
             (Listener::Main, "/publish") if *request.method() == Method::POST => {
                 self.on_http_publish(id, request);
@@ -194,7 +210,7 @@ impl Hub {
             }
             (Listener::Main, "/publish" | "/revoke") => self.answer_not_allowed(id, "POST"),
             _ if !reads => self.answer_not_allowed(id, "GET, HEAD"),
-            (Listener::Main, path) if path == "/" || path == "/ws" || path.starts_with("/ws/") => {
+            (Listener::Main, path) if path == "/ws" || path.starts_with("/ws/") => {
                 self.answer_reason(id, Reason::UpgradeRequired);
             }
             _ => self.answer_reason(id, Reason::NotFound),

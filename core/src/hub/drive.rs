@@ -74,6 +74,7 @@ impl Hub {
         self.watch_clock();
         self.go_on_with_handshakes();
         self.settle();
+        self.go_on_with_requests();
         if !self.is_anything_due() {
             return;
         }
@@ -84,6 +85,16 @@ impl Hub {
             if !self.is_anything_due() || !self.on_deadline() {
                 break;
             }
+            self.settle();
+        }
+    }
+
+    /// Requests that were sent ahead and wait for nothing any more.
+    fn go_on_with_requests(&mut self) {
+        while let Some(conn) = self.connections.next_to_resume() {
+            self.pump(conn, &mut []);
+            // The driver may have stopped reading; a flush tells it to go on.
+            self.connections.mark_dirty(conn.index);
             self.settle();
         }
     }
@@ -159,10 +170,7 @@ impl Hub {
     pub fn poll_output(&mut self, now: Now) -> Option<Output> {
         self.env.now = now;
         self.turn.inputs = 0;
-        while let Some(conn) = self.connections.next_to_resume() {
-            self.pump(conn, &mut []);
-            self.settle();
-        }
+        self.go_on_with_requests();
         self.seal_all();
         if !self.turn.handed_out {
             self.watch_clock();
@@ -247,6 +255,9 @@ impl Hub {
     pub fn poll_timeout(&self) -> Option<Timeout> {
         if self.connections.is_handshake_waiting() {
             return Some(Timeout { at: self.env.now.mono, reason: TimeoutReason::Handshakes });
+        }
+        if self.connections.is_anyone_to_resume() {
+            return Some(Timeout { at: self.env.now.mono, reason: TimeoutReason::Requests });
         }
         let connection = || match self.connections.is_next_deadline_own(&self.env) {
             true => TimeoutReason::Session,

@@ -63,6 +63,14 @@ pub(super) fn certified(env: &Env, conn: &Conn) -> Option<Claims> {
     Some(Claims { user: Some(identity.user()), permissions, ..Claims::default() })
 }
 
+/// Whether a request that is no handshake was one when it was sent: proxies drop `Upgrade` and `Connection` unless they
+/// are told to pass them on, and the rest stays.
+pub(super) fn is_attempted(headers: &HeaderMap) -> bool {
+    [header::UPGRADE, header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_VERSION]
+        .iter()
+        .any(|name| headers.contains_key(name))
+}
+
 /// A token that came with the handshake, and the subprotocol to agree on.
 struct Token<'r> {
     value: Option<Cow<'r, str>>,

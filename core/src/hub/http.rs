@@ -1,7 +1,7 @@
 //! Plain HTTP on the WebSocket port, and the metrics port: what is answered, and whether a publish may be carried out.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::{
@@ -197,6 +197,22 @@ pub(super) fn check_publish(
     let digest = placement.digest(request.body());
     let key = key.map(|key| errands::owned(user.as_deref(), conn.ip, key));
     Ok((Publisher::Http { conn: id, key, digest }, publications))
+}
+
+/// An answer about this instance's state, as the method that asked for it has it (RFC 9110 §9.3.7).
+pub(super) fn to_question(mut answer: Answer, method: &Method) -> Answer {
+    if *method == Method::OPTIONS {
+        answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(ASKED_BY));
+    }
+    answer
+}
+
+/// The methods by which an instance's state is asked for.
+pub(super) const ASKED_BY: &str = "GET, HEAD, OPTIONS";
+
+/// Whether a request says that it has a body, if only an empty one (RFC 9112 §6.3).
+pub(super) fn declares_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 /// An answer with a body of JSON.

@@ -338,6 +338,8 @@ pub struct Timeout {
 pub enum TimeoutReason {
     /// TLS handshakes that a turn had no time for: [`tls_handshakes_per_turn`](crate::limits::Tls::tls_handshakes_per_turn).
     Handshakes,
+    /// Requests that a client had sent ahead can be looked at, now that it has read answers. Due at once.
+    Requests,
     /// A connection's protocol: a head that does not come, a ping, a pong, the close handshake, the end of the socket.
     Protocol,
     /// A connection's session: authentication, its token, its turn in a drain.

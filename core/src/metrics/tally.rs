@@ -256,8 +256,8 @@ const GENERATIONS_MAX: usize = 16;
 
 /// Statuses that plain HTTP requests are answered with; others are counted as the last.
 pub(super) const STATUSES: &[u16] = &[
-    200, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 426, 429, 431, 500, 503, 504, 505,
-    0,
+    200, 400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 415, 422, 426, 429, 431, 500, 501, 503,
+    504, 505, 0,
 ];
 
 #[cfg(test)]

@@ -124,6 +124,8 @@ conformance! {
             requests_in_a_row_are_answered_in_a_row,
             head_is_answered_without_a_body,
             a_body_may_be_announced,
+            a_body_may_come_in_chunks,
+            requests_sent_ahead_wait_until_answers_are_read,
         ;
         slow:
             slow_reader_is_disconnected,
@@ -226,6 +228,8 @@ conformance! {
         BadRequest: requests::bad_request;
         BadHandshake: requests::bad_handshake;
         HeadTooLarge: requests::head_too_large;
+        UriTooLong: requests::uri_too_long;
+        TransferCoding: requests::transfer_coding;
         NotFound: requests::not_found;
         MethodNotAllowed: requests::method_not_allowed;
         UpgradeRequired: requests::upgrade_required;

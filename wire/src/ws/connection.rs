@@ -132,15 +132,13 @@ impl Connection {
         self.open(now, accept.deflate);
     }
 
-    /// Answers an HTTP request. Whether the connection is kept depends on the request, on `Connection: close` in
-    /// `response`, and on whether earlier answers are being read. Call [`receive`](Self::receive) next, with an empty
+    /// Answers an HTTP request. Whether the connection is kept depends on the request and on `Connection: close` in
+    /// `response`. Call [`receive`](Self::receive) next, with an empty
     /// slice if nothing is at hand. Ignored unless a request is waiting for its answer.
-    pub fn respond(&mut self, now: Now, limits: &Limits, response: Response<Bytes>) {
+    pub fn respond(&mut self, now: Now, _limits: &Limits, response: Response<Bytes>) {
         let State::Exchange(exchange) = &self.state else { return };
         let mut manner = exchange.manner;
-        // A client that sends requests without reading the answers cannot make more than this of them.
-        let unread = self.outbox.own_bytes() > limits.outbox_read_watermark;
-        if unread || negotiate::has_token(response.headers(), &CONNECTION, "close") {
+        if negotiate::has_token(response.headers(), &CONNECTION, "close") {
             manner.keep_alive = false;
         }
         self.write_response(response, manner);
@@ -253,18 +251,25 @@ impl Connection {
         self.rare.as_ref().map_or(0, |rare| rare.messages_dropped)
     }
 
-    /// Whether the socket should be read. False while a request waits for its answer, and while more than
-    /// `outbox_read_watermark` bytes of answers wait to be read by the peer.
+    /// Whether the socket should be read. False while a request waits for its answer, while more than
+    /// `outbox_read_watermark` bytes of answers wait to be read by the peer, and while requests that were sent ahead wait
+    /// for that.
     #[must_use]
     pub fn wants_read(&self, limits: &Limits) -> bool {
         match &self.state {
             _ if self.eof => false,
             State::Exchange(_) | State::Ended(Ended { finish: Finish::Drop, .. }) => false,
             State::Closing(..) | State::Ended(_) => true,
-            State::Head(_) | State::Body(_) | State::Shake(_) | State::Open(_) => {
-                self.outbox.own_bytes() <= limits.outbox_read_watermark
-            }
+            State::Head(_) => !self.is_unread(limits) && self.kept().is_none(),
+            State::Body(_) | State::Shake(_) | State::Open(_) => !self.is_unread(limits),
         }
+    }
+
+    /// Whether requests that were sent ahead wait no longer for answers to be read: call [`receive`](Self::receive) with
+    /// an empty slice. Only a flush can make this true.
+    #[must_use]
+    pub fn is_resumable(&self, limits: &Limits) -> bool {
+        matches!(self.state, State::Head(_)) && self.kept().is_some() && !self.is_unread(limits)
     }
 
     /// Whether a request waits for its answer: [`accept`](Self::accept), [`respond`](Self::respond) or
@@ -334,6 +339,11 @@ impl Connection {
         self.window_bits = deflate.map_or(0, Deflate::window_bits);
         self.since = now.mono;
         self.outbox.seal(false);
+    }
+
+    /// Whether the peer has left so many answers unread that no further ones are made.
+    pub(super) fn is_unread(&self, limits: &Limits) -> bool {
+        self.outbox.own_bytes() > limits.outbox_read_watermark
     }
 
     /// The final event, the first time it is asked for after the end.

@@ -37,7 +37,10 @@ impl HeadReader {
         let (taken, rest) = std::mem::take(wire).split_at_mut(take);
         *wire = rest;
         if self.kept.len() + taken.len() > limits.head_bytes_max {
-            return Err(Reason::HeadTooLarge);
+            let mut allowed = self.kept.iter().chain(taken.iter()).take(limits.head_bytes_max + 1);
+            let line_ended = allowed.any(|byte| *byte == b'\n');
+            // RFC 9112 §3 wants the one of a request line.
+            return Err(if line_ended { Reason::HeadTooLarge } else { Reason::UriTooLong });
         }
         if end.is_none() {
             self.kept.extend_from_slice(taken);
@@ -92,6 +95,9 @@ impl Head for Request<()> {
         let mut request = Self::new(());
         *request.method_mut() =
             Method::from_bytes(method.as_bytes()).map_err(|_| Reason::BadRequest)?;
+        if target.len() > TARGET_BYTES_MAX {
+            return Err(Reason::UriTooLong);
+        }
         *request.uri_mut() = Uri::try_from(target).map_err(|_| Reason::BadRequest)?;
         *request.version_mut() = version(parsed.version);
         *request.headers_mut() = header_map(parsed.headers)?;
@@ -180,6 +186,9 @@ fn header_map(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Reason> {
     Ok(map)
 }
 
+/// What [`Uri`] can hold.
+const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,6 +252,23 @@ mod tests {
         let exact = b"GET / HTTP/1.1\r\nA: 1\r\nB: 1\r\n\r\n";
         let limits = Limits { head_bytes_max: exact.len(), ..limits };
         assert!(read(&limits, exact, 200).0.unwrap().is_some());
+    }
+
+    #[test]
+    fn a_long_target_is_told_from_a_long_head() {
+        let limits = Limits { head_bytes_max: 100, ..Limits::default() };
+        let target = [&b"GET /"[..], &[b'x'; 200], b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+        let field = [&b"GET / HTTP/1.1\r\nA: "[..], &[b'x'; 200], b"\r\n\r\n"].concat();
+        for step in 1..300 {
+            let result = read(&limits, &target, step).0;
+            assert_eq!(result.unwrap_err(), Reason::UriTooLong, "{step}");
+            assert_eq!(read(&limits, &field, step).0.unwrap_err(), Reason::HeadTooLarge, "{step}");
+        }
+        let limits = Limits { head_bytes_max: 1 << 20, ..limits };
+        let target = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(65_534));
+        assert_eq!(read(&limits, target.as_bytes(), 99).0.unwrap_err(), Reason::UriTooLong);
+        let target = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(65_533));
+        assert!(read(&limits, target.as_bytes(), 9999).0.unwrap().is_some());
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub fn refusal(reason: Reason) -> Option<Response<Bytes>> {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
+        // What follows may be the body whose length is missing.
+        StatusCode::LENGTH_REQUIRED => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         _ => {}
     }
     Some(response)

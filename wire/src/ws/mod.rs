@@ -13,6 +13,7 @@
 //! the peer's. `Ended` delivers what is queued, then ends our side of the stream and reads on until the peer ends its
 //! own: dropping the socket earlier could make the kernel reset the connection and destroy what the peer has not read.
 
+mod chunked;
 mod close;
 mod connection;
 mod deflate;

@@ -43,8 +43,17 @@ pub struct ClientRequest {
 pub(super) enum Exchange {
     /// A WebSocket handshake; the value is the `Sec-WebSocket-Accept` of a positive answer.
     Upgrade(String),
-    /// Anything else, with a body of this many bytes.
-    Plain { length: usize },
+    /// Anything else, with a body that ends like this.
+    Plain(Framing),
+}
+
+/// Where a request's body ends (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After this many bytes.
+    Length(usize),
+    /// Where its chunks say.
+    Chunked,
 }
 
 /// Checks a request head. RFC 9112 §3.2 and §6 for every request, RFC 6455 §4.2.1 for a handshake.
@@ -55,12 +64,18 @@ pub(super) fn inspect(request: &Request<()>) -> Result<Exchange, Reason> {
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return Err(Reason::BadRequest);
     }
-    let length = content_length(headers)?;
-    // RFC 9110 §7.8: without the connection option the field is not meant for us.
-    if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
-        return Ok(Exchange::Plain { length });
+    if !is_target(request) {
+        return Err(Reason::BadRequest);
     }
-    if request.method() != Method::GET || request.version() != Version::HTTP_11 || length > 0 {
+    let framing = framing(request)?;
+    // RFC 9110 §7.8: without the connection option the field is not meant for us, and in HTTP/1.0 it has no meaning.
+    if request.version() != Version::HTTP_11
+        || !has_token(headers, &UPGRADE, "websocket")
+        || !has_token(headers, &CONNECTION, "upgrade")
+    {
+        return Ok(Exchange::Plain(framing));
+    }
+    if request.method() != Method::GET || framing != Framing::Length(0) {
         return Err(Reason::BadHandshake);
     }
     // §4.4: a version that we do not speak is answered with the one we do.
@@ -169,13 +184,51 @@ fn sole<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue
     if values.next().is_some() { None } else { Some(value) }
 }
 
-/// The body's length. Whatever two readers might understand differently is refused (RFC 9112 §6.3, §11.2).
-fn content_length(headers: &HeaderMap) -> Result<usize, Reason> {
-    let declared = headers.contains_key(CONTENT_LENGTH);
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return Err(if declared { Reason::BadRequest } else { Reason::LengthRequired });
+/// Whether a request's target has the form that belongs to its method (RFC 9112 §3.2).
+fn is_target(request: &Request<()>) -> bool {
+    let uri = request.uri();
+    if request.method() == Method::CONNECT {
+        return uri.scheme().is_none() && uri.authority().is_some();
     }
-    if !declared {
+    let asterisk = uri.path() == "*" && request.method() == Method::OPTIONS;
+    let absolute = uri.scheme().is_some() == uri.authority().is_some();
+    asterisk || (absolute && uri.path().starts_with('/'))
+}
+
+/// Where the body ends. Whatever two readers might understand differently is refused (RFC 9112 §6.3, §11.2).
+fn framing(request: &Request<()>) -> Result<Framing, Reason> {
+    let headers = request.headers();
+    if !headers.contains_key(TRANSFER_ENCODING) {
+        return content_length(headers).map(Framing::Length);
+    }
+    // RFC 9112 §6.1: both together are an attempt at smuggling, and HTTP/1.0 does not know the field.
+    if headers.contains_key(CONTENT_LENGTH) || request.version() != Version::HTTP_11 {
+        return Err(Reason::BadRequest);
+    }
+    // A list over several lines is what some readers join, and of which others see one line.
+    let codings = sole(headers, &TRANSFER_ENCODING).and_then(|value| value.to_str().ok());
+    let codings = codings.ok_or(Reason::BadRequest)?.split(',').map(str::trim);
+    let is_chunked = |coding: &str| coding.eq_ignore_ascii_case("chunked");
+    let (mut last, mut others) = ("", 0);
+    for (at, coding) in codings.enumerate() {
+        // RFC 9112 §7: chunked is applied once, and last.
+        if coding.is_empty() || is_chunked(last) {
+            return Err(Reason::BadRequest);
+        }
+        (last, others) = (coding, at);
+    }
+    match (is_chunked(last), others) {
+        // §6.3, item 4: where the body ends cannot be told.
+        (false, _) => Err(Reason::BadRequest),
+        (true, 0) => Ok(Framing::Chunked),
+        // §6.1: a coding that we do not know.
+        (true, _) => Err(Reason::TransferCoding),
+    }
+}
+
+/// The body's declared length.
+fn content_length(headers: &HeaderMap) -> Result<usize, Reason> {
+    if !headers.contains_key(CONTENT_LENGTH) {
         return Ok(0);
     }
     let digits =
@@ -270,9 +323,12 @@ mod tests {
 
     #[test]
     fn a_request_without_upgrade_is_plain() {
-        assert_eq!(inspect(&without("Upgrade")), Ok(Exchange::Plain { length: 0 }));
-        assert_eq!(inspect(&without("Connection")), Ok(Exchange::Plain { length: 0 }));
-        assert_eq!(inspect(&with("Connection", "keep-alive")), Ok(Exchange::Plain { length: 0 }));
+        assert_eq!(inspect(&without("Upgrade")), Ok(Exchange::Plain(Framing::Length(0))));
+        assert_eq!(inspect(&without("Connection")), Ok(Exchange::Plain(Framing::Length(0))));
+        assert_eq!(
+            inspect(&with("Connection", "keep-alive")),
+            Ok(Exchange::Plain(Framing::Length(0)))
+        );
     }
 
     #[test]
@@ -300,19 +356,16 @@ mod tests {
         let mut post = request(&handshake());
         *post.method_mut() = Method::POST;
         assert_eq!(inspect(&post), Err(Reason::BadHandshake));
-        let mut old = request(&handshake());
-        *old.version_mut() = Version::HTTP_10;
-        assert_eq!(inspect(&old), Err(Reason::BadHandshake));
     }
 
     #[test]
     fn body_lengths_are_unambiguous() {
         let length =
             |fields: &[(&str, &str)]| inspect(&request(&[&[("Host", "a")], fields].concat()));
-        assert_eq!(length(&[("Content-Length", "12")]), Ok(Exchange::Plain { length: 12 }));
+        assert_eq!(length(&[("Content-Length", "12")]), Ok(Exchange::Plain(Framing::Length(12))));
         assert_eq!(
             length(&[("Content-Length", "99999999999999999999999")]),
-            Ok(Exchange::Plain { length: usize::MAX })
+            Ok(Exchange::Plain(Framing::Length(usize::MAX)))
         );
         for bad in ["", "+1", "-1", "1,1", "0x1"] {
             assert_eq!(length(&[("Content-Length", bad)]), Err(Reason::BadRequest), "{bad:?}");
@@ -321,11 +374,92 @@ mod tests {
             length(&[("Content-Length", "1"), ("Content-Length", "1")]),
             Err(Reason::BadRequest)
         );
-        assert_eq!(length(&[("Transfer-Encoding", "chunked")]), Err(Reason::LengthRequired));
-        assert_eq!(
-            length(&[("Transfer-Encoding", "chunked"), ("Content-Length", "1")]),
-            Err(Reason::BadRequest)
-        );
+    }
+
+    #[test]
+    fn a_transfer_coding_is_chunked_alone_or_refused() {
+        let framing = |values: &[&str]| {
+            let coded = values.iter().map(|value| ("Transfer-Encoding", *value));
+            let fields: Vec<_> = [("Host", "a")].into_iter().chain(coded).collect();
+            inspect(&request(&fields))
+        };
+        for chunked in ["chunked", "Chunked", "CHUNKED"] {
+            assert_eq!(framing(&[chunked]), Ok(Exchange::Plain(Framing::Chunked)), "{chunked}");
+        }
+        for unknown in ["gzip, chunked", "x,chunked", "identity, chunked", "gzip;q=1, chunked"] {
+            assert_eq!(framing(&[unknown]), Err(Reason::TransferCoding), "{unknown}");
+        }
+        for smuggled in [
+            "",
+            "identity",
+            "xchunked",
+            "chunkedx",
+            "gzip",
+            "chunked, gzip",
+            "chunked, chunked",
+            "chunked, identity",
+            "gzip, chunked, chunked",
+            "chunked,",
+            ", chunked",
+            ",chunked",
+            "chunked;q=1",
+            "\"chunked\"",
+            "chun ked",
+            "chunked identity",
+        ] {
+            assert_eq!(framing(&[smuggled]), Err(Reason::BadRequest), "{smuggled:?}");
+        }
+        for twice in [["chunked", "chunked"], ["gzip", "chunked"], ["chunked", "identity"]] {
+            assert_eq!(framing(&twice), Err(Reason::BadRequest), "{twice:?}");
+        }
+        let both = [("Host", "a"), ("Transfer-Encoding", "chunked"), ("Content-Length", "1")];
+        assert_eq!(inspect(&request(&both)), Err(Reason::BadRequest));
+        let mut old = request(&both[..2]);
+        *old.version_mut() = Version::HTTP_10;
+        assert_eq!(inspect(&old), Err(Reason::BadRequest));
+    }
+
+    #[test]
+    fn an_upgrade_has_no_body_and_is_not_asked_for_in_http_1_0() {
+        assert_eq!(inspect(&with("Content-Length", "1")), Err(Reason::BadHandshake));
+        assert_eq!(inspect(&with("Transfer-Encoding", "chunked")), Err(Reason::BadHandshake));
+        assert!(matches!(inspect(&with("Content-Length", "0")), Ok(Exchange::Upgrade(_))));
+        let mut old = request(&handshake());
+        *old.version_mut() = Version::HTTP_10;
+        assert_eq!(inspect(&old), Ok(Exchange::Plain(Framing::Length(0))));
+    }
+
+    #[test]
+    fn a_target_has_the_form_that_its_method_asks_for() {
+        let judge = |method: &str, target: &str| {
+            let mut request = request(&[("Host", "a")]);
+            *request.method_mut() = method.parse().unwrap();
+            *request.uri_mut() = target.parse().unwrap();
+            inspect(&request).map(|_| ())
+        };
+        for (method, target) in [
+            ("GET", "/"),
+            ("GET", "/a?b"),
+            ("OPTIONS", "/a"),
+            ("GET", "http://a"),
+            ("GET", "http://a/b"),
+            ("OPTIONS", "*"),
+            ("CONNECT", "a:80"),
+        ] {
+            assert_eq!(judge(method, target), Ok(()), "{method} {target}");
+        }
+        for (method, target) in [
+            ("GET", "*"),
+            ("POST", "*"),
+            ("GET", "a:80"),
+            ("GET", "a"),
+            ("OPTIONS", "a:80"),
+            ("CONNECT", "/"),
+            ("CONNECT", "http://a/"),
+            ("CONNECT", "*"),
+        ] {
+            assert_eq!(judge(method, target), Err(Reason::BadRequest), "{method} {target}");
+        }
     }
 
     #[test]

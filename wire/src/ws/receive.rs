@@ -3,6 +3,7 @@
 use http::{Method, Request, Response};
 
 use super::{
+    chunked::{self, Chunked},
     close::PeerClose,
     connection::Connection,
     encode::Opcode,
@@ -11,8 +12,8 @@ use super::{
     head::HeadReader,
     http1::{self, Manner},
     mask,
-    negotiate::{self, Exchange as Asked},
-    state::{Body, Exchange, Finish, LAST, LastWords, State},
+    negotiate::{self, Exchange as Asked, Framing},
+    state::{Body, Exchange, Finish, LAST, LastWords, Rest, State},
 };
 use crate::{limits::Limits, reason::Reason, time::Now};
 
@@ -22,7 +23,9 @@ impl Connection {
     ///
     /// While a request waits for its answer, what comes behind it is kept (up to `head_bytes_max` and `body_bytes_max`
     /// together; more ends the connection) and [`wants_read`](Self::wants_read) is false. After `accept`, `respond` or
-    /// `refuse` call this again, with what is left of `wire` or with an empty slice: kept input is parsed then.
+    /// `refuse` call this again, with what is left of `wire` or with an empty slice: kept input is parsed then. So it is
+    /// with requests that were sent ahead while more than `outbox_read_watermark` bytes of answers wait to be read: once
+    /// [`is_resumable`](Self::is_resumable) after a flush, call this with an empty slice.
     pub fn receive<'w>(
         &mut self,
         now: Now,
@@ -42,12 +45,12 @@ impl Connection {
         if event.is_some() {
             return event;
         }
-        // Only a request that waits for its answer leaves something.
+        // Only a request that waits for its answer, or answers that wait for their reader, leave something.
         if !wire.is_empty() {
             self.keep(now, limits, wire);
             *wire = &mut [];
         }
-        if self.eof {
+        if self.eof && self.kept().is_none() {
             self.handle_end_of_input(now);
         }
         self.report()
@@ -89,8 +92,9 @@ impl Connection {
     ) -> Option<Event<'w>> {
         match &self.state {
             State::Open(_) => self.read_frames(now, limits, wire),
+            State::Head(None) if self.is_unread(limits) => None,
             State::Head(_) => self.read_head(now, limits, wire),
-            State::Body(_) => self.read_body(wire),
+            State::Body(_) => self.read_body(now, limits, wire),
             State::Exchange(_) => None,
             State::Shake(_) => self.read_answer(now, limits, wire),
             State::Closing(..) => self.skip_frames(now, limits, wire),
@@ -164,7 +168,7 @@ impl Connection {
             version: request.version(),
         };
         let asked = match negotiate::inspect(&request) {
-            Ok(Asked::Plain { length }) if length > limits.body_bytes_max => {
+            Ok(Asked::Plain(Framing::Length(length))) if length > limits.body_bytes_max => {
                 Err(Reason::BodyTooLarge)
             }
             asked => asked,
@@ -174,19 +178,23 @@ impl Connection {
                 self.state = State::Exchange(Box::new(Exchange { manner, accept_key: Some(key) }));
                 Some(Event::Upgrade(Box::new(request)))
             }
-            Ok(Asked::Plain { length }) if length <= wire.len() => {
+            Ok(Asked::Plain(Framing::Length(length))) if length <= wire.len() => {
                 let (body, rest) = std::mem::take(wire).split_at_mut(length);
                 *wire = rest;
                 self.state = State::Exchange(Box::new(Exchange { manner, accept_key: None }));
                 Some(Event::Http(Box::new(request.map(|()| Payload::from(&*body)))))
             }
-            Ok(Asked::Plain { length }) => {
+            Ok(Asked::Plain(framing)) => {
                 if wire.is_empty() && negotiate::expects_continue(&request) {
                     self.outbox.raw(http1::CONTINUE.to_vec());
                 }
-                self.state =
-                    State::Body(Box::new(Body { request, manner, length, bytes: Vec::new() }));
-                self.read_body(wire)
+                let rest = match framing {
+                    Framing::Length(length) => Rest::Bytes(length),
+                    Framing::Chunked => Rest::Chunks(Chunked::default()),
+                };
+                let body = Body { request, manner, rest, bytes: Vec::new() };
+                self.state = State::Body(Box::new(body));
+                self.read_body(now, limits, wire)
             }
             Err(reason) => {
                 self.answer_refusal(now, reason, manner);
@@ -195,18 +203,33 @@ impl Connection {
         }
     }
 
-    fn read_body<'w>(&mut self, wire: &mut &'w mut [u8]) -> Option<Event<'w>> {
+    fn read_body<'w>(
+        &mut self,
+        now: Now,
+        limits: &Limits,
+        wire: &mut &'w mut [u8],
+    ) -> Option<Event<'w>> {
         let State::Body(body) = &mut self.state else { return None };
-        let take = (body.length - body.bytes.len()).min(wire.len());
-        let (taken, rest) = std::mem::take(wire).split_at_mut(take);
-        *wire = rest;
         // A declared length is only a claim: memory follows the bytes that came.
-        body.bytes.extend_from_slice(taken);
-        if body.bytes.len() < body.length {
-            return None;
+        let complete = match &mut body.rest {
+            Rest::Bytes(left) => {
+                let taken = chunked::take(wire, *left);
+                body.bytes.extend_from_slice(taken);
+                *left -= taken.len();
+                Ok(*left == 0)
+            }
+            Rest::Chunks(chunks) => chunks.receive(limits, wire, &mut body.bytes),
+        };
+        let manner = body.manner;
+        match complete {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(reason) => {
+                self.answer_refusal(now, reason, manner);
+                return self.discard(wire);
+            }
         }
-        let exchange =
-            State::Exchange(Box::new(Exchange { manner: body.manner, accept_key: None }));
+        let exchange = State::Exchange(Box::new(Exchange { manner, accept_key: None }));
         let State::Body(body) = std::mem::replace(&mut self.state, exchange) else { return None };
         let Body { request, bytes, .. } = *body;
         Some(Event::Http(Box::new(request.map(|()| Payload::from(bytes)))))

@@ -2,7 +2,10 @@
 
 use http::{Request, Response, Version};
 
-use super::{close::PeerClose, frame::Assembly, head::HeadReader, http1::Manner, keepalive::Asked};
+use super::{
+    chunked::Chunked, close::PeerClose, frame::Assembly, head::HeadReader, http1::Manner,
+    keepalive::Asked,
+};
 use crate::{entropy::Entropy, reason::Reason};
 
 /// The states; transitions are drawn in the module's documentation.
@@ -49,9 +52,16 @@ pub(super) enum Finish {
 pub(super) struct Body {
     pub(super) request: Request<()>,
     pub(super) manner: Manner,
-    /// The declared length.
-    pub(super) length: usize,
+    pub(super) rest: Rest,
     pub(super) bytes: Vec<u8>,
+}
+
+/// What of a body has not come.
+#[derive(Debug)]
+pub(super) enum Rest {
+    /// So many bytes.
+    Bytes(usize),
+    Chunks(Chunked),
 }
 
 #[derive(Debug)]

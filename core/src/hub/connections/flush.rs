@@ -104,6 +104,10 @@ impl Connections {
         }
         if written.ending {
             self.arm(env, id.index);
+            let limits = &env.config.limits.wire;
+            if self.get(id).is_some_and(|conn| conn.ws.is_resumable(limits)) {
+                self.resume.push_back(id);
+            }
         }
     }
 }

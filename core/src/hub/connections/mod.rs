@@ -61,7 +61,7 @@ pub(super) struct Connections {
     touched: Vec<u32>,
     /// Those to flush, each at most once (`Conn::dirty`).
     dirty: VecDeque<u32>,
-    /// Those whose answered requests let more of their buffered input be read.
+    /// Those whose answered requests, or answers that were read, let more of their buffered input be read.
     resume: VecDeque<ConnId>,
     timers: Timers<u32>,
     eviction: Eviction,
@@ -227,6 +227,11 @@ impl Connections {
         if more {
             self.resume.push_back(id);
         }
+    }
+
+    /// Whether a connection may go on with what its client had sent ahead.
+    pub(super) fn is_anyone_to_resume(&self) -> bool {
+        !self.resume.is_empty()
     }
 
     /// The next connection that may go on with what its client had sent ahead.

@@ -61,7 +61,7 @@ pub(crate) fn handshakes_that_break_a_rule_are_refused(backend: Backend) {
 
 pub(crate) fn a_plain_get_is_told_to_upgrade(backend: Backend) {
     let rig = backend.start(|_| {});
-    let answer = rig.raw().get("/");
+    let answer = rig.raw().get("/ws");
     assert_eq!((answer.status, answer.header("upgrade")), (426, Some("websocket")));
 }
 

@@ -128,3 +128,34 @@ pub(crate) fn a_body_may_be_announced(backend: Backend) {
     assert!(raw.read_head().starts_with("HTTP/1.1 100 "));
     assert_eq!(raw.exchange(&request[body..]).status, 200);
 }
+
+/// RFC 9112 §7.1.
+pub(crate) fn a_body_may_come_in_chunks(backend: Backend) {
+    let rig = backend.start(|_| {});
+    let body = json!({ "channel": "c", "event": "e" }).to_string();
+    let (one, two) = body.split_at(7);
+    let request = format!(
+        "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n\
+         7;a=b\r\n{one}\r\n{:X}\r\n{two}\r\n0\r\nX-Digest: 1\r\n\r\n",
+        two.len()
+    );
+    let mut raw = rig.raw();
+    assert_eq!(raw.exchange(request.as_bytes()).status, 200);
+    for byte in request.as_bytes() {
+        raw.write(&[*byte]);
+    }
+    assert_eq!(raw.response().status, 200, "byte by byte");
+    assert_eq!(raw.get("/health").status, 200, "not a byte too many was taken");
+}
+
+/// Their answers are more than the server keeps for one that does not read.
+pub(crate) fn requests_sent_ahead_wait_until_answers_are_read(backend: Backend) {
+    let rig = backend.start(|_| {});
+    let mut raw = rig.raw();
+    raw.write(&b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000));
+    for _ in 0..2000 {
+        assert_eq!(raw.response().status, 200);
+    }
+    assert_eq!(raw.get("/none").status, 404);
+}

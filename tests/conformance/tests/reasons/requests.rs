@@ -55,7 +55,10 @@ pub(crate) fn method_not_allowed(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn upgrade_required(backend: Backend, reason: Reason) {
-    refuses(&backend.start(|_| {}), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", reason);
+    refuses(&backend.start(|_| {}), b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n", reason);
+    let stripped = HANDSHAKE.replace("Upgrade: websocket\r\nConnection: Upgrade\r\n", "");
+    assert_ne!(stripped, HANDSHAKE);
+    refuses(&backend.start(|_| {}), stripped.as_bytes(), reason);
 }
 
 pub(crate) fn bad_version(backend: Backend, reason: Reason) {
@@ -67,8 +70,24 @@ pub(crate) fn http_version(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn length_required(backend: Backend, reason: Reason) {
-    let request = b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
-    refuses(&backend.start(|_| {}), request, reason);
+    let request = b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n";
+    let rig = backend.start(|_| {});
+    let mut raw = rig.raw();
+    let answer = raw.exchange(request);
+    answered(&answer, reason);
+    assert_eq!(answer.header("connection"), Some("close"), "what follows may be the body");
+    assert_eq!(raw.read_to_end(), b"");
+    refuses(&rig, b"POST /revoke HTTP/1.1\r\nHost: x\r\n\r\n", reason);
+}
+
+pub(crate) fn uri_too_long(backend: Backend, reason: Reason) {
+    let head = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(20_000));
+    counted_refusal(backend, head.as_bytes(), reason);
+}
+
+pub(crate) fn transfer_coding(backend: Backend, reason: Reason) {
+    let request = b"POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
+    counted_refusal(backend, request, reason);
 }
 
 pub(crate) fn body_too_large(backend: Backend, reason: Reason) {

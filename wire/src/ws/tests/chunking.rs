@@ -58,6 +58,15 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     let request = prop_oneof![
         Just(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()),
         Just(b"\r\nHEAD /a HTTP/1.1\nHost: h\n\n".to_vec()),
+        "[a-z]{1,40}".prop_map(|body| {
+            let (one, two) = body.split_at(body.len() / 2);
+            let one = if one.is_empty() { String::new() } else { format!("{:x};a\r\n{one}\r\n", one.len()) };
+            format!(
+                "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{one}{:X}\r\n{two}\r\n0\r\nT: 1\r\n\r\n",
+                two.len()
+            )
+            .into_bytes()
+        }),
         "[a-z]{0,40}".prop_map(|body| {
             format!("POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len())
                 .into_bytes()

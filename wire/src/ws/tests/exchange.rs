@@ -125,9 +125,14 @@ fn bad_requests_are_answered_and_closed_with_a_linger() {
         (b"GET / HTTP/3.0\r\n\r\n", Reason::HttpVersion, "505 HTTP Version Not Supported"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Reason::HttpVersion, "505 HTTP Version Not Supported"),
         (
-            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Reason::LengthRequired,
-            "411 Length Required",
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            Reason::TransferCoding,
+            "501 Not Implemented",
+        ),
+        (
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n",
+            Reason::BadRequest,
+            "400 Bad Request",
         ),
         (
             b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
@@ -229,16 +234,99 @@ fn what_is_kept_is_bounded() {
 fn pipelined_answers_that_nobody_reads_do_not_pile_up() {
     let mut harness = Harness::server(Limits { outbox_read_watermark: 1000, ..Limits::default() });
     harness.sink.room = 0;
-    let mut events = harness.receive(&b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n".repeat(200));
+    let events = harness.receive(&b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n".repeat(200));
     let mut answered = 0;
-    while matches!(events[..], [Event::Http(_)]) {
-        answered += 1;
-        events = harness.respond(&[b'x'; 500]);
+    let mut burst = |harness: &mut Harness, mut events: Vec<Event<'static>>| {
+        while matches!(events[..], [Event::Http(_)]) {
+            answered += 1;
+            events = harness.respond(&[b'x'; 500]);
+        }
+        assert!(matches!(events[..], [] | [Event::Closed(Reason::HttpDone)]), "{events:?}");
         let _ = harness.flush();
-    }
-    assert!(matches!(events[..], [Event::Closed(Reason::HttpDone)]), "{events:?}");
-    assert_eq!(answered, 3);
+        answered
+    };
+    assert_eq!(burst(&mut harness, events), 2, "the rest waits until answers are read");
     assert!(harness.connection.outbox().bytes() < 2000);
+    assert!(!harness.connection.wants_read(&harness.limits));
+    assert!(!harness.connection.is_resumable(&harness.limits));
+    assert!(harness.receive(b"").is_empty());
+    assert!(harness.eof().is_none(), "what came whole is still answered");
+
+    for reads in 1.. {
+        harness.sink.room = usize::MAX;
+        let _ = harness.flush();
+        if !harness.connection.is_resumable(&harness.limits) {
+            assert_eq!(reads, 100, "two answers at a time");
+            break;
+        }
+        harness.sink.room = 0;
+        let events = harness.receive(b"");
+        burst(&mut harness, events);
+    }
+    assert_eq!(answered, 200);
+    assert_eq!(harness.written_text().matches("HTTP/1.1 200 OK").count(), 200);
+    assert_eq!(harness.connection.reason(), Some(Reason::HttpDone));
+}
+
+#[test]
+fn a_connection_whose_client_reads_no_answer_is_given_up_in_the_end() {
+    let mut harness = Harness::server(Limits { outbox_read_watermark: 100, ..Limits::default() });
+    harness.sink.room = 0;
+    harness.receive(&b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n".repeat(9));
+    assert!(harness.respond(&[b'x'; 500]).is_empty());
+    assert!(harness.wait(Duration::from_secs(74)).is_empty());
+    let events = harness.wait(Duration::from_secs(1));
+    assert!(matches!(events[..], [Event::Closed(Reason::KeepAliveTimeout)]), "{events:?}");
+    assert_eq!(harness.flush(), Flush::Closed);
+}
+
+#[test]
+fn a_chunked_body_comes_as_any_other() {
+    let bytes = b"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+        2;x=y\r\nbo\r\n2\r\ndy\r\n0\r\nTrailer: x\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\n\r\n";
+    for step in 1..=bytes.len() {
+        let mut harness = Harness::server(Limits::default());
+        let mut events: Vec<_> =
+            bytes.chunks(step).flat_map(|chunk| harness.receive(chunk)).collect();
+        assert_eq!(events.len(), 1, "the second request waits");
+        events.extend(harness.respond(b""));
+        let [Event::Http(first), Event::Http(second)] = &events[..] else {
+            panic!("{step}: {events:?}")
+        };
+        assert_eq!(&**first.body(), b"body");
+        assert_eq!(second.uri(), "/next");
+    }
+}
+
+#[test]
+fn a_chunked_body_is_bounded_and_counted_and_has_its_time() {
+    let head = b"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
+    let mut harness = Harness::server(Limits { body_bytes_max: 1000, ..Limits::default() });
+    assert!(harness.receive(head).is_empty());
+    let _ = harness.flush();
+    assert_eq!(harness.written_text(), "HTTP/1.1 100 Continue\r\n\r\n");
+    assert!(harness.receive(b"3e8\r\n").is_empty());
+    assert!(harness.receive(&[b'x'; 900]).is_empty());
+    assert!((900..2000).contains(&harness.connection.partial_bytes()));
+    assert!(harness.receive(&[b'x'; 100]).is_empty());
+    let events = harness.receive(b"\r\n1");
+    assert!(matches!(events[..], [Event::Closed(Reason::BodyTooLarge)]), "{events:?}");
+    assert_eq!(harness.connection.partial_bytes(), 0);
+    let _ = harness.flush();
+    assert!(harness.written_text().starts_with("HTTP/1.1 413 "));
+
+    let mut harness = Harness::server(Limits::default());
+    harness.receive(head);
+    let mut events = Vec::new();
+    for _ in 0..12 {
+        harness.receive(b"1\r\nx\r\n");
+        events.extend(harness.wait(Duration::from_secs(1)));
+    }
+    assert!(matches!(events[..], [Event::Closed(Reason::HeadTimeout)]), "{events:?}");
+
+    let mut harness = Harness::server(Limits::default());
+    harness.receive(&[&head[..], b"5\r\nhel"].concat());
+    assert!(matches!(harness.eof(), Some(Event::Closed(Reason::EofInHead))));
 }
 
 #[test]
