@@ -136,8 +136,11 @@ impl<R: Runtime> App<R> {
                     handler(conn, reason);
                 }
             }
-            Output::Done { .. } | Output::Audit { .. } | Output::Shard { .. } | Output::Drained => {
-            }
+            Output::Done { .. }
+            | Output::Audit { .. }
+            | Output::Shard { .. }
+            | Output::ClockSet { .. }
+            | Output::Drained => {}
         }
     }
 

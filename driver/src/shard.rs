@@ -16,7 +16,7 @@ use mahavishnu_core::{
     trace::Recorded,
     ws::ReadBuffer,
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     accept::Listening,
@@ -33,6 +33,9 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 
 /// Mails taken before the sockets get their turn.
 const MAILS_PER_TURN: usize = 256;
+
+/// A wall clock that was set by less is not worth a warning.
+const NOTEWORTHY_LEAP: Duration = Duration::from_secs(5);
 
 /// What a shard's thread is given.
 #[derive(Debug)]
@@ -259,6 +262,20 @@ impl<R: Runtime> Shard<R> {
             }
             Output::Done { id, result } => self.waiting.done(id, result),
             Output::Audit { audit, result } => audit::log(&audit, result),
+            Output::ClockSet { by, forward } => {
+                let (seconds, direction) =
+                    (by.as_secs_f64(), if forward { "forward" } else { "back" });
+                // Less is what clocks do by themselves.
+                if by >= NOTEWORTHY_LEAP {
+                    warn!(
+                        seconds,
+                        direction,
+                        "the wall clock was set, or the machine has slept: tokens are judged by the new time, revocations stay"
+                    );
+                } else {
+                    debug!(seconds, direction, "the wall clock was corrected");
+                }
+            }
             Output::Drained => self.drained = true,
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 use mahavishnu_core::{
-    auth::{self, Revocation, Revocations},
+    auth::{self, Moment, Revocation, Revocations},
     limits::Limits,
 };
 use serde_json::{Map, Value};
@@ -36,7 +36,7 @@ pub(crate) fn read(path: &Path) -> Result<Revocations, (Exit, String)> {
         let revocation = Revocation::parse(line).map_err(|error| {
             wrong(format!("{error}; `mahavishnu token revoke --print` prints such lines"))
         })?;
-        all.add(Duration::ZERO, &revocation, Duration::MAX);
+        all.add(Moment::default(), &revocation, Duration::MAX);
         let max = Limits::default().revocations.revocations_max;
         if all.len() > max {
             return Err(wrong(format!("more than {max} revocations; take out what has expired")));

@@ -22,8 +22,26 @@ fn accepts(server: &Server, token: &str) -> bool {
 }
 
 #[test]
-fn times_are_judged_without_leeway() {
+fn a_clock_that_differs_by_little_is_forgiven_by_default_alike_for_all_three() {
     let server = Server::with_auth(&[]);
+    let now = token::now();
+    for (name, value, good) in [
+        ("iat", json!(now + 2), true),
+        ("iat", json!(token::now() as f64 + 1.3), true),
+        ("nbf", json!(now + 2), true),
+        ("exp", json!(now - 1), true),
+        ("iat", json!(now + 30), false),
+        ("nbf", json!(now + 30), false),
+        ("exp", json!(now - 6), false),
+    ] {
+        let token = token::sign(&claims_and(name, value.clone()));
+        assert_eq!(accepts(&server, &token), good, "{name} {value}");
+    }
+}
+
+#[test]
+fn times_are_judged_without_leeway_if_none_is_set() {
+    let server = Server::with_auth(&[("JWT_LEEWAY", "0")]);
     let now = token::now();
     let rows = [
         ("exp", json!(now + 60), true),
@@ -46,7 +64,7 @@ fn times_are_judged_without_leeway() {
 
 #[test]
 fn a_token_that_expires_now_has_expired() {
-    let server = Server::with_auth(&[]);
+    let server = Server::with_auth(&[("JWT_LEEWAY", "0")]);
     assert!(!accepts(&server, &token::sign(&claims_and("exp", json!(token::now())))));
 }
 

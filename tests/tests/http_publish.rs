@@ -197,7 +197,7 @@ fn with_auth_a_publisher_needs_a_token_and_a_permission() {
     assert_eq!(none.header("www-authenticate"), Some("Bearer"));
     assert_eq!(send(&[("Authorization", "Bearer x.y.z")]).status, 401);
     assert_eq!(send(&[("Authorization", "Basic YTpi")]).status, 401);
-    let expired = token::sign(&token::claims_and("exp", json!(token::now() - 1)));
+    let expired = token::sign(&token::claims_and("exp", json!(token::now() - 60)));
     assert_eq!(send(&[("Authorization", &bearer(&expired))]).status, 401);
     for permissions in [&[][..], &["read"], &["workflow:read"], &["pool:write"]] {
         let refused = send(&[("Authorization", &bearer(&token::of("bob", permissions)))]);

@@ -14,7 +14,8 @@ pub struct TokenRules {
     pub audience: Option<Vec<String>>,
     /// The only issuer whose tokens are taken. Default `None`: `iss` is not looked at.
     pub issuer: Option<String>,
-    /// Tolerance for clocks that differ, applied to `exp`, `nbf` and `iat`. Default 0.
+    /// Tolerance for clocks that differ, applied to `exp`, `nbf` and `iat`. Default 0; the server's setting
+    /// has 5 s.
     pub leeway: Duration,
     /// Bytes of a token. Default 8 KiB. Over it: malformed.
     pub token_bytes_max: usize,

@@ -57,7 +57,7 @@ pub use keys::{KeyError, KeySet};
 #[cfg(not(feature = "jwt"))]
 pub use no_keys::KeySet;
 pub use policy::{Access, Decision, Pattern, Policy, PolicyError, Rule, Verb, Why};
-pub use revoke::{Revocation, RevocationError, Revocations};
+pub use revoke::{Moment, Revocation, RevocationError, Revocations};
 pub use secret::{WeakSecret, check_secret};
 
 use std::time::Duration;

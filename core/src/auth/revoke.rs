@@ -16,7 +16,7 @@ pub struct Revocation {
     pub user: Option<Box<str>>,
     /// Tokens issued before this wall-clock time, and those that do not say when they were.
     pub issued_before: Option<Duration>,
-    /// When all these tokens will have expired: from then on the revocation is forgotten. `None`: not known.
+    /// When all these tokens will have expired: from then on the revocation no longer counts. `None`: not known.
     pub until: Option<Duration>,
 }
 
@@ -146,7 +146,27 @@ type Key = (Option<Box<str>>, Option<Box<str>>, bool);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     issued_before: Duration,
+    /// By the wall clock. Without end: not known.
     until: Duration,
+    /// By the steady clock.
+    keep_until: Duration,
+}
+
+impl Entry {
+    fn counts(&self, at: Moment) -> bool {
+        at.wall < self.until && at.steady < self.keep_until
+    }
+}
+
+/// A moment as revocations go by it. What was revoked stays revoked when somebody sets the clock: how long a revocation is
+/// kept is measured by a clock that nobody can set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Wall-clock time since the Unix epoch, which decides whether a revocation's own `until` has come. A server gives the
+    /// earliest that it may be.
+    pub wall: Duration,
+    /// Monotonic time since any moment that stays the same.
+    pub steady: Duration,
 }
 
 impl Revocations {
@@ -156,24 +176,28 @@ impl Revocations {
         Self::default()
     }
 
-    /// Adds one, and forgets those whose time is over at the wall-clock time `unix`. It is kept until its own `until`,
-    /// at most for `keep`.
-    pub fn add(&mut self, unix: Duration, revocation: &Revocation, keep: Duration) {
-        self.entries.retain(|_, entry| entry.until > unix);
-        let latest = unix.saturating_add(keep);
-        let wanted = revocation.until.map(whole_seconds).map(Duration::from_secs);
-        let until = wanted.map_or(latest, |until| until.min(latest));
+    /// Adds one. It counts until its own `until`, at most for `keep`. Those that were kept for so long are forgotten; those
+    /// whose `until` has come only when there are more than a thousand: the wall clock may yet be set back.
+    pub fn add(&mut self, now: Moment, revocation: &Revocation, keep: Duration) {
+        let crowded = self.entries.len() >= FORGOTTEN_FROM;
+        self.entries.retain(|_, entry| match crowded {
+            true => entry.counts(now),
+            false => now.steady < entry.keep_until,
+        });
+        let until = revocation.until.map(whole_seconds).map_or(Duration::MAX, Duration::from_secs);
+        let keep_until = now.steady.saturating_add(keep);
         let issued_before = revocation.issued_before.unwrap_or_default();
         let key =
             (revocation.id.clone(), revocation.user.clone(), revocation.issued_before.is_some());
-        let entry = self.entries.entry(key).or_insert(Entry { issued_before, until });
+        let entry = self.entries.entry(key).or_insert(Entry { issued_before, until, keep_until });
         entry.issued_before = entry.issued_before.max(issued_before);
         entry.until = entry.until.max(until);
+        entry.keep_until = entry.keep_until.max(keep_until);
     }
 
-    /// Whether a token is revoked at the wall-clock time `unix`.
+    /// Whether a token is revoked.
     #[must_use]
-    pub fn has(&self, unix: Duration, claims: &Claims) -> bool {
+    pub fn has(&self, now: Moment, claims: &Claims) -> bool {
         if self.entries.is_empty() {
             return false;
         }
@@ -186,10 +210,9 @@ impl Revocations {
         names.into_iter().any(|(id, user)| {
             let by_name = self.entries.get(&(id.clone(), user.clone(), false));
             let by_age = self.entries.get(&(id, user, true));
-            by_name.is_some_and(|entry| entry.until > unix)
-                || by_age.is_some_and(|entry| {
-                    entry.until > unix && is_older(claims, entry.issued_before)
-                })
+            by_name.is_some_and(|entry| entry.counts(now))
+                || by_age
+                    .is_some_and(|entry| entry.counts(now) && is_older(claims, entry.issued_before))
         })
     }
 
@@ -206,6 +229,9 @@ impl Revocations {
     }
 }
 
+/// So many are kept although the wall clock says that their time is over.
+const FORGOTTEN_FROM: usize = 1024;
+
 /// Bytes of a token's or user's name.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -215,7 +241,8 @@ mod tests {
 
     use super::*;
 
-    const NOW: Duration = Duration::from_secs(1_770_000_000);
+    const NOW: Moment =
+        Moment { wall: Duration::from_secs(1_770_000_000), steady: Duration::from_secs(500) };
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn claims(user: &str, id: Option<&str>, issued: Option<u64>) -> Claims {
@@ -254,19 +281,58 @@ mod tests {
         assert!(revocation.fits(&claims("ada", None, None)));
     }
 
+    /// On both clocks.
+    fn after(time: Duration) -> Moment {
+        Moment { wall: NOW.wall + time, steady: NOW.steady + time }
+    }
+
     #[test]
     fn a_revocation_is_forgotten_in_time() {
+        let second = Duration::from_secs(1);
         let ada = claims("ada", None, Some(100));
         let mut all = Revocations::new();
         all.add(NOW, &Revocation::parse(r#"{"user":"ada","until":1770000010}"#).unwrap(), DAY);
-        assert!(all.has(NOW + Duration::from_secs(9), &ada));
-        assert!(!all.has(NOW + Duration::from_secs(10), &ada));
+        assert!(all.has(after(9 * second), &ada));
+        assert!(!all.has(after(10 * second), &ada));
         all.add(NOW, &Revocation::parse(r#"{"user":"ada"}"#).unwrap(), DAY);
-        assert!(all.has(NOW + DAY - Duration::from_secs(1), &ada));
-        assert!(!all.has(NOW + DAY, &ada));
-        let late = NOW + DAY;
-        all.add(late, &Revocation::parse(r#"{"user":"eve"}"#).unwrap(), DAY);
+        assert!(all.has(after(DAY - second), &ada));
+        assert!(!all.has(after(DAY), &ada));
+        all.add(after(DAY), &Revocation::parse(r#"{"user":"eve"}"#).unwrap(), DAY);
         assert_eq!(all.len(), 1, "what is over makes room");
+    }
+
+    #[test]
+    fn a_wall_clock_that_leaps_deletes_nothing() {
+        let ada = claims("ada", Some("t1"), None);
+        for text in [
+            r#"{"jti":"t1"}"#,
+            r#"{"user":"ada"}"#,
+            r#"{"issued_before":1770000000}"#,
+            r#"{"jti":"t1","until":1770000600}"#,
+            r#"{"jti":"t1","until":1}"#,
+        ] {
+            for leap in [0, 1, 1_770_000_000 + 40 * 86_400, u64::MAX] {
+                let mut all = Revocations::new();
+                let back = if text.ends_with(":1}") { Duration::ZERO } else { NOW.wall };
+                all.add(NOW, &Revocation::parse(text).unwrap(), DAY);
+                let leapt = Moment { wall: Duration::from_secs(leap), ..NOW };
+                all.add(leapt, &Revocation::parse(r#"{"user":"eve"}"#).unwrap(), DAY);
+                assert!(all.has(Moment { wall: back, ..NOW }, &ada), "{text} {leap}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_over_by_the_wall_clock_makes_room_when_there_is_much() {
+        let mut all = Revocations::new();
+        for n in 0..FORGOTTEN_FROM + 10 {
+            let text = format!(r#"{{"jti":"{n}","until":1770000001}}"#);
+            all.add(NOW, &Revocation::parse(&text).unwrap(), DAY);
+        }
+        assert_eq!(all.len(), FORGOTTEN_FROM + 10);
+        let forever = Revocation::parse(r#"{"user":"eve"}"#).unwrap();
+        all.add(after(Duration::from_secs(1)), &forever, DAY);
+        assert_eq!(all.len(), 1);
     }
 
     #[test]

@@ -8,13 +8,14 @@ use http::{Method, Request, Response, StatusCode, header};
 
 use super::{
     Hub,
+    clock::Leap,
     connections::{Admission, AnswerTo, Conn, Phase},
     drain::Step,
     forwarded::is_trusted,
     handshake::{self, Accepted},
     http::{self as answers, Refused},
     tokens::{self, Token, Withdrawn},
-    types::{Command, ConnId, DrainPlan, Listener, Output, Peer},
+    types::{Command, ConnId, DrainPlan, Listener, Output, Peer, ShardId},
     visitors::{Visitors, Who},
 };
 use crate::{
@@ -418,7 +419,15 @@ impl Hub {
 
     /// Notices a wall clock that was set, and one that has drifted: what was planned by it is planned anew.
     pub(super) fn watch_clock(&mut self) {
-        if self.tokens.has_clock_leapt(self.env.now) {
+        if let Some(leap) = self.tokens.has_clock_leapt(self.env.now) {
+            // All hubs see the same: one of them tells.
+            if self.env.place.shard == ShardId(0) {
+                let (by, forward) = match leap {
+                    Leap::Forward(by) => (by, true),
+                    Leap::Back(by) => (by, false),
+                };
+                self.outputs.push_back(Output::ClockSet { by, forward });
+            }
             for id in self.connections.active() {
                 self.on_token_deadline(id);
             }

@@ -9,6 +9,7 @@
 
 mod channels;
 mod clients;
+mod clock;
 mod codecs;
 mod connections;
 mod drain;

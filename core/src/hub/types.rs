@@ -306,6 +306,14 @@ pub enum Output {
         /// What became of it.
         result: Result<Published, Reason>,
     },
+    /// The wall clock was set, has drifted by more than a second, or the machine has slept. What tokens say about time was
+    /// judged anew; no revocation was forgotten. The first hub of a server tells.
+    ClockSet {
+        /// How far it is from where it was expected.
+        by: Duration,
+        /// Whether it is ahead.
+        forward: bool,
+    },
     /// Something to be written down for whoever asks later who did what.
     Audit {
         /// Who wanted what.

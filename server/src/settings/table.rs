@@ -131,6 +131,9 @@ settings! {
         jwt_keys_file: Option<PathBuf> = None, Maybe(Path), ["JWT_KEYS_FILE"], Live;
         /// Refuse tokens that never expire.
         jwt_require_exp: bool = false, Bool, ["JWT_REQUIRE_EXP"], Live;
+        /// Seconds by which the clocks of those who make tokens may differ from this one: a token is good so long before its
+        /// `nbf` and `iat`, and after its `exp`.
+        jwt_leeway: Duration = Duration::from_secs(5), seconds(0, 300), ["JWT_LEEWAY"], Live;
         /// The `aud` that tokens must have, or several with commas between. Not set: tokens with an `aud` are refused.
         jwt_audience: Vec<String> = Vec::new(), List, ["JWT_AUDIENCE"], Live;
         /// The `iss` that tokens must have. Not set: any.
@@ -287,6 +290,7 @@ impl Settings {
             require_exp: self.jwt_require_exp,
             audience: (!self.jwt_audience.is_empty()).then(|| self.jwt_audience.clone()),
             issuer: self.jwt_issuer.clone(),
+            leeway: self.jwt_leeway,
             ..TokenRules::default()
         }
     }

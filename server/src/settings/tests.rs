@@ -58,6 +58,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("JWT_EXPIRY", "3600", "60", "60", "0", "seconds from 1 to 315360000"),
     ("JWT_KEYS", "", KEYS, "new:********", "hunter2", "kid:secret pairs"),
     ("JWT_KEYS_FILE", "", "", "", "", ""),
+    ("JWT_LEEWAY", "5", "0.5", "0.5", "301", "seconds from 0 to 300"),
     ("JWT_REQUIRE_EXP", "false", "on", "true", "exp", "true or false"),
     ("JWT_AUDIENCE", "", "a, b", "a,b", "a,,b", "texts with commas between"),
     ("JWT_ISSUER", "", "me", "me", "a\nb", "text of at most 256 bytes"),

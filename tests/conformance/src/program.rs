@@ -101,6 +101,7 @@ fn said(
     say! {
         "AUTH_ENABLED": auth.required, bool::to_string;
         "JWT_END_REMOVED_KEYS": auth.end_removed_keys, bool::to_string;
+        "JWT_LEEWAY": auth.rules.leeway, seconds;
         "TOKEN_IN_QUERY": auth.query_parameter, |name: &Option<_>| name.is_some().to_string();
         "TOKEN_IN_SUBPROTOCOL": auth.subprotocol, bool::to_string;
         "AUTH_TIMEOUT": limits.auth.auth_timeout, seconds;

@@ -328,6 +328,9 @@ impl World {
             Output::Audit { result, .. } => {
                 self.digest.number(result.map_or_else(|reason| reason as u64, |_| 0));
             }
+            Output::ClockSet { by, forward } => {
+                self.digest.number(by.as_secs() * 2 + u64::from(forward));
+            }
             Output::Shard { to, batch } => {
                 let to = usize::from(to.0);
                 self.digest.number(batch.len() as u64);

@@ -255,6 +255,62 @@ fn a_clock_that_is_set_back_lets_tokens_live_longer() {
     assert_eq!(client.take()[0]["event"], "session.token_expiring");
 }
 
+/// Forty days ahead for a moment, in which one revocation is made.
+#[test]
+fn what_was_revoked_stays_revoked_when_a_clock_that_leapt_comes_back() {
+    for shards in [1, 3] {
+        let mut rig = Rig::new(shards, quiet());
+        let claims = json!({"user_id": "ada", "jti": "t1"});
+        let key = jsonwebtoken::EncodingKey::from_secret(SECRET);
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+        let revoke = |rig: &mut Rig, text: &str| {
+            let revocation = revocation(text);
+            rig.hubs[0].handle_command(rig.now, Command::Revoke { id: None, revocation });
+            rig.run();
+        };
+        revoke(&mut rig, r#"{"jti":"t1"}"#);
+        for leap in [40, -40, 4000].map(|days: i64| days * 86_400) {
+            let before = rig.now.unix;
+            rig.now.unix = Duration::from_secs(before.as_secs().saturating_add_signed(leap));
+            revoke(&mut rig, r#"{"jti":"t2"}"#);
+            assert!(is_refused(&mut rig, &token), "{leap}: meanwhile");
+            rig.now.unix = before;
+            rig.wait(SECOND);
+            assert!(is_refused(&mut rig, &token), "{leap}: afterwards");
+        }
+        let told = |output: &&Output| matches!(output, Output::ClockSet { .. });
+        assert!(rig.outputs.iter().filter(told).count() >= 2, "it is told");
+    }
+}
+
+/// Whether a handshake with this token is.
+fn is_refused(rig: &mut Rig, token: &str) -> bool {
+    let client = rig.socket(0);
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         Authorization: Bearer {token}\r\n\r\n"
+    );
+    rig.bytes(&client, head.as_bytes());
+    client.take_text().starts_with("HTTP/1.1 401 ")
+}
+
+#[test]
+fn a_revocation_counts_as_long_as_leeway_lets_its_token_in() {
+    let mut config = quiet();
+    config.auth.rules.leeway = seconds(10);
+    let mut rig = Rig::new(1, config);
+    let token = token_at("ada", &["admin"], 0, 100);
+    let until = START_UNIX.as_secs() + 100;
+    let revocation = revocation(&format!(r#"{{"user":"ada","until":{until}}}"#));
+    rig.hubs[0].handle_command(rig.now, Command::Revoke { id: None, revocation });
+    rig.run();
+    for _ in 0..3 {
+        rig.wait(seconds(35));
+        assert!(is_refused(&mut rig, &token));
+    }
+}
+
 #[test]
 fn a_drain_ends_connections_as_a_drain_does() {
     let mut rig = Rig::new(1, quiet());
@@ -492,7 +548,7 @@ fn a_key_that_is_taken_away_ends_its_connections_only_if_asked_to() {
 fn revocations_of_the_configuration_come_and_go_with_it() {
     let mut config = quiet();
     let mut revoked = Revocations::new();
-    revoked.add(START_UNIX, &revocation(r#"{"jti":"t1"}"#), seconds(1000));
+    revoked.add(auth::Moment::default(), &revocation(r#"{"jti":"t1"}"#), seconds(1000));
     config.auth.revoked = Arc::new(revoked);
     let mut rig = Rig::new(1, quiet());
     let token = token_at("ada", &["admin"], 0, 100);
