@@ -35,7 +35,7 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 const MAILS_PER_TURN: usize = 256;
 
 /// A wall clock that was set by less is not worth a warning.
-const NOTEWORTHY_LEAP: Duration = Duration::from_secs(5);
+const NOTEWORTHY_LEAP: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What a shard's thread is given.
 #[derive(Debug)]
