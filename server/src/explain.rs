@@ -1,6 +1,6 @@
 //! `mahavishnu explain`: what a token may do with a channel, and which rule says so, by the code that decides it.
 
-use mahavishnu_core::auth::{Claims, Policy, Verb, Why};
+use mahavishnu_core::auth::{Claims, Moment, Policy, Verb, Why};
 
 use crate::{
     cli::ExplainArgs,
@@ -27,8 +27,11 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Configuration, text));
     }
     let now = token::unix_now();
+    // As long as leeway lets a token in, so long does its revocation count.
+    let wall = now.saturating_sub(config.auth.rules.leeway);
+    let moment = Moment { wall, ..Moment::default() };
     let claims = match config.auth.keys.verify(&text, now, &config.auth.rules) {
-        Ok(claims) if config.auth.revoked.has(now, &claims) => {
+        Ok(claims) if config.auth.revoked.has(moment, &claims) => {
             return denied("the token is in MAHAVISHNU_REVOKED_FILE");
         }
         Ok(claims) => claims,
