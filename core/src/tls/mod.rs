@@ -27,7 +27,12 @@
 //! then [`Session::finish`] says what that means for the socket.
 
 #[cfg(feature = "tls")]
+mod blocks;
+#[cfg(feature = "tls")]
 mod certificate;
+#[cfg(test)]
+#[cfg(feature = "tls")]
+mod documents;
 mod identity;
 #[cfg(not(feature = "tls"))]
 mod no_server;
@@ -52,7 +57,7 @@ mod tests;
 #[cfg(feature = "tls")]
 pub use self::{
     certificate::{Facts, Key, Unreadable},
-    pem::{Chain, PemError, PrivateKey},
+    pem::{Chain, PemError, PemFault, PrivateKey},
     revocation::{ListFacts, RevocationListError, RevocationLists},
     server::{Certified, CertifiedError, ClientAuth, Server, ServerError},
     session::{Encrypting, Session},

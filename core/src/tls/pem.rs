@@ -3,11 +3,14 @@
 use std::fmt;
 
 use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer,
-    pem::{self, PemObject},
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject,
 };
 
-use super::certificate::{self, Facts};
+pub use super::blocks::PemFault;
+use super::{
+    blocks::{Block, Kind, blocks},
+    certificate::{self, Facts},
+};
 
 /// Certificates in the order of their file: a server's own first, then who signed it. Or any number of authorities.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +21,7 @@ pub struct PrivateKey(pub(super) PrivateKeyDer<'static>);
 
 /// Why a document is of no use. Never repeats what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PemError {
     /// No `BEGIN CERTIFICATE`.
     NoCertificate,
@@ -29,22 +33,47 @@ pub enum PemError {
     CertificateInstead,
     /// A key where a certificate belongs.
     KeyInstead,
-    /// Not the format that its `BEGIN` line promises.
-    Malformed,
+    /// Two different keys, on these lines: which one is meant?
+    SeveralKeys(usize, usize),
+    /// A key of a form that TLS has no use for.
+    OtherKey,
+    /// DER or PKCS #12.
+    Binary,
+    /// Text in UTF-16.
+    Utf16,
+    /// Something is broken on this line, counted from 1.
+    Broken(usize, PemFault),
 }
 
 impl Chain {
-    /// All certificates of a document.
+    /// All certificates of a document. Other blocks beside them are passed over.
     ///
     /// # Errors
     ///
-    /// None is there, or one cannot be read.
+    /// None is there, one cannot be read, or something in the document is broken: then a certificate may be missing.
     pub fn from_pem(document: &[u8]) -> Result<Self, PemError> {
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(document)
-            .collect::<Result<_, pem::Error>>()
-            .map_err(|_| PemError::Malformed)?;
+        let blocks = read(document)?;
+        let mut certificates = Vec::new();
+        for block in &blocks {
+            match block.kind() {
+                Kind::Certificate => {
+                    certificates.push(CertificateDer::from(block.decode().map_err(broken)?.1));
+                }
+                Kind::TrustedCertificate => {
+                    return Err(PemError::Broken(block.line, PemFault::Trusted));
+                }
+                Kind::Pkcs7 => return Err(PemError::Broken(block.line, PemFault::Pkcs7)),
+                Kind::Key
+                | Kind::EncryptedKey
+                | Kind::OtherKey
+                | Kind::RevocationList
+                | Kind::Other => {}
+            }
+        }
         if certificates.is_empty() {
-            let key = contains(document, b"PRIVATE KEY-----");
+            let key = blocks.iter().any(|block| {
+                matches!(block.kind(), Kind::Key | Kind::EncryptedKey | Kind::OtherKey)
+            });
             return Err(if key { PemError::KeyInstead } else { PemError::NoCertificate });
         }
         Ok(Self(certificates))
@@ -87,26 +116,59 @@ impl Chain {
 }
 
 impl PrivateKey {
-    /// The first private key of a document.
+    /// The private key of a document. Other blocks beside it are passed over.
     ///
     /// # Errors
     ///
-    /// There is none, it is encrypted, or it cannot be read.
+    /// There is none, or there are several; it is encrypted, or cannot be read.
     pub fn from_pem(document: &[u8]) -> Result<Self, PemError> {
-        // PKCS#8 says so in its label, the older forms in a header (RFC 1421 §4.6.1.1).
-        if contains(document, b"BEGIN ENCRYPTED PRIVATE KEY") || contains(document, b"4,ENCRYPTED")
-        {
+        let blocks = read(document)?;
+        let has = |kind| blocks.iter().any(|block| block.kind() == kind);
+        if has(Kind::EncryptedKey) {
             return Err(PemError::Encrypted);
         }
-        match PrivateKeyDer::from_pem_slice(document) {
-            Ok(key) => Ok(Self(key)),
-            Err(pem::Error::NoItemsFound) if contains(document, b"BEGIN CERTIFICATE") => {
-                Err(PemError::CertificateInstead)
+        let mut found: Option<(usize, PrivateKeyDer<'static>)> = None;
+        for block in blocks.iter().filter(|block| block.kind() == Kind::Key) {
+            let (kind, der) = block.decode().map_err(broken)?;
+            let key = PrivateKeyDer::from_pem(kind, der)
+                .ok_or(PemError::Broken(block.line, PemFault::Der))?;
+            match &found {
+                Some((line, first)) if *first != key => {
+                    return Err(PemError::SeveralKeys(*line, block.line));
+                }
+                Some(_) => {}
+                None => found = Some((block.line, key)),
             }
-            Err(pem::Error::NoItemsFound) => Err(PemError::NoKey),
-            Err(_) => Err(PemError::Malformed),
+        }
+        match found {
+            Some((_, key)) => Ok(Self(key)),
+            None if has(Kind::OtherKey) => Err(PemError::OtherKey),
+            None if has(Kind::Certificate) => Err(PemError::CertificateInstead),
+            None => Err(PemError::NoKey),
         }
     }
+}
+
+/// The revocation lists of a document.
+pub(super) fn revocation_lists(
+    document: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
+    let blocks = read(document)?;
+    let lists = blocks.iter().filter(|block| block.kind() == Kind::RevocationList);
+    lists.map(|list| Ok(list.decode().map_err(broken)?.1.into())).collect()
+}
+
+fn read(document: &[u8]) -> Result<Vec<Block<'_>>, PemError> {
+    match document {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => Err(PemError::Utf16),
+        // A SEQUENCE with a length of several bytes, or of none.
+        [0x30, 0x80..=0xff, ..] => Err(PemError::Binary),
+        _ => blocks(document).map_err(broken),
+    }
+}
+
+fn broken((line, fault): (usize, PemFault)) -> PemError {
+    PemError::Broken(line, fault)
 }
 
 impl fmt::Debug for Chain {
@@ -133,13 +195,22 @@ impl fmt::Display for PemError {
             }
             Self::CertificateInstead => "is a certificate, not a private key",
             Self::KeyInstead => "is a private key, not a certificate",
-            Self::Malformed => "is damaged: not the format that its BEGIN line promises",
+            Self::SeveralKeys(one, other) => {
+                return write!(
+                    f,
+                    "has two private keys, on lines {one} and {other}; leave the one that belongs to the certificate"
+                );
+            }
+            Self::OtherKey => {
+                "has a private key of another form; use PKCS #8: a BEGIN PRIVATE KEY line"
+            }
+            Self::Binary => {
+                "is binary (DER or PKCS #12); `openssl x509`, `pkey` or `crl` with `-inform DER`, or `openssl pkcs12 -nodes`, make PEM of it"
+            }
+            Self::Utf16 => "is UTF-16; save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)",
+            Self::Broken(line, fault) => return write!(f, "line {line}: {fault}"),
         })
     }
 }
 
 impl std::error::Error for PemError {}
-
-fn contains(document: &[u8], part: &[u8]) -> bool {
-    document.windows(part.len()).any(|window| window == part)
-}

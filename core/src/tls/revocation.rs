@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
-use rustls::pki_types::{CertificateRevocationListDer, pem::PemObject};
+use rustls::pki_types::CertificateRevocationListDer;
 use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
 
 use super::{
-    Chain, Identity,
+    Chain, Identity, PemError,
     certificate::{self, Number},
+    pem,
 };
 
 /// The lists of some authorities. Without any nothing is looked up.
@@ -39,6 +40,8 @@ pub enum RevocationListError {
     Nothing,
     /// The list at this place, counted from 1, cannot be read.
     Unreadable(usize),
+    /// The document is broken.
+    Pem(PemError),
 }
 
 impl RevocationLists {
@@ -49,10 +52,9 @@ impl RevocationLists {
     /// None is there, or one cannot be read.
     pub fn add_pem(&mut self, document: &[u8]) -> Result<(), RevocationListError> {
         let before = self.lists.len();
-        for (list, place) in CertificateRevocationListDer::pem_slice_iter(document).zip(1..) {
-            let unreadable = RevocationListError::Unreadable(place);
-            let list = list.map_err(|_| unreadable)?;
-            self.read(&list).ok_or(unreadable)?;
+        let lists = pem::revocation_lists(document).map_err(RevocationListError::Pem)?;
+        for (list, place) in lists.into_iter().zip(1..) {
+            self.read(&list).ok_or(RevocationListError::Unreadable(place))?;
             self.lists.push(list);
         }
         if self.lists.len() == before { Err(RevocationListError::Nothing) } else { Ok(()) }
@@ -119,6 +121,7 @@ impl fmt::Display for RevocationListError {
             Self::Nothing => {
                 f.write_str("has no revocation list; use PEM, which has a BEGIN X509 CRL line")
             }
+            Self::Pem(error) => error.fmt(f),
             Self::Unreadable(place) => write!(f, "list {place} of the file cannot be read"),
         }
     }

@@ -54,6 +54,13 @@ impl Authority {
 
     /// A list of its certificates that are revoked, valid in 2026.
     pub(crate) fn revoke(&self, revoked: &[&Issued]) -> RevocationLists {
+        let mut lists = RevocationLists::default();
+        lists.add_pem(self.list(revoked).as_bytes()).unwrap();
+        lists
+    }
+
+    /// That list as PEM.
+    pub(crate) fn list(&self, revoked: &[&Issued]) -> String {
         let one = |issued: &&Issued| RevokedCertParams {
             serial_number: issued.serial.clone(),
             revocation_time: date_time_ymd(2026, 1, 2),
@@ -68,9 +75,7 @@ impl Authority {
             revoked_certs: revoked.iter().map(one).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        let mut lists = RevocationLists::default();
-        lists.add_pem(list.signed_by(&self.0).unwrap().pem().unwrap().as_bytes()).unwrap();
-        lists
+        list.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
     /// For a server or a client with these alternative names; the first is the common name too. Valid in 2026.

@@ -11,7 +11,7 @@ fn documents_are_told_apart() {
     assert_eq!(chain(key), Err(PemError::KeyInstead));
     assert_eq!(chain(b"hello"), Err(PemError::NoCertificate));
     let torn = issued.certificate.replace("-----END", "");
-    assert_eq!(chain(torn.as_bytes()), Err(PemError::Malformed));
+    assert_eq!(chain(torn.as_bytes()), Err(PemError::Broken(1, PemFault::Unfinished)));
 
     let key_of = |pem| PrivateKey::from_pem(pem).map(drop);
     assert_eq!(key_of(key), Ok(()));
