@@ -11,6 +11,7 @@ mod connector;
 mod control;
 mod exit;
 mod explain;
+mod handed;
 mod health;
 mod logging;
 mod memory;

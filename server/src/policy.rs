@@ -8,8 +8,8 @@ use toml::Spanned;
 
 use crate::{
     cli::PolicyShowArgs,
-    exit::{Exit, Failure, plain},
-    out, settings,
+    exit::{Exit, Failure},
+    handed, out, settings,
 };
 
 /// Policies by service, as a file gives them. Services that it does not name keep their built-in rules.
@@ -47,11 +47,7 @@ struct RuleText {
 impl PolicyFile {
     /// Reads the file, or says in one line where it is wrong and what to do.
     pub(crate) fn read(path: &Path) -> Result<Self, (Exit, String)> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-            let exit = if denied { Exit::Permission } else { Exit::Configuration };
-            (exit, format!("{}: {}", path.display(), plain(&error)))
-        })?;
+        let text = handed::text(path)?;
         let name = path.display().to_string();
         Self::parse(&name, &text).map_err(|line| (Exit::Configuration, line))
     }

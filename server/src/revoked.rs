@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use crate::{
     cli::TokenRevokeArgs,
     client,
-    exit::{Exit, Failure, plain},
-    out, publish, token,
+    exit::{Exit, Failure},
+    handed, out, publish, token,
     url::Target,
 };
 
@@ -21,11 +21,7 @@ use crate::{
 /// with # are left out. They count as long as they stand there.
 pub(crate) fn read(path: &Path) -> Result<Revocations, (Exit, String)> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        let exit = if denied { Exit::Permission } else { Exit::Configuration };
-        (exit, format!("{shown}: {}", plain(&error)))
-    })?;
+    let text = handed::text(path)?;
     let mut all = Revocations::new();
     for (line, number) in text.lines().zip(1..) {
         let line = line.trim();

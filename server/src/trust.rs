@@ -9,8 +9,8 @@ use rustls::{
 };
 
 use crate::{
-    exit::{Exit, Failure, plain},
-    verify,
+    exit::{Exit, Failure},
+    handed, verify,
 };
 
 /// The certificates of authorities: those of `SSL_CERT_FILE`, else the system's.
@@ -20,10 +20,11 @@ pub(crate) fn roots() -> Result<Chain, Failure> {
         let fault = |text: String| {
             Failure::new(Exit::Configuration, format!("{VARIABLE}: {}: {text}", path.display()))
         };
-        let document = std::fs::read(path).map_err(|error| fault(plain(&error)))?;
+        let document = handed::bytes(path).map_err(|refused| refused.of(VARIABLE))?;
         return Chain::from_pem(&document).map_err(|error| fault(error.to_string()));
     }
-    let found = BUNDLES.iter().find_map(|path| Chain::from_pem(&std::fs::read(path).ok()?).ok());
+    let found =
+        BUNDLES.iter().find_map(|path| Chain::from_pem(&handed::bytes(Path::new(path)).ok()?).ok());
     found.ok_or_else(|| {
         let text = format!("this system has no list of authorities; name one by {VARIABLE}");
         Failure::new(Exit::Configuration, text)

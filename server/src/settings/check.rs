@@ -146,6 +146,8 @@ impl Loaded {
     /// Required authentication needs keys that cannot be guessed; optional authentication is only warned about.
     fn check_keys(&mut self) {
         let required = self.settings.auth_enabled;
+        let doubts = self.keys.iter().filter_map(|key| Some((key.source(), key.doubt()?)));
+        self.warnings.extend(doubts.map(|(name, doubt)| format!("{name}: {doubt}")));
         let faults: Vec<_> =
             self.keys.iter().filter_map(|key| Some((key.source(), key.fault()?))).collect();
         for (name, fault) in faults {

@@ -10,7 +10,7 @@ use super::{
     reader::Problem,
     value::{NamedKey, Secret},
 };
-use crate::exit::{Exit, plain};
+use crate::{exit::Exit, handed};
 
 /// One HS256 key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,27 @@ impl Key {
         let weak = auth::check_secret(self.secret.reveal().as_bytes()).err()?;
         let which = self.kid.as_ref().map_or_else(String::new, |kid| format!("{kid:?}: "));
         Some(format!("{which}{weak}; `openssl rand -base64 32` makes a real one"))
+    }
+
+    /// What looks as if the key had been changed on its way here, if anything does. It counts as it is, because whoever
+    /// signs may have got it in the same way. Never shows the key.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let secret = self.secret.reveal();
+        let quoted =
+            |quote: char| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
+        let what = if secret.starts_with('\u{feff}') {
+            "a byte order mark in front"
+        } else if secret.ends_with(['\n', '\r']) {
+            "a newline at the end (`echo -n` and `printf %s` leave it out)"
+        } else if secret.trim() != secret {
+            "spaces around it"
+        } else if quoted('"') || quoted('\'') {
+            "quotes around it (docker's --env-file keeps them)"
+        } else {
+            return None;
+        };
+        let which = self.kid.as_ref().map_or_else(String::new, |kid| format!("{kid:?}: "));
+        Some(format!("{which}the key has {what}, which count as part of it: is that meant?"))
     }
 }
 
@@ -71,13 +92,7 @@ pub(crate) fn load(settings: &Settings) -> (Vec<Key>, Vec<Problem>) {
 /// A JSON object of kid and secret, in the order of the kids.
 fn read_file(path: &Path) -> Result<Vec<NamedKey>, (Exit, String)> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
-        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        (
-            if denied { Exit::Permission } else { Exit::Configuration },
-            format!("{shown}: {}", plain(&error)),
-        )
-    })?;
+    let text = handed::text(path)?;
     let wrong = |detail: String| {
         (Exit::Configuration, format!("{shown}: {detail}; use a JSON object of kid and secret"))
     };
@@ -116,6 +131,23 @@ mod tests {
             assert!(!fault.contains(weak), "{fault}");
         }
         assert!(key("31-bytes-31-bytes-31-bytes-31-b").fault().unwrap().contains("has 31 bytes"));
+    }
+
+    #[test]
+    fn a_key_that_was_changed_on_its_way_is_doubted_without_being_shown() {
+        let strong = "q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
+        assert_eq!(key(strong).doubt(), None);
+        for (changed, what) in [
+            (format!("{strong}\n"), "a newline at the end"),
+            (format!("{strong}\r\n"), "a newline at the end"),
+            (format!(" {strong}"), "spaces around it"),
+            (format!("\"{strong}\""), "quotes around it"),
+            (format!("'{strong}'"), "quotes around it"),
+            (format!("\u{feff}{strong}"), "a byte order mark"),
+        ] {
+            let doubt = key(&changed).doubt().unwrap();
+            assert!(doubt.contains(what) && !doubt.contains(strong), "{doubt}");
+        }
     }
 
     #[test]

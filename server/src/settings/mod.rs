@@ -3,6 +3,7 @@
 mod bytes;
 mod check;
 mod effects;
+mod env_file;
 mod grants;
 mod keys;
 mod kind;

@@ -4,13 +4,16 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    io::Cursor,
     path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
 
-use crate::exit::{Exit, Failure, plain};
+use super::env_file;
+use crate::{
+    exit::{Exit, Failure},
+    handed::{self, Refused},
+};
 
 /// What a variable was given as, and where.
 #[derive(Clone, Debug)]
@@ -90,7 +93,12 @@ impl Sources {
             Some(path) => read_file(path)?,
             None => {
                 let path = working_directory.join(DOT_ENV);
-                if path.is_file() { read_file(&path)? } else { BTreeMap::new() }
+                // A directory of this name is a Python environment; anything else is meant.
+                if path.symlink_metadata().is_ok() && !path.is_dir() {
+                    read_file(&path)?
+                } else {
+                    BTreeMap::new()
+                }
             }
         };
         Ok(Self { layers: vec![flags.collect(), environment.collect(), file] })
@@ -122,46 +130,16 @@ impl Sources {
 
 /// The MAHAVISHNU_ variables of a file. The last of equal names wins, as in a shell.
 fn read_file(path: &Path) -> Result<BTreeMap<String, Given>, Failure> {
-    let failure = |line: String| Failure::new(Exit::Configuration, line);
-    let bytes = std::fs::read(path).map_err(|e| {
-        let exit = Failure::io("", &e).exit;
-        let exit = if exit == Exit::Permission { exit } else { Exit::Configuration };
-        Failure::new(exit, format!("{}: {}", path.display(), plain(&e)))
+    let text = handed::text(path).map_err(|refused| Failure::new(refused.exit, refused.text))?;
+    let entries = env_file::parse(&text).map_err(|bad| Failure {
+        exit: Exit::Configuration,
+        // The line itself may hold a secret: only its number is shown.
+        lines: bad.iter().map(|bad| Refused::at(path, bad.number, bad.why).text).collect(),
     })?;
-    let bytes = Zeroizing::new(bytes);
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| failure(format!("{}: not UTF-8 text", path.display())))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut values = BTreeMap::new();
-    let mut bad = Vec::new();
-    for item in dotenvy::from_read_iter(Cursor::new(text)) {
-        match item {
-            Ok((name, value)) if name.starts_with(super::PREFIX) => {
-                values.insert(
-                    name,
-                    Given { text: Some(value.into()), origin: Source::File(path.to_owned()) },
-                );
-            }
-            Ok(_) => {}
-            // The line itself may hold a secret: only its number is shown.
-            Err(dotenvy::Error::LineParse(line, _)) => {
-                let number = line_number(text, &line)
-                    .map_or_else(String::new, |number| format!(" line {number}"));
-                bad.push(format!(
-                    "{}{number}: not a NAME=value line (quote values with spaces, # or $)",
-                    path.display()
-                ));
-            }
-            Err(_) => bad.push(format!("{}: could not be parsed", path.display())),
-        }
-    }
-    if bad.is_empty() { Ok(values) } else { Err(Failure { exit: Exit::Configuration, lines: bad }) }
-}
-
-/// Where the parser's (possibly trimmed, possibly multi-line) `line` begins in `text`, counted from 1.
-fn line_number(text: &str, line: &str) -> Option<usize> {
-    let first = line.lines().map(str::trim).find(|line| !line.is_empty())?;
-    text.lines().position(|candidate| candidate.contains(first)).map(|index| index + 1)
+    let given = |entry: env_file::Entry| {
+        (entry.name, Given { text: Some(entry.value), origin: Source::File(path.to_owned()) })
+    };
+    Ok(entries.into_iter().map(given).collect())
 }
 
 const DOT_ENV: &str = ".env";
@@ -223,13 +201,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(
             dir.path().join(".env"),
-            "MAHAVISHNU_A=1\n\nMAHAVISHNU_JWT_SECRET=top secret\n",
+            "MAHAVISHNU_A=1\n\nMAHAVISHNU_JWT_SECRET='top' secret\n",
         )
         .unwrap();
         let failure =
             Sources::assemble(&Request::default(), environment(&[]), dir.path()).err().unwrap();
         assert_eq!(failure.lines.len(), 1);
-        assert!(failure.lines[0].contains(".env line 3:"), "{failure}");
+        assert!(failure.lines[0].contains(".env:3:"), "{failure}");
         assert!(!failure.to_string().contains("secret"), "{failure}");
     }
 

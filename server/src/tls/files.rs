@@ -2,17 +2,18 @@
 
 use std::{
     fmt::Display,
-    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use mahavishnu_core::tls::{Certified, CertifiedError, Chain, Facts, PrivateKey, RevocationLists};
+use zeroize::Zeroizing;
 
 use super::{day, days_left};
 use crate::{
-    exit::{Exit, Failure, plain},
+    exit::{Exit, Failure},
+    handed,
     settings::Settings,
 };
 
@@ -144,14 +145,8 @@ pub(super) fn open_to_all(path: &Path) -> Option<&'static str> {
     (mode & 0o004 != 0).then_some("every user of this machine can read this key; `chmod 600` it")
 }
 
-fn read(name: &str, path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| {
-        let denied = error.kind() == io::ErrorKind::PermissionDenied;
-        let advice =
-            if denied { "; the user of this server must be allowed to read it" } else { "" };
-        let exit = if denied { Exit::Permission } else { Exit::Configuration };
-        Failure::new(exit, format!("{name}: {}: {}{advice}", path.display(), plain(&error)))
-    })
+fn read(name: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    handed::bytes(path).map_err(|refused| refused.of(name))
 }
 
 fn fault(name: &str, path: &Path, text: impl Display) -> Failure {
