@@ -13,6 +13,7 @@ mod config;
 mod control;
 mod docs;
 mod documents;
+mod files;
 mod rights;
 mod server;
 mod token;
