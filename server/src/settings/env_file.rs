@@ -151,6 +151,11 @@ fn is_secret(name: &str) -> bool {
     ["SECRET", "KEYS", "PASSWORD", "TOKEN"].iter().any(|end| name.ends_with(end))
 }
 
+/// What a backslash without quotes makes a letter of, for every reader that knows backslashes.
+fn is_plain(c: char) -> bool {
+    ['\\', '"', '\'', '$', ' ', '#', '`'].contains(&c)
+}
+
 struct Value<'a> {
     line: Peekable<Chars<'a>>,
     further: &'a [&'a str],
@@ -178,7 +183,7 @@ impl Value<'_> {
         while let Some(c) = self.line.next() {
             match c {
                 '\\' => match self.line.next() {
-                    Some(c @ ('\\' | '"' | '\'' | '$' | ' ' | '#' | '`')) => {
+                    Some(c) if is_plain(c) => {
                         self.text.push(c);
                         meant = self.text.len();
                     }
@@ -208,8 +213,12 @@ impl Value<'_> {
     }
 
     fn quoted(&mut self) -> Result<(), &'static str> {
-        while let Some(quote) = self.line.next_if(|c| ['"', '\''].contains(c)) {
-            self.until(quote)?;
+        // 'it'\''s' is how a shell writes it.
+        while let Some(c) = self.line.next_if(|c| ['"', '\'', '\\'].contains(c)) {
+            match c {
+                '\\' => self.text.push(self.line.next_if(|c| is_plain(*c)).ok_or(BACKSLASH)?),
+                quote => self.until(quote)?,
+            }
         }
         let spaced = self.line.next_if(|c| c.is_whitespace()).is_some();
         while self.line.next_if(|c| c.is_whitespace()).is_some() {}
@@ -303,6 +312,7 @@ mod tests {
             ("it's", "it's"),
             ("\"a\"'b'", "ab"),
             ("''", ""),
+            (r"'it'\''s'", "it's"),
             ("\" a \"", " a "),
             ("\"a\nb\"", "a\nb"),
             ("\"a\\\nb\"", "ab"),

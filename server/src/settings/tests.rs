@@ -308,7 +308,14 @@ fn what_is_shown_can_be_read_again() {
     let request = Request { env_file: Some(path.clone()), overrides: Vec::new() };
     let again = evaluate(&Sources::assemble(&request, std::iter::empty(), dir.path()).unwrap());
     assert_eq!(again.settings.shown(), first.settings.shown());
-    assert_eq!(again.origins.get("MAHAVISHNU_PORT"), Some(&Source::File(path)));
+    assert_eq!(again.origins.get("MAHAVISHNU_PORT"), Some(&Source::File(path.clone())));
+    for name in ["it's", "$HOME", r"a\nb", "a # b", " a ", "\"a\"", "'a'", "é", "a;b"] {
+        let first = load(&[("SERVER_NAME", name)]);
+        std::fs::write(&path, super::show(&first)).unwrap();
+        let request = Request { env_file: Some(path.clone()), overrides: Vec::new() };
+        let again = Sources::assemble(&request, std::iter::empty(), dir.path()).unwrap();
+        assert_eq!(evaluate(&again).settings.server_name, first.settings.server_name, "{name}");
+    }
 }
 
 #[test]
