@@ -24,7 +24,7 @@ impl Samples {
     }
 
     /// A sample of each reader's, and how that reader gets along with it: how many it reads.
-    fn readers(&self) -> [(&str, fn(&[u8]) -> Result<usize, PemError>); 3] {
+    fn readers(&self) -> [(&str, Read); 3] {
         [
             (&self.certificates[0], |pem| Chain::from_pem(pem).map(|chain| chain.len())),
             (&self.key, |pem| PrivateKey::from_pem(pem).map(|_| 1)),
@@ -40,6 +40,7 @@ impl Samples {
     }
 }
 
+type Read = fn(&[u8]) -> Result<usize, PemError>;
 type Change = fn(&str) -> Vec<u8>;
 
 #[test]

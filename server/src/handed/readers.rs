@@ -26,8 +26,10 @@ struct Reader {
     good: String,
     /// Whether an empty file says something: that there is nothing.
     may_be_empty: bool,
-    read: Box<dyn Fn(&Path) -> Result<(), Failure>>,
+    read: Box<Read>,
 }
+
+type Read = dyn Fn(&Path) -> Result<(), Failure>;
 
 fn readers(dir: &Path) -> Vec<Reader> {
     let pair = |(exit, text)| Failure::new(exit, text);
