@@ -210,11 +210,19 @@ pub struct Requests {
     pub requests_in_flight_max: u16,
     /// Time for the application to answer. Default 30 s. Over it: `SERVER_ERROR`.
     pub request_timeout: Duration,
+    /// Bytes of what the application's handlers were given and are not done with, per hub: 1 KiB for each call, and its
+    /// data. Default 64 MiB. Over it: `SERVER_ERROR` "Server busy" for requests, decisions and scrapes, and 1013 for
+    /// newcomers if the application hears of them, until it is below again.
+    pub handlers_bytes_max: usize,
 }
 
 impl Default for Requests {
     fn default() -> Self {
-        Self { requests_in_flight_max: 32, request_timeout: Duration::from_secs(30) }
+        Self {
+            requests_in_flight_max: 32,
+            request_timeout: Duration::from_secs(30),
+            handlers_bytes_max: 64 * 1024 * 1024,
+        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! Building, starting and stopping a server.
 
 use std::{
+    fmt,
+    future::poll_fn,
     io,
     marker::PhantomData,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
-    sync::Arc,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
     thread::JoinHandle,
 };
 
@@ -12,15 +16,16 @@ use async_channel::{Receiver, Sender};
 use mahavishnu_core::{
     config::Config,
     entropy::Seed,
-    hub::{ConnId, DrainPlan, Listener, Place, Placement, ShardId},
+    hub::{Command, ConnId, DrainPlan, Listener, Place, Placement, ShardId},
     reason::Reason,
 };
 use socket2::{Domain, Protocol, Socket, Type};
+use tracing::error;
 
 use crate::{
-    app::{App, Authorize, Handlers, Request, RequestResult},
+    app::{App, Authorize, Handlers, Request, RequestResult, guard},
     handle::Handle,
-    mailbox::Mailbox,
+    mailbox::{Mail, Mailbox},
     runtime::Runtime,
     shard::{self, Start},
 };
@@ -29,7 +34,23 @@ use crate::{
 const BACKLOG: i32 = 4096;
 
 /// Collects what a server is to do, then starts it on the runtime `R`.
+///
+/// # Handlers
+///
+/// Handlers are the application's code, and run where [`Runtime::spawn`] puts them from their first instruction on; what
+/// they spawn runs there, too. One that panics, in its synchronous part, in its future or when that is dropped, ends
+/// nothing but its own call: it is answered for with
+/// [`RequestFailed`](mahavishnu_core::reason::Reason::RequestFailed), counted by `mahavishnu_handler_failures_total` and
+/// logged. One that blocks its thread holds up what else runs on that thread, and what is put to the application about the
+/// same connection; it holds up no shard. What the application is given and is not done with is bounded by
+/// [`handlers_bytes_max`](mahavishnu_core::limits::Requests::handlers_bytes_max).
+///
+/// Of one connection the application hears in order: `on_connect` has returned before anything else is put to it, and
+/// each handler runs until it first waits for something before the next one is called; `on_disconnect` comes last. There
+/// is no order between connections, and none to what the server does by itself: a client may have its first answer before
+/// `on_connect` is called.
 #[derive(Debug)]
+#[must_use = "a builder does nothing until it is started"]
 pub struct Builder<R> {
     config: Config,
     addresses: Vec<(String, Listener)>,
@@ -41,7 +62,6 @@ pub struct Builder<R> {
 
 impl<R: Runtime> Builder<R> {
     /// The core's configuration: limits, authentication, policy. Default: [`Config::default`], open to all.
-    #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
@@ -49,15 +69,13 @@ impl<R: Runtime> Builder<R> {
 
     /// Listens for WebSocket and HTTP clients at `address`, for example `127.0.0.1:8686`; port 0 takes a free one.
     /// Default: nowhere.
-    #[must_use]
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.addresses.push((address.into(), Listener::Main));
         self
     }
 
     /// Listens at `address` for those who collect metrics, and answers them with what `render` returns: an exposition
-    /// in Prometheus' text format. Default: nowhere.
-    #[must_use]
+    /// in Prometheus' text format. Default: nowhere. If it panics, they get 500.
     pub fn listen_metrics(
         mut self,
         address: impl Into<String>,
@@ -69,7 +87,6 @@ impl<R: Runtime> Builder<R> {
     }
 
     /// Threads that serve connections. Default: 1. At most 64.
-    #[must_use]
     pub fn shards(mut self, shards: u16) -> Self {
         self.shards = Some(shards);
         self
@@ -77,7 +94,6 @@ impl<R: Runtime> Builder<R> {
 
     /// The seed of all that is random in the server. Default: from the operating system. A known seed makes ids
     /// guessable: for tests only.
-    #[must_use]
     pub fn seed(mut self, seed: Seed) -> Self {
         self.seed = Some(seed);
         self
@@ -85,7 +101,6 @@ impl<R: Runtime> Builder<R> {
 
     /// Answers the request `event`. Requests that nothing answers get `UNKNOWN_REQUEST`; an answer that takes longer
     /// than [`Requests::request_timeout`](mahavishnu_core::limits::Requests::request_timeout) is replaced by an error.
-    #[must_use]
     pub fn on_request<F, A>(mut self, event: &str, handler: F) -> Self
     where
         F: Fn(Request) -> A + Send + Sync + 'static,
@@ -98,7 +113,6 @@ impl<R: Runtime> Builder<R> {
     }
 
     /// Decides on subscriptions that the policy allows. Default: allowed.
-    #[must_use]
     pub fn authorize_subscribe<F, A>(mut self, handler: F) -> Self
     where
         F: Fn(Authorize) -> A + Send + Sync + 'static,
@@ -109,7 +123,6 @@ impl<R: Runtime> Builder<R> {
     }
 
     /// Decides on clients' publishes that the policy allows. Default: allowed. [`Handle::broadcast`] is not asked about.
-    #[must_use]
     pub fn authorize_publish<F, A>(mut self, handler: F) -> Self
     where
         F: Fn(Authorize) -> A + Send + Sync + 'static,
@@ -119,8 +132,7 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// Hears of connections that are through handshake and authentication. Called on a shard's thread: must not block.
-    #[must_use]
+    /// Hears of connections that are through handshake and authentication. Default: nothing.
     pub fn on_connect(
         mut self,
         handler: impl Fn(ConnId, SocketAddr, Option<Arc<str>>) + Send + Sync + 'static,
@@ -129,8 +141,8 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// Hears of the end of connections that it heard of. Called on a shard's thread: must not block.
-    #[must_use]
+    /// Hears of the end of connections that `on_connect` was told of. [`Server::stop`] waits until it has heard of the last
+    /// one, or for the plan's deadline. Default: nothing.
     pub fn on_disconnect(
         mut self,
         handler: impl Fn(ConnId, Reason) + Send + Sync + 'static,
@@ -141,9 +153,9 @@ impl<R: Runtime> Builder<R> {
 
     /// Records everything that goes into the server. `write` gets what each shard noted in a turn, in order, and calls
     /// of several shards may overlap; a [`Writer`](mahavishnu_core::trace::Writer) makes a trace of it, which
-    /// [`replay`](mahavishnu_core::trace::replay()) runs again. Called on a shard's thread, which waits for it. A trace
-    /// holds what clients send, tokens included. Default: nothing is recorded, which costs nothing.
-    #[must_use]
+    /// [`replay`](mahavishnu_core::trace::replay()) runs again. Alone of all handlers it is called on a shard's thread,
+    /// which waits for it: so the trace of a server that crashed is complete. If it panics, nothing more of this shard is
+    /// recorded. A trace holds what clients send, tokens included. Default: nothing is recorded, which costs nothing.
     pub fn record(mut self, write: impl Fn(ShardId, &[u8]) + Send + Sync + 'static) -> Self {
         self.handlers.record = Some(Arc::new(write));
         self
@@ -175,26 +187,29 @@ impl<R: Runtime> Builder<R> {
         let shards = self.shards.unwrap_or(1).clamp(1, 64);
         self.config.hooks = self.handlers.hooks();
         let (config, hooks) = (Arc::new(self.config.clone()), Arc::new(self.config.hooks));
-        let app = App { handlers: Arc::new(self.handlers), runtime };
+        let handlers = Arc::new(self.handlers);
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| Mailbox::new()).unzip();
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
         let mut threads = Vec::new();
-        let (end, ended) = async_channel::unbounded();
-        for (inbox, shard) in inboxes.into_iter().zip(0u16..) {
+        let (tell, ended) = async_channel::unbounded();
+        for ((inbox, mailbox), shard) in inboxes.into_iter().zip(mailboxes.iter()).zip(0u16..) {
             let start = Start {
                 config: config.clone(),
                 place: Place { shard: ShardId(shard), shards, seed },
                 mailboxes: mailboxes.clone(),
                 inbox,
-                app: app.clone(),
+                app: App::new(handlers.clone(), runtime.clone(), mailbox.clone()),
                 listeners: std::mem::take(&mut listeners),
             };
-            let end = End { shard, tell: end.clone() };
+            let end = End { shard, tell: tell.clone(), mailboxes: mailboxes.clone() };
             let thread = std::thread::Builder::new().name(format!("shard-{shard}"));
-            threads.push(thread.spawn(move || {
-                let _end = end;
-                shard::run(start)
-            })?);
+            match thread.spawn(move || end.after(start)) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    drain_all(&mailboxes);
+                    return Err(error);
+                }
+            }
         }
         let placement = Placement::new(Place { shard: ShardId(0), shards, seed });
         Ok(Server {
@@ -202,6 +217,8 @@ impl<R: Runtime> Builder<R> {
             addresses,
             threads,
             ended,
+            failure: None,
+            handlers,
             runtime: PhantomData,
         })
     }
@@ -220,33 +237,76 @@ impl<R> Default for Builder<R> {
     }
 }
 
-/// A running server. Dropping it leaves it running until the process ends; [`stop`](Self::stop) ends it in order.
+/// A running server. Dropping it leaves it running until the process ends; [`run_until`](Self::run_until) or
+/// [`stop`](Self::stop) ends it in order, and says whether it has ended by itself before.
 #[derive(Debug)]
+#[must_use = "a server ends in order by `run_until` or `stop`, which also tell of one that has failed"]
 pub struct Server<R> {
     handle: Handle,
     addresses: Vec<(SocketAddr, Listener)>,
-    threads: Vec<JoinHandle<io::Result<()>>>,
-    /// Numbers of shards that have ended. Over when the last one has.
-    ended: Receiver<u16>,
+    threads: Vec<JoinHandle<()>>,
+    /// What shards have ended with. Over when the last one has.
+    ended: Receiver<Result<(), ServerFailed>>,
+    failure: Option<ServerFailed>,
+    /// What they hold is dropped by who stops the server, if by then no call is under way.
+    handlers: Arc<Handlers>,
     runtime: PhantomData<fn() -> R>,
 }
 
-/// Tells that a shard's thread has ended, by whatever way.
-struct End {
-    shard: u16,
-    tell: Sender<u16>,
+/// A server has ended by itself: one of its threads could not go on, for want of file descriptors or by a bug, and the
+/// others have closed their connections with 1001.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFailed {
+    /// The number of the shard that ended first.
+    pub shard: u16,
+    cause: Box<str>,
 }
 
-impl Drop for End {
-    fn drop(&mut self) {
-        // Nobody listens once the server was stopped.
-        let _ = self.tell.try_send(self.shard);
+impl fmt::Display for ServerFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shard {} ended unexpectedly: {}", self.shard, self.cause)
+    }
+}
+
+impl std::error::Error for ServerFailed {}
+
+/// The end of a shard's thread, which is told by whatever way it comes.
+struct End {
+    shard: u16,
+    tell: Sender<Result<(), ServerFailed>>,
+    mailboxes: Arc<[Mailbox]>,
+}
+
+impl End {
+    /// Runs a shard, and tells how it has ended. Without one of its shards a server is none: a part of its channels has no
+    /// home, and newcomers would be sent to where nobody is. So the others end, too.
+    fn after<R: Runtime>(self, start: Start<R>) {
+        let shard = self.shard;
+        let failed = |cause: &str| ServerFailed { shard, cause: cause.into() };
+        let result = match guard(|| shard::run(start)) {
+            Ok(result) => result.map_err(|error| failed(&error.to_string())),
+            Err(_) => Err(failed("it panicked")),
+        };
+        if let Err(error) = &result {
+            error!(shard, %error, "the server ends");
+            if let Some(own) = self.mailboxes.get(usize::from(shard)) {
+                own.sockets.store(0, Ordering::Relaxed);
+            }
+            drain_all(&self.mailboxes);
+        }
+        // Nobody listens once the server was dropped.
+        let _ = self.tell.try_send(result);
+    }
+}
+
+fn drain_all(mailboxes: &[Mailbox]) {
+    for mailbox in mailboxes {
+        mailbox.pass(Mail::Command(Command::Drain(DrainPlan::default())));
     }
 }
 
 impl<R: Runtime> Server<R> {
     /// What a server is to do.
-    #[must_use]
     pub fn builder() -> Builder<R> {
         Builder::default()
     }
@@ -273,29 +333,69 @@ impl<R: Runtime> Server<R> {
         self.addresses.iter().filter(move |(_, kind)| *kind == wanted).map(|(address, _)| *address)
     }
 
-    /// Waits until a shard ends by itself, which only a bug or a poller that cannot be had makes it do; its
-    /// connections are lost then. Returns the shard's number.
-    pub async fn failed(&mut self) -> u16 {
-        match self.ended.recv().await {
-            Ok(shard) => shard,
-            Err(_) => std::future::pending().await,
+    /// Serves until `end` is over, for example a signal, and then [stops](Self::stop). Returns earlier if the server ends by
+    /// itself. With [`std::future::pending()`] it serves for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerFailed`]: the server has ended by itself.
+    pub async fn run_until(mut self, end: impl Future) -> Result<(), ServerFailed> {
+        let mut end = pin!(end);
+        {
+            let mut failed = pin!(self.failed());
+            poll_fn(|context| match end.as_mut().poll(context) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => failed.as_mut().poll(context).map(drop),
+            })
+            .await;
+        }
+        self.stop().await
+    }
+
+    /// Waits until the server ends by itself, which only a bug or a poller that cannot be had makes it do: by then a part
+    /// of its connections is lost, and the others are being closed. Ready at once if that has happened.
+    pub async fn failed(&mut self) -> ServerFailed {
+        while self.failure.is_none() {
+            match self.ended.recv().await {
+                Ok(ended) => self.failure = ended.err(),
+                Err(_) => std::future::pending().await,
+            }
+        }
+        match &self.failure {
+            Some(failure) => failure.clone(),
+            None => std::future::pending().await,
         }
     }
 
-    /// Stops accepting, closes every connection with 1001 and waits until all sockets are closed, at most ten seconds.
-    pub async fn stop(self) {
-        self.stop_with(DrainPlan::default()).await;
+    /// Stops accepting, closes every connection with 1001 and waits until all sockets are closed and
+    /// [`on_disconnect`](Builder::on_disconnect) has heard of it, at most ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerFailed`]: the server had ended by itself before.
+    pub async fn stop(self) -> Result<(), ServerFailed> {
+        self.stop_with(DrainPlan::default()).await
     }
 
     /// Stops by a plan of its own.
-    pub async fn stop_with(self, plan: DrainPlan) {
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    pub async fn stop_with(mut self, plan: DrainPlan) -> Result<(), ServerFailed> {
         self.handle.drain(plan).await;
         // The shards end by themselves within the plan's deadline, and each says so last of all.
-        while self.ended.recv().await.is_ok() {}
+        while let Ok(ended) = self.ended.recv().await {
+            self.failure = self.failure.or(ended.err());
+        }
         for thread in self.threads {
-            // So this waits for nothing. One that panicked has nothing left to say.
+            // So this waits for nothing.
             let _ = thread.join();
         }
+        if guard(|| drop(self.handlers)).is_err() {
+            error!("what the application's handlers hold panicked when it was dropped");
+        }
+        self.failure.map_or(Ok(()), Err)
     }
 }
 

@@ -12,7 +12,7 @@
 //! is to get something. So one turn gathers what all of them brought, and nothing but a few bytes is kept for a socket.
 //! While there is something to do no shard waits. Waiting allocates nothing, and the alarm for the next deadline is set anew
 //! only where it has to ring earlier than it would. Handlers of the application run where [`Runtime::spawn`] puts them,
-//! never on a shard.
+//! never on a shard, and guarded: see [`Builder`].
 //!
 //! [`Handle`], [`Server::failed`] and [`Server::stop`] need no runtime: they may be waited for under any executor.
 //!
@@ -33,7 +33,7 @@ mod socket;
 
 pub use self::{
     app::{Authorize, Request, RequestResult},
-    builder::{Builder, Server},
+    builder::{Builder, Server, ServerFailed},
     handle::{BroadcastError, Handle, RevokeError},
     runtime::{Descriptor, Runtime, Waiter},
 };

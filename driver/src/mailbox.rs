@@ -147,6 +147,11 @@ impl Mailbox {
         self.coming.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Wakes the shard for something that it will find by itself.
+    pub(crate) fn ring(&self) {
+        self.bell.wake();
+    }
+
     /// Sends what comes from inside.
     pub(crate) fn pass(&self, mail: Mail) {
         // One that has ended takes nothing any more.

@@ -35,8 +35,15 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// The thread cannot wait: the process has no file descriptor left.
     fn run<T>(shard: impl Future<Output = T>) -> io::Result<T>;
 
-    /// Runs a task of the application to its end, not on a shard's thread. One that panics must not end another.
+    /// Runs a task of the application to its end, not on a shard's thread. It may block its thread, though it should not,
+    /// and does not panic. A runtime that is over drops it, at once or later.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
+
+    /// Calls `call`, which is the application's and runs on a shard's thread, so that what it spawns runs where
+    /// [`spawn`](Self::spawn) puts things.
+    fn within<T>(&self, call: impl FnOnce() -> T) -> T {
+        call()
+    }
 }
 
 /// Waits for one poller, and for one moment. It belongs to one task.

@@ -11,16 +11,16 @@ use std::{
 
 use mahavishnu_core::{
     config::Config,
-    hub::{Command, ConnId, Hub, Listener, Output, Peer, Place},
+    hub::{Command, ConnId, Handler, Hub, Listener, Output, Peer, Place},
     metrics::Metrics,
     trace::Recorded,
     ws::ReadBuffer,
 };
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::{
     accept::Listening,
-    app::App,
+    app::{App, guard},
     audit, clock,
     mailbox::{Inbox, Mail, Mailbox, Waiting},
     poller::{Poller, TcpStream},
@@ -39,7 +39,7 @@ const NOTEWORTHY_LEAP: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What a shard's thread is given.
 #[derive(Debug)]
-pub(crate) struct Start<R> {
+pub(crate) struct Start<R: Runtime> {
     pub(crate) config: Arc<Config>,
     pub(crate) place: Place,
     pub(crate) mailboxes: Arc<[Mailbox]>,
@@ -54,6 +54,8 @@ pub(crate) struct Start<R> {
 pub(crate) struct Shard<R: Runtime> {
     pub(crate) hub: Recorded,
     metrics: Metrics,
+    /// The recorder has not panicked.
+    counts: bool,
     /// By the connections' indices.
     pub(crate) sockets: Poller<ConnId, R::Waiter>,
     pub(crate) scratch: ReadBuffer,
@@ -64,6 +66,8 @@ pub(crate) struct Shard<R: Runtime> {
     /// As many mails were taken as a turn takes: there may be more.
     has_mail: bool,
     drained: bool,
+    /// When a drain is over whatever happens.
+    drained_by: Option<Instant>,
     place: Place,
     app: App<R>,
 }
@@ -77,7 +81,7 @@ impl<R: Runtime> Shard<R> {
     fn new(start: Start<R>) -> io::Result<Self> {
         let now = clock::now();
         let mut hub = Recorded::new(Hub::new(start.config, start.place, now));
-        if start.app.handlers.record.is_some() {
+        if start.app.records() {
             hub.start(now);
         }
         let sockets = Poller::new()?;
@@ -85,6 +89,7 @@ impl<R: Runtime> Shard<R> {
         let mut this = Self {
             hub,
             metrics: Metrics::new(),
+            counts: true,
             sockets,
             scratch: ReadBuffer::new(SCRATCH_BYTES),
             listening,
@@ -93,6 +98,7 @@ impl<R: Runtime> Shard<R> {
             waiting: Waiting::default(),
             has_mail: false,
             drained: false,
+            drained_by: None,
             place: start.place,
             app: start.app,
         };
@@ -111,6 +117,7 @@ impl<R: Runtime> Shard<R> {
                 self.wait(deadlines.into_iter().flatten().min()).await;
             }
             let has_mail = self.take_mail();
+            self.look_at_backlog();
             self.sockets.look()?;
             if !waits && !has_mail && self.is_idle() {
                 // One more look that brought nothing is nothing to take a turn for.
@@ -126,7 +133,7 @@ impl<R: Runtime> Shard<R> {
             self.accept();
             next = self.turn();
         }
-        Ok(())
+        self.let_hear().await
     }
 
     fn is_idle(&self) -> bool {
@@ -197,8 +204,11 @@ impl<R: Runtime> Shard<R> {
     fn open_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Command(command) => {
-                if matches!(command, Command::Drain(_)) {
+                if let Command::Drain(plan) = &command {
                     self.listening.stop();
+                    // One too far away for the clock is no end.
+                    let by = Instant::now().checked_add(plan.deadline);
+                    self.drained_by = self.drained_by.or(by);
                 }
                 self.hub.handle_command(clock::now(), command);
             }
@@ -240,17 +250,28 @@ impl<R: Runtime> Shard<R> {
         }
         self.hub.end_turn(clock::now());
         self.record_metrics();
-        if let Some(record) = &self.app.handlers.record {
-            record(self.place.shard, &self.hub.take());
+        if self.app.records() && self.app.record(self.place.shard, &self.hub.take()) {
+            self.hub.stop();
+            self.hub.handle_command(clock::now(), Command::Failed(Handler::Record));
         }
         self.hub.poll_timeout().map(|next| next.at)
     }
 
     /// Hands what the hub has counted to the recorder that the application has installed.
     fn record_metrics(&mut self) {
-        let Self { hub, metrics, .. } = self;
+        let Self { hub, metrics, counts: true, .. } = self else { return };
         let now = clock::now().mono;
-        metrics::with_recorder(|recorder| metrics.record(recorder, now, hub.tally()));
+        // The recorder is the application's, too.
+        let recorded = guard(|| {
+            metrics::with_recorder(|recorder| metrics.record(recorder, now, hub.tally()));
+        });
+        if recorded.is_err() {
+            error!(
+                shard = self.place.shard.0,
+                "the recorder of metrics panicked: this shard gives it nothing more"
+            );
+            self.counts = false;
+        }
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -280,7 +301,7 @@ impl<R: Runtime> Shard<R> {
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);
                 debug!(shard = self.place.shard.0, conn = conn.index(), %peer, authenticated = user.is_some(), certificate, "open");
-                self.ask(output);
+                self.app.ask(output);
             }
             Output::Disconnected { conn, reason } => {
                 debug!(
@@ -289,20 +310,45 @@ impl<R: Runtime> Shard<R> {
                     reason = reason.name(),
                     "closed"
                 );
-                self.ask(output);
+                self.app.ask(output);
             }
             Output::Metrics { .. } => {
                 // Whoever asks gets what has been counted until now.
                 self.record_metrics();
-                self.ask(output);
+                self.app.ask(output);
             }
-            Output::Request { .. } | Output::Authorize { .. } => self.ask(output),
+            Output::Request { .. } | Output::Authorize { .. } => self.app.ask(output),
         }
     }
 
-    fn ask(&self, output: Output) {
-        if let Some(own) = self.own_mailbox() {
-            self.app.ask(output, own);
+    /// Tells the hub what the application has no room for.
+    fn look_at_backlog(&mut self) {
+        let bytes_max = self.hub.hub().config().limits.requests.handlers_bytes_max;
+        if let Some(backlog) = self.app.new_backlog(bytes_max) {
+            debug!(shard = self.place.shard.0, ?backlog, "application");
+            self.hub.handle_command(clock::now(), Command::Backlog(backlog));
         }
+    }
+
+    /// Waits until the application has heard of every end, or until the drain's deadline: what it has not heard by the
+    /// time that the process ends it does not hear.
+    async fn let_hear(&mut self) -> io::Result<()> {
+        self.app.wait_for_notices();
+        while self.app.has_to_hear() && self.drained_by.is_some_and(|by| Instant::now() < by) {
+            let Self { sockets, inbox, app, drained_by, .. } = &mut *self;
+            poll_fn(|context| {
+                // First the mail, whose bell is rung when the last one is through.
+                let rings = inbox.poll_mail(context).is_ready()
+                    || !app.has_to_hear()
+                    || sockets.poll_ready(context).is_ready()
+                    || sockets.poll_alarm(context, *drained_by).is_ready();
+                if rings { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            // Whoever has sent it is told that the shard has ended.
+            while self.inbox.take().is_some() {}
+            self.sockets.look()?;
+        }
+        Ok(())
     }
 }

@@ -9,13 +9,14 @@
 )]
 
 mod on_each {
+    pub(crate) mod handlers;
     pub(crate) mod poller;
     pub(crate) mod server;
 }
 #[path = "../examples/own_runtime/own.rs"]
 mod own_runtime;
 
-use std::sync::LazyLock;
+use std::{io, sync::LazyLock};
 
 use mahavishnu_driver::{Handle, Runtime, Server};
 use mahavishnu_smol::Smol;
@@ -24,25 +25,94 @@ use own_runtime::Own;
 
 /// A runtime, as an application waits on it.
 trait Host: Runtime {
+    /// While one of the application's tasks blocks its thread, others run.
+    const HAS_THREADS: bool;
+
     /// What an application waits for, it may wait for on any thread.
     fn block_on<T>(future: impl Future<Output = T> + Send) -> T;
+
+    /// What a handler does to have something done beside it.
+    fn spawn_here(task: impl Future<Output = ()> + Send + 'static);
 }
 
 impl Host for Tokio {
+    const HAS_THREADS: bool = true;
+
     fn block_on<T>(future: impl Future<Output = T> + Send) -> T {
-        static RUNTIME: LazyLock<::tokio::runtime::Runtime> =
-            LazyLock::new(|| ::tokio::runtime::Runtime::new().unwrap());
+        static RUNTIME: LazyLock<::tokio::runtime::Runtime> = LazyLock::new(|| {
+            let mut builder = ::tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(2).enable_all().build().unwrap()
+        });
         RUNTIME.block_on(future)
+    }
+
+    fn spawn_here(task: impl Future<Output = ()> + Send + 'static) {
+        ::tokio::spawn(task);
+    }
+}
+
+/// tokio's runtime of one thread, as programs that do little besides have it.
+#[derive(Clone, Debug)]
+struct OneThread(Tokio);
+
+impl Runtime for OneThread {
+    type Waiter = <Tokio as Runtime>::Waiter;
+
+    fn current() -> io::Result<Self> {
+        Tokio::current().map(Self)
+    }
+
+    fn run<T>(shard: impl Future<Output = T>) -> io::Result<T> {
+        Tokio::run(shard)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(task);
+    }
+
+    fn within<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.0.within(call)
+    }
+}
+
+impl Host for OneThread {
+    const HAS_THREADS: bool = false;
+
+    fn block_on<T>(future: impl Future<Output = T> + Send) -> T {
+        static RUNTIME: LazyLock<::tokio::runtime::Handle> = LazyLock::new(|| {
+            let mut builder = ::tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().build().unwrap();
+            let handle = runtime.handle().clone();
+            std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+            handle
+        });
+        RUNTIME.block_on(future)
+    }
+
+    fn spawn_here(task: impl Future<Output = ()> + Send + 'static) {
+        ::tokio::spawn(task);
     }
 }
 
 impl Host for Smol {
+    const HAS_THREADS: bool = false;
+
+    fn spawn_here(task: impl Future<Output = ()> + Send + 'static) {
+        ::smol::spawn(task).detach();
+    }
+
     fn block_on<T>(future: impl Future<Output = T> + Send) -> T {
         ::smol::block_on(future)
     }
 }
 
 impl Host for Own {
+    const HAS_THREADS: bool = true;
+
+    fn spawn_here(task: impl Future<Output = ()> + Send + 'static) {
+        Self.spawn(task);
+    }
+
     fn block_on<T>(future: impl Future<Output = T> + Send) -> T {
         Self::run(future).unwrap()
     }
@@ -53,6 +123,7 @@ macro_rules! on_each {
         on_each!(@on tokio Tokio $($($module::$body,)*)*);
         on_each!(@on smol Smol $($($module::$body,)*)*);
         on_each!(@on own Own $($($module::$body,)*)*);
+        on_each!(@on tokio_of_one_thread OneThread $($($module::$body,)*)*);
     };
     (@on $name:ident $runtime:ident $($module:ident::$body:ident,)*) => {
         mod $name {
@@ -62,6 +133,21 @@ macro_rules! on_each {
 }
 
 on_each! {
+    handlers {
+        a_handler_that_panics_fails_its_request_alone,
+        a_decision_that_panics_is_no_decision,
+        one_who_only_listens_may_panic,
+        a_handler_that_blocks_holds_up_no_shard,
+        what_a_handler_spawns_does_not_run_on_a_shard,
+        of_one_connection_the_application_hears_in_order,
+        what_the_application_is_not_done_with_is_bounded,
+        stopping_waits_until_the_application_has_heard,
+        what_handlers_hold_is_not_dropped_on_a_shard,
+        data_without_a_value_is_refused,
+        a_server_ends_as_a_whole_and_says_so,
+        a_server_runs_until_it_is_told,
+        a_recorder_that_panics_ends_no_shard,
+    }
     poller {
         an_end_that_came_with_data_is_read,
         an_end_is_told_once,
@@ -84,7 +170,6 @@ on_each! {
         a_full_socket_is_written_to_when_it_has_room,
         messages_longer_than_the_scratch_arrive,
         stopping_closes_every_socket,
-        the_end_of_a_shard_is_told_and_not_waited_for_again,
         a_message_is_written_in_the_turn_in_which_it_came,
         a_flood_does_not_keep_others_from_being_served,
         a_recorded_server_can_be_replayed,
@@ -102,7 +187,28 @@ fn waiting_allocates_nothing() {
 #[test]
 fn a_runtime_that_has_to_be_entered_first_says_so() {
     let outside = Own::run(Server::<Tokio>::builder().start()).unwrap();
-    assert!(outside.is_err());
+    let error = outside.map(drop).unwrap_err().to_string();
+    assert!(error.contains("within a tokio runtime"), "{error}");
+}
+
+/// A request that a runtime does not run any more is not waited for.
+#[test]
+fn an_application_that_is_over_is_answered_for() {
+    let runtime = ::tokio::runtime::Runtime::new().unwrap();
+    let builder = Server::<Tokio>::builder()
+        .listen("127.0.0.1:0")
+        .on_request("ask", |_| std::future::pending())
+        .on_connect(|_, _, _| {});
+    let server = runtime.block_on(builder.start()).unwrap();
+    let mut client = on_each::server::Client::connect(server.local_addr().unwrap());
+    client.send("ask", &serde_json::json!({}));
+    client.ping();
+    runtime.shutdown_background();
+    // What was under way, and what comes.
+    assert_eq!(client.next()["error_message"], "The request failed");
+    let late = client.request("ask", &serde_json::json!({}));
+    assert_eq!(late["error_message"], "The request failed");
+    assert_eq!(Own::block_on(server.stop_with(on_each::server::AT_ONCE)), Ok(()));
 }
 
 #[test]
@@ -117,8 +223,8 @@ fn handles_are_alike_whatever_the_runtime_and_the_executor() {
             let published = handle.broadcast("a", "e", &serde_json::json!({})).await;
             assert_eq!(published.map(|published| published.subscribers), Ok(0));
         }
-        tokio.stop().await;
-        smol.stop().await;
-        own.stop().await;
+        for stopped in [tokio.stop().await, smol.stop().await, own.stop().await] {
+            assert_eq!(stopped, Ok(()));
+        }
     });
 }

@@ -14,7 +14,7 @@
 //!         .start()
 //!         .await?;
 //!     server.handle().broadcast("workflow:42", "workflow.started", &json!({ "workflow_id": "42" })).await?;
-//!     server.stop().await;
+//!     server.stop().await?;
 //!     Ok(())
 //! })
 //! # }
@@ -49,7 +49,7 @@ use mahavishnu_driver::Runtime;
 
 pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
-    Authorize, BroadcastError, Handle, Request, RequestResult, RevokeError,
+    Authorize, BroadcastError, Handle, Request, RequestResult, RevokeError, ServerFailed,
 };
 
 /// Collects what a server is to do, then starts it. Handlers run on smol's global executor.

@@ -20,11 +20,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .start()
         .await?;
     let handle = server.handle();
-    for stage in 1..=600 {
-        let data = json!({ "workflow_id": "42", "stage_name": format!("stage {stage}") });
-        handle.broadcast("workflow:42", "workflow.stage_completed", &data).await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    server.stop().await;
+    let work = async {
+        for stage in 1..=600 {
+            let data = json!({ "workflow_id": "42", "stage_name": format!("stage {stage}") });
+            let done = handle.broadcast("workflow:42", "workflow.stage_completed", &data).await;
+            if let Err(error) = done {
+                eprintln!("not broadcast: {error}");
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    // Serves until the work is done, and says so if it cannot go on.
+    server.run_until(work).await?;
     Ok(())
 }

@@ -13,7 +13,7 @@
 //!     .start()
 //!     .await?;
 //! server.handle().broadcast("workflow:42", "workflow.started", &json!({ "workflow_id": "42" })).await?;
-//! server.stop().await;
+//! server.stop().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -37,7 +37,7 @@ use tokio::runtime;
 
 pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
-    Authorize, BroadcastError, Handle, Request, RequestResult, RevokeError,
+    Authorize, BroadcastError, Handle, Request, RequestResult, RevokeError, ServerFailed,
 };
 
 /// Collects what a server is to do, then starts it. [`Builder::start`] is called within a runtime; handlers run there.
@@ -45,6 +45,10 @@ pub type Builder = mahavishnu_driver::Builder<Tokio>;
 
 /// A running server.
 pub type Server = mahavishnu_driver::Server<Tokio>;
+
+/// What who starts a server outside of a runtime is told.
+const OUTSIDE: &str =
+    "Builder::start has to be called within a tokio runtime: the application's handlers run there";
 
 /// tokio, as [`mahavishnu_driver`] runs on it: the runtime that the application's handlers run on.
 #[derive(Clone, Debug)]
@@ -54,7 +58,8 @@ impl Runtime for Tokio {
     type Waiter = poller::Waiter;
 
     fn current() -> io::Result<Self> {
-        runtime::Handle::try_current().map(Self).map_err(io::Error::other)
+        let current = runtime::Handle::try_current().map(Self);
+        current.map_err(|_| io::Error::other(OUTSIDE))
     }
 
     fn run<T>(shard: impl Future<Output = T>) -> io::Result<T> {
@@ -64,5 +69,10 @@ impl Runtime for Tokio {
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(task);
+    }
+
+    fn within<T>(&self, call: impl FnOnce() -> T) -> T {
+        let _entered = self.0.enter();
+        call()
     }
 }

@@ -118,6 +118,25 @@ fn every_page_script_folder_and_target_is_named() {
     }
 }
 
+/// `cargo bench -- NAME --warm-up-time 1` gives its arguments to every target that has benchmarks, and the harness that
+/// libraries and programs have by default takes none of criterion's.
+#[test]
+fn only_benchmarks_are_run_as_such() {
+    let manifest = read("Cargo.toml");
+    let members = between(&manifest, "members = [", ']').next().unwrap();
+    for member in members.split('"').skip(1).step_by(2) {
+        let manifest = read(format!("{member}/Cargo.toml"));
+        let there = |path: &str| root().join(member).join(path).exists();
+        let programs = manifest.matches("[[bin]]").count();
+        if there("src/bin") {
+            assert!(programs >= names(&format!("{member}/src/bin")).len(), "{member}: programs");
+        }
+        assert!(programs > 0 || !there("src/main.rs"), "{member}: its program");
+        let targets = programs + usize::from(there("src/lib.rs"));
+        assert_eq!(manifest.matches("\nbench = false").count(), targets, "{member}");
+    }
+}
+
 /// SECURITY.md says by which test each promise is shown: `file`: `test`, `test`.
 #[test]
 fn every_test_that_shows_something_is_there() {

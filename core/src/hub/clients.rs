@@ -15,7 +15,7 @@ use super::{
     handshake::{self, Accepted},
     http::{self as answers, Refused},
     tokens::{self, Token, Withdrawn},
-    types::{Command, ConnId, DrainPlan, Listener, Output, Peer, ShardId},
+    types::{Backlog, Command, ConnId, DrainPlan, Listener, Output, Peer, ShardId},
     visitors::{Visitors, Who},
 };
 use crate::{
@@ -219,6 +219,9 @@ impl Hub {
     }
 
     fn ask_metrics(&mut self, id: ConnId) {
+        if self.questions.backlog() != Backlog::None {
+            return self.refuse_http(id, &Reason::Busy.into());
+        }
         if let Some(tls) = &self.env.config.tls {
             self.env.tally.certificate(tls.expires(), self.env.now.unix);
         }
@@ -313,6 +316,9 @@ impl Hub {
         let limits = &self.env.config.limits;
         if self.drain.has_begun() {
             return Some(Reason::Shutdown);
+        }
+        if self.questions.backlog() == Backlog::All {
+            return Some(Reason::Busy);
         }
         if self.peers.open() >= limits.connections.connections_max as u64 {
             return Some(Reason::MaxConnections);
@@ -654,6 +660,8 @@ impl Hub {
             Command::Reply { id, result } => self.on_reply(id, result),
             Command::Decide { id, allow } => self.on_decision(id, allow),
             Command::Exposition { conn, text } => self.respond(conn, answers::exposition(text)),
+            Command::Failed(handler) => self.on_failed(handler),
+            Command::Backlog(backlog) => self.questions.set_backlog(backlog),
             Command::Disconnect { conn } => {
                 let here = conn.shard == self.env.place.shard;
                 let found = self.connections.get(conn);

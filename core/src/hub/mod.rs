@@ -49,8 +49,9 @@ use self::{
 pub use self::{
     peers::ShardMessage,
     types::{
-        Audit, Command, CommandId, ConnId, DrainPlan, Listener, Output, Peer, Place, Placement,
-        Publication, Published, RequestError, RequestId, ShardId, Timeout, TimeoutReason,
+        Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Output, Peer,
+        Place, Placement, Publication, Published, RequestError, RequestId, ShardId, Timeout,
+        TimeoutReason,
     },
 };
 use crate::{config::Config, entropy::Entropy, metrics::Tally, time::Now};

@@ -9,9 +9,9 @@ use super::{
     env::Env,
     errands::Publisher,
     slab::Slab,
-    types::{ConnId, Publication, RequestId},
+    types::{Backlog, ConnId, Publication, RequestId},
 };
-use crate::{time::Instant, time::Timers};
+use crate::{reason::Reason, time::Instant, time::Timers};
 
 /// Those that wait for an answer.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Questions {
     timers: Timers<RequestId>,
     /// The last one was not answered in time.
     silent: bool,
+    /// What the application has no room for.
+    backlog: Backlog,
 }
 
 /// A question that waits for the application.
@@ -52,20 +54,33 @@ pub(super) enum About {
 
 impl Questions {
     pub(super) fn new(start: Instant) -> Self {
-        Self { slots: Slab::new(), timers: Timers::new(start), silent: false }
+        Self {
+            slots: Slab::new(),
+            timers: Timers::new(start),
+            silent: false,
+            backlog: Backlog::None,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether the application has not answered the last question in time.
+    /// Whether the application has not answered the last question in time, or is asked nothing more at present.
     pub(super) fn is_unanswered(&self) -> bool {
-        self.silent
+        self.silent || self.backlog != Backlog::None
+    }
+
+    pub(super) fn set_backlog(&mut self, backlog: Backlog) {
+        self.backlog = backlog;
+    }
+
+    pub(super) fn backlog(&self) -> Backlog {
+        self.backlog
     }
 
     /// Registers a question under its connection's limit, and says whose it is. What it was about comes back if there are
-    /// too many; `None` if the connection is gone.
+    /// too many, with what that is called; `None` if the connection is gone.
     #[expect(clippy::type_complexity, reason = "the three outcomes of one question")]
     pub(super) fn ask(
         &mut self,
@@ -73,12 +88,15 @@ impl Questions {
         connections: &mut Connections,
         id: ConnId,
         about: About,
-    ) -> Option<Result<(RequestId, Option<Arc<str>>), About>> {
+    ) -> Option<Result<(RequestId, Option<Arc<str>>), (About, Reason)>> {
         let limits = &env.config.limits;
         let conn = connections.get(id)?;
         let user = conn.user();
         if conn.rare().asked.len() >= usize::from(limits.requests.requests_in_flight_max) {
-            return Some(Err(about));
+            return Some(Err((about, Reason::RequestsInFlight)));
+        }
+        if self.backlog != Backlog::None {
+            return Some(Err((about, Reason::Busy)));
         }
         let (index, generation) = self.slots.insert(Question { conn: id, about })?;
         let request = RequestId { index, generation };

@@ -17,7 +17,8 @@ use super::{
     questions::{About, Question, channels_of, is_object},
     tokens::Withdrawn,
     types::{
-        Audit, CommandId, ConnId, Output, Publication, Published, RequestError, RequestId, ShardId,
+        Audit, CommandId, ConnId, Handler, Output, Publication, Published, RequestError, RequestId,
+        ShardId,
     },
     visitors::Who,
 };
@@ -588,8 +589,8 @@ impl Hub {
     fn ask(&mut self, id: ConnId, about: About) -> Option<(RequestId, Option<Arc<str>>)> {
         match self.questions.ask(&self.env, &mut self.connections, id, about)? {
             Ok(asked) => Some(asked),
-            Err(about) => {
-                self.fail_question(id, about, Reason::RequestsInFlight);
+            Err((about, reason)) => {
+                self.fail_question(id, about, reason);
                 None
             }
         }
@@ -637,6 +638,21 @@ impl Hub {
             About::Subscribe { .. } => self.fail_question(conn, about, Reason::SubscribeForbidden),
             About::Publish { .. } => self.fail_question(conn, about, Reason::PublishForbidden),
             About::Request { .. } => self.fail_question(conn, about, Reason::RequestFailed),
+        }
+    }
+
+    pub(super) fn on_failed(&mut self, handler: Handler) {
+        self.env.tally.handler_failed(handler);
+        match handler {
+            Handler::Request(id) | Handler::Subscribe(id) | Handler::Publish(id) => {
+                // It may have been answered before, or be over.
+                let question = self.questions.answered(&mut self.connections, id);
+                if let Some(Question { conn, about }) = question {
+                    self.fail_question(conn, about, Reason::RequestFailed);
+                }
+            }
+            Handler::Metrics(conn) => self.refuse_http(conn, &Reason::RequestFailed.into()),
+            Handler::Connect | Handler::Disconnect | Handler::Record => {}
         }
     }
 

@@ -204,6 +204,10 @@ pub enum Command {
         /// The exposition in Prometheus' text format.
         text: Bytes,
     },
+    /// A handler of the application has failed: what waits for it is answered with [`Reason::RequestFailed`].
+    Failed(Handler),
+    /// What the application has no room for, from now on.
+    Backlog(Backlog),
     /// End one connection with close code 1008.
     Disconnect {
         /// Which.
@@ -222,6 +226,70 @@ pub enum Command {
     Reload(Arc<Config>),
     /// Close every connection with 1001 and take no new ones.
     Drain(DrainPlan),
+}
+
+/// A call of one of the application's handlers, by which handler it is and what waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handler {
+    /// The answer to [`Output::Request`].
+    Request(RequestId),
+    /// The decision on a subscription, see [`Output::Authorize`].
+    Subscribe(RequestId),
+    /// The decision on a publish, see [`Output::Authorize`].
+    Publish(RequestId),
+    /// Hears of [`Output::Connected`].
+    Connect,
+    /// Hears of [`Output::Disconnected`].
+    Disconnect,
+    /// The answer to [`Output::Metrics`].
+    Metrics(ConnId),
+    /// Takes what was recorded.
+    Record,
+}
+
+impl Handler {
+    /// Every handler's name, as it is counted.
+    pub const NAMES: &[&str] = &[
+        "on_request",
+        "authorize_subscribe",
+        "authorize_publish",
+        "on_connect",
+        "on_disconnect",
+        "metrics",
+        "record",
+    ];
+
+    /// The name's place in the list.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Request(_) => 0,
+            Self::Subscribe(_) => 1,
+            Self::Publish(_) => 2,
+            Self::Connect => 3,
+            Self::Disconnect => 4,
+            Self::Metrics(_) => 5,
+            Self::Record => 6,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.get(self.index()).copied().unwrap_or_default()
+    }
+}
+
+/// What the application has no room for, because its handlers are not done with what they were given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backlog {
+    /// It takes everything.
+    #[default]
+    None,
+    /// It is asked nothing: requests, decisions and scrapes are answered with [`Reason::Busy`].
+    Questions,
+    /// Nor does it hear of newcomers: they are closed with [`Reason::Busy`].
+    All,
 }
 
 /// Why the application does not answer a request.

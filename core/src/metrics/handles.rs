@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::{Config, ConnectionsBound},
+    hub::Handler,
     protocol::Kind,
     reason::{Counted, Reason},
     time::Instant,
@@ -117,6 +118,7 @@ struct Handles {
     errors: Vec<Counter>,
     dropped: Vec<Counter>,
     closed: Vec<Counter>,
+    handlers_failed: Vec<Counter>,
     statuses: Vec<Counter>,
     /// By the number of their label.
     channels_by_label: Vec<(Counter, Histogram)>,
@@ -191,6 +193,10 @@ impl Handles {
             errors: Reason::ALL.iter().map(error).collect(),
             dropped: by_reason(DROPPED),
             closed: by_reason(CLOSED),
+            handlers_failed: Handler::NAMES
+                .iter()
+                .map(|name| source.counter(HANDLERS_FAILED, &[("handler", name)]))
+                .collect(),
             statuses: STATUSES.iter().map(status).collect(),
             channels_by_label: Vec::new(),
             generation_in_force: 0,
@@ -241,6 +247,7 @@ impl Handles {
             (tally.received.take(), &self.received),
             (tally.sent.take(), &self.sent),
             (tally.statuses.take(), &self.statuses),
+            (tally.handlers_failed.take(), &self.handlers_failed),
             (tally.errors.take(), &self.errors),
             (tally.dropped.take(), &self.dropped),
             (tally.closed.take(), &self.closed),

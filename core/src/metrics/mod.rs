@@ -105,6 +105,8 @@ families! {
         "Completed TLS handshakes: full, or resumed from a ticket";
     CERTIFICATE "mahavishnu_certificate_expiry_seconds" Gauge ["server"] &[],
         "Seconds until the first of the server's certificates expires; negative after that; absent without TLS";
+    HANDLERS_FAILED "mahavishnu_handler_failures_total" Counter ["server", "handler"] &[],
+        "Calls of the application's handlers that panicked, or were dropped before they had answered";
     RELOADS_REFUSED "mahavishnu_config_reloads_refused_total" Counter ["server"] &[],
         "Reloads that changed nothing because something was wrong with the new configuration";
     TOKEN_EVENTS "mahavishnu_token_events_total" Counter ["server", "event"] &[],

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     config::Config,
     entropy::{KeyedMap, KeyedState},
+    hub::Handler,
     protocol::Kind,
     reason::Reason,
     time::Instant,
@@ -48,6 +49,7 @@ pub struct Tally {
     pub(super) errors: Counts<{ Reason::ALL.len() }>,
     pub(super) dropped: Counts<{ Reason::ALL.len() }>,
     pub(super) closed: Counts<{ Reason::ALL.len() }>,
+    pub(super) handlers_failed: Counts<{ Handler::NAMES.len() }>,
     pub(super) statuses: Counts<{ STATUSES.len() }>,
     /// Broadcasts begun since the last hand-over: when, under which label, how many.
     pub(super) broadcasts: Vec<(Instant, u16, u32)>,
@@ -116,6 +118,7 @@ impl Tally {
             errors: Counts::default(),
             dropped: Counts::default(),
             closed: Counts::default(),
+            handlers_failed: Counts::default(),
             statuses: Counts::default(),
             broadcasts: Vec::new(),
             latencies: Vec::new(),
@@ -194,6 +197,15 @@ impl Tally {
 
     pub(crate) fn closed(&mut self, reason: Reason) {
         self.closed.add(reason as usize, 1);
+    }
+
+    pub(crate) fn handler_failed(&mut self, handler: Handler) {
+        self.handlers_failed.add(handler.index(), 1);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn handlers_failed(&mut self) -> &[u64] {
+        self.handlers_failed.take()
     }
 
     pub(crate) fn handshake(&mut self, resumed: bool) {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Call, Conn, Mismatch, Record};
+use super::{Call, Conn, Mismatch, Record, replay::SHARDS_MAX};
 use crate::hub::{ConnId, ShardId};
 
 /// Writes a trace: give it what each hub [has noted](super::Recorded::take) as it comes.
@@ -72,7 +72,8 @@ pub struct Trace<'t> {
 }
 
 impl<'t> Trace<'t> {
-    /// Takes a file apart. One that breaks off is a trace as far as it goes, which is what a crash leaves.
+    /// Takes a file apart. One that breaks off is a trace as far as it goes, which is what a crash leaves. One that names
+    /// more hubs than any server has is none.
     ///
     /// # Errors
     ///
@@ -85,6 +86,9 @@ impl<'t> Trace<'t> {
                 this.cut = true;
                 break;
             };
+            if shard >= SHARDS_MAX {
+                return Err(Mismatch::NotATrace);
+            }
             let shard = usize::from(shard);
             if this.shards.len() <= shard {
                 this.shards.resize_with(shard + 1, Vec::new);
@@ -167,6 +171,8 @@ impl<'t> Input<'t> {
             | Call::Timeout
             | Call::Output(_)
             | Call::Dirty(_)
+            | Call::Failed { .. }
+            | Call::Backlog(_)
             | Call::Flush { .. }
             | Call::EndTurn { .. } => return None,
         };

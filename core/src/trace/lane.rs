@@ -19,8 +19,8 @@ use crate::{
     auth::Revocation,
     config::Config,
     hub::{
-        Command, CommandId, DrainPlan, Hub, Listener, Output, Peer, Place, Publication,
-        RequestError, RequestId, ShardId,
+        Backlog, Command, CommandId, DrainPlan, Handler, Hub, Listener, Output, Peer, Place,
+        Publication, RequestError, RequestId, ShardId,
     },
     time::{Instant, Now},
 };
@@ -160,6 +160,8 @@ impl<'t> Lane<'t> {
             | Call::Reply { .. }
             | Call::Decide { .. }
             | Call::Exposition { .. }
+            | Call::Failed { .. }
+            | Call::Backlog(_)
             | Call::Disconnect { .. }
             | Call::Drain { .. } => {
                 if let Some(command) = self.command(&record.call) {
@@ -200,6 +202,22 @@ impl<'t> Lane<'t> {
                 conn: conn_id(self.place.shard, *conn),
                 text: Bytes::copy_from_slice(text),
             },
+            Call::Failed { handler, of } => Command::Failed(match handler {
+                0 => Handler::Request(question(*of)),
+                1 => Handler::Subscribe(question(*of)),
+                2 => Handler::Publish(question(*of)),
+                3 => Handler::Connect,
+                4 => Handler::Disconnect,
+                5 => Handler::Metrics(conn_id(self.place.shard, *of)),
+                6 => Handler::Record,
+                _ => return None,
+            }),
+            Call::Backlog(backlog) => Command::Backlog(match backlog {
+                0 => Backlog::None,
+                1 => Backlog::Questions,
+                2 => Backlog::All,
+                _ => return None,
+            }),
             Call::Disconnect { conn } => {
                 Command::Disconnect { conn: conn_id(self.place.shard, *conn) }
             }

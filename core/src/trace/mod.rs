@@ -129,6 +129,12 @@ enum Call<'a> {
     EndTurn {
         next: Option<u64>,
     },
+    /// By the handler's number, and the question or connection that waits for it.
+    Failed {
+        handler: u8,
+        of: Conn,
+    },
+    Backlog(u8),
 }
 
 /// What the application is asked and told. An adapter works it out from its handlers, which a replay has not.

@@ -5,7 +5,10 @@ use std::io::{self, IoSlice, Write};
 use super::{Call, Conn, Digest, Record, Taken, Wanted, flush_number, nanos, output_digest};
 use crate::{
     config::Config,
-    hub::{Command, ConnId, Listener, Output, Peer, Place, RequestId, ShardId, Timeout},
+    hub::{
+        Backlog, Command, ConnId, Handler, Listener, Output, Peer, Place, RequestId, ShardId,
+        Timeout,
+    },
     time::{Instant, Now},
     ws::Flush,
 };
@@ -84,6 +87,19 @@ impl Recorder {
             },
             Command::Decide { id, allow } => Call::Decide { question: question(id), allow: *allow },
             Command::Exposition { conn, text } => Call::Exposition { conn: pair(*conn), text },
+            Command::Failed(handler) => {
+                let of = match handler {
+                    Handler::Request(id) | Handler::Subscribe(id) | Handler::Publish(id) => {
+                        question(id)
+                    }
+                    Handler::Metrics(conn) => pair(*conn),
+                    Handler::Connect | Handler::Disconnect | Handler::Record => (0, 0),
+                };
+                Call::Failed { handler: u8::try_from(handler.index()).unwrap_or(u8::MAX), of }
+            }
+            Command::Backlog(Backlog::None) => Call::Backlog(0),
+            Command::Backlog(Backlog::Questions) => Call::Backlog(1),
+            Command::Backlog(Backlog::All) => Call::Backlog(2),
             // A record names connections of its own hub only; of others the command says nothing to it.
             Command::Disconnect { conn } if conn.shard != self.shard => return,
             Command::Disconnect { conn } => Call::Disconnect { conn: pair(*conn) },

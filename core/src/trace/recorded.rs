@@ -50,6 +50,11 @@ impl Recorded {
         fresh
     }
 
+    /// Ends the record: what has been noted and not taken is lost.
+    pub fn stop(&mut self) {
+        self.recorder = None;
+    }
+
     /// The record's next bytes, for [`Writer::add`](super::Writer::add); empty if recording is off. Best taken once per
     /// turn.
     #[must_use]

@@ -199,4 +199,4 @@ impl Mail {
 }
 
 /// More hubs than any adapter starts: a trace that names more is damaged.
-const SHARDS_MAX: u16 = 1024;
+pub(super) const SHARDS_MAX: u16 = 1024;

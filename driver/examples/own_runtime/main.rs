@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             // Nobody else is on this thread.
             thread::sleep(Duration::from_secs(1));
         }
-        server.stop().await;
+        server.stop().await?;
         Ok(())
     })?
 }

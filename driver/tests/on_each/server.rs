@@ -26,40 +26,52 @@ use tungstenite::{Message, WebSocket, protocol::frame::coding::CloseCode};
 use crate::Host;
 
 /// Long enough that only what never comes takes so long.
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-fn start<R: Host>(builder: Builder<R>) -> (Server<R>, SocketAddr) {
+pub(crate) fn start<R: Host>(builder: Builder<R>) -> (Server<R>, SocketAddr) {
     let server = R::block_on(builder.listen("127.0.0.1:0").start()).unwrap();
     let address = server.local_addr().unwrap();
     (server, address)
 }
 
 /// Stops without waiting for clients that do not say goodbye.
-fn end<R: Host>(server: Server<R>) {
-    R::block_on(server.stop_with(DrainPlan { deadline: Duration::ZERO, ..DrainPlan::default() }));
+pub(crate) fn end<R: Host>(server: Server<R>) {
+    assert_eq!(R::block_on(server.stop_with(AT_ONCE)), Ok(()));
 }
 
-struct Client(WebSocket<TcpStream>);
+pub(crate) const AT_ONCE: DrainPlan =
+    DrainPlan { window: Duration::ZERO, deadline: Duration::ZERO };
+
+pub(crate) struct Client(WebSocket<TcpStream>);
 
 impl Client {
-    fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        let (socket, _) = tungstenite::client(format!("ws://{address}/"), stream).unwrap();
-        let mut client = Self(socket);
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let mut client = Self::open(address);
         assert_eq!(client.next()["event"], "session.created");
         client
     }
 
+    /// The code that one who is not let in is closed with.
+    pub(crate) fn attempt(address: SocketAddr) -> CloseCode {
+        Self::open(address).closed()
+    }
+
+    fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let (socket, _) = tungstenite::client(format!("ws://{address}/"), stream).unwrap();
+        Self(socket)
+    }
+
     /// A client that hears of `channel`.
-    fn subscribed(address: SocketAddr, channel: &str) -> Self {
+    pub(crate) fn subscribed(address: SocketAddr, channel: &str) -> Self {
         let mut client = Self::connect(address);
         let answer = client.request("subscribe", &json!({ "channel": channel }));
         assert_eq!(answer["data"], json!({ "status": "subscribed", "channel": channel }));
         client
     }
 
-    fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         loop {
             match self.0.read().unwrap() {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -69,14 +81,40 @@ impl Client {
         }
     }
 
-    fn request(&mut self, event: &str, data: &Value) -> Value {
-        let request = json!({ "type": "request", "event": event, "id": "1", "data": data });
-        self.0.send(Message::text(request.to_string())).unwrap();
+    pub(crate) fn request(&mut self, event: &str, data: &Value) -> Value {
+        self.send(event, data);
         self.next()
     }
 
+    /// Whether the server answers, application or not.
+    pub(crate) fn ping(&mut self) {
+        self.send_text(r#"{"type":"ping"}"#.to_owned());
+        assert_eq!(self.next()["type"], "pong");
+    }
+
+    /// Sends a request and does not wait for its answer.
+    pub(crate) fn send(&mut self, event: &str, data: &Value) {
+        let request = json!({ "type": "request", "event": event, "id": "1", "data": data });
+        self.send_text(request.to_string());
+    }
+
+    pub(crate) fn send_text(&mut self, text: String) {
+        self.0.send(Message::text(text)).unwrap();
+    }
+
+    /// The code that the server closes with; `None` if the connection ends without one.
+    pub(crate) fn end(mut self) -> Option<CloseCode> {
+        loop {
+            match self.0.read() {
+                Ok(Message::Close(frame)) => return frame.map(|frame| frame.code),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// The code that the server closes with. The handshake of closing is completed.
-    fn closed(mut self) -> CloseCode {
+    pub(crate) fn closed(mut self) -> CloseCode {
         loop {
             match self.0.read().unwrap() {
                 Message::Close(frame) => {
@@ -208,7 +246,7 @@ pub(crate) fn stopping_closes_every_socket<R: Host>() {
     let handle = server.handle();
     let clients: Vec<_> =
         clients.into_iter().map(|client| std::thread::spawn(move || client.closed())).collect();
-    R::block_on(server.stop());
+    assert_eq!(R::block_on(server.stop()), Ok(()));
     for client in clients {
         assert_eq!(client.join().unwrap(), CloseCode::Away);
     }
@@ -218,19 +256,8 @@ pub(crate) fn stopping_closes_every_socket<R: Host>() {
     assert_eq!(late, Err(BroadcastError::Stopped));
 }
 
-pub(crate) fn the_end_of_a_shard_is_told_and_not_waited_for_again<R: Host>() {
-    let (mut server, address) = start(Server::<R>::builder().record(|_, _| panic!("a bug")));
-    let _client = TcpStream::connect(address).unwrap();
-
-    assert_eq!(R::block_on(server.failed()), 0);
-
-    let late = R::block_on(server.handle().broadcast("a", "e", &json!({})));
-    assert_eq!(late, Err(BroadcastError::Stopped));
-    end(server);
-}
-
 /// Runs a shard one turn at a time: it waits at the end of each until it may go on.
-struct Steps {
+pub(crate) struct Steps {
     on: Arc<AtomicBool>,
     turns: Arc<AtomicUsize>,
     ended: mpsc::Receiver<()>,
@@ -239,7 +266,7 @@ struct Steps {
 
 impl Steps {
     /// A builder of a server with one shard that can be stopped between turns.
-    fn builder<R: Host>(config: Config) -> (Builder<R>, Self) {
+    pub(crate) fn builder<R: Host>(config: Config) -> (Builder<R>, Self) {
         let (end, ended) = mpsc::channel();
         let (go, gone) = mpsc::channel();
         let gone = Mutex::new(gone);
@@ -261,19 +288,19 @@ impl Steps {
     }
 
     /// The shard stands still from the end of its next turn on, which `poke` brings about.
-    fn stop(&self, poke: impl FnOnce()) {
+    pub(crate) fn stop(&self, poke: impl FnOnce()) {
         self.on.store(true, Ordering::SeqCst);
         poke();
         self.ended.recv_timeout(TIMEOUT).expect("a turn");
     }
 
     /// Lets it run one turn more.
-    fn step(&self) {
+    pub(crate) fn step(&self) {
         self.go.send(()).unwrap();
         self.ended.recv_timeout(TIMEOUT).expect("a turn");
     }
 
-    fn run(&self) {
+    pub(crate) fn run(&self) {
         self.on.store(false, Ordering::SeqCst);
         self.go.send(()).unwrap();
     }

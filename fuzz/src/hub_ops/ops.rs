@@ -196,4 +196,7 @@ pub(super) enum Answer {
     NotAnObject,
     Allow,
     Deny,
+    Failure,
+    Backlog,
+    NoBacklog,
 }

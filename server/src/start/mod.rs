@@ -15,6 +15,7 @@ use mahavishnu_core::{
     hub::DrainPlan,
     metrics::count_refused_reloads,
 };
+use mahavishnu_driver::ServerFailed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
@@ -227,8 +228,8 @@ fn record(settings: &Settings) -> Result<Option<Recording>, Failure> {
 }
 
 /// Half a server would look healthy and serve nobody: whoever supervises it starts a whole one.
-fn shard_failure(shard: u16) -> Failure {
-    Failure::new(Exit::General, format!("shard {shard} ended unexpectedly"))
+fn shard_failure(error: &ServerFailed) -> Failure {
+    Failure::new(Exit::General, error.to_string())
 }
 
 /// A listener that could not be had, with what to do about it. `main` tells which of the two it was.

@@ -42,7 +42,7 @@ async fn serve<R: Runtime>(
     running.announce(server.local_addr(), server.metrics_addr())?;
     loop {
         let asked = async { Ok(signal().await) };
-        let failed = async { Err(shard_failure(server.failed().await)) };
+        let failed = async { Err(shard_failure(&server.failed().await)) };
         match first(asked, failed).await? {
             Signal::Reload => {
                 if let Some((loaded, config)) = running.read_again() {
@@ -54,15 +54,16 @@ async fn serve<R: Runtime>(
         }
     }
     let stop = async {
-        server.stop_with(running.drain_plan()).await;
+        server.stop_with(running.drain_plan()).await.map_err(|error| shard_failure(&error))?;
         info!("stopped");
+        Ok(())
     };
     let end = async {
         while signal().await != Signal::Terminate {}
         warn!("second signal: ending at once");
+        Ok(())
     };
-    first(stop, end).await;
-    Ok(())
+    first(stop, end).await
 }
 
 async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {

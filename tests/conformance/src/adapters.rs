@@ -164,7 +164,7 @@ impl<R: Host> Driven for Running<R> {
 
     fn drain(&self, plan: DrainPlan) {
         let Some(server) = self.server.lock().unwrap().take() else { return };
-        let stop = move || R::block_on(server.stop_with(plan));
+        let stop = move || R::block_on(server.stop_with(plan)).expect("no shard ended by itself");
         *self.stopping.lock().unwrap() = Some(std::thread::spawn(stop));
     }
 

@@ -362,6 +362,7 @@ impl Options {
             requests: limits::Requests {
                 request_timeout: millis(self.request_ms),
                 requests_in_flight_max: self.in_flight as u16,
+                ..limits::Requests::default()
             },
             publishing: limits::Publishing {
                 publishes_in_flight_max: self.publishes_in_flight as usize,

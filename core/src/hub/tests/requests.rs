@@ -1,6 +1,7 @@
 //! Questions to the application.
 
 use super::*;
+use crate::auth::Verb;
 
 fn with_requests() -> Rig {
     let mut config = Config::default();
@@ -87,6 +88,62 @@ fn silence_of_the_application_ends_in_an_error() {
         (&answer["error_code"], &answer["correlation_id"]),
         (&json!("SERVER_ERROR"), &json!("1"))
     );
+}
+
+#[test]
+fn a_handler_that_fails_is_answered_for_and_counted() {
+    let mut config = Config::default();
+    config.hooks.requests.insert("get_pool_status".into());
+    config.hooks.authorize_subscribe = true;
+    config.hooks.authorize_publish = true;
+    let mut rig = Rig::new(1, config);
+    let client = rig.connect(0);
+    for event in ["get_pool_status", "subscribe", "publish"] {
+        let data = json!({"channel": "a", "event": "e", "data": {"n": 1}});
+        rig.send(&client, &json!({"type": "request", "event": event, "id": "1", "data": data}));
+        let handler = match rig.outputs.pop() {
+            Some(Output::Request { id, .. }) => Handler::Request(id),
+            Some(Output::Authorize { id, verb: Verb::Subscribe, .. }) => Handler::Subscribe(id),
+            Some(Output::Authorize { id, .. }) => Handler::Publish(id),
+            other => panic!("no question: {other:?}"),
+        };
+        // What fails after it has answered is counted, and answered once.
+        for _ in 0..2 {
+            rig.hubs[0].handle_command(rig.now, Command::Failed(handler));
+        }
+        rig.run();
+        let [answer] = client.take().try_into().unwrap();
+        assert_eq!(
+            (&answer["error_code"], &answer["error_message"], &answer["correlation_id"]),
+            (&json!("SERVER_ERROR"), &json!("The request failed"), &json!("1")),
+            "{event}"
+        );
+    }
+    rig.hubs[0].handle_command(rig.now, Command::Failed(Handler::Connect));
+    let failed = rig.hubs[0].tally().handlers_failed().to_vec();
+    assert_eq!(failed, [2, 2, 2, 1, 0, 0, 0]);
+}
+
+#[test]
+fn an_application_that_is_behind_is_asked_nothing_more() {
+    let mut rig = with_requests();
+    let client = rig.connect(0);
+    for (backlog, code) in [
+        (Backlog::Questions, Some("SERVER_ERROR")),
+        (Backlog::All, Some("SERVER_ERROR")),
+        (Backlog::None, None),
+    ] {
+        rig.hubs[0].handle_command(rig.now, Command::Backlog(backlog));
+        ask(&mut rig, &client, "1");
+        assert_eq!(asked(&mut rig).len(), usize::from(code.is_none()), "{backlog:?}");
+        let refused = client.take().pop();
+        assert_eq!(refused.as_ref().and_then(|refused| refused["error_code"].as_str()), code);
+    }
+    rig.hubs[0].handle_command(rig.now, Command::Backlog(Backlog::All));
+    let refused = rig.connect_with(0, "");
+    assert_eq!(refused.take_close(), Some((1013, "Server busy".into())));
+    rig.hubs[0].handle_command(rig.now, Command::Backlog(Backlog::Questions));
+    rig.connect(0);
 }
 
 #[test]

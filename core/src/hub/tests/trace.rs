@@ -241,3 +241,15 @@ fn revocations_are_replayed_on_all_hubs() {
     assert!(!report.cut_short);
     assert_eq!(report.connections, 2);
 }
+
+/// A number of a hub is a claim on memory, and counting up to the largest would overflow.
+#[test]
+fn a_trace_that_names_too_many_hubs_is_none() {
+    let trace = |shard: u16| [b"mhvtrc03".as_slice(), &shard.to_le_bytes(), &[0; 4]].concat();
+    for shard in [1024, u16::MAX - 1, u16::MAX] {
+        assert!(matches!(Trace::new(&trace(shard)), Err(Mismatch::NotATrace)), "{shard}");
+    }
+    let last = trace(1023);
+    let last = Trace::new(&last).unwrap();
+    assert_eq!((last.shards(), last.inputs().len()), (1024, 0));
+}

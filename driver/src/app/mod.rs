@@ -1,0 +1,303 @@
+//! The embedding application's side: its handlers, and how a shard reaches them.
+
+mod call;
+mod guard;
+mod line;
+
+use std::{collections::HashMap, fmt, net::SocketAddr, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use mahavishnu_core::{
+    auth::Verb,
+    config::Hooks,
+    hub::{Backlog, Command, ConnId, Handler, Output, RequestError, RequestId, ShardId},
+    reason::Reason,
+    tls::Identity,
+};
+use serde_json::Value;
+use tracing::error;
+
+pub(crate) use self::guard::guard;
+use self::{
+    call::{Call, Load},
+    line::{Job, Lines},
+};
+use crate::{mailbox::Mailbox, runtime::Runtime};
+
+/// A client's request that the application answers.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The connection.
+    pub conn: ConnId,
+    /// The user, if the connection is authenticated.
+    pub user: Option<Arc<str>>,
+    /// The request's event, for example `get_pool_status`.
+    pub event: Box<str>,
+    /// The request's `data`, always an object.
+    pub data: Value,
+}
+
+/// Something that the policy allows and that the application decides on.
+#[derive(Clone, Debug)]
+pub struct Authorize {
+    /// The connection.
+    pub conn: ConnId,
+    /// The user, if the connection is authenticated.
+    pub user: Option<Arc<str>>,
+    /// Subscribe or publish.
+    pub verb: Verb,
+    /// The channel.
+    pub channel: Box<str>,
+    /// Who it is by its certificate, if clients must have one.
+    pub identity: Option<Arc<Identity>>,
+}
+
+/// `data` of the answer, an object, or the error that the client gets.
+pub type RequestResult = Result<Value, RequestError>;
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type OnRequest = Arc<dyn Fn(Request) -> BoxFuture<RequestResult> + Send + Sync>;
+type OnAuthorize = Arc<dyn Fn(Authorize) -> BoxFuture<bool> + Send + Sync>;
+type OnConnect = Arc<dyn Fn(ConnId, SocketAddr, Option<Arc<str>>) + Send + Sync>;
+type OnDisconnect = Arc<dyn Fn(ConnId, Reason) + Send + Sync>;
+type Render = Arc<dyn Fn() -> String + Send + Sync>;
+type Record = Arc<dyn Fn(ShardId, &[u8]) + Send + Sync>;
+
+/// The application's handlers. Without one, what it would decide on is allowed and what it would hear is not told.
+#[derive(Clone, Default)]
+pub(crate) struct Handlers {
+    pub(crate) requests: HashMap<Box<str>, OnRequest>,
+    pub(crate) subscribe: Option<OnAuthorize>,
+    pub(crate) publish: Option<OnAuthorize>,
+    pub(crate) connect: Option<OnConnect>,
+    pub(crate) disconnect: Option<OnDisconnect>,
+    pub(crate) render: Option<Render>,
+    pub(crate) record: Option<Record>,
+}
+
+impl Handlers {
+    /// What the core has to be told to ask.
+    pub(crate) fn hooks(&self) -> Hooks {
+        Hooks {
+            requests: self.requests.keys().cloned().collect(),
+            authorize_subscribe: self.subscribe.is_some(),
+            authorize_publish: self.publish.is_some(),
+            // Always told: the shard logs it.
+            lifecycle: true,
+        }
+    }
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handlers").field("hooks", &self.hooks()).finish_non_exhaustive()
+    }
+}
+
+/// The application as a shard sees it: handlers, and the runtime that they run on. Nothing but its own `record` is called
+/// on the shard's thread.
+pub(crate) struct App<R: Runtime> {
+    handlers: Option<Arc<Handlers>>,
+    runtime: R,
+    mailbox: Mailbox,
+    lines: Lines,
+    load: Arc<Load>,
+    /// What the hub was told of it.
+    backlog: Backlog,
+    /// It has panicked: what comes after that would be no record.
+    record_failed: bool,
+}
+
+impl<R: Runtime> App<R> {
+    /// `mailbox` is the shard's own: answers come back through it.
+    pub(crate) fn new(handlers: Arc<Handlers>, runtime: R, mailbox: Mailbox) -> Self {
+        Self {
+            handlers: Some(handlers),
+            runtime,
+            mailbox,
+            lines: Lines::default(),
+            load: Arc::default(),
+            backlog: Backlog::None,
+            record_failed: false,
+        }
+    }
+
+    /// Puts an output to the application.
+    pub(crate) fn ask(&self, output: Output) {
+        let Some(handlers) = self.handlers.clone() else { return };
+        match output {
+            Output::Request { id, conn, user, event, data } => {
+                let call = self.call(Handler::Request(id), event.len() + data.len());
+                let request = Asked { id, conn, user, event, data };
+                self.put(conn, Box::pin(request.answer(handlers, call)));
+            }
+            Output::Authorize { id, conn, user, verb, channel, identity } => {
+                let handler = match verb {
+                    Verb::Subscribe => Handler::Subscribe(id),
+                    Verb::Publish => Handler::Publish(id),
+                };
+                let call = self.call(handler, channel.len());
+                let wish = Authorize { conn, user, verb, channel, identity };
+                self.put(conn, Box::pin(decide(handlers, call, id, wish)));
+            }
+            Output::Metrics { conn } => {
+                let call = self.call(Handler::Metrics(conn), 0);
+                self.runtime.spawn(async move {
+                    let render = || handlers.render.as_ref().map(|render| render());
+                    if let Some(text) = call.make(render) {
+                        let text = text.unwrap_or_default().into();
+                        call.answer(Command::Exposition { conn, text }).await;
+                    }
+                });
+            }
+            Output::Connected { conn, peer, user, .. } if handlers.connect.is_some() => {
+                self.notice(Handler::Connect, conn, move || {
+                    handlers.connect.as_ref().map(|handler| handler(conn, peer, user))
+                });
+            }
+            Output::Disconnected { conn, reason } if handlers.disconnect.is_some() => {
+                self.notice(Handler::Disconnect, conn, move || {
+                    handlers.disconnect.as_ref().map(|handler| handler(conn, reason))
+                });
+            }
+            Output::Connected { .. }
+            | Output::Disconnected { .. }
+            | Output::Done { .. }
+            | Output::Audit { .. }
+            | Output::Shard { .. }
+            | Output::ClockSet { .. }
+            | Output::Drained => {}
+        }
+    }
+
+    /// Whether what goes into the hub is wanted.
+    pub(crate) fn records(&self) -> bool {
+        !self.record_failed && self.handlers.as_ref().is_some_and(|all| all.record.is_some())
+    }
+
+    /// Hands out what was noted. Whether the handler has failed.
+    pub(crate) fn record(&mut self, shard: ShardId, noted: &[u8]) -> bool {
+        let handlers = self.handlers.as_ref().filter(|_| !self.record_failed);
+        let Some(record) = handlers.and_then(|all| all.record.as_ref()) else { return false };
+        if self.runtime.within(|| guard(|| record(shard, noted))).is_err() {
+            self.record_failed = true;
+            error!(
+                handler = Handler::Record.name(),
+                shard = shard.0,
+                "the application's handler panicked: nothing more of this shard is recorded"
+            );
+        }
+        self.record_failed
+    }
+
+    /// What the application has no room for, if that has changed. `bytes_max` is
+    /// [`handlers_bytes_max`](mahavishnu_core::limits::Requests::handlers_bytes_max).
+    pub(crate) fn new_backlog(&mut self, bytes_max: usize) -> Option<Backlog> {
+        let backlog = match self.load.bytes() > bytes_max {
+            false => Backlog::None,
+            true if self.hears() => Backlog::All,
+            true => Backlog::Questions,
+        };
+        let changed = backlog != self.backlog;
+        self.backlog = backlog;
+        changed.then_some(backlog)
+    }
+
+    /// From now on the shard is woken when there is nothing more to hear of.
+    pub(crate) fn wait_for_notices(&self) {
+        self.load.wait_for_notices();
+    }
+
+    /// Whether it has still to hear of connections that came or went.
+    pub(crate) fn has_to_hear(&self) -> bool {
+        self.load.notices() > 0
+    }
+
+    fn hears(&self) -> bool {
+        self.handlers.as_ref().is_some_and(|all| all.connect.is_some() || all.disconnect.is_some())
+    }
+
+    fn call(&self, handler: Handler, data_bytes: usize) -> Call {
+        Call::new(handler, data_bytes, &self.mailbox, &self.load)
+    }
+
+    fn put(&self, conn: ConnId, job: Job) {
+        self.lines.put(&self.runtime, conn, job);
+    }
+
+    fn notice(
+        &self,
+        handler: Handler,
+        conn: ConnId,
+        tell: impl FnOnce() -> Option<()> + Send + 'static,
+    ) {
+        let call = self.call(handler, 0);
+        let told = async move {
+            if call.make(tell).is_some() {
+                call.done();
+            }
+        };
+        self.put(conn, Box::pin(told));
+    }
+}
+
+impl<R: Runtime> Drop for App<R> {
+    /// What handlers have captured is the application's, and so is what happens when it is dropped: not on this thread.
+    fn drop(&mut self) {
+        if let Some(handlers) = self.handlers.take().and_then(Arc::into_inner) {
+            self.runtime.spawn(async move {
+                if guard(|| drop(handlers)).is_err() {
+                    error!("what the application's handlers hold panicked when it was dropped");
+                }
+            });
+        }
+    }
+}
+
+impl<R: Runtime> fmt::Debug for App<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("handlers", &self.handlers).finish_non_exhaustive()
+    }
+}
+
+/// A request as it comes from the hub.
+struct Asked {
+    id: RequestId,
+    conn: ConnId,
+    user: Option<Arc<str>>,
+    event: Box<str>,
+    data: Bytes,
+}
+
+impl Asked {
+    async fn answer(self, handlers: Arc<Handlers>, mut call: Call) {
+        let Self { id, conn, user, event, data } = self;
+        let Some(handler) = handlers.requests.get(&event) else { return };
+        // JSON that has no value here: a number out of range, half of a surrogate pair.
+        let Ok(data) = serde_json::from_slice(&data) else {
+            let row = Reason::Decode.row();
+            let code = row.code.unwrap_or_default();
+            let error = RequestError { code: code.into(), message: row.text.into() };
+            return call.answer(Command::Reply { id, result: Err(error) }).await;
+        };
+        let request = Request { conn, user, event: event.clone(), data };
+        if let Some(result) = call.make_async(|| handler(request)).await {
+            let result = result.map(|data| Bytes::from(data.to_string()));
+            call.answer(Command::Reply { id, result }).await;
+        }
+    }
+}
+
+async fn decide(handlers: Arc<Handlers>, mut call: Call, id: RequestId, wish: Authorize) {
+    let handler = match wish.verb {
+        Verb::Subscribe => &handlers.subscribe,
+        Verb::Publish => &handlers.publish,
+    };
+    let allow = match handler {
+        Some(handler) => call.make_async(|| handler(wish)).await,
+        None => Some(true),
+    };
+    if let Some(allow) = allow {
+        call.answer(Command::Decide { id, allow }).await;
+    }
+}
