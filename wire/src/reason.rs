@@ -299,6 +299,8 @@ reasons! {
     TooManyChannels "too_many_channels": None, None, Some("RATE_LIMIT_EXCEEDED"), Message("too_many_channels"), Never, "Too many subscriptions on this connection";
     /// The server holds `channels_max` channels.
     ChannelsFull "channels_full": None, Some(503), Some("SERVER_ERROR"), Message("channels_full"), Later, "Too many channels on this server";
+    /// All but `channels_reserved` channels are taken, and this user, or without one this address, has `channels_share_max`.
+    ChannelsShare "channels_share": None, None, Some("RATE_LIMIT_EXCEEDED"), Message("channels_share"), Later, "Too many channels of this user or address";
     /// More than `requests_in_flight_max` unanswered requests on this connection.
     RequestsInFlight "requests_in_flight": None, Some(429), Some("RATE_LIMIT_EXCEEDED"), Message("requests_in_flight"), Later, "Too many requests in flight";
     /// The application's answer was an error, or no JSON object.

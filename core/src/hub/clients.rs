@@ -225,7 +225,9 @@ impl Hub {
         if let Some(tls) = &self.env.config.tls {
             self.env.tally.certificate(tls.expires(), self.env.now.unix);
         }
-        self.outputs.push_back(Output::Metrics { conn: id });
+        if self.scrapes.wait(self.env.now.mono, id) {
+            self.outputs.push_back(Output::Metrics { conn: id });
+        }
     }
 
     pub(super) fn answer_json(&mut self, id: ConnId, body: Bytes) {
@@ -659,7 +661,11 @@ impl Hub {
             Command::Publish { id, publication } => self.on_publish_command(id, publication),
             Command::Reply { id, result } => self.on_reply(id, result),
             Command::Decide { id, allow } => self.on_decision(id, allow),
-            Command::Exposition { conn, text } => self.respond(conn, answers::exposition(text)),
+            Command::Exposition { conn: _, text } => {
+                for conn in self.scrapes.take() {
+                    self.respond(conn, answers::exposition(text.clone()));
+                }
+            }
             Command::Failed(handler) => self.on_failed(handler),
             Command::Backlog(backlog) => self.questions.set_backlog(backlog),
             Command::Disconnect { conn } => {

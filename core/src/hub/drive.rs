@@ -5,7 +5,7 @@ use std::io;
 use super::{
     Hub,
     channels::Round,
-    connections::{AfterHeader, HANDSHAKE, Path},
+    connections::{AfterHeader, HANDSHAKE, Path, Phase},
     homes::Sealed,
     peers::{Inner, ShardMessage, round_weight},
     types::{Command, ConnId, Output, Peer, ShardId, Timeout, TimeoutReason},
@@ -395,17 +395,51 @@ impl Hub {
                 rest.split_at_checked(step.min(rest.len())).filter(|(due, _)| !due.is_empty())
         {
             for id in due {
-                // With nothing to drop it is closed.
-                if self.channels.relieve(&mut self.env, &mut self.connections, *id) == 0 {
-                    self.close(*id, Reason::OutboxesFull);
-                }
+                self.relieve_of(*id);
                 self.connections.measure_queued(*id);
             }
             self.connections.sweep();
+            if self.connections.queued_bytes() > max - max / 8 {
+                for id in due {
+                    self.let_go(*id);
+                }
+                self.connections.sweep();
+            }
             rest = later;
             step *= 2;
         }
         self.settle();
+    }
+
+    /// Does to one connection what is due when outboxes hold too much: what its channels' policies say, and with nothing to
+    /// drop it is closed. Answers over HTTP that nobody reads go with their connection.
+    fn relieve_of(&mut self, id: ConnId) {
+        let reason = Reason::OutboxesFull;
+        match self.connections.get(id).map(|conn| conn.phase) {
+            Some(Phase::Active | Phase::Unauthenticated { .. }) => {
+                if self.channels.relieve(&mut self.env, &mut self.connections, id) == 0 {
+                    self.close(id, reason);
+                }
+            }
+            Some(Phase::Http) => {
+                self.env.tally.error(reason);
+                self.retire(id, Reason::HttpDone);
+                self.let_go(id);
+            }
+            Some(Phase::Gone) => self.let_go(id),
+            None => {}
+        }
+    }
+
+    /// Drops what one that was closed still holds, and its socket: the rest of a frame that is partly written would have
+    /// to wait for a socket that takes no more. A close frame alone may wait.
+    fn let_go(&mut self, id: ConnId) {
+        let holds = |phase, bytes| phase == Phase::Gone && bytes > 0;
+        if self.connections.get(id).is_some_and(|conn| holds(conn.phase, conn.ws.outbox().bytes()))
+        {
+            self.connections.abandon(&self.env, id, Reason::OutboxesFull);
+            self.connections.measure_queued(id);
+        }
     }
 }
 

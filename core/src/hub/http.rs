@@ -1,5 +1,7 @@
 //! Plain HTTP on the WebSocket port, and the metrics port: what is answered, and whether a publish may be carried out.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
@@ -17,6 +19,7 @@ use crate::{
     auth::Verb,
     protocol::{self, publish},
     reason::Reason,
+    time::Instant,
     ws::{self, Payload},
 };
 
@@ -77,6 +80,34 @@ struct ReadyChecks<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<&'a str>,
 }
+
+/// Those who asked for metrics. Who asks while another's are being put together gets the same: one text, however many
+/// wait for it or do not read it.
+#[derive(Debug, Default)]
+pub(super) struct Scrapes {
+    waiting: Vec<ConnId>,
+    /// When the first of them asked.
+    asked: Option<Instant>,
+}
+
+impl Scrapes {
+    /// One more. Whether the application is to be asked; once more, if it has kept the others waiting for long.
+    pub(super) fn wait(&mut self, now: Instant, id: ConnId) -> bool {
+        self.waiting.push(id);
+        let asked = self.asked.filter(|at| now.saturating_duration_since(*at) < ASKED_AGAIN_AFTER);
+        self.asked = asked.or(Some(now));
+        asked.is_none()
+    }
+
+    /// Those that the answer is for.
+    pub(super) fn take(&mut self) -> Vec<ConnId> {
+        self.asked = None;
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+/// A shorter wait for metrics is usual.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The answer to `/health`.
 pub(super) fn health(env: &mut Env, draining: bool, unanswered: bool, peers: &Peers) -> Answer {

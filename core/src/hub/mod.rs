@@ -71,6 +71,7 @@ pub struct Hub {
     visitors: Visitors,
     tokens: Tokens,
     drain: Drain,
+    scrapes: http::Scrapes,
     outputs: VecDeque<Output>,
     turn: Turn,
 }
@@ -141,6 +142,7 @@ impl Hub {
             peers: Peers::new(place),
             questions: Questions::new(now.mono),
             drain: Drain::default(),
+            scrapes: http::Scrapes::default(),
             outputs: VecDeque::new(),
             turn: Turn::default(),
             env,

@@ -4,6 +4,7 @@
 use super::{
     connection::Connection,
     encode::Opcode,
+    outbox::Outbox,
     state::{Ended, Finish, LAST, State},
 };
 use crate::{limits::Limits, reason::Reason, time::Now};
@@ -87,7 +88,8 @@ impl Connection {
     }
 
     /// Ends the connection without another word: [`flush`](Self::flush) answers [`Flush::Closed`](super::Flush::Closed)
-    /// from now on. One that has ended already keeps its reason.
+    /// from now on, and what was queued is dropped at once: its memory need not wait for the socket. One that has ended
+    /// already keeps its reason.
     pub fn give_up(&mut self, now: Now, reason: Reason) {
         match &mut self.state {
             State::Ended(ended) => ended.finish = Finish::Drop,
@@ -100,6 +102,12 @@ impl Connection {
             | State::Exchange(_)
             | State::Shake(_)
             | State::Open(_) => self.end(now, reason, Finish::Drop),
+        }
+        let dropped = self.outbox.messages();
+        self.outbox = Outbox::new();
+        self.outbox.seal(true);
+        if dropped > 0 {
+            self.rare_mut().messages_dropped += dropped;
         }
     }
 

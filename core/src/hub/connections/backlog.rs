@@ -86,11 +86,12 @@ impl Backlog {
         self.credit = 0;
     }
 
-    /// The open connections on the list, those first that hold the most.
+    /// The connections on the list, whatever they speak and however far they are from their end, those first that hold
+    /// the most.
     pub(super) fn heaviest(&self, slots: &Slab<Box<Conn>>) -> Vec<u32> {
         let weight = |blocked: &Blocked| {
             let conn = slots.get(blocked.conn)?;
-            conn.phase.is_open().then(|| (conn.ws.outbox().bytes(), blocked.conn))
+            Some((conn.ws.outbox().bytes(), blocked.conn))
         };
         let mut heaviest: Vec<_> = self.list.iter().filter_map(weight).collect();
         // The index only makes it the same on every run.

@@ -324,7 +324,7 @@ impl Connections {
         self.partial.bytes()
     }
 
-    /// The open connections whose sockets take no more, those first that hold the most.
+    /// The connections whose sockets take no more, those first that hold the most.
     pub(super) fn heaviest(&self) -> Vec<ConnId> {
         let indices = self.backlog.heaviest(&self.slots);
         indices.into_iter().filter_map(|index| self.id_at(index)).collect()

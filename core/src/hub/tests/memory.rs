@@ -302,3 +302,44 @@ fn what_there_is_at_times_is_gone_afterwards() {
     rig.hang_up(&client);
     rig.assert_empty();
 }
+
+#[test]
+fn who_stops_in_the_middle_of_a_frame_goes_at_once_with_what_waits() {
+    let mut rig = Rig::new(1, bounded(300 * KIB, SlowPolicy::Disconnect));
+    let clients: Vec<_> = (0..20)
+        .map(|n| {
+            let client = rig.connect(0);
+            rig.subscribe(&client, &format!("c{n}"));
+            rig.set_room(&client, Some(100));
+            client
+        })
+        .collect();
+
+    for (n, _) in clients.iter().enumerate() {
+        publish(&mut rig, &format!("c{n}"), 0, 100 * KIB);
+        let queued = rig.hubs[0].hub().connections.queued_bytes();
+        assert!(queued <= 300 * KIB, "{queued}");
+    }
+
+    // Nobody lingers: their sockets are gone with what waited for them.
+    assert!(rig.hubs[0].hub().connections.len() <= 3);
+    assert!(clients[0].is_ended());
+}
+
+#[test]
+fn answers_that_nobody_reads_are_in_the_reckoning() {
+    let mut config = bounded(300 * KIB, SlowPolicy::Disconnect);
+    config.limits.wire.body_bytes_max = 1 << 20;
+    let mut rig = Rig::new(1, config);
+    let name = "\\\"".repeat(60);
+    let message = format!(r#"{{"channel":"{name}","event":"e","data":{{}}}}"#);
+    let body = format!("[{}]", vec![message; 900].join(","));
+    for _ in 0..20 {
+        let client = rig.socket(0);
+        rig.set_room(&client, Some(100));
+        rig.bytes(&client, &shards::post(&body));
+        let queued = rig.hubs[0].hub().connections.queued_bytes();
+        assert!(queued <= 300 * KIB, "{queued}");
+    }
+    assert!((1..=3).contains(&rig.hubs[0].hub().connections.len()));
+}
