@@ -161,6 +161,12 @@ pub struct Channels {
     /// Channels with subscribers, over all shards as far as they know of each other. Default 100,000. Over it:
     /// `SERVER_ERROR`.
     pub channels_max: usize,
+    /// Of these, so many, and at most a tenth of them, are only for users with fewer than `channels_share_max`, or without a
+    /// user addresses (IPv6: networks of 64 bits). Default 10,000. Over it the others: `RATE_LIMIT_EXCEEDED`.
+    pub channels_reserved: usize,
+    /// Channels that one user, or one address, was the first to subscribe to and may still have another of the reserved
+    /// ones: over all shards, each of which keeps to its part. Default 1,000.
+    pub channels_share_max: usize,
     /// Bytes of a channel's name. Default 256. Over it: `INVALID_CHANNEL`.
     pub channel_bytes_max: usize,
     /// Bytes of an event's name. Default 256. Over it: `DECODE_ERROR`.
@@ -172,6 +178,8 @@ impl Default for Channels {
         Self {
             channels_per_connection_max: 1_000,
             channels_max: 100_000,
+            channels_reserved: 10_000,
+            channels_share_max: 1_000,
             channel_bytes_max: 256,
             event_bytes_max: 256,
         }

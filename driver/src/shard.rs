@@ -297,6 +297,15 @@ impl<R: Runtime> Shard<R> {
                     debug!(seconds, direction, "the wall clock was corrected");
                 }
             }
+            Output::ManyChannels { user, address, channels } => {
+                warn!(
+                    shard = self.place.shard.0,
+                    user = user.as_deref(),
+                    %address,
+                    channels,
+                    "refused one channel more to who has many: few are left"
+                );
+            }
             Output::Drained => self.drained = true,
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);

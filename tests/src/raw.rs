@@ -71,6 +71,12 @@ impl Raw {
         let stream = stream::connect(Some(from), address, None);
         Self::new(stream.unwrap_or_else(|error| panic!("{address} from {source}: {error}")))
     }
+
+    /// The same, through the handshake and past the welcome.
+    #[must_use]
+    pub fn hello_from(source: &str, address: SocketAddr) -> Self {
+        Self::hello(Self::connect_from(source, address).stream)
+    }
 }
 
 impl<S: Socket> Raw<S> {

@@ -71,18 +71,47 @@ fn too_many_channels() {
     counted(&server, reason);
 }
 
-/// The server holds 100,000 channels: a hundred connections with a thousand each.
+/// As many connections from `source`, with a thousand channels each, named from `first` on.
+fn holders(server: &Server, source: &str, first: usize, count: usize) -> Vec<Raw> {
+    let hold = |holder| {
+        let mut raw = Raw::hello_from(source, server.address());
+        subscribe_many(&mut raw, holder, 1_000);
+        raw
+    };
+    (first..first + count).map(hold).collect()
+}
+
+/// One address has all channels but those for who has few; the operator is told which.
+#[test]
+fn channels_share() {
+    let reason = Reason::ChannelsShare;
+    let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
+    let mut holders = holders(&server, "127.0.0.1", 0, 90);
+    for n in 0..3 {
+        let subscribe = format!(r#"{{"type":"subscribe","data":{{"channel":"one:more:{n}"}}}}"#);
+        // A connection of its own would do no better: it is the address that has them.
+        holders[n].send(op::TEXT, subscribe.as_bytes());
+        is_error(&holders[n].frame().expect("an answer").json(), reason);
+    }
+    counted(&server, reason);
+    let mut other = Raw::hello_from("127.0.0.2", server.address());
+    other.subscribe("one:more");
+    mahavishnu_tests::wait::until("a word to the operator", || {
+        server.log().contains("to who has many").then_some(())
+    });
+    assert_eq!(server.log().matches("to who has many").count(), 1, "{}", server.log());
+    assert!(server.log().contains("127.0.0.1"));
+}
+
+/// The server holds 100,000 channels: a hundred connections with a thousand each, of several addresses.
 #[test]
 fn channels_full() {
     let reason = Reason::ChannelsFull;
     let server = Server::with(&[("SHARDS", "1"), ("MESSAGE_RATE_LIMIT", "0")]);
-    let _holders: Vec<Raw> = (0..100)
-        .map(|holder| {
-            let mut raw = server.raw_hello();
-            subscribe_many(&mut raw, holder, 1_000);
-            raw
-        })
-        .collect();
+    let mut all = holders(&server, "127.0.0.1", 0, 90);
+    for n in 0..10 {
+        all.extend(holders(&server, &format!("127.0.1.{}", n + 1), 90 + n, 1));
+    }
     let mut client = server.hello();
     is_error(&client.request("subscribe", json!({ "channel": "one:more" })), reason);
     client.subscribe("c:0:0");

@@ -183,6 +183,11 @@ impl Hub {
                 self.connections.answer_subscribed(&mut self.env, id, name, &answer);
             }
             Some(Subscribe::Refused(reason, answer)) => {
+                if reason == Reason::ChannelsShare
+                    && let Some(conn) = self.connections.get(id)
+                {
+                    self.outputs.extend(self.channels.refused_share(&self.env, conn));
+                }
                 self.refuse(id, reason, answer.correlation.as_deref());
             }
             None => {}

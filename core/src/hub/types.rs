@@ -1,6 +1,11 @@
 //! What goes into a hub and what comes out, besides bytes.
 
-use std::{hash::BuildHasher, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    hash::BuildHasher,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -388,6 +393,15 @@ pub enum Output {
         audit: Box<Audit>,
         /// What became of it; [`Published::subscribers`] are the connections that ended.
         result: Result<Published, Reason>,
+    },
+    /// A user, or an address, was refused a channel for having many: for the operator, at most once a minute.
+    ManyChannels {
+        /// Whose token it was; `None`: nobody's, the address counts.
+        user: Option<Arc<str>>,
+        /// Where the connection comes from.
+        address: IpAddr,
+        /// Channels of this hub that they were the first to subscribe to.
+        channels: u32,
     },
     /// Messages for another hub of this process, in order.
     Shard {

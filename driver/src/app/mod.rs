@@ -166,6 +166,7 @@ impl<R: Runtime> App<R> {
             | Output::Audit { .. }
             | Output::Shard { .. }
             | Output::ClockSet { .. }
+            | Output::ManyChannels { .. }
             | Output::Drained => {}
         }
     }

@@ -404,7 +404,7 @@ impl Rig {
                 let waits = self.commands.get_mut(id.0 as usize).expect("a command of ours");
                 assert!(std::mem::replace(waits, false), "done twice");
             }
-            Output::Audit { .. } | Output::ClockSet { .. } => {}
+            Output::Audit { .. } | Output::ClockSet { .. } | Output::ManyChannels { .. } => {}
             Output::Shard { to, batch } => {
                 assert!(!batch.is_empty() && usize::from(to.0) != shard);
                 self.mail.entry((shard as u16, to.0)).or_default().push_back(batch);

@@ -254,6 +254,7 @@ conformance! {
         OutboxesFull: capacity::outboxes_full;
         InputFull: capacity::input_full;
         ChannelsFull: capacity::channels_full;
+        ChannelsShare: capacity::channels_share;
         TooManyChannels: capacity::too_many_channels;
         RequestsInFlight: capacity::requests_in_flight;
         Busy: capacity::busy;

@@ -87,6 +87,7 @@ const LIST: &[(&str, &[&str])] = &[
             "too_many_channels",
         ],
     ),
+    ("no setting says `channels_share_max`", &["channels_share"]),
     (
         "no setting says `close_timeout`",
         &[

@@ -325,6 +325,7 @@ impl World {
                 Some(notes) => notes.done.push((id, result)),
                 None => self.on_done(id.0 as Number, result),
             },
+            Output::ManyChannels { channels, .. } => self.digest.number(u64::from(channels)),
             Output::Audit { result, .. } => {
                 self.digest.number(result.map_or_else(|reason| reason as u64, |_| 0));
             }

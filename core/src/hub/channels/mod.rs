@@ -1,5 +1,6 @@
 //! Channels as one hub sees them: which of its connections subscribe, and how a round reaches their outboxes.
 
+mod founders;
 mod hand_out;
 mod slow;
 #[cfg(test)]
@@ -7,13 +8,14 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use self::slow::keep_queued;
+use self::{founders::Founders, slow::keep_queued};
 use super::{
     connections::{AnswerTo, Conn, Connections, Subscription},
     env::Env,
     peers::Joiner,
     slab::Slab,
-    types::{ConnId, ShardId},
+    types::{ConnId, Output, ShardId},
+    visitors::{Who, network},
 };
 use crate::{
     auth::Verb,
@@ -56,6 +58,7 @@ pub(super) struct Left {
 pub(super) struct Channels {
     names: KeyedMap<Arc<str>, u32>,
     slots: Slab<Channel>,
+    founders: Founders,
     /// The latest channel's tag.
     tag: u32,
     /// Rounds that wait to be handed to their subscribers, in order.
@@ -105,6 +108,7 @@ struct Channel {
     /// before may still wait, and the newest message of the one would then replace those of the other.
     tag: u32,
     policy: SlowPolicy,
+    founder: Who,
     /// The number behind the last message that was handed out.
     next_offset: u64,
     members: Vec<Member>,
@@ -132,6 +136,7 @@ impl Channels {
         Self {
             names: KeyedMap::with_hasher(keys),
             slots: Slab::new(),
+            founders: Founders::new(keys),
             tag: 0,
             rounds: VecDeque::new(),
             large: VecDeque::new(),
@@ -172,22 +177,21 @@ impl Channels {
         self.names.get(name).copied()
     }
 
-    fn found(&mut self, name: &str, policy: SlowPolicy) -> Option<u32> {
-        if let Some(index) = self.find(name) {
-            return Some(index);
-        }
+    fn found(&mut self, name: &str, policy: SlowPolicy, founder: Who) -> Option<u32> {
         let name: Arc<str> = name.into();
         self.tag = if self.tag == Segment::NO_TAG - 1 { 0 } else { self.tag + 1 };
         let channel = Channel {
             name: name.clone(),
             tag: self.tag,
             policy,
+            founder: founder.clone(),
             next_offset: 0,
             members: Vec::new(),
             waiting: VecDeque::new(),
         };
         let (index, _) = self.slots.insert(channel)?;
         self.names.insert(name, index);
+        self.founders.add(founder);
         Some(index)
     }
 
@@ -198,6 +202,7 @@ impl Channels {
             .is_some_and(|channel| channel.members.is_empty() && channel.waiting.is_empty());
         if unused && let Some(channel) = self.slots.remove(index) {
             self.names.remove(&channel.name);
+            self.founders.leave(&channel.founder);
             // The index may stand for another channel before the turn is over. Handed to nobody, so that their homes get
             // back what they gave for them.
             let rounds = self.rounds.iter_mut().chain(&mut self.large);
@@ -255,14 +260,39 @@ impl Channels {
             // Each of them is a message to another hub that is still to be answered.
             return Some(Subscribe::Refused(Reason::TooManyChannels, answer));
         }
-        let full = known.is_none() && self.len().max(everywhere) >= limits.channels.channels_max;
-        let index = if full { None } else { self.found(name, env.config.slow_readers.of(name)) };
+        let index = match known {
+            Some(index) => Some(index),
+            None => match self.may_found(env, founder_of(conn), everywhere) {
+                Ok(founder) => self.found(name, env.config.slow_readers.of(name), founder),
+                Err(reason) => return Some(Subscribe::Refused(reason, answer)),
+            },
+        };
         let Some(channel) = index.and_then(|index| self.slots.get_mut(index)) else {
             return Some(Subscribe::Refused(Reason::ChannelsFull, answer));
         };
         channel.waiting.push_back(Waiting { conn: id, answer: Some(answer) });
         connections.edit(id)?.rare_mut().joining += 1;
         Some(Subscribe::Ask(channel.name.clone(), Joiner { conn: id, deflates }))
+    }
+
+    /// Whether there is room for one more channel, for this founder.
+    fn may_found(&self, env: &Env, founder: Who, everywhere: usize) -> Result<Who, Reason> {
+        let (limits, total) = (&env.config.limits.channels, self.len().max(everywhere));
+        if total >= limits.channels_max {
+            Err(Reason::ChannelsFull)
+        } else if self.founders.may(limits, env.place.shards, total, &founder) {
+            Ok(founder)
+        } else {
+            Err(Reason::ChannelsShare)
+        }
+    }
+
+    /// Who was refused a channel for having many, for the operator; not every time.
+    pub(super) fn refused_share(&mut self, env: &Env, conn: &Conn) -> Option<Output> {
+        let (user, address) = (conn.user(), conn.ip);
+        let tells = self.founders.tells(env.now.mono);
+        let channels = self.founders.held(&founder_of(conn));
+        tells.then_some(Output::ManyChannels { user, address, channels })
     }
 
     /// The home has added the connection: segments that come from now on are for it. Rounds from before have been handed
@@ -419,10 +449,17 @@ impl Channels {
                 assert_eq!(held, Some(expected), "a member of {}", channel.name);
             }
         }
+        let all = || self.slots.indices().filter_map(|index| self.slots.get(index));
+        self.founders.check(all().map(|channel| &channel.founder));
         let held = connections.ids().into_iter().filter_map(|id| connections.get(id));
         let held: usize = held.map(|conn| conn.subscriptions.len()).sum();
         assert_eq!(members, held, "subscriptions");
     }
+}
+
+/// As whose a channel counts that the connection is the first to subscribe to.
+fn founder_of(conn: &Conn) -> Who {
+    conn.user().map_or_else(|| Who::Address(network(conn.ip)), Who::User)
 }
 
 /// A longer queue of rounds is given back once it is empty.

@@ -119,6 +119,19 @@ pub(crate) fn channels_full(backend: Backend, reason: Reason) {
     rig.expect_error_counted(reason);
 }
 
+pub(crate) fn channels_share(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        config.limits.channels.channels_max = 10;
+        config.limits.channels.channels_share_max = 1;
+    });
+    let mut client = rig.hello();
+    for n in 0..9 {
+        client.subscribe(&format!("c{n}"));
+    }
+    is_error(&client.request("subscribe", json!({ "channel": "c" })), reason);
+    rig.expect_error_counted(reason);
+}
+
 pub(crate) fn too_many_channels(backend: Backend, reason: Reason) {
     let rig = backend.start(|config| config.limits.channels.channels_per_connection_max = 2);
     let mut client = rig.hello();
