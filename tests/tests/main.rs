@@ -22,6 +22,7 @@ mod proxies;
 mod reasons;
 mod recording;
 mod shards;
+mod soak;
 mod subcommands;
 mod tls;
 mod tls_files;
