@@ -52,7 +52,9 @@ fn greedy(server: &Server, round: usize, whole: &[u8], large: &serde_json::Value
         let mut raw = server.raw_narrow(4_096);
         raw.frame();
         raw.subscribe(&channel);
-        server.post(&channel, "e", large);
+        for _ in 0..4 {
+            server.post(&channel, "e", large);
+        }
         crowd.push(raw);
 
         // Answers to publishes that nobody reads, each under a key of its own.
