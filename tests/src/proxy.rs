@@ -34,12 +34,28 @@ impl Proxy {
             .replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port} ssl;"))
             .replace("/etc/ssl/certs/mahavishnu.pem", &pem("cert.pem"))
             .replace("/etc/ssl/private/mahavishnu-key.pem", &pem("key.pem"));
+        Self::run_nginx(dir, port, &site)
+    }
+
+    /// nginx with nothing behind it: it answers 200 when a request has come whole, as it would have passed it on.
+    pub fn nginx_alone() -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the proxy");
+        let (port, _) = free_ports();
+        let inner = dir.path().join("inner").display().to_string();
+        let site = format!(
+            "server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://unix:{inner}:; }} }}\n\
+             server {{ listen unix:{inner}; location / {{ return 200; }} }}\n"
+        );
+        Self::run_nginx(dir, port, &site)
+    }
+
+    fn run_nginx(dir: tempfile::TempDir, port: u16, site: &str) -> Self {
         let root = dir.path().display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|what| format!("{what}_temp_path {root}/{what};\n"))
             .concat();
         let main = format!(
-            "daemon off;\nmaster_process off;\npid {root}/pid;\nerror_log stderr;\nevents {{}}\n\
+            "daemon off;\nmaster_process off;\npid {root}/pid;\nerror_log stderr crit;\nevents {{}}\n\
              http {{\naccess_log off;\n{temporary}{site}\n}}\n"
         );
         let config = dir.path().join("nginx.conf");

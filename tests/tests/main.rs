@@ -9,6 +9,7 @@ mod channels;
 mod clients;
 mod dialogues;
 mod formats;
+mod heads;
 mod hostile;
 mod http;
 mod http_publish;

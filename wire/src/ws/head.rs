@@ -98,6 +98,10 @@ impl Head for Request<()> {
         if target.len() > TARGET_BYTES_MAX {
             return Err(Reason::UriTooLong);
         }
+        // RFC 3986 §2: what is not ASCII is percent-encoded.
+        if !target.is_ascii() {
+            return Err(Reason::BadRequest);
+        }
         *request.uri_mut() = Uri::try_from(target).map_err(|_| Reason::BadRequest)?;
         *request.version_mut() = version(parsed.version);
         *request.headers_mut() = header_map(parsed.headers)?;
@@ -281,6 +285,7 @@ mod tests {
             b"GET  / HTTP/1.1\r\n\r\n",
             b"G\xffT / HTTP/1.1\r\n\r\n",
             b"GET / HTTP/1.1\r\r\n\r\n",
+            b"GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
         ] {
             assert_eq!(
                 read(&Limits::default(), head, 999).0.unwrap_err(),

@@ -7,6 +7,7 @@ use http::{
         SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
         UPGRADE,
     },
+    uri::Authority,
 };
 use sha1_smol::Sha1;
 
@@ -59,9 +60,10 @@ pub(super) enum Framing {
 /// Checks a request head. RFC 9112 §3.2 and §6 for every request, RFC 6455 §4.2.1 for a handshake.
 pub(super) fn inspect(request: &Request<()>) -> Result<Exchange, Reason> {
     let headers = request.headers();
-    // RFC 9112 §3.2: exactly one Host in HTTP/1.1.
-    let hosts = headers.get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+    // RFC 9112 §3.2: exactly one Host in HTTP/1.1, and a valid one.
+    let host = sole(headers, &HOST);
+    let lacking = !headers.contains_key(HOST) && request.version() != Version::HTTP_11;
+    if !(lacking || host.is_some_and(is_host)) {
         return Err(Reason::BadRequest);
     }
     if !is_target(request) {
@@ -182,6 +184,13 @@ fn sole<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     if values.next().is_some() { None } else { Some(value) }
+}
+
+/// Whether a field says host and port, or nothing (RFC 9110 §7.2).
+fn is_host(value: &HeaderValue) -> bool {
+    let value = value.as_bytes();
+    // An authority can have user information as well.
+    value.is_empty() || (!value.contains(&b'@') && Authority::try_from(value).is_ok())
 }
 
 /// Whether a request's target has the form that belongs to its method (RFC 9112 §3.2).
@@ -459,6 +468,18 @@ mod tests {
             ("CONNECT", "*"),
         ] {
             assert_eq!(judge(method, target), Err(Reason::BadRequest), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        let judge = |host: &str| inspect(&request(&[("Host", host)])).map(|_| ());
+        for host in ["", "a", "a:1", "a.example.org.", "A_b", "127.0.0.1:80", "[::1]", "[::1]:80"] {
+            assert_eq!(judge(host), Ok(()), "{host}");
+        }
+        for host in ["a/b", "a b", "a, b", "u@a", "u:p@a", "http://a", "a?b", "a#b", "[::1", "a\t"]
+        {
+            assert_eq!(judge(host), Err(Reason::BadRequest), "{host}");
         }
     }
 
