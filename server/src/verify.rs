@@ -195,12 +195,8 @@ pub(crate) fn words(error: &io::Error) -> String {
 
 /// The library's name for it as words.
 fn plain(error: &CertificateError) -> String {
-    match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "an authority's certificate has expired".to_owned()
-        }
-        CertificateError::BadSignature => "a signature is wrong".to_owned(),
-        CertificateError::Revoked => "it was revoked".to_owned(),
-        other => other.to_string(),
+    if matches!(error, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
+        return "an authority's certificate has expired".to_owned();
     }
+    error.to_string()
 }
