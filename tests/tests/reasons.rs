@@ -9,7 +9,6 @@ use mahavishnu_tests::{
     raw::{masked, op},
     token,
     token::OTHER_SECRET,
-    wait,
     wait::until,
 };
 use serde_json::{Value, json};
@@ -26,7 +25,7 @@ fn max_sockets() {
     assert_eq!(last.read_to_end(), b"");
     drop(clients);
     // Asking too early is refused and counted as well.
-    wait::until("a free socket", || http::try_get(server.address(), "/health").ok());
+    until("a free socket", || http::try_get(server.address(), "/health").ok());
     server.metrics_when("the errors", |metrics| metrics.connection_errors("max_sockets") >= 1);
 }
 
