@@ -656,7 +656,12 @@ impl Hub {
                     self.fail_question(conn, about, Reason::RequestFailed);
                 }
             }
-            Handler::Metrics(conn) => self.refuse_http(conn, &Reason::RequestFailed.into()),
+            Handler::Metrics(_) => {
+                // Others have come to wait for the same.
+                for conn in self.scrapes.take() {
+                    self.refuse_http(conn, &Reason::RequestFailed.into());
+                }
+            }
             Handler::Connect | Handler::Disconnect | Handler::Record => {}
         }
     }

@@ -1,7 +1,7 @@
 //! What all connections of a hub hold together.
 
 use super::*;
-use crate::{config::SlowPolicy, ws::encode_frame};
+use crate::{config::SlowPolicy, hub::types::Handler, ws::encode_frame};
 
 const KIB: usize = 1024;
 
@@ -342,4 +342,38 @@ fn answers_that_nobody_reads_are_in_the_reckoning() {
         assert!(queued <= 300 * KIB, "{queued}");
     }
     assert!((1..=3).contains(&rig.hubs[0].hub().connections.len()));
+}
+
+#[test]
+fn who_asks_for_metrics_meanwhile_gets_the_same_or_the_same_failure() {
+    let mut rig = Rig::new(1, unlimited());
+    let scrape = |rig: &mut Rig| {
+        let client = rig.socket_of(0, Listener::Metrics);
+        rig.bytes(&client, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        client
+    };
+    let asked = |rig: &Rig| {
+        let is_asked = |output: &&Output| matches!(output, Output::Metrics { .. });
+        rig.outputs.iter().filter(is_asked).count()
+    };
+    let clients = [scrape(&mut rig), scrape(&mut rig)];
+    assert_eq!(asked(&rig), 1);
+    let conn = clients[0].conn;
+    let text = bytes::Bytes::from_static(b"text\n");
+    rig.hubs[0].handle_command(rig.now, Command::Exposition { conn, text });
+    rig.run();
+    for client in &clients {
+        assert!(client.take_head().starts_with("HTTP/1.1 200 "));
+        assert_eq!(client.take_text(), "text\n");
+    }
+
+    let clients = [scrape(&mut rig), scrape(&mut rig)];
+    assert_eq!(asked(&rig), 2);
+    let failed = Command::Failed(Handler::Metrics(clients[0].conn));
+    rig.hubs[0].handle_command(rig.now, failed);
+    rig.run();
+    assert!(clients.iter().all(|client| client.take_head().starts_with("HTTP/1.1 500 ")));
+    let again = scrape(&mut rig);
+    assert_eq!(asked(&rig), 3, "asked anew");
+    assert!(!again.is_ended());
 }

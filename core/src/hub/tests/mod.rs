@@ -94,7 +94,11 @@ impl Rig {
 
     /// A socket that has sent nothing yet.
     pub(super) fn socket(&mut self, shard: usize) -> Client {
-        let peer = Peer { address: ([127, 0, 0, 1], 50_000).into(), listener: Listener::Main };
+        self.socket_of(shard, Listener::Main)
+    }
+
+    pub(super) fn socket_of(&mut self, shard: usize, listener: Listener) -> Client {
+        let peer = Peer { address: ([127, 0, 0, 1], 50_000).into(), listener };
         let conn = self.hubs[shard].handle_accept(self.now, peer).unwrap();
         let wire = Rc::new(RefCell::new(Wire::default()));
         self.wires.insert(conn, wire.clone());
