@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
+pub use crate::origin::Origin;
 use crate::{
     auth::{KeySet, Pattern, Policy, Revocations, TokenRules},
     limits::Limits,
@@ -171,61 +172,12 @@ pub enum Origins {
 }
 
 impl Origins {
-    /// Whether a request with this `Origin` header may go on.
+    /// Whether a request with this `Origin` header may go on. What is no origin is none of a list.
     #[must_use]
     pub fn allow(&self, header: Option<&[u8]>) -> bool {
         match (self, header) {
             (Self::Any, _) | (Self::Only(_), None) => true,
             (Self::Only(list), Some(header)) => list.iter().any(|origin| origin.fits(header)),
-        }
-    }
-}
-
-/// One origin, `https://app.example.com` or `http://localhost:3000`; all hosts below a domain,
-/// `https://*.example.com`; or `null`, the origin of pages that have none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Up to the host, or whole if `tail` is empty.
-    head: Box<str>,
-    /// What follows the `*`.
-    tail: Box<str>,
-}
-
-impl Origin {
-    /// Reads one, in any case. `None`: not an origin.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim().to_ascii_lowercase();
-        if text == "null" {
-            return Some(Self { head: text.into(), tail: Box::default() });
-        }
-        let (scheme, authority) = text.split_once("://")?;
-        // Browsers leave the scheme's own port out.
-        let own_port = match scheme {
-            "https" | "wss" => ":443",
-            "http" | "ws" => ":80",
-            _ => "",
-        };
-        let host = authority.strip_suffix(own_port).unwrap_or(authority);
-        let name = host.strip_prefix("*.").unwrap_or(host);
-        let sound = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
-        if scheme.is_empty() || name.is_empty() || !name.chars().all(sound) {
-            return None;
-        }
-        Some(match host.strip_prefix('*') {
-            Some(tail) => Self { head: format!("{scheme}://").into(), tail: tail.into() },
-            None => Self { head: format!("{scheme}://{host}").into(), tail: Box::default() },
-        })
-    }
-
-    fn fits(&self, header: &[u8]) -> bool {
-        let Some(header) = std::str::from_utf8(header).ok().map(str::to_ascii_lowercase) else {
-            return false;
-        };
-        let Some(rest) = header.strip_prefix(&*self.head) else { return false };
-        match rest.strip_suffix(&*self.tail) {
-            Some(below) => below.is_empty() == self.tail.is_empty(),
-            None => false,
         }
     }
 }
@@ -357,42 +309,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_compared_whole() {
-        for (allowed, header, fits) in [
-            ("https://a.example", "https://a.example", true),
-            ("https://A.example:443", "https://a.example", true),
-            ("https://a.example", "http://a.example", false),
-            ("https://a.example", "https://a.example:8443", false),
-            ("https://a.example", "https://a.example.evil", false),
-            ("http://localhost:3000", "http://localhost:3000", true),
-            ("http://localhost:3000", "http://localhost:30001", false),
-            ("https://*.example.com", "https://x.y.example.com", true),
-            ("https://*.example.com", "https://example.com", false),
-            ("https://*.example.com", "https://.example.com", false),
-            ("https://*.example.com", "https://evilexample.com", false),
-            ("https://*.example.com", "https://x.example.com.evil", false),
-            ("null", "null", true),
-            ("https://a.example", "null", false),
-        ] {
-            let only = Origins::Only(vec![Origin::parse(allowed).unwrap()]);
-            assert_eq!(only.allow(Some(header.as_bytes())), fits, "{allowed} {header}");
-        }
-    }
-
-    #[test]
     fn without_an_origin_it_is_no_browser() {
         let none = Origins::Only(Vec::new());
         assert!(none.allow(None) && !none.allow(Some(b"https://a")) && !none.allow(Some(b"\xff")));
         assert!(Origins::Any.allow(Some(b"https://a")));
-    }
-
-    #[test]
-    fn what_is_no_origin_is_refused() {
-        for text in
-            ["", "a.example", "https://", "https://a/b", "*", "https://*", "https://a*b", "://a"]
-        {
-            assert_eq!(Origin::parse(text), None, "{text}");
-        }
     }
 
     #[test]

@@ -112,6 +112,7 @@ pub mod config;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
+mod origin;
 pub mod tls;
 pub mod trace;
 

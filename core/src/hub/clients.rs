@@ -174,7 +174,7 @@ impl Hub {
             // Without TLS on a port with TLS: it is told what to do (RFC 2817 §4.2).
             return self.refuse_http(id, &Reason::TlsRequired.into());
         }
-        if !reads && !self.env.config.origins.allow(handshake::origin(request.headers())) {
+        if !reads && !handshake::is_origin_allowed(&self.env.config, request.headers()) {
             return self.refuse_http(id, &Reason::OriginForbidden.into());
         }
         let Some(listener) = self.connections.get(id).map(|conn| conn.listener) else { return };

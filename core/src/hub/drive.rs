@@ -417,8 +417,7 @@ impl Hub {
         let reason = Reason::OutboxesFull;
         match self.connections.get(id).map(|conn| conn.phase) {
             Some(Phase::Active | Phase::Unauthenticated { .. }) => {
-                let dropped = self.channels.relieve(&mut self.env, &mut self.connections, id);
-                if dropped == 0 {
+                if self.channels.relieve(&mut self.env, &mut self.connections, id) == 0 {
                     self.close(id, reason);
                 }
             }

@@ -10,7 +10,7 @@ use super::{
     forwarded,
     tokens::{self, Tokens},
 };
-use crate::{auth::Claims, config::Config, reason::Reason, ws};
+use crate::{auth::Claims, config::Config, origin::is_loopback, reason::Reason, ws};
 
 /// A handshake that may be accepted, as far as the request goes.
 pub(super) struct Accepted<'r> {
@@ -39,7 +39,7 @@ pub(super) fn judge<'r>(
     request: &'r Request<()>,
 ) -> Result<Accepted<'r>, Reason> {
     let (config, headers) = (&env.config, request.headers());
-    if !config.origins.allow(origin(headers)) {
+    if !is_origin_allowed(config, headers) {
         return Err(Reason::OriginForbidden);
     }
     let Token { value, subprotocol } = Token::of(request, config);
@@ -125,9 +125,11 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The web page that a request comes from, if a browser sent it.
-pub(super) fn origin(headers: &HeaderMap) -> Option<&[u8]> {
-    headers.get(header::ORIGIN).map(header::HeaderValue::as_bytes)
+/// Whether the web page that a request comes from, if a browser sent it, may do so. No browser names two (RFC 6454 §7.3).
+pub(super) fn is_origin_allowed(config: &Config, headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let origin = origins.next().map(header::HeaderValue::as_bytes);
+    origins.next().is_none() && config.origins.allow(origin)
 }
 
 fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
@@ -137,29 +139,42 @@ fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
         .map(|(_, value)| value)
 }
 
-/// Whether no proxy of HTTP has passed a request on, and if a browser sends it, it comes from a page of this machine. Who
-/// may publish without a token hangs on this and on [`Conn::is_loopback`](Conn::is_loopback).
+/// Whether no proxy of HTTP that says so has passed a request on, and if a browser sends it, it comes from a page of this
+/// machine. Who may publish without a token hangs on this and on [`Conn::is_loopback`](Conn::is_loopback).
 pub(super) fn is_direct(headers: &HeaderMap) -> bool {
-    let proxied = ["forwarded", "x-forwarded-for", "x-real-ip", "via"]
-        .iter()
-        .any(|name| headers.contains_key(*name));
-    let foreign_page =
-        headers.get(header::ORIGIN).is_some_and(|origin| !is_loopback_origin(origin.as_bytes()));
-    !proxied && !foreign_page
+    let is_of_proxy = |name: &str| {
+        OF_PROXIES.contains(&name) || BEGIN_OF_PROXIES.iter().any(|begin| name.starts_with(begin))
+    };
+    let proxied = headers.keys().any(|name| is_of_proxy(name.as_str()));
+    let foreign = headers.get_all(header::ORIGIN).iter().any(|page| !is_loopback(page.as_bytes()));
+    !proxied && !foreign
 }
 
-fn is_loopback_origin(origin: &[u8]) -> bool {
-    let Some((_, authority)) =
-        std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://"))
-    else {
-        return false;
-    };
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
+/// What proxies and networks in front of a server add to a request.
+const OF_PROXIES: [&str; 20] = [
+    "forwarded",
+    "via",
+    "forwarded-for",
+    "x-forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "fastly-client-ip",
+    "x-original-host",
+    "x-original-url",
+    "x-original-forwarded-for",
+    "x-proxyuser-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-scheme",
+    "cdn-loop",
+    "x-appengine-user-ip",
+    "proxy-connection",
+];
+const BEGIN_OF_PROXIES: [&str; 6] =
+    ["x-forwarded-", "cf-", "x-envoy-", "x-azure-", "x-amzn-", "x-arr-"];
 
 #[cfg(test)]
 mod tests {
@@ -172,12 +187,57 @@ mod tests {
     #[test]
     fn only_what_came_past_nobody_is_direct() {
         assert!(is_direct(&headers(&[])));
+        assert!(is_direct(&headers(&[
+            ("user-agent", "curl"),
+            ("x-request-id", "1"),
+            ("x-forward", "")
+        ])));
         assert!(is_direct(&headers(&[("origin", "http://localhost:3000")])));
         assert!(is_direct(&headers(&[("origin", "http://[::1]:3000")])));
         assert!(!is_direct(&headers(&[("x-forwarded-for", "192.0.2.1")])));
         assert!(!is_direct(&headers(&[("origin", "https://example.com")])));
         assert!(!is_direct(&headers(&[("origin", "http://localhost.example.com")])));
         assert!(!is_direct(&headers(&[("origin", "null")])));
+    }
+
+    #[test]
+    fn each_header_of_a_proxy_alone_takes_being_local_away() {
+        for name in [
+            "Forwarded",
+            "Via",
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Port",
+            "X-Forwarded-Server",
+            "X-Real-IP",
+            "X-Client-IP",
+            "X-Cluster-Client-IP",
+            "True-Client-IP",
+            "CF-Connecting-IP",
+            "CF-Connecting-IPv6",
+            "CF-Ray",
+            "Fastly-Client-IP",
+            "X-Envoy-External-Address",
+            "X-Azure-ClientIP",
+            "X-Amzn-Trace-Id",
+            "CDN-Loop",
+            "X-Original-Forwarded-For",
+        ] {
+            assert!(!is_direct(&headers(&[(name, "")])), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_two_origins_none_counts() {
+        let page = ("origin", "http://localhost:3000");
+        let mut two = headers(&[page]);
+        two.append("origin", "http://localhost:3000".parse().unwrap());
+        assert!(is_origin_allowed(&Config::default(), &headers(&[page])));
+        assert!(!is_origin_allowed(&Config::default(), &two));
+        let mut foreign = headers(&[page]);
+        foreign.append("origin", "https://example.com".parse().unwrap());
+        assert!(!is_direct(&foreign));
     }
 
     #[test]

@@ -43,6 +43,16 @@ fn an_address_has_so_many_connections_and_no_more() {
 }
 
 #[test]
+fn no_byte_of_a_client_hides_its_address_from_the_limit() {
+    for junk in ["foo", "\u{e9}", "\u{fffd}\u{80}", ",", "\"", "127.0.0.1", "unknown, [::1"] {
+        let mut rig = Rig::new(1, behind_proxy(1));
+        let header = format!("X-Forwarded-For: {junk}\r\nX-Forwarded-For: {junk}, 192.0.2.7\r\n");
+        assert_eq!(rig.connect_with(0, &header).take().len(), 1, "{junk}");
+        assert_refused(&rig.connect_with(0, &header), TOO_MANY);
+    }
+}
+
+#[test]
 fn whoever_is_no_proxy_is_not_believed() {
     let mut config = behind_proxy(1);
     config.limits.connections.connects_limit_loopback = true;
