@@ -10,7 +10,6 @@ use mahavishnu_core::hub::Listener;
 use tracing::warn;
 
 use crate::{
-    clock,
     mailbox::Mail,
     poller::{Poller, TcpListener, TcpStream},
     runtime::Runtime,
@@ -78,8 +77,8 @@ impl Listening {
         None
     }
 
-    fn pause(&mut self) {
-        self.paused_until = Some(clock::now().mono + PAUSE);
+    fn pause(&mut self, now: Instant) {
+        self.paused_until = Some(now + PAUSE);
     }
 }
 
@@ -87,7 +86,7 @@ impl<R: Runtime> Shard<R> {
     /// Accepts those who have come.
     pub(crate) fn accept(&mut self) {
         self.listening.wanted |= self.sockets.takes_newcomers();
-        if self.listening.paused_until.is_some_and(|until| until <= clock::now().mono) {
+        if self.listening.paused_until.is_some_and(|until| until <= self.clock.now().mono) {
             self.listening.paused_until = None;
         }
         if !self.listening.is_waiting() {
@@ -100,7 +99,7 @@ impl<R: Runtime> Shard<R> {
                 return;
             };
             if to.is_crowded() {
-                return self.listening.pause();
+                return self.listening.pause(self.clock.now().mono);
             }
             match self.listening.accept() {
                 Some(Ok((stream, address, kind))) if index != self.index() => {
@@ -110,7 +109,7 @@ impl<R: Runtime> Shard<R> {
                 Some(Ok((stream, address, kind))) => self.add(stream, address, kind),
                 Some(Err(error)) => {
                     warn!(%error, "cannot accept");
-                    return self.listening.pause();
+                    return self.listening.pause(self.clock.now().mono);
                 }
                 None => {
                     self.listening.wanted = false;

@@ -21,7 +21,8 @@ use tracing::{debug, error, warn};
 use crate::{
     accept::Listening,
     app::{App, guard},
-    audit, clock,
+    audit,
+    clock::Clock,
     mailbox::{Inbox, Mail, Mailbox, Waiting},
     poller::{Poller, TcpStream},
     runtime::Runtime,
@@ -61,6 +62,7 @@ pub(crate) struct Shard<R: Runtime> {
     pub(crate) scratch: ReadBuffer,
     pub(crate) listening: Listening,
     pub(crate) mailboxes: Arc<[Mailbox]>,
+    pub(crate) clock: Clock,
     inbox: Inbox,
     waiting: Waiting,
     /// As many mails were taken as a turn takes: there may be more.
@@ -79,7 +81,8 @@ pub(crate) fn run<R: Runtime>(start: Start<R>) -> io::Result<()> {
 
 impl<R: Runtime> Shard<R> {
     fn new(start: Start<R>) -> io::Result<Self> {
-        let now = clock::now();
+        let clock = Clock::default();
+        let now = clock.now();
         let mut hub = Recorded::new(Hub::new(start.config, start.place, now));
         if start.app.records() {
             hub.start(now);
@@ -88,6 +91,7 @@ impl<R: Runtime> Shard<R> {
         let listening = Listening::new(&sockets, start.listeners)?;
         let mut this = Self {
             hub,
+            clock,
             metrics: Metrics::new(),
             counts: true,
             sockets,
@@ -114,7 +118,15 @@ impl<R: Runtime> Shard<R> {
             let waits = self.is_idle();
             if waits {
                 let deadlines = [next, self.listening.paused_until()];
-                self.wait(deadlines.into_iter().flatten().min()).await;
+                let deadline = deadlines.into_iter().flatten().min();
+                self.wait(deadline.map(|at| self.clock.real(at))).await;
+            }
+            if let Some(missed) = self.clock.excuse(next) {
+                warn!(
+                    shard = self.place.shard.0,
+                    seconds = missed.as_secs_f64(),
+                    "did not run: deadlines wait for so long"
+                );
             }
             let has_mail = self.take_mail();
             self.look_at_backlog();
@@ -174,7 +186,7 @@ impl<R: Runtime> Shard<R> {
     pub(crate) fn add(&mut self, stream: TcpStream, address: SocketAddr, listener: Listener) {
         // Small messages must not wait for each other (Nagle); a socket without the option still works.
         let _ = stream.set_nodelay(true);
-        match self.hub.handle_accept(clock::now(), Peer { address, listener }) {
+        match self.hub.handle_accept(self.clock.now(), Peer { address, listener }) {
             Ok(conn) => {
                 if let Err(error) = self.sockets.add(conn.index(), stream, conn) {
                     debug!(%address, %error, "socket lost");
@@ -210,15 +222,15 @@ impl<R: Runtime> Shard<R> {
                     let by = Instant::now().checked_add(plan.deadline);
                     self.drained_by = self.drained_by.or(by);
                 }
-                self.hub.handle_command(clock::now(), command);
+                self.hub.handle_command(self.clock.now(), command);
             }
             Mail::Broadcast(publication, answer) => {
                 let id = Some(self.waiting.add(answer));
-                self.hub.handle_command(clock::now(), Command::Publish { id, publication });
+                self.hub.handle_command(self.clock.now(), Command::Publish { id, publication });
             }
             Mail::Revoke(revocation, answer) => {
                 let id = Some(self.waiting.add(answer));
-                self.hub.handle_command(clock::now(), Command::Revoke { id, revocation });
+                self.hub.handle_command(self.clock.now(), Command::Revoke { id, revocation });
             }
             Mail::Socket(stream, address, listener) => {
                 self.add(stream, address, listener);
@@ -226,14 +238,14 @@ impl<R: Runtime> Shard<R> {
                     own.took_socket();
                 }
             }
-            Mail::Shard(from, batch) => self.hub.handle_shard(clock::now(), from, batch),
+            Mail::Shard(from, batch) => self.hub.handle_shard(self.clock.now(), from, batch),
         }
     }
 
     /// One turn: timers, outputs, one write for each connection that has something; see the core's contract. Returns
     /// when the next timer is due.
     fn turn(&mut self) -> Option<Instant> {
-        let now = clock::now();
+        let now = self.clock.now();
         self.hub.handle_timeout(now);
         loop {
             while let Some(output) = self.hub.poll_output(now) {
@@ -248,19 +260,19 @@ impl<R: Runtime> Shard<R> {
                 break;
             }
         }
-        self.hub.end_turn(clock::now());
+        self.hub.end_turn(self.clock.now());
         self.record_metrics();
         if self.app.records() && self.app.record(self.place.shard, &self.hub.take()) {
             self.hub.stop();
-            self.hub.handle_command(clock::now(), Command::Failed(Handler::Record));
+            self.hub.handle_command(self.clock.now(), Command::Failed(Handler::Record));
         }
         self.hub.poll_timeout().map(|next| next.at)
     }
 
     /// Hands what the hub has counted to the recorder that the application has installed.
     fn record_metrics(&mut self) {
+        let now = self.clock.now().mono;
         let Self { hub, metrics, counts: true, .. } = self else { return };
-        let now = clock::now().mono;
         // The recorder is the application's, too.
         let recorded = guard(|| {
             metrics::with_recorder(|recorder| metrics.record(recorder, now, hub.tally()));
@@ -291,7 +303,7 @@ impl<R: Runtime> Shard<R> {
                     warn!(
                         seconds,
                         direction,
-                        "the wall clock was set, or the machine has slept: tokens are judged by the new time, revocations stay"
+                        "the wall clock was set, or this process or machine has slept: tokens are judged by the new time, revocations stay"
                     );
                 } else {
                     debug!(seconds, direction, "the wall clock was corrected");
@@ -335,7 +347,7 @@ impl<R: Runtime> Shard<R> {
         let bytes_max = self.hub.hub().config().limits.requests.handlers_bytes_max;
         if let Some(backlog) = self.app.new_backlog(bytes_max) {
             debug!(shard = self.place.shard.0, ?backlog, "application");
-            self.hub.handle_command(clock::now(), Command::Backlog(backlog));
+            self.hub.handle_command(self.clock.now(), Command::Backlog(backlog));
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use mahavishnu_core::{hub::ConnId, time::Now, ws::Flush};
 
-use crate::{clock, poller::Read, runtime::Runtime, shard::Shard};
+use crate::{poller::Read, runtime::Runtime, shard::Shard};
 
 impl<R: Runtime> Shard<R> {
     /// Feeds the hub with what the sockets have: each that has something is read once, so that a busy one takes turns with
@@ -22,19 +22,19 @@ impl<R: Runtime> Shard<R> {
             Read::Nothing => {}
             Read::Bytes(count) => {
                 let wire = self.scratch.get_mut(..count).unwrap_or_default();
-                self.hub.handle_bytes(clock::now(), conn, wire);
+                self.hub.handle_bytes(self.clock.now(), conn, wire);
                 if !self.hub.hub().wants_read(conn) {
                     self.sockets.pause(index);
                 }
             }
-            Read::End => self.hub.handle_eof(clock::now(), conn),
+            Read::End => self.hub.handle_eof(self.clock.now(), conn),
             Read::Failed(error) => self.fail(conn, &error),
         }
     }
 
     /// A socket is of no more use.
     pub(crate) fn fail(&mut self, conn: ConnId, error: &io::Error) {
-        self.hub.handle_io_error(clock::now(), conn, error.kind());
+        self.hub.handle_io_error(self.clock.now(), conn, error.kind());
         self.forget(conn);
     }
 
@@ -42,7 +42,7 @@ impl<R: Runtime> Shard<R> {
     pub(crate) fn write_on(&mut self) {
         while let Some(index) = self.sockets.next_writable() {
             if let Some(conn) = self.sockets.get(index).map(|socket| socket.owner) {
-                self.write(clock::now(), conn);
+                self.write(self.clock.now(), conn);
             }
         }
     }
