@@ -270,6 +270,60 @@ fn a_reload_takes_back_what_the_new_policy_forbids() {
     root.subscribe("workflow:1");
 }
 
+/// As a deployment that truncates a file before it writes it: an empty file and SIGHUP.
+#[test]
+fn a_reload_takes_no_protection_away_by_saying_nothing() {
+    let server = Server::with_file(
+        &[],
+        &format!(
+            "MAHAVISHNU_AUTH_ENABLED=true\nMAHAVISHNU_JWT_SECRET={SECRET}\nMAHAVISHNU_ALLOWED_ORIGINS=https://a.example\n"
+        ),
+    );
+    let message = r#"{"channel":"global","event":"e","data":{}}"#;
+    let is_open = || http::post(server.address(), "/publish", &[], message).status == 200;
+    assert!(!is_open());
+
+    server.write_env_file("");
+    let reload = server.run(&["websocket", "reload"]);
+
+    assert_eq!(reload.code, Some(5), "{reload:?}");
+    assert!(reload.stderr.contains("MAHAVISHNU_AUTH_ENABLED: is not set any more"), "{reload:?}");
+    assert!(
+        reload.stderr.contains("MAHAVISHNU_ALLOWED_ORIGINS: is not set any more"),
+        "{reload:?}"
+    );
+    assert!(server.log().contains("reload refused"));
+    assert_eq!(server.metrics().count("mahavishnu_config_reloads_refused_total", &[]), 1);
+    assert!(!is_open());
+    server.login(&token::of("ada", &["admin"]));
+
+    server.write_env_file("MAHAVISHNU_AUTH_ENABLED=false\nMAHAVISHNU_ALLOWED_ORIGINS=\n");
+    let reload = server.run(&["websocket", "reload"]);
+    assert_eq!(reload.code, Some(0), "who says so gets it: {reload:?}");
+    assert!(is_open());
+    assert!(server.log().contains("takes protection away"));
+}
+
+/// Stopped for longer than a client may be silent. The ping that was due goes out first.
+#[test]
+fn a_server_that_was_stopped_ends_nobody_for_its_own_silence() {
+    let server =
+        Server::with(&[("CONNECTION_TIMEOUT", "3"), ("PING_INTERVAL", "1"), ("PONG_TIMEOUT", "2")]);
+    let mut clients: Vec<Client> = (0..5).map(|_| server.hello()).collect();
+    server.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(5));
+    server.signal(Signal::CONT);
+    // It has taken its turns.
+    for _ in 0..3 {
+        assert_eq!(http::get(server.address(), "/health").status, 200);
+    }
+    for client in &mut clients {
+        let answer = client.request("subscribe", json!({ "channel": "global" }));
+        assert_eq!(answer["data"]["status"], "subscribed", "{answer}");
+    }
+    assert!(server.log().contains("did not run"), "{}", server.log());
+}
+
 #[test]
 fn keys_are_rotated_by_a_reload() {
     let dir = tempfile::tempdir().unwrap();

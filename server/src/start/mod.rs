@@ -173,6 +173,13 @@ impl Running {
 
     fn try_read_again(&self) -> Result<(Loaded, Config), Failure> {
         let (loaded, mut config) = read(&self.request)?;
+        let weakened = settings::weakened(&self.loaded, &loaded);
+        if !weakened.lost.is_empty() {
+            return Err(Failure { exit: Exit::Configuration, lines: weakened.refusals() });
+        }
+        if !weakened.said.is_empty() {
+            warn!(audit = "reload", "takes protection away: {}", weakened.said.join(", "));
+        }
         let tls = tls::load(&loaded.settings, Some(self.claim.dir()))?;
         config.tls = tls.server;
         for warning in loaded.warnings.iter().chain(&tls.warnings) {
