@@ -417,7 +417,8 @@ impl Hub {
         let reason = Reason::OutboxesFull;
         match self.connections.get(id).map(|conn| conn.phase) {
             Some(Phase::Active | Phase::Unauthenticated { .. }) => {
-                if self.channels.relieve(&mut self.env, &mut self.connections, id) == 0 {
+                let dropped = self.channels.relieve(&mut self.env, &mut self.connections, id);
+                if dropped == 0 {
                     self.close(id, reason);
                 }
             }

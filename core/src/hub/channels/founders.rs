@@ -68,7 +68,7 @@ impl Founders {
     /// Every count equals what it counts.
     #[cfg(debug_assertions)]
     pub(super) fn check<'w>(&self, founders: impl Iterator<Item = &'w Who>) {
-        let mut counts = Self::new(self.held.hasher().clone());
+        let mut counts = Self::new(*self.held.hasher());
         founders.for_each(|who| counts.add(who.clone()));
         assert_eq!(self.held, counts.held, "channels by founder");
     }
