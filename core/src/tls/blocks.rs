@@ -103,6 +103,11 @@ impl<'a> Scan<'a> {
             let rest = self.rest(self.at);
             let length = rest.iter().position(|byte| b"\r\n".contains(byte)).unwrap_or(rest.len());
             let text = self.part(self.at, self.at + length);
+            // Cut off in the middle of a BEGIN; five dashes alone are a ruler.
+            let is_last = self.at + length == self.document.len();
+            if is_last && text.len() > DASHES.len() && BEGIN.starts_with(text) {
+                return Err((self.line(self.at), PemFault::Begin));
+            }
             match begin(text) {
                 Some(Ok((before, label))) => return self.block(before, label).map(Some),
                 Some(Err(fault)) => return Err((self.line(self.at), fault)),

@@ -138,6 +138,42 @@ fn what_is_broken_is_refused_with_its_line() {
 }
 
 #[test]
+fn wherever_a_document_is_cut_nothing_gets_lost() {
+    let Samples { certificates: [one, other], .. } = Samples::new();
+    let one = one.trim_end();
+    let both = format!("{one}{}", other.trim_end());
+    for cut in 0..=both.len() {
+        let read = Chain::from_pem(&both.as_bytes()[..cut]).map(|chain| chain.len());
+        if cut == both.len() {
+            assert_eq!(read, Ok(2));
+        } else if (one.len()..=one.len() + 5).contains(&cut) {
+            assert_eq!(read, Ok(1), "{cut}");
+        } else if cut > 5 {
+            assert!(matches!(read, Err(PemError::Broken(..))), "{cut}: {read:?}");
+        } else {
+            assert_eq!(read, Err(PemError::NoCertificate), "{cut}");
+        }
+    }
+}
+
+#[test]
+fn whatever_letter_is_missing_nothing_gets_lost() {
+    let Samples { certificates: [one, other], .. } = Samples::new();
+    for glue in ["", "\n"] {
+        let both = format!("{}{glue}{other}", one.trim_end());
+        let whole = Chain::from_pem(both.as_bytes()).unwrap();
+        for at in 0..both.len() {
+            let mut missing = both.clone().into_bytes();
+            let letter = missing.remove(at);
+            match Chain::from_pem(&missing) {
+                Ok(chain) => assert!(letter == b'\n' && chain == whole, "{at}"),
+                Err(error) => assert!(letter != b'\n', "{at}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn other_formats_are_told_by_name() {
     let samples = Samples::new();
     for (pem, read) in samples.readers() {

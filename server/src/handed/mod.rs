@@ -58,23 +58,29 @@ impl From<Refused> for (Exit, String) {
 /// it has more than [`BYTES_MAX`]; it was written to meanwhile, time and again.
 pub(crate) fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refused> {
     for _ in 0..ATTEMPTS_MAX {
-        // A pipe without a writer is opened at once instead of never, a terminal does not become ours.
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        let flags = i32::try_from(flags.bits()).unwrap_or_default();
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let file = opened.map_err(|error| unreadable(path, &error))?;
-        let before = file.metadata().map_err(|error| unreadable(path, &error))?;
-        check(path, &before)?;
-        let bytes = read(&file, before.len()).map_err(|error| unreadable(path, &error))?;
-        if bytes.len() as u64 > BYTES_MAX {
-            return Err(too_large(path));
-        }
-        let after = file.metadata().map_err(|error| unreadable(path, &error))?;
-        if stamp(&before) == stamp(&after) {
+        if let Some(bytes) = attempt(path, || ())? {
             return Ok(bytes);
         }
     }
     Err(Refused::new(path, "is being written to; write a new file and rename it over this one"))
+}
+
+/// `None` if somebody wrote to the file meanwhile. `during` is called when half of the work is done.
+fn attempt(path: &Path, during: impl FnOnce()) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
+    // A pipe without a writer is opened at once instead of never, a terminal does not become ours.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| unreadable(path, &error))?;
+    let before = file.metadata().map_err(|error| unreadable(path, &error))?;
+    check(path, &before)?;
+    during();
+    let bytes = read(&file, before.len()).map_err(|error| unreadable(path, &error))?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(too_large(path));
+    }
+    let after = file.metadata().map_err(|error| unreadable(path, &error))?;
+    Ok((stamp(&before) == stamp(&after)).then_some(bytes))
 }
 
 /// A file of text: UTF-8, without the byte order mark that some editors put in front.
@@ -220,12 +226,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_grows_is_not_taken_half() {
+    fn a_file_that_is_written_to_is_not_taken_half() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("grows");
-        std::fs::write(&path, "a").unwrap();
-        let before = std::fs::metadata(&path).unwrap();
-        std::fs::write(&path, "ab").unwrap();
-        assert_ne!(stamp(&before), stamp(&std::fs::metadata(&path).unwrap()));
+        let path = dir.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        let during = |text: &'static str| {
+            let path = path.clone();
+            attempt(&path.clone(), move || std::fs::write(path, text).unwrap())
+        };
+        assert_eq!(during("longer"), Ok(None));
+        assert_eq!(during(""), Ok(None));
+        // A new file under the old name leaves the one that is being read as it is.
+        std::fs::write(&path, "old").unwrap();
+        let next = dir.path().join("next");
+        std::fs::write(&next, "new").unwrap();
+        let read = attempt(&path, || std::fs::rename(&next, &path).unwrap()).unwrap();
+        assert_eq!(**read.unwrap(), *b"old");
+        assert_eq!(**bytes(&path).unwrap(), *b"new");
     }
 }

@@ -72,7 +72,10 @@ impl<'a> Line<'a> {
             None => (assignment.trim_end(), None),
         };
         if !name.to_ascii_uppercase().contains(super::PREFIX) {
-            return Self::Foreign(value.unwrap_or_default());
+            return match value.filter(|_| is_misspelt(name)) {
+                Some(_) => Self::Wrong(MISSPELT),
+                None => Self::Foreign(value.unwrap_or_default()),
+            };
         }
         let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         match value {
@@ -91,6 +94,14 @@ impl<'a> Line<'a> {
     fn is_ours(line: &str) -> bool {
         matches!(Line::of(line), Line::Ours(..) | Line::Wrong(_))
     }
+}
+
+/// Nobody else's name begins almost like ours.
+fn is_misspelt(name: &str) -> bool {
+    name.split_once('_').is_some_and(|(first, _)| {
+        let ours = super::PREFIX.trim_end_matches('_');
+        strsim::damerau_levenshtein(&first.to_ascii_uppercase(), ours) <= 2
+    })
 }
 
 /// Files that were put together have a byte order mark in their middle.
@@ -263,6 +274,7 @@ impl Value<'_> {
 const NOT_A_NAME: &str = "not a NAME=value line";
 const NO_VALUE: &str = "a name without a value; write NAME=value";
 const SMALL: &str = "names of settings are in capitals";
+const MISSPELT: &str = "names of settings begin with MAHAVISHNU_";
 const OVER_OURS: &str = "the value goes on over a line with a setting of this server; close the quote, or take the backslash at the end out";
 const UNCLOSED: &str = "a quote is not closed";
 const GOES_ON: &str = "a backslash at the end, but the value does not go on; put it into single quotes if it is meant";
@@ -394,6 +406,8 @@ mod tests {
             ("set MAHAVISHNU_X=1", NOT_A_NAME),
             ("declare -x MAHAVISHNU_X=1", NOT_A_NAME),
             ("mahavishnu_x=1", SMALL),
+            ("MAHAVISNU_X=1", MISSPELT),
+            ("export MAHAVSIHNU_X=1", MISSPELT),
         ] {
             let bad = parse(&format!("A=1\n\n{wrong}\n")).unwrap_err();
             assert_eq!(bad.len(), 1, "{wrong:?}");

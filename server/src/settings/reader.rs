@@ -78,6 +78,14 @@ impl<'a> Reader<'a> {
             return default;
         };
         self.origins.insert(name, given.origin.clone());
+        if let Some(text) = given.text.as_ref().filter(|text| !kind.is_secret() && is_quoted(text))
+        {
+            self.warnings.push(format!(
+                "{spelling}: the value {} has quotes around it ({}), which count as part of it: docker's --env-file keeps them",
+                quoted(text),
+                given.origin
+            ));
+        }
         let parsed = given.text.as_ref().and_then(|text| kind.parse(text));
         parsed.unwrap_or_else(|| {
             let shown = match &given.text {
@@ -94,6 +102,13 @@ impl<'a> Reader<'a> {
             default
         })
     }
+}
+
+/// Whether a pair of quotes is around it.
+pub(super) fn is_quoted(text: &str) -> bool {
+    ['"', '\'']
+        .iter()
+        .any(|quote| text.strip_prefix(*quote).is_some_and(|rest| rest.ends_with(*quote)))
 }
 
 /// `text` in quotes, control characters escaped, cut to a length that fits a line.
