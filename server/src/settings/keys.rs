@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Settings,
-    reader::Problem,
+    reader::{Problem, is_quoted},
     value::{NamedKey, Secret},
 };
 use crate::{exit::Exit, handed};
@@ -38,15 +38,13 @@ impl Key {
     /// signs may have got it in the same way. Never shows the key.
     pub(crate) fn doubt(&self) -> Option<String> {
         let secret = self.secret.reveal();
-        let quoted =
-            |quote: char| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
         let what = if secret.starts_with('\u{feff}') {
             "a byte order mark in front"
         } else if secret.ends_with(['\n', '\r']) {
             "a newline at the end (`echo -n` and `printf %s` leave it out)"
         } else if secret.trim() != secret {
             "spaces around it"
-        } else if quoted('"') || quoted('\'') {
+        } else if is_quoted(secret) {
             "quotes around it (docker's --env-file keeps them)"
         } else {
             return None;

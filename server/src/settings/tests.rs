@@ -319,6 +319,18 @@ fn what_is_shown_can_be_read_again() {
 }
 
 #[test]
+fn quotes_around_a_value_are_warned_about() {
+    for (name, value) in [("SERVER_NAME", "\"a\""), ("STATE_DIR", "'/var/lib/x'")] {
+        let warnings = load(&[(name, value)]).warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("has quotes around it (environment)"), "{warnings:?}");
+    }
+    for value in ["\"", "it's", "a\""] {
+        assert_eq!(load(&[("SERVER_NAME", value)]).warnings, [""; 0], "{value}");
+    }
+}
+
+#[test]
 fn unknown_names_are_warned_about() {
     let loaded = load(&[
         ("JWT_SECRT", "x"),
