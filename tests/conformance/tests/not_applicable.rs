@@ -78,7 +78,10 @@ const LIST: &[(&str, &[&str])] = &[
     ),
     ("the program has no application to tell of connections", &["disconnected"]),
     ("no setting says `channel_bytes_max`", &["a_name_may_be_as_long_as_the_limit"]),
-    ("no setting says `channels_max`", &["channels_full", "channels_of_the_server_are_limited"]),
+    (
+        "no setting says `channels_max`",
+        &["channels_full", "channels_of_the_server_are_limited", "channels_share"],
+    ),
     (
         "no setting says `channels_per_connection_max`",
         &[
@@ -87,7 +90,6 @@ const LIST: &[(&str, &[&str])] = &[
             "too_many_channels",
         ],
     ),
-    ("no setting says `channels_share_max`", &["channels_share"]),
     (
         "no setting says `close_timeout`",
         &[
