@@ -6,7 +6,7 @@ use std::{
 };
 
 use mahavishnu_core::config::PlainOnTls;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     exit::{Exit, Failure},
     health, out,
     pid::{self, Candidates, Found},
+    process::Identity,
     settings::{self, Loaded},
     url::Target,
 };
@@ -21,13 +22,16 @@ use crate::{
 /// Ends the server with SIGTERM and waits until it has gone.
 pub(crate) fn stop(args: &StopArgs) -> Result<Exit, Failure> {
     let candidates = candidates(&loaded(&args.find)?)?;
-    let (dir, pid) = match running(&candidates)? {
+    let (dir, server) = match running(&candidates)? {
         Ok(running) => running,
         Err(found) => return not_running(found),
     };
-    signal(pid, Signal::TERM)?;
+    let pid = server.pid;
+    let process = server.open()?;
+    let signal = |signal| process.as_ref().map_or(Ok(()), |process| process.signal(signal));
+    signal(Signal::TERM)?;
     let here = Candidates::new(Some(&dir));
-    if wait_gone(&here, pid, Duration::from_secs_f64(args.timeout))? {
+    if wait_gone(&here, &server, Duration::from_secs_f64(args.timeout))? {
         out::line(format_args!("stopped (pid {pid})"))?;
         return Ok(Exit::Ok);
     }
@@ -35,8 +39,8 @@ pub(crate) fn stop(args: &StopArgs) -> Result<Exit, Failure> {
         let text = format!("pid {pid} is still running after {} s; --force kills it", args.timeout);
         return Err(Failure::new(Exit::Timeout, text));
     }
-    signal(pid, Signal::KILL)?;
-    if wait_gone(&here, pid, KILL_TIMEOUT)? {
+    signal(Signal::KILL)?;
+    if wait_gone(&here, &server, KILL_TIMEOUT)? {
         pid::clean(&dir);
         out::line(format_args!("killed (pid {pid})"))?;
         return Ok(Exit::Ok);
@@ -49,7 +53,8 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     let loaded = loaded(&args.find)?;
     let found = pid::find(&candidates(&loaded)?)?;
     let (exit, words, report) = match found {
-        Found::Running { pid, url, dir } => {
+        Found::Running { server, url, dir } => {
+            let pid = server.map(|server| server.pid);
             let url = url.unwrap_or_else(|| configured_url(&loaded));
             let health = health::ask(&url, &loaded.settings, &dir);
             let exit = if health.is_ok() { Exit::Ok } else { Exit::Unhealthy };
@@ -89,9 +94,14 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
 /// Has the server read its settings again, and says what became of it.
 pub(crate) fn reload(args: &FindArgs) -> Result<Exit, Failure> {
     match running(&candidates(&loaded(args)?)?)? {
-        Ok((dir, pid)) => {
+        Ok((dir, server)) => {
+            let pid = server.pid;
+            let process = server.open()?;
             let before = pid::reloads(&dir).map_or(0, |(count, _)| count);
-            signal(pid, Signal::HUP)?;
+            let Some(process) = process else {
+                return Err(Failure::new(Exit::NotRunning, "not running"));
+            };
+            process.signal(Signal::HUP)?;
             let problems = wait_reloaded(&dir, before).ok_or_else(|| {
                 let text = format!(
                     "pid {pid} has not said within {} s what became of the reload; see its log",
@@ -135,18 +145,21 @@ fn candidates(loaded: &Loaded) -> Result<Candidates, Failure> {
     Ok(Candidates::new(loaded.settings.state_dir.as_deref()))
 }
 
-/// Directory and PID of the running server, or what there is instead.
-fn running(candidates: &Candidates) -> Result<Result<(PathBuf, i32), Found>, Failure> {
+/// Directory and process of the running server, or what there is instead.
+fn running(candidates: &Candidates) -> Result<Result<(PathBuf, Identity), Found>, Failure> {
     let deadline = Instant::now() + START_GRACE;
     loop {
         match pid::find(candidates)? {
-            Found::Running { dir, pid: Some(pid), .. } => return Ok(Ok((dir, pid))),
-            Found::Running { dir, pid: None, .. } if Instant::now() > deadline => {
-                let text = format!("a server runs, but {} has no PID file", dir.display());
-                return Err(Failure::new(Exit::General, text));
+            Found::Running { dir, server: Some(server), .. } => return Ok(Ok((dir, server))),
+            Found::Running { dir, server: None, .. } if Instant::now() > deadline => {
+                let text = format!(
+                    "a server runs, but {} does not say which process it is; nothing was sent",
+                    dir.display()
+                );
+                return Err(Failure::new(Exit::StalePid, text));
             }
             // Between locking and writing: a moment later it is there.
-            Found::Running { pid: None, .. } => std::thread::sleep(POLL),
+            Found::Running { server: None, .. } => std::thread::sleep(POLL),
             other @ (Found::Stale { .. } | Found::Nothing) => return Ok(Err(other)),
         }
     }
@@ -169,22 +182,17 @@ fn not_running(found: Found) -> Result<Exit, Failure> {
     Err(Failure::new(Exit::NotRunning, text))
 }
 
-/// Sends a signal. A process that has gone in the meantime is no error.
-fn signal(pid: i32, signal: Signal) -> Result<(), Failure> {
-    let Some(target) = Pid::from_raw(pid) else { return Ok(()) };
-    match kill_process(target, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(pid::signal_failure(pid, error)),
-    }
-}
-
-/// Whether server `pid` has given up its directory within `timeout`.
-fn wait_gone(candidates: &Candidates, pid: i32, timeout: Duration) -> Result<bool, Failure> {
+/// Whether `server` has given up its directory within `timeout`.
+fn wait_gone(
+    candidates: &Candidates,
+    server: &Identity,
+    timeout: Duration,
+) -> Result<bool, Failure> {
     let deadline = Instant::now() + timeout;
     loop {
         match pid::find(candidates)? {
-            // Another PID: a service manager has started the next one already.
-            Found::Running { pid: Some(other), .. } if other != pid => return Ok(true),
+            // Another one: a service manager has started it already.
+            Found::Running { server: Some(other), .. } if other != *server => return Ok(true),
             Found::Running { .. } => {}
             Found::Stale { .. } | Found::Nothing => return Ok(true),
         }
@@ -219,7 +227,8 @@ fn summary(body: &Value) -> String {
 const POLL: Duration = Duration::from_millis(20);
 const START_GRACE: Duration = Duration::from_secs(1);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than a server waits for its files.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {

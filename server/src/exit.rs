@@ -21,7 +21,8 @@ pub(crate) enum Exit {
     Permission = 6,
     /// `stop`: the server was still there after `--timeout`.
     Timeout = 7,
-    /// `status`: a PID file was left by a server that is gone.
+    /// `status`: a PID file was left by a server that is gone. `stop`, `reload`: which process is the server cannot be made
+    /// sure, so nothing was sent.
     StalePid = 8,
     /// `cert check`: valid, but not for long.
     CertificateExpiring = 9,

@@ -18,6 +18,7 @@ mod memory;
 mod out;
 mod pid;
 mod policy;
+mod process;
 mod prometheus;
 mod publish;
 mod record;
@@ -53,15 +54,14 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Exit::General } else { Exit::Ok }.into();
         }
     };
-    match run(cli.command) {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            for line in &failure.lines {
-                out::note(format_args!("mahavishnu: {line}"));
-            }
-            failure.exit.into()
+    let exit = run(cli.command).unwrap_or_else(|failure| {
+        for line in &failure.lines {
+            out::note(format_args!("mahavishnu: {line}"));
         }
-    }
+        failure.exit
+    });
+    logging::flush();
+    exit.into()
 }
 
 fn run(command: Command) -> Result<Exit, Failure> {

@@ -2,7 +2,10 @@
 
 use std::{fmt::Display, io::Write};
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    logging,
+};
 
 /// Prints one line of the subcommand's result.
 ///
@@ -19,7 +22,7 @@ pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
 
 /// Prints one line beside the result. Nothing can be done if that fails, so nothing is.
 pub(crate) fn note(text: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    logging::note(&format!("{text}\n"));
 }
 
 /// A span of time in at most two units.

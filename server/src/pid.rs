@@ -1,7 +1,7 @@
 //! One server per state directory: a lock that the kernel releases however the server ends, and a PID file beside it.
 //!
-//! The lock, not the PID file, says whether a server runs. So a PID file left by `kill -9` prevents nothing, and a
-//! process that merely got the same PID is never signalled. The lock file stays where it is for good: removing it would
+//! The lock says whether a server runs, and the locked file which one. So a PID file left by `kill -9` prevents nothing,
+//! and what is in one is never signalled: it is for people and scripts. The lock file stays where it is for good: removing it would
 //! let two servers lock two files of one name.
 
 use std::{
@@ -16,7 +16,10 @@ use std::{
 use rustix::fs::OFlags;
 use serde_json::json;
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    process::Identity,
+};
 
 /// Where a state directory may be, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +69,7 @@ impl Candidates {
 pub(crate) struct Claim {
     dir: PathBuf,
     lock: File,
+    own: Identity,
     url: String,
     /// How often a reload was tried, and what was wrong with the last one.
     reloads: u64,
@@ -100,20 +104,24 @@ impl Claim {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .custom_flags(no_follow())
+            .custom_flags(careful())
             .clone();
-        let lock = options.open(&path).map_err(|error| Failure::io(path.display(), &error))?;
+        let failure = |error: io::Error| Failure::io(path.display(), &error);
+        let lock = options.open(&path).map_err(failure)?;
+        demand_file(&lock).map_err(failure)?;
         try_lock_patiently(&lock).map_err(|error| match error {
             TryLockError::WouldBlock => already_running(dir),
-            TryLockError::Error(error) => Failure::io(path.display(), &error),
+            TryLockError::Error(error) => failure(error),
         })?;
-        let claim = Self {
+        let mut claim = Self {
             dir: dir.to_owned(),
             lock,
+            own: Identity::own(),
             url: String::new(),
             reloads: 0,
             problems: Vec::new(),
         };
+        claim.write_notes().map_err(failure)?;
         claim.write_pid().map_err(|error| Failure::io(dir.join(PID).display(), &error))?;
         Ok(claim)
     }
@@ -132,11 +140,13 @@ impl Claim {
     }
 
     fn write_notes(&mut self) -> io::Result<()> {
-        let text = json!({
-            "pid": std::process::id(), "url": self.url, "version": env!("CARGO_PKG_VERSION"),
-            "reloads": self.reloads, "problems": self.problems,
-        })
-        .to_string();
+        let mut notes = self.own.to_json();
+        notes["url"] = self.url.as_str().into();
+        notes["version"] = env!("CARGO_PKG_VERSION").into();
+        notes["reloads"] = self.reloads.into();
+        notes["problems"] = json!(self.problems);
+        let text = notes.to_string();
+        // A reader meanwhile finds what is no JSON, and looks again.
         self.lock.set_len(0)?;
         self.lock.rewind()?;
         self.lock.write_all(text.as_bytes())
@@ -171,8 +181,8 @@ impl Drop for Claim {
 /// What the state directories say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// A server holds this directory. Its PID is unknown for the instant between locking and writing.
-    Running { dir: PathBuf, pid: Option<i32>, url: Option<String> },
+    /// A server holds this directory. Who it is, is unknown for the instant between locking and writing.
+    Running { dir: PathBuf, server: Option<Identity>, url: Option<String> },
     /// A PID file, but no server.
     Stale { dir: PathBuf, pid: Option<i32> },
     /// Neither.
@@ -197,8 +207,7 @@ pub(crate) fn find(candidates: &Candidates) -> Result<Found, Failure> {
 
 /// How often the server of `dir` tried to reload, and what was wrong with the last attempt. `None` while it writes.
 pub(crate) fn reloads(dir: &Path) -> Option<(u64, Vec<String>)> {
-    let text = std::fs::read_to_string(dir.join(LOCK)).ok()?;
-    let notes: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let notes = read_notes(&mut open(&dir.join(LOCK)).ok()?)?;
     let problems = notes.get("problems")?.as_array()?.iter();
     let problems = problems.filter_map(|line| line.as_str().map(str::to_owned)).collect();
     Some((notes.get("reloads")?.as_u64()?, problems))
@@ -212,28 +221,65 @@ pub(crate) fn clean(dir: &Path) {
 }
 
 fn look(dir: &Path) -> io::Result<Found> {
-    let pid = match std::fs::read_to_string(dir.join(PID)) {
-        Ok(text) => Some(text.trim().parse().ok().filter(|pid| *pid > 0)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
-    let mut lock = match File::open(dir.join(LOCK)) {
+    let mut lock = match open(&dir.join(LOCK)) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(without_server(dir, pid));
+            return Ok(without_server(dir, filed(dir)?));
         }
         Err(error) => return Err(error),
     };
     match lock.try_lock_shared() {
-        Ok(()) => Ok(without_server(dir, pid)),
+        Ok(()) => Ok(without_server(dir, filed(dir)?)),
         Err(TryLockError::Error(error)) => Err(error),
         Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            lock.read_to_string(&mut text)?;
-            let url = serde_json::from_str::<serde_json::Value>(&text).ok();
-            let url = url.and_then(|value| Some(value.get("url")?.as_str()?.to_owned()));
-            Ok(Found::Running { dir: dir.to_owned(), pid: pid.flatten(), url })
+            let notes = read_notes(&mut lock);
+            let server = notes.as_ref().and_then(Identity::from_json);
+            let url = notes.as_ref().and_then(|notes| notes.get("url")?.as_str());
+            let url = url.filter(|url| !url.is_empty()).map(str::to_owned);
+            Ok(Found::Running { dir: dir.to_owned(), server, url })
         }
+    }
+}
+
+/// What the PID file says: `None` without one, `Some(None)` for one without a number.
+fn filed(dir: &Path) -> io::Result<Option<Option<i32>>> {
+    let mut text = String::new();
+    match open(&dir.join(PID)) {
+        Ok(file) => match file.take(PID_BYTES_MAX).read_to_string(&mut text) {
+            Ok(_) => Ok(Some(text.trim().parse().ok().filter(|pid| *pid > 0))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(None)),
+            Err(error) => Err(error),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the server that holds `lock` says of itself. `None` while it writes.
+fn read_notes(lock: &mut File) -> Option<serde_json::Value> {
+    for _ in 0..LOCK_ATTEMPTS {
+        let mut bytes = Vec::new();
+        lock.rewind().ok()?;
+        lock.take(NOTES_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        if let Ok(notes) = serde_json::from_slice(&bytes) {
+            return Some(notes);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    None
+}
+
+/// Opens a file of a state directory to read it: never a symbolic link, and never something that could be waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(careful()).open(path)?;
+    demand_file(&file)?;
+    Ok(file)
+}
+
+fn demand_file(file: &File) -> io::Result<()> {
+    match file.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("there is something that is no file")),
     }
 }
 
@@ -255,7 +301,7 @@ fn try_lock_patiently(lock: &File) -> Result<(), TryLockError> {
 
 fn already_running(dir: &Path) -> Failure {
     let pid = match look(dir) {
-        Ok(Found::Running { pid: Some(pid), .. }) => format!(" (pid {pid})"),
+        Ok(Found::Running { server: Some(server), .. }) => format!(" (pid {})", server.pid),
         _ => String::new(),
     };
     let text = format!(
@@ -288,20 +334,18 @@ fn temporary_dir() -> PathBuf {
     PathBuf::from(format!("/tmp/{NAME}-{}", rustix::process::geteuid().as_raw()))
 }
 
-/// A symbolic link in place of the lock file is not followed.
-fn no_follow() -> i32 {
-    i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default()
-}
-
-/// The error of a `kill` that failed, as a line.
-pub(crate) fn signal_failure(pid: i32, error: rustix::io::Errno) -> Failure {
-    Failure::io(format!("signal to pid {pid}"), &io::Error::from(error))
+/// A symbolic link in place of a file is not followed, and a pipe not waited for.
+fn careful() -> i32 {
+    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default()
 }
 
 const NAME: &str = "mahavishnu";
 const SYSTEM_DIR: &str = "/var/lib/mahavishnu";
 const PID: &str = "mahavishnu_websocket.pid";
 const LOCK: &str = "mahavishnu_websocket.lock";
+/// Of a PID file and of a server's notes, whoever wrote them, no more is read.
+const PID_BYTES_MAX: u64 = 64;
+const NOTES_BYTES_MAX: u64 = 1 << 20;
 const LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -347,10 +391,10 @@ mod tests {
         assert_eq!(mode(&dir), 0o700);
         assert_eq!(mode(&dir.join(PID)), 0o600);
         assert_eq!(mode(&dir.join(LOCK)), 0o600);
-        let me = i32::try_from(std::process::id()).unwrap();
+        let me = std::process::id();
         let running = Found::Running {
             dir: dir.clone(),
-            pid: Some(me),
+            server: Some(Identity::own()),
             url: Some("http://127.0.0.1:1".into()),
         };
         assert_eq!(find(&only(&dir)), Ok(running));
@@ -381,6 +425,57 @@ mod tests {
             Ok(Found::Stale { dir: tmp.path().into(), pid: Some(1) })
         );
         drop(Claim::take(&only(tmp.path())).unwrap());
+    }
+
+    #[test]
+    fn the_locked_file_says_who_the_server_is_and_the_pid_file_nothing() {
+        let tmp = tempfile::tempdir().unwrap();
+        let claim = Claim::take(&only(tmp.path())).unwrap();
+        let running =
+            Found::Running { dir: tmp.path().into(), server: Some(Identity::own()), url: None };
+        for text in ["1\n", "", "abc", "99999999999"] {
+            std::fs::write(tmp.path().join(PID), text).unwrap();
+            assert_eq!(find(&only(tmp.path())).as_ref(), Ok(&running));
+        }
+        std::fs::remove_file(tmp.path().join(PID)).unwrap();
+        assert_eq!(find(&only(tmp.path())), Ok(running));
+        drop(claim);
+    }
+
+    #[test]
+    fn what_is_no_file_is_neither_read_nor_waited_for() {
+        for name in [PID, LOCK] {
+            let tmp = tempfile::tempdir().unwrap();
+            let path = tmp.path().join(name);
+            let made = std::process::Command::new("mkfifo").arg(&path).status();
+            assert!(made.unwrap().success());
+            let failure = find(&only(tmp.path())).unwrap_err();
+            assert!(failure.to_string().contains("no file"), "{name}: {failure}");
+            // A PID file is replaced, a lock is not.
+            assert_eq!(Claim::take(&only(tmp.path())).is_ok(), name == PID);
+
+            let tmp = tempfile::tempdir().unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", tmp.path().join(name)).unwrap();
+            assert!(find(&only(tmp.path())).is_err(), "{name}");
+            assert_eq!(Claim::take(&only(tmp.path())).is_ok(), name == PID);
+        }
+    }
+
+    #[test]
+    fn huge_files_are_not_read_whole() {
+        let tmp = tempfile::tempdir().unwrap();
+        let claim = Claim::take(&only(tmp.path())).unwrap();
+        let grow = |name| {
+            let file = OpenOptions::new().write(true).open(tmp.path().join(name)).unwrap();
+            file.set_len(1 << 40).unwrap();
+        };
+        grow(LOCK);
+        assert!(matches!(find(&only(tmp.path())), Ok(Found::Running { server: None, .. })));
+        grow(PID);
+        drop(claim);
+        std::fs::write(tmp.path().join(PID), [0xff; 1000]).unwrap();
+        grow(PID);
+        assert!(matches!(find(&only(tmp.path())), Ok(Found::Stale { pid: None, .. })));
     }
 
     #[test]

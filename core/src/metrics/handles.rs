@@ -338,5 +338,11 @@ pub fn count_refused_reloads(recorder: &dyn Recorder, config: &Config, count: u6
     source.counter(RELOADS_REFUSED, &[]).increment(count);
 }
 
+/// Tells how many log lines a program has lost since its start. It alone has a log.
+pub fn count_dropped_log_lines(recorder: &dyn Recorder, config: &Config, total: u64) {
+    let source = Registry { recorder, server: config.service.label.clone() };
+    source.counter(LOG_LINES_DROPPED, &[]).absolute(total);
+}
+
 /// The kinds of message that a server sends.
 const SENT_KINDS: &[Kind] = &[Kind::Response, Kind::Event, Kind::Error, Kind::Ack, Kind::Pong];

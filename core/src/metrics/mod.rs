@@ -8,7 +8,7 @@ mod handles;
 mod tally;
 
 pub use self::{
-    handles::{Metrics, count_refused_reloads, describe},
+    handles::{Metrics, count_dropped_log_lines, count_refused_reloads, describe},
     tally::Tally,
 };
 
@@ -109,6 +109,8 @@ families! {
         "Calls of the application's handlers that panicked, or were dropped before they had answered";
     RELOADS_REFUSED "mahavishnu_config_reloads_refused_total" Counter ["server"] &[],
         "Reloads that changed nothing because something was wrong with the new configuration";
+    LOG_LINES_DROPPED "mahavishnu_log_lines_dropped_total" Counter ["server"] &[],
+        "Log lines lost because nobody read them, or because they could not be written";
     TOKEN_EVENTS "mahavishnu_token_events_total" Counter ["server", "event"] &[],
         "Tokens of live connections: warned that they expire, refreshed";
     WITHDRAWN "mahavishnu_subscriptions_withdrawn_total" Counter ["server"] &[],

@@ -4,16 +4,12 @@
 
 mod serve;
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use mahavishnu_core::{
     config::{Config, PlainOnTls},
     hub::DrainPlan,
-    metrics::count_refused_reloads,
+    metrics::{count_dropped_log_lines, count_refused_reloads},
 };
 use mahavishnu_driver::ServerFailed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,7 +19,7 @@ use crate::{
     banner::{Addresses, Banner},
     cli::ServerArgs,
     exit::{Exit, Failure, plain},
-    logging::Log,
+    logging::{self, Log},
     memory::Capacity,
     pid::{Candidates, Claim},
     prometheus,
@@ -48,7 +44,7 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     }
     raise_file_limit(config.limits.connections.connections_max);
     tell_capacity(&loaded.settings);
-    let render = if loaded.settings.metrics_enabled { Some(prometheus::install()?) } else { None };
+    let render = if loaded.settings.metrics_enabled { Some(exposition(&config)?) } else { None };
     metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 0));
     let recording = record(&loaded.settings)?;
     let plan = Plan::new(&loaded.settings, config, render, recording);
@@ -125,8 +121,7 @@ impl Running {
                 addresses: &addresses,
                 state_dir: self.claim.dir(),
             };
-            // Nobody may be reading.
-            let _ = write!(io::stdout(), "{banner}").and_then(|()| io::stdout().flush());
+            logging::print(&banner.to_string());
         }
         let metrics = addresses.metrics.as_deref().unwrap_or("off");
         info!(
@@ -223,6 +218,18 @@ pub(crate) fn read(request: &Request) -> Result<(Loaded, Config), Failure> {
     loaded.demand_all()?;
     let config = translate::core_config(&loaded)?;
     Ok((loaded, config))
+}
+
+/// What a scrape gets.
+fn exposition(config: &Config) -> Result<Render, Failure> {
+    let render = prometheus::install()?;
+    let config = config.clone();
+    Ok(Arc::new(move || {
+        metrics::with_recorder(|recorder| {
+            count_dropped_log_lines(recorder, &config, logging::dropped());
+        });
+        render()
+    }))
 }
 
 /// Begins to record, if that is wanted.
