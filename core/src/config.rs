@@ -84,6 +84,8 @@ pub enum ConnectionsBound {
     Setting,
     /// What fits into the memory that there is.
     Memory,
+    /// What the operating system lets this process open.
+    Files,
 }
 
 impl ConnectionsBound {
@@ -93,6 +95,7 @@ impl ConnectionsBound {
         match self {
             Self::Setting => "setting",
             Self::Memory => "memory",
+            Self::Files => "files",
         }
     }
 }

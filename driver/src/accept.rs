@@ -19,6 +19,9 @@ use crate::{
 /// Pause where accepting at once again would only repeat what was: no file descriptor is free, or no shard takes sockets in.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How often failures to accept are told at most.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
 /// Sockets accepted before those that are there get their turn.
 const ACCEPTED_PER_TURN: usize = 64;
 
@@ -31,6 +34,9 @@ pub(crate) struct Listening {
     /// Somebody may be waiting at one of them.
     wanted: bool,
     paused_until: Option<Instant>,
+    /// Failures since the last one that was told, and when that was.
+    failures: u64,
+    told: Option<Instant>,
 }
 
 impl Listening {
@@ -77,6 +83,16 @@ impl Listening {
         None
     }
 
+    /// Accepting has failed: it is tried again after a pause, and told now and then.
+    fn failed(&mut self, now: Instant, error: &io::Error) {
+        self.failures += 1;
+        if self.told.is_none_or(|told| now >= told + TOLD_EVERY) {
+            warn!(%error, failures = self.failures, "cannot accept");
+            (self.told, self.failures) = (Some(now), 0);
+        }
+        self.pause(now);
+    }
+
     fn pause(&mut self, now: Instant) {
         self.paused_until = Some(now + PAUSE);
     }
@@ -108,8 +124,7 @@ impl<R: Runtime> Shard<R> {
                 }
                 Some(Ok((stream, address, kind))) => self.add(stream, address, kind),
                 Some(Err(error)) => {
-                    warn!(%error, "cannot accept");
-                    return self.listening.pause(self.clock.now().mono);
+                    return self.listening.failed(self.clock.now().mono, &error);
                 }
                 None => {
                     self.listening.wanted = false;

@@ -3,6 +3,7 @@
 #[cfg(not(any(feature = "tokio", feature = "smol")))]
 compile_error!("the server needs a runtime: enable the feature `tokio` or `smol`");
 
+mod aside;
 mod banner;
 mod cli;
 mod client;

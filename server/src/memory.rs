@@ -1,8 +1,11 @@
-//! How much memory there is, and what fits into it: connections, what waits for them, what has come only in part.
+//! How much memory there is, and what fits into it: connections, what waits for them, what has come only in part; and for
+//! how many sockets there are file descriptors.
 
 use std::fs;
 
 use mahavishnu_core::{config::ConnectionsBound, limits::Limits};
+
+use rustix::process::{Resource, getrlimit};
 
 use crate::settings::{MemoryLimit, Settings};
 
@@ -12,6 +15,8 @@ pub(crate) struct Capacity {
     /// WebSocket connections, over all shards.
     pub(crate) connections_max: usize,
     pub(crate) bound: ConnectionsBound,
+    /// Sockets for which there are descriptors, whatever they are for, over all shards.
+    pub(crate) sockets_max: usize,
     /// Bytes that wait for slow readers, for each shard.
     pub(crate) queued_bytes_max: usize,
     /// Bytes of unfinished input, for each shard.
@@ -20,6 +25,8 @@ pub(crate) struct Capacity {
     pub(crate) idempotency_bytes_max: usize,
     /// The memory that this was computed from; `None` if none was named.
     pub(crate) memory: Option<u64>,
+    /// Files that this process may open; `None` without a limit.
+    files: Option<u64>,
 }
 
 impl Capacity {
@@ -30,7 +37,20 @@ impl Capacity {
             MemoryLimit::Auto => available(),
             MemoryLimit::Bytes(bytes) => Some(bytes),
         };
-        Self::within(memory, settings)
+        // The server raises its limit to the maximum.
+        Self::within(memory, settings).among(getrlimit(Resource::Nofile).maximum, settings)
+    }
+
+    /// The same with `files` that may be open. Where connections and what is kept free for health checks and metrics do not
+    /// fit, there are fewer: accepting must never fail, or nobody would be answered any more.
+    fn among(self, files: Option<u64>, settings: &Settings) -> Self {
+        let reserve = PROGRAM_FILES + u64::from(settings.shards.resolve()) * SHARD_FILES;
+        let left = files.map_or(u64::MAX, |files| files.saturating_sub(reserve));
+        let sockets_max = usize::try_from(left).unwrap_or(usize::MAX).max(2);
+        let fit = sockets_max - (sockets_max / 6).clamp(1, SOCKETS_SPARED);
+        let bound = if fit < self.connections_max { ConnectionsBound::Files } else { self.bound };
+        let connections_max = self.connections_max.min(fit);
+        Self { connections_max, bound, sockets_max, files, ..self }
     }
 
     fn within(memory: Option<u64>, settings: &Settings) -> Self {
@@ -41,6 +61,7 @@ impl Capacity {
             return Self {
                 connections_max: wanted,
                 bound: ConnectionsBound::Setting,
+                sockets_max: usize::MAX,
                 // A few at their own limits must not be over that of all.
                 queued_bytes_max: default
                     .delivery
@@ -52,6 +73,7 @@ impl Capacity {
                     .max(settings.max_message_bytes.saturating_mul(4)),
                 idempotency_bytes_max: default.publishing.idempotency_bytes_max,
                 memory: None,
+                files: None,
             };
         };
         let free = memory.saturating_sub(PROGRAM_BYTES + shards * SHARD_BYTES);
@@ -61,10 +83,12 @@ impl Capacity {
         Self {
             connections_max: wanted.min(fit),
             bound: if fit < wanted { ConnectionsBound::Memory } else { ConnectionsBound::Setting },
+            sockets_max: usize::MAX,
             queued_bytes_max: part(free / 32 * 11),
             partial_bytes_max: part(free / 8),
             idempotency_bytes_max: part(free / 32),
             memory: Some(memory),
+            files: None,
         }
     }
 
@@ -74,6 +98,9 @@ impl Capacity {
             (ConnectionsBound::Setting, _) => "MAHAVISHNU_MAX_CONNECTIONS".to_owned(),
             (ConnectionsBound::Memory, memory) => {
                 format!("{} of memory", mebibytes(memory.unwrap_or_default()))
+            }
+            (ConnectionsBound::Files, _) => {
+                format!("{} open files", self.files.unwrap_or_default())
             }
         };
         format!(
@@ -90,6 +117,14 @@ impl Capacity {
         if settings.memory_limit == MemoryLimit::Auto && self.memory.is_none() {
             let text = "MAHAVISHNU_MEMORY_LIMIT=auto: this system does not say how much memory there is; set a number";
             warnings.push(text.into());
+        }
+        if self.bound == ConnectionsBound::Files {
+            warnings.push(format!(
+                "MAHAVISHNU_MAX_CONNECTIONS={} does not fit: this process may open only {} files (ulimit -n, LimitNOFILE), enough for {} connections",
+                settings.max_connections,
+                self.files.unwrap_or_default(),
+                self.connections_max
+            ));
         }
         let (outbox, message) = (settings.outbox_bytes, settings.max_message_bytes);
         if self.queued_bytes_max < outbox {
@@ -162,6 +197,16 @@ fn limit_files(groups: &str) -> Vec<String> {
     files
 }
 
+/// Descriptors that are no sockets of clients: listeners, signals, logs, the lock, files of a reload, a recording.
+const PROGRAM_FILES: u64 = 64;
+
+/// The same for each shard: pollers and what wakes them; and the newcomers of a turn, which are there before those who make
+/// room for them have gone.
+const SHARD_FILES: u64 = 16 + 64;
+
+/// Sockets kept free of WebSockets: for health checks, metrics and handshakes. A sixth where there are few.
+const SOCKETS_SPARED: usize = 100;
+
 /// The program before its first connection; 6 MB were measured.
 const PROGRAM_BYTES: u64 = 16 << 20;
 
@@ -182,8 +227,36 @@ mod tests {
     use super::*;
     use crate::settings::testing::load;
 
+    /// With as many files as one likes, whatever this machine allows.
     fn capacity(pairs: &[(&str, &str)]) -> Capacity {
-        Capacity::of(&load(pairs).settings)
+        let settings = load(pairs).settings;
+        let memory = match settings.memory_limit {
+            MemoryLimit::Bytes(bytes) => Some(bytes),
+            MemoryLimit::Off | MemoryLimit::Auto => None,
+        };
+        Capacity::within(memory, &settings)
+    }
+
+    #[test]
+    fn sockets_never_exceed_the_descriptors() {
+        let settings = load(&[("MAX_CONNECTIONS", "2000"), ("SHARDS", "1")]).settings;
+        let among = |files| Capacity::within(None, &settings).among(files, &settings);
+        for files in [0, 1, 100, 256, 1024, 2000, 2300, 4096, 1 << 20] {
+            let capacity = among(Some(files));
+            assert!(capacity.connections_max < capacity.sockets_max, "{files}: {capacity:?}");
+            let open = capacity.sockets_max as u64 + PROGRAM_FILES + SHARD_FILES;
+            assert!(open <= files.max(PROGRAM_FILES + SHARD_FILES + 2), "{files}: {capacity:?}");
+            let fits = capacity.connections_max == 2000;
+            assert_eq!(capacity.warnings(&settings).is_empty(), fits, "{files}");
+            assert_eq!(capacity.bound == ConnectionsBound::Setting, fits, "{files}");
+        }
+        assert_eq!(
+            (among(Some(2300)).connections_max, among(Some(2300)).sockets_max),
+            (2000, 2156)
+        );
+        assert_eq!(among(Some(2000)).connections_max, 1756);
+        assert!(among(Some(2000)).warnings(&settings)[0].contains("may open only 2000 files"));
+        assert_eq!((among(None).connections_max, among(None).sockets_max), (2000, usize::MAX));
     }
 
     #[test]

@@ -99,7 +99,8 @@ fn limits(settings: &Settings, capacity: &Capacity) -> Limits {
             // Health checks must get through when all connections are taken.
             sockets_max: capacity
                 .connections_max
-                .saturating_add((capacity.connections_max / 5).max(SPARE_SOCKETS)),
+                .saturating_add((capacity.connections_max / 5).max(SPARE_SOCKETS))
+                .min(capacity.sockets_max),
             connects_per_minute: settings.rate_limit,
             connects_limit_loopback: settings.rate_limit_loopback,
             connections_per_address_max: settings.max_connections_per_address,

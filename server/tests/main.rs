@@ -13,6 +13,7 @@ mod config;
 mod control;
 mod docs;
 mod documents;
+mod faults;
 mod files;
 mod rights;
 mod server;

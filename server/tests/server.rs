@@ -57,7 +57,7 @@ fn from_start_to_stop() {
     let place = Place::new();
     let server = Server::start(&place, "", &[]);
     let pid = server.pid();
-    assert!(place.log().contains("Ctrl-C stops it."), "{}", place.log());
+    eventually("the banner", || place.log().contains("Ctrl-C stops it.").then_some(()));
     let status = place.run("websocket status").expect(0).out;
     assert!(
         status.starts_with(&format!("running (pid {pid}) at {}: healthy, ", server.url)),

@@ -204,7 +204,8 @@ impl Handles {
         };
         this.active.increment(0.0);
         // A reload may change what bounds them: the other series is then zero.
-        for bound in [ConnectionsBound::Setting, ConnectionsBound::Memory] {
+        for bound in [ConnectionsBound::Setting, ConnectionsBound::Memory, ConnectionsBound::Files]
+        {
             let in_force = bound == config.connections_bound;
             let limit = if in_force { config.limits.connections.connections_max } else { 0 };
             source.gauge(CONNECTIONS_LIMIT, &[("bound", bound.as_str())]).set(limit as f64);

@@ -98,7 +98,7 @@ families! {
     IDEMPOTENCY "mahavishnu_idempotency_bytes" Gauge ["server"] &[],
         "Bytes of memory for idempotency keys and what is kept of their answers";
     CONNECTIONS_LIMIT "mahavishnu_connections_limit" Gauge ["server", "bound"] &[],
-        "WebSocket connections that are let in at once, with what bounds them: setting or memory";
+        "WebSocket connections that are let in at once, with what bounds them: setting, memory or files";
     UNDER_WAY "mahavishnu_shard_queue_bytes" Gauge ["server"] &[],
         "Bytes under way between shards: sent by one, and not done with by the other";
     HANDSHAKES "mahavishnu_tls_handshakes_total" Counter ["server", "kind"] &[],

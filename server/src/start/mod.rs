@@ -16,6 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
 use crate::{
+    aside::{Aside, READ_TIMEOUT, Reading},
     banner::{Addresses, Banner},
     cli::ServerArgs,
     exit::{Exit, Failure, plain},
@@ -42,13 +43,13 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     if !loaded.settings.core_files {
         forbid_core_files();
     }
-    raise_file_limit(config.limits.connections.connections_max);
+    raise_file_limit();
     tell_capacity(&loaded.settings);
     let render = if loaded.settings.metrics_enabled { Some(exposition(&config)?) } else { None };
     metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 0));
     let recording = record(&loaded.settings)?;
     let plan = Plan::new(&loaded.settings, config, render, recording);
-    let running = Running { request, loaded, claim, log };
+    let running = Running { request, loaded, claim, log, aside: Aside::new(READ_TIMEOUT) };
     match running.loaded.settings.runtime {
         #[cfg(feature = "tokio")]
         Runtime::Tokio => serve::on_tokio(running, plan),
@@ -67,6 +68,8 @@ struct Running {
     loaded: Loaded,
     claim: Claim,
     log: Log,
+    /// Where a reload reads its files.
+    aside: Aside,
 }
 
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
@@ -137,10 +140,24 @@ impl Running {
         Ok(())
     }
 
-    /// Reads all sources again, certificates included. What is wrong with them is logged and counted, and the old
+    /// Begins to read all sources again, certificates included.
+    fn read_again(&self) -> Reading<(Loaded, Config)> {
+        let (request, dir) = (self.request.clone(), self.claim.dir().to_owned());
+        self.aside.start(move || {
+            let (loaded, mut config) = read(&request)?;
+            let tls = tls::load(&loaded.settings, Some(&dir))?;
+            config.tls = tls.server;
+            for warning in loaded.warnings.iter().chain(&tls.warnings) {
+                warn!("{warning}");
+            }
+            Ok((loaded, config))
+        })
+    }
+
+    /// What was read is to be in force, unless something is wrong with it: that is logged and counted, and the old
     /// configuration stays as a whole.
-    fn read_again(&mut self) -> Option<(Loaded, Config)> {
-        let (loaded, config) = match self.try_read_again() {
+    fn judge(&mut self, read: Result<(Loaded, Config), Failure>) -> Option<(Loaded, Config)> {
+        let (loaded, config) = match read.and_then(|read| self.demand_protection(read)) {
             Ok(read) => read,
             Err(failure) => {
                 for line in &failure.lines {
@@ -166,21 +183,16 @@ impl Running {
         Some((loaded, config))
     }
 
-    fn try_read_again(&self) -> Result<(Loaded, Config), Failure> {
-        let (loaded, mut config) = read(&self.request)?;
-        let weakened = settings::weakened(&self.loaded, &loaded);
+    /// A reload may take protection away only where it says so.
+    fn demand_protection(&self, read: (Loaded, Config)) -> Result<(Loaded, Config), Failure> {
+        let weakened = settings::weakened(&self.loaded, &read.0);
         if !weakened.lost.is_empty() {
             return Err(Failure { exit: Exit::Configuration, lines: weakened.refusals() });
         }
         if !weakened.said.is_empty() {
             warn!(audit = "reload", "takes protection away: {}", weakened.said.join(", "));
         }
-        let tls = tls::load(&loaded.settings, Some(self.claim.dir()))?;
-        config.tls = tls.server;
-        for warning in loaded.warnings.iter().chain(&tls.warnings) {
-            warn!("{warning}");
-        }
-        Ok((loaded, config))
+        Ok(read)
     }
 
     /// Tells whoever asked for a reload what became of it.
@@ -291,24 +303,15 @@ const CAPACITY_VARIABLES: [&str; 5] = [
     "MAHAVISHNU_MAX_MESSAGE_BYTES",
 ];
 
-/// Takes all file descriptors that this process may have: each connection needs one.
-fn raise_file_limit(connections: usize) {
+/// Takes all file descriptors that this process may have: each connection needs one. [`Capacity`] counts on them.
+fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        // Refused only if somebody lowered the maximum in between: then the check below speaks.
+        // Refused only if somebody lowered the maximum in between.
         let _ =
             setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
-    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(SPARE_FILES);
-    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
-        warn!(
-            "{connections} connections are allowed, but this process may open only {files} files (ulimit -n)"
-        );
-    }
 }
-
-/// Listeners, logs, HTTP connections and the like.
-const SPARE_FILES: u64 = 256;
 
 #[cfg(test)]
 mod tests {

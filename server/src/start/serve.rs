@@ -1,12 +1,17 @@
 //! The server until a signal ends it, on whichever runtime was chosen.
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 
+use mahavishnu_core::config::Config;
 use mahavishnu_driver::{Runtime, Server, signal::Signal};
 use tracing::{info, warn};
 
 use super::{Plan, Running, bind_failure, shard_failure};
-use crate::exit::Failure;
+use crate::{aside::Reading, exit::Failure, settings::Loaded};
 
 /// Serves on tokio until a signal says stop.
 #[cfg(feature = "tokio")]
@@ -40,17 +45,28 @@ async fn serve<R: Runtime>(
 ) -> Result<(), Failure> {
     let mut server = listen::<R>(plan).await?;
     running.announce(server.local_addr(), server.metrics_addr())?;
+    // What is being read for a reload; `again` if one more was asked for meanwhile: what was read may be older.
+    let (mut reading, mut again) = (None, false);
     loop {
-        let asked = async { Ok(signal().await) };
+        let asked = async { Ok(Next::Asked(signal().await)) };
         let failed = async { Err(shard_failure(&server.failed().await)) };
-        match first(asked, failed).await? {
-            Signal::Reload => {
-                if let Some((loaded, config)) = running.read_again() {
+        let read = async {
+            match &reading {
+                Some(reading) => Ok(Next::Read(Box::new(Reading::result(reading).await))),
+                None => pending().await,
+            }
+        };
+        match first(first(asked, failed), read).await? {
+            Next::Asked(Signal::Terminate) => break,
+            Next::Asked(Signal::Reload) if reading.is_some() => again = true,
+            Next::Asked(Signal::Reload) => reading = Some(running.read_again()),
+            Next::Read(read) => {
+                if let Some((loaded, config)) = running.judge(*read) {
                     server.handle().reload(&config).await;
                     running.reloaded(loaded);
                 }
+                reading = std::mem::take(&mut again).then(|| running.read_again());
             }
-            Signal::Terminate => break,
         }
     }
     let stop = async {
@@ -64,6 +80,12 @@ async fn serve<R: Runtime>(
         Ok(())
     };
     first(stop, end).await
+}
+
+/// What a running server has to see to.
+enum Next {
+    Asked(Signal),
+    Read(Box<Result<(Loaded, Config), Failure>>),
 }
 
 async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
