@@ -140,12 +140,15 @@ impl Claim {
     }
 
     fn write_notes(&mut self) -> io::Result<()> {
-        let mut notes = self.own.to_json();
-        notes["url"] = self.url.as_str().into();
-        notes["version"] = env!("CARGO_PKG_VERSION").into();
-        notes["reloads"] = self.reloads.into();
-        notes["problems"] = json!(self.problems);
-        let text = notes.to_string();
+        let mut notes = self.own.to_notes();
+        let rest = [
+            ("url", json!(self.url)),
+            ("version", json!(env!("CARGO_PKG_VERSION"))),
+            ("reloads", json!(self.reloads)),
+            ("problems", json!(self.problems)),
+        ];
+        notes.extend(rest.map(|(name, value)| (name.to_owned(), value)));
+        let text = serde_json::Value::Object(notes).to_string();
         // A reader meanwhile finds what is no JSON, and looks again.
         self.lock.set_len(0)?;
         self.lock.rewind()?;

@@ -8,7 +8,7 @@ use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::exit::{Exit, Failure};
 
@@ -32,8 +32,17 @@ impl Identity {
     }
 
     /// As the notes of a server have it.
-    pub(crate) fn to_json(&self) -> Value {
-        json!({ "pid": self.pid, "began": self.began, "namespace": self.namespace, "boot": self.boot })
+    pub(crate) fn to_notes(&self) -> Map<String, Value> {
+        let Self { pid, began, namespace, boot } = self;
+        [
+            ("pid", json!(pid)),
+            ("began", json!(began)),
+            ("namespace", json!(namespace)),
+            ("boot", json!(boot)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
     }
 
     /// `None` where there is no number that a process can have.
@@ -156,7 +165,7 @@ mod tests {
     fn notes_name_the_same_process_again() {
         let own = Identity::own();
         assert!(own.began.is_some() && own.namespace.is_some() && own.boot.is_some(), "{own:?}");
-        assert_eq!(Identity::from_json(&own.to_json()), Some(own));
+        assert_eq!(Identity::from_json(&own.to_notes().into()), Some(own));
         for pid in [json!(0), json!(-1), json!(4_294_967_297_u64), json!("7"), json!(null)] {
             assert_eq!(Identity::from_json(&json!({ "pid": pid })), None);
         }
@@ -184,7 +193,7 @@ mod tests {
             (Identity { boot: other, ..ours.clone() }, "another machine"),
             (Identity { began: None, ..ours.clone() }, "when it began"),
             (Identity { namespace: None, ..ours.clone() }, "in which PID namespace"),
-            (Identity { boot: None, ..ours.clone() }, "on which machine"),
+            (Identity { boot: None, ..ours }, "on which machine"),
         ] {
             let failure = strange.open().unwrap_err();
             assert_eq!(failure.exit, Exit::StalePid);

@@ -155,7 +155,7 @@ fn a_reader_of_the_log_that_stalls_holds_up_nobody() {
     let end = || Stdio::from(OpenOptions::new().write(true).open(&path).unwrap());
     let settings = [("MAHAVISHNU_LOG_LEVEL", "DEBUG"), ("MAHAVISHNU_SHARDS", "2")];
     let server = Running::start(&place, r#"exec "$@""#, &settings, end(), end());
-    let open: Vec<_> = (0..200).map(|_| open(&server.main)).collect();
+    let clients: Vec<_> = (0..200).map(|_| open(&server.main)).collect();
     eventually("more is logged than is kept", || {
         for _ in 0..500 {
             read_until(&mut open(&server.main), "101 ");
@@ -178,7 +178,7 @@ fn a_reader_of_the_log_that_stalls_holds_up_nobody() {
         }
     });
     told.recv_timeout(Duration::from_secs(30)).unwrap();
-    drop(open);
+    drop(clients);
     server.stop();
     // The thread's end of the pipe.
     stalled.write_all(b"\n").unwrap();

@@ -18,7 +18,10 @@ use std::{
 use rustix::fs::{OFlags, major, minor};
 use zeroize::Zeroizing;
 
-use crate::exit::{Exit, Failure, plain};
+use crate::{
+    aside,
+    exit::{Exit, Failure, plain},
+};
 
 /// Why a file is of no use: one line that begins with its path. Never repeats what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ impl From<Refused> for (Exit, String) {
 /// it has more than [`BYTES_MAX`]; it was written to meanwhile, time and again.
 pub(crate) fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refused> {
     for _ in 0..ATTEMPTS_MAX {
-        if let Some(bytes) = attempt(path, || ())? {
+        if let Some(bytes) = aside::reading(path, || attempt(path, || ()))? {
             return Ok(bytes);
         }
     }
