@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     io,
     marker::PhantomData,
-    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    net::SocketAddr,
     pin::pin,
     sync::{Arc, atomic::Ordering},
     task::Poll,
@@ -19,19 +19,16 @@ use mahavishnu_core::{
     hub::{Command, ConnId, DrainPlan, Listener, Place, Placement, ShardId},
     reason::Reason,
 };
-use socket2::{Domain, Protocol, Socket, Type};
 use tracing::error;
 
 use crate::{
     app::{App, Authorize, Handlers, Request, RequestResult, guard},
     handle::Handle,
+    listen,
     mailbox::{Mail, Mailbox},
     runtime::Runtime,
     shard::{self, Start},
 };
-
-/// Connections that the operating system holds ready while the server is busy.
-const BACKLOG: i32 = 4096;
 
 /// Collects what a server is to do, then starts it on the runtime `R`.
 ///
@@ -67,7 +64,8 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// Listens for WebSocket and HTTP clients at `address`, for example `127.0.0.1:8686`; port 0 takes a free one.
+    /// Listens for WebSocket and HTTP clients at `address`, for example `127.0.0.1:8686`; port 0 takes a free one. A name
+    /// stands for all its addresses, on one port, but those that this machine does not have; `[::]` for IPv4's, too.
     /// Default: nowhere.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.addresses.push((address.into(), Listener::Main));
@@ -165,20 +163,20 @@ impl<R: Runtime> Builder<R> {
     ///
     /// # Errors
     ///
-    /// The first address that cannot be resolved or bound, named in the error. Or the runtime has to be entered first.
-    #[expect(
-        clippy::unused_async,
-        reason = "the same on every runtime; starting may come to wait for something"
-    )]
+    /// The first address that cannot be resolved (within 10 s) or bound, named in the error: of the kind `NotFound` if a
+    /// name has none. Or the runtime has to be entered first.
     pub async fn start(mut self) -> io::Result<Server<R>> {
         let runtime = R::current()?;
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for (address, kind) in &self.addresses {
-            let listener = bind(address)
+            let bound = listen::bind(address).await;
+            let bound = bound
                 .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
-            addresses.push((listener.local_addr()?, *kind));
-            listeners.push((listener, *kind));
+            for listener in bound {
+                addresses.push((listener.local_addr()?, *kind));
+                listeners.push((listener, *kind));
+            }
         }
         let seed = match self.seed {
             Some(seed) => seed,
@@ -320,7 +318,12 @@ impl<R: Runtime> Server<R> {
     /// Where it listens for WebSocket and HTTP clients: the first address, with its port.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.addresses_of(Listener::Main).next()
+        self.local_addrs().next()
+    }
+
+    /// Everywhere it listens for WebSocket and HTTP clients: a name may have several addresses.
+    pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.addresses_of(Listener::Main)
     }
 
     /// Where it listens for those who collect metrics.
@@ -397,27 +400,6 @@ impl<R: Runtime> Server<R> {
         }
         self.failure.map_or(Ok(()), Err)
     }
-}
-
-/// A listening socket that can be bound again right after the last one on its port was closed.
-fn bind(address: &str) -> io::Result<TcpListener> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no such address");
-    for address in address.to_socket_addrs()? {
-        match bind_one(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn random_seed() -> io::Result<Seed> {

@@ -24,6 +24,7 @@ mod audit;
 mod builder;
 mod clock;
 mod handle;
+mod listen;
 mod mailbox;
 pub mod poller;
 mod runtime;

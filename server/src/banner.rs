@@ -1,6 +1,10 @@
 //! What a person at a terminal sees when the server is up: where it is, and lines to paste.
 
-use std::{fmt, net::SocketAddr, path::Path};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use mahavishnu_core::protocol::Request;
 
@@ -19,8 +23,13 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    pub(crate) fn new(main: SocketAddr, metrics: Option<SocketAddr>) -> Self {
-        Self { main: authority(main), metrics: metrics.map(authority) }
+    /// `main` and `metrics` are where the server listens, the first address of each.
+    pub(crate) fn new(settings: &Settings, main: SocketAddr, metrics: Option<SocketAddr>) -> Self {
+        let host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
+        Self {
+            main: authority(&settings.host, main),
+            metrics: metrics.map(|metrics| authority(host, metrics)),
+        }
     }
 }
 
@@ -82,9 +91,10 @@ impl fmt::Display for Banner<'_> {
     }
 }
 
-/// `address` as this machine reaches it.
-fn authority(address: SocketAddr) -> String {
-    let host = settings::reachable(&address.ip().to_string());
+/// `address` as this machine reaches it: by the name that was set, which may have other addresses, too.
+fn authority(host: &str, address: SocketAddr) -> String {
+    let name = host.parse::<IpAddr>().is_err();
+    let host = if name { host.to_owned() } else { settings::reachable(&address.ip().to_string()) };
     if host.contains(':') {
         format!("[{host}]:{}", address.port())
     } else {
@@ -93,7 +103,7 @@ fn authority(address: SocketAddr) -> String {
 }
 
 fn everywhere(host: &str) -> &'static str {
-    match host.parse::<std::net::IpAddr>() {
+    match host.parse::<IpAddr>() {
         Ok(address) if address.is_unspecified() => "  (on every address of this machine)",
         _ => "",
     }
@@ -106,8 +116,9 @@ mod tests {
 
     fn text(pairs: &[(&str, &str)], main: &str) -> String {
         let loaded = load(pairs);
-        let addresses = Addresses::new(main.parse().unwrap(), Some("127.0.0.1:9".parse().unwrap()));
         let settings = &loaded.settings;
+        let metrics = "127.0.0.1:9".parse().unwrap();
+        let addresses = Addresses::new(settings, main.parse().unwrap(), Some(metrics));
         Banner { program: "bin/m", settings, addresses: &addresses, state_dir: Path::new("/s") }
             .to_string()
     }
@@ -141,6 +152,13 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains(secret), "{text}");
+    }
+
+    #[test]
+    fn a_name_is_shown_as_it_was_set_with_the_port_that_was_free() {
+        let text = text(&[("HOST", "localhost"), ("PORT", "0")], "[::1]:7");
+        assert!(text.contains("  WebSocket       ws://localhost:7\n"), "{text}");
+        assert!(text.contains("  Metrics         http://localhost:9/metrics\n"), "{text}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod connector;
 mod control;
+mod dial;
 mod exit;
 mod explain;
 mod handed;

@@ -1,12 +1,11 @@
 //! Addresses of servers as people write them, for the client subcommands.
 
-use std::{
-    io,
-    net::{TcpStream, ToSocketAddrs},
-    time::Duration,
-};
+use std::{io, net::TcpStream, time::Duration};
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    dial,
+    exit::{Exit, Failure},
+};
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,16 +62,9 @@ impl Target {
         Ok(Self { host: host.to_owned(), port, tls, path: path.trim_end_matches('/').to_owned() })
     }
 
-    /// Tries every address of the host, each for at most `timeout`.
+    /// Tries every address of the host, for at most `timeout` in all.
     pub(crate) fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "host has no address");
-        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        dial::connect(&self.host, self.port, timeout)
     }
 
     /// Host and port as in a `Host` header.
@@ -143,6 +135,20 @@ mod tests {
         }
         assert_eq!(Target::parse("wss://h:1").unwrap().http("/health"), "https://h:1/health");
         assert!(!Target::parse("h").unwrap().tls);
+    }
+
+    #[test]
+    fn what_is_shown_is_the_scheme_port_and_path_that_are_used() {
+        for (given, ws, http) in [
+            ("wss://h", "wss://h:443", "https://h:443/x"),
+            ("https://[::1]:9/a/", "wss://[::1]:9/a", "https://[::1]:9/a/x"),
+            ("http://h", "ws://h:80", "http://h:80/x"),
+            ("WS://h:1", "ws://h:1", "http://h:1/x"),
+            ("h", "ws://h:8686", "http://h:8686/x"),
+        ] {
+            let target = Target::parse(given).unwrap();
+            assert_eq!((target.ws().as_str(), target.http("/x").as_str()), (ws, http), "{given}");
+        }
     }
 
     #[test]

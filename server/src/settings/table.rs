@@ -62,7 +62,8 @@ macro_rules! settings {
 
 settings! {
     "Listening" {
-        /// Address that WebSocket, health and publishing listen on. 0.0.0.0 is every IPv4 address, :: every address.
+        /// Address that WebSocket, health and publishing listen on. 0.0.0.0 is every IPv4 address, :: every address, a name
+        /// all of its own.
         host: String = "127.0.0.1".into(), Host, ["HOST"], Restart;
         /// Port of WebSocket, health and publishing. 0 takes any free port.
         port: u16 = 8686, int::<u16>(0, 65535), ["PORT"], Restart;

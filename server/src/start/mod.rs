@@ -106,12 +106,14 @@ impl Running {
     /// Tells operators and the other subcommands where the server is.
     fn announce(
         &mut self,
-        main: Option<SocketAddr>,
+        main: &[SocketAddr],
         metrics: Option<SocketAddr>,
     ) -> Result<(), Failure> {
-        let main = main.ok_or_else(|| Failure::new(Exit::General, "the server does not listen"))?;
-        let addresses = Addresses::new(main, metrics);
+        let [first, ..] = main else {
+            return Err(Failure::new(Exit::General, "the server does not listen"));
+        };
         let settings = &self.loaded.settings;
+        let addresses = Addresses::new(settings, *first, metrics);
         let only_tls = settings.tls_enabled && settings.tls_plain == PlainOnTls::Nothing;
         let scheme = if only_tls { "https" } else { "http" };
         let announced = self.claim.announce(&format!("{scheme}://{}", addresses.main));
@@ -127,8 +129,10 @@ impl Running {
             logging::print(&banner.to_string());
         }
         let metrics = addresses.metrics.as_deref().unwrap_or("off");
+        let sockets = main.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         info!(
             address = addresses.main,
+            sockets,
             metrics,
             runtime = settings.runtime.name(),
             tls = settings.tls_enabled,
@@ -269,11 +273,17 @@ fn bind_failure(error: &io::Error, main: &str) -> Failure {
         )
     } else if error.kind() == io::ErrorKind::PermissionDenied {
         (Exit::Permission, format!("; choose a {option} above 1023"))
+    } else if error.kind() == io::ErrorKind::NotFound {
+        (Exit::Configuration, format!("; {HOST_HINT}"))
+    } else if error.kind() == io::ErrorKind::AddrNotAvailable {
+        (Exit::General, format!("; this machine has no such address: {HOST_HINT}"))
     } else {
         (Exit::General, String::new())
     };
     Failure::new(exit, format!("cannot listen on {text}{hint}"))
 }
+
+const HOST_HINT: &str = "MAHAVISHNU_HOST (or METRICS_HOST) is an address of this machine or a name of it, 0.0.0.0 for all of IPv4, or :: for all";
 
 fn listen_address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -331,6 +341,12 @@ mod tests {
         let denied =
             failed(io::ErrorKind::PermissionDenied, "127.0.0.1:1: Permission denied (os error 13)");
         assert_eq!(denied.exit, Exit::Permission);
+        let nobody = failed(io::ErrorKind::NotFound, "x.invalid:1: Name or service not known");
+        assert_eq!(nobody.exit, Exit::Configuration);
+        assert!(
+            nobody.to_string().contains("x.invalid:1: Name or service not known; "),
+            "{nobody}"
+        );
     }
 
     #[test]

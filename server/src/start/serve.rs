@@ -44,7 +44,8 @@ async fn serve<R: Runtime>(
     mut signal: impl AsyncFnMut() -> Signal,
 ) -> Result<(), Failure> {
     let mut server = listen::<R>(plan).await?;
-    running.announce(server.local_addr(), server.metrics_addr())?;
+    let main: Vec<_> = server.local_addrs().collect();
+    running.announce(&main, server.metrics_addr())?;
     // What is being read for a reload; `again` if one more was asked for meanwhile: what was read may be older.
     let (mut reading, mut again) = (None, false);
     loop {

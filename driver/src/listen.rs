@@ -1,0 +1,176 @@
+//! Listening sockets: every address of a name, on one port.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tracing::warn;
+
+/// Connections that the operating system holds ready while the server is busy.
+const BACKLOG: i32 = 4096;
+
+/// How long a name may take to be resolved; then starting fails.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a free port is looked for that is free on every address.
+const PORT_TRIES: usize = 16;
+
+/// Listens on every address that `address` (`host:port`) stands for, all on the same port. An address that this machine does
+/// not have is passed over with a warning, as long as another is left.
+///
+/// # Errors
+///
+/// The name has no address (`NotFound`), or one of them cannot be bound.
+pub(crate) async fn bind(address: &str) -> io::Result<Vec<TcpListener>> {
+    let addresses = resolve(address).await?;
+    let free = addresses.iter().any(|address| address.port() == 0) && addresses.len() > 1;
+    for _ in 1..PORT_TRIES {
+        match bind_all(address, &addresses) {
+            // Free on the first address does not mean free on the next.
+            Err(error) if free && error.kind() == io::ErrorKind::AddrInUse => {}
+            done => return done,
+        }
+    }
+    bind_all(address, &addresses)
+}
+
+/// Each address once. A name is looked up on a thread of its own, which may wait for a server far away.
+async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let (tell, told) = async_channel::bounded(1);
+    let name = address.to_owned();
+    spawn(move || {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let asked = spawn(move || {
+            let _ = answer.send(name.to_socket_addrs().map(Vec::from_iter));
+        });
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "the name is not resolved in time");
+        let addresses =
+            asked.and_then(|()| answered.recv_timeout(RESOLVE_TIMEOUT).map_err(|_| late())?);
+        let _ = tell.try_send(addresses);
+    })?;
+    let found = told.recv().await.map_err(io::Error::other)?;
+    // The system's words have no kind of their own.
+    let found = found.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::InvalidInput => error,
+        _ => io::Error::new(io::ErrorKind::NotFound, error.to_string()),
+    })?;
+    let mut addresses = Vec::new();
+    for address in found {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(addresses)
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("resolve".into()).spawn(work).map(drop)
+}
+
+fn bind_all(name: &str, addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    let (mut listeners, mut missing) = (Vec::<TcpListener>::new(), None);
+    for address in addresses {
+        let mut address = *address;
+        if let (0, Some(first)) = (address.port(), listeners.first()) {
+            address.set_port(first.local_addr()?.port());
+        }
+        match bind_one(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_missing(&error) => missing = Some((address, error)),
+            Err(error) => return Err(named(name, address, &error)),
+        }
+    }
+    match missing {
+        Some((address, error)) if listeners.is_empty() => Err(named(name, address, &error)),
+        Some((address, error)) => {
+            warn!(name, %address, %error, "this machine has no such address: not listening there");
+            Ok(listeners)
+        }
+        None => Ok(listeners),
+    }
+}
+
+/// Whether this machine has no such address, or nothing of its family.
+fn is_missing(error: &io::Error) -> bool {
+    // EAFNOSUPPORT has no kind of its own everywhere.
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+/// Says which of a name's addresses it was.
+fn named(name: &str, address: SocketAddr, error: &io::Error) -> io::Error {
+    let shown = if name.parse::<SocketAddr>().is_ok() {
+        error.to_string()
+    } else {
+        format!("{address}: {error}")
+    };
+    io::Error::new(error.kind(), shown)
+}
+
+/// A listening socket that can be bound again right after the last one on its port was closed.
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // `::` is every address, IPv4's too, whatever the system's default is; any other is one of IPv6.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// "Address family not supported", Linux.
+const EAFNOSUPPORT: i32 = 97;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn bound(texts: &[&str]) -> io::Result<Vec<SocketAddr>> {
+        let listeners = bind_all("name:0", &addresses(texts))?;
+        listeners.iter().map(TcpListener::local_addr).collect()
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_share_the_port_that_was_free() {
+        let bound = bound(&["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"]).unwrap();
+        assert_eq!(bound.len(), 3);
+        assert!(bound.iter().all(|one| one.port() == bound[0].port() && one.port() != 0));
+    }
+
+    #[test]
+    fn an_address_that_this_machine_lacks_is_passed_over_unless_it_is_the_only_one() {
+        // RFC 5737 §3: nobody has it.
+        let here = bound(&["192.0.2.1:0", "127.0.0.1:0"]).unwrap();
+        assert_eq!(here.len(), 1);
+        let error = bound(&["192.0.2.1:0"]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+        assert!(error.to_string().starts_with("192.0.2.1:0: "), "{error}");
+    }
+
+    #[test]
+    fn one_that_is_taken_fails_the_whole() {
+        let taken = TcpListener::bind("127.0.0.2:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error =
+            bound(&[&format!("127.0.0.1:{port}"), &format!("127.0.0.2:{port}")]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().starts_with("127.0.0.2:"), "{error}");
+    }
+}
