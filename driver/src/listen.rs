@@ -155,6 +155,14 @@ mod tests {
     }
 
     #[test]
+    fn both_families_share_a_port_where_there_are_both() {
+        let bound = bound(&["[::1]:0", "127.0.0.1:0"]).unwrap();
+        let both = TcpListener::bind("[::1]:0").is_ok();
+        assert_eq!(bound.len(), 1 + usize::from(both));
+        assert!(bound.iter().all(|one| one.port() == bound[0].port()));
+    }
+
+    #[test]
     fn an_address_that_this_machine_lacks_is_passed_over_unless_it_is_the_only_one() {
         // RFC 5737 §3: nobody has it.
         let here = bound(&["192.0.2.1:0", "127.0.0.1:0"]).unwrap();
