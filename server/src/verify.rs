@@ -77,7 +77,7 @@ impl ServerCertVerifier for Verifier {
         let is_known = self.known.iter().any(|known| known == end_entity);
         by_signature
             .or_else(|error| match (is_known, Facts::of(end_entity)) {
-                (true, Ok(facts)) if facts.is_valid_at(Duration::from_secs(now.as_secs())) => {
+                (true, Ok(facts)) if is_usable(&facts, now) => {
                     verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                     Ok(ServerCertVerified::assertion())
                 }
@@ -95,7 +95,8 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed.verify_tls12_signature(message, cert, dss)
+        let verified = self.signed.verify_tls12_signature(message, cert, dss);
+        verified.map_err(|error| unsigned(error, cert))
     }
 
     fn verify_tls13_signature(
@@ -104,11 +105,31 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed.verify_tls13_signature(message, cert, dss)
+        let verified = self.signed.verify_tls13_signature(message, cert, dss);
+        verified.map_err(|error| unsigned(error, cert))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Whether a certificate that is known is valid now, and does not say of itself that it is for something else.
+fn is_usable(facts: &Facts, now: UnixTime) -> bool {
+    facts.is_valid_at(Duration::from_secs(now.as_secs())) && facts.for_servers
+}
+
+/// Why what a server signed the handshake with is not taken: its certificate was, but its key is weak or another.
+fn unsigned(error: Error, certificate: &CertificateDer<'_>) -> Error {
+    let weakness = Facts::of(certificate).ok().and_then(|facts| facts.weakness());
+    match (weakness, &error) {
+        (Some(weakness), _) => Error::General(format!(
+            "the server's certificate is too weak: {weakness}; make one with an ECDSA key"
+        )),
+        (None, Error::InvalidCertificate(CertificateError::BadSignature)) => Error::General(
+            "the server does not have the key of the certificate that it shows".to_owned(),
+        ),
+        (None, _) => error,
     }
 }
 
@@ -155,7 +176,10 @@ fn refusal(
             "the server's certificate is for {}, not for {name}; use one of its names in the URL",
             names.join(", ")
         )
-    } else if facts.key == Key::Other {
+    } else if facts.unknown_critical {
+        "the server's certificate has a critical extension that no client knows; it has to be left out, or not to be critical"
+            .to_owned()
+    } else if matches!(facts.key, Key::Other(_)) {
         "the server's certificate has a key of a kind that is not supported; use ECDSA P-256, Ed25519 or RSA with 2048 bits"
             .to_owned()
     } else if facts.weakness().is_some() {
@@ -188,6 +212,11 @@ pub(crate) fn words(error: &io::Error) -> String {
     match inner {
         Some(Error::General(words)) => words.clone(),
         Some(Error::InvalidMessage(_)) => "the server does not speak TLS there".to_owned(),
+        Some(Error::AlertReceived(alert)) => {
+            format!(
+                "the server ended the TLS handshake: {alert:?}; its log or its certificate's key say why"
+            )
+        }
         Some(other) => format!("TLS: {other}"),
         None => exit::plain(error),
     }

@@ -2,12 +2,14 @@
 //! clients, curl and Python take it.
 
 use std::{
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
 use mahavishnu_tests::{
     Server,
+    certs::{Authority, text},
     foreign::{self, python},
     server::{self, Done},
 };
@@ -297,7 +299,7 @@ type Useless = (&'static str, fn(&Path), i32, &'static str);
 
 #[test]
 fn what_no_server_can_use_is_refused_with_a_remedy() {
-    let cases: [Useless; 8] = [
+    let cases: [Useless; 9] = [
         (
             "x509 -req without extensions",
             |dir| {
@@ -312,7 +314,7 @@ fn what_no_server_can_use_is_refused_with_a_remedy() {
                 self_signed(dir, "ec -pkeyopt ec_paramgen_curve:secp256k1", SAN);
             },
             10,
-            "P-256",
+            "(the certificate's is ECDSA secp256k1); use RSA of 2048 to 8192 bits, ECDSA on P-256",
         ),
         (
             "Ed448",
@@ -320,7 +322,16 @@ fn what_no_server_can_use_is_refused_with_a_remedy() {
                 self_signed(dir, "ed448", SAN);
             },
             10,
-            "P-256",
+            "(the certificate's is Ed448); use RSA of 2048 to 8192 bits, ECDSA on P-256",
+        ),
+        (
+            "a critical extension",
+            |dir| {
+                let options = format!("{SAN} -addext 1.2.3.4=critical,DER:0500");
+                self_signed(dir, "ed25519", &options);
+            },
+            10,
+            "has a critical extension that no client knows",
         ),
         (
             "another key",
@@ -386,4 +397,85 @@ fn what_no_server_can_use_is_refused_with_a_remedy() {
         assert_eq!(start.code, Some(5), "{name}: {start:?}");
         assert!(start.stderr.contains(words), "{name}: {start:?}");
     }
+}
+
+/// A server of OpenSSL, which shows whatever it is given.
+struct Foreign(Child, u16);
+
+impl Foreign {
+    fn new(certificate: &Path, key: &Path) -> Self {
+        let mut child = Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0", "-cert", text(certificate)])
+            .args(["-key", text(key)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let place = lines.find_map(|line| Some(line.ok()?.strip_prefix("ACCEPT ")?.to_owned()));
+        let port = place.and_then(|place| place.rsplit(':').next()?.parse().ok());
+        // What it says is taken until it ends.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(child, port.expect("it says where it listens"))
+    }
+
+    /// What `publish` and `subscribe` say of it.
+    fn heard(&self, trusted: &Path) -> [String; 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let (https, wss) =
+            (format!("https://localhost:{}", self.1), format!("wss://localhost:{}", self.1));
+        [
+            &["publish", "--url", &https, "a", "e", "{}"][..],
+            &["subscribe", "--url", &wss, "--no-reconnect", "a"],
+        ]
+        .map(|args| server::run(dir.path(), &[("SSL_CERT_FILE", text(trusted))], args).stderr)
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Its bytes are what it is known by, and all but its signature is verified as ever. A server that would not start with
+/// such a certificate is played by another.
+#[test]
+fn a_certificate_that_is_trusted_itself_is_good_for_its_time_and_its_use_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    self_signed(dir.path(), "ed25519", SAN);
+    let twin = format!("req -new -x509 -key k.pem -days 9 -out twin.pem -subj /CN=localhost {SAN}");
+    openssl(dir.path(), &twin);
+    let clients = format!(
+        "req -new -x509 -key k.pem -days 9 -out clients.pem -subj /CN=localhost {SAN} -addext extendedKeyUsage=clientAuth"
+    );
+    openssl(dir.path(), &clients);
+    let old = "req -new -key k.pem -out r.pem -subj /CN=localhost && openssl x509 -req -in r.pem -signkey k.pem -days 9 -out old.pem";
+    openssl(dir.path(), old);
+    let authority = Authority::new(dir.path(), "authority");
+    let expired = authority.issue("expired", &["localhost"], (-30, -1));
+    let early = authority.issue("early", &["localhost"], (2, 30));
+    let key = at("k.pem");
+    for (certificate, key, trusted, words) in [
+        (at("twin.pem"), &key, at("c.pem"), "is not itself among those that are trusted"),
+        (at("clients.pem"), &key, at("clients.pem"), "is not for servers"),
+        (at("old.pem"), &key, at("old.pem"), "is of X.509 version 1"),
+        (expired.certificate.clone(), &expired.key, expired.certificate, "expired on "),
+        (early.certificate.clone(), &early.key, early.certificate, "is not valid before "),
+    ] {
+        let foreign = Foreign::new(&certificate, key);
+        for said in foreign.heard(&trusted) {
+            assert!(said.contains("the server's certificate ") && said.contains(words), "{said}");
+        }
+    }
+    let stranger = authority.server("stranger");
+    let server = Server::with(&stranger.settings());
+    let url = format!("https://localhost:{}", server.address().port());
+    let trusted = [("SSL_CERT_FILE", text(&stranger.certificate))];
+    // Its authority need not be known.
+    let done = server::run(dir.path(), &trusted, &["publish", "--url", &url, "a", "e", "{}"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
 }

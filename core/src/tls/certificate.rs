@@ -6,7 +6,7 @@ use x509_parser::{
     certificate::X509Certificate,
     oid_registry::{
         OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_MD5WITHRSAENC,
-        OID_PKCS1_SHA1WITHRSA, OID_SIG_ED25519,
+        OID_PKCS1_SHA1WITHRSA, OID_SIG_ED25519, Oid,
     },
     prelude::{FromDer, GeneralName},
     public_key::PublicKey,
@@ -42,6 +42,8 @@ pub struct Facts {
     pub for_servers: bool,
     /// Whether its key may sign handshakes: no key usage (RFC 5280 §4.2.1.3), or one that says so.
     pub for_signatures: bool,
+    /// Whether an extension that is not known here is marked critical: nobody may accept it then (RFC 5280 §4.2).
+    pub unknown_critical: bool,
 }
 
 /// A public key's kind and size in bits.
@@ -53,8 +55,8 @@ pub enum Key {
     Ecdsa(usize),
     /// Ed25519.
     Ed25519,
-    /// Something that TLS as spoken here does not use.
-    Other,
+    /// Something that TLS as spoken here does not use, by its name if that is known.
+    Other(&'static str),
 }
 
 /// Not a certificate.
@@ -87,6 +89,10 @@ impl Facts {
             for_signatures: certificate
                 .key_usage()
                 .is_ok_and(|usage| usage.is_none_or(|usage| usage.value.digital_signature())),
+            unknown_critical: certificate
+                .extensions()
+                .iter()
+                .any(|extension| extension.critical && extension.parsed_extension().unsupported()),
         })
     }
 
@@ -102,7 +108,7 @@ impl Facts {
             Key::Rsa(bits) if bits < 2048 => Some("its RSA key has less than 2048 bits"),
             Key::Ecdsa(bits) if bits < 256 => Some("its elliptic curve has less than 256 bits"),
             _ if self.weak_hash && !self.self_issued => Some("it is signed with MD5 or SHA-1"),
-            Key::Rsa(_) | Key::Ecdsa(_) | Key::Ed25519 | Key::Other => None,
+            Key::Rsa(_) | Key::Ecdsa(_) | Key::Ed25519 | Key::Other(_) => None,
         }
     }
 
@@ -116,7 +122,7 @@ impl Facts {
             );
         } else if self.alternative_names().next().is_none() {
             found.push(
-                "has no alternative names: browsers, Go and rustls refuse it, curl, Python and Node compare its common name; make one with -addext subjectAltName=DNS:…",
+                "has no alternative names: browsers, Go and rustls refuse it, curl, Python and Node take its common name for a host's, and refuse every address; make one with -addext subjectAltName=DNS:…",
             );
         }
         if self.is_authority {
@@ -161,10 +167,10 @@ impl Key {
         match info.parsed() {
             Ok(PublicKey::RSA(key)) => Self::Rsa(key.key_size()),
             Ok(PublicKey::EC(_)) => match curve {
-                Some(curve) if curve == OID_EC_P256 => Self::Ecdsa(256),
-                Some(curve) if curve == OID_NIST_EC_P384 => Self::Ecdsa(384),
-                Some(curve) if curve == OID_NIST_EC_P521 => Self::Ecdsa(521),
-                _ => Self::Other,
+                Some(ref curve) if *curve == OID_EC_P256 => Self::Ecdsa(256),
+                Some(ref curve) if *curve == OID_NIST_EC_P384 => Self::Ecdsa(384),
+                Some(ref curve) if *curve == OID_NIST_EC_P521 => Self::Ecdsa(521),
+                _ => other(&info.algorithm.algorithm, curve.as_ref()),
             },
             Ok(
                 PublicKey::DSA(_)
@@ -172,7 +178,7 @@ impl Key {
                 | PublicKey::GostR3410_2012(_)
                 | PublicKey::Unknown(_),
             )
-            | Err(_) => Self::Other,
+            | Err(_) => other(&info.algorithm.algorithm, None),
         }
     }
 }
@@ -183,7 +189,7 @@ impl fmt::Display for Key {
             Self::Rsa(bits) => write!(f, "RSA {bits}"),
             Self::Ecdsa(bits) => write!(f, "ECDSA P-{bits}"),
             Self::Ed25519 => f.write_str("Ed25519"),
-            Self::Other => f.write_str("other"),
+            Self::Other(name) => f.write_str(name),
         }
     }
 }
@@ -229,6 +235,17 @@ pub(super) type Number = (Box<[u8]>, Box<[u8]>);
 pub(super) fn number(der: &[u8]) -> Result<Number, Unreadable> {
     let certificate = parse(der)?;
     Ok((certificate.issuer().as_raw().into(), certificate.raw_serial().into()))
+}
+
+/// A key that is of no use here, by its algorithm and its curve.
+fn other(algorithm: &Oid<'_>, curve: Option<&Oid<'_>>) -> Key {
+    Key::Other(match curve.unwrap_or(algorithm).to_id_string().as_str() {
+        "1.3.132.0.10" => "ECDSA secp256k1",
+        "1.3.101.113" => "Ed448",
+        "1.2.840.10040.4.1" => "DSA",
+        "1.2.840.113549.1.1.10" => "RSA-PSS",
+        _ => "an unknown algorithm",
+    })
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Vec<Name> {

@@ -22,7 +22,7 @@ use rustls::{
 };
 
 use super::{
-    certificate::Facts,
+    certificate::{Facts, Key},
     identity::{Field, Identity, Name},
     pem::{Chain, PrivateKey},
     revocation::RevocationLists,
@@ -42,10 +42,12 @@ pub struct Certified {
 pub enum CertifiedError {
     /// The certificate at this place of the chain, counted from 1, cannot be read.
     Unreadable(usize),
-    /// The key is of a kind or size that TLS as spoken here has no use for.
-    UnsupportedKey,
+    /// The key is of a kind or size that TLS as spoken here has no use for; the certificate's is of this kind.
+    UnsupportedKey(Key),
     /// The key is not the one that the certificate names.
     Mismatch,
+    /// The certificate has a critical extension that is not known, so that nobody may accept it.
+    UnknownCritical,
     /// The certificate is of an X.509 version before the third, which TLS as spoken here has no use for.
     OldVersion,
 }
@@ -102,8 +104,12 @@ impl Certified {
         if facts.first().is_some_and(|own| own.version < 3) {
             return Err(CertifiedError::OldVersion);
         }
+        if facts.first().is_some_and(|own| own.unknown_critical) {
+            return Err(CertifiedError::UnknownCritical);
+        }
+        let kind = facts.first().map_or(Key::Other("an unknown algorithm"), |own| own.key);
         let key = aws_lc_rs::sign::any_supported_type(&key.0)
-            .map_err(|_| CertifiedError::UnsupportedKey)?;
+            .map_err(|_| CertifiedError::UnsupportedKey(kind))?;
         let key = CertifiedKey::new(chain.0, key);
         key.keys_match().map_err(|_| CertifiedError::Mismatch)?;
         Ok(Self { key: Arc::new(key), facts })
@@ -273,10 +279,14 @@ impl fmt::Display for CertifiedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(place) => write!(f, "certificate {place} of the file cannot be read"),
-            Self::UnsupportedKey => f.write_str(
-                "the key cannot be used; use RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519",
+            Self::UnsupportedKey(key) => write!(
+                f,
+                "the key cannot be used (the certificate's is {key}); use RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519",
             ),
             Self::Mismatch => f.write_str("the key does not belong to the certificate"),
+            Self::UnknownCritical => f.write_str(
+                "the certificate has a critical extension that no client knows, so that all refuse it; leave the extension out, or make it not critical",
+            ),
             Self::OldVersion => f.write_str(
                 "the certificate is of an X.509 version before 3, which cannot be used; make one of version 3 (with `openssl x509 -req` give an -extfile that has subjectAltName)",
             ),

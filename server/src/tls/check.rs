@@ -188,8 +188,10 @@ fn key_matches(pair: &Pair, chain: &Chain, problems: &mut Vec<String>) -> Option
     match Certified::new(chain.clone(), &key) {
         Ok(_) => Some(true),
         Err(error) => {
-            let file =
-                if error == CertifiedError::OldVersion { &pair.certificate } else { &pair.key };
+            let file = match error {
+                CertifiedError::OldVersion | CertifiedError::UnknownCritical => &pair.certificate,
+                _ => &pair.key,
+            };
             problems.push(format!("{}: {error}", show(file)));
             (error == CertifiedError::Mismatch).then_some(false)
         }

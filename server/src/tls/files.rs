@@ -44,7 +44,7 @@ pub(super) fn read_pair(pair: &Pair, now: Duration) -> Result<(Certified, Vec<St
     let chain = read_chain(CERT_FILE, &pair.certificate)?;
     let key = read_key(&pair.key)?;
     let certified = Certified::new(chain, &key).map_err(|error| {
-        if error == CertifiedError::OldVersion {
+        if matches!(error, CertifiedError::OldVersion | CertifiedError::UnknownCritical) {
             return fault(CERT_FILE, &pair.certificate, error);
         }
         fault(KEY_FILE, &pair.key, format!("{error}, {}", pair.certificate.display()))
