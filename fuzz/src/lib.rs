@@ -18,6 +18,7 @@ pub mod jwt;
 pub mod publish;
 pub mod seeds;
 mod trace;
+pub mod traces;
 
 /// Every target by name, as in `corpus/` and `fuzz_targets/`.
 pub const TARGETS: &[(&str, Body)] = &[
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("jwt", jwt::run),
     ("hub_ops", hub_ops::run),
     ("seeds", seeds::run),
+    ("traces", traces::run),
 ];
 
 /// A target: panics if a property does not hold for these bytes.

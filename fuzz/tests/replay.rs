@@ -67,6 +67,11 @@ fn seeds() {
 }
 
 #[test]
+fn traces() {
+    replay("traces");
+}
+
+#[test]
 fn every_target_is_replayed_and_has_its_binary() {
     for (name, _) in TARGETS {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

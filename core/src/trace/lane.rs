@@ -33,6 +33,8 @@ pub(super) struct Lane<'t> {
     start: Instant,
     records: Records<'t>,
     next: Option<Result<Record<'t>, ()>>,
+    /// The latest time of a call: no hub is told of anything at a time before.
+    last: u64,
     pub(super) report: Report,
     scratch: Vec<u8>,
 }
@@ -54,6 +56,7 @@ impl<'t> Lane<'t> {
             start,
             records,
             next,
+            last: 0,
             report: Report { calls: 1, ..Report::default() },
             scratch: Vec::new(),
         }
@@ -84,6 +87,12 @@ impl<'t> Lane<'t> {
         let Some(record) = self.next.take() else { return Ok(()) };
         let record = record.map_err(|()| Mismatch::Damaged { shard, calls })?;
         self.next = self.records.next();
+        // What is polled and flushed has the time at which its turn began; in between, a socket may have failed.
+        let polled = matches!(record.call, Call::Output(_) | Call::Dirty(_) | Call::Flush { .. });
+        if record.mono < self.last && !polled {
+            return Err(Mismatch::Damaged { shard, calls });
+        }
+        self.last = self.last.max(record.mono);
         self.call(&record, mail)
     }
 

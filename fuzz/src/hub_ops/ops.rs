@@ -196,7 +196,4 @@ pub(super) enum Answer {
     NotAnObject,
     Allow,
     Deny,
-    Failure,
-    Backlog,
-    NoBacklog,
 }

@@ -14,8 +14,8 @@ use mahavishnu_core::{
     config::{AnonymousPublish, Config, SlowPolicy, SlowReaders},
     entropy::Seed,
     hub::{
-        Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Hub, Listener, Output, Peer,
-        Place, Publication, RequestError, RequestId, ShardId, ShardMessage,
+        Command, CommandId, ConnId, DrainPlan, Hub, Listener, Output, Peer, Place, Publication,
+        RequestError, RequestId, ShardId, ShardMessage,
     },
     limits::{self, Limits},
     time::Now,
@@ -314,9 +314,6 @@ impl Rig {
             }
             Answer::Allow => Command::Decide { id, allow: true },
             Answer::Deny => Command::Decide { id, allow: false },
-            Answer::Failure => Command::Failed(Handler::Request(id)),
-            Answer::Backlog => Command::Backlog(Backlog::All),
-            Answer::NoBacklog => Command::Backlog(Backlog::None),
         };
         self.hubs[shard].handle_command(self.now, command);
     }
