@@ -389,7 +389,7 @@ impl<R: Runtime> Server<R> {
         self.handle.drain(plan).await;
         // The shards end by themselves within the plan's deadline, and each says so last of all.
         while let Ok(ended) = self.ended.recv().await {
-            self.failure = self.failure.or(ended.err());
+            self.failure = self.failure.or_else(|| ended.err());
         }
         for thread in self.threads {
             // So this waits for nothing.

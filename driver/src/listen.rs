@@ -58,9 +58,9 @@ async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     })?;
     let found = told.recv().await.map_err(io::Error::other)?;
     // The system's words have no kind of their own.
-    let found = found.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::InvalidInput => error,
-        _ => io::Error::new(io::ErrorKind::NotFound, error.to_string()),
+    let found = found.map_err(|error| {
+        let known = [io::ErrorKind::TimedOut, io::ErrorKind::InvalidInput].contains(&error.kind());
+        if known { error } else { io::Error::new(io::ErrorKind::NotFound, error.to_string()) }
     })?;
     let mut addresses = Vec::new();
     for address in found {

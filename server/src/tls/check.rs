@@ -190,7 +190,9 @@ fn key_matches(pair: &Pair, chain: &Chain, problems: &mut Vec<String>) -> Option
         Err(error) => {
             let file = match error {
                 CertifiedError::OldVersion | CertifiedError::UnknownCritical => &pair.certificate,
-                _ => &pair.key,
+                CertifiedError::Unreadable(_)
+                | CertifiedError::UnsupportedKey(_)
+                | CertifiedError::Mismatch => &pair.key,
             };
             problems.push(format!("{}: {error}", show(file)));
             (error == CertifiedError::Mismatch).then_some(false)
