@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-pub use crate::origin::Origin;
 use crate::{
     auth::{KeySet, Pattern, Policy, Revocations, TokenRules},
     limits::Limits,
+    origin::is_loopback,
     protocol::CorrelationRule,
     tls,
 };
+pub use crate::{hosts::Hosts, origin::Origin};
 
 /// Everything a hub needs to know. Shared by all shards; replaced as a whole on reload.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub auth: Auth,
     /// From which web pages. Default [`Origins::Any`].
     pub origins: Origins,
+    /// By which names. Default [`Hosts::Any`].
+    pub hosts: Hosts,
     /// Who may subscribe and publish where. Default [`Policy::mahavishnu`].
     pub policy: Policy,
     /// Who may publish when there is no authentication.
@@ -65,6 +68,7 @@ impl Default for Config {
             certificate_warning: Duration::from_secs(30 * 86_400),
             auth: Auth::default(),
             origins: Origins::default(),
+            hosts: Hosts::default(),
             policy: Policy::mahavishnu(),
             anonymous_publish: AnonymousPublish::default(),
             slow_readers: SlowReaders::default(),
@@ -170,6 +174,8 @@ pub enum Origins {
     /// All.
     #[default]
     Any,
+    /// Pages that this machine serves, by its loopback addresses or as `localhost`.
+    Local,
     /// These.
     Only(Vec<Origin>),
 }
@@ -179,7 +185,8 @@ impl Origins {
     #[must_use]
     pub fn allow(&self, header: Option<&[u8]>) -> bool {
         match (self, header) {
-            (Self::Any, _) | (Self::Only(_), None) => true,
+            (Self::Any, _) | (Self::Local | Self::Only(_), None) => true,
+            (Self::Local, Some(header)) => is_loopback(header),
             (Self::Only(list), Some(header)) => list.iter().any(|origin| origin.fits(header)),
         }
     }

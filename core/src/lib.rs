@@ -109,6 +109,7 @@
 
 pub mod auth;
 pub mod config;
+mod hosts;
 pub mod hub;
 pub mod limits;
 pub mod metrics;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use mahavishnu_core::{
     auth::Pattern,
     config::{
-        AnonymousPublish, Auth, Compat, Config, DeflateConfig, MetricsConfig, Origin, Origins,
-        Service, SlowPolicy, SlowReaders,
+        AnonymousPublish, Auth, Compat, Config, DeflateConfig, Hosts, MetricsConfig, Origin,
+        Origins, Service, SlowPolicy, SlowReaders,
     },
     limits::{self, Limits},
     protocol::CorrelationRule,
@@ -16,7 +16,7 @@ use mahavishnu_core::{
 use crate::{
     exit::{Exit, Failure},
     memory::Capacity,
-    settings::{Correlation, Loaded, Settings, SlowReader},
+    settings::{Correlation, Loaded, Settings, SlowReader, is_loopback},
     token,
 };
 
@@ -51,10 +51,8 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             subprotocol: settings.token_in_subprotocol,
             certificates: settings.client_cert_permissions.clone(),
         },
-        origins: match settings.allowed_origins.as_slice() {
-            [] => Origins::Any,
-            list => Origins::Only(list.iter().filter_map(|text| Origin::parse(text)).collect()),
-        },
+        origins: origins(settings),
+        hosts: hosts(settings),
         policy,
         anonymous_publish: match settings.allow_remote_publish {
             true => AnonymousPublish::Anywhere,
@@ -170,6 +168,34 @@ fn deflate(settings: &Settings) -> Result<DeflateConfig, Failure> {
 const QUERY_PARAMETER: &str = "token";
 const ENVELOPE_BYTES: usize = 64 * 1024;
 const SPARE_SOCKETS: usize = 200;
+
+/// Whether whoever is on this machine is let in, and nobody else can be: then a browser on it is the way in.
+fn is_open_to_this_machine(settings: &Settings) -> bool {
+    let by_certificate = settings.tls_enabled && settings.verify_client;
+    !settings.auth_enabled && !by_certificate && is_loopback(&settings.host)
+}
+
+fn origins(settings: &Settings) -> Origins {
+    match settings.allowed_origins.as_slice() {
+        [] if is_open_to_this_machine(settings) => Origins::Local,
+        [] => Origins::Any,
+        list if list.iter().any(|one| one == ALL) => Origins::Any,
+        list => Origins::Only(list.iter().filter_map(|text| Origin::parse(text)).collect()),
+    }
+}
+
+fn hosts(settings: &Settings) -> Hosts {
+    let list = settings.allowed_hosts.as_slice();
+    if list.iter().any(|one| one == ALL) || (list.is_empty() && !is_open_to_this_machine(settings))
+    {
+        return Hosts::Any;
+    }
+    let own = Hosts::is_name(&settings.host).then_some(&settings.host);
+    Hosts::Only(list.iter().chain(own).map(|name| name.as_str().into()).collect())
+}
+
+/// Instead of a list: whatever comes.
+const ALL: &str = "*";
 
 #[cfg(test)]
 mod tests {

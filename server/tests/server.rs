@@ -10,7 +10,7 @@ use crate::support::{Done, Place, SECRET, Server, eventually};
 
 fn get(url: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -317,7 +317,7 @@ fn a_second_signal_ends_at_once() {
     let server = Server::start(&place, "", &[("MAHAVISHNU_DRAIN_TIMEOUT", "600")]);
     // A client that never answers the close.
     let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
-    let upgrade = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let upgrade = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stream.write_all(upgrade.as_bytes()).unwrap();
     assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
     server.signal("TERM");

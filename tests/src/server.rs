@@ -430,6 +430,8 @@ fn base_env(dir: &Path) -> BTreeMap<String, String> {
         ("HOME".to_owned(), dir.clone()),
         ("MAHAVISHNU_STATE_DIR".to_owned(), dir),
         ("MAHAVISHNU_SERVER_NAME".to_owned(), name.unwrap_or_default()),
+        // Tests ask by whatever name.
+        ("MAHAVISHNU_ALLOWED_HOSTS".to_owned(), "*".to_owned()),
     ]);
     let settings = std::env::var("MAHAVISHNU_TEST_SETTINGS").unwrap_or_default();
     for (name, value) in settings.split(',').filter_map(|pair| pair.split_once('=')) {

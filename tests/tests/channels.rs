@@ -1,6 +1,9 @@
 //! Subscribing, publishing and receiving without authentication.
 
-use mahavishnu_tests::{Client, Server, json, raw::op};
+use mahavishnu_tests::{
+    Client, Server, http, json,
+    raw::{HANDSHAKE, op},
+};
 use serde_json::{Value, json};
 
 #[test]
@@ -210,8 +213,11 @@ fn a_publish_may_go_without_data() {
 }
 
 #[test]
-fn without_authentication_a_page_of_another_site_may_not_publish() {
-    let server = Server::start();
+fn without_authentication_a_page_of_another_site_is_refused_and_may_never_publish() {
+    let foreign = [("Origin", "https://example.com")];
+    let refused = Server::start().open("/", &foreign).unwrap_err();
+    assert_eq!(refused.status(), 403);
+    let server = Server::with(&[("ALLOWED_ORIGINS", "*")]);
     let headers = [("Origin", "https://example.com")];
     let mut client = server.open("/", &headers).unwrap();
     client.expect_welcome();
@@ -219,6 +225,41 @@ fn without_authentication_a_page_of_another_site_may_not_publish() {
         client.request("publish", json!({ "channel": "global", "event": "e", "data": {} }));
     assert_eq!(answer["error_code"], "FORBIDDEN", "{answer}");
     client.subscribe("global");
+}
+
+/// A web page on evil.example has had its name point at 127.0.0.1, and asks as if it were its own server.
+#[test]
+fn without_authentication_nobody_reaches_a_server_on_loopback_by_a_name_of_his_own() {
+    let names = |server: &Server, host: &str| {
+        let get = format!("GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let main = http::exchange(server.address(), get.as_bytes()).status;
+        let get = get.replace("/health", "/metrics");
+        let metrics = http::exchange(server.metrics_address(), get.as_bytes()).status;
+        let mut raw = server.raw();
+        raw.write(HANDSHAKE.replace("Host: test", &format!("Host: {host}")).as_bytes());
+        let upgraded = raw.read_head().starts_with("HTTP/1.1 101 ");
+        (main, metrics, upgraded)
+    };
+    let refused = (421, 421, false);
+    let taken = (200, 200, true);
+    let server = Server::with(&[("ALLOWED_HOSTS", "")]);
+    for own in ["localhost:8686", "127.0.0.1", "[::1]:8686", "app.localhost"] {
+        assert_eq!(names(&server, own), taken, "{own}");
+    }
+    for foreign in ["evil.example", "evil.example:8686", "localhost.evil.example"] {
+        assert_eq!(names(&server, foreign), refused, "{foreign}");
+    }
+    let old = http::exchange(server.address(), b"GET /health HTTP/1.0\r\n\r\n");
+    assert_eq!(old.status, 200, "load balancers name nobody");
+    // Whoever has a proxy in front names it.
+    let server = Server::with(&[("ALLOWED_HOSTS", "ws.example.com")]);
+    assert_eq!(names(&server, "ws.example.com"), taken);
+    assert_eq!(names(&server, "evil.example"), refused);
+    // With a token, or for others than this machine, it is as ever.
+    let server = Server::with_auth(&[("ALLOWED_HOSTS", "")]);
+    assert_eq!(names(&server, "evil.example").0, 200);
+    let server = Server::with(&[("ALLOWED_HOSTS", ""), ("HOST", "0.0.0.0")]);
+    assert_eq!(names(&server, "evil.example"), taken);
 }
 
 #[test]

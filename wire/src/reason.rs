@@ -273,6 +273,8 @@ reasons! {
     OtherUser "other_user": None, None, Some("AUTH_FAILED"), Message("other_user"), Never, "The token is another user's";
     /// A browser's page of another origin than those allowed.
     OriginForbidden "origin_forbidden": None, Some(403), None, Connection("origin_forbidden"), Never, "Origin not allowed";
+    /// A request by a name that is none of the server's: a web page may have pointed it here.
+    HostForbidden "host_forbidden": None, Some(421), None, Connection("host_forbidden"), Never, "Host not allowed";
     /// A token was sent to a server that has no keys to verify it.
     AuthOff "auth_off": None, None, Some("AUTH_FAILED"), No, Never, "Authentication is not enabled on this server";
 

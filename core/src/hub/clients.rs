@@ -174,6 +174,9 @@ impl Hub {
             // Without TLS on a port with TLS: it is told what to do (RFC 2817 §4.2).
             return self.refuse_http(id, &Reason::TlsRequired.into());
         }
+        if !handshake::is_host_allowed(&self.env.config, request.headers()) {
+            return self.refuse_http(id, &Reason::HostForbidden.into());
+        }
         if !reads && !handshake::is_origin_allowed(&self.env.config, request.headers()) {
             return self.refuse_http(id, &Reason::OriginForbidden.into());
         }

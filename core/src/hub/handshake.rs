@@ -39,6 +39,9 @@ pub(super) fn judge<'r>(
     request: &'r Request<()>,
 ) -> Result<Accepted<'r>, Reason> {
     let (config, headers) = (&env.config, request.headers());
+    if !is_host_allowed(config, headers) {
+        return Err(Reason::HostForbidden);
+    }
     if !is_origin_allowed(config, headers) {
         return Err(Reason::OriginForbidden);
     }
@@ -130,6 +133,11 @@ pub(super) fn is_origin_allowed(config: &Config, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = origins.next().map(header::HeaderValue::as_bytes);
     origins.next().is_none() && config.origins.allow(origin)
+}
+
+/// Whether a request is for a name of this server. There is one at most: a head with two is malformed.
+pub(super) fn is_host_allowed(config: &Config, headers: &HeaderMap) -> bool {
+    config.hosts.allow(headers.get(header::HOST).map(header::HeaderValue::as_bytes))
 }
 
 fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {

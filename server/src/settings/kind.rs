@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use mahavishnu_core::{
     auth::{Pattern, Policy},
-    config::Origin,
+    config::{Hosts, Origin},
 };
 
 use super::value::{MASK, NamedKey, Secret, Shards, SlowReader, SlowReaderRule};
@@ -419,7 +419,8 @@ impl Kind for OriginList {
 
     fn parse(&self, text: &str) -> Option<Self::Value> {
         let items = List.parse(text)?;
-        items.iter().all(|item| Origin::parse(item).is_some()).then_some(items)
+        let sound = |item: &String| item == "*" || Origin::parse(item).is_some();
+        items.iter().all(sound).then_some(items)
     }
 
     fn show(&self, value: &Self::Value) -> String {
@@ -427,7 +428,29 @@ impl Kind for OriginList {
     }
 
     fn allowed(&self) -> String {
-        "scheme://host[:port] with commas between; *. before a host takes in all below it".into()
+        "scheme://host[:port] with commas between; *. before a host takes in all below it; * for all"
+            .into()
+    }
+}
+
+/// Names of a server, with commas between.
+pub(crate) struct HostList;
+
+impl Kind for HostList {
+    type Value = Vec<String>;
+
+    fn parse(&self, text: &str) -> Option<Self::Value> {
+        let items = List.parse(text)?;
+        items.iter().all(|item| item == "*" || Hosts::is_name(item)).then_some(items)
+    }
+
+    fn show(&self, value: &Self::Value) -> String {
+        value.join(",")
+    }
+
+    fn allowed(&self) -> String {
+        "names without a port, with commas between; *. before a name takes in all below it; * for all"
+            .into()
     }
 }
 

@@ -21,7 +21,7 @@ mod tests;
 mod value;
 
 pub(crate) use bytes::MemoryLimit;
-pub(crate) use check::{KEY_VARIABLES, Loaded, load, reachable};
+pub(crate) use check::{KEY_VARIABLES, Loaded, is_loopback, load, reachable};
 pub(crate) use keys::Key;
 pub(crate) use protection::weakened;
 pub(crate) use show::{changes, docs, show};

@@ -40,7 +40,7 @@ pub(crate) fn weakened(old: &Loaded, new: &Loaded) -> Weakened {
 }
 
 /// Variables of which the default protects less than any other value.
-const PROTECTIONS: [&str; 16] = [
+const PROTECTIONS: [&str; 17] = [
     "MAHAVISHNU_PROXY_PROTOCOL",
     "MAHAVISHNU_TLS_ENABLED",
     "MAHAVISHNU_CRL_FILE",
@@ -52,6 +52,7 @@ const PROTECTIONS: [&str; 16] = [
     "MAHAVISHNU_REVOKED_FILE",
     "MAHAVISHNU_JWT_END_REMOVED_KEYS",
     "MAHAVISHNU_ALLOWED_ORIGINS",
+    "MAHAVISHNU_ALLOWED_HOSTS",
     "MAHAVISHNU_RATE_LIMIT",
     "MAHAVISHNU_RATE_LIMIT_LOOPBACK",
     "MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS",

@@ -9,8 +9,8 @@ use super::{
     bytes::{Memory, MemoryLimit},
     grants::Grants,
     kind::{
-        Bool, Host, KeyList, Kind, List, Maybe, OneOf, OrOff, OriginList, Path, Paths, Rules,
-        SecretText, ServiceName, ShardCount, Text, int, seconds,
+        Bool, Host, HostList, KeyList, Kind, List, Maybe, OneOf, OrOff, OriginList, Path, Paths,
+        Rules, SecretText, ServiceName, ShardCount, Text, int, seconds,
     },
     networks::Networks,
     reader::{Reader, Reload, Variable},
@@ -157,8 +157,13 @@ settings! {
         /// until their tokens expire.
         jwt_end_removed_keys: bool = false, Bool, ["JWT_END_REMOVED_KEYS"], Live;
         /// Web pages whose scripts may connect, by their origin: `https://app.example.com,https://*.example.org`. Not set:
-        /// all. Programs that are no browsers are not held up.
+        /// all, but without authentication on a loopback address pages of this machine only. Programs that are no browsers
+        /// are not held up.
         allowed_origins: Vec<String> = Vec::new(), OriginList, ["ALLOWED_ORIGINS"], Live;
+        /// Names by which requests may ask for this server, besides addresses, localhost and HOST:
+        /// `ws.example.com,*.example.org`. Not set: all, but without authentication on a loopback address no further ones, so
+        /// that no web page reaches it by a name of its own (DNS rebinding).
+        allowed_hosts: Vec<String> = Vec::new(), HostList, ["ALLOWED_HOSTS"], Live;
         /// Seconds that a client has for authentication.
         auth_timeout: Duration = Duration::from_secs(10), seconds(100, 3600), ["AUTH_TIMEOUT"], Live;
         /// Accept a token in the URL (`?token=`). URLs end up in logs of proxies.

@@ -58,7 +58,11 @@ impl Running {
             ready.plain_on_tls = PlainOnTls::Health;
         }
         let (first, wanted) = (file(&ready, &settings, &dir), file(&config, &settings, &dir));
-        let server = Server::with_file(&[("SHARDS", &shards.to_string())], &first);
+        // The environment, which wins over the file, has every name allowed for tests.
+        let hosts = settings.iter().find(|(name, _)| *name == "ALLOWED_HOSTS");
+        let hosts = hosts.map_or("*", |(_, names)| *names);
+        let shards = shards.to_string();
+        let server = Server::with_file(&[("SHARDS", &shards), ("ALLOWED_HOSTS", hosts)], &first);
         if first != wanted {
             server.reload(&wanted);
         }
@@ -149,6 +153,9 @@ fn said(
     // Of these the text is not kept: the body says it again.
     if given.iter().any(|(name, _)| *name == "ALLOWED_ORIGINS") {
         rest.origins = base.origins.clone();
+    }
+    if given.iter().any(|(name, _)| *name == "ALLOWED_HOSTS") {
+        rest.hosts = base.hosts.clone();
     }
     rest.service = base.service.clone();
     let (rest, base) = (format!("{rest:#?}"), format!("{base:#?}"));

@@ -269,6 +269,7 @@ conformance! {
         TokenRevoked: tokens::token_revoked;
         KeyRemoved: tokens::key_removed;
         OtherUser: tokens::other_user;
+        HostForbidden: tokens::host_forbidden;
         OriginForbidden: tokens::origin_forbidden;
         RevokeForbidden: tokens::revoke_forbidden;
         BadRevocation: tokens::bad_revocation;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mahavishnu_conformance::{Backend, HANDSHAKE, Response, Rig, Setup, base, post, token};
 use mahavishnu_core::{
-    config::{Config, Origin, Origins},
+    config::{Config, Hosts, Origin, Origins},
     reason::Reason,
 };
 use serde_json::{Value, json};
@@ -107,6 +107,31 @@ pub(crate) fn key_removed(backend: Backend, reason: Reason) {
     rig.reload(config);
     assert_eq!(client.expect_close(1008), reason.row().text);
     rig.expect_told_end(reason);
+}
+
+/// By a name that a web page has pointed here.
+pub(crate) fn host_forbidden(backend: Backend, reason: Reason) {
+    let rig = backend.start_with(Setup {
+        settings: vec![("ALLOWED_HOSTS", "ws.example")],
+        ..Setup::new(|config| config.hosts = Hosts::Only(vec!["ws.example".into()]))
+    });
+    let by = |host: &str| {
+        let (before, field) = HANDSHAKE.split_once("Host: ").expect("it has a host");
+        let (_, rest) = field.split_once("\r\n").expect("the line ends");
+        format!("{before}Host: {host}\r\n{rest}")
+    };
+    answered(&rig.raw().exchange(by("evil.example").as_bytes()), reason);
+    rig.expect_error_counted(reason);
+    for evil in ["ws.example.evil.example", "localhost.evil.example"] {
+        answered(&rig.raw().exchange(by(evil).as_bytes()), reason);
+        let read = format!("GET /health HTTP/1.1\r\nHost: {evil}\r\n\r\n");
+        answered(&rig.raw().exchange(read.as_bytes()), reason);
+    }
+    for own in ["ws.example", "WS.example:443", "localhost:8686", "127.0.0.1", "[::1]:1"] {
+        let mut raw = rig.raw();
+        raw.write(by(own).as_bytes());
+        assert!(raw.read_head().starts_with("HTTP/1.1 101 "), "{own}");
+    }
 }
 
 pub(crate) fn origin_forbidden(backend: Backend, reason: Reason) {
