@@ -33,7 +33,7 @@ fn a_broadcast_has_the_nine_fields_and_its_data_byte_for_byte() {
     raw.frame().unwrap();
     let data = r#"{"z":12345678901234567890123,"a":1.10,"z":"\u00fc\/"}"#;
     let body = format!(r#"{{"channel":"global","event":"e","data":{data}}}"#);
-    assert_eq!(mahavishnu_tests::http::post(server.address(), "/publish", &[], &body).status, 200);
+    assert_eq!(http::post(server.address(), "/publish", &[], &body).status, 200);
     let text = String::from_utf8(raw.frame().unwrap().payload).unwrap();
     assert_eq!(json::keys(&text), json::FIELDS);
     assert!(text.contains(&format!(r#""data":{data},"#)), "{text}");
