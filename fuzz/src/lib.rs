@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod deflate;
+pub mod documents;
 pub mod envelope;
 pub mod frames;
 pub mod head;
@@ -31,6 +32,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("hub_ops", hub_ops::run),
     ("seeds", seeds::run),
     ("traces", traces::run),
+    ("documents", documents::run),
 ];
 
 /// A target: panics if a property does not hold for these bytes.

@@ -72,6 +72,11 @@ fn traces() {
 }
 
 #[test]
+fn documents() {
+    replay("documents");
+}
+
+#[test]
 fn every_target_is_replayed_and_has_its_binary() {
     for (name, _) in TARGETS {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
