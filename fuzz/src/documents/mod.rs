@@ -219,7 +219,7 @@ const LINES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::panic::catch_unwind;
+    use std::{fs, panic::catch_unwind, path::Path};
 
     use super::*;
 
@@ -228,5 +228,26 @@ mod tests {
         let text = format!("cannot read {}", &SECRET[5..]);
         assert!(catch_unwind(|| hides(&text)).is_err());
         hides("cannot read it");
+    }
+
+    /// Each file of the corpus cut off and with a byte changed, in some places.
+    #[test]
+    fn what_is_damaged_is_read_or_refused() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/documents");
+        let mut files = 0;
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let document = fs::read(entry.expect("an entry").path()).expect("a file");
+            files += 1;
+            let step = document.len() / 6 + 1;
+            for (at, bits) in
+                (files % step..document.len()).step_by(step).zip([1, 0x80, 0x0a, 0xff].repeat(2))
+            {
+                let mut damaged = document.clone();
+                damaged[at] ^= bits;
+                run(&damaged);
+                run(&document[..at]);
+            }
+        }
+        assert!(files >= 15, "{files} files");
     }
 }
