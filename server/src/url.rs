@@ -37,15 +37,9 @@ impl Target {
     /// Reads `http://host:port/path`; ws:// is the same, https:// and wss:// are the same over TLS, and without a scheme
     /// the port is 8686 unless given.
     pub(crate) fn parse(url: &str) -> Result<Self, Failure> {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-        let (port_default, tls) = match scheme.to_ascii_lowercase().as_str() {
-            "http" | "ws" => (80, false),
-            "https" | "wss" => (443, true),
-            "" => (8686, false),
-            _ => return Err(fault(url, "use http://, https://, ws:// or wss://")),
-        };
-        if rest.contains(['?', '#', '@'])
-            || rest.contains(|c: char| c.is_whitespace() || c.is_control())
+        // Before anything is said about it.
+        if url.contains(['?', '#', '@'])
+            || url.contains(|c: char| c.is_whitespace() || c.is_control())
         {
             // Not shown: a password or token may be in it.
             return Err(Failure::new(
@@ -53,6 +47,13 @@ impl Target {
                 "--url: use only scheme, host, port and path",
             ));
         }
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let (port_default, tls) = match scheme.to_ascii_lowercase().as_str() {
+            "http" | "ws" => (80, false),
+            "https" | "wss" => (443, true),
+            "" => (8686, false),
+            _ => return Err(fault(url, "use http://, https://, ws:// or wss://")),
+        };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = split_authority(authority).ok_or_else(|| fault(url, "use host:port"))?;
         let port = match port {
@@ -110,6 +111,8 @@ const DEFAULT: &str = "http://127.0.0.1:8686";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parts(url: &str) -> (String, u16, String) {
@@ -166,6 +169,48 @@ mod tests {
         ] {
             let failure = Target::parse(url).unwrap_err();
             assert_eq!(failure.exit, Exit::Configuration, "{url}");
+        }
+    }
+
+    /// Where a user, a query or a fragment has its secret, with whatever around it.
+    fn secretive() -> impl Strategy<Value = String> {
+        let scheme = "(http|https|ws|wss|ftp|[a-z@:/]{0,6})(://|:/|:|)";
+        let secret = "([a-z:]{0,5}S@|hS@|h/\\?t=S|h#S)";
+        (scheme, secret, "[a-z0-9:./\\[\\]@?#]{0,12}")
+            .prop_map(|(before, secret, after)| before + &secret.replace('S', SECRET) + &after)
+    }
+
+    const SECRET: &str = "Zk9QxT7vLm3W";
+
+    proptest! {
+        #[test]
+        fn no_answer_repeats_a_password_or_a_token(url in secretive()) {
+            if let Err(failure) = Target::parse(&url) {
+                prop_assert_eq!(failure.exit, Exit::Configuration);
+                prop_assert_eq!(failure.lines.len(), 1);
+                prop_assert!(!failure.lines[0].contains(SECRET), "{}", failure);
+            } else {
+                prop_assert!(false, "{} is taken", url);
+            }
+        }
+
+        #[test]
+        fn any_text_has_an_answer(
+            url in prop_oneof![any::<String>(), "(https?|wss?)?(://)?[a-z0-9\\[\\]:./ @-]{0,16}"],
+        ) {
+            match Target::parse(&url) {
+                Ok(target) => {
+                    prop_assert!(!target.host.is_empty() && !target.path.ends_with('/'));
+                    // What is shown of it names the same server.
+                    prop_assert_eq!(Target::parse(&target.ws()), Ok(target.clone()));
+                    prop_assert_eq!(Target::parse(&target.http("")), Ok(target));
+                }
+                Err(failure) => {
+                    prop_assert_eq!(failure.exit, Exit::Configuration);
+                    let line = failure.to_string();
+                    prop_assert!(!line.contains(char::is_control), "{:?}", line);
+                }
+            }
         }
     }
 }

@@ -285,6 +285,8 @@ const CURLY: &str = "curly quotes; use straight ones";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn value(line: &str) -> Result<String, &'static str> {
@@ -452,5 +454,47 @@ mod tests {
     fn all_wrong_lines_are_told() {
         let bad = parse("MAHAVISHNU_A\nMAHAVISHNU_B='\nMAHAVISHNU_C=1\n").unwrap_err();
         assert_eq!(bad.iter().map(|bad| bad.number).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    /// Pieces of which such files are made, in any order, and any text.
+    fn text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            4 => prop::sample::select(vec![
+                "MAHAVISHNU_X=", "MAHAVISHNU_JWT_SECRET=", "MAHAVISHNU_", "MAHAVISNU_X=", "mahavishnu_x=", "FOO=", "export ",
+                "\n", "\r\n", "\r", "\"", "'", "\\", "#", " #", ";", "=", " ", "\t", "$", "\u{feff}", "\u{201c}", SECRET,
+            ]).prop_map(str::to_owned),
+            1 => any::<String>(),
+        ];
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    const SECRET: &str = "Zk9QxT7vLm3W";
+
+    proptest! {
+        #[test]
+        fn any_text_has_an_answer_and_no_answer_repeats_it(text in text()) {
+            match parse(&text) {
+                Ok(entries) => {
+                    for Entry { name, value } in &entries {
+                        prop_assert!(name.starts_with(super::super::PREFIX), "{}", name);
+                        prop_assert!(text.contains(&**name) && value.len() <= text.len());
+                    }
+                }
+                Err(bad) => {
+                    prop_assert!(!bad.is_empty());
+                    prop_assert!(bad.is_sorted_by(|one, next| one.number < next.number), "{:?}", bad);
+                    prop_assert!(bad.iter().all(|bad| (1..=text.lines().count()).contains(&bad.number)));
+                    prop_assert!(!format!("{bad:?}").contains(SECRET), "{:?}", bad);
+                }
+            }
+        }
+
+        /// Whatever stands in a value that is in single quotes is the value.
+        #[test]
+        fn what_is_in_single_quotes_is_taken_as_it_is(value in "[^'\\r\\n\\pC]*") {
+            let entries = parse(&format!("MAHAVISHNU_X='{value}'\n")).unwrap();
+            prop_assert_eq!(entries.len(), 1);
+            prop_assert_eq!(entries[0].value.as_str(), value);
+        }
     }
 }
