@@ -29,7 +29,7 @@ pub(super) fn origin(text: &str, origin: Option<Origin>) {
 /// Whatever proxies, or those before them, say: the request behind it is answered.
 pub(super) fn forwarded(text: &str) {
     let config = || Config {
-        trusted_proxies: vec!["0.0.0.0/0".parse().expect("a network")],
+        trusted_proxies: ["0.0.0.0/0", "::/0"].map(|all| all.parse().expect("a network")).into(),
         ..Config::default()
     };
     let lines: Vec<_> = text
@@ -38,8 +38,11 @@ pub(super) fn forwarded(text: &str) {
         .map(|line| ("X-Forwarded-For", line.trim_matches([' ', '\t'])))
         .filter(|(_, line)| line.len() <= 512 && HeaderValue::from_bytes(line.as_bytes()).is_ok())
         .collect();
-    let got = answer(config(), &[&handshake(&lines)]);
-    assert!(got.starts_with(b"HTTP/1.1 101 "), "{lines:?}: {}", got.escape_ascii());
+    // Together, and each alone: what is no address ends the search.
+    for lines in lines.chunks(1).chain([&lines[..]]) {
+        let got = answer(config(), &[&handshake(lines)]);
+        assert!(got.starts_with(b"HTTP/1.1 101 "), "{lines:?}: {}", got.escape_ascii());
+    }
 }
 
 /// A header, and a request behind it: however it is cut, the answer is the same, and it is one.

@@ -163,6 +163,12 @@ fn policy(patterns: Vec<Pattern>) {
 
 fn origin(text: &str) -> Option<Origin> {
     let origin = Origin::parse(text);
+    let plain = text.split_once("://").is_some_and(|(scheme, host)| {
+        let label =
+            |label: &str| !label.is_empty() && label.bytes().all(|c| c.is_ascii_lowercase());
+        ["http", "https"].contains(&scheme) && host.split('.').all(label)
+    });
+    assert!(!plain || origin.is_some(), "{text:?} is an origin");
     assert_eq!(Origin::parse(&text.to_ascii_uppercase()), origin, "in any case");
     assert_eq!(Origin::parse(&format!(" {text}\t")), origin, "spaces around it mean nothing");
     origin
