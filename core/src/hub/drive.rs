@@ -75,6 +75,9 @@ impl Hub {
         self.go_on_with_handshakes();
         self.settle();
         self.go_on_with_requests();
+        if !self.is_anything_due() {
+            return;
+        }
         // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
         // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
         let timers = self.connections.timers() + self.questions.timers() + 1;
