@@ -429,21 +429,27 @@ impl Hub {
     }
 
     /// Notices a wall clock that was set, and one that has drifted: what was planned by it is planned anew.
+    #[inline]
     pub(super) fn watch_clock(&mut self) {
         if let Some(leap) = self.tokens.has_clock_leapt(self.env.now) {
-            // All hubs see the same: one of them tells.
-            if self.env.place.shard == ShardId(0) {
-                let (by, forward) = match leap {
-                    Leap::Forward(by) => (by, true),
-                    Leap::Back(by) => (by, false),
-                };
-                self.outputs.push_back(Output::ClockSet { by, forward });
-            }
-            for id in self.connections.active() {
-                self.on_token_deadline(id);
-            }
-            self.settle();
+            self.on_clock_leapt(leap);
         }
+    }
+
+    #[cold]
+    fn on_clock_leapt(&mut self, leap: Leap) {
+        // All hubs see the same: one of them tells.
+        if self.env.place.shard == ShardId(0) {
+            let (by, forward) = match leap {
+                Leap::Forward(by) => (by, true),
+                Leap::Back(by) => (by, false),
+            };
+            self.outputs.push_back(Output::ClockSet { by, forward });
+        }
+        for id in self.connections.active() {
+            self.on_token_deadline(id);
+        }
+        self.settle();
     }
 
     /// Something may be due about a connection's token: the wall clock decides what.

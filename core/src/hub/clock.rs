@@ -32,6 +32,7 @@ impl WallClock {
     }
 
     /// Whether it was set, or has drifted, since the last look: what was planned by it is to be planned anew.
+    #[inline]
     pub(super) fn look(&mut self, now: Now) -> Option<Leap> {
         let leap = self.leap(now)?;
         self.doubted = self.doubt(now);
@@ -50,12 +51,15 @@ impl WallClock {
         }
     }
 
+    #[inline]
     fn leap(&self, now: Now) -> Option<Leap> {
         let passed = now.mono.saturating_duration_since(self.watched.mono);
         let expected = self.watched.unix.saturating_add(passed);
         let by = expected.abs_diff(now.unix);
-        let leap = if now.unix > expected { Leap::Forward } else { Leap::Back };
-        (by > DRIFT_MAX).then(|| leap(by))
+        if by <= DRIFT_MAX {
+            return None;
+        }
+        Some(if now.unix > expected { Leap::Forward(by) } else { Leap::Back(by) })
     }
 
     fn doubt(&self, now: Now) -> Duration {

@@ -92,7 +92,15 @@ impl Hub {
     }
 
     /// Requests that were sent ahead and wait for nothing any more.
+    #[inline]
     fn go_on_with_requests(&mut self) {
+        if self.connections.is_anyone_to_resume() {
+            self.resume_requests();
+        }
+    }
+
+    #[cold]
+    fn resume_requests(&mut self) {
         while let Some(conn) = self.connections.next_to_resume() {
             self.pump(conn, &mut []);
             // The driver may have stopped reading; a flush tells it to go on.

@@ -142,6 +142,7 @@ impl Tokens {
     }
 
     /// Whether the wall clock was set, or has drifted: what was planned by it is to be planned anew.
+    #[inline]
     pub(super) fn has_clock_leapt(&mut self, now: Now) -> Option<Leap> {
         self.clock.look(now)
     }

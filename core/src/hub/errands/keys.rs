@@ -121,7 +121,11 @@ impl Keys {
     }
 
     /// How much more is held than when this was last asked, without what has expired.
+    #[inline]
     pub(in crate::hub) fn end_turn(&mut self, now: Instant, ttl: Duration) -> i64 {
+        if self.order.is_empty() && self.told == self.bytes {
+            return 0;
+        }
         self.forget(now, ttl);
         let before = std::mem::replace(&mut self.told, self.bytes);
         self.bytes as i64 - before as i64
