@@ -6,6 +6,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::origin::is_name;
+
 /// Which names of a server count in requests. Default: any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Hosts {
@@ -45,16 +47,13 @@ fn host_of(field: &str) -> Option<String> {
         Some(rest) => {
             let (address, after) = rest.split_once(']')?;
             address.parse::<Ipv6Addr>().ok()?;
-            return matches!(after.strip_prefix(':').unwrap_or(after), port if is_port(port))
-                .then(|| address.to_owned());
+            let port = after.strip_prefix(':').unwrap_or(after);
+            return is_port(port).then(|| address.to_owned());
         }
         None => field.split_once(':').unwrap_or((field, "")),
     };
     let name = host.strip_suffix('.').unwrap_or(host);
-    let sound = name.split('.').all(|label| {
-        !label.is_empty() && label.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c))
-    });
-    (sound && is_port(port)).then(|| name.to_ascii_lowercase())
+    (is_name(name) && is_port(port)).then(|| name.to_ascii_lowercase())
 }
 
 fn is_port(text: &str) -> bool {

@@ -112,11 +112,13 @@ fn host_of(text: &str) -> Option<Box<str>> {
         return Some(format!("[{address}]").into());
     }
     // One dot at the end names the same host to DNS, but another one to browsers.
-    let name = text.strip_suffix('.').unwrap_or(text);
-    let sound = name.split('.').all(|label| {
-        !label.is_empty() && label.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c))
-    });
-    sound.then(|| text.to_ascii_lowercase().into())
+    is_name(text.strip_suffix('.').unwrap_or(text)).then(|| text.to_ascii_lowercase().into())
+}
+
+/// Whether this may be a host's name: labels of ASCII letters, digits, `-` and `_`, with dots between.
+pub(crate) fn is_name(text: &str) -> bool {
+    let is_sound = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
+    text.split('.').all(|label| !label.is_empty() && label.bytes().all(is_sound))
 }
 
 const NULL: &str = "null";
