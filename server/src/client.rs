@@ -1,7 +1,8 @@
 //! The HTTP client of the subcommands, and its errors in an operator's words.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
+use rustls::ClientConfig;
 use serde_json::{Map, Value};
 use ureq::unversioned::{
     resolver::DefaultResolver,
@@ -26,8 +27,13 @@ pub(crate) fn agent_for(target: &Target, timeout: Duration) -> Result<ureq::Agen
     if !target.tls {
         return Ok(agent(timeout));
     }
-    let connector = ().chain(TcpConnector::default()).chain(Secure(trust::client_config()?));
-    Ok(ureq::Agent::with_parts(config(timeout), connector, DefaultResolver::default()))
+    Ok(agent_over(trust::client_config()?, timeout))
+}
+
+/// [`agent`] for servers that `tls` takes.
+pub(crate) fn agent_over(tls: Arc<ClientConfig>, timeout: Duration) -> ureq::Agent {
+    let connector = ().chain(TcpConnector::default()).chain(Secure(tls));
+    ureq::Agent::with_parts(config(timeout), connector, DefaultResolver::default())
 }
 
 fn config(timeout: Duration) -> ureq::config::Config {

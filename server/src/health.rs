@@ -3,29 +3,17 @@
 //! Over TLS it is known by its certificate alone, the one in its own file: that is for the names that clients use, which
 //! may be none of this machine's own, and need not be signed by anybody whom this machine trusts.
 
-use std::{
-    io::{self, Read, Write},
-    net::TcpStream,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use serde_json::Value;
 
-use crate::{
-    client,
-    exit::{Failure, plain},
-    settings::Settings,
-    tls, trust,
-    url::Target,
-};
+use crate::{client, exit::Failure, settings::Settings, tls, trust, url::Target, verify};
 
 /// The body of `/health` if the server at `url` says that it is healthy, else why not. `dir` is its state directory.
 pub(crate) fn ask(url: &str, settings: &Settings, dir: &Path) -> Result<Value, String> {
@@ -45,16 +33,18 @@ pub(crate) fn ask(url: &str, settings: &Settings, dir: &Path) -> Result<Value, S
 }
 
 fn in_plain(url: &str) -> Result<Value, String> {
+    ask_by(&client::agent(TIMEOUT), url)
+}
+
+fn ask_by(agent: &ureq::Agent, url: &str) -> Result<Value, String> {
     let unreachable = |error: &ureq::Error| {
         client::failure(url, error).to_string().replace(&format!("{url}: "), "")
     };
-    let mut response = client::agent(TIMEOUT)
-        .get(format!("{url}/health"))
-        .call()
-        .map_err(|error| unreachable(&error))?;
+    let mut response =
+        agent.get(format!("{url}/health")).call().map_err(|error| unreachable(&error))?;
     let status = response.status();
-    let body = response.body_mut().read_to_string().map_err(|error| unreachable(&error))?;
-    judge(status.as_u16(), &body)
+    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+    judge(status.as_u16(), &body.map_err(|error| unreachable(&error))?)
 }
 
 fn judge(status: u16, body: &str) -> Result<Value, String> {
@@ -68,62 +58,12 @@ fn over_tls(target: &Target, settings: &Settings, dir: &Path) -> Result<Value, S
     let known =
         tls::own_certificates(settings, dir).map_err(|failure: Failure| failure.to_string())?;
     let config = pinned(known).map_err(|error| error.to_string())?;
-    let name = ServerName::try_from(target.host.clone()).map_err(|error| error.to_string())?;
-    let tls = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
-    let socket = connect(target).map_err(|error| plain(&error))?;
-    let request = format!(
-        "GET {}/health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        target.path,
-        target.authority()
-    );
-    let mut stream = StreamOwned::new(tls, socket);
-    let answer = exchange(&mut stream, request.as_bytes()).map_err(|error| {
-        let late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-        if late { "no answer in time".to_owned() } else { plain(&error) }
-    })?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    judge(status.ok_or_else(|| "its answer is not HTTP".to_owned())?, body)
+    ask_by(&client::agent_over(config, TIMEOUT), &Target { tls: true, ..target.clone() }.http(""))
 }
 
-fn connect(target: &Target) -> io::Result<TcpStream> {
-    let socket = target.connect(TIMEOUT)?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
-    socket.set_write_timeout(Some(TIMEOUT))?;
-    Ok(socket)
-}
-
-/// What the server says until it ends the connection.
-fn exchange(stream: &mut (impl Read + Write), request: &[u8]) -> io::Result<String> {
-    stream.write_all(request)?;
-    let deadline = Instant::now() + TIMEOUT;
-    let mut answer = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        match stream.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(count) => answer.extend_from_slice(chunk.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !answer.is_empty() => {
-                break;
-            }
-            Err(error) => return Err(error),
-        }
-        if answer.len() > ANSWER_BYTES_MAX || Instant::now() > deadline {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-    }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-fn pinned(known: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> {
+fn pinned(known: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, Error> {
     let provider = trust::provider();
-    let verifier = Pinned { known, provider: provider.clone() };
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+    verify::by(Arc::new(Pinned { known, provider: provider.clone() }), provider)
 }
 
 /// Accepts these certificates and no others. That the server has the key is verified as ever.
@@ -175,4 +115,4 @@ impl ServerCertVerifier for Pinned {
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A health answer has a few hundred.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;

@@ -38,13 +38,18 @@ pub(crate) fn client_config(
         .build()
         .map_err(|error| fault(format!("nobody can be trusted: {error}")))?;
     let verifier = Verifier { signed, known, provider: provider.clone() };
+    by(Arc::new(verifier), provider).map_err(|error| fault(error.to_string()))
+}
+
+/// TLS for a client that takes what `verifier` takes.
+pub(crate) fn by(
+    verifier: Arc<dyn ServerCertVerifier>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ClientConfig>, Error> {
     let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = builder
-        .map_err(|error| fault(error.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config =
+        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
