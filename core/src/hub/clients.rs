@@ -1,10 +1,9 @@
-//! What a client does, from its socket to its end: HTTP, the handshake, authentication, messages, deadlines. Each method
-//! carries on between departments what one of them has found out.
+//! What a client does, from its socket to its end: the handshake, authentication, messages, deadlines; what it asks over
+//! HTTP is in `http_requests`. Each method carries on between departments what one of them has found out.
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::Request;
 
 use super::{
     Hub,
@@ -13,7 +12,7 @@ use super::{
     drain::Step,
     forwarded::is_trusted,
     handshake::{self, Accepted},
-    http::{self as answers, Refused},
+    http as answers,
     tokens::{self, Token, Withdrawn},
     types::{Backlog, Command, ConnId, DrainPlan, Listener, Output, Peer, ShardId},
     visitors::{Visitors, Who},
@@ -23,7 +22,7 @@ use crate::{
     protocol::{self, Answer, DecodeError, Incoming, Intent},
     reason::Reason,
     tls::Progress,
-    ws::{CloseWhen, Compressed, Event, Payload},
+    ws::{CloseWhen, Compressed, Event},
 };
 
 /// What came of reading a message.
@@ -159,114 +158,6 @@ impl Hub {
             _ => {}
         }
         self.env.codecs.put_inflater(inflater);
-    }
-}
-
-/// HTTP.
-impl Hub {
-    /// A complete request that is not a WebSocket handshake.
-    fn on_http(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        // What load balancers ask by.
-        let asks = reads || *request.method() == Method::OPTIONS;
-        let path = request.uri().path();
-        if self.connections.is_restricted(id) && !(asks && path == "/health") {
-            // Without TLS on a port with TLS: it is told what to do (RFC 2817 §4.2).
-            return self.refuse_http(id, &Reason::TlsRequired.into());
-        }
-        if !handshake::is_host_allowed(&self.env.config, request.headers()) {
-            return self.refuse_http(id, &Reason::HostForbidden.into());
-        }
-        if !reads && !handshake::is_origin_allowed(&self.env.config, request.headers()) {
-            return self.refuse_http(id, &Reason::OriginForbidden.into());
-        }
-        let Some(listener) = self.connections.get(id).map(|conn| conn.listener) else { return };
-        match (listener, path) {
-            (Listener::Metrics, _) if reads => self.ask_metrics(id),
-            (Listener::Main, "/health") if asks => {
-                let (draining, silent) = (self.drain.has_begun(), self.questions.is_unanswered());
-                let answer = answers::health(&mut self.env, draining, silent, &self.peers);
-                self.respond(id, answers::to_question(answer, request.method()));
-            }
-            // A handshake that lost fields on its way is no question of a load balancer.
-            (Listener::Main, "/") if reads && handshake::is_attempted(request.headers()) => {
-                self.answer_reason(id, Reason::UpgradeRequired);
-            }
-            (Listener::Main, "/ready" | "/" | "*") if asks => {
-                let accepting = !self.drain.has_begun();
-                let answer = answers::ready(&self.env, accepting, self.peers.open());
-                self.respond(id, answers::to_question(answer, request.method()));
-            }
-            (Listener::Main, "/health" | "/ready" | "/") => {
-                self.answer_not_allowed(id, answers::ASKED_BY);
-            }
-            (Listener::Main, "/publish" | "/revoke")
-                if *request.method() == Method::POST
-                    && !answers::declares_body(request.headers()) =>
-            {
-                self.refuse_http(id, &Reason::LengthRequired.into());
-            }
-            (Listener::Main, "/publish") if *request.method() == Method::POST => {
-                self.on_http_publish(id, request);
-            }
-            (Listener::Main, "/revoke") if *request.method() == Method::POST => {
-                self.on_http_revoke(id, request);
-            }
-            (Listener::Main, "/publish" | "/revoke") => self.answer_not_allowed(id, "POST"),
-            _ if !reads => self.answer_not_allowed(id, "GET, HEAD"),
-            (Listener::Main, path) if path == "/ws" || path.starts_with("/ws/") => {
-                self.answer_reason(id, Reason::UpgradeRequired);
-            }
-            _ => self.answer_reason(id, Reason::NotFound),
-        }
-    }
-
-    fn ask_metrics(&mut self, id: ConnId) {
-        if self.questions.backlog() != Backlog::None {
-            return self.refuse_http(id, &Reason::Busy.into());
-        }
-        if let Some(tls) = &self.env.config.tls {
-            self.env.tally.certificate(tls.expires(), self.env.now.unix);
-        }
-        if self.scrapes.wait(self.env.now.mono, id) {
-            self.outputs.push_back(Output::Metrics { conn: id });
-        }
-    }
-
-    pub(super) fn answer_json(&mut self, id: ConnId, body: Bytes) {
-        self.respond(id, answers::json(StatusCode::OK, body));
-    }
-
-    /// A refusal from the table of reasons; the connection is kept where HTTP allows.
-    fn answer_reason(&mut self, id: ConnId, reason: Reason) {
-        self.respond(id, answers::refusal(reason, None, None));
-    }
-
-    fn answer_not_allowed(&mut self, id: ConnId, allow: &'static str) {
-        self.respond(id, answers::refusal(Reason::MethodNotAllowed, None, Some(allow)));
-    }
-
-    /// A request that is not carried out, counted as an error.
-    pub(super) fn refuse_http(&mut self, id: ConnId, refused: &Refused) {
-        self.env.tally.error(refused.reason);
-        self.respond(id, answers::refusal(refused.reason, refused.detail.as_deref(), None));
-    }
-
-    fn respond(&mut self, id: ConnId, mut response: Response<Bytes>) {
-        if self.drain.has_begun() {
-            let close = header::HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
-        self.connections.respond(&mut self.env, id, response);
-    }
-
-    /// Ends a connection that speaks plain HTTP, unless an answer is due: then the answer ends it.
-    fn end_http(&mut self, id: ConnId) {
-        if self.connections.get(id).is_some_and(|conn| !conn.ws.owes_answer()) {
-            self.connections.close(&self.env, id, Reason::Shutdown, CloseWhen::AfterData);
-            self.retire(id, Reason::HttpDone);
-        }
-        self.connections.mark_dirty(id.index);
     }
 }
 

@@ -1,0 +1,121 @@
+//! What a client asks over HTTP, and how it is answered.
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+
+use super::{
+    Hub, handshake,
+    http::{self as answers, Refused},
+    types::{Backlog, ConnId, Listener, Output},
+};
+use crate::{
+    reason::Reason,
+    ws::{CloseWhen, Payload},
+};
+
+impl Hub {
+    /// A complete request that is not a WebSocket handshake.
+    pub(super) fn on_http(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        // What load balancers ask by.
+        let asks = reads || *request.method() == Method::OPTIONS;
+        let path = request.uri().path();
+        if self.connections.is_restricted(id) && !(asks && path == "/health") {
+            // Without TLS on a port with TLS: it is told what to do (RFC 2817 §4.2).
+            return self.refuse_http(id, &Reason::TlsRequired.into());
+        }
+        if !handshake::is_host_allowed(&self.env.config, request.headers()) {
+            return self.refuse_http(id, &Reason::HostForbidden.into());
+        }
+        if !reads && !handshake::is_origin_allowed(&self.env.config, request.headers()) {
+            return self.refuse_http(id, &Reason::OriginForbidden.into());
+        }
+        let Some(listener) = self.connections.get(id).map(|conn| conn.listener) else { return };
+        match (listener, path) {
+            (Listener::Metrics, _) if reads => self.ask_metrics(id),
+            (Listener::Main, "/health") if asks => {
+                let (draining, silent) = (self.drain.has_begun(), self.questions.is_unanswered());
+                let answer = answers::health(&mut self.env, draining, silent, &self.peers);
+                self.respond(id, answers::to_question(answer, request.method()));
+            }
+            // A handshake that lost fields on its way is no question of a load balancer.
+            (Listener::Main, "/") if reads && handshake::is_attempted(request.headers()) => {
+                self.answer_reason(id, Reason::UpgradeRequired);
+            }
+            (Listener::Main, "/ready" | "/" | "*") if asks => {
+                let accepting = !self.drain.has_begun();
+                let answer = answers::ready(&self.env, accepting, self.peers.open());
+                self.respond(id, answers::to_question(answer, request.method()));
+            }
+            (Listener::Main, "/health" | "/ready" | "/") => {
+                self.answer_not_allowed(id, answers::ASKED_BY);
+            }
+            (Listener::Main, "/publish" | "/revoke")
+                if *request.method() == Method::POST
+                    && !answers::declares_body(request.headers()) =>
+            {
+                self.refuse_http(id, &Reason::LengthRequired.into());
+            }
+            (Listener::Main, "/publish") if *request.method() == Method::POST => {
+                self.on_http_publish(id, request);
+            }
+            (Listener::Main, "/revoke") if *request.method() == Method::POST => {
+                self.on_http_revoke(id, request);
+            }
+            (Listener::Main, "/publish" | "/revoke") => self.answer_not_allowed(id, "POST"),
+            _ if !reads => self.answer_not_allowed(id, "GET, HEAD"),
+            (Listener::Main, path) if path == "/ws" || path.starts_with("/ws/") => {
+                self.answer_reason(id, Reason::UpgradeRequired);
+            }
+            _ => self.answer_reason(id, Reason::NotFound),
+        }
+    }
+
+    fn ask_metrics(&mut self, id: ConnId) {
+        if self.questions.backlog() != Backlog::None {
+            return self.refuse_http(id, &Reason::Busy.into());
+        }
+        if let Some(tls) = &self.env.config.tls {
+            self.env.tally.certificate(tls.expires(), self.env.now.unix);
+        }
+        if self.scrapes.wait(self.env.now.mono, id) {
+            self.outputs.push_back(Output::Metrics { conn: id });
+        }
+    }
+
+    pub(super) fn answer_json(&mut self, id: ConnId, body: Bytes) {
+        self.respond(id, answers::json(StatusCode::OK, body));
+    }
+
+    /// A refusal from the table of reasons; the connection is kept where HTTP allows.
+    pub(super) fn answer_reason(&mut self, id: ConnId, reason: Reason) {
+        self.respond(id, answers::refusal(reason, None, None));
+    }
+
+    fn answer_not_allowed(&mut self, id: ConnId, allow: &'static str) {
+        self.respond(id, answers::refusal(Reason::MethodNotAllowed, None, Some(allow)));
+    }
+
+    /// A request that is not carried out, counted as an error.
+    pub(super) fn refuse_http(&mut self, id: ConnId, refused: &Refused) {
+        self.env.tally.error(refused.reason);
+        self.respond(id, answers::refusal(refused.reason, refused.detail.as_deref(), None));
+    }
+
+    pub(super) fn respond(&mut self, id: ConnId, mut response: Response<Bytes>) {
+        if self.drain.has_begun() {
+            let close = header::HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        self.connections.respond(&mut self.env, id, response);
+    }
+
+    /// Ends a connection that speaks plain HTTP, unless an answer is due: then the answer ends it.
+    pub(super) fn end_http(&mut self, id: ConnId) {
+        if self.connections.get(id).is_some_and(|conn| !conn.ws.owes_answer()) {
+            self.connections.close(&self.env, id, Reason::Shutdown, CloseWhen::AfterData);
+            self.retire(id, Reason::HttpDone);
+        }
+        self.connections.mark_dirty(id.index);
+    }
+}
