@@ -45,6 +45,13 @@ pub struct Config {
     pub anonymous_publish: AnonymousPublish,
     /// What happens to subscribers that read too slowly.
     pub slow_readers: SlowReaders,
+    /// What is kept of channels for those who missed something.
+    pub history: History,
+    /// Whether the driver has a store, which keeps logs, documents and sessions over restarts. Default false.
+    pub store: bool,
+    /// Which channels have presence: who is there, and events when somebody comes or goes. The first match counts; those
+    /// that no rule names have none. Default: none.
+    pub presence: Vec<(Pattern, bool)>,
     /// Compression of messages.
     pub deflate: DeflateConfig,
     /// Rules that keep old clients working.
@@ -72,6 +79,9 @@ impl Default for Config {
             policy: Policy::mahavishnu(),
             anonymous_publish: AnonymousPublish::default(),
             slow_readers: SlowReaders::default(),
+            history: History::default(),
+            store: false,
+            presence: Vec::new(),
             deflate: DeflateConfig::default(),
             compat: Compat::default(),
             hooks: Hooks::default(),
@@ -231,6 +241,67 @@ impl SlowReaders {
             .iter()
             .find(|(pattern, _)| pattern.fits(channel))
             .map_or(self.default, |(_, policy)| *policy)
+    }
+}
+
+/// How many messages of a channel are kept, and for how long: for those who come back, and those who come late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// For channels that no rule names. Default [`Keep::default`].
+    pub default: Keep,
+    /// The first match counts.
+    pub rules: Vec<(Pattern, Keep)>,
+    /// Channels whose subscribers are sent so many of the last messages first, if they do not say what they want: for
+    /// clients that cannot ask. The first match counts. Default: none.
+    pub rewind: Vec<(Pattern, u32)>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { default: Keep::default(), rules: Vec::new(), rewind: Vec::new() }
+    }
+}
+
+impl History {
+    /// What is kept of `channel`.
+    #[must_use]
+    pub fn of(&self, channel: &str) -> Keep {
+        let rule = self.rules.iter().find(|(pattern, _)| pattern.fits(channel));
+        rule.map_or(self.default, |(_, keep)| *keep)
+    }
+
+    /// How many of its last messages who subscribes to `channel` is sent without asking.
+    #[must_use]
+    pub fn rewind(&self, channel: &str) -> u32 {
+        let rule = self.rewind.iter().find(|(pattern, _)| pattern.fits(channel));
+        rule.map_or(0, |(_, messages)| *messages)
+    }
+}
+
+/// How much of a channel is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Messages. Zero: none.
+    pub messages: u32,
+    /// For how long after it was published a message is kept.
+    pub time: Duration,
+}
+
+impl Keep {
+    /// Nothing is kept.
+    pub const OFF: Self = Self { messages: 0, time: Duration::ZERO };
+
+    /// Whether nothing is kept.
+    #[must_use]
+    pub fn is_off(self) -> bool {
+        self.messages == 0 || self.time.is_zero()
+    }
+}
+
+impl Default for Keep {
+    /// 100 messages, 300 s.
+    fn default() -> Self {
+        Self { messages: 100, time: Duration::from_secs(300) }
     }
 }
 

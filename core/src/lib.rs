@@ -114,6 +114,7 @@ pub mod hub;
 pub mod limits;
 pub mod metrics;
 mod origin;
+pub mod record;
 pub mod tls;
 pub mod trace;
 

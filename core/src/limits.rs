@@ -24,6 +24,12 @@ pub struct Limits {
     pub channels: Channels,
     /// Messages on their way to subscribers.
     pub delivery: Delivery,
+    /// What is kept of channels.
+    pub history: History,
+    /// Who is in channels.
+    pub presence: Presence,
+    /// Sessions that outlive their connection.
+    pub sessions: Sessions,
     /// Requests to the application.
     pub requests: Requests,
     /// Publishing.
@@ -207,6 +213,84 @@ impl Default for Delivery {
             outbox_bytes_max: 1024 * 1024,
             round_bytes_max: 64 * 1024,
             queued_bytes_max: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// What holds for the logs of channels. Per hub unless they say otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// Bytes of one channel's messages that are kept. Default 1 MiB. Over it the oldest go.
+    pub history_channel_bytes_max: usize,
+    /// Bytes that all channels' messages and documents take that are kept, and channels without subscribers. Default
+    /// 64 MiB. Over it channels are forgotten, those first that were published to longest ago.
+    pub history_bytes_max: usize,
+    /// Messages that one subscription recovers or rewinds. Default 1,000. Over it: not recovered, reason `too_many`; a
+    /// rewind is cut short.
+    pub recover_messages_max: u32,
+    /// Messages in one answer to `get_history`. Default 1,000. Over it: so many, and `more`. Bytes are bounded by a
+    /// quarter of `outbox_bytes_max`.
+    pub history_page_max: u32,
+    /// How long after its last message a channel without subscribers keeps its numbers, if that is longer than its
+    /// messages are kept. Default 24 h. Afterwards who comes back is not recovered, reason `epoch`.
+    pub position_keep: Duration,
+    /// Bytes of a channel's document. Default 64 KiB. Over it the publish is refused: `DECODE_ERROR` or 413.
+    pub state_bytes_max: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            history_channel_bytes_max: 1024 * 1024,
+            history_bytes_max: 64 * 1024 * 1024,
+            recover_messages_max: 1_000,
+            history_page_max: 1_000,
+            position_keep: Duration::from_secs(86_400),
+            state_bytes_max: 64 * 1024,
+        }
+    }
+}
+
+/// What holds for who is in a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Presence {
+    /// Members of a channel. Default 10,000. Over it a subscription that wants to be one is refused:
+    /// `RATE_LIMIT_EXCEEDED`.
+    pub presence_members_max: u32,
+    /// Bytes of what a member says of itself. Default 1 KiB. Over it: `DECODE_ERROR`.
+    pub presence_info_bytes_max: usize,
+    /// Members who come and go in one turn that are told one by one. Default 16. Over it: one event for all of them.
+    pub presence_changes_max: u32,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self {
+            presence_members_max: 10_000,
+            presence_info_bytes_max: 1024,
+            presence_changes_max: 16,
+        }
+    }
+}
+
+/// What holds for sessions that outlive their connection. Per hub.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sessions {
+    /// How long a session waits for its client after its connection has ended, at most; a client may ask for less.
+    /// Default 120 s. Zero: there are none.
+    pub session_window: Duration,
+    /// Sessions, with and without a connection. Default 10,000. Over it: `RATE_LIMIT_EXCEEDED`.
+    pub sessions_max: usize,
+    /// Bytes of memory for sessions and the names of their channels. Default 16 MiB. Over it: `RATE_LIMIT_EXCEEDED`.
+    pub sessions_bytes_max: usize,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            session_window: Duration::from_secs(120),
+            sessions_max: 10_000,
+            sessions_bytes_max: 16 * 1024 * 1024,
         }
     }
 }

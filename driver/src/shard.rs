@@ -318,6 +318,8 @@ impl<R: Runtime> Shard<R> {
                     "refused one channel more to who has many: few are left"
                 );
             }
+            // Only a configuration that names a store brings them about.
+            Output::Store(_) => {}
             Output::Drained => self.drained = true,
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);

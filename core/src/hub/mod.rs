@@ -25,6 +25,7 @@ mod http_requests;
 mod peers;
 mod questions;
 mod slab;
+mod store;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -50,6 +51,9 @@ use self::{
 };
 pub use self::{
     peers::ShardMessage,
+    store::{
+        AppendId, SessionId, StoreCommand, StoreEvent, StoredChannel, StoredRound, StoredState,
+    },
     types::{
         Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Output, Peer,
         Place, Placement, Publication, Published, RequestError, RequestId, ShardId, Timeout,

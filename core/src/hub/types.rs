@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::peers::ShardMessage;
+use super::{peers::ShardMessage, store::StoreCommand};
 use crate::{
     auth::{Revocation, Verb},
     config::Config,
@@ -410,6 +410,9 @@ pub enum Output {
         /// The messages.
         batch: Vec<ShardMessage>,
     },
+    /// Something to be kept over restarts, only if [`Config::store`](crate::config::Config::store) says that there is a
+    /// store.
+    Store(StoreCommand),
     /// A drain is complete: no connection is left.
     Drained,
 }

@@ -36,6 +36,7 @@ mod intent;
 mod json;
 mod message;
 mod names;
+mod position;
 pub mod publish;
 mod request;
 mod scan;
@@ -48,6 +49,7 @@ pub use intent::{Answer, Intent};
 pub use json::{NESTING_MAX, write_string};
 pub use message::Message;
 pub use names::{Kind, channel_is_valid, error_code, event};
+pub use position::{Epoch, Position};
 pub use request::Request;
 pub use timestamp::Timestamp;
 
