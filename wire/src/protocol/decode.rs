@@ -41,6 +41,8 @@ pub(super) struct DataMembers<'a> {
     pub(super) token: Option<Value<'a>>,
     pub(super) component_id: Option<Value<'a>>,
     pub(super) page_id: Option<Value<'a>>,
+    /// There are members besides these.
+    pub(super) more: bool,
 }
 
 /// Which field of a request its answer carries as `correlation_id`.
@@ -162,7 +164,7 @@ fn read_data<'a>(
     scanner: &mut Scanner<'a>,
     members: &mut DataMembers<'a>,
 ) -> Result<Value<'a>, Fault> {
-    let start = scanner.here();
+    let (start, others) = (scanner.here(), scanner.others());
     let mut found = [None; DATA_MEMBERS.len()];
     let readable = scanner.object(DATA_MEMBERS, |scanner, index| {
         let value = scanner.value()?;
@@ -175,7 +177,8 @@ fn read_data<'a>(
     *members = DataMembers::default();
     if readable {
         let [channel, event, data, room, token, component_id, page_id] = found;
-        *members = DataMembers { channel, room, event, data, token, component_id, page_id };
+        let more = scanner.others() != others;
+        *members = DataMembers { channel, room, event, data, token, component_id, page_id, more };
     }
     Ok(scanner.since(start, false))
 }

@@ -52,12 +52,14 @@ pub(super) struct Scanner<'a> {
     depth: usize,
     /// Which of them are of objects, the innermost in the lowest bit.
     objects: u128,
+    /// Members of objects that nobody asked for.
+    others: u32,
 }
 
 impl<'a> Scanner<'a> {
     /// At the first value of `text`.
     pub(super) fn new(text: &'a str) -> Self {
-        let mut this = Self { text, at: 0, depth: 0, objects: 0 };
+        let mut this = Self { text, at: 0, depth: 0, objects: 0, others: 0 };
         this.space();
         this
     }
@@ -90,7 +92,10 @@ impl<'a> Scanner<'a> {
         loop {
             match self.name(names)? {
                 Name::Known(index) => member(self, index)?,
-                Name::Other => drop(self.value()?),
+                Name::Other => {
+                    self.others = self.others.wrapping_add(1);
+                    self.value()?;
+                }
                 Name::NotUnicode => {
                     readable = false;
                     self.value()?;
@@ -141,6 +146,11 @@ impl<'a> Scanner<'a> {
             _ => self.scalar()?,
         }
         Ok(self.since(start, escapes))
+    }
+
+    /// How many members there were so far in objects that were read, besides those that were asked for.
+    pub(super) fn others(&self) -> u32 {
+        self.others
     }
 
     /// Where the scan stands: for [`since`](Self::since).

@@ -1,0 +1,177 @@
+//! What a request may ask for beyond its first meaning, by further members of `data`. Clients that know none of them pay
+//! nothing: these are looked for only if `data` has members that are not known otherwise.
+
+use std::borrow::Cow;
+
+use super::{
+    decode::{DecodeError, Incoming},
+    position::Epoch,
+    scan::{Scanner, Value},
+};
+
+/// What a subscription asks for besides its channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscribeOptions<'a> {
+    /// `positions`, or `recover`: the answer tells where the channel stands, and events carry their `offset`.
+    pub positions: bool,
+    /// `recover`: what came after this is to come first.
+    pub recover: Option<Recover<'a>>,
+    /// `rewind`: so many of the last events are to come first.
+    pub rewind: Option<u32>,
+    /// `strict`: no subscription without what was asked for.
+    pub strict: bool,
+    /// `presence`: its JSON, whatever it is.
+    pub presence: Option<&'a str>,
+}
+
+/// Where a client left off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recover<'a> {
+    /// `epoch`. `None`: not one that any server gives.
+    pub epoch: Option<Epoch>,
+    /// `offset` of the last event that it has; 0: it has none.
+    pub offset: u64,
+    /// `id` of that event.
+    pub id: Option<Cow<'a, str>>,
+}
+
+impl Incoming<'_> {
+    /// What a subscription asks for besides its channel. Fails if a member has a value of another type.
+    pub fn subscribe_options(&self) -> Result<SubscribeOptions<'_>, DecodeError> {
+        match self.data {
+            Some(data) if self.members.more => subscribe_options(data),
+            _ => Ok(SubscribeOptions::default()),
+        }
+    }
+}
+
+#[cold]
+fn subscribe_options(data: &str) -> Result<SubscribeOptions<'_>, DecodeError> {
+    const NAMES: &[&str; 5] = &["positions", "recover", "rewind", "strict", "presence"];
+    let [positions, recover, rewind, strict, presence] = members(data, NAMES)?;
+    let recover = recover.map(read_recover).transpose()?;
+    let rewind = rewind.map(number).transpose()?;
+    Ok(SubscribeOptions {
+        positions: positions.map(flag).transpose()?.unwrap_or(false) || recover.is_some(),
+        recover,
+        // A count that no ring can hold is as good as the largest.
+        rewind: rewind.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
+        strict: strict.map(flag).transpose()?.unwrap_or(false),
+        presence: presence.map(Value::get),
+    })
+}
+
+fn read_recover(value: Value<'_>) -> Result<Recover<'_>, DecodeError> {
+    let [epoch, offset, id] = members(value.get(), &["epoch", "offset", "id"])?;
+    let (Some(epoch), Some(offset)) = (epoch.and_then(Value::string), offset) else {
+        return Err(DecodeError::Data);
+    };
+    let id = id.map(|id| id.string().ok_or(DecodeError::Data)).transpose()?;
+    Ok(Recover { epoch: Epoch::parse(&epoch), offset: number(offset)?, id })
+}
+
+/// The members of the object `text` that `names` names, by their place in it; those that are null are not there.
+pub(super) fn members<'a, const N: usize>(
+    text: &'a str,
+    names: &[&str; N],
+) -> Result<[Option<Value<'a>>; N], DecodeError> {
+    let mut scanner = Scanner::new(text);
+    if scanner.peek() != Some(b'{') {
+        return Err(DecodeError::Data);
+    }
+    let mut found = [None; N];
+    let readable = scanner.object(names, |scanner, index| {
+        let value = scanner.value()?;
+        if let Some(member) = found.get_mut(index) {
+            *member = Some(value).filter(|value| !value.is_null());
+        }
+        Ok(())
+    })?;
+    if readable { Ok(found) } else { Err(DecodeError::Data) }
+}
+
+pub(super) fn flag(value: Value<'_>) -> Result<bool, DecodeError> {
+    match value.get() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(DecodeError::Data),
+    }
+}
+
+/// A whole number that is not negative.
+pub(super) fn number(value: Value<'_>) -> Result<u64, DecodeError> {
+    value.get().parse().map_err(|_| DecodeError::Data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::decode_text;
+
+    fn options(data: &str) -> Result<SubscribeOptions<'static>, DecodeError> {
+        let text = format!(r#"{{"type":"request","event":"subscribe","data":{data}}}"#);
+        let text: &'static str = text.leak();
+        let incoming: &'static Incoming<'static> = Box::leak(Box::new(decode_text(text).unwrap()));
+        incoming.subscribe_options()
+    }
+
+    #[test]
+    fn without_further_members_there_are_none() {
+        for data in [r#"{"channel":"c"}"#, "{}", r#"{"room":"c","component_id":"5"}"#] {
+            assert_eq!(options(data), Ok(SubscribeOptions::default()), "{data}");
+        }
+    }
+
+    #[test]
+    fn each_is_read() {
+        let epoch = Epoch::from_random(7);
+        let data = format!(
+            r#"{{"channel":"c","strict":true,"rewind":10,"recover":{{"epoch":"{epoch}","offset":97,"id":"x"}}}}"#
+        );
+        let recover = Recover { epoch: Some(epoch), offset: 97, id: Some("x".into()) };
+        let expected = SubscribeOptions {
+            positions: true,
+            recover: Some(recover),
+            rewind: Some(10),
+            strict: true,
+            presence: None,
+        };
+        assert_eq!(options(&data), Ok(expected));
+        let positions = SubscribeOptions { positions: true, ..SubscribeOptions::default() };
+        assert_eq!(options(r#"{"channel":"c","positions":true}"#), Ok(positions));
+        let presence = SubscribeOptions { presence: Some(r#"{"info":{}}"#), ..<_>::default() };
+        assert_eq!(options(r#"{"channel":"c","presence":{"info":{}}}"#), Ok(presence));
+    }
+
+    #[test]
+    fn null_is_nothing_and_unknown_members_are_ignored() {
+        let data = r#"{"channel":"c","positions":null,"recover":null,"rewind":null,"x":[1]}"#;
+        assert_eq!(options(data), Ok(SubscribeOptions::default()));
+    }
+
+    #[test]
+    fn an_epoch_of_another_making_is_an_epoch_that_nobody_gave() {
+        let read = options(r#"{"recover":{"epoch":"?","offset":1}}"#).unwrap();
+        assert_eq!(read.recover.unwrap().epoch, None);
+    }
+
+    #[test]
+    fn values_of_other_types_are_refused() {
+        for member in [
+            r#""positions":1"#,
+            r#""rewind":"10""#,
+            r#""rewind":-1"#,
+            r#""rewind":1.5"#,
+            r#""strict":"yes""#,
+            r#""recover":true"#,
+            r#""recover":{"offset":1}"#,
+            r#""recover":{"epoch":"0123456789"}"#,
+            r#""recover":{"epoch":5,"offset":1}"#,
+            r#""recover":{"epoch":"0123456789","offset":-1}"#,
+            r#""recover":{"epoch":"0123456789","offset":18446744073709551616}"#,
+            r#""recover":{"epoch":"0123456789","offset":1,"id":5}"#,
+        ] {
+            assert_eq!(options(&format!("{{{member}}}")), Err(DecodeError::Data), "{member}");
+        }
+    }
+}
