@@ -41,6 +41,7 @@ mod position;
 pub mod publish;
 mod request;
 mod scan;
+mod sessions;
 mod timestamp;
 
 pub use answers::{Expiring, Gap, Stamp, Welcome};
@@ -53,6 +54,7 @@ pub use names::{Kind, channel_is_valid, error_code, event};
 pub use options::{Recover, SubscribeOptions};
 pub use position::{Epoch, Position};
 pub use request::Request;
+pub use sessions::{KeepSession, ResumeSession};
 pub use timestamp::Timestamp;
 
 #[cfg(test)]

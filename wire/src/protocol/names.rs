@@ -81,6 +81,10 @@ pub mod event {
     pub const UNSUBSCRIBE: &str = "unsubscribe";
     /// Sends an event to a channel.
     pub const PUBLISH: &str = "publish";
+    /// Keeps what a connection subscribes to, so that another one can go on with it.
+    pub const KEEP_SESSION: &str = "keep_session";
+    /// Goes on with what another connection subscribed to.
+    pub const RESUME_SESSION: &str = "resume_session";
     /// The connection's token is about to expire.
     pub const SESSION_TOKEN_EXPIRING: &str = "session.token_expiring";
     /// A subscription was taken back: it is no longer permitted.
@@ -105,6 +109,8 @@ pub mod error_code {
     pub const INVALID_CHANNEL: &str = "INVALID_CHANNEL";
     /// Too many messages, subscriptions or requests.
     pub const RATE_LIMIT_EXCEEDED: &str = "RATE_LIMIT_EXCEEDED";
+    /// No such session, or not any more, or another user's.
+    pub const SESSION_UNKNOWN: &str = "SESSION_UNKNOWN";
     /// The server could not do it.
     pub const SERVER_ERROR: &str = "SERVER_ERROR";
 }

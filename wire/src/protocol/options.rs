@@ -61,7 +61,7 @@ fn subscribe_options(data: &str) -> Result<SubscribeOptions<'_>, DecodeError> {
     })
 }
 
-fn read_recover(value: Value<'_>) -> Result<Recover<'_>, DecodeError> {
+pub(super) fn read_recover(value: Value<'_>) -> Result<Recover<'_>, DecodeError> {
     let [epoch, offset, id] = members(value.get(), &["epoch", "offset", "id"])?;
     let (Some(epoch), Some(offset)) = (epoch.and_then(Value::string), offset) else {
         return Err(DecodeError::Data);

@@ -5,6 +5,8 @@ use std::fmt;
 use super::{
     json::write_string,
     names::{Kind, event},
+    position::Position,
+    sessions::write_positions,
 };
 
 /// What a client asks for, on its way out. What the server makes of it is a [`Intent`](super::Intent).
@@ -38,6 +40,20 @@ pub enum Request<'a> {
         event: &'a str,
         /// The JSON text of an object, taken as it is.
         data: &'a str,
+    },
+    /// Keep what this connection subscribes to. Answered by a response that names the session.
+    KeepSession {
+        /// Seconds that the session is to wait for its client after the end of a connection; `None`: as long as the server
+        /// lets it.
+        ttl: Option<u64>,
+    },
+    /// Go on with what another connection subscribed to. Answered by a response that lists the subscriptions; then what
+    /// was missed.
+    ResumeSession {
+        /// The session's name.
+        session: &'a str,
+        /// Where the client left off, by channel.
+        positions: &'a [(&'a str, Position)],
     },
     /// A request for the application. Answered as the application likes, or by an error.
     Application {
@@ -83,6 +99,8 @@ impl Request<'_> {
             Self::Subscribe { .. } => event::SUBSCRIBE,
             Self::Unsubscribe { .. } => event::UNSUBSCRIBE,
             Self::Publish { .. } => event::PUBLISH,
+            Self::KeepSession { .. } => event::KEEP_SESSION,
+            Self::ResumeSession { .. } => event::RESUME_SESSION,
             Self::Application { event, .. } => event,
             Self::Ping => return None,
         })
@@ -106,6 +124,18 @@ impl Request<'_> {
                 out.extend_from_slice(b",\"data\":");
                 out.extend_from_slice(data.as_bytes());
             }
+            Self::KeepSession { ttl } => {
+                out.extend_from_slice(b",\"data\":{");
+                if let Some(ttl) = ttl {
+                    out.extend_from_slice(b"\"ttl\":");
+                    out.extend_from_slice(itoa::Buffer::new().format(*ttl).as_bytes());
+                }
+            }
+            Self::ResumeSession { session, positions } => {
+                member(out, b",\"data\":{\"session\":", session);
+                out.extend_from_slice(b",\"positions\":");
+                write_positions(out, positions);
+            }
             Self::Application { data, .. } => {
                 out.extend_from_slice(b",\"data\":");
                 out.extend_from_slice(data.as_bytes());
@@ -126,6 +156,8 @@ impl fmt::Debug for Request<'_> {
             Self::Subscribe { .. } => "Subscribe { .. }",
             Self::Unsubscribe { .. } => "Unsubscribe { .. }",
             Self::Publish { .. } => "Publish { .. }",
+            Self::KeepSession { .. } => "KeepSession { .. }",
+            Self::ResumeSession { .. } => "ResumeSession { .. }",
             Self::Application { .. } => "Application { .. }",
             Self::Ping => "Ping",
         })
@@ -139,7 +171,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::{Answer, CorrelationRule, Intent, decode_text};
+    use crate::protocol::{Answer, CorrelationRule, Epoch, Intent, decode_text};
 
     #[test]
     fn members_come_in_the_order_of_the_documents() {
@@ -157,6 +189,21 @@ mod tests {
             publish.to_text(Some("2")),
             r#"{"type":"request","event":"publish","id":"2","data":{"channel":"c","event":"e","data":{"n": 1.10}}}"#
         );
+        let keep = |ttl| Request::KeepSession { ttl }.to_text(None);
+        assert_eq!(
+            keep(Some(60)),
+            r#"{"type":"request","event":"keep_session","data":{"ttl":60}}"#
+        );
+        assert_eq!(keep(None), r#"{"type":"request","event":"keep_session","data":{}}"#);
+        let position = Position { epoch: Epoch::from_random(0), offset: 5 };
+        let positions = &[("a", position), ("b", position)];
+        assert_eq!(
+            Request::ResumeSession { session: "s", positions }.to_text(None),
+            concat!(
+                r#"{"type":"request","event":"resume_session","data":{"session":"s","positions":"#,
+                r#"{"a":{"epoch":"0000000000","offset":5},"b":{"epoch":"0000000000","offset":5}}}}"#
+            )
+        );
         assert_eq!(Request::Ping.to_text(Some("3")), r#"{"type":"ping","id":"3"}"#);
         assert_eq!(Request::Ping.to_text(None), r#"{"type":"ping"}"#);
     }
@@ -168,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_server_reads_what_a_client_asks_for(which in 0_usize..7, a: String, b: String, id: Option<String>) {
+        fn a_server_reads_what_a_client_asks_for(which in 0_usize..9, a: String, b: String, id: Option<String>) {
             let data = r#"{"x":[1, {}]}"#;
             let (one, two) = (|| Some(Cow::Borrowed(a.as_str())), || Some(Cow::Borrowed(b.as_str())));
             let (request, intent) = match which {
@@ -189,6 +236,17 @@ mod tests {
                 5 => (
                     Request::Application { event: "get_pool_status", data },
                     Intent::Request { event: Cow::Borrowed("get_pool_status"), data },
+                ),
+                6 => (
+                    Request::KeepSession { ttl: Some(60) },
+                    Intent::Request { event: Cow::Borrowed("keep_session"), data: r#"{"ttl":60}"# },
+                ),
+                7 => (
+                    Request::ResumeSession { session: "s", positions: &[] },
+                    Intent::Request {
+                        event: Cow::Borrowed("resume_session"),
+                        data: r#"{"session":"s","positions":{}}"#,
+                    },
                 ),
                 _ => (Request::Ping, Intent::Ping),
             };

@@ -113,6 +113,40 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Reads the object that begins here, whatever its members are called. `member` is called behind the colon of each with
+    /// its name, and has to read the value. False if a name is not Unicode; `member` is not called for it.
+    pub(super) fn entries(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), Fault>,
+    ) -> Result<bool, Fault> {
+        let mut readable = true;
+        if self.open(true, b'}')? {
+            return Ok(readable);
+        }
+        loop {
+            let start = self.at;
+            let escapes = self.string()?;
+            let name = self.since(start, escapes);
+            self.colon()?;
+            match name.string() {
+                Some(name) => member(self, name)?,
+                None => {
+                    readable = false;
+                    self.value()?;
+                }
+            }
+            self.space();
+            match self.next() {
+                Some(b',') => self.space(),
+                Some(b'}') => {
+                    self.close();
+                    return Ok(readable);
+                }
+                _ => return Err(Fault::Syntax),
+            }
+        }
+    }
+
     /// Reads the array that begins here. `item` is called at each value of it, and has to read it.
     pub(super) fn array(
         &mut self,
@@ -521,6 +555,33 @@ mod tests {
         assert_eq!((readable, scanner.end()), (Ok(true), Ok(())));
         assert_eq!(found[0].unwrap().get(), r#"{"b":2}"#);
         assert_eq!(found[1].unwrap().string().as_deref(), Some("x\n"));
+    }
+
+    #[test]
+    fn entries_are_all_members_in_order() {
+        let mut found = Vec::new();
+        let mut scanner = Scanner::new(r#"{"a":1, "\u0062\"":[{"a":7}],"":"x"}"#);
+        let readable = scanner.entries(|scanner, name| {
+            found.push((name.into_owned(), scanner.value()?.get().to_owned()));
+            Ok(())
+        });
+        assert_eq!((readable, scanner.end()), (Ok(true), Ok(())));
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        assert_eq!(found, [("a", "1"), ("b\"", r#"[{"a":7}]"#), ("", r#""x""#)].map(owned));
+        let count = |text: &str| {
+            let mut count = 0;
+            let mut scanner = Scanner::new(text);
+            let readable = scanner.entries(|scanner, _| {
+                count += 1;
+                scanner.value().map(drop)
+            });
+            readable.map(|readable| (readable, count))
+        };
+        assert_eq!(count("{ }"), Ok((true, 0)));
+        assert_eq!(count(r#"{"\ud800":1,"a":2}"#), Ok((false, 1)));
+        for text in [r#"{"a":1"#, r#"{"a"}"#, r#"{"a":1,}"#, r#"{a:1}"#] {
+            assert_eq!(count(text), Err(Fault::Syntax), "{text}");
+        }
     }
 
     #[test]
