@@ -23,6 +23,10 @@ pub(crate) struct Capacity {
     pub(crate) partial_bytes_max: usize,
     /// Bytes of idempotency keys and their answers, for each shard.
     pub(crate) idempotency_bytes_max: usize,
+    /// Bytes of messages and documents that are kept, for each shard.
+    pub(crate) history_bytes_max: usize,
+    /// Bytes of sessions, for each shard.
+    pub(crate) sessions_bytes_max: usize,
     /// The memory that this was computed from; `None` if none was named.
     pub(crate) memory: Option<u64>,
     /// Files that this process may open; `None` without a limit.
@@ -72,11 +76,16 @@ impl Capacity {
                     .partial_bytes_max
                     .max(settings.max_message_bytes.saturating_mul(4)),
                 idempotency_bytes_max: default.publishing.idempotency_bytes_max,
+                history_bytes_max: settings.history_bytes,
+                sessions_bytes_max: default.sessions.sessions_bytes_max,
                 memory: None,
                 files: None,
             };
         };
         let free = memory.saturating_sub(PROGRAM_BYTES + shards * SHARD_BYTES);
+        // What is kept is there even if nobody is connected.
+        let history = (settings.history_bytes as u64).min(free / 8 / shards);
+        let rest = free / 2 - history * shards;
         let fit = usize::try_from(free / 2 / connection_bytes(settings.tls_enabled));
         let fit = fit.unwrap_or(usize::MAX).max(1);
         let part = |bytes: u64| usize::try_from(bytes / shards).unwrap_or(usize::MAX);
@@ -84,9 +93,11 @@ impl Capacity {
             connections_max: wanted.min(fit),
             bound: if fit < wanted { ConnectionsBound::Memory } else { ConnectionsBound::Setting },
             sockets_max: usize::MAX,
-            queued_bytes_max: part(free / 32 * 11),
-            partial_bytes_max: part(free / 8),
-            idempotency_bytes_max: part(free / 32),
+            queued_bytes_max: part(rest / 16 * 10),
+            partial_bytes_max: part(rest / 4),
+            idempotency_bytes_max: part(rest / 16),
+            history_bytes_max: usize::try_from(history).unwrap_or(usize::MAX),
+            sessions_bytes_max: part(rest / 16),
             memory: Some(memory),
             files: None,
         }
@@ -104,10 +115,11 @@ impl Capacity {
             }
         };
         format!(
-            "at most {} connections ({why}); for each shard {} for slow readers, {} of unfinished input",
+            "at most {} connections ({why}); for each shard {} for slow readers, {} of unfinished input, {} of history",
             self.connections_max,
             mebibytes(self.queued_bytes_max as u64),
             mebibytes(self.partial_bytes_max as u64),
+            mebibytes(self.history_bytes_max as u64),
         )
     }
 
@@ -133,6 +145,14 @@ impl Capacity {
                 self.queued_bytes_max
             ));
         }
+        let history = settings.history_bytes;
+        // The default fits itself to what there is.
+        if self.history_bytes_max < history && history != default_history_bytes() {
+            warnings.push(format!(
+                "MAHAVISHNU_HISTORY_BYTES={history} is more than MAHAVISHNU_MEMORY_LIMIT leaves for what a shard keeps ({})",
+                self.history_bytes_max
+            ));
+        }
         if self.partial_bytes_max < message {
             warnings.push(format!(
                 "MAHAVISHNU_MAX_MESSAGE_BYTES={message} is more than MAHAVISHNU_MEMORY_LIMIT leaves for unfinished input of a shard ({}): \
@@ -147,6 +167,10 @@ impl Capacity {
 /// What an idle connection takes: ours, and the kernel's share for its socket.
 fn connection_bytes(tls: bool) -> u64 {
     KERNEL_BYTES + if tls { TLS_BYTES } else { PLAIN_BYTES }
+}
+
+fn default_history_bytes() -> usize {
+    Limits::default().history.history_bytes_max
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -302,8 +326,29 @@ mod tests {
         let four = capacity(&[("MEMORY_LIMIT", "1G"), ("SHARDS", "4")]);
         assert!(4 * four.queued_bytes_max <= one.queued_bytes_max);
         assert!(4 * four.partial_bytes_max <= one.partial_bytes_max);
-        let all = one.queued_bytes_max + one.partial_bytes_max + one.idempotency_bytes_max;
-        assert!(all as u64 <= (1 << 30) / 2, "the other half is for connections");
+        for capacity in [one, four] {
+            let all = capacity.queued_bytes_max
+                + capacity.partial_bytes_max
+                + capacity.idempotency_bytes_max
+                + capacity.history_bytes_max
+                + capacity.sessions_bytes_max;
+            let shards = if capacity == one { 1 } else { 4 };
+            assert!(shards * all as u64 <= (1 << 30) / 2, "the other half is for connections");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_has_its_part_whatever_the_setting() {
+        let kept = |limit, shards, setting| {
+            let pairs = [("MEMORY_LIMIT", limit), ("SHARDS", shards), ("HISTORY_BYTES", setting)];
+            (capacity(&pairs).history_bytes_max as u64, capacity(&pairs).queued_bytes_max)
+        };
+        let free = |shards| (512 << 20) - PROGRAM_BYTES - shards * SHARD_BYTES;
+        assert_eq!(kept("512M", "1", "1073741824").0, free(1) / 8);
+        assert_eq!(kept("512M", "4", "1073741824").0, free(4) / 8 / 4);
+        assert_eq!(kept("512M", "4", "1048576").0, 1 << 20, "no more than was asked for");
+        assert!(kept("512M", "4", "1048576").1 > kept("512M", "4", "1073741824").1);
+        assert_eq!(kept("off", "4", "1073741824").0, 1 << 30, "without a limit what is set");
     }
 
     #[test]
@@ -312,11 +357,15 @@ mod tests {
             ("MEMORY_LIMIT", "64M"),
             ("MAX_MESSAGE_BYTES", "16777216"),
             ("OUTBOX_BYTES", "67108864"),
+            ("HISTORY_BYTES", "67108865"),
         ])
         .settings;
         let warnings = Capacity::of(&settings).warnings(&settings);
         assert!(warnings[0].contains("OUTBOX_BYTES=67108864"), "{warnings:?}");
-        assert!(warnings[1].contains("MAX_MESSAGE_BYTES=16777216"), "{warnings:?}");
+        assert!(warnings[1].contains("HISTORY_BYTES=67108865"), "{warnings:?}");
+        assert!(warnings[2].contains("MAX_MESSAGE_BYTES=16777216"), "{warnings:?}");
+        let settings = load(&[("MEMORY_LIMIT", "64M")]).settings;
+        assert_eq!(Capacity::of(&settings).warnings(&settings), [""; 0], "the default fits itself");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! From settings to the core's configuration.
 
-use std::time::Duration;
+use std::{convert::identity, time::Duration};
 
 use mahavishnu_core::{
     auth::Pattern,
     config::{
-        AnonymousPublish, Auth, Compat, Config, DeflateConfig, Hosts, MetricsConfig, Origin,
-        Origins, Service, SlowPolicy, SlowReaders,
+        AnonymousPublish, Auth, Compat, Config, DeflateConfig, History, Hosts, MetricsConfig,
+        Origin, Origins, Service, SlowPolicy, SlowReaders,
     },
     limits::{self, Limits},
     protocol::CorrelationRule,
@@ -16,7 +16,7 @@ use mahavishnu_core::{
 use crate::{
     exit::{Exit, Failure},
     memory::Capacity,
-    settings::{Correlation, Loaded, Settings, SlowReader, is_loopback},
+    settings::{ChannelRule, Correlation, Loaded, Settings, SlowReader, is_loopback},
     token,
 };
 
@@ -59,6 +59,8 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             false => AnonymousPublish::Loopback,
         },
         slow_readers: slow_readers(settings)?,
+        history: history(settings)?,
+        presence: by_channel("PRESENCE_RULES", &settings.presence_rules, identity)?,
         deflate: deflate(settings)?,
         compat: Compat {
             correlation: match settings.correlation {
@@ -123,6 +125,21 @@ fn limits(settings: &Settings, capacity: &Capacity) -> Limits {
             queued_bytes_max: capacity.queued_bytes_max,
             ..default.delivery
         },
+        history: limits::History {
+            history_channel_bytes_max: settings.history_channel_bytes,
+            history_bytes_max: capacity.history_bytes_max,
+            recover_messages_max: settings.recover_max,
+            ..default.history
+        },
+        presence: limits::Presence {
+            presence_members_max: settings.presence_members_max,
+            ..default.presence
+        },
+        sessions: limits::Sessions {
+            session_window: settings.session_seconds,
+            sessions_bytes_max: capacity.sessions_bytes_max,
+            ..default.sessions
+        },
         publishing: limits::Publishing {
             idempotency_bytes_max: capacity.idempotency_bytes_max,
             ..default.publishing
@@ -137,31 +154,42 @@ fn slow_readers(settings: &Settings) -> Result<SlowReaders, Failure> {
         SlowReader::Gap => SlowPolicy::Gap,
         SlowReader::Latest => SlowPolicy::Latest,
     };
-    let rules = settings.slow_reader_rules.iter().map(|rule| {
-        let pattern = Pattern::parse(&rule.pattern).map_err(|error| {
-            Failure::new(Exit::Configuration, format!("MAHAVISHNU_SLOW_READER_RULES: {error}"))
-        })?;
-        Ok((pattern, policy(rule.policy)))
-    });
     Ok(SlowReaders {
         default: policy(settings.slow_reader),
-        rules: rules.collect::<Result<_, Failure>>()?,
+        rules: by_channel("SLOW_READER_RULES", &settings.slow_reader_rules, policy)?,
     })
 }
 
 fn deflate(settings: &Settings) -> Result<DeflateConfig, Failure> {
-    let channels = settings.deflate_channels.iter().map(|switch| {
-        let pattern = Pattern::parse(&switch.pattern).map_err(|error| {
-            Failure::new(Exit::Configuration, format!("MAHAVISHNU_DEFLATE_CHANNELS: {error}"))
-        })?;
-        Ok((pattern, switch.on))
-    });
     Ok(DeflateConfig {
         enabled: settings.deflate,
         level: settings.deflate_level,
         threshold_bytes: settings.deflate_threshold,
-        channels: channels.collect::<Result<_, Failure>>()?,
+        channels: by_channel("DEFLATE_CHANNELS", &settings.deflate_channels, identity)?,
     })
+}
+
+fn history(settings: &Settings) -> Result<History, Failure> {
+    Ok(History {
+        default: settings.history,
+        rules: by_channel("HISTORY_RULES", &settings.history_rules, identity)?,
+        rewind: by_channel("REWIND_RULES", &settings.rewind_rules, identity)?,
+    })
+}
+
+/// The rules of a setting as the core has them.
+fn by_channel<T: Copy, U>(
+    name: &str,
+    rules: &[ChannelRule<T>],
+    value: impl Fn(T) -> U,
+) -> Result<Vec<(Pattern, U)>, Failure> {
+    let rule = |rule: &ChannelRule<T>| {
+        let pattern = Pattern::parse(&rule.pattern).map_err(|error| {
+            Failure::new(Exit::Configuration, format!("MAHAVISHNU_{name}: {error}"))
+        })?;
+        Ok((pattern, value(rule.value)))
+    };
+    rules.iter().map(rule).collect()
 }
 
 /// Where a token is looked for in the URL, if that is allowed.
@@ -199,7 +227,7 @@ const ALL: &str = "*";
 
 #[cfg(test)]
 mod tests {
-    use mahavishnu_core::config::PlainOnTls;
+    use mahavishnu_core::config::{Keep, PlainOnTls};
 
     use super::*;
     use crate::settings::testing::load;
@@ -212,6 +240,7 @@ mod tests {
         assert_eq!(config.compat, Compat::default());
         assert_eq!(config.metrics, MetricsConfig::default());
         assert_eq!(config.deflate, DeflateConfig::default());
+        assert_eq!((config.history, config.presence), (History::default(), Vec::new()));
         assert_eq!(config.anonymous_publish, AnonymousPublish::default());
         assert_eq!(config.plain_on_tls, PlainOnTls::default());
         assert_eq!(config.certificate_warning, Config::default().certificate_warning);
@@ -265,6 +294,15 @@ mod tests {
             ("DEFLATE_LEVEL", "6"),
             ("DEFLATE_THRESHOLD", "100"),
             ("DEFLATE_CHANNELS", "pool:*=off"),
+            ("HISTORY", "off"),
+            ("HISTORY_RULES", "pool:*=7/60,global=off"),
+            ("HISTORY_BYTES", "33554432"),
+            ("HISTORY_CHANNEL_BYTES", "16777216"),
+            ("RECOVER_MAX", "5"),
+            ("REWIND_RULES", "pool:*=3"),
+            ("PRESENCE_RULES", "pool:0=off,pool:*"),
+            ("PRESENCE_MEMBERS_MAX", "4"),
+            ("SESSION_SECONDS", "0"),
         ]))
         .unwrap();
         assert_eq!(&*config.service.name, "prod");
@@ -284,9 +322,21 @@ mod tests {
         assert!(!config.compat.mirror_status);
         assert_eq!((config.deflate.level, config.deflate.threshold_bytes), (6, 100));
         assert!(config.deflate.covers("global") && !config.deflate.covers("pool:1"));
+        let kept = Keep { messages: 7, time: Duration::from_secs(60) };
+        assert_eq!((config.history.of("pool:1"), config.history.of("a")), (kept, Keep::OFF));
+        assert_eq!((config.history.rewind("pool:1"), config.history.rewind("global")), (3, 0));
+        let on: Vec<_> = config.presence.iter().map(|(at, on)| (at.fits("pool:1"), *on)).collect();
+        assert_eq!(on, [(false, false), (true, true)]);
         assert!(config.auth.end_removed_keys);
         assert!(config.origins.allow(Some(b"null")) && !config.origins.allow(Some(b"https://b")));
         let limits = config.limits;
+        let of_history = &limits.history;
+        assert_eq!(
+            (of_history.history_bytes_max, of_history.history_channel_bytes_max),
+            (32 << 20, 16 << 20)
+        );
+        assert_eq!((of_history.recover_messages_max, limits.presence.presence_members_max), (5, 4));
+        assert_eq!(limits.sessions.session_window, Duration::ZERO);
         assert_eq!(
             (
                 limits.auth.token_warning,

@@ -221,5 +221,5 @@ fn is_error(message: &Value, reason: Reason) {
     assert!(text.starts_with(reason.row().text), "{message}");
 }
 
-/// Of 64 MiB about 16 MiB are for slow readers, and 5 MiB for what is not complete.
+/// Of 64 MiB about 10 MiB are for slow readers, and 4 MiB for what is not complete.
 const SMALL: [(&str, &str); 2] = [("MEMORY_LIMIT", "64M"), ("SHARDS", "1")];

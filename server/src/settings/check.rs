@@ -239,6 +239,19 @@ impl Loaded {
                  the longest messages cannot be delivered"
             ));
         }
+        let Settings { history_bytes, history_channel_bytes, .. } = self.settings;
+        if self.settings.keeps_history() && history_channel_bytes < max_message_bytes {
+            self.warnings.push(format!(
+                "MAHAVISHNU_HISTORY_CHANNEL_BYTES={history_channel_bytes} is less than MAHAVISHNU_MAX_MESSAGE_BYTES={max_message_bytes}: \
+                 the longest messages cannot be kept"
+            ));
+        }
+        if history_bytes < history_channel_bytes {
+            self.warnings.push(format!(
+                "MAHAVISHNU_HISTORY_BYTES={history_bytes} is less than MAHAVISHNU_HISTORY_CHANNEL_BYTES={history_channel_bytes}: \
+                 one channel may make all others forgotten"
+            ));
+        }
     }
 }
 

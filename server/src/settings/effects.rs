@@ -133,6 +133,20 @@ const IDLE: &[Idle] = &[
         why: "MAHAVISHNU_DEFLATE is false",
     },
     Idle {
+        names: &[
+            "MAHAVISHNU_HISTORY_CHANNEL_BYTES",
+            "MAHAVISHNU_RECOVER_MAX",
+            "MAHAVISHNU_REWIND_RULES",
+        ],
+        is: |settings, _| !settings.keeps_history(),
+        why: "MAHAVISHNU_HISTORY is off, and MAHAVISHNU_HISTORY_RULES keep nothing",
+    },
+    Idle {
+        names: &["MAHAVISHNU_PRESENCE_MEMBERS_MAX"],
+        is: |settings, _| !settings.presence_rules.iter().any(|rule| rule.value),
+        why: "MAHAVISHNU_PRESENCE_RULES name no channels that have members",
+    },
+    Idle {
         names: &["MAHAVISHNU_RECORD_MAX_BYTES"],
         is: |settings, _| settings.record_file.is_none(),
         why: "MAHAVISHNU_RECORD_FILE is not set",
@@ -199,6 +213,10 @@ mod tests {
         ("DEFLATE_LEVEL", "9", DEFLATE),
         ("DEFLATE_THRESHOLD", "1", DEFLATE),
         ("DEFLATE_CHANNELS", "a=off", DEFLATE),
+        ("HISTORY_CHANNEL_BYTES", "2097152", &[]),
+        ("RECOVER_MAX", "1", &[("HISTORY", "off"), ("HISTORY_RULES", "a=1/1")]),
+        ("REWIND_RULES", "a=1", &[]),
+        ("PRESENCE_MEMBERS_MAX", "1", &[("PRESENCE_RULES", "a=off,b")]),
         ("RECORD_MAX_BYTES", "1048576", &[("RECORD_FILE", "r")]),
     ];
     /// What takes the effect away from those that have one by default.
@@ -209,6 +227,10 @@ mod tests {
         ("METRICS_CHANNEL_NAMES", ("METRICS_ENABLED", "false")),
         ("MESSAGE_BURST", ("MESSAGE_RATE_LIMIT", "0")),
         ("PONG_TIMEOUT", ("PING_INTERVAL", "0")),
+        ("HISTORY_CHANNEL_BYTES", ("HISTORY", "off")),
+        ("RECOVER_MAX", ("HISTORY", "off")),
+        ("REWIND_RULES", ("HISTORY", "off")),
+        ("PRESENCE_MEMBERS_MAX", ("PRESENCE_RULES", "a=off")),
     ];
     const STRONG: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
     const TLS: Pairs = &[("TLS_ENABLED", "true"), ("CERT_FILE", "c.pem")];

@@ -3,11 +3,11 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use mahavishnu_core::{
-    auth::{Pattern, Policy},
+    auth::Policy,
     config::{Hosts, Origin},
 };
 
-use super::value::{MASK, NamedKey, Secret, Shards, SlowReader, SlowReaderRule};
+use super::value::{MASK, NamedKey, Secret, Shards};
 
 /// A parser for one kind of setting.
 pub(crate) trait Kind {
@@ -64,7 +64,7 @@ pub(crate) struct Int<T> {
 }
 
 /// Whole numbers from `min` to `max`.
-pub(crate) fn int<T: TryFrom<u64>>(min: u64, max: u64) -> Int<T> {
+pub(crate) const fn int<T: TryFrom<u64>>(min: u64, max: u64) -> Int<T> {
     Int { whole: Whole { min, max }, narrow: |number| T::try_from(number).ok() }
 }
 
@@ -164,6 +164,7 @@ impl<K: Kind> Kind for Maybe<K> {
 }
 
 /// One of a few words, in any case. The first word of a value is how it is shown.
+#[derive(Clone, Copy)]
 pub(crate) struct OneOf<T: 'static>(pub(crate) &'static [(&'static str, T)]);
 
 impl<T: Copy + PartialEq> Kind for OneOf<T> {
@@ -454,40 +455,6 @@ impl Kind for HostList {
     }
 }
 
-/// `pattern=policy` pairs with commas between.
-pub(crate) struct Rules;
-
-impl Kind for Rules {
-    type Value = Vec<SlowReaderRule>;
-
-    fn parse(&self, text: &str) -> Option<Self::Value> {
-        if text.is_empty() {
-            return Some(Vec::new());
-        }
-        let rule = |pair: &str| {
-            let (pattern, policy) = pair.split_once('=')?;
-            let pattern = pattern.trim();
-            Pattern::parse(pattern).ok()?;
-            let policy = OneOf(SlowReader::NAMES).parse(policy.trim())?;
-            Some(SlowReaderRule { pattern: pattern.to_owned(), policy })
-        };
-        text.split(',').map(rule).collect()
-    }
-
-    fn show(&self, value: &Self::Value) -> String {
-        let pairs: Vec<_> =
-            value.iter().map(|rule| format!("{}={}", rule.pattern, rule.policy.as_str())).collect();
-        pairs.join(",")
-    }
-
-    fn allowed(&self) -> String {
-        format!(
-            "pattern=policy pairs with commas between; a policy is {}",
-            OneOf(SlowReader::NAMES).allowed()
-        )
-    }
-}
-
 /// `text` if it is digits only: `parse` alone would also take a plus sign.
 fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then_some(text)
@@ -550,19 +517,6 @@ mod tests {
         assert_eq!(keys[1].secret.reveal(), "xyz");
         for text in ["abc", "k:", ":s", "a:1,a:2", "a:1,"] {
             assert_eq!(KeyList.parse(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn rules_name_a_pattern_and_a_policy() {
-        let rules = Rules.parse("pool:*=latest, global=GAP").unwrap();
-        assert_eq!(
-            rules[0],
-            SlowReaderRule { pattern: "pool:*".into(), policy: SlowReader::Latest }
-        );
-        assert_eq!(rules[1].pattern, "global");
-        for text in ["pool:*", "=gap", "a=drop", "a=gap,", "a*b=gap"] {
-            assert_eq!(Rules.parse(text), None, "{text}");
         }
     }
 }

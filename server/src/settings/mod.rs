@@ -1,5 +1,6 @@
 //! All settings: one table of MAHAVISHNU_ variables, from which parsing, `config show` and the documentation follow.
 
+mod by_channel;
 mod bytes;
 mod check;
 mod effects;
@@ -12,7 +13,6 @@ mod protection;
 mod reader;
 mod show;
 mod sources;
-mod switches;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -20,6 +20,7 @@ pub(crate) mod testing;
 mod tests;
 mod value;
 
+pub(crate) use by_channel::ChannelRule;
 pub(crate) use bytes::MemoryLimit;
 pub(crate) use check::{KEY_VARIABLES, Loaded, is_loopback, load, reachable};
 pub(crate) use keys::Key;

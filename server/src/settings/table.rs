@@ -3,22 +3,23 @@
 use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use mahavishnu_core::{auth::TokenRules, config::PlainOnTls, tls::Grant};
+use mahavishnu_core::{
+    auth::TokenRules,
+    config::{Keep, PlainOnTls},
+    tls::Grant,
+};
 
 use super::{
+    by_channel::{ByChannel, ChannelRule, Kept, OnOff},
     bytes::{Memory, MemoryLimit},
     grants::Grants,
     kind::{
-        Bool, Host, HostList, KeyList, Kind, List, Maybe, OneOf, OrOff, OriginList, Path, Paths,
-        Rules, SecretText, ServiceName, ShardCount, Text, int, seconds,
+        Bool, Host, HostList, Int, KeyList, Kind, List, Maybe, OneOf, OrOff, OriginList, Path,
+        Paths, SecretText, ServiceName, ShardCount, Text, int, seconds,
     },
     networks::Networks,
     reader::{Reader, Reload, Variable},
-    switches::{Switch, Switches},
-    value::{
-        Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader,
-        SlowReaderRule,
-    },
+    value::{Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader},
 };
 
 macro_rules! settings {
@@ -223,7 +224,7 @@ settings! {
         /// newest message of each channel.
         slow_reader: SlowReader = SlowReader::Disconnect, OneOf(SlowReader::NAMES), ["SLOW_READER"], Live;
         /// SLOW_READER for some channels: `pool:*=latest,global=gap`. The first match counts.
-        slow_reader_rules: Vec<SlowReaderRule> = Vec::new(), Rules, ["SLOW_READER_RULES"], Live;
+        slow_reader_rules: Vec<ChannelRule<SlowReader>> = Vec::new(), POLICIES, ["SLOW_READER_RULES"], Live;
         /// Seconds of silence after which the server pings.
         ping_interval: Option<Duration> = Some(Duration::from_secs(20)), OrOff(seconds(100, 86_400)), ["PING_INTERVAL"], Live;
         /// Seconds that a client has to answer a ping.
@@ -245,7 +246,33 @@ settings! {
         deflate_threshold: usize = 256, int::<usize>(1, 268_435_456), ["DEFLATE_THRESHOLD"], Live;
         /// Which channels' broadcasts are compressed: `metrics:*=off,global=on`. The first match counts; channels that
         /// none matches are.
-        deflate_channels: Vec<Switch> = Vec::new(), Switches, ["DEFLATE_CHANNELS"], Live;
+        deflate_channels: Vec<ChannelRule<bool>> = Vec::new(), SWITCHES, ["DEFLATE_CHANNELS"], Live;
+    }
+    "History" {
+        /// What is kept of each channel, for those who missed something: its last messages/seconds, or off. Without it, who
+        /// comes back cannot recover.
+        history: Keep = Keep::default(), Kept, ["HISTORY"], Live;
+        /// HISTORY for some channels: `workflow:*=1000/3600,cursor:*=off`. The first match counts.
+        history_rules: Vec<ChannelRule<Keep>> = Vec::new(), KEPT, ["HISTORY_RULES"], Live;
+        /// Bytes that all messages and documents take that are kept, for each shard. Over it channels are forgotten, those
+        /// first that were published to longest ago. MEMORY_LIMIT bounds it.
+        history_bytes: usize = 67_108_864, int::<usize>(65_536, 1_099_511_627_776), ["HISTORY_BYTES"], Live;
+        /// Bytes of one channel's messages that are kept. Over it the oldest go.
+        history_channel_bytes: usize = 1_048_576, int::<usize>(1_024, 1_099_511_627_776), ["HISTORY_CHANNEL_BYTES"], Live;
+        /// Messages that one subscription recovers or rewinds. Who missed more is not recovered and told so.
+        recover_max: u32 = 1_000, int::<u32>(1, 1_000_000), ["RECOVER_MAX"], Live;
+        /// Channels whose subscribers get so many of the last messages first, if they do not say what they want:
+        /// `workflow:*=10`. For clients that cannot ask; they may get a message twice. The first match counts.
+        rewind_rules: Vec<ChannelRule<u32>> = Vec::new(), MESSAGES, ["REWIND_RULES"], Live;
+    }
+    "Presence and sessions" {
+        /// Channels that tell who is in them, and of whom comes and goes: `room:lobby=off,room:*`. The first match counts;
+        /// channels that none matches do not.
+        presence_rules: Vec<ChannelRule<bool>> = Vec::new(), SWITCHES.or_bare("on"), ["PRESENCE_RULES"], Live;
+        /// Members of one channel. A further one is refused with `RATE_LIMIT_EXCEEDED`.
+        presence_members_max: u32 = 10_000, int::<u32>(1, 10_000_000), ["PRESENCE_MEMBERS_MAX"], Live;
+        /// Seconds that a session waits for its client after its connection has ended, at most. 0: there are no sessions.
+        session_seconds: Duration = Duration::from_secs(120), seconds(0, 86_400), ["SESSION_SECONDS"], Live;
     }
     "Recording" {
         /// Record everything that goes into the server to this file, for `mahavishnu replay`. It holds what clients send,
@@ -270,6 +297,18 @@ const PLAIN: OneOf<PlainOnTls> = OneOf(&[
     ("nothing", PlainOnTls::Nothing),
     ("loopback", PlainOnTls::Loopback),
 ]);
+
+/// What happens to slow readers, by channel.
+const POLICIES: ByChannel<OneOf<SlowReader>> = ByChannel::of("a policy", OneOf(SlowReader::NAMES));
+
+/// On or off, by channel.
+const SWITCHES: ByChannel<OnOff> = ByChannel::of("a switch", OnOff);
+
+/// How much is kept, by channel.
+const KEPT: ByChannel<Kept> = ByChannel::of("a size", Kept);
+
+/// A number of messages, by channel.
+const MESSAGES: ByChannel<Int<u32>> = ByChannel::of("a number", int(0, 1_000_000));
 
 const CORRELATIONS: OneOf<Correlation> = OneOf(&[
     ("auto", Correlation::Auto),
@@ -299,5 +338,10 @@ impl Settings {
             leeway: self.jwt_leeway,
             ..TokenRules::default()
         }
+    }
+
+    /// Whether messages of any channel are kept.
+    pub(crate) fn keeps_history(&self) -> bool {
+        !self.history.is_off() || self.history_rules.iter().any(|rule| !rule.value.is_off())
     }
 }

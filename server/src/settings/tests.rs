@@ -139,7 +139,37 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("DEFLATE", "false", "on", "true", "gzip", "true or false"),
     ("DEFLATE_LEVEL", "1", "6", "6", "0", "a whole number from 1 to 9"),
     ("DEFLATE_THRESHOLD", "256", "1", "1", "0", "a whole number from 1 to 268435456"),
-    ("DEFLATE_CHANNELS", "", "a:*=off", "a:*=off", "a:*", "pattern=on and pattern=off pairs"),
+    ("DEFLATE_CHANNELS", "", "a:*=off", "a:*=off", "a:*", "pattern=switch pairs"),
+    ("HISTORY", "100/300", "OFF", "off", "100", "messages/seconds, from 1/1 to 1000000/2592000"),
+    (
+        "HISTORY_RULES",
+        "",
+        "w:*=1000/3600, c:*=off",
+        "w:*=1000/3600,c:*=off",
+        "w:*=1000",
+        "pattern=size pairs with commas between; a size is messages/seconds",
+    ),
+    (
+        "HISTORY_BYTES",
+        "67108864",
+        "1048576",
+        "1048576",
+        "64M",
+        "a whole number from 65536 to 1099511627776",
+    ),
+    (
+        "HISTORY_CHANNEL_BYTES",
+        "1048576",
+        "1048576",
+        "1048576",
+        "0",
+        "a whole number from 1024 to 1099511627776",
+    ),
+    ("RECOVER_MAX", "1000", "5000", "5000", "0", "a whole number from 1 to 1000000"),
+    ("REWIND_RULES", "", "a=0, w:*=10", "a=0,w:*=10", "w:*=all", "a number is a whole number"),
+    ("PRESENCE_RULES", "", "a=no,r:*", "a=off,r:*=on", "r:*=2", "a pattern alone is on"),
+    ("PRESENCE_MEMBERS_MAX", "10000", "5", "5", "0", "a whole number from 1 to 10000000"),
+    ("SESSION_SECONDS", "120", "0", "0", "off", "seconds from 0 to 86400"),
     ("RECORD_FILE", "", "/t", "/t", "", ""),
     (
         "RECORD_MAX_BYTES",
@@ -365,6 +395,11 @@ fn what_is_risky_or_not_in_this_build_is_said() {
     assert!(warnings(&[("HOST", "0.0.0.0")]).contains("anyone who can reach it may subscribe"));
     assert!(warnings(&[("JWT_SECRET", STRONG)]).contains("let in without a token"));
     assert!(warnings(&[("OUTBOX_BYTES", "4096")]).contains("cannot be delivered"));
+    let small = [("HISTORY_CHANNEL_BYTES", "1024")];
+    assert!(warnings(&small).contains("cannot be kept"));
+    let off = [("HISTORY", "off"), small[0]];
+    assert!(!warnings(&off).contains("cannot be kept"), "nothing is kept anyway");
+    assert!(warnings(&[("HISTORY_BYTES", "65536")]).contains("make all others forgotten"));
     assert_eq!(warnings(&[("HOST", "::1"), ("AUTH_ENABLED", "true"), ("JWT_SECRET", STRONG)]), "");
 }
 

@@ -47,21 +47,6 @@ pub(crate) enum SlowReader {
 impl SlowReader {
     pub(crate) const NAMES: &[(&str, Self)] =
         &[("disconnect", Self::Disconnect), ("gap", Self::Gap), ("latest", Self::Latest)];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Disconnect => "disconnect",
-            Self::Gap => "gap",
-            Self::Latest => "latest",
-        }
-    }
-}
-
-/// A slow-reader policy for the channels that match a pattern. The first match counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SlowReaderRule {
-    pub(crate) pattern: String,
-    pub(crate) policy: SlowReader,
 }
 
 /// Which id an answer carries as its `correlation_id`.
