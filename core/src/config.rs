@@ -245,7 +245,7 @@ impl SlowReaders {
 }
 
 /// How many messages of a channel are kept, and for how long: for those who come back, and those who come late.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     /// For channels that no rule names. Default [`Keep::default`].
     pub default: Keep,
@@ -254,12 +254,6 @@ pub struct History {
     /// Channels whose subscribers are sent so many of the last messages first, if they do not say what they want: for
     /// clients that cannot ask. The first match counts. Default: none.
     pub rewind: Vec<(Pattern, u32)>,
-}
-
-impl Default for History {
-    fn default() -> Self {
-        Self { default: Keep::default(), rules: Vec::new(), rewind: Vec::new() }
-    }
 }
 
 impl History {
