@@ -17,6 +17,7 @@ pub mod head;
 pub mod hub_ops;
 pub mod jwt;
 pub mod publish;
+pub mod records;
 pub mod seeds;
 mod trace;
 pub mod traces;
@@ -33,6 +34,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("seeds", seeds::run),
     ("traces", traces::run),
     ("documents", documents::run),
+    ("records", records::run),
 ];
 
 /// A target: panics if a property does not hold for these bytes.

@@ -77,6 +77,11 @@ fn documents() {
 }
 
 #[test]
+fn records() {
+    replay("records");
+}
+
+#[test]
 fn every_target_is_replayed_and_has_its_binary() {
     for (name, _) in TARGETS {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
