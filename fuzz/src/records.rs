@@ -21,26 +21,36 @@ pub fn run(input: &[u8]) {
 
 #[derive(Debug, Arbitrary)]
 struct Script {
-    messages: Vec<([u8; 16], u64, String, String, Option<String>)>,
+    messages: Vec<Parts>,
     /// Where it is damaged, and how.
     damage: (u16, u8),
     /// Where it is cut.
     cut: u16,
 }
 
+#[derive(Debug, Arbitrary)]
+struct Parts {
+    id: [u8; 16],
+    unix_micros: u64,
+    event: String,
+    /// Between the braces.
+    data: String,
+    traceparent: Option<String>,
+}
+
 fn write_and_damage(script: &Script) {
     let objects: Vec<_> =
-        script.messages.iter().map(|(_, _, _, data, _)| format!("{{{data}}}")).collect();
+        script.messages.iter().map(|parts| format!("{{{}}}", parts.data)).collect();
     let messages: Vec<_> = script
         .messages
         .iter()
         .zip(&objects)
-        .map(|((id, unix_micros, event, _, traceparent), data)| Message {
-            id: Uuid::from_bytes(*id),
-            unix_micros: *unix_micros,
-            event,
+        .map(|(parts, data)| Message {
+            id: Uuid::from_bytes(parts.id),
+            unix_micros: parts.unix_micros,
+            event: &parts.event,
             data,
-            traceparent: traceparent.as_deref(),
+            traceparent: parts.traceparent.as_deref(),
         })
         .collect();
     let mut record = encode(messages.iter().copied());
