@@ -10,8 +10,9 @@ use super::{
     connections::{Conn, may_publish_anonymously},
     env::Env,
     errands::{self, Publisher},
-    handshake::{bearer, certified, is_direct},
+    handshake::is_direct,
     peers::Peers,
+    reads::claims,
     tokens::Tokens,
     types::{ConnId, Placement, Publication},
 };
@@ -179,15 +180,7 @@ pub(super) fn check_publish(
     if !is_json(headers) {
         return Err(Reason::NotJson.into());
     }
-    let claims = match bearer(headers) {
-        Some(token) if !config.auth.keys.is_empty() => {
-            Some(tokens.verify(env, token).map_err(|_| Reason::AuthFailed)?.claims)
-        }
-        _ => match certified(env, conn) {
-            None if config.auth.required => return Err(Reason::AuthRequired.into()),
-            claims => claims,
-        },
-    };
+    let claims = claims(env, tokens, conn, headers)?;
     let user = claims.as_ref().and_then(|claims| claims.user.clone());
     let access = claims.map(|claims| (config.policy.access(&claims.permissions), claims.grants));
     let limits = &config.limits;
@@ -295,6 +288,7 @@ fn header_key(value: &header::HeaderValue) -> Result<&str, Refused> {
 }
 
 /// A request that is not carried out.
+#[derive(Debug)]
 pub(super) struct Refused {
     pub(super) reason: Reason,
     pub(super) detail: Option<Box<str>>,

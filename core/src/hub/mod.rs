@@ -24,6 +24,8 @@ mod http;
 mod http_requests;
 mod peers;
 mod questions;
+#[expect(dead_code, reason = "the resources that are read come next")]
+mod reads;
 mod slab;
 mod store;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::{
     decode::{DecodeError, Incoming},
+    json::write_string,
     position::Epoch,
     scan::{Scanner, Value},
 };
@@ -33,6 +34,38 @@ pub struct Recover<'a> {
     pub offset: u64,
     /// `id` of that event.
     pub id: Option<Cow<'a, str>>,
+}
+
+impl SubscribeOptions<'_> {
+    /// Appends them as further members of an object that has one.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        // To recover implies positions.
+        if self.positions && self.recover.is_none() {
+            out.extend_from_slice(b",\"positions\":true");
+        }
+        if let Some(recover) = &self.recover {
+            out.extend_from_slice(b",\"recover\":{\"epoch\":");
+            write_string(out, recover.epoch.as_ref().map_or("", Epoch::as_str));
+            out.extend_from_slice(b",\"offset\":");
+            out.extend_from_slice(itoa::Buffer::new().format(recover.offset).as_bytes());
+            if let Some(id) = &recover.id {
+                out.extend_from_slice(b",\"id\":");
+                write_string(out, id);
+            }
+            out.push(b'}');
+        }
+        if let Some(rewind) = self.rewind {
+            out.extend_from_slice(b",\"rewind\":");
+            out.extend_from_slice(itoa::Buffer::new().format(rewind).as_bytes());
+        }
+        if self.strict {
+            out.extend_from_slice(b",\"strict\":true");
+        }
+        if let Some(presence) = self.presence {
+            out.extend_from_slice(b",\"presence\":");
+            out.extend_from_slice(presence.as_bytes());
+        }
+    }
 }
 
 impl Incoming<'_> {
@@ -105,8 +138,10 @@ pub(super) fn number(value: Value<'_>) -> Result<u64, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::protocol::decode_text;
+    use crate::protocol::{Request, decode_text};
 
     fn options(data: &str) -> Result<SubscribeOptions<'static>, DecodeError> {
         let text = format!(r#"{{"type":"request","event":"subscribe","data":{data}}}"#);
@@ -173,5 +208,45 @@ mod tests {
         ] {
             assert_eq!(options(&format!("{{{member}}}")), Err(DecodeError::Data), "{member}");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_server_reads_what_a_client_writes(
+            positions: bool,
+            recover: Option<(u64, u64, Option<String>)>,
+            rewind: Option<u32>,
+            strict: bool,
+            presence in prop::option::of(prop_oneof![Just("true"), Just(r#"{"info":{"a":[1]}}"#)]),
+        ) {
+            let recover = recover.map(|(bits, offset, id)| Recover {
+                epoch: Some(Epoch::from_random(bits)),
+                offset,
+                id: id.map(Cow::Owned),
+            });
+            let positions = positions || recover.is_some();
+            let options = SubscribeOptions { positions, recover, rewind, strict, presence };
+
+            let request = Request::SubscribeWith { channel: "c\"", options: &options };
+
+            let text = request.to_text(Some("1"));
+            let read = decode_text(&text).unwrap();
+            prop_assert_eq!(read.subscribe_options(), Ok(options.clone()));
+            let asked = matches!(read.intent(), crate::protocol::Intent::Subscribe { .. });
+            prop_assert!(asked, "{}", text);
+        }
+    }
+
+    #[test]
+    fn an_epoch_that_nobody_gave_is_written_as_one() {
+        let recover = Some(Recover { epoch: None, offset: 3, id: None });
+        let options = SubscribeOptions { recover, ..SubscribeOptions::default() };
+        let text = Request::SubscribeWith { channel: "c", options: &options }.to_text(None);
+        assert_eq!(
+            text,
+            r#"{"type":"request","event":"subscribe","data":{"channel":"c","recover":{"epoch":"","offset":3}}}"#
+        );
+        let read = decode_text(&text).unwrap();
+        assert_eq!(read.subscribe_options().unwrap().recover, options.recover);
     }
 }

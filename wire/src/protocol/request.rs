@@ -5,6 +5,7 @@ use std::fmt;
 use super::{
     json::write_string,
     names::{Kind, event},
+    options::SubscribeOptions,
     position::Position,
     sessions::write_positions,
 };
@@ -26,6 +27,14 @@ pub enum Request<'a> {
     Subscribe {
         /// Its name.
         channel: &'a str,
+    },
+    /// Send a channel's events from now on, and what else is asked for. Answered by a response; servers that know none of it
+    /// answer as to [`Subscribe`](Self::Subscribe).
+    SubscribeWith {
+        /// Its name.
+        channel: &'a str,
+        /// What else.
+        options: &'a SubscribeOptions<'a>,
     },
     /// Send a channel's events no more. Answered by a response.
     Unsubscribe {
@@ -96,7 +105,7 @@ impl Request<'_> {
         Some(match self {
             Self::Auth { .. } => event::AUTH,
             Self::RefreshToken { .. } => event::REFRESH_TOKEN,
-            Self::Subscribe { .. } => event::SUBSCRIBE,
+            Self::Subscribe { .. } | Self::SubscribeWith { .. } => event::SUBSCRIBE,
             Self::Unsubscribe { .. } => event::UNSUBSCRIBE,
             Self::Publish { .. } => event::PUBLISH,
             Self::KeepSession { .. } => event::KEEP_SESSION,
@@ -117,6 +126,10 @@ impl Request<'_> {
             }
             Self::Subscribe { channel } | Self::Unsubscribe { channel } => {
                 member(out, b",\"data\":{\"channel\":", channel);
+            }
+            Self::SubscribeWith { channel, options } => {
+                member(out, b",\"data\":{\"channel\":", channel);
+                options.write(out);
             }
             Self::Publish { channel, event, data } => {
                 member(out, b",\"data\":{\"channel\":", channel);
@@ -154,6 +167,7 @@ impl fmt::Debug for Request<'_> {
             Self::Auth { .. } => "Auth { .. }",
             Self::RefreshToken { .. } => "RefreshToken { .. }",
             Self::Subscribe { .. } => "Subscribe { .. }",
+            Self::SubscribeWith { .. } => "SubscribeWith { .. }",
             Self::Unsubscribe { .. } => "Unsubscribe { .. }",
             Self::Publish { .. } => "Publish { .. }",
             Self::KeepSession { .. } => "KeepSession { .. }",
