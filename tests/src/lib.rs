@@ -8,9 +8,11 @@
 pub mod binary;
 pub mod certs;
 pub mod client;
+pub mod dialogue;
 pub mod foreign;
 pub mod http;
 pub mod json;
+pub mod line;
 pub mod metrics;
 pub mod prometheus;
 pub mod proxy;

@@ -220,6 +220,12 @@ impl<S: Socket> Raw<S> {
         http::parse_head(&self.read_head())
     }
 
+    /// So many bytes. Panics if the stream ends before them.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        self.fill_to(count).unwrap_or_else(|| panic!("no {count} bytes: {:?}", self.buffer));
+        self.buffer.drain(..count).collect()
+    }
+
     fn try_read_head(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {

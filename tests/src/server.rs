@@ -168,6 +168,11 @@ impl Server {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.metrics_port))
     }
 
+    /// Its name, which is its own.
+    pub fn name(&self) -> &str {
+        &self.env["MAHAVISHNU_SERVER_NAME"]
+    }
+
     /// A socket to the main port.
     pub fn connect(&self) -> TcpStream {
         self.connect_narrow(None)

@@ -19,6 +19,7 @@ mod limits;
 mod limits_slow;
 mod memory;
 mod metrics;
+mod old_clients;
 mod proxies;
 mod reasons;
 mod recording;
