@@ -1,7 +1,10 @@
 //! Bodies of `POST /publish`, against a model that reads them into [`serde_json::Value`].
 
-use mahavishnu_core::protocol::publish::{PublishError, parse};
-use serde_json::{Value, json};
+use mahavishnu_core::protocol::{
+    Epoch, MessageOptions,
+    publish::{PublishError, parse},
+};
+use serde_json::{Map, Value, json};
 
 use crate::envelope::{Read, read};
 
@@ -24,6 +27,7 @@ pub fn run(input: &[u8]) {
                         channel: message.channel.to_string(),
                         event: message.event.to_string(),
                         data: serde_json::from_str(message.data).expect("data is JSON"),
+                        options: options(&message.options),
                     })
                     .collect(),
                 key: request.idempotency_key.map(String::from),
@@ -49,6 +53,25 @@ struct Message {
     channel: String,
     event: String,
     data: Value,
+    options: Options,
+}
+
+#[derive(Debug, PartialEq)]
+struct Options {
+    positions: bool,
+    state: Option<Value>,
+    if_offset: Option<u64>,
+    if_epoch: Option<String>,
+}
+
+fn options(options: &MessageOptions<'_>) -> Options {
+    let epoch = options.condition.and_then(|condition| condition.epoch);
+    Options {
+        positions: options.positions,
+        state: options.state.map(|state| serde_json::from_str(state).expect("state is JSON")),
+        if_offset: options.condition.map(|condition| condition.offset),
+        if_epoch: epoch.map(|epoch| epoch.to_string()),
+    }
 }
 
 fn model(value: &Value, batch_max: usize) -> Result<Request, PublishError> {
@@ -91,5 +114,33 @@ fn message(at: usize, item: &Value) -> Result<Message, PublishError> {
         channel: channel.ok_or(PublishError::Channel(at))?,
         event: event.ok_or(PublishError::Event(at))?,
         data: if data.is_object() { data } else { return Err(PublishError::Data(at)) },
+        options: message_options(at, item)?,
     })
+}
+
+fn message_options(at: usize, item: &Map<String, Value>) -> Result<Options, PublishError> {
+    let option = |name: &str| item.get(name).filter(|value| !value.is_null());
+    let asked = match option("positions") {
+        None => false,
+        Some(value) => value.as_bool().ok_or(PublishError::Positions(at))?,
+    };
+    let state = option("state").cloned();
+    if state.as_ref().is_some_and(|state| !state.is_object()) {
+        return Err(PublishError::State(at));
+    }
+    let refused = PublishError::Condition(at);
+    let if_offset = option("if_offset").map(|offset| offset.as_u64().ok_or(refused)).transpose()?;
+    let epoch = |value: &Value| {
+        let text = value.as_str().filter(|text| Epoch::parse(text).is_some());
+        text.map(str::to_owned).ok_or(refused)
+    };
+    let if_epoch = option("if_epoch").map(epoch).transpose()?;
+    if if_epoch.is_some() && if_offset.is_none() {
+        return Err(refused);
+    }
+    if if_offset.is_some() && at > 0 {
+        return Err(PublishError::LateCondition(at));
+    }
+    let positions = asked || state.is_some() || if_offset.is_some();
+    Ok(Options { positions, state, if_offset, if_epoch })
 }

@@ -2,7 +2,7 @@
 
 use std::{io::Read, time::Duration};
 
-use mahavishnu_core::protocol::publish::PublishMessage;
+use mahavishnu_core::protocol::{MessageOptions, publish::PublishMessage};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -62,8 +62,12 @@ fn object(data: String) -> Result<String, Failure> {
 }
 
 fn body(channel: &str, event: &str, data: &str) -> Vec<u8> {
-    let message =
-        PublishMessage { channel: channel.into(), event: event.into(), data: data.trim() };
+    let message = PublishMessage {
+        channel: channel.into(),
+        event: event.into(),
+        data: data.trim(),
+        options: MessageOptions::default(),
+    };
     let mut body = Vec::new();
     message.write(&mut body);
     body

@@ -85,6 +85,8 @@ pub mod event {
     pub const KEEP_SESSION: &str = "keep_session";
     /// Goes on with what another connection subscribed to.
     pub const RESUME_SESSION: &str = "resume_session";
+    /// Asks for a channel's document.
+    pub const GET_STATE: &str = "get_state";
     /// The connection's token is about to expire.
     pub const SESSION_TOKEN_EXPIRING: &str = "session.token_expiring";
     /// A subscription was taken back: it is no longer permitted.
@@ -111,6 +113,8 @@ pub mod error_code {
     pub const RATE_LIMIT_EXCEEDED: &str = "RATE_LIMIT_EXCEEDED";
     /// No such session, or not any more, or another user's.
     pub const SESSION_UNKNOWN: &str = "SESSION_UNKNOWN";
+    /// Something else is there by now than the request says.
+    pub const CONFLICT: &str = "CONFLICT";
     /// The server could not do it.
     pub const SERVER_ERROR: &str = "SERVER_ERROR";
 }

@@ -2,8 +2,10 @@
 
 use std::{borrow::Cow, fmt};
 
+pub use super::publish_options::KEY_BYTES_MAX;
 use super::{
     json::{EMPTY_OBJECT, write_string},
+    publish_options::{MESSAGE_OPTIONS, MessageOptions, idempotency_key},
     scan::{Fault, Scanner, Value},
 };
 
@@ -25,6 +27,8 @@ pub struct PublishMessage<'a> {
     pub event: Cow<'a, str>,
     /// `data`: the JSON text of an object, `{}` if it is missing.
     pub data: &'a str,
+    /// What goes with it.
+    pub options: MessageOptions<'a>,
 }
 
 impl PublishMessage<'_> {
@@ -36,6 +40,7 @@ impl PublishMessage<'_> {
         write_string(out, &self.event);
         out.extend_from_slice(b",\"data\":");
         out.extend_from_slice(self.data.as_bytes());
+        self.options.write(out);
         out.push(b'}');
     }
 }
@@ -65,6 +70,14 @@ pub enum PublishError {
     Event(usize),
     /// The message at this index has `data` that is not an object.
     Data(usize),
+    /// The message at this index has `positions` that is neither true nor false.
+    Positions(usize),
+    /// The message at this index has a `state` that is not an object.
+    State(usize),
+    /// The message at this index has an `if_offset` that is no number, or an `if_epoch` that is none or alone.
+    Condition(usize),
+    /// The message at this index has an `if_offset`, and is not the first.
+    LateCondition(usize),
 }
 
 /// Reads a body of at most `batch_max` messages.
@@ -94,7 +107,8 @@ pub fn parse(body: &[u8], batch_max: usize) -> Result<PublishRequest<'_>, Publis
         }
         None => vec![message(found.single, 0)?],
     };
-    let key = found.key.filter(|key| !key.is_null()).map(idempotency_key).transpose()?;
+    let key = found.key.filter(|key| !key.is_null());
+    let key = key.map(|key| idempotency_key(key).ok_or(PublishError::Key)).transpose()?;
     if messages.is_empty() {
         return Err(PublishError::Empty);
     }
@@ -121,6 +135,17 @@ impl fmt::Display for PublishError {
                 write!(f, "message {index}: event must be a string that is not empty")
             }
             Self::Data(index) => write!(f, "message {index}: data must be an object"),
+            Self::Positions(index) => {
+                write!(f, "message {index}: positions must be true or false")
+            }
+            Self::State(index) => write!(f, "message {index}: state must be an object"),
+            Self::Condition(index) => write!(
+                f,
+                "message {index}: if_offset must be a whole number, and if_epoch an epoch beside it"
+            ),
+            Self::LateCondition(index) => {
+                write!(f, "message {index}: only the first message may have an if_offset")
+            }
         }
     }
 }
@@ -155,6 +180,7 @@ struct Parts<'a> {
     room: Option<Value<'a>>,
     event: Option<Value<'a>>,
     data: Option<Value<'a>>,
+    options: [Option<Value<'a>>; MESSAGE_OPTIONS.len()],
 }
 
 impl<'a> Parts<'a> {
@@ -165,7 +191,13 @@ impl<'a> Parts<'a> {
             "channel" => self.channel = value,
             "room" => self.room = value,
             "event" => self.event = value,
-            _ => self.data = value,
+            "data" => self.data = value,
+            name => {
+                let at = MESSAGE_OPTIONS.iter().position(|known| *known == name);
+                if let Some(option) = at.and_then(|at| self.options.get_mut(at)) {
+                    *option = value;
+                }
+            }
         }
         Ok(())
     }
@@ -177,7 +209,18 @@ fn read_object<'a>(
     batch_max: usize,
     found: &mut Found<'a>,
 ) -> Result<(), Fault> {
-    const NAMES: &[&str; 6] = &["messages", "idempotency_key", "channel", "room", "event", "data"];
+    const NAMES: &[&str; 10] = &[
+        "messages",
+        "idempotency_key",
+        "channel",
+        "room",
+        "event",
+        "data",
+        "positions",
+        "state",
+        "if_offset",
+        "if_epoch",
+    ];
     let readable = scanner.object(NAMES, |scanner, index| match NAMES.get(index) {
         Some(&"messages") => {
             found.messages = Some(read_list(scanner, batch_max)?);
@@ -215,7 +258,8 @@ fn read_list<'a>(
 }
 
 fn read_message<'a>(scanner: &mut Scanner<'a>) -> Result<Parts<'a>, Fault> {
-    const NAMES: &[&str; 4] = &["channel", "room", "event", "data"];
+    const NAMES: &[&str; 8] =
+        &["channel", "room", "event", "data", "positions", "state", "if_offset", "if_epoch"];
     let mut parts = Parts::default();
     if scanner.peek() == Some(b'{') {
         parts.readable = scanner
@@ -240,21 +284,32 @@ fn message(parts: Parts<'_>, index: usize) -> Result<PublishMessage<'_>, Publish
             Some(data) if data.is_object() => data.get(),
             Some(_) => return Err(PublishError::Data(index)),
         },
+        options: options(parts.options, index)?,
     })
 }
 
-fn idempotency_key(key: Value<'_>) -> Result<Cow<'_, str>, PublishError> {
-    key.string().filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len())).ok_or(PublishError::Key)
+fn options(
+    values: [Option<Value<'_>>; MESSAGE_OPTIONS.len()],
+    index: usize,
+) -> Result<MessageOptions<'_>, PublishError> {
+    let options = MessageOptions::read(values).map_err(|which| match which {
+        0 => PublishError::Positions(index),
+        1 => PublishError::State(index),
+        _ => PublishError::Condition(index),
+    })?;
+    // The others are published once the first is: so all are, or none.
+    if options.condition.is_some() && index > 0 {
+        return Err(PublishError::LateCondition(index));
+    }
+    Ok(options)
 }
-
-/// Bytes of an idempotency key, at most.
-pub const KEY_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::{Condition, Epoch};
 
     #[test]
     fn one_message_several_or_an_array() {
@@ -291,6 +346,18 @@ mod tests {
     }
 
     #[test]
+    fn each_message_has_options_of_its_own() {
+        let body = r#"[{"channel":"c","event":"e","state":{"n":1},"if_offset":0},
+            {"channel":"d","event":"e","positions":true},{"channel":"d","event":"e"}]"#;
+        let options: Vec<_> =
+            parse(body.as_bytes(), 10).unwrap().messages.iter().map(|m| m.options).collect();
+        let condition = Some(Condition { offset: 0, epoch: None });
+        let first = MessageOptions { positions: true, state: Some(r#"{"n":1}"#), condition };
+        let second = MessageOptions { positions: true, ..MessageOptions::default() };
+        assert_eq!(options, [first, second, MessageOptions::default()]);
+    }
+
+    #[test]
     fn what_does_not_fit_is_named_by_its_index() {
         let good = r#"{"channel":"c","event":"e"}"#;
         for (second, error) in [
@@ -302,6 +369,11 @@ mod tests {
             (r#"{"channel":"c","event":""}"#, PublishError::Event(1)),
             (r#"{"channel":"c","event":"e","data":null}"#, PublishError::Data(1)),
             (r#"{"channel":"c","event":"e","data":[]}"#, PublishError::Data(1)),
+            (r#"{"channel":"c","event":"e","positions":1}"#, PublishError::Positions(1)),
+            (r#"{"channel":"c","event":"e","state":5}"#, PublishError::State(1)),
+            (r#"{"channel":"c","event":"e","if_offset":"5"}"#, PublishError::Condition(1)),
+            (r#"{"channel":"c","event":"e","if_epoch":"x"}"#, PublishError::Condition(1)),
+            (r#"{"channel":"c","event":"e","if_offset":5}"#, PublishError::LateCondition(1)),
         ] {
             assert_eq!(parse(format!("[{good},{second}]").as_bytes(), 10), Err(error), "{second}");
         }
@@ -350,9 +422,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_reads_back(channel: String, event in "(?s).{1,20}") {
+        fn a_message_reads_back(
+            channel: String,
+            event in "(?s).{1,20}",
+            positions: bool,
+            state: bool,
+            condition: Option<(u64, Option<u64>)>,
+        ) {
             let data = r#"{"n": 1.10}"#;
-            let message = PublishMessage { channel: channel.into(), event: event.into(), data };
+            let condition = condition
+                .map(|(offset, epoch)| Condition { offset, epoch: epoch.map(Epoch::from_random) });
+            let options = MessageOptions {
+                positions: positions || state || condition.is_some(),
+                state: state.then_some(r#"{"state":[]}"#),
+                condition,
+            };
+            let message =
+                PublishMessage { channel: channel.into(), event: event.into(), data, options };
             let mut body = Vec::new();
             message.write(&mut body);
             prop_assert_eq!(parse(&body, 1).unwrap().messages, vec![message]);
@@ -369,6 +455,7 @@ mod tests {
         event: &'static str,
         data: &'static str,
     ) -> PublishMessage<'static> {
-        PublishMessage { channel: channel.into(), event: event.into(), data }
+        let options = MessageOptions::default();
+        PublishMessage { channel: channel.into(), event: event.into(), data, options }
     }
 }

@@ -7,6 +7,7 @@ use super::{
     names::{Kind, event},
     options::SubscribeOptions,
     position::Position,
+    publish_options::MessageOptions,
     sessions::write_positions,
 };
 
@@ -64,6 +65,24 @@ pub enum Request<'a> {
         /// Where the client left off, by channel.
         positions: &'a [(&'a str, Position)],
     },
+    /// As `Publish`, with something besides the message.
+    PublishWith {
+        /// The channel's name.
+        channel: &'a str,
+        /// The event's name.
+        event: &'a str,
+        /// The JSON text of an object, taken as it is.
+        data: &'a str,
+        /// The same request under the same key is carried out once. 1 to 256 bytes.
+        idempotency_key: Option<&'a str>,
+        /// What goes with the message.
+        options: MessageOptions<'a>,
+    },
+    /// Tell a channel's document. Answered by a response.
+    GetState {
+        /// The channel's name.
+        channel: &'a str,
+    },
     /// A request for the application. Answered as the application likes, or by an error.
     Application {
         /// The request's name.
@@ -107,9 +126,10 @@ impl Request<'_> {
             Self::RefreshToken { .. } => event::REFRESH_TOKEN,
             Self::Subscribe { .. } | Self::SubscribeWith { .. } => event::SUBSCRIBE,
             Self::Unsubscribe { .. } => event::UNSUBSCRIBE,
-            Self::Publish { .. } => event::PUBLISH,
             Self::KeepSession { .. } => event::KEEP_SESSION,
             Self::ResumeSession { .. } => event::RESUME_SESSION,
+            Self::Publish { .. } | Self::PublishWith { .. } => event::PUBLISH,
+            Self::GetState { .. } => event::GET_STATE,
             Self::Application { event, .. } => event,
             Self::Ping => return None,
         })
@@ -124,14 +144,17 @@ impl Request<'_> {
             Self::Auth { token } | Self::RefreshToken { token } => {
                 member(out, b",\"data\":{\"token\":", token);
             }
-            Self::Subscribe { channel } | Self::Unsubscribe { channel } => {
+            Self::Subscribe { channel }
+            | Self::Unsubscribe { channel }
+            | Self::GetState { channel } => {
                 member(out, b",\"data\":{\"channel\":", channel);
             }
             Self::SubscribeWith { channel, options } => {
                 member(out, b",\"data\":{\"channel\":", channel);
                 options.write(out);
             }
-            Self::Publish { channel, event, data } => {
+            Self::Publish { channel, event, data }
+            | Self::PublishWith { channel, event, data, .. } => {
                 member(out, b",\"data\":{\"channel\":", channel);
                 member(out, b",\"event\":", event);
                 out.extend_from_slice(b",\"data\":");
@@ -156,6 +179,12 @@ impl Request<'_> {
             }
             Self::Ping => return,
         }
+        if let Self::PublishWith { idempotency_key, options, .. } = self {
+            if let Some(key) = idempotency_key {
+                member(out, b",\"idempotency_key\":", key);
+            }
+            options.write(out);
+        }
         out.push(b'}');
     }
 }
@@ -172,6 +201,8 @@ impl fmt::Debug for Request<'_> {
             Self::Publish { .. } => "Publish { .. }",
             Self::KeepSession { .. } => "KeepSession { .. }",
             Self::ResumeSession { .. } => "ResumeSession { .. }",
+            Self::PublishWith { .. } => "PublishWith { .. }",
+            Self::GetState { .. } => "GetState { .. }",
             Self::Application { .. } => "Application { .. }",
             Self::Ping => "Ping",
         })
@@ -185,7 +216,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::{Answer, CorrelationRule, Epoch, Intent, decode_text};
+    use crate::protocol::{
+        Answer, Condition, CorrelationRule, Epoch, Intent, PublishOptions, decode_text,
+    };
 
     #[test]
     fn members_come_in_the_order_of_the_documents() {
@@ -218,6 +251,24 @@ mod tests {
                 r#"{"a":{"epoch":"0000000000","offset":5},"b":{"epoch":"0000000000","offset":5}}}}"#
             )
         );
+        let condition = Some(Condition { offset: 7, epoch: Epoch::parse("0123456789") });
+        let options = MessageOptions { positions: true, state: Some(r#"{"n":2}"#), condition };
+        let with = Request::PublishWith {
+            channel: "c",
+            event: "e",
+            data: "{}",
+            idempotency_key: Some("k"),
+            options,
+        };
+        assert_eq!(
+            with.to_text(None),
+            r#"{"type":"request","event":"publish","data":{"channel":"c","event":"e","data":{},"idempotency_key":"k","positions":true,"state":{"n":2},"if_offset":7,"if_epoch":"0123456789"}}"#
+        );
+        let read =
+            decode_text(&with.to_text(None)).map(|read| format!("{:?}", read.publish_options()));
+        let expected: Result<_, crate::protocol::DecodeError> =
+            Ok(PublishOptions { idempotency_key: Some("k".into()), message: options });
+        assert_eq!(read, Ok(format!("{expected:?}")));
         assert_eq!(Request::Ping.to_text(Some("3")), r#"{"type":"ping","id":"3"}"#);
         assert_eq!(Request::Ping.to_text(None), r#"{"type":"ping"}"#);
     }
