@@ -239,7 +239,7 @@ impl<'a> Envelope<'a> {
         Self { correlation_id, event: Some(event), ..Self::blank(stamp, Kind::Response) }
     }
 
-    fn blank(stamp: Stamp<'a>, kind: Kind) -> Self {
+    pub(super) fn blank(stamp: Stamp<'a>, kind: Kind) -> Self {
         Self {
             id: stamp.id,
             correlation_id: None,

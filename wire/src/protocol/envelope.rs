@@ -6,6 +6,7 @@ use super::{
     answers::{Expiring, Gap, Welcome},
     json::write_string,
     names::Kind,
+    presence::{Departed, Member, PresenceChanges},
     timestamp::Timestamp,
 };
 
@@ -77,6 +78,12 @@ pub enum Data<'a> {
         /// Because of what.
         why: &'a str,
     },
+    /// Who came into a channel.
+    Member(Member<'a>),
+    /// Who is no longer in a channel.
+    Departed(Departed<'a>),
+    /// How many came and went.
+    PresenceChanges(PresenceChanges),
 }
 
 impl Envelope<'_> {
@@ -124,7 +131,10 @@ impl Data<'_> {
             | Self::Welcome(_)
             | Self::Gap(_)
             | Self::Expiring(_)
+            | Self::Departed(_)
+            | Self::PresenceChanges(_)
             | Self::Withdrawn { .. } => 128,
+            Self::Member(member) => 128 + member.info.map_or(0, str::len),
         }
     }
 
@@ -175,6 +185,9 @@ impl Data<'_> {
                 write_string(out, why);
                 out.push(b'}');
             }
+            Self::Member(member) => member.write(out),
+            Self::Departed(departed) => departed.write(out),
+            Self::PresenceChanges(changes) => changes.write(out),
         }
     }
 }
@@ -220,7 +233,7 @@ fn write_gap(out: &mut Vec<u8>, gap: &Gap<'_>) {
     out.push(b'}');
 }
 
-fn write_optional(out: &mut Vec<u8>, text: Option<&str>) {
+pub(super) fn write_optional(out: &mut Vec<u8>, text: Option<&str>) {
     match text {
         Some(text) => write_string(out, text),
         None => out.extend_from_slice(b"null"),
@@ -231,14 +244,14 @@ fn write_bool(out: &mut Vec<u8>, value: bool) {
     out.extend_from_slice(if value { b"true" } else { b"false" });
 }
 
-fn write_uuid(out: &mut Vec<u8>, id: Uuid) {
+pub(super) fn write_uuid(out: &mut Vec<u8>, id: Uuid) {
     let mut text = [0; Hyphenated::LENGTH];
     out.push(b'"');
     out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
     out.push(b'"');
 }
 
-fn write_number(out: &mut Vec<u8>, number: u64) {
+pub(super) fn write_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 

@@ -93,6 +93,14 @@ pub mod event {
     pub const CHANNEL_WITHDRAWN: &str = "channel.withdrawn";
     /// Events were lost: the reader was too slow, or they are no longer kept.
     pub const CHANNEL_GAP: &str = "channel.gap";
+    /// Asks who is in a channel.
+    pub const GET_PRESENCE: &str = "get_presence";
+    /// Somebody came into a channel, or says something else of itself.
+    pub const PRESENCE_JOINED: &str = "presence.joined";
+    /// Somebody is no longer in a channel.
+    pub const PRESENCE_LEFT: &str = "presence.left";
+    /// Many came into a channel or went, or events were missed.
+    pub const PRESENCE_CHANGED: &str = "presence.changed";
 }
 
 /// The error codes of the protocol, as clients know them.

@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 use super::{
     json::write_string,
     names::{Kind, event},
     options::SubscribeOptions,
     position::Position,
+    presence::write_query,
     publish_options::MessageOptions,
     sessions::write_positions,
 };
@@ -83,6 +86,15 @@ pub enum Request<'a> {
         /// The channel's name.
         channel: &'a str,
     },
+    /// Tell who is in a channel. Answered by a response.
+    GetPresence {
+        /// The channel's name.
+        channel: &'a str,
+        /// Whether they are to be listed, or only counted.
+        members: bool,
+        /// The list begins behind the member with this `connection_id`: the last one of an answer that was not complete.
+        after: Option<Uuid>,
+    },
     /// A request for the application. Answered as the application likes, or by an error.
     Application {
         /// The request's name.
@@ -130,6 +142,7 @@ impl Request<'_> {
             Self::ResumeSession { .. } => event::RESUME_SESSION,
             Self::Publish { .. } | Self::PublishWith { .. } => event::PUBLISH,
             Self::GetState { .. } => event::GET_STATE,
+            Self::GetPresence { .. } => event::GET_PRESENCE,
             Self::Application { event, .. } => event,
             Self::Ping => return None,
         })
@@ -148,6 +161,10 @@ impl Request<'_> {
             | Self::Unsubscribe { channel }
             | Self::GetState { channel } => {
                 member(out, b",\"data\":{\"channel\":", channel);
+            }
+            Self::GetPresence { channel, members, after } => {
+                member(out, b",\"data\":{\"channel\":", channel);
+                write_query(out, *members, *after);
             }
             Self::SubscribeWith { channel, options } => {
                 member(out, b",\"data\":{\"channel\":", channel);
@@ -203,6 +220,7 @@ impl fmt::Debug for Request<'_> {
             Self::ResumeSession { .. } => "ResumeSession { .. }",
             Self::PublishWith { .. } => "PublishWith { .. }",
             Self::GetState { .. } => "GetState { .. }",
+            Self::GetPresence { .. } => "GetPresence { .. }",
             Self::Application { .. } => "Application { .. }",
             Self::Ping => "Ping",
         })

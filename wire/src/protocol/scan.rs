@@ -64,6 +64,11 @@ impl<'a> Scanner<'a> {
         this
     }
 
+    /// The same for a value that will be sent so many levels deep.
+    pub(super) fn within(text: &'a str, depth: usize) -> Self {
+        Self { depth, ..Self::new(text) }
+    }
+
     /// The byte that comes next.
     #[inline]
     pub(super) fn peek(&self) -> Option<u8> {
