@@ -242,7 +242,7 @@ impl Hub {
         if let Some(reason) = self.enter_user(id) {
             return self.close(id, reason);
         }
-        let uuid = self.env.entropy.uuid();
+        let name = self.env.public_name(id);
         let Some(conn) = self.connections.edit(id) else { return };
         conn.phase = Phase::Active;
         let (peer, user, identity) = (conn.peer(), conn.user(), conn.identity());
@@ -253,7 +253,7 @@ impl Hub {
         }
         self.env.tally.active += 1;
         self.peers.welcomed();
-        self.connections.send_welcome(&mut self.env, id, uuid);
+        self.connections.send_welcome(&mut self.env, id, name);
         if self.env.config.hooks.lifecycle {
             self.outputs.push_back(Output::Connected { conn: id, peer, user, identity });
         }

@@ -1,11 +1,16 @@
 //! What every department of a hub may use: configuration, place, time, randomness, counts and work space.
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
-use super::{codecs::Codecs, types::Place};
+use uuid::Uuid;
+
+use super::{
+    codecs::Codecs,
+    types::{ConnId, Place},
+};
 use crate::{
     config::Config,
-    entropy::Entropy,
+    entropy::{Entropy, KeyedState},
     metrics::Tally,
     protocol::{Stamp, Timestamp},
     time::{Instant, Now},
@@ -25,6 +30,8 @@ pub(super) struct Env {
     pub(super) codecs: Codecs,
     /// Where messages are put together before they are copied behind their frame header.
     pub(super) scratch: Vec<u8>,
+    /// What connections' public names are drawn with.
+    names: [KeyedState; 2],
     /// The latest wall-clock time that was asked for, and its text, formatted once.
     formatted: (Duration, Timestamp),
 }
@@ -36,6 +43,7 @@ impl Env {
             place,
             now,
             started: now.mono,
+            names: [entropy.hash_keys(), entropy.hash_keys()],
             entropy,
             tally: Tally::new(config.clone(), keys),
             codecs: Codecs::default(),
@@ -48,6 +56,15 @@ impl Env {
     /// An id and the present time for one message.
     pub(super) fn stamp<'t>(&mut self, timestamp: &'t Timestamp) -> Stamp<'t> {
         Stamp { id: self.entropy.uuid(), timestamp }
+    }
+
+    /// The name by which clients know a connection. It follows from its id under keys that nobody knows, so that none has
+    /// to be kept for connections that nobody asks about.
+    pub(super) fn public_name(&self, conn: ConnId) -> Uuid {
+        let [high, low] = self.names.map(|keys| keys.hash_one(conn).to_be_bytes());
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(high.into_iter().chain(low)).for_each(|(to, from)| *to = from);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
     /// The present time as text.
@@ -82,3 +99,29 @@ impl Env {
 
 /// A larger buffer is given back at the end of a turn.
 const SCRATCH_KEPT_MAX: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{testing::env, types::ShardId};
+
+    #[test]
+    fn every_use_of_a_place_has_a_name_of_its_own() {
+        let env = env(Config::default());
+        let conns = (0..3).flat_map(|index| {
+            (0..3).flat_map(move |generation| {
+                (0..2).map(move |shard| ConnId { index, generation, shard: ShardId(shard) })
+            })
+        });
+        let names: Vec<_> = conns.map(|conn| env.public_name(conn)).collect();
+        assert!(names.iter().all(|name| name.get_version_num() == 4), "{names:?}");
+        let mut distinct = names.clone();
+        distinct.sort();
+        distinct.dedup();
+        assert_eq!(distinct.len(), names.len());
+        assert_eq!(
+            env.public_name(ConnId { index: 0, generation: 0, shard: ShardId(0) }),
+            names[0]
+        );
+    }
+}

@@ -30,12 +30,12 @@ impl AnswerTo {
 
 impl Connections {
     /// The first message of every active connection.
-    pub(in crate::hub) fn send_welcome(&mut self, env: &mut Env, id: ConnId, uuid: Uuid) {
+    pub(in crate::hub) fn send_welcome(&mut self, env: &mut Env, id: ConnId, name: Uuid) {
         let Some(conn) = self.get(id) else { return };
         let (authenticated, secure) = (conn.rare().token.is_some(), conn.secure);
         let service = env.config.service.clone();
         let welcome = Welcome {
-            connection_id: uuid,
+            connection_id: name,
             server: &service.label,
             message: &service.greeting,
             authenticated,
