@@ -90,8 +90,7 @@ impl Handle {
         if data.first() != Some(&b'{') {
             return Err(BroadcastError::NotAnObject);
         }
-        let publication =
-            Publication { channel: channel.into(), event: event.into(), data: data.into() };
+        let publication = Publication::new(channel, event, data);
         let home = self.placement.home(channel);
         let outcome = self.ask(home, |answer| Mail::Broadcast(publication, answer)).await;
         outcome.ok_or(BroadcastError::Stopped)?.map_err(BroadcastError::Refused)

@@ -257,7 +257,7 @@ mod tests {
     fn an_end_answers_what_has_come_and_refuses_what_comes() {
         let (mailbox, inbox) = Mailbox::new();
         let (answer, outcome) = async_channel::bounded(1);
-        let publication = Publication { channel: "a".into(), event: "e".into(), data: "{}".into() };
+        let publication = Publication::new("a", "e", "{}");
         assert_eq!(poll(mailbox.send(Mail::Broadcast(publication, answer))), Poll::Ready(true));
         assert!(poll(outcome.recv()).is_pending());
 

@@ -219,7 +219,7 @@ impl World {
 
     fn publish(&mut self, size: usize, n: u32) {
         let data = data(size, n).into();
-        let publication = Publication { channel: "c".into(), event: EVENT.into(), data };
+        let publication = Publication::new("c", EVENT, data);
         self.hub.handle_command(self.now, Command::Publish { id: None, publication });
     }
 

@@ -101,8 +101,7 @@ impl Stage {
 
     /// The application broadcasts to [`CHANNEL`].
     pub fn broadcast(&mut self, data: &bytes::Bytes) {
-        let publication =
-            Publication { channel: CHANNEL.into(), event: "bench.tick".into(), data: data.clone() };
+        let publication = Publication::new(CHANNEL, "bench.tick", data.clone());
         self.hub.handle_command(self.now, Command::Publish { id: None, publication });
     }
 

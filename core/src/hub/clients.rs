@@ -13,6 +13,7 @@ use super::{
     forwarded::is_trusted,
     handshake::{self, Accepted},
     http as answers,
+    publishing::Message,
     tokens::{self, Token, Withdrawn},
     types::{Backlog, Command, ConnId, DrainPlan, Listener, Output, Peer, ShardId},
     visitors::{Visitors, Who},
@@ -477,7 +478,12 @@ impl Hub {
                 self.on_unsubscribe(id, channel, correlation, answer)
             }
             Intent::Publish { channel, event, data } => {
-                self.on_publish(id, correlation, channel.as_deref(), event.as_deref(), data);
+                let (channel, event) = (channel.as_deref(), event.as_deref());
+                let message = Message { channel, event, data };
+                match incoming.has_options() {
+                    false => self.on_publish(id, correlation, message),
+                    true => self.on_publish_with(id, incoming, correlation, message),
+                }
             }
             Intent::Auth { token } => {
                 let how = (protocol::event::AUTH, "authenticated");

@@ -108,6 +108,7 @@ impl<'a> Broadcast<'a> {
             channel: self.channel.into(),
             event: self.event.into(),
             data: Bytes::copy_from_slice(self.data.as_bytes()),
+            options: None,
         }
     }
 }

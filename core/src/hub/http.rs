@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::{
     connections::{Conn, may_publish_anonymously},
     env::Env,
-    errands::{self, Publisher},
+    errands::{self, KeyUse, Owner, Publisher, Via},
     handshake::is_direct,
     peers::Peers,
     reads::claims,
     tokens::Tokens,
-    types::{ConnId, Placement, Publication},
+    types::{ConnId, Placement, Publication, PublicationOptions},
 };
 use crate::{
     auth::Verb,
@@ -212,15 +212,19 @@ pub(super) fn check_publish(
             channel: message.channel.as_ref().into(),
             event: message.event.as_ref().into(),
             data: Bytes::copy_from_slice(message.data.as_bytes()),
+            options: PublicationOptions::of(message.options),
         });
     }
     let key = match headers.get("idempotency-key") {
         Some(value) => Some(header_key(value)?),
         None => body.idempotency_key.as_deref(),
     };
-    let digest = placement.digest(request.body());
-    let key = key.map(|key| errands::owned(user.as_deref(), conn.ip, key));
-    Ok((Publisher::Http { conn: id, key, digest }, publications))
+    let owner = Owner::Client(user.as_deref(), conn.ip);
+    let key = key.map(|key| KeyUse {
+        key: errands::owned(owner, key),
+        digest: placement.digest(&publications),
+    });
+    Ok((Publisher { via: Via::Http(id), key: key.map(Box::new) }, publications))
 }
 
 /// An answer about this instance's state, as the method that asked for it has it (RFC 9110 §9.3.7).

@@ -23,6 +23,7 @@ mod homes;
 mod http;
 mod http_requests;
 mod peers;
+mod publishing;
 mod questions;
 #[expect(dead_code, reason = "the resources that are read come next")]
 mod reads;
@@ -58,8 +59,8 @@ pub use self::{
     },
     types::{
         Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Output, Peer,
-        Place, Placement, Publication, Published, RequestError, RequestId, ShardId, Timeout,
-        TimeoutReason,
+        Place, Placement, Publication, PublicationOptions, Published, RequestError, RequestId,
+        ShardId, Timeout, TimeoutReason,
     },
 };
 use crate::{config::Config, entropy::Entropy, metrics::Tally, time::Now};

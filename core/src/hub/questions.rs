@@ -292,11 +292,7 @@ mod tests {
 
     #[test]
     fn each_channel_is_asked_about_once() {
-        let publication = |channel: &str| Publication {
-            channel: channel.into(),
-            event: "e".into(),
-            data: "{}".into(),
-        };
+        let publication = |channel: &str| Publication::new(channel, "e", "{}");
         let channels = channels_of(&["b", "a", "b"].map(publication));
         assert_eq!(channels, ["a".into(), "b".into()]);
     }

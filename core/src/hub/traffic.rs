@@ -10,10 +10,11 @@ use super::{
     Hub,
     channels::{Left, Subscribe},
     connections::AnswerTo,
-    errands::{self, Asker, ClaimDone, PublishDone, Publisher, RevokeDone, Verdict},
+    errands::{self, Asker, ClaimDone, KeyUse, PublishDone, Publisher, RevokeDone, Verdict, Via},
     homes::{Broadcast, Sealed},
     http::{Refused, check_publish},
     peers::{Inner, Joiner, Ticket, Withheld, publish_weight},
+    publishing::Message,
     questions::{About, Question, channels_of, is_object},
     tokens::Withdrawn,
     types::{
@@ -248,7 +249,7 @@ impl Hub {
         }
     }
 
-    fn refuse(&mut self, id: ConnId, reason: Reason, correlation: Option<&str>) {
+    pub(super) fn refuse(&mut self, id: ConnId, reason: Reason, correlation: Option<&str>) {
         self.connections.refuse(&mut self.env, id, reason, correlation);
     }
 
@@ -262,42 +263,30 @@ impl Hub {
 
 /// Publishing: by message, by `POST /publish`, by command.
 impl Hub {
-    /// The request `publish` of a WebSocket client.
+    /// The request `publish` of a WebSocket client, with nothing besides the message.
     pub(super) fn on_publish(
         &mut self,
         id: ConnId,
         correlation: Option<&str>,
-        channel: Option<&str>,
-        event: Option<&str>,
-        data: Option<&str>,
+        message: Message<'_>,
     ) {
-        let config = &self.env.config;
-        let limits = &config.limits;
-        let Some(channel) = channel
-            .filter(|name| protocol::channel_is_valid(name, limits.channels.channel_bytes_max))
-        else {
-            return self.refuse(id, Reason::InvalidChannel, correlation);
+        let broadcast = match self.check_message(id, message) {
+            Ok(broadcast) => broadcast,
+            Err(reason) => return self.refuse(id, reason, correlation),
         };
-        let event = event
-            .filter(|event| !event.is_empty() && event.len() <= limits.channels.event_bytes_max);
-        let (Some(event), Some(data)) = (event, data) else {
-            return self.refuse(id, Reason::Decode, correlation);
-        };
-        let conn = self.connections.get(id);
-        if !conn.is_some_and(|conn| conn.may(config, Verb::Publish, channel)) {
-            return self.refuse(id, Reason::PublishForbidden, correlation);
-        }
-        let broadcast = Broadcast { channel, event, data };
-        let asks = config.hooks.authorize_publish;
-        if !asks && self.homes.of(channel) == self.env.place.shard {
+        let asks = self.env.config.hooks.authorize_publish;
+        if !asks && self.homes.of(broadcast.channel) == self.env.place.shard {
             // The usual case: nothing is copied but into the channel's round.
             match self.broadcast(broadcast) {
-                Ok(published) => self.answer_published(id, channel, published, correlation),
+                Ok(published) => {
+                    self.answer_published(id, broadcast.channel, published, correlation);
+                }
                 Err(reason) => self.refuse(id, reason, correlation),
             }
             return;
         }
-        let publisher = Publisher::Message { conn: id, correlation: correlation.map(Into::into) };
+        let via = Via::Message { conn: id, correlation: correlation.map(Into::into) };
+        let publisher = via.plainly();
         let publications = vec![broadcast.to_owned()];
         if asks {
             let left = channels_of(&publications);
@@ -330,40 +319,12 @@ impl Hub {
         }
     }
 
-    pub(super) fn on_publish_command(&mut self, id: Option<CommandId>, publication: Publication) {
-        let limits = &self.env.config.limits;
-        let Publication { channel, event, data } = &publication;
-        let reason = if !protocol::channel_is_valid(channel, limits.channels.channel_bytes_max) {
-            Some(Reason::InvalidChannel)
-        } else if event.is_empty() || event.len() > limits.channels.event_bytes_max {
-            Some(Reason::BadPublish)
-        } else if data.len() > limits.wire.message_bytes_max {
-            Some(Reason::MessageTooBig)
-        } else {
-            None
-        };
-        let publisher = Publisher::Command { id };
-        if let Some(reason) = reason {
-            self.fail_publish(publisher, reason);
-        } else if self.homes.of(channel) == self.env.place.shard {
-            match self.broadcast(Broadcast::of(&publication)) {
-                Ok(published) => {
-                    let done = |id| Output::Done { id, result: Ok(published) };
-                    self.outputs.extend(id.map(done));
-                }
-                Err(reason) => self.fail_publish(publisher, reason),
-            }
-        } else {
-            self.publish(publisher, vec![publication]);
-        }
-    }
-
     /// Publishes what has been authorised, after its idempotency key, if it has one, was claimed.
-    fn publish(&mut self, publisher: Publisher, publications: Vec<Publication>) {
-        let Publisher::Http { key: Some(key), digest, .. } = &publisher else {
+    pub(super) fn publish(&mut self, publisher: Publisher, publications: Vec<Publication>) {
+        let Some(used) = &publisher.key else {
             return self.carry_out(publisher, publications);
         };
-        let (key, digest) = (key.clone(), *digest);
+        let KeyUse { key, digest } = (**used).clone();
         let home = self.homes.of(&key);
         if self.errands.is_crowded(&self.env) || self.peers.is_full(home) {
             return self.fail_publish(publisher, Reason::Busy);
@@ -380,16 +341,14 @@ impl Hub {
         let Some(ClaimDone { publisher, publications }) = self.errands.claimed(ticket) else {
             return;
         };
-        match (verdict, &publisher) {
-            (Verdict::Fresh, _) => self.carry_out(publisher, publications),
-            (Verdict::Answered(counts), Publisher::Http { conn, .. }) => {
+        match verdict {
+            Verdict::Fresh => self.carry_out(publisher, publications),
+            Verdict::Answered(counts) => {
                 let results = errands::results_again(publications, &counts);
-                self.answer_json(*conn, errands::http_answer(&results));
+                self.answer_publish(publisher.via, &results);
             }
-            (Verdict::Conflict, _) => self.fail_publish(publisher, Reason::KeyReused),
-            (Verdict::InProgress | Verdict::Answered(_), _) => {
-                self.fail_publish(publisher, Reason::KeyInUse)
-            }
+            Verdict::Conflict => self.fail_publish(publisher, Reason::KeyReused),
+            Verdict::InProgress => self.fail_publish(publisher, Reason::KeyInUse),
         }
     }
 
@@ -447,7 +406,7 @@ impl Hub {
     }
 
     /// Broadcasts here, where the channel is at home, unless a hub with subscribers takes nothing in at present.
-    fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<Published, Reason> {
+    pub(super) fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<Published, Reason> {
         let full = self.peers.full();
         if full != 0 && self.homes.remote(broadcast.channel) & full != 0 {
             return Err(Reason::Busy);
@@ -489,22 +448,25 @@ impl Hub {
     /// All messages are broadcast: tells the publisher.
     fn finish_publish(&mut self, done: PublishDone) {
         let PublishDone { publisher, results } = done;
-        match publisher {
-            Publisher::Message { conn, correlation } => {
+        if let Some(used) = publisher.key {
+            let KeyUse { key, digest } = *used;
+            let (home, answer) = (self.homes.of(&key), Some(errands::counts(&results)));
+            self.tell(home, Inner::Resolve { key, digest, answer });
+        }
+        self.answer_publish(publisher.via, &results);
+    }
+
+    fn answer_publish(&mut self, via: Via, results: &[(Box<str>, Published)]) {
+        match via {
+            Via::Message { conn, correlation } => {
                 if let Some((channel, published)) = results.first()
                     && self.connections.is_active(conn)
                 {
                     self.answer_published(conn, channel, *published, correlation.as_deref());
                 }
             }
-            Publisher::Http { conn, key, digest } => {
-                if let Some(key) = key {
-                    let (home, answer) = (self.homes.of(&key), Some(errands::counts(&results)));
-                    self.tell(home, Inner::Resolve { key, digest, answer });
-                }
-                self.answer_json(conn, errands::http_answer(&results));
-            }
-            Publisher::Command { id } => {
+            Via::Http(conn) => self.answer_json(conn, errands::http_answer(results)),
+            Via::Command(id) => {
                 if let (Some(id), Some((_, first))) = (id, results.first()) {
                     self.outputs.push_back(Output::Done { id, result: Ok(*first) });
                 }
@@ -514,20 +476,20 @@ impl Hub {
 
     /// A publish that was under way comes to nothing: its key can be used again.
     fn give_up(&mut self, publisher: Publisher, reason: Reason) {
-        if let Publisher::Http { key: Some(key), digest, .. } = &publisher {
-            let resolve = Inner::Resolve { key: key.clone(), digest: *digest, answer: None };
-            self.tell(self.homes.of(key), resolve);
+        if let Some(used) = &publisher.key {
+            let KeyUse { key, digest } = (**used).clone();
+            self.tell(self.homes.of(&key), Inner::Resolve { key, digest, answer: None });
         }
         self.fail_publish(publisher, reason);
     }
 
-    fn fail_publish(&mut self, publisher: Publisher, reason: Reason) {
-        match publisher {
-            Publisher::Message { conn, correlation } => {
+    pub(super) fn fail_publish(&mut self, publisher: Publisher, reason: Reason) {
+        match publisher.via {
+            Via::Message { conn, correlation } => {
                 self.refuse_active(conn, reason, correlation.as_deref());
             }
-            Publisher::Http { conn, .. } => self.refuse_http(conn, &reason.into()),
-            Publisher::Command { id } => self.fail_command(id, reason),
+            Via::Http(conn) => self.refuse_http(conn, &reason.into()),
+            Via::Command(id) => self.fail_command(id, reason),
         }
     }
 
@@ -560,7 +522,7 @@ impl Hub {
     }
 
     /// Puts a publish that the policy allows to the application, one channel of those `left` at a time.
-    fn ask_publish(
+    pub(super) fn ask_publish(
         &mut self,
         id: ConnId,
         publisher: Publisher,

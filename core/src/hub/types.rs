@@ -1,7 +1,7 @@
 //! What goes into a hub and what comes out, besides bytes.
 
 use std::{
-    hash::BuildHasher,
+    hash::{BuildHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -14,6 +14,7 @@ use crate::{
     auth::{Revocation, Verb},
     config::Config,
     entropy::{Entropy, KeyedState, Seed},
+    protocol::{Condition, MessageOptions},
     reason::Reason,
     time::Instant,
     tls::Identity,
@@ -94,15 +95,18 @@ impl Placement {
     }
 
     /// The hub at which anything else is at home.
-    pub(in crate::hub) fn home_of(&self, thing: impl std::hash::Hash) -> ShardId {
+    pub(in crate::hub) fn home_of(&self, thing: impl Hash) -> ShardId {
         let hash = u128::from(self.keys.hash_one(thing));
         // Multiply-shift maps the hash evenly onto the shards.
         ShardId(((hash * u128::from(self.shards)) >> 64) as u16)
     }
 
     /// A number that tells one content from another; equal on all hubs of a process.
-    pub(in crate::hub) fn digest(&self, content: &[u8]) -> u64 {
-        self.keys.hash_one(content)
+    pub(in crate::hub) fn digest(&self, content: &[Publication]) -> u64 {
+        let mut digest = self.keys.build_hasher();
+        content.len().hash(&mut digest);
+        content.iter().for_each(|publication| publication.content().hash(&mut digest));
+        digest.finish()
     }
 }
 
@@ -145,12 +149,59 @@ pub struct Publication {
     pub event: Box<str>,
     /// A JSON object, as text. It is sent as it stands.
     pub data: Bytes,
+    /// What it carries besides, if anything.
+    pub options: Option<Box<PublicationOptions>>,
+}
+
+/// What a broadcast carries besides its message. Most carry nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublicationOptions {
+    /// The same command under the same key is carried out once. Only for commands: what clients send has one key for
+    /// all its messages.
+    pub idempotency_key: Option<Box<str>>,
+    /// Whether the client that sends it is told where in the channel it stands.
+    pub positions: bool,
+    /// The channel's document from now on: a JSON object, as text.
+    pub state: Option<Bytes>,
+    /// Only if the channel's document is this one.
+    pub condition: Option<Condition>,
+}
+
+impl PublicationOptions {
+    /// What came with a message; nothing if it is nothing.
+    pub(in crate::hub) fn of(message: MessageOptions<'_>) -> Option<Box<Self>> {
+        let MessageOptions { positions, state, condition } = message;
+        let state = state.map(|state| Bytes::copy_from_slice(state.as_bytes()));
+        let options = Self { idempotency_key: None, positions, state, condition };
+        (!message.is_empty()).then(|| Box::new(options))
+    }
 }
 
 impl Publication {
+    /// A message and nothing besides.
+    pub fn new(
+        channel: impl Into<Box<str>>,
+        event: impl Into<Box<str>>,
+        data: impl Into<Bytes>,
+    ) -> Self {
+        Self { channel: channel.into(), event: event.into(), data: data.into(), options: None }
+    }
+
     /// Bytes that it takes.
     pub(in crate::hub) fn weight(&self) -> usize {
-        self.channel.len() + self.event.len() + self.data.len()
+        let options = self.options.as_ref().map_or(0, |options| {
+            size_of::<PublicationOptions>() + options.state.as_ref().map_or(0, Bytes::len)
+        });
+        self.channel.len() + self.event.len() + self.data.len() + options
+    }
+
+    /// What makes it the same as another one.
+    pub(in crate::hub) fn content(&self) -> impl Hash {
+        let options = self.options.as_ref().filter(|options| {
+            options.positions || options.state.is_some() || options.condition.is_some()
+        });
+        let options = options.map(|options| (options.positions, &options.state, options.condition));
+        (&self.channel, &self.event, &self.data, options)
     }
 }
 

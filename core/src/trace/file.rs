@@ -161,6 +161,7 @@ impl<'t> Input<'t> {
             | Call::Accept { .. }
             | Call::Shard { .. }
             | Call::Publish { .. }
+            | Call::PublishWith { .. }
             | Call::Reply { .. }
             | Call::Decide { .. }
             | Call::Revoke { .. }

@@ -165,6 +165,7 @@ impl<'t> Lane<'t> {
                 self.hub.handle_command(now, Command::Reload(config));
             }
             Call::Publish { .. }
+            | Call::PublishWith { .. }
             | Call::Revoke { .. }
             | Call::Reply { .. }
             | Call::Decide { .. }
@@ -186,12 +187,15 @@ impl<'t> Lane<'t> {
         Some(match call {
             Call::Publish { id, channel, event, data } => Command::Publish {
                 id: id.map(CommandId),
-                publication: Publication {
-                    channel: (*channel).into(),
-                    event: (*event).into(),
-                    data: Bytes::copy_from_slice(data),
-                },
+                publication: Publication::new(*channel, *event, Bytes::copy_from_slice(data)),
             },
+            Call::PublishWith { id, channel, event, data, options } => {
+                let data = Bytes::copy_from_slice(data);
+                let options = Some(Box::new(options.to_options()));
+                let publication =
+                    Publication { options, ..Publication::new(*channel, *event, data) };
+                Command::Publish { id: id.map(CommandId), publication }
+            }
             Call::Revoke { id, json } => {
                 Command::Revoke { id: id.map(CommandId), revocation: Revocation::replay(json)? }
             }

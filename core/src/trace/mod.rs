@@ -23,12 +23,14 @@ pub use replay::{Mismatch, Report, replay};
 
 use std::{borrow::Cow, fmt, hash::Hasher, io, net::SocketAddr, time::Duration};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 use crate::{
     config::{Config, Hooks},
-    hub::Output,
+    hub::{Output, PublicationOptions},
+    protocol::{Condition, Epoch},
     time::{Instant, Now},
     ws::Flush,
 };
@@ -135,6 +137,51 @@ enum Call<'a> {
         of: Conn,
     },
     Backlog(u8),
+    PublishWith {
+        id: Option<u64>,
+        #[serde(borrow)]
+        channel: &'a str,
+        event: &'a str,
+        data: &'a [u8],
+        options: Carried<'a>,
+    },
+}
+
+/// What a command's message carries besides.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Carried<'a> {
+    #[serde(borrow)]
+    key: Option<&'a str>,
+    positions: bool,
+    state: Option<&'a [u8]>,
+    condition: Option<(u64, Option<&'a str>)>,
+}
+
+impl<'a> Carried<'a> {
+    fn of(options: &'a PublicationOptions) -> Self {
+        let condition = |condition: &'a Condition| {
+            (condition.offset, condition.epoch.as_ref().map(Epoch::as_str))
+        };
+        Self {
+            key: options.idempotency_key.as_deref(),
+            positions: options.positions,
+            state: options.state.as_deref(),
+            condition: options.condition.as_ref().map(condition),
+        }
+    }
+
+    fn to_options(&self) -> PublicationOptions {
+        let condition = |(offset, epoch): (u64, Option<&str>)| Condition {
+            offset,
+            epoch: epoch.and_then(Epoch::parse),
+        };
+        PublicationOptions {
+            idempotency_key: self.key.map(Into::into),
+            positions: self.positions,
+            state: self.state.map(Bytes::copy_from_slice),
+            condition: self.condition.map(condition),
+        }
+    }
 }
 
 /// What the application is asked and told. An adapter works it out from its handlers, which a replay has not.

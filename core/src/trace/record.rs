@@ -2,12 +2,14 @@
 
 use std::io::{self, IoSlice, Write};
 
-use super::{Call, Conn, Digest, Record, Taken, Wanted, flush_number, nanos, output_digest};
+use super::{
+    Call, Carried, Conn, Digest, Record, Taken, Wanted, flush_number, nanos, output_digest,
+};
 use crate::{
     config::Config,
     hub::{
-        Backlog, Command, ConnId, Handler, Listener, Output, Peer, Place, RequestId, ShardId,
-        Timeout,
+        Backlog, Command, ConnId, Handler, Listener, Output, Peer, Place, Publication, RequestId,
+        ShardId, Timeout,
     },
     time::{Instant, Now},
     ws::Flush,
@@ -72,12 +74,14 @@ impl Recorder {
     pub(super) fn command(&mut self, now: Now, command: &Command) {
         let question = |id: &RequestId| (id.index, id.generation);
         let call = match command {
-            Command::Publish { id, publication } => Call::Publish {
-                id: id.map(|id| id.0),
-                channel: &publication.channel,
-                event: &publication.event,
-                data: &publication.data,
-            },
+            Command::Publish { id, publication } => {
+                let id = id.map(|id| id.0);
+                let Publication { channel, event, data, options } = publication;
+                match options.as_deref().map(Carried::of) {
+                    None => Call::Publish { id, channel, event, data },
+                    Some(options) => Call::PublishWith { id, channel, event, data, options },
+                }
+            }
             Command::Reply { id, result } => Call::Reply {
                 question: question(id),
                 result: result

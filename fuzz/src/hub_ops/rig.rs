@@ -286,7 +286,7 @@ impl Rig {
         let pad = if wide { "x".repeat(700) } else { String::new() };
         self.published.push(channel.to_owned());
         let data = Bytes::from(json!({ "n": n, "pad": pad }).to_string());
-        Publication { channel: channel.into(), event: "e".into(), data }
+        Publication::new(channel, "e", data)
     }
 
     fn command(&mut self, shard: u8, command: Command) {

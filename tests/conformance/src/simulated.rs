@@ -56,7 +56,7 @@ impl Driven for Running {
 
     fn broadcast(&self, channel: &str, event: &str, data: &Value) -> Result<Published, Reason> {
         let data = Bytes::from(data.to_string());
-        let publication = Publication { channel: channel.into(), event: event.into(), data };
+        let publication = Publication::new(channel, event, data);
         self.0.borrow_mut().broadcast(publication)
     }
 

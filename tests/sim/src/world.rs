@@ -321,8 +321,8 @@ impl World {
         let number = self.oracle.publish(channel, 0, APPLICATION as usize);
         let mut data = Vec::new();
         crate::message::write_data(&mut data, channel, number, 0);
-        let name = channel_names(self.options.channels)[channel as usize].as_str().into();
-        let publication = Publication { channel: name, event: "e".into(), data: Bytes::from(data) };
+        let name = channel_names(self.options.channels)[channel as usize].clone();
+        let publication = Publication::new(name, "e", Bytes::from(data));
         let id = Some(CommandId(u64::from(number)));
         self.command(usize::from(home.0), Command::Publish { id, publication });
         number

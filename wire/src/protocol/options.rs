@@ -69,6 +69,13 @@ impl SubscribeOptions<'_> {
 }
 
 impl Incoming<'_> {
+    /// Whether `data` has members beyond those of every request, so that it may ask for more.
+    #[must_use]
+    #[inline]
+    pub fn has_options(&self) -> bool {
+        self.members.more
+    }
+
     /// What a subscription asks for besides its channel. Fails if a member has a value of another type.
     pub fn subscribe_options(&self) -> Result<SubscribeOptions<'_>, DecodeError> {
         match self.data {

@@ -29,15 +29,25 @@ pub(in crate::hub) enum Verdict {
     Conflict,
 }
 
-/// The name under which the hubs know a user's `key`. Without a user it is the address's: all of this machine's are one,
+/// Whose a key is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::hub) enum Owner<'a> {
+    /// A user's, or without one an address's.
+    Client(Option<&'a str>, IpAddr),
+    /// The embedding application's.
+    Application,
+}
+
+/// The name under which the hubs know somebody's `key`. Without a user it is the address's: all of this machine's are one,
 /// as a client that tries again may come by the other family of addresses.
-pub(in crate::hub) fn owned(user: Option<&str>, address: IpAddr, key: &str) -> Box<str> {
+pub(in crate::hub) fn owned(owner: Owner<'_>, key: &str) -> Box<str> {
     // The length keeps apart what is put together, and the first letter users from addresses.
     let of = |kind: char, owner: &str| format!("{kind}{}:{owner}{key}", owner.len()).into();
-    match user {
-        Some(user) => of('u', user),
-        None if address.to_canonical().is_loopback() => of('l', ""),
-        None => of('a', &network(address).to_string()),
+    match owner {
+        Owner::Client(Some(user), _) => of('u', user),
+        Owner::Client(None, address) if address.to_canonical().is_loopback() => of('l', ""),
+        Owner::Client(None, address) => of('a', &network(address).to_string()),
+        Owner::Application => of('e', ""),
     }
 }
 
@@ -273,7 +283,10 @@ mod tests {
         let far: IpAddr = [192, 0, 2, 1].into();
         let near: IpAddr = [192, 0, 2, 2].into();
         let v6 = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, n]);
+        let of = |owner, key: &str| owned(owner, key);
+        let owned = |user, address, key| of(Owner::Client(user, address), key);
         let all = [
+            of(Owner::Application, "k"),
             owned(Some("ada"), far, "k"),
             owned(Some("adak"), far, ""),
             owned(Some(""), far, "adak"),

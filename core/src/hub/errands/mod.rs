@@ -7,7 +7,7 @@ pub(super) mod revoke;
 use bytes::Bytes;
 use serde::Serialize;
 
-pub(super) use self::keys::{Counts, Keys, Verdict, owned};
+pub(super) use self::keys::{Counts, Keys, Owner, Verdict, owned};
 use super::{
     env::Env,
     peers::Ticket,
@@ -33,12 +33,33 @@ enum Errand {
     Revoke { asker: Asker, audit: Box<Audit>, closed: u32, waiting: u32 },
 }
 
-/// Who published, and how to answer. An idempotency key is named together with its owner.
+/// Who published, and under which key.
 #[derive(Debug)]
-pub(super) enum Publisher {
+pub(super) struct Publisher {
+    pub(super) via: Via,
+    pub(super) key: Option<Box<KeyUse>>,
+}
+
+/// How a publish came, and so how it is answered.
+#[derive(Debug)]
+pub(super) enum Via {
     Message { conn: ConnId, correlation: Option<Box<str>> },
-    Http { conn: ConnId, key: Option<Box<str>>, digest: u64 },
-    Command { id: Option<CommandId> },
+    Http(ConnId),
+    Command(Option<CommandId>),
+}
+
+/// An idempotency key, named together with its owner, and a digest of what is to be published under it.
+#[derive(Clone, Debug)]
+pub(super) struct KeyUse {
+    pub(super) key: Box<str>,
+    pub(super) digest: u64,
+}
+
+impl Via {
+    /// Without a key.
+    pub(super) fn plainly(self) -> Publisher {
+        Publisher { via: self, key: None }
+    }
 }
 
 /// Who waits for a revocation.
@@ -270,7 +291,7 @@ mod tests {
     const NOBODY: Published = Published { subscribers: 0, offset: 0 };
 
     fn command() -> Publisher {
-        Publisher::Command { id: None }
+        Via::Command(None).plainly()
     }
 
     #[test]

@@ -276,8 +276,8 @@ fn a_small_window_shares_what_fits_into_it() {
     }
     rig.publish(0, "a", 1);
     rig.run();
-    let data = json!({"n": 2, "x": "x".repeat(600)}).to_string().into();
-    let publication = Publication { channel: "a".into(), event: "e".into(), data };
+    let data = json!({"n": 2, "x": "x".repeat(600)}).to_string();
+    let publication = Publication::new("a", "e", data);
     rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
     rig.run();
 

@@ -93,8 +93,8 @@ fn a_turn_is_one_write_for_each_subscriber() {
 
 /// Broadcasts one message of `bytes` bytes.
 fn publish_large(rig: &mut Rig, channel: &str, n: u64, bytes: usize) {
-    let data = json!({"n": n, "padding": "x".repeat(bytes)}).to_string().into();
-    let publication = Publication { channel: channel.into(), event: "e".into(), data };
+    let data = json!({"n": n, "padding": "x".repeat(bytes)}).to_string();
+    let publication = Publication::new(channel, "e", data);
     rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
 }
 

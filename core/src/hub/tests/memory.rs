@@ -22,8 +22,8 @@ fn stalled(rig: &mut Rig, shard: usize, channel: &str) -> Client {
 
 /// One broadcast of `bytes` bytes and a little more, in a turn of its own.
 fn publish(rig: &mut Rig, channel: &str, n: u64, bytes: usize) {
-    let data = json!({"n": n, "x": "x".repeat(bytes)}).to_string().into();
-    let publication = Publication { channel: channel.into(), event: "e".into(), data };
+    let data = json!({"n": n, "x": "x".repeat(bytes)}).to_string();
+    let publication = Publication::new(channel, "e", data);
     rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
     rig.run();
 }
@@ -129,8 +129,8 @@ fn with_latest_the_newest_message_stays() {
     rig.set_room(&client, Some(0));
     for channel in &channels {
         for n in 0..12 {
-            let data = json!({"n": n, "x": "x".repeat(KIB)}).to_string().into();
-            let publication = Publication { channel: (&**channel).into(), event: "e".into(), data };
+            let data = json!({"n": n, "x": "x".repeat(KIB)}).to_string();
+            let publication = Publication::new(&**channel, "e", data);
             rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
         }
     }

@@ -9,6 +9,7 @@ mod eviction;
 mod membership;
 mod memory;
 mod proxied;
+mod publishing;
 mod requests;
 mod sessions;
 mod shards;
@@ -152,8 +153,8 @@ impl Rig {
 
     /// Broadcasts as the application does; the turn is not run.
     pub(super) fn publish(&mut self, shard: usize, channel: &str, n: u64) {
-        let data = json!({"n": n}).to_string().into();
-        let publication = Publication { channel: channel.into(), event: "e".into(), data };
+        let data = json!({"n": n}).to_string();
+        let publication = Publication::new(channel, "e", data);
         self.hubs[shard].handle_command(self.now, Command::Publish { id: None, publication });
     }
 

@@ -71,8 +71,8 @@ fn one_who_joins_while_the_last_reader_is_closed_as_slow_is_a_member() {
     let (mut rig, slow) = stalled(SlowPolicy::Disconnect);
     publish_each(&mut rig, 0..5);
     let late = rig.connect(0);
-    let data = json!({"n": 5, "x": "x".repeat(1000)}).to_string().into();
-    let publication = Publication { channel: "a".into(), event: "e".into(), data };
+    let data = json!({"n": 5, "x": "x".repeat(1000)}).to_string();
+    let publication = Publication::new("a", "e", data);
     rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
 
     rig.subscribe(&late, "a");
@@ -118,8 +118,8 @@ fn latest_does_not_reach_behind_a_gap() {
     let (mut rig, client) = stalled(SlowPolicy::Latest);
     publish_each(&mut rig, 0..1);
     // Larger than any outbox here: lost at once.
-    let data = json!({"n": 1, "x": "x".repeat(2000)}).to_string().into();
-    let publication = Publication { channel: "a".into(), event: "e".into(), data };
+    let data = json!({"n": 1, "x": "x".repeat(2000)}).to_string();
+    let publication = Publication::new("a", "e", data);
     rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
     rig.run();
     // The announcement follows while the first message still waits.
@@ -145,8 +145,8 @@ fn a_gap_is_announced_at_once_to_one_who_has_read_everything() {
         let (mut rig, client) = stalled(policy);
         rig.set_room(&client, None);
         // Larger than any outbox here.
-        let data = json!({"n": 0, "x": "x".repeat(2000)}).to_string().into();
-        let publication = Publication { channel: "a".into(), event: "e".into(), data };
+        let data = json!({"n": 0, "x": "x".repeat(2000)}).to_string();
+        let publication = Publication::new("a", "e", data);
         rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
 
         rig.run();

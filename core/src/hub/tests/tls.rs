@@ -145,8 +145,7 @@ fn a_websocket_works_in_both_versions_whatever_the_chunks() {
 
             // Some records' worth, with a marker at each end.
             let data = format!("{{\"n\":\"begin{}end\"}}", "x".repeat(50_000));
-            let publication =
-                Publication { channel: "c".into(), event: "e".into(), data: data.into() };
+            let publication = Publication::new("c", "e", data);
             rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
             rig.run();
             one.talk(&mut rig);
@@ -609,7 +608,7 @@ fn a_blocked_socket_holds_two_records_and_the_rest_stays_shared() {
     one.take_text();
     rig.set_room(&one.client, Some(0));
     let data = format!("{{\"x\":\"{}\"}}", "x".repeat(100_000));
-    let publication = Publication { channel: "c".into(), event: "e".into(), data: data.into() };
+    let publication = Publication::new("c", "e", data);
     rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
     rig.run();
     let waiting = rig.hubs[0].hub().connections.get(one.client.conn).unwrap().ws.outbox().bytes();
