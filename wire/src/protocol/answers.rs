@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::{
     envelope::{Data, Envelope},
     names::{Kind, error_code, event},
+    position::Position,
     timestamp::Timestamp,
 };
 use crate::reason::Reason;
@@ -46,6 +47,30 @@ pub struct Gap<'a> {
     pub first_offset: Option<u64>,
     /// The last one lost, if the channel counts.
     pub last_offset: Option<u64>,
+    /// For subscribers with positions.
+    pub position: Option<GapPosition<'a>>,
+}
+
+/// What a subscriber with positions is told of a gap besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GapPosition<'a> {
+    /// Why the events did not come: `slow`, `trimmed`, …
+    pub reason: &'a str,
+    /// Where the subscriber stands behind the gap: what comes next comes after this.
+    pub position: Position,
+}
+
+/// What a subscriber who asked for it is told of where its channel stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start<'a> {
+    /// Where the channel stands: what comes live comes after this.
+    pub position: Position,
+    /// Whether the channel keeps what is published, so that a later `recover` has a chance.
+    pub recoverable: bool,
+    /// What came of `recover`, if that was asked for: so many events follow, or why none do.
+    pub recovered: Option<Result<u64, &'a str>>,
+    /// How many of the last events follow, if they were asked for by `rewind`.
+    pub rewound: Option<u64>,
 }
 
 /// A token that is about to expire.
@@ -109,6 +134,18 @@ impl<'a> Envelope<'a> {
             data,
             ..Self::answer(stamp, event::SUBSCRIBE, correlation_id)
         }
+    }
+
+    /// Confirms a subscription by a response to who asked where the channel stands.
+    #[must_use]
+    pub fn started(
+        stamp: Stamp<'a>,
+        channel: &'a str,
+        start: Start<'a>,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        let data = Data::Started { channel, start };
+        Self { data, ..Self::subscribed(stamp, channel, correlation_id) }
     }
 
     /// Confirms the end of a subscription by a response.

@@ -3,9 +3,10 @@
 use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
-    answers::{Expiring, Gap, Welcome},
+    answers::{Expiring, Gap, GapPosition, Start, Welcome},
     json::write_string,
     names::Kind,
+    position::Position,
     presence::{Departed, Member, PresenceChanges},
     timestamp::Timestamp,
 };
@@ -55,6 +56,13 @@ pub enum Data<'a> {
         status: &'a str,
         /// To which channel.
         channel: &'a str,
+    },
+    /// `{status: "subscribed", channel, epoch, offset, recoverable, …}`
+    Started {
+        /// To which channel.
+        channel: &'a str,
+        /// Where it stands.
+        start: Start<'a>,
     },
     /// `{status: "published", channel, subscribers, offset}`
     Published {
@@ -127,6 +135,7 @@ impl Data<'_> {
             Self::Raw(text) => text.len(),
             Self::User { .. }
             | Self::Channel { .. }
+            | Self::Started { .. }
             | Self::Published { .. }
             | Self::Welcome(_)
             | Self::Gap(_)
@@ -156,6 +165,7 @@ impl Data<'_> {
                 write_string(out, channel);
                 out.push(b'}');
             }
+            Self::Started { channel, start } => write_start(out, channel, start),
             Self::Published { channel, subscribers, offset } => {
                 out.extend_from_slice(b"{\"status\":\"published\",\"channel\":");
                 write_string(out, channel);
@@ -230,7 +240,43 @@ fn write_gap(out: &mut Vec<u8>, gap: &Gap<'_>) {
             None => out.extend_from_slice(b"null"),
         }
     }
+    if let Some(GapPosition { reason, position }) = gap.position {
+        out.extend_from_slice(b",\"reason\":");
+        write_string(out, reason);
+        write_position(out, position);
+    }
     out.push(b'}');
+}
+
+fn write_start(out: &mut Vec<u8>, channel: &str, start: &Start<'_>) {
+    out.extend_from_slice(b"{\"status\":\"subscribed\",\"channel\":");
+    write_string(out, channel);
+    write_position(out, start.position);
+    out.extend_from_slice(b",\"recoverable\":");
+    write_bool(out, start.recoverable);
+    match start.recovered {
+        None => {}
+        Some(Ok(missed)) => {
+            out.extend_from_slice(b",\"recovered\":true,\"missed\":");
+            write_number(out, missed);
+        }
+        Some(Err(reason)) => {
+            out.extend_from_slice(b",\"recovered\":false,\"reason\":");
+            write_string(out, reason);
+        }
+    }
+    if let Some(events) = start.rewound {
+        out.extend_from_slice(b",\"rewound\":");
+        write_number(out, events);
+    }
+    out.push(b'}');
+}
+
+fn write_position(out: &mut Vec<u8>, position: Position) {
+    out.extend_from_slice(b",\"epoch\":");
+    write_string(out, position.epoch.as_str());
+    out.extend_from_slice(b",\"offset\":");
+    write_number(out, position.offset);
 }
 
 pub(super) fn write_optional(out: &mut Vec<u8>, text: Option<&str>) {
@@ -266,7 +312,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::protocol::{Stamp, decode};
+    use crate::protocol::{Epoch, Stamp, decode};
 
     #[test]
     fn nine_fields_in_order_without_spaces() {
@@ -314,7 +360,7 @@ mod tests {
             correlation in prop::option::of(any::<String>()), event in prop::option::of(any::<String>()),
             room in prop::option::of(any::<String>()), error in prop::option::of((any::<String>(), any::<String>())),
             status in prop::option::of(any::<String>()), offset: Option<u64>, kind in 0_usize..9, id: [u8; 16],
-            data in 0_usize..9, number: u64,
+            data in 0_usize..10, number: u64,
         ) {
             let timestamp = timestamp();
             let id = Uuid::from_bytes(id);
@@ -381,15 +427,48 @@ mod tests {
                 (Data::Published { channel: word, subscribers: number, offset }, data)
             }
             5 => {
-                let gap =
-                    Gap { channel: word, lost: number, first_offset: offset, last_offset: None };
-                let data = json!({ "channel": word, "lost": number, "first_offset": offset, "last_offset": null });
+                let position = Position { epoch: Epoch::from_random(number), offset: number };
+                let position = offset.map(|_| GapPosition { reason: word, position });
+                let gap = Gap {
+                    channel: word,
+                    lost: number,
+                    first_offset: offset,
+                    last_offset: None,
+                    position,
+                };
+                let mut data = json!({ "channel": word, "lost": number, "first_offset": offset, "last_offset": null });
+                if let Some(GapPosition { reason, position }) = position {
+                    data["reason"] = json!(reason);
+                    data["epoch"] = json!(position.epoch.as_str());
+                    data["offset"] = json!(position.offset);
+                }
                 (Data::Gap(gap), data)
             }
             6 => {
                 let expiring = Expiring { expires_at: number, expires_in: 7, grace: 0 };
                 let data = json!({ "expires_at": number, "expires_in": 7, "grace": 0 });
                 (Data::Expiring(expiring), data)
+            }
+            8 => {
+                let position = Position { epoch: Epoch::from_random(number), offset: number };
+                let mut data = json!({
+                    "status": "subscribed", "channel": word, "epoch": position.epoch.as_str(), "offset": number,
+                    "recoverable": number.is_multiple_of(2),
+                });
+                let recovered = offset.map(|n| if n % 2 == 0 { Ok(n) } else { Err(word) });
+                match recovered {
+                    Some(Ok(missed)) => {
+                        (data["recovered"], data["missed"]) = (json!(true), json!(missed))
+                    }
+                    Some(Err(reason)) => {
+                        (data["recovered"], data["reason"]) = (json!(false), json!(reason))
+                    }
+                    None => data["rewound"] = json!(number),
+                }
+                let rewound = offset.is_none().then_some(number);
+                let recoverable = number.is_multiple_of(2);
+                let start = Start { position, recoverable, recovered, rewound };
+                (Data::Started { channel: word, start }, data)
             }
             7 => (
                 Data::Withdrawn { channel: word, why: "token" },

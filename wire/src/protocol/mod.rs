@@ -46,7 +46,7 @@ mod scan;
 mod sessions;
 mod timestamp;
 
-pub use answers::{Expiring, Gap, Stamp, Welcome};
+pub use answers::{Expiring, Gap, GapPosition, Stamp, Start, Welcome};
 pub use decode::{CorrelationRule, DecodeError, Incoming, decode, decode_text};
 pub use envelope::{Data, Envelope};
 pub use intent::{Answer, Intent};

@@ -220,7 +220,13 @@ fn every_message() -> Vec<Value> {
         secure: false,
         rate_limit: Some(100),
     };
-    let gap = Gap { channel: "pool:7", lost: 3, first_offset: Some(4), last_offset: Some(6) };
+    let gap = Gap {
+        channel: "pool:7",
+        lost: 3,
+        first_offset: Some(4),
+        last_offset: Some(6),
+        position: None,
+    };
     vec![
         sent(|stamp| Envelope::welcome(stamp, welcome)),
         sent(|stamp| Envelope::authenticated(stamp, None, None)),

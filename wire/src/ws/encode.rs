@@ -114,6 +114,16 @@ pub fn encode_text(out: &mut Vec<u8>, text: &[u8]) {
     encode_frame(out, Opcode::Text, text, None);
 }
 
+/// The same, of a message in parts.
+pub fn encode_text_parts(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    let len = parts.iter().map(|part| part.len()).sum();
+    out.reserve(frame_len(len, false));
+    let header = FrameHeader { opcode: Opcode::Text.to_wire(), ..FrameHeader::default() };
+    let formatted = header.format(len as u64, out);
+    debug_assert!(formatted.is_ok(), "writing into a Vec cannot fail");
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
 /// Bytes of a frame with a payload of `payload_len` bytes.
 #[must_use]
 pub fn frame_len(payload_len: usize, masked: bool) -> usize {
@@ -148,6 +158,18 @@ mod tests {
             assert_eq!(length, len as u64);
             assert_eq!(header.len(length), bytes.len() - len, "the shortest header");
             assert_eq!(&bytes[cursor.position() as usize..], &payload);
+        }
+    }
+
+    #[test]
+    fn a_message_in_parts_is_the_same_frame() {
+        for len in [0, 5, 125, 126, 65_536] {
+            let payload = vec![7; len];
+            let (mut whole, mut parts) = (Vec::new(), Vec::new());
+            encode_text(&mut whole, &payload);
+            let (first, second) = payload.split_at(len / 3);
+            encode_text_parts(&mut parts, &[first, b"", second]);
+            assert_eq!(parts, whole);
         }
     }
 

@@ -43,11 +43,14 @@ pub use connection::Connection;
 pub use deflate::Deflate;
 #[cfg(feature = "deflate")]
 pub use deflate::{Deflated, Deflater, Inflater, Work};
-pub use encode::{FRAME_HEADER_MAX, Opcode, encode_fragment, encode_frame, encode_text, frame_len};
+pub use encode::{
+    FRAME_HEADER_MAX, Opcode, encode_fragment, encode_frame, encode_text, encode_text_parts,
+    frame_len,
+};
 pub use event::{Compressed, Event, Payload, Text};
 pub use flush::Flush;
 pub use http1::{refusal, refusal_body};
 pub use negotiate::{Accept, ClientRequest};
 pub use outbox::Outbox;
 pub use read_buffer::ReadBuffer;
-pub use segment::{Segment, Watch};
+pub use segment::{Frame, Segment, Watch};

@@ -4,6 +4,8 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
+use super::queue;
+
 /// Frames that were encoded once for many connections, usually all of one channel in one turn. One word: a clone costs
 /// a reference count.
 #[derive(Clone, Debug)]
@@ -101,6 +103,17 @@ impl Segment {
         self.0.messages
     }
 
+    /// The messages, in order, one frame each.
+    pub fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        let mut rest = self.bytes();
+        std::iter::from_fn(move || {
+            let (header, payload) = queue::frame_parts(rest)?;
+            let (frame, after) = rest.split_at_checked(header + payload)?;
+            rest = after;
+            Some(Frame { bytes: frame, header })
+        })
+    }
+
     /// The channel's tag, or [`NO_TAG`](Self::NO_TAG).
     #[must_use]
     #[inline]
@@ -113,6 +126,27 @@ impl Segment {
     #[inline]
     pub fn last(&self) -> u32 {
         self.0.last
+    }
+}
+
+/// One frame of a segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'s> {
+    bytes: &'s [u8],
+    header: usize,
+}
+
+impl<'s> Frame<'s> {
+    /// Header and payload.
+    #[must_use]
+    pub fn bytes(&self) -> &'s [u8] {
+        self.bytes
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &'s [u8] {
+        self.bytes.get(self.header..).unwrap_or_default()
     }
 }
 
@@ -162,10 +196,23 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ws::encode_text;
 
     #[test]
     fn a_segment_is_one_word() {
         assert_eq!(size_of::<Option<Segment>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn its_frames_are_the_messages() {
+        let payloads = [vec![b'a'; 5], vec![b'b'; 200], Vec::new(), vec![b'c'; 70_000]];
+        let mut frames = Vec::new();
+        payloads.iter().for_each(|payload| encode_text(&mut frames, payload));
+        let segment = Segment::new(frames, 4, Segment::NO_TAG, 0);
+        let read: Vec<_> = segment.frames().map(|frame| frame.payload().to_vec()).collect();
+        assert_eq!(read, payloads);
+        let whole: Vec<u8> = segment.frames().flat_map(|frame| frame.bytes().to_vec()).collect();
+        assert_eq!(whole, segment.bytes());
     }
 
     #[test]
