@@ -295,6 +295,8 @@ reasons! {
     RevocationsFull "revocations_full": None, Some(503), Some("SERVER_ERROR"), Message("revocations_full"), Later, "Too many revocations on this server";
     /// No such request.
     UnknownRequest "unknown_request": None, None, Some("UNKNOWN_REQUEST"), Message("unknown_request"), Never, "Unknown request event";
+    /// What came after a position cannot be had: another epoch, or no longer kept, and the client insisted.
+    NotRecovered "not_recovered": None, Some(410), Some("NOT_RECOVERED"), Message("not_recovered"), Never, "Not recovered";
     /// No channel, or a name that is empty, too long or not text.
     InvalidChannel "invalid_channel": None, Some(400), Some("INVALID_CHANNEL"), Message("invalid_channel"), Never, "Missing or invalid channel";
     /// More than `channels_per_connection_max` subscriptions.

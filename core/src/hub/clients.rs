@@ -12,6 +12,7 @@ use super::{
     drain::Step,
     forwarded::is_trusted,
     handshake::{self, Accepted},
+    homes::{Since, Wish},
     http as answers,
     publishing::Message,
     tokens::{self, Token, Withdrawn},
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     auth::Claims,
-    protocol::{self, Answer, DecodeError, Incoming, Intent},
+    protocol::{self, Answer, DecodeError, Incoming, Intent, SubscribeOptions},
     reason::Reason,
     tls::Progress,
     ws::{CloseWhen, Compressed, Event},
@@ -471,9 +472,13 @@ impl Hub {
             {
                 self.connections.refuse(&mut self.env, id, Reason::TokenStale, correlation);
             }
-            Intent::Subscribe { channel, answer } => {
-                self.on_subscribe(id, channel, AnswerTo::new(correlation, answer));
-            }
+            Intent::Subscribe { channel, answer } => match incoming.subscribe_options() {
+                Ok(options) => {
+                    let wish = wish_of(&options);
+                    self.on_subscribe(id, channel, AnswerTo::new(correlation, answer), wish);
+                }
+                Err(_) => self.connections.refuse(&mut self.env, id, Reason::Decode, correlation),
+            },
             Intent::Unsubscribe { channel, answer } => {
                 self.on_unsubscribe(id, channel, correlation, answer)
             }
@@ -574,6 +579,7 @@ impl Hub {
             }
             Command::Failed(handler) => self.on_failed(handler),
             Command::Backlog(backlog) => self.questions.set_backlog(backlog),
+            Command::Look { id, channel, look } => self.on_look_command(id, channel, look),
             Command::Disconnect { conn } => {
                 let here = conn.shard == self.env.place.shard;
                 let found = self.connections.get(conn);
@@ -629,6 +635,7 @@ impl Hub {
             // What was published before this moment still goes out before the close frame.
             self.seal_all();
             self.hand_out_all();
+            self.channels.send_all(&mut self.env, &mut self.connections, id);
         }
         let when = if at_once { CloseWhen::AtOnce } else { CloseWhen::AfterData };
         self.connections.close(&self.env, id, reason, when);
@@ -696,4 +703,18 @@ impl Hub {
             self.check_drained();
         }
     }
+}
+
+/// What a subscription asks for; nothing, mostly.
+fn wish_of(options: &SubscribeOptions<'_>) -> Option<Box<Wish>> {
+    if *options == SubscribeOptions::default() {
+        return None;
+    }
+    let since = options.recover.as_ref().map(|recover| Since {
+        epoch: recover.epoch,
+        offset: recover.offset,
+        id: recover.id.as_deref().map(Into::into),
+    });
+    let SubscribeOptions { positions, rewind, strict, .. } = *options;
+    Some(Box::new(Wish { positions, since, rewind, strict }))
 }

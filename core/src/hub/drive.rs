@@ -72,6 +72,7 @@ impl Hub {
     pub fn handle_timeout(&mut self, now: Now) {
         self.begin(now);
         self.watch_clock();
+        self.homes.sweep(&mut self.env);
         self.go_on_with_handshakes();
         self.settle();
         self.go_on_with_requests();
@@ -233,6 +234,7 @@ impl Hub {
             self.settle();
         } else if written.is_noteworthy() {
             if written.lossy {
+                self.channels.go_on(&mut self.env, &mut self.connections, conn);
                 self.channels.announce_gaps(&mut self.env, &mut self.connections, conn);
             }
             self.connections.after_write(&self.env, conn, written);
@@ -248,6 +250,7 @@ impl Hub {
         self.peers.end_turn(&mut self.env);
         self.connections.end_turn(&mut self.env);
         let ttl = self.env.config.limits.publishing.idempotency_ttl;
+        self.homes.end_turn(&mut self.env);
         self.env.tally.idempotency_bytes += self.keys.end_turn(self.env.now.mono, ttl);
         self.questions.compact_timers();
         self.env.tally.end_turn();
@@ -278,7 +281,12 @@ impl Hub {
         let question =
             self.questions.next_deadline().map(|at| timeout(at, TimeoutReason::Question));
         let drain = self.drain.deadline().map(|at| timeout(at, TimeoutReason::Drain));
-        [connection, question, drain].into_iter().flatten().min_by_key(|timeout| timeout.at)
+        let history = self.homes.next_deadline(&self.env);
+        let history = history.map(|at| timeout(at, TimeoutReason::History));
+        [connection, question, drain, history]
+            .into_iter()
+            .flatten()
+            .min_by_key(|timeout| timeout.at)
     }
 
     /// Whether the driver should read from this connection. False while its own unread answers pile up.
@@ -302,8 +310,9 @@ impl Hub {
         let mut remote = sealed.remote;
         if remote != 0 {
             // The frames were charged one by one.
-            let Sealed { channel, segment, deflated, .. } = &sealed;
-            let rest = round_weight(channel, segment, deflated.as_deref()) - segment.len();
+            let Sealed { channel, plain, positioned, .. } = &sealed;
+            let weight = round_weight(channel, plain, positioned.as_deref());
+            let rest = weight - plain.segment.len();
             self.peers.charge_all(&self.env, remote, rest);
         }
         while remote != 0 {
@@ -311,8 +320,8 @@ impl Hub {
             remote &= remote - 1;
             let message = Inner::Deliver {
                 channel: sealed.channel.clone(),
-                segment: sealed.segment.clone(),
-                deflated: sealed.deflated.clone(),
+                plain: sealed.plain.clone(),
+                positioned: sealed.positioned.clone(),
                 first_offset: sealed.first_offset,
             };
             self.peers.send_charged(shard, message);

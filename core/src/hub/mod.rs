@@ -3,8 +3,8 @@
 //! A process has one hub per shard. Inputs are `handle_*`, outputs `poll_*` and [`Hub::flush`]; the contract is in the
 //! crate's documentation. Inside, the hub is a router between departments. Each owns its state; its methods take the
 //! environment (`env`) and what they need, and return what follows from it elsewhere; the hub's own methods carry that
-//! on, in `clients` (what a client does), `http_requests` (what it asks over HTTP) and `traffic` (what goes through
-//! channels and between hubs). A publish goes to its channel's *home*, which gathers the frames of a turn into one shared
+//! on, in `clients` (what a client does), `http_requests` (what it asks over HTTP), `looking` (what it asks about channels)
+//! and `traffic` (what goes through channels and between hubs). A publish goes to its channel's *home*, which gathers the frames of a turn into one shared
 //! segment; at the end of the turn the segment is handed to every subscriber's outbox, and each dirty connection is
 //! written once.
 
@@ -22,6 +22,8 @@ mod handshake;
 mod homes;
 mod http;
 mod http_requests;
+mod looking;
+mod looks;
 mod peers;
 mod publishing;
 mod questions;
@@ -58,9 +60,9 @@ pub use self::{
         AppendId, SessionId, StoreCommand, StoreEvent, StoredChannel, StoredRound, StoredState,
     },
     types::{
-        Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Output, Peer,
-        Place, Placement, Publication, PublicationOptions, Published, RequestError, RequestId,
-        ShardId, Timeout, TimeoutReason,
+        Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Look, Output,
+        Peer, Place, Placement, Publication, PublicationOptions, Published, RequestError,
+        RequestId, ShardId, Timeout, TimeoutReason,
     },
 };
 use crate::{config::Config, entropy::Entropy, metrics::Tally, time::Now};

@@ -8,6 +8,7 @@ use super::{
     connections::{AnswerTo, Connections},
     env::Env,
     errands::Publisher,
+    homes::Wish,
     slab::Slab,
     types::{Backlog, ConnId, Publication, RequestId},
 };
@@ -42,6 +43,7 @@ pub(super) enum About {
     Subscribe {
         channel: Box<str>,
         answer: AnswerTo,
+        wish: Option<Box<Wish>>,
         cancelled: bool,
     },
     /// `left`: the channels that are still to be asked about.
@@ -216,7 +218,7 @@ mod tests {
 
     fn about(channel: &str) -> About {
         let answer = AnswerTo::new(None, Answer::Response);
-        About::Subscribe { channel: channel.into(), answer, cancelled: false }
+        About::Subscribe { channel: channel.into(), answer, wish: None, cancelled: false }
     }
 
     #[test]

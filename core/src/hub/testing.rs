@@ -78,6 +78,11 @@ impl std::io::Write for Full {
     }
 }
 
+/// The name of a connection that nobody has made.
+pub(super) fn conn(index: u32) -> ConnId {
+    ConnId { index, generation: 0, shard: ShardId(0) }
+}
+
 /// Time passes.
 pub(super) fn wait(env: &mut Env, step: Duration) {
     env.now = env.now.plus(step);

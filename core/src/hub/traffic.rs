@@ -11,7 +11,7 @@ use super::{
     channels::{Left, Subscribe},
     connections::AnswerTo,
     errands::{self, Asker, ClaimDone, KeyUse, PublishDone, Publisher, RevokeDone, Verdict, Via},
-    homes::{Broadcast, Sealed},
+    homes::{Broadcast, Form, Lost, Sealed, Start, Wish},
     http::{Refused, check_publish},
     peers::{Inner, Joiner, Ticket, Withheld, publish_weight},
     publishing::Message,
@@ -34,7 +34,7 @@ use crate::{
 /// Between hubs.
 impl Hub {
     /// To another hub, or straight on when it is this one: one shard pays nothing for the others.
-    fn tell(&mut self, to: ShardId, message: Inner) {
+    pub(super) fn tell(&mut self, to: ShardId, message: Inner) {
         if to == self.env.place.shard {
             self.on_shard(to, message);
         } else {
@@ -53,21 +53,24 @@ impl Hub {
                     self.give_up(publisher, Reason::Busy);
                 }
             }
-            Inner::Join { channel, member } => {
+            Inner::Join { channel, member, wish } => {
                 self.seal_channel(&channel);
-                self.homes.join(&mut self.env, from, &channel, member.deflates);
-                self.tell(from, Inner::Joined { channel, member });
+                let wish = wish.as_deref();
+                let start = self.homes.join(&mut self.env, from, &channel, member, wish);
+                self.tell(from, Inner::Joined { channel, member, start });
             }
-            Inner::Joined { channel, member } => self.on_joined(&channel, member),
-            Inner::Leave { channel, deflates } => {
-                let refund = self.homes.leave(&mut self.env, from, &channel, deflates);
+            Inner::Joined { channel, member, start } => self.on_joined(&channel, member, start),
+            Inner::Look(look) => self.on_look(from, *look),
+            Inner::Seen { looker, result } => self.on_seen(looker, result),
+            Inner::Leave { channel, form, deflates } => {
+                let refund = self.homes.leave(&mut self.env, from, &channel, (form, deflates));
                 if let Some(bytes) = refund {
                     self.on_done(from, bytes);
                 }
             }
-            Inner::Deliver { channel, segment, deflated, first_offset } => {
-                let sealed =
-                    Sealed { channel, segment, deflated, first_offset, remote: 0, here: true };
+            Inner::Deliver { channel, plain, positioned, first_offset } => {
+                let (remote, here) = (0, true);
+                let sealed = Sealed { channel, plain, positioned, first_offset, remote, here };
                 self.deliver(from, sealed);
             }
             Inner::Claim { ticket, key, digest, bytes: _ } => {
@@ -137,9 +140,12 @@ impl Hub {
 
     /// A new configuration: what each user may do is worked out anew, limits hold from now on.
     pub(super) fn on_reload(&mut self, config: Arc<Config>) {
+        // A round is of one form only.
+        self.seal_all();
         self.channels.set_policies(|name| config.slow_readers.of(name));
         self.connections.reload(&config);
         self.env.reload(config);
+        self.homes.reload(&mut self.env);
         let released = self.peers.review(&self.env);
         self.answer_withheld(released);
         self.review_connections();
@@ -153,6 +159,7 @@ impl Hub {
         id: ConnId,
         channel: Option<Cow<'_, str>>,
         answer: AnswerTo,
+        wish: Option<Box<Wish>>,
     ) {
         let config = &self.env.config;
         let max = config.limits.channels.channel_bytes_max;
@@ -165,23 +172,32 @@ impl Hub {
             self.refuse(id, Reason::SubscribeForbidden, answer.correlation.as_deref());
         } else if config.hooks.authorize_subscribe {
             let name: Box<str> = (*channel).into();
-            let about = About::Subscribe { channel: name.clone(), answer, cancelled: false };
+            let about = About::Subscribe { channel: name.clone(), answer, wish, cancelled: false };
             self.ask_whether(id, Verb::Subscribe, name, about);
         } else {
-            self.subscribe(id, &channel, answer);
+            self.subscribe(id, &channel, answer, wish);
         }
     }
 
     /// Asks the channel's home to add a connection. The answer follows once it is confirmed.
-    fn subscribe(&mut self, id: ConnId, name: &str, answer: AnswerTo) {
+    fn subscribe(&mut self, id: ConnId, name: &str, answer: AnswerTo, wish: Option<Box<Wish>>) {
         let everywhere = self.homes.len() + self.peers.channels();
+        let form = wish.as_ref().map_or(Form::Plain, |wish| wish.form());
+        if wish.is_some()
+            && let Some(index) = self.channels.find(name)
+            && self.channels.has(&self.connections, index, id)
+        {
+            // Who is a subscriber and wants to be another starts anew.
+            self.unsubscribe(id, name);
+        }
         let (env, connections) = (&self.env, &mut self.connections);
-        match self.channels.subscribe(env, connections, id, name, answer, everywhere) {
+        match self.channels.subscribe(env, connections, id, name, (answer, form), everywhere) {
             Some(Subscribe::Ask(channel, member)) => {
-                self.tell(self.homes.of(&channel), Inner::Join { channel, member });
+                let wish = wish.or_else(|| self.rewind(&channel));
+                self.tell(self.homes.of(&channel), Inner::Join { channel, member, wish });
             }
             Some(Subscribe::Already(answer)) => {
-                self.connections.answer_subscribed(&mut self.env, id, name, &answer);
+                self.connections.answer_subscribed(&mut self.env, id, name, &answer, None);
             }
             Some(Subscribe::Refused(reason, answer)) => {
                 if reason == Reason::ChannelsShare
@@ -195,32 +211,62 @@ impl Hub {
         }
     }
 
-    /// The home has added the connection.
-    fn on_joined(&mut self, name: &str, member: Joiner) {
+    /// What who subscribes without a wish is sent first, by a rule of the configuration.
+    fn rewind(&self, channel: &str) -> Option<Box<Wish>> {
+        let history = &self.env.config.history;
+        let count = if history.rewind.is_empty() { 0 } else { history.rewind(channel) };
+        (count > 0).then(|| Box::new(Wish { rewind: Some(count), ..Wish::default() }))
+    }
+
+    /// The home has added the connection, or has not for that reason.
+    fn on_joined(&mut self, name: &str, member: Joiner, start: Result<Option<Box<Start>>, Lost>) {
         if let Some(index) = self.channels.find(name) {
             // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
             // the channel.
             self.hand_out_channel(index);
         }
-        let Joiner { conn: id, deflates } = member;
+        let Joiner { conn: id, deflates, form } = member;
+        let (mut start, lost) = match start {
+            Ok(start) => (start, None),
+            Err(lost) => (None, Some(lost)),
+        };
         let (env, connections) = (&mut self.env, &mut self.connections);
-        let Some(joined) = self.channels.joined(env, connections, name, id) else { return };
+        let joined = match lost {
+            None => self.channels.joined(env, connections, name, member, Ok(start.as_deref_mut())),
+            Some(_) => {
+                let declined = Err(Reason::NotRecovered);
+                self.channels.joined(env, connections, name, member, declined)
+            }
+        };
+        let Some(joined) = joined else { return };
         if joined.leaves {
-            self.leave(Left { channel: name.into(), deflates });
+            self.leave(Left { channel: name.into(), form, deflates });
         }
         match joined.answer {
             Some((answer, Ok(()))) => {
-                self.connections.answer_subscribed(&mut self.env, id, name, &answer);
+                let told = start.as_ref().filter(|_| form == Form::Positioned);
+                let told = told.map(|start| start.told());
+                self.connections.answer_subscribed(&mut self.env, id, name, &answer, told);
+            }
+            Some((answer, Err(Reason::NotRecovered))) => {
+                let word = lost.map_or("", Lost::as_str);
+                let text = format!("{}: {word}", Reason::NotRecovered.row().text);
+                let (env, correlation) = (&mut self.env, answer.correlation.as_deref());
+                self.connections.refuse_with(env, id, Reason::NotRecovered, &text, correlation);
             }
             Some((answer, Err(reason))) => self.refuse(id, reason, answer.correlation.as_deref()),
             None => {}
+        }
+        if joined.catching {
+            self.channels.let_go(&self.connections, id);
+            self.channels.go_on(&mut self.env, &mut self.connections, id);
         }
     }
 
     /// Tells a channel's home that a connection has left.
     pub(super) fn leave(&mut self, left: Left) {
-        let Left { channel, deflates } = left;
-        self.tell(self.homes.of(&channel), Inner::Leave { channel, deflates });
+        let Left { channel, form, deflates } = left;
+        self.tell(self.homes.of(&channel), Inner::Leave { channel, form, deflates });
     }
 
     /// Takes a connection out of a channel; it is not an error if it is not in it.
@@ -231,7 +277,7 @@ impl Hub {
         self.seal_channel(name);
         self.hand_out_channel(index);
         for answer in self.channels.cancel_waiting(index, id) {
-            self.connections.answer_subscribed(&mut self.env, id, name, &answer);
+            self.connections.answer_subscribed(&mut self.env, id, name, &answer, None);
         }
         let (env, connections) = (&mut self.env, &mut self.connections);
         if let Some(left) = self.channels.leave(env, connections, index, id) {
@@ -510,7 +556,7 @@ impl Hub {
         correlation: Option<&str>,
     ) {
         if !self.env.config.hooks.requests.contains(event) {
-            return self.refuse(id, Reason::UnknownRequest, correlation);
+            return self.on_own_request(id, event, data, correlation);
         }
         let data = Bytes::copy_from_slice(data.as_bytes());
         let event: Box<str> = event.into();
@@ -591,12 +637,13 @@ impl Hub {
         let question = self.questions.answered(&mut self.connections, id);
         let Some(Question { conn, about }) = question else { return };
         match about {
-            About::Subscribe { channel, answer, cancelled } if allow => {
+            About::Subscribe { channel, answer, wish, cancelled } if allow => {
                 if !self.connections.is_active(conn) {
                 } else if cancelled {
-                    self.connections.answer_subscribed(&mut self.env, conn, &channel, &answer);
+                    let env = &mut self.env;
+                    self.connections.answer_subscribed(env, conn, &channel, &answer, None);
                 } else {
-                    self.subscribe(conn, &channel, answer);
+                    self.subscribe(conn, &channel, answer, wish);
                 }
             }
             About::Publish { publisher, publications, left } if allow => {
@@ -688,7 +735,7 @@ impl Hub {
     fn on_revoked(&mut self, ticket: Ticket, closed: u32) {
         let Some(done) = self.errands.revoked(ticket, closed) else { return };
         let RevokeDone { asker, audit, closed } = done;
-        let result = Ok(Published { subscribers: closed, offset: 0 });
+        let result = Ok(Published { subscribers: closed, offset: 0, epoch: None });
         self.outputs.push_back(Output::Audit { audit, result });
         match asker {
             Asker::Http(conn) => {

@@ -14,7 +14,7 @@ use crate::{
     auth::{Revocation, Verb},
     config::Config,
     entropy::{Entropy, KeyedState, Seed},
-    protocol::{Condition, MessageOptions},
+    protocol::{Condition, Epoch, MessageOptions, Position},
     reason::Reason,
     time::Instant,
     tls::Identity,
@@ -210,8 +210,10 @@ impl Publication {
 pub struct Published {
     /// Subscribers that it was handed to.
     pub subscribers: u32,
-    /// Its number in the channel since the channel last had no subscribers.
+    /// Its number in the channel, from 1; 0 if nobody subscribes to the channel and nothing is kept of it.
     pub offset: u64,
+    /// Which life of the channel's numbers that is, unless there is none.
+    pub epoch: Option<Epoch>,
 }
 
 /// How a server stops.
@@ -264,6 +266,15 @@ pub enum Command {
     Failed(Handler),
     /// What the application has no room for, from now on.
     Backlog(Backlog),
+    /// What is known of a channel? [`Output::Looked`] answers.
+    Look {
+        /// Names the answer.
+        id: CommandId,
+        /// The channel.
+        channel: Box<str>,
+        /// What is wanted.
+        look: Look,
+    },
     /// End one connection with close code 1008.
     Disconnect {
         /// Which.
@@ -282,6 +293,20 @@ pub enum Command {
     Reload(Arc<Config>),
     /// Close every connection with 1001 and take no new ones.
     Drain(DrainPlan),
+}
+
+/// What the application wants to know of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Its last messages, as `get_history` tells them.
+    History {
+        /// So many at most.
+        limit: u32,
+        /// The oldest ones behind this.
+        after: Option<Position>,
+        /// Otherwise the newest ones before this number; `None`: the newest.
+        before: Option<u64>,
+    },
 }
 
 /// A call of one of the application's handlers, by which handler it is and what waits for it.
@@ -430,6 +455,13 @@ pub enum Output {
         /// What became of it.
         result: Result<Published, Reason>,
     },
+    /// A [`Command::Look`] is answered.
+    Looked {
+        /// The command.
+        id: CommandId,
+        /// A JSON object, as text.
+        result: Result<Bytes, Reason>,
+    },
     /// The wall clock was set, has drifted by more than a second, or the machine has slept. What tokens say about time was
     /// judged anew; no revocation was forgotten. The first hub of a server tells.
     ClockSet {
@@ -490,6 +522,8 @@ pub enum TimeoutReason {
     Session,
     /// A question that the application has not answered.
     Question,
+    /// What is kept of channels: something has become too old.
+    History,
     /// The end of a drain.
     Drain,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 
 use super::{
-    tally::{STATUSES, Tally},
+    tally::{OUTCOMES, STATUSES, Tally},
     *,
 };
 use crate::{
@@ -100,6 +100,10 @@ struct Handles {
     queued_bytes: Gauge,
     partial_bytes: Gauge,
     idempotency_bytes: Gauge,
+    history_bytes: Gauge,
+    history_evicted: Counter,
+    recovered_messages: Counter,
+    recoveries: Vec<Counter>,
     under_way: Gauge,
     revocations: Gauge,
     warned: Counter,
@@ -174,6 +178,13 @@ impl Handles {
             queued_bytes: source.gauge(QUEUED, &[]),
             partial_bytes: source.gauge(PARTIAL, &[]),
             idempotency_bytes: source.gauge(IDEMPOTENCY, &[]),
+            history_bytes: source.gauge(HISTORY, &[]),
+            history_evicted: source.counter(HISTORY_EVICTED, &[]),
+            recovered_messages: source.counter(RECOVERED, &[]),
+            recoveries: OUTCOMES
+                .iter()
+                .map(|result| source.counter(RECOVERIES, &[("result", result)]))
+                .collect(),
             under_way: source.gauge(UNDER_WAY, &[]),
             revocations: source.gauge(REVOCATIONS, &[]),
             warned: source.counter(TOKEN_EVENTS, &[("event", "warned")]),
@@ -239,6 +250,9 @@ impl Handles {
         shift(&mut tally.queued_bytes, &self.queued_bytes);
         shift(&mut tally.partial_bytes, &self.partial_bytes);
         shift(&mut tally.idempotency_bytes, &self.idempotency_bytes);
+        shift(&mut tally.history_bytes, &self.history_bytes);
+        add(&mut tally.history_evicted, &self.history_evicted);
+        add(&mut tally.recovered_messages, &self.recovered_messages);
         shift(&mut tally.under_way, &self.under_way);
         shift(&mut tally.revocations, &self.revocations);
         add(&mut tally.warned, &self.warned);
@@ -249,6 +263,7 @@ impl Handles {
             (tally.sent.take(), &self.sent),
             (tally.statuses.take(), &self.statuses),
             (tally.handlers_failed.take(), &self.handlers_failed),
+            (tally.recoveries.take(), &self.recoveries),
             (tally.errors.take(), &self.errors),
             (tally.dropped.take(), &self.dropped),
             (tally.closed.take(), &self.closed),

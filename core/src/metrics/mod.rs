@@ -97,6 +97,14 @@ families! {
         "Bytes of memory for heads, bodies and messages of which the end has not come";
     IDEMPOTENCY "mahavishnu_idempotency_bytes" Gauge ["server"] &[],
         "Bytes of memory for idempotency keys and what is kept of their answers";
+    RECOVERIES "mahavishnu_recoveries_total" Counter ["server", "result"] &[],
+        "Subscriptions that asked for what they missed: recovered, or why not";
+    RECOVERED "mahavishnu_recovered_messages_total" Counter ["server"] &[],
+        "Messages that subscribers were sent because they had missed them";
+    HISTORY "mahavishnu_history_bytes" Gauge ["server"] &[],
+        "Bytes of memory for what is kept of channels";
+    HISTORY_EVICTED "mahavishnu_history_evicted_total" Counter ["server"] &[],
+        "Channels whose log was given up early because all of them took too much memory";
     CONNECTIONS_LIMIT "mahavishnu_connections_limit" Gauge ["server", "bound"] &[],
         "WebSocket connections that are let in at once, with what bounds them: setting, memory or files";
     UNDER_WAY "mahavishnu_shard_queue_bytes" Gauge ["server"] &[],

@@ -35,6 +35,10 @@ pub struct Tally {
     pub(crate) queued_bytes: i64,
     pub(crate) partial_bytes: i64,
     pub(crate) idempotency_bytes: i64,
+    pub(crate) history_bytes: i64,
+    pub(crate) history_evicted: u64,
+    pub(crate) recovered_messages: u64,
+    pub(super) recoveries: Counts<{ OUTCOMES.len() }>,
     pub(crate) under_way: i64,
     pub(crate) revocations: i64,
     pub(crate) warned: u64,
@@ -104,6 +108,10 @@ impl Tally {
             queued_bytes: 0,
             partial_bytes: 0,
             idempotency_bytes: 0,
+            history_bytes: 0,
+            history_evicted: 0,
+            recovered_messages: 0,
+            recoveries: Counts::default(),
             under_way: 0,
             revocations: 0,
             warned: 0,
@@ -162,6 +170,12 @@ impl Tally {
     /// The label under which `channel` is counted.
     pub(crate) fn label(&mut self, config: &Config, channel: &str) -> u16 {
         self.labels.of(config, channel)
+    }
+
+    /// Somebody wanted what it missed: so many messages, or why there are none.
+    pub(crate) fn recovered(&mut self, outcome: Result<u64, usize>) {
+        self.recoveries.add(outcome.map_or_else(|lost| lost + 1, |_| 0), 1);
+        self.recovered_messages += outcome.unwrap_or_default();
     }
 
     /// Somebody asks for the metrics: how long the server's certificates are still valid.
@@ -266,10 +280,14 @@ impl Labels {
 /// Configurations whose counts wait to be recorded; older ones are dropped.
 const GENERATIONS_MAX: usize = 16;
 
+/// What may come of asking for what was missed.
+pub(super) const OUTCOMES: &[&str] =
+    &["recovered", "epoch", "trimmed", "ahead", "diverged", "too_many", "off"];
+
 /// Statuses that plain HTTP requests are answered with; others are counted as the last.
 pub(super) const STATUSES: &[u16] = &[
-    200, 400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 415, 422, 426, 429, 431, 500, 501, 503,
-    504, 505, 0,
+    200, 400, 401, 403, 404, 405, 408, 409, 410, 411, 413, 414, 415, 422, 426, 429, 431, 500, 501,
+    503, 504, 505, 0,
 ];
 
 #[cfg(test)]

@@ -165,6 +165,7 @@ impl<'t> Input<'t> {
             | Call::Reply { .. }
             | Call::Decide { .. }
             | Call::Revoke { .. }
+            | Call::Look { .. }
             | Call::Exposition { .. }
             | Call::Disconnect { .. }
             | Call::Reload { .. }

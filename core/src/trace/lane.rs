@@ -167,6 +167,7 @@ impl<'t> Lane<'t> {
             Call::Publish { .. }
             | Call::PublishWith { .. }
             | Call::Revoke { .. }
+            | Call::Look { .. }
             | Call::Reply { .. }
             | Call::Decide { .. }
             | Call::Exposition { .. }
@@ -199,6 +200,11 @@ impl<'t> Lane<'t> {
             Call::Revoke { id, json } => {
                 Command::Revoke { id: id.map(CommandId), revocation: Revocation::replay(json)? }
             }
+            Call::Look { id, channel, asked } => Command::Look {
+                id: CommandId(*id),
+                channel: (*channel).into(),
+                look: asked.to_look()?,
+            },
             Call::Reply { question: asked, result } => Command::Reply {
                 id: question(*asked),
                 result: match result {

@@ -29,8 +29,8 @@ use siphasher::sip::SipHasher13;
 
 use crate::{
     config::{Config, Hooks},
-    hub::{Output, PublicationOptions},
-    protocol::{Condition, Epoch},
+    hub::{Look, Output, PublicationOptions},
+    protocol::{Condition, Epoch, Position},
     time::{Instant, Now},
     ws::Flush,
 };
@@ -137,6 +137,12 @@ enum Call<'a> {
         of: Conn,
     },
     Backlog(u8),
+    Look {
+        id: u64,
+        #[serde(borrow)]
+        channel: &'a str,
+        asked: Asked<'a>,
+    },
     PublishWith {
         id: Option<u64>,
         #[serde(borrow)]
@@ -145,6 +151,43 @@ enum Call<'a> {
         data: &'a [u8],
         options: Carried<'a>,
     },
+}
+
+/// What the application wants to know of a channel.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Asked<'a> {
+    History {
+        limit: u32,
+        /// Epoch and offset.
+        #[serde(borrow)]
+        after: Option<(Cow<'a, str>, u64)>,
+        before: Option<u64>,
+    },
+}
+
+impl Asked<'_> {
+    fn of(look: &Look) -> Asked<'static> {
+        match *look {
+            Look::History { limit, after, before } => {
+                let after = after.map(|at| (at.epoch.to_string().into(), at.offset));
+                Asked::History { limit, after, before }
+            }
+        }
+    }
+
+    fn to_look(&self) -> Option<Look> {
+        Some(match self {
+            Self::History { limit, after, before } => {
+                let after = match after {
+                    Some((epoch, offset)) => {
+                        Some(Position { epoch: Epoch::parse(epoch)?, offset: *offset })
+                    }
+                    None => None,
+                };
+                Look::History { limit: *limit, after, before: *before }
+            }
+        })
+    }
 }
 
 /// What a command's message carries besides.

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, Write};
 
 use super::{
-    Call, Carried, Conn, Digest, Record, Taken, Wanted, flush_number, nanos, output_digest,
+    Asked, Call, Carried, Conn, Digest, Record, Taken, Wanted, flush_number, nanos, output_digest,
 };
 use crate::{
     config::Config,
@@ -109,6 +109,9 @@ impl Recorder {
             Command::Disconnect { conn } => Call::Disconnect { conn: pair(*conn) },
             Command::Revoke { id, revocation } => {
                 Call::Revoke { id: id.map(|id| id.0), json: revocation.to_json().into() }
+            }
+            Command::Look { id, channel, look } => {
+                Call::Look { id: id.0, channel, asked: Asked::of(look) }
             }
             Command::Reload(config) => Call::Reload {
                 config: super::config_digest(config),

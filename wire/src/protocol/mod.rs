@@ -32,6 +32,7 @@
 mod answers;
 mod decode;
 mod envelope;
+mod history;
 mod intent;
 mod json;
 mod message;
@@ -49,6 +50,7 @@ mod timestamp;
 pub use answers::{Expiring, Gap, GapPosition, Stamp, Start, Welcome};
 pub use decode::{CorrelationRule, DecodeError, Incoming, decode, decode_text};
 pub use envelope::{Data, Envelope};
+pub use history::{HistoryRequest, write_history_event};
 pub use intent::{Answer, Intent};
 pub use json::{NESTING_MAX, write_string};
 pub use message::Message;

@@ -87,6 +87,8 @@ pub mod event {
     pub const RESUME_SESSION: &str = "resume_session";
     /// Asks for a channel's document.
     pub const GET_STATE: &str = "get_state";
+    /// Reads a channel's last messages.
+    pub const GET_HISTORY: &str = "get_history";
     /// The connection's token is about to expire.
     pub const SESSION_TOKEN_EXPIRING: &str = "session.token_expiring";
     /// A subscription was taken back: it is no longer permitted.
@@ -123,6 +125,8 @@ pub mod error_code {
     pub const SESSION_UNKNOWN: &str = "SESSION_UNKNOWN";
     /// Something else is there by now than the request says.
     pub const CONFLICT: &str = "CONFLICT";
+    /// What came after a position cannot be had.
+    pub const NOT_RECOVERED: &str = "NOT_RECOVERED";
     /// The server could not do it.
     pub const SERVER_ERROR: &str = "SERVER_ERROR";
 }

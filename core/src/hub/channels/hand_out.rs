@@ -6,7 +6,7 @@ use crate::{
     hub::{
         connections::{Conn, Connections},
         env::Env,
-        homes::Sealed,
+        homes::{Form, Sealed},
         peers::round_weight,
         types::{ConnId, ShardId},
     },
@@ -24,10 +24,10 @@ impl Channels {
         home: ShardId,
         sealed: Sealed,
     ) -> Option<usize> {
-        let Sealed { channel: name, mut segment, mut deflated, first_offset, .. } = sealed;
+        let Sealed { channel: name, mut plain, mut positioned, first_offset, .. } = sealed;
         let weight = match home == env.place.shard {
             true => 0,
-            false => round_weight(&name, &segment, deflated.as_deref()),
+            false => round_weight(&name, &plain, positioned.as_deref()),
         };
         let found = self.find(&name);
         let Some((channel, tag)) = found.and_then(|at| Some((at, self.slots.get(at)?.tag))) else {
@@ -35,15 +35,16 @@ impl Channels {
         };
         // This hub's own handle, where other hubs have the frames as well: when the last outbox *here* has let go must not
         // depend on how far other threads are.
-        for form in
-            [&mut segment].into_iter().chain(deflated.as_mut().map(|form| &mut form.segment))
-        {
-            form.set_tag(tag);
-            connections.note_segment(form);
+        for shape in [&mut plain].into_iter().chain(positioned.as_deref_mut()) {
+            let deflated = shape.deflated.as_mut().map(|form| &mut form.segment);
+            for segment in [&mut shape.segment].into_iter().chain(deflated) {
+                segment.set_tag(tag);
+                connections.note_segment(segment);
+            }
         }
         let credit = u32::try_from(weight).unwrap_or(u32::MAX);
-        let round = Round { channel, segment, deflated, first_offset, home, credit };
-        let large = round.segment.len() > env.config.limits.delivery.round_bytes_max
+        let round = Round { channel, plain, positioned, first_offset, home, credit };
+        let large = round.bytes() > env.config.limits.delivery.round_bytes_max
             || self.large.iter().any(|before| before.channel == channel);
         let rounds = if large { &mut self.large } else { &mut self.rounds };
         rounds.push_back(round);
@@ -57,12 +58,18 @@ impl Channels {
         connections: &mut Connections,
         round: &Round,
     ) {
-        if let Some(channel) = self.slots.get_mut(round.channel) {
-            channel.next_offset = round.first_offset + u64::from(round.segment.messages());
+        let Some(channel) = self.slots.get_mut(round.channel) else { return };
+        channel.next_offset = round.first_offset + u64::from(round.messages());
+        let (policy, catching) = (channel.policy, !channel.catching.is_empty());
+        self.hand_out_in(env, connections, round, Form::Plain);
+        if round.positioned.is_some() {
+            self.hand_out_in(env, connections, round, Form::Positioned);
         }
-        match round.deflated {
-            None => self.hand_out_as(env, connections, round, |_| &round.segment),
-            Some(_) => self.hand_out_as(env, connections, round, |conn| round.of(conn)),
+        if !self.slow.is_empty() {
+            self.deliver_slowly(env, connections, policy, round);
+        }
+        if catching {
+            self.queue_behind(env, connections, policy, round);
         }
     }
 
@@ -71,29 +78,40 @@ impl Channels {
         self.closing.pop_front()
     }
 
+    fn hand_out_in(
+        &mut self,
+        env: &mut Env,
+        connections: &mut Connections,
+        round: &Round,
+        form: Form,
+    ) {
+        let shape = round.shape(form);
+        match shape.deflated {
+            None => self.hand_out_as(env, connections, round, form, |_| &shape.segment),
+            Some(_) => self.hand_out_as(env, connections, round, form, |conn| shape.of(conn)),
+        }
+    }
+
     /// Compiled twice: without a compressed form, nobody is asked which one they take.
     fn hand_out_as<'r>(
         &mut self,
         env: &mut Env,
         connections: &mut Connections,
         round: &'r Round,
-        form: impl Fn(&Conn) -> &'r Segment,
+        form: Form,
+        segment: impl Fn(&Conn) -> &'r Segment,
     ) {
         let Some(channel) = self.slots.get(round.channel) else { return };
-        let policy = channel.policy;
         let max = env.config.limits.delivery.outbox_bytes_max;
-        let only_newest = policy == SlowPolicy::Latest;
+        let only_newest = channel.policy == SlowPolicy::Latest;
         let mut taken = 0u64;
-        for member in &channel.members {
-            match connections.give(member.conn, &form, max, only_newest) {
+        for member in channel.members.get(form.index()).into_iter().flatten() {
+            match connections.give(member.conn, &segment, max, only_newest) {
                 Some(true) => taken += 1,
-                Some(false) => self.slow.push(member.conn),
+                Some(false) => self.slow.push((member.conn, form)),
                 None => {}
             }
         }
-        env.tally.sent(Kind::Event, taken * u64::from(round.segment.messages()));
-        if !self.slow.is_empty() {
-            self.deliver_slowly(env, connections, policy, round);
-        }
+        env.tally.sent(Kind::Event, taken * u64::from(round.messages()));
     }
 }

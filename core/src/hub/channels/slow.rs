@@ -4,8 +4,9 @@ use super::{Channels, Round};
 use crate::{
     config::SlowPolicy,
     hub::{
-        connections::{Conn, Connections, Gap, Subscription},
+        connections::{Conn, Connections, Gap, List, Subscription},
         env::Env,
+        homes::Form,
         types::ConnId,
     },
     protocol::Kind,
@@ -23,14 +24,14 @@ impl Channels {
     ) {
         let mut slow = std::mem::take(&mut self.slow);
         let max = env.config.limits.delivery.outbox_bytes_max;
-        for index in slow.drain(..) {
+        for (index, form) in slow.drain(..) {
             let Some(id) = connections.id_at(index) else { continue };
             let Some(conn) = connections.member(index) else { continue };
-            if policy == SlowPolicy::Latest && conflate(env, conn, round) {
+            if policy == SlowPolicy::Latest && conflate(env, conn, round, form) {
                 connections.mark_dirty(index);
                 continue;
             }
-            let segment = round.of(conn);
+            let segment = round.of(form, conn);
             let messages = u64::from(segment.messages());
             let lossy = conn.has_gap_in(round.channel);
             if !lossy && conn.ws.outbox().bytes() + segment.len() <= max {
@@ -55,7 +56,7 @@ impl Channels {
     /// Does to one connection what its channels' policies say about slow readers. How many messages were dropped: none if
     /// it is to be closed.
     pub(in crate::hub) fn relieve(
-        &self,
+        &mut self,
         env: &mut Env,
         connections: &mut Connections,
         id: ConnId,
@@ -65,12 +66,15 @@ impl Channels {
         if queued.iter().any(|(_, policy)| *policy == SlowPolicy::Disconnect) {
             return 0;
         }
-        let Some(conn) = connections.edit(id) else { return 0 };
-        let dropped =
-            queued.iter().map(|(channel, policy)| self.drop_queued(conn, *channel, *policy));
-        let dropped = dropped.sum::<u32>();
+        let mut dropped = 0;
+        for (channel, policy) in queued {
+            let rest = self.drop_rest(connections, id, channel);
+            let Some(conn) = connections.edit(id) else { break };
+            dropped += self.drop_queued(conn, channel, policy, rest);
+        }
         // With nothing to write no flush would come to tell of the gap.
-        let silent = dropped > 0 && conn.ws.outbox().is_empty();
+        let written = connections.get(id).is_none_or(|conn| conn.ws.outbox().is_empty());
+        let silent = dropped > 0 && written;
         env.tally.dropped(Reason::OutboxesFull, u64::from(dropped));
         if silent {
             connections.mark_dirty(id.index);
@@ -82,22 +86,23 @@ impl Channels {
     fn queued(&self, conn: &Conn) -> Vec<(u32, SlowPolicy)> {
         let policy = |subscription: &Subscription| {
             let channel = self.slots.get(subscription.channel)?;
-            let queued = conn.ws.outbox().replaceable(channel.tag) > 0;
+            let queued = conn.ws.outbox().replaceable(channel.tag) > 0
+                || subscription.member.list() == List::Catching;
             queued.then_some((subscription.channel, channel.policy))
         };
         conn.subscriptions.iter().filter_map(policy).collect()
     }
 
-    /// Drops what a connection has queued of a channel, or all but the newest message where that is its policy. Returns
-    /// the messages dropped.
-    fn drop_queued(&self, conn: &mut Conn, index: u32, policy: SlowPolicy) -> u32 {
+    /// Drops what a connection has queued of a channel, or all but the newest message where that is its policy. `rest` were
+    /// dropped already that would have come behind. Returns the messages dropped.
+    fn drop_queued(&self, conn: &mut Conn, index: u32, policy: SlowPolicy, rest: u64) -> u32 {
         let Some(channel) = self.slots.get(index) else { return 0 };
         let (tag, next_offset) = (channel.tag, channel.next_offset);
-        if policy == SlowPolicy::Latest {
+        if policy == SlowPolicy::Latest && rest == 0 {
             return conn.ws.outbox_mut().drop_older(tag);
         }
-        let dropped = conn.ws.outbox_mut().drop_tag(tag);
-        let lost = u64::from(dropped);
+        let dropped = u64::from(conn.ws.outbox_mut().drop_tag(tag)) + rest;
+        let lost = dropped;
         if dropped > 0 {
             let gap = Gap {
                 channel: index,
@@ -111,10 +116,10 @@ impl Channels {
                 known.first_offset -= lost;
             });
         }
-        dropped
+        u32::try_from(dropped).unwrap_or(u32::MAX)
     }
 
-    /// Tells a connection what it lost, as soon as half of its outbox is free.
+    /// Tells a connection what it lost, as soon as half of its outbox is free and nothing from before is still to come.
     pub(in crate::hub) fn announce_gaps(
         &self,
         env: &mut Env,
@@ -123,12 +128,27 @@ impl Channels {
     ) {
         let max = env.config.limits.delivery.outbox_bytes_max;
         // Looked at first: a connection that is edited is flushed again, and this one may be as full as before.
-        let room = |conn: &Conn| conn.ws.is_open() && conn.ws.outbox().bytes() <= max / 2;
+        let room = |conn: &Conn| {
+            conn.has_gaps() && conn.ws.is_open() && conn.ws.outbox().bytes() <= max / 2
+        };
         let Some(conn) = connections.edit_if(id, room) else { return };
-        for gap in conn.take_gaps() {
+        let lists = conn.subscriptions.iter().map(|held| (held.channel, held.member.list()));
+        let lists: Vec<_> = lists.collect();
+        let list = |gap: &Gap| lists.iter().find(|(channel, _)| *channel == gap.channel);
+        let (later, due): (Vec<Gap>, Vec<Gap>) = conn
+            .take_gaps()
+            .into_iter()
+            .partition(|gap| list(gap).is_some_and(|(_, list)| *list == List::Catching));
+        for gap in later {
+            conn.add_gap(gap, |_| {});
+        }
+        for gap in due {
             let Some(channel) = self.slots.get(gap.channel) else { continue };
             keep_queued(connections, id, channel.tag);
-            connections.send_gap(env, id, &channel.name, gap);
+            let positioned =
+                list(&gap).is_some_and(|(_, list)| *list == List::Members(Form::Positioned));
+            let epoch = channel.epoch.filter(|_| positioned);
+            connections.send_gap(env, id, &channel.name, gap, epoch);
         }
         connections.mark_dirty(id.index);
     }
@@ -142,9 +162,9 @@ pub(super) fn keep_queued(connections: &mut Connections, id: ConnId, tag: u32) {
 }
 
 /// Keeps only the newest message of the channel waiting. False if nothing of the channel waits and there is no room.
-fn conflate(env: &mut Env, conn: &mut Conn, round: &Round) -> bool {
+fn conflate(env: &mut Env, conn: &mut Conn, round: &Round, form: Form) -> bool {
     let max = env.config.limits.delivery.outbox_bytes_max;
-    let segment = round.of(conn);
+    let segment = round.of(form, conn);
     if conn.has_gap_in(round.channel) {
         return false;
     }
@@ -161,9 +181,9 @@ fn conflate(env: &mut Env, conn: &mut Conn, round: &Round) -> bool {
 }
 
 /// Adds a lost round to what the connection will be told.
-fn note_gap(conn: &mut Conn, round: &Round) {
-    let Round { channel, segment, first_offset, .. } = round;
-    let lost = u64::from(segment.messages());
+pub(super) fn note_gap(conn: &mut Conn, round: &Round) {
+    let Round { channel, first_offset, .. } = round;
+    let lost = u64::from(round.messages());
     let last_offset = first_offset + lost - 1;
     let gap = Gap { channel: *channel, lost, first_offset: *first_offset, last_offset };
     conn.add_gap(gap, |known| {

@@ -4,7 +4,8 @@ use super::*;
 use crate::{
     config::Config,
     hub::{
-        connections::Gap,
+        connections::{Connections, Gap},
+        env::Env,
         homes::Sealed,
         testing::{Full, active, connections, drain, end, env, keys},
     },
@@ -33,26 +34,31 @@ impl Rig {
         let Some(Subscribe::Ask(name, joiner)) = self.subscribe(id, channel) else {
             panic!("it is not asked for")
         };
-        let joined = self.joined(&name, joiner.conn);
+        let joined = self.joined(&name, joiner);
         assert!(!joined.leaves && joined.answer.unwrap().1.is_ok());
         id
     }
 
     fn subscribe(&mut self, id: ConnId, channel: &str) -> Option<Subscribe> {
         let answer = AnswerTo::new(None, Answer::Response);
-        self.channels.subscribe(&self.env, &mut self.connections, id, channel, answer, 0)
+        let wanted = (answer, Form::Plain);
+        self.channels.subscribe(&self.env, &mut self.connections, id, channel, wanted, 0)
     }
 
-    fn joined(&mut self, name: &str, id: ConnId) -> Joined {
-        self.channels.joined(&mut self.env, &mut self.connections, name, id).unwrap()
+    fn joined(&mut self, name: &str, member: Joiner) -> Joined {
+        let (env, connections) = (&mut self.env, &mut self.connections);
+        self.channels.joined(env, connections, name, member, Ok(None)).unwrap()
     }
 
     /// Hands out a round of one message of so many bytes; those who are to be closed for it.
     fn hand_out(&mut self, channel: &str, bytes: usize, first_offset: u64) -> Vec<ConnId> {
         let sealed = Sealed {
             channel: channel.into(),
-            segment: Segment::new(vec![0; bytes], 1, Segment::NO_TAG, 0),
-            deflated: None,
+            plain: Shape {
+                segment: Segment::new(vec![0; bytes], 1, Segment::NO_TAG, 0),
+                deflated: None,
+            },
+            positioned: None,
             first_offset,
             remote: 0,
             here: true,
@@ -131,11 +137,12 @@ fn a_blocked_member_keeps_the_newest_where_that_is_the_policy() {
 fn a_subscription_taken_back_is_not_made() {
     let mut rig = Rig::new(SlowPolicy::Disconnect);
     let id = active(&mut rig.env, &mut rig.connections);
-    assert!(matches!(rig.subscribe(id, "c"), Some(Subscribe::Ask(..))));
+    let asked = rig.subscribe(id, "c");
+    let Some(Subscribe::Ask(_, joiner)) = asked else { panic!("it is not asked for") };
     let index = rig.channels.find("c").unwrap();
 
     assert_eq!(rig.channels.cancel_waiting(index, id).len(), 1);
-    let joined = rig.joined("c", id);
+    let joined = rig.joined("c", joiner);
 
     assert!(joined.leaves && joined.answer.is_none());
     assert_eq!(rig.channels.len(), 0, "nobody uses the channel any more");
@@ -180,8 +187,8 @@ fn a_round_for_nobody_gives_its_credit_back() {
     let mut rig = Rig::new(SlowPolicy::Disconnect);
     let sealed = Sealed {
         channel: "c".into(),
-        segment: Segment::new(vec![0; 10], 1, Segment::NO_TAG, 0),
-        deflated: None,
+        plain: Shape { segment: Segment::new(vec![0; 10], 1, Segment::NO_TAG, 0), deflated: None },
+        positioned: None,
         first_offset: 0,
         remote: 0,
         here: true,

@@ -49,7 +49,8 @@ pub(in crate::hub) struct Conn {
     pub(super) blocked: bool,
     /// On the list of the backlog.
     pub(super) listed: bool,
-    /// Whether there are gaps among the extras: at hand for the hand-out, which asks each member.
+    /// Whether there are gaps among the extras, or messages that it missed are still to come: at hand for the hand-out,
+    /// which asks each member.
     lossy: bool,
     pub(in crate::hub) allowance: Allowance,
     pub(in crate::hub) subscriptions: Subscriptions,
@@ -202,9 +203,34 @@ impl Conn {
 
 /// Losses.
 impl Conn {
-    /// Subscribed to something whose messages it lost and was not told of yet.
+    /// Subscribed to something whose messages it lost and was not told of yet, or is still being sent.
     pub(in crate::hub) fn is_lossy(&self) -> bool {
         self.lossy
+    }
+
+    /// Whether it lost messages that it was not told of yet.
+    pub(in crate::hub) fn has_gaps(&self) -> bool {
+        self.lossy && !self.rare().gaps().is_empty()
+    }
+
+    /// Whether what it missed in some channel is still to come.
+    pub(in crate::hub) fn is_catching(&self) -> bool {
+        self.lossy && self.rare().catching > 0
+    }
+
+    /// In one more channel.
+    pub(in crate::hub) fn begin_catching(&mut self) {
+        self.lossy = true;
+        self.extras.put().catching += 1;
+    }
+
+    /// In one less.
+    pub(in crate::hub) fn end_catching(&mut self) {
+        if let Some(rare) = self.extras.get_mut() {
+            rare.catching -= 1;
+            self.lossy = rare.catching > 0 || !rare.gaps().is_empty();
+            self.extras.tidy();
+        }
     }
 
     /// Whether it lost messages of the channel and was not told of them yet.
@@ -224,7 +250,7 @@ impl Conn {
 
     /// It will be told now.
     pub(in crate::hub) fn take_gaps(&mut self) -> Vec<Gap> {
-        self.lossy = false;
+        self.lossy = self.rare().catching > 0;
         self.extras.get_mut().map(|rare| std::mem::take(rare.gaps_mut())).unwrap_or_default()
     }
 
@@ -232,7 +258,7 @@ impl Conn {
     pub(in crate::hub) fn forget_gap_in(&mut self, channel: u32) {
         if let Some(rare) = self.extras.get_mut() {
             rare.gaps_mut().retain(|gap| gap.channel != channel);
-            self.lossy = !rare.gaps().is_empty();
+            self.lossy = rare.catching > 0 || !rare.gaps().is_empty();
             self.extras.tidy();
         }
     }

@@ -37,6 +37,8 @@ pub(in crate::hub) struct Rare {
     pub(super) backlog: u32,
     /// Subscriptions that their channels' homes have not confirmed, those taken back again included.
     pub(in crate::hub) joining: u16,
+    /// Channels in which it is still being sent what it missed.
+    pub(in crate::hub) catching: u16,
     /// It was told that its token is about to expire.
     pub(in crate::hub) warned: bool,
     /// The token is what the certificate says: another may replace it.
@@ -67,6 +69,7 @@ impl Rare {
         partial: Partial::NOTHING,
         backlog: Self::UNLISTED,
         joining: 0,
+        catching: 0,
         warned: false,
         certified: false,
     };
@@ -89,6 +92,7 @@ impl Rare {
             && self.links.is_none()
             && self.partial.is_nothing()
             && self.joining == 0
+            && self.catching == 0
             && self.asked.is_empty()
             && self.gaps.is_empty()
     }

@@ -36,7 +36,7 @@ pub(super) use self::{
     extras::Gap,
     proxy::AfterHeader,
     send::AnswerTo,
-    subscriptions::Subscription,
+    subscriptions::{List, MemberAt, Subscription},
     transport::{HANDSHAKE, Path},
 };
 use super::{

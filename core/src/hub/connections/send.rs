@@ -11,7 +11,7 @@ use crate::{
         tokens::Withdrawn,
         types::{ConnId, Published, RequestError},
     },
-    protocol::{self, Answer, Envelope, Welcome},
+    protocol::{self, Answer, Envelope, Epoch, GapPosition, Position, Welcome},
     reason::Reason,
 };
 
@@ -73,10 +73,15 @@ impl Connections {
         id: ConnId,
         channel: &str,
         answer: &AnswerTo,
+        start: Option<protocol::Start<'_>>,
     ) {
         let timestamp = env.timestamp();
         let stamp = env.stamp(&timestamp);
-        let message = Envelope::subscribed(stamp, channel, answer.correlation.as_deref());
+        let correlation = answer.correlation.as_deref();
+        let message = match start {
+            None => Envelope::subscribed(stamp, channel, correlation),
+            Some(start) => Envelope::started(stamp, channel, start, correlation),
+        };
         self.send(env, id, styled(message, answer.style));
     }
 
@@ -181,7 +186,19 @@ impl Connections {
         self.send(env, id, Envelope::failure(stamp, &error.code, &error.message, correlation));
     }
 
-    pub(in crate::hub) fn send_gap(&mut self, env: &mut Env, id: ConnId, channel: &str, gap: Gap) {
+    /// `epoch`: for subscribers with positions.
+    pub(in crate::hub) fn send_gap(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        channel: &str,
+        gap: Gap,
+        epoch: Option<Epoch>,
+    ) {
+        let position = |epoch| GapPosition {
+            reason: "slow",
+            position: Position { epoch, offset: gap.last_offset },
+        };
         let timestamp = env.timestamp();
         let stamp = env.stamp(&timestamp);
         let lost = protocol::Gap {
@@ -189,6 +206,7 @@ impl Connections {
             lost: gap.lost,
             first_offset: Some(gap.first_offset),
             last_offset: Some(gap.last_offset),
+            position: epoch.map(position),
         };
         self.send(env, id, Envelope::gap(stamp, lost));
     }
@@ -214,6 +232,21 @@ impl Connections {
         let timestamp = env.timestamp();
         let stamp = env.stamp(&timestamp);
         self.send(env, id, Envelope::withdrawn(stamp, channel, why.as_str()));
+    }
+
+    /// The same with another text than the reason's own, which must not repeat input.
+    pub(in crate::hub) fn refuse_with(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        reason: Reason,
+        text: &str,
+        correlation: Option<&str>,
+    ) {
+        env.tally.error(reason);
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::error(stamp, reason, Some(text), correlation));
     }
 
     /// An error message; the connection stays.

@@ -2,14 +2,55 @@
 
 use std::ops::{Deref, DerefMut};
 
+use crate::hub::homes::Form;
+
 /// Membership of one channel, as the connection knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::hub) struct Subscription {
     /// The channel's index in this hub.
     pub(in crate::hub) channel: u32,
     /// Where the channel lists this connection.
-    pub(in crate::hub) member: u32,
+    pub(in crate::hub) member: MemberAt,
 }
+
+/// A place in one of a channel's lists, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) struct MemberAt(u32);
+
+/// A channel's lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum List {
+    /// Those who take each round, in a form.
+    Members(Form),
+    /// Those who are still being sent what they missed.
+    Catching,
+}
+
+impl MemberAt {
+    pub(in crate::hub) fn new(list: List, index: usize) -> Self {
+        let list = match list {
+            List::Members(Form::Plain) => 0,
+            List::Members(Form::Positioned) => 1,
+            List::Catching => 2,
+        };
+        Self(list << 30 | u32::try_from(index).unwrap_or(u32::MAX) & INDEX)
+    }
+
+    pub(in crate::hub) fn list(self) -> List {
+        match self.0 >> 30 {
+            0 => List::Members(Form::Plain),
+            1 => List::Members(Form::Positioned),
+            _ => List::Catching,
+        }
+    }
+
+    pub(in crate::hub) fn index(self) -> usize {
+        (self.0 & INDEX) as usize
+    }
+}
+
+/// The bits of a place that are not the list: a billion connections.
+const INDEX: u32 = (1 << 30) - 1;
 
 /// A list that needs no memory of its own for one subscription.
 #[derive(Debug, Default)]
@@ -82,7 +123,8 @@ mod tests {
         fn it_is_a_vector(steps in prop::collection::vec((any::<bool>(), 0usize..6), 0..60)) {
             let (mut subject, mut model) = (Subscriptions::default(), Vec::new());
             for (channel, (push, at)) in (0u32..).zip(steps) {
-                let one = Subscription { channel, member: 7 };
+                let member = MemberAt::new(List::Members(Form::Plain), 7);
+                let one = Subscription { channel, member };
                 if push {
                     subject.push(one);
                     model.push(one);
@@ -93,6 +135,16 @@ mod tests {
                 prop_assert_eq!(&*subject, &*model);
                 prop_assert_eq!(&mut *subject, &mut *model);
                 prop_assert_eq!(matches!(subject, Subscriptions::Many(_)), model.len() > 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_is_a_list_and_an_index() {
+        for list in [List::Members(Form::Plain), List::Members(Form::Positioned), List::Catching] {
+            for index in [0, 1, INDEX as usize] {
+                let at = MemberAt::new(list, index);
+                assert_eq!((at.list(), at.index()), (list, index));
             }
         }
     }

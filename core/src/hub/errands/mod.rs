@@ -261,7 +261,7 @@ pub(super) fn results_again(
     counts: &[u32],
 ) -> Vec<(Box<str>, Published)> {
     let again = |(publication, subscribers): (Publication, &u32)| {
-        (publication.channel, Published { subscribers: *subscribers, offset: 0 })
+        (publication.channel, Published { subscribers: *subscribers, offset: 0, epoch: None })
     };
     publications.into_iter().zip(counts).map(again).collect()
 }
@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use crate::{config::Config, hub::testing::env};
 
-    const NOBODY: Published = Published { subscribers: 0, offset: 0 };
+    const NOBODY: Published = Published { subscribers: 0, offset: 0, epoch: None };
 
     fn command() -> Publisher {
         Via::Command(None).plainly()
@@ -301,7 +301,7 @@ mod tests {
         let ticket = errands.publish(&env, command(), 2).unwrap();
         errands.set_results(ticket, vec![("a".into(), NOBODY), ("b".into(), NOBODY)]);
 
-        let second = Published { subscribers: 3, offset: 7 };
+        let second = Published { subscribers: 3, offset: 7, epoch: None };
         assert!(errands.published(Ticket { item: 1, ..ticket }, second).is_none());
         let done = errands.published(ticket, NOBODY).unwrap();
 
@@ -343,7 +343,10 @@ mod tests {
 
     #[test]
     fn the_answer_over_http_names_each_channel() {
-        let results = [("a".into(), Published { subscribers: 2, offset: 0 }), ("b".into(), NOBODY)];
+        let results = [
+            ("a".into(), Published { subscribers: 2, offset: 0, epoch: None }),
+            ("b".into(), NOBODY),
+        ];
         assert_eq!(
             http_answer(&results),
             r#"{"status":"published","published":2,"subscribers":2,"messages":[{"channel":"a","subscribers":2},{"channel":"b","subscribers":0}]}"#

@@ -6,11 +6,12 @@ use crate::{
     auth::Revocation,
     hub::{
         errands::{Counts, Verdict},
+        homes::{Form, Lost, Shape, Start, Wish},
+        looks::{Look, Looker},
         types::{ConnId, Publication, Published, ShardId},
         visitors::Who,
     },
     reason::Reason,
-    ws::{Deflated, Segment},
 };
 
 /// One message. The driver carries these; it cannot make or read them.
@@ -29,7 +30,10 @@ impl ShardMessage {
     #[doc(hidden)]
     #[must_use]
     pub fn can_be_refused(&self) -> bool {
-        matches!(self.0, Inner::Publish { .. } | Inner::Deliver { .. } | Inner::Claim { .. })
+        matches!(
+            self.0,
+            Inner::Publish { .. } | Inner::Deliver { .. } | Inner::Claim { .. } | Inner::Look(_)
+        )
     }
 }
 
@@ -49,6 +53,8 @@ pub(in crate::hub) struct Joiner {
     pub(in crate::hub) conn: ConnId,
     /// It agreed on permessage-deflate.
     pub(in crate::hub) deflates: bool,
+    /// In which form it takes the channel.
+    pub(in crate::hub) form: Form,
 }
 
 /// The messages between hubs.
@@ -61,20 +67,19 @@ pub(in crate::hub) enum Inner {
     Published { ticket: Ticket, published: Published },
     /// From the home to the origin: not done, because a hub with subscribers takes nothing in at present.
     Refused { ticket: Ticket },
-    /// To the home: a connection subscribes.
-    Join { channel: Arc<str>, member: Joiner },
-    /// From the home: from now on the channel's segments concern this connection.
-    Joined { channel: Arc<str>, member: Joiner },
+    /// To the home: a connection subscribes, with what it asks for besides.
+    Join { channel: Arc<str>, member: Joiner, wish: Option<Box<Wish>> },
+    /// From the home: from now on the channel's segments concern this connection, which starts there. Or not, because
+    /// what it insists on cannot be had.
+    Joined { channel: Arc<str>, member: Joiner, start: Result<Option<Box<Start>>, Lost> },
     /// To the home: a connection left.
-    Leave { channel: Arc<str>, deflates: bool },
-    /// From the home to every hub with subscribers: a round of the channel.
-    Deliver {
-        channel: Arc<str>,
-        segment: Segment,
-        /// The same compressed, if any subscriber on any hub can take that.
-        deflated: Option<Box<Deflated>>,
-        first_offset: u64,
-    },
+    Leave { channel: Arc<str>, form: Form, deflates: bool },
+    /// From the home to every hub with subscribers: a round of the channel, in the forms in which they take it.
+    Deliver { channel: Arc<str>, plain: Shape, positioned: Option<Box<Shape>>, first_offset: u64 },
+    /// To the home: what is known of a channel?
+    Look(Box<Look>),
+    /// From the home: this, a JSON object.
+    Seen { looker: Looker, result: Result<Box<str>, Reason> },
     /// To the home of an idempotency key: may this request, of so many bytes, be carried out?
     Claim { ticket: Ticket, key: Box<str>, digest: u64, bytes: u32 },
     /// From the home of the key.
@@ -118,10 +123,14 @@ impl Inner {
         let own = match self {
             Self::Done { .. } => return 0,
             Self::Publish { publication, .. } => return publish_weight(publication),
-            Self::Join { channel, .. } | Self::Joined { channel, .. } => channel.len(),
+            Self::Join { channel, .. } => channel.len() + size_of::<Wish>(),
+            // What is missed is in the log as well, and shared by all who missed it.
+            Self::Joined { channel, .. } => channel.len() + size_of::<Start>(),
+            Self::Look(look) => size_of::<Look>() + look.channel.len(),
+            Self::Seen { result, .. } => result.as_ref().map_or(0, |json| json.len()),
             Self::Leave { channel, .. } => channel.len(),
-            Self::Deliver { channel, segment, deflated, .. } => {
-                return round_weight(channel, segment, deflated.as_deref());
+            Self::Deliver { channel, plain, positioned, .. } => {
+                return round_weight(channel, plain, positioned.as_deref());
             }
             Self::Claim { key, bytes, .. } => key.len() + *bytes as usize,
             Self::Resolve { key, answer, .. } => {
@@ -161,11 +170,12 @@ pub(in crate::hub) fn publish_weight(publication: &Publication) -> usize {
 /// The weight of a round of a channel: see [`Inner::weight`].
 pub(in crate::hub) fn round_weight(
     channel: &str,
-    segment: &Segment,
-    deflated: Option<&Deflated>,
+    plain: &Shape,
+    positioned: Option<&Shape>,
 ) -> usize {
-    let deflated = deflated.map_or(0, |deflated| deflated.segment.len());
-    size_of::<ShardMessage>() + channel.len() + segment.len() + deflated
+    let deflated = |shape: &Shape| shape.deflated.as_ref().map_or(0, |form| form.segment.len());
+    let bytes = |shape: &Shape| shape.segment.len() + deflated(shape);
+    size_of::<ShardMessage>() + channel.len() + bytes(plain) + positioned.map_or(0, bytes)
 }
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ fn offsets_are_told_when_switched_on() {
     rig.run();
     let offsets: Vec<_> =
         client.take().iter().map(|message| message["offset"].as_u64().unwrap()).collect();
-    assert_eq!(offsets, [0, 1]);
+    assert_eq!(offsets, [1, 2]);
 }
 
 #[test]

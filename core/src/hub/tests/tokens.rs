@@ -366,7 +366,10 @@ fn a_revocation_ends_connections_on_all_hubs_and_refuses_later_tokens() {
     let done = rig.outputs.iter().find_map(|output| {
         if let Output::Done { id, result } = output { Some((*id, *result)) } else { None }
     });
-    assert_eq!(done, Some((CommandId(5), Ok(Published { subscribers: 3, offset: 0 }))));
+    assert_eq!(
+        done,
+        Some((CommandId(5), Ok(Published { subscribers: 3, offset: 0, epoch: None })))
+    );
     for client in &clients {
         assert_eq!(client.take_close(), Some((1008, "Token revoked".into())));
     }

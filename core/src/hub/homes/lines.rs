@@ -1,0 +1,99 @@
+//! Which channels are forgotten first: lines through the homes, so that to step in or out costs the same however long one is.
+
+use super::Home;
+use crate::hub::slab::Slab;
+
+/// In which order homes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Something is kept of the channel: by when it was last published to.
+    Kept,
+    /// Nothing is, and nobody subscribes; its numbers go on for a while. By when that came to be.
+    Idle,
+}
+
+/// A home's place: its line and its neighbours there, or no line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
+    line: Option<Line>,
+    before: u32,
+    after: u32,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self { line: None, before: NOBODY, after: NOBODY }
+    }
+}
+
+/// The ends of both lines.
+#[derive(Debug)]
+pub(super) struct Lines([Ends; 2]);
+
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    first: u32,
+    last: u32,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self([Ends { first: NOBODY, last: NOBODY }; 2])
+    }
+}
+
+impl Lines {
+    /// The one that goes first.
+    pub(super) fn first(&self, line: Line) -> Option<u32> {
+        let [kept, idle] = &self.0;
+        let ends = if line == Line::Kept { kept } else { idle };
+        Some(ends.first).filter(|index| *index != NOBODY)
+    }
+
+    /// Puts a home at the end of a line, or takes it out of the one that it is in.
+    pub(super) fn step(&mut self, slots: &mut Slab<Home>, index: u32, to: Option<Line>) {
+        let Some(home) = slots.get_mut(index) else { return };
+        let links = std::mem::take(&mut home.links);
+        if let Some(line) = links.line {
+            let Links { before, after, .. } = links;
+            match slots.get_mut(before) {
+                Some(home) => home.links.after = after,
+                None => self.ends(line).first = after,
+            }
+            match slots.get_mut(after) {
+                Some(home) => home.links.before = before,
+                None => self.ends(line).last = before,
+            }
+        }
+        let Some(line) = to else { return };
+        let last = std::mem::replace(&mut self.ends(line).last, index);
+        match slots.get_mut(last) {
+            Some(home) => home.links.after = index,
+            None => self.ends(line).first = index,
+        }
+        if let Some(home) = slots.get_mut(index) {
+            home.links = Links { line: to, before: last, after: NOBODY };
+        }
+    }
+
+    fn ends(&mut self, line: Line) -> &mut Ends {
+        let [kept, idle] = &mut self.0;
+        if line == Line::Kept { kept } else { idle }
+    }
+
+    /// The homes of a line, in order.
+    #[cfg(debug_assertions)]
+    pub(super) fn of(&self, slots: &Slab<Home>, line: Line) -> Vec<u32> {
+        let after = |index: &u32| Some(slots.get(*index)?.links.after).filter(|at| *at != NOBODY);
+        std::iter::successors(self.first(line), after).collect()
+    }
+}
+
+impl Links {
+    pub(super) fn line(self) -> Option<Line> {
+        self.line
+    }
+}
+
+/// In place of a home's index.
+const NOBODY: u32 = u32::MAX;

@@ -1,0 +1,115 @@
+//! What clients and the application ask about channels: it is known at the channel's home. Each method carries on between
+//! departments what one of them has found out.
+
+use super::{
+    Hub,
+    connections::AnswerTo,
+    looks::{self, Looker, Query, Range},
+    peers::Inner,
+    types::{CommandId, ConnId, Look, Output, ShardId},
+};
+use crate::{
+    auth::Verb,
+    protocol::{self, Answer, HistoryRequest, event},
+    reason::Reason,
+};
+
+impl Hub {
+    /// A request that the server answers itself, unless the application has one of that name.
+    pub(super) fn on_own_request(
+        &mut self,
+        id: ConnId,
+        name: &str,
+        data: &str,
+        correlation: Option<&str>,
+    ) {
+        match name {
+            event::GET_HISTORY => self.on_get_history(id, data, correlation),
+            _ => self.refuse(id, Reason::UnknownRequest, correlation),
+        }
+    }
+
+    fn on_get_history(&mut self, id: ConnId, data: &str, correlation: Option<&str>) {
+        let Ok(request) = HistoryRequest::read(data) else {
+            return self.refuse(id, Reason::Decode, correlation);
+        };
+        let query = Query::History(Range::of(&request, &self.env.config.limits));
+        self.look(id, event::GET_HISTORY, request.channel.as_deref(), query, correlation);
+    }
+
+    /// Asks a channel's home, if the client may subscribe to the channel.
+    pub(super) fn look(
+        &mut self,
+        id: ConnId,
+        event: &'static str,
+        channel: Option<&str>,
+        query: Query,
+        correlation: Option<&str>,
+    ) {
+        let config = &self.env.config;
+        let max = config.limits.channels.channel_bytes_max;
+        let Some(channel) = channel.filter(|name| protocol::channel_is_valid(name, max)) else {
+            return self.refuse(id, Reason::InvalidChannel, correlation);
+        };
+        let conn = self.connections.get(id);
+        if !conn.is_some_and(|conn| conn.may(config, Verb::Subscribe, channel)) {
+            return self.refuse(id, Reason::SubscribeForbidden, correlation);
+        }
+        let home = self.homes.of(channel);
+        if self.peers.is_full(home) {
+            return self.refuse(id, Reason::Busy, correlation);
+        }
+        let answer = Box::new(AnswerTo::new(correlation, Answer::Response));
+        let looker = Looker::Message { conn: id, event, answer };
+        let look = Box::new(looks::Look { looker, channel: channel.into(), query });
+        self.tell(home, Inner::Look(look));
+    }
+
+    /// The application asks.
+    pub(super) fn on_look_command(&mut self, id: CommandId, channel: Box<str>, look: Look) {
+        let limits = &self.env.config.limits;
+        if !protocol::channel_is_valid(&channel, limits.channels.channel_bytes_max) {
+            let result = Err(Reason::InvalidChannel);
+            return self.outputs.push_back(Output::Looked { id, result });
+        }
+        let query = match look {
+            Look::History { limit, after, before } => {
+                let request = HistoryRequest { channel: None, limit: Some(limit), after, before };
+                Query::History(Range::of(&request, limits))
+            }
+        };
+        let looker = Looker::Command { id };
+        let home = self.homes.of(&channel);
+        self.tell(home, Inner::Look(Box::new(looks::Look { looker, channel, query })));
+    }
+
+    /// Somebody asks this hub, at which the channel is at home.
+    pub(super) fn on_look(&mut self, from: ShardId, look: looks::Look) {
+        let looks::Look { looker, channel, query } = look;
+        self.seal_channel(&channel);
+        let result = match query {
+            Query::History(range) => self.homes.history(&mut self.env, &channel, range),
+        };
+        self.tell(from, Inner::Seen { looker, result });
+    }
+
+    /// The home has answered.
+    pub(super) fn on_seen(&mut self, looker: Looker, result: Result<Box<str>, Reason>) {
+        match (looker, result) {
+            (Looker::Message { conn, .. }, _) if !self.connections.is_active(conn) => {}
+            (Looker::Message { conn, event, answer }, Ok(json)) => {
+                let (env, correlation) = (&mut self.env, answer.correlation.as_deref());
+                self.connections.answer_request(env, conn, event, &json, correlation);
+            }
+            (Looker::Message { conn, answer, .. }, Err(reason)) => {
+                self.refuse(conn, reason, answer.correlation.as_deref());
+            }
+            (Looker::Http { conn }, Ok(json)) => self.answer_json(conn, json.into_string().into()),
+            (Looker::Http { conn }, Err(reason)) => self.refuse_http(conn, &reason.into()),
+            (Looker::Command { id }, result) => {
+                let result = result.map(|json| json.into_string().into());
+                self.outputs.push_back(Output::Looked { id, result });
+            }
+        }
+    }
+}
