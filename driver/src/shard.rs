@@ -319,6 +319,7 @@ impl<R: Runtime> Shard<R> {
                 );
             }
             // Only a configuration that names a store brings them about.
+            Output::Looked { .. } => {}
             Output::Store(_) => {}
             Output::Drained => self.drained = true,
             Output::Connected { conn, peer, ref user, ref identity } => {

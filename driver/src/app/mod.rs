@@ -167,6 +167,7 @@ impl<R: Runtime> App<R> {
             | Output::Shard { .. }
             | Output::ClockSet { .. }
             | Output::ManyChannels { .. }
+            | Output::Looked { .. }
             | Output::Store(_)
             | Output::Drained => {}
         }

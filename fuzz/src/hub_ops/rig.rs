@@ -406,6 +406,7 @@ impl Rig {
                 assert!(!batch.is_empty() && usize::from(to.0) != shard);
                 self.mail.entry((shard as u16, to.0)).or_default().push_back(batch);
             }
+            Output::Looked { .. } => {}
             Output::Store(_) => unreachable!("no configuration here has a store"),
             Output::Drained => {
                 // Those that were left at the deadline are gone without a word of their own.

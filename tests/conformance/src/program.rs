@@ -217,7 +217,8 @@ impl Driven for Running {
         raw.read_to_end();
         let subscribers = answer["subscribers"].as_u64().unwrap_or_else(|| panic!("{answer}"));
         // Numbers of messages are not told by HTTP.
-        Ok(Published { subscribers: u32::try_from(subscribers).expect("a few"), offset: 0 })
+        let subscribers = u32::try_from(subscribers).expect("a few");
+        Ok(Published { subscribers, offset: 0, epoch: None })
     }
 
     fn drain(&self, plan: DrainPlan) {

@@ -343,6 +343,7 @@ impl World {
                 self.agenda.plan(node.mail_at[to], Event::Mail { from: hub, to });
                 invariants::queue(self, hub, to);
             }
+            Output::Looked { result, .. } => self.digest.number(u64::from(result.is_ok())),
             Output::Store(_) => unreachable!("no world has a store"),
             Output::Drained => {
                 if std::mem::replace(&mut self.nodes[hub].drained, true) {

@@ -227,7 +227,9 @@ fn what_cannot_be_recovered_says_why() {
         config.into()
     };
     let epoch = rig.say("{}").epoch;
-    (0..5).for_each(|_| drop(rig.say("{}")));
+    for _ in 0..5 {
+        rig.say("{}");
+    }
     let mut lost = |epoch, offset| rig.recover(epoch, offset).recovered.unwrap();
     assert_eq!(lost(epoch, 2), Err(Lost::Trimmed));
     assert_eq!(lost(epoch, 3), Err(Lost::TooMany));
@@ -317,7 +319,9 @@ fn a_log_that_is_given_up_leaves_subscribers_their_numbers() {
 fn what_one_turn_missed_is_read_once() {
     let mut rig = Rig::new(|_| {});
     let epoch = rig.say("{}").epoch;
-    (0..50).for_each(|n| drop(rig.say(&format!("{{\"n\":{n}}}"))));
+    for n in 0..50 {
+        rig.say(&format!("{{\"n\":{n}}}"));
+    }
     let first = rig.recover(epoch, 20);
     let second = rig.recover(epoch, 20);
     let place = |start: &Start| start.pages[0].segment.bytes().as_ptr();
