@@ -72,7 +72,7 @@ impl Hub {
     pub fn handle_timeout(&mut self, now: Now) {
         self.begin(now);
         self.watch_clock();
-        self.homes.sweep(&mut self.env);
+        self.homes.sweep(&self.env);
         self.go_on_with_handshakes();
         self.settle();
         self.go_on_with_requests();
@@ -402,6 +402,7 @@ impl Hub {
     /// Once per round of flushes: if outboxes hold more than `queued_bytes_max`, those that hold the most are treated as
     /// slow readers until an eighth is free again.
     fn relieve(&mut self) {
+        self.channels.forget_pages();
         let max = self.env.config.limits.delivery.queued_bytes_max;
         if !self.connections.take_stock(max) {
             return;

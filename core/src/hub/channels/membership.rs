@@ -125,6 +125,7 @@ impl Channels {
         };
         if let (Some(start), Some(channel)) = (&start, self.slots.get_mut(index)) {
             channel.epoch = Some(start.position.epoch);
+            channel.next_offset = channel.next_offset.max(start.position.offset + 1);
         }
         let catching = added && connections.get(id).is_some_and(Conn::is_catching);
         if !added {

@@ -289,13 +289,17 @@ impl Channels {
         }
     }
 
-    /// The end of a turn: gives back what was for it alone, and what a burst made large.
-    pub(super) fn give_back(&mut self) {
+    /// All that came in was seen to: what those of this turn missed is held by who has yet to be sent it, and by nobody else.
+    pub(super) fn forget_pages(&mut self) {
         for index in self.paged.drain(..) {
             if let Some(channel) = self.slots.get_mut(index) {
                 channel.pages = Vec::new();
             }
         }
+    }
+
+    /// What a burst made large.
+    pub(super) fn give_back(&mut self) {
         for rounds in [&mut self.rounds, &mut self.large] {
             if rounds.is_empty() && rounds.capacity() > ROUNDS_KEPT_MAX {
                 *rounds = VecDeque::new();

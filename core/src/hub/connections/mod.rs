@@ -372,7 +372,8 @@ impl Connections {
         for index in self.slots.indices() {
             let Some(conn) = self.slots.get(index) else { continue };
             assert!(!conn.dirty || dirty.contains(&index), "what is to be flushed is listed");
-            assert_eq!(conn.is_lossy(), !conn.rare().gaps().is_empty(), "losses");
+            let behind = !conn.rare().gaps().is_empty() || conn.rare().catching > 0;
+            assert_eq!(conn.is_lossy(), behind, "losses, and what is still to come");
             let due = self.next_deadline_of(env, conn);
             let armed = due.is_none_or(|due| conn.armed.is_some_and(|armed| armed <= due));
             assert!(armed, "a timer rings no later than the deadline: {conn:?}");

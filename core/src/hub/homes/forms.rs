@@ -1,5 +1,7 @@
 //! The two forms of a channel's messages: as everybody gets them, and with their offset for who asked for positions.
 
+use std::ops::RangeInclusive;
+
 use crate::ws::{Segment, encode_text_parts};
 
 /// In which form a subscriber takes a channel's messages.
@@ -20,17 +22,17 @@ impl Form {
     }
 }
 
-/// Appends the messages of `segment`, of which the first has number `first`, from the one numbered `from` on, in `form`.
+/// Appends the messages of `segment`, of which the first has number `first`, whose numbers are `wanted`, in `form`.
 /// `numbered`: the segment has them with their offsets. How many there were, and where the last one begins.
 pub(super) fn append(
     out: &mut Vec<u8>,
     (segment, first, numbered): (&Segment, u64, bool),
-    from: u64,
+    wanted: RangeInclusive<u64>,
     form: Form,
 ) -> (u32, usize) {
     let (mut messages, mut last) = (0, out.len());
     for (frame, number) in segment.frames().zip(first..) {
-        if number < from {
+        if !wanted.contains(&number) {
             continue;
         }
         (messages, last) = (messages + 1, out.len());
@@ -63,7 +65,7 @@ pub(super) fn convert(segment: &Segment, first: u64, numbered: bool, form: Form)
     }
     let room = segment.len() + segment.messages() as usize * (OFFSET.len() + DIGITS);
     let mut frames = Vec::with_capacity(room);
-    let (messages, last) = append(&mut frames, (segment, first, numbered), first, form);
+    let (messages, last) = append(&mut frames, (segment, first, numbered), first..=u64::MAX, form);
     Segment::new(frames, messages, Segment::NO_TAG, u32::try_from(last).unwrap_or(u32::MAX))
 }
 
@@ -116,7 +118,7 @@ mod tests {
                     prop_assert_eq!((made.messages(), made.last()), (expected.messages(), expected.last()));
                     let rest = lengths.len() / 2;
                     let mut out = b"before".to_vec();
-                    let (messages, last) = append(&mut out, (segment, first, is), first + rest as u64, form);
+                    let (messages, last) = append(&mut out, (segment, first, is), first + rest as u64..=u64::MAX, form);
                     prop_assert_eq!(messages as usize, lengths.len() - rest);
                     let tail: usize = expected.frames().take(rest).map(|frame| frame.bytes().len()).sum();
                     prop_assert_eq!(&out[6..], &expected.bytes()[tail..]);

@@ -149,10 +149,11 @@ impl Home {
     }
 
     /// All messages from the one numbered `from` on, which is kept.
-    pub(super) fn read(&mut self, form: Form, from: u64) -> Vec<Page> {
+    pub(super) fn read(&mut self, env: &Env, form: Form, from: u64) -> Vec<Page> {
+        let bytes = PAGE_BYTES.min(env.config.limits.delivery.outbox_bytes_max / 4);
         let known = self.pages.take().filter(|pages| pages.is_of(&self.log));
         let mut pages = known.unwrap_or_else(|| Box::new(Pages::new(&self.log)));
-        let read = pages.read(&self.log, form, from);
+        let read = pages.read(&self.log, form, from, bytes);
         self.pages = Some(pages);
         read
     }
@@ -294,3 +295,6 @@ impl Home {
 
 /// Memory of a home without subscribers, with its entries in tables: what it counts for besides its name.
 const HOME_BYTES: usize = 512;
+
+/// Bytes of a page, unless a single message is longer: a good write, and little to copy for who missed the rest of it.
+const PAGE_BYTES: usize = 16 * 1024;

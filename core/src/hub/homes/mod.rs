@@ -385,7 +385,7 @@ impl Homes {
     }
 
     /// Forgets a channel that nobody subscribes to and that has nothing to tell; otherwise sees that it is in its line.
-    fn let_be(&mut self, env: &mut Env, index: u32) {
+    fn let_be(&mut self, env: &Env, index: u32) {
         let Some(home) = self.slots.get(index) else { return };
         if home.is_of_use() { self.review(env, index) } else { self.forget(index) }
     }
@@ -428,7 +428,7 @@ impl Homes {
 
     /// Gives back the memory of what is no longer kept. One whose time is over but that stands behind others has to wait;
     /// nobody can read it all the same.
-    pub(super) fn sweep(&mut self, env: &mut Env) {
+    pub(super) fn sweep(&mut self, env: &Env) {
         for line in [Line::Kept, Line::Idle] {
             while let Some(index) = self.lines.first(line)
                 && let Some(home) = self.slots.get(index)
@@ -468,7 +468,7 @@ impl Homes {
                 if home.pages.is_none() {
                     self.read.push(index);
                 }
-                home.read(wish.form(), from)
+                home.read(env, wish.form(), from)
             }
             _ => Vec::new(),
         };

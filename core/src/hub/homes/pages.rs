@@ -1,8 +1,10 @@
 //! What a channel's log is read by those who recover: pages of a handy size, made once for all of a turn.
 
+use std::ops::RangeInclusive;
+
 use super::{
     forms::{self, Form},
-    log::{Log, Page},
+    log::{Entry, Log, Page},
 };
 use crate::ws::Segment;
 
@@ -27,15 +29,15 @@ impl Pages {
         self.top == log.top
     }
 
-    /// All messages from the one numbered `from` on, which is kept.
-    pub(super) fn read(&mut self, log: &Log, form: Form, from: u64) -> Vec<Page> {
+    /// All messages from the one numbered `from` on, which is kept. A page has so many `bytes` at most, but one message.
+    pub(super) fn read(&mut self, log: &Log, form: Form, from: u64, bytes: usize) -> Vec<Page> {
         if from > self.top {
             return Vec::new();
         }
         let Some(pages) = self.forms.get_mut(form.index()) else { return Vec::new() };
         while pages.last().is_none_or(|page| page.first > from) {
             let last = pages.last().map_or(self.top, |page| page.first - 1);
-            match make(log, form, last) {
+            match make(log, form, last, bytes) {
                 Some(page) => pages.push(page),
                 None => break,
             }
@@ -54,19 +56,19 @@ impl Pages {
     }
 }
 
-/// The page that ends with the message numbered `last`: whole rounds, as many as fit.
-fn make(log: &Log, form: Form, last: u64) -> Option<Page> {
+/// The page that ends with the message numbered `last`: whole rounds, as many as fit, or a part of one that does not.
+fn make(log: &Log, form: Form, last: u64, max: usize) -> Option<Page> {
+    let newest = log.back_from(last).next()?;
+    if newest.segment.len() > max {
+        return Some(part(newest, form, log.oldest()..=last, max));
+    }
     let mut bytes = 0;
-    let fits = |len: usize| {
-        let first = bytes == 0;
-        bytes += len;
-        first || bytes <= PAGE_BYTES
+    let fits = |entry: &&Entry| {
+        bytes += entry.segment.len();
+        bytes <= max
     };
-    let mut fits = fits;
-    let rounds: Vec<_> =
-        log.back_from(last).take_while(|entry| fits(entry.segment.len())).collect();
-    let oldest = rounds.last()?;
-    let first = oldest.first.max(log.oldest());
+    let rounds: Vec<_> = log.back_from(last).take_while(fits).collect();
+    let first = rounds.last()?.first.max(log.oldest());
     if let [only] = rounds.as_slice()
         && only.first == first
     {
@@ -76,10 +78,27 @@ fn make(log: &Log, form: Form, last: u64) -> Option<Page> {
     let (mut frames, mut messages, mut end) = (Vec::new(), 0, 0);
     for entry in rounds.into_iter().rev() {
         let source = (&entry.segment, entry.first, entry.numbered);
-        let (added, last) = forms::append(&mut frames, source, first, form);
+        let (added, last) = forms::append(&mut frames, source, first..=last, form);
         (messages, end) = (messages + added, last);
     }
     Some(Page { first, segment: segment(frames, messages, end), form })
+}
+
+/// As many of a round's `readable` messages as fit, from behind; at least one.
+fn part(entry: &Entry, form: Form, readable: RangeInclusive<u64>, max: usize) -> Page {
+    let frames: Vec<_> = (entry.first..).zip(entry.segment.frames()).collect();
+    let mut bytes = 0;
+    let fits = |(number, len): &(u64, usize)| {
+        bytes += len;
+        number == readable.end() || bytes <= max
+    };
+    let lengths = frames.iter().map(|(number, frame)| (*number, frame.bytes().len()));
+    let within = lengths.rev().filter(|(number, _)| readable.contains(number));
+    let first = within.take_while(fits).last().map_or(entry.first, |(number, _)| number);
+    let mut frames = Vec::new();
+    let source = (&entry.segment, entry.first, entry.numbered);
+    let (messages, end) = forms::append(&mut frames, source, first..=*readable.end(), form);
+    Page { first, segment: segment(frames, messages, end), form }
 }
 
 /// What is on a page from the message numbered `from` on.
@@ -87,7 +106,7 @@ fn cut(page: &Page, from: u64) -> Option<Page> {
     let numbered = page.form == Form::Positioned;
     let mut frames = Vec::new();
     let source = (&page.segment, page.first, numbered);
-    let (messages, last) = forms::append(&mut frames, source, from, page.form);
+    let (messages, last) = forms::append(&mut frames, source, from..=u64::MAX, page.form);
     let segment = segment(frames, messages, last);
     (messages > 0).then_some(Page { first: from, segment, form: page.form })
 }
@@ -96,6 +115,3 @@ fn segment(mut frames: Vec<u8>, messages: u32, last: usize) -> Segment {
     frames.shrink_to_fit();
     Segment::new(frames, messages, Segment::NO_TAG, u32::try_from(last).unwrap_or(u32::MAX))
 }
-
-/// Bytes of a page, unless a single round is longer.
-const PAGE_BYTES: usize = 16 * 1024;

@@ -274,7 +274,7 @@ fn numbers_go_on_while_something_is_kept_and_longer() {
     rig.check();
     let due = rig.homes.next_deadline(&rig.env).unwrap();
     rig.env.now.mono = due;
-    rig.homes.sweep(&mut rig.env);
+    rig.homes.sweep(&rig.env);
     assert_eq!(rig.homes.slots.len(), 0);
     assert_eq!(rig.homes.next_deadline(&rig.env), None);
     assert_eq!(rig.recover(epoch, 1).recovered, Some(Err(Lost::Epoch)));

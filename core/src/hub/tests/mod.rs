@@ -10,6 +10,7 @@ mod membership;
 mod memory;
 mod proxied;
 mod publishing;
+mod recovery;
 mod requests;
 mod sessions;
 mod shards;
