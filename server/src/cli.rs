@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::settings::{Override, Request};
+use crate::{
+    history::{After, Since},
+    settings::{Override, Request},
+};
 
 /// WebSocket broadcast server with rooms, JWT authentication and Prometheus metrics.
 #[derive(Debug, Parser)]
@@ -32,6 +35,10 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Print the events of channels, one line each, until interrupted.
     Subscribe(SubscribeArgs),
+    /// Print what is kept of a channel, one line for each event, the oldest first.
+    History(HistoryArgs),
+    /// Print the last events of a channel and then those that come, without a gap, until interrupted.
+    Tail(TailArgs),
     /// Run a recording (MAHAVISHNU_RECORD_FILE) again and say whether the same comes out.
     Replay(Box<ReplayArgs>),
     /// Look into certificates.
@@ -385,6 +392,15 @@ pub(crate) struct SubscribeArgs {
     /// Print whole messages as JSON instead of channel, event and data.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print each event's number in its channel, too, behind the channel.
+    #[arg(long)]
+    pub(crate) offsets: bool,
+    /// Begin with so many of the last events of each channel, if the server keeps them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rewind: Option<u32>,
+    /// Begin with the events since: 10m, 2h, 1d ago, or 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME", conflicts_with = "rewind")]
+    pub(crate) since: Option<Since>,
     /// End after this many events.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
@@ -394,6 +410,52 @@ pub(crate) struct SubscribeArgs {
     /// Channels, e.g. workflow:42.
     #[arg(required = true, value_name = "CHANNEL")]
     pub(crate) channels: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+    /// Print at most so many events: the last ones, with --after the first ones [default: all that are kept].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Only events since: 10m, 2h, 1d ago, or 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Since>,
+    /// Only events after this one: the epoch that --json prints, and a number.
+    #[arg(long, value_name = "EPOCH:OFFSET", conflicts_with_all = ["since", "before"])]
+    pub(crate) after: Option<After>,
+    /// Only events before the one with this number.
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) before: Option<u64>,
+    /// Print JSON objects instead of time, number, event and data.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Channel, e.g. workflow:42.
+    pub(crate) channel: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+    /// Begin with so many of the last events.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub(crate) lines: u64,
+    /// Begin with the events since: 10m, 2h, 1d ago, or 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME", conflicts_with = "lines")]
+    pub(crate) since: Option<Since>,
+    /// Print JSON objects instead of time, number, event and data.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End after this many events.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End when the connection is lost instead of coming back.
+    #[arg(long)]
+    pub(crate) no_reconnect: bool,
+    /// Channel, e.g. workflow:42.
+    pub(crate) channel: String,
 }
 
 /// How long a new token is valid.

@@ -60,19 +60,37 @@ pub(crate) fn post(
     if let Some(key) = key {
         request = request.header("idempotency-key", key);
     }
-    let mut response = request.send(body).map_err(|error| {
-        // The library's words would repeat the header, which may be the token.
-        match matches!(error, ureq::Error::Http(_)) {
-            true => Failure::new(
-                Exit::General,
-                "the token or the key has characters that no header may have",
-            ),
-            false => failure(url, &error),
-        }
-    })?;
+    let mut response = request.send(body).map_err(|error| unsent(url, &error))?;
     let status = response.status().as_u16();
     let answer = response.body_mut().read_to_string().map_err(|error| failure(url, &error))?;
     Ok((status, answer))
+}
+
+/// Asks for `path` with its query, with a token if one is given. Returns status and body of the answer.
+pub(crate) fn get(
+    agent: &ureq::Agent,
+    url: &str,
+    token: Option<&str>,
+) -> Result<(u16, String), Failure> {
+    let mut request = agent.get(url);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let mut response = request.call().map_err(|error| unsent(url, &error))?;
+    let status = response.status().as_u16();
+    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+    Ok((status, body.map_err(|error| failure(url, &error))?))
+}
+
+/// Why a request got no answer. The library's words would repeat a header that cannot be sent, which may be the token.
+fn unsent(url: &str, error: &ureq::Error) -> Failure {
+    match matches!(error, ureq::Error::Http(_)) {
+        true => Failure::new(
+            Exit::General,
+            "the token or the key has characters that no header may have",
+        ),
+        false => failure(url, error),
+    }
 }
 
 /// A refusal of the server in one line, with the exit code that its status calls for.
@@ -104,3 +122,6 @@ pub(crate) fn failure(url: &str, error: &ureq::Error) -> Failure {
     };
     Failure::new(exit, format!("{url}: {why}"))
 }
+
+/// A page of history is bounded by a quarter of what the server lets wait for one client.
+const ANSWER_BYTES_MAX: u64 = 128 << 20;

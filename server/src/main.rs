@@ -15,6 +15,7 @@ mod exit;
 mod explain;
 mod handed;
 mod health;
+mod history;
 mod logging;
 mod memory;
 mod out;
@@ -79,6 +80,8 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Policy(PolicyCommand::Show(args)) => policy::show(&args),
         Command::Publish(args) => publish::publish(&args),
         Command::Subscribe(args) => subscribe::subscribe(&args),
+        Command::History(args) => history::history(&args),
+        Command::Tail(args) => subscribe::tail(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Cert(CertCommand::Check(args)) => tls::check(&args),
         Command::Config(ConfigCommand::Check(args)) => config::check(&args),

@@ -25,6 +25,20 @@ pub(crate) fn note(text: impl Display) {
     logging::note(&format!("{text}\n"));
 }
 
+/// `text` without line breaks and terminal escapes: in JSON `\u001b` means what the character itself did.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            // Between JSON's tokens, where a blank is as good.
+            '\n' | '\r' | '\t' => line.push(' '),
+            c if c.is_control() => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
 /// A span of time in at most two units.
 pub(crate) fn span(seconds: u64) -> String {
     let units = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
@@ -45,7 +59,13 @@ pub(crate) fn span(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::span;
+    use super::{one_line, span};
+
+    #[test]
+    fn what_is_printed_stays_on_its_line() {
+        assert_eq!(one_line("a\nb\u{1b}[2J\u{9b}"), r"a b\u001b[2J\u009b");
+        assert_eq!(one_line(r#"{"x":"ä"}"#), r#"{"x":"ä"}"#);
+    }
 
     #[test]
     fn spans_have_at_most_two_units() {

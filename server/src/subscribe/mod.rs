@@ -1,33 +1,61 @@
-//! `mahavishnu subscribe`: prints events as lines, and comes back after every loss that coming back can mend.
+//! `mahavishnu subscribe` and `tail`: print events as lines, and come back after every loss that coming back can mend; what
+//! was missed meanwhile comes first then, if the server keeps it.
 
 mod dialogue;
 mod link;
+mod print;
 mod stream;
 
 use std::time::{Duration, Instant};
 
-use mahavishnu_core::{entropy::Entropy, reason::Reason};
+use mahavishnu_core::{entropy::Entropy, protocol::Epoch, reason::Reason};
 
 use crate::{
-    cli::SubscribeArgs,
+    cli::{SubscribeArgs, TailArgs},
     exit::{Exit, Failure},
+    history::{self, Page, Since},
     out, publish, token,
     url::Target,
 };
 
 use self::{
-    dialogue::{Dialogue, Event, Heard},
+    dialogue::{Dialogue, Heard, Last, Recovery},
     link::{Link, News},
+    print::{Form, Printer},
 };
 
 /// Subscribes until told to stop, until `--count` events have come, or until trying again would be pointless.
 pub(crate) fn subscribe(args: &SubscribeArgs) -> Result<Exit, Failure> {
     let target = Target::from_args(args.client.url.as_deref())?;
-    let entropy = Entropy::new(token::seed()?);
-    let dialogue =
-        Dialogue::new(publish::token(args.client.token.as_deref()), args.channels.clone());
-    let printer = Printer { json: args.json, left: args.count };
-    Subscriber { target, entropy, dialogue, printer, failures: 0 }.run(args.no_reconnect)
+    let token = publish::token(args.client.token.as_deref());
+    let form = match args.json {
+        true => Form::Message,
+        false => Form::Words { offsets: args.offsets },
+    };
+    let dialogue = Dialogue::new(token.clone(), args.channels.clone(), args.rewind);
+    let mut subscriber = Subscriber::new(target, dialogue, Printer::new(form, args.count))?;
+    if args.since.is_some() {
+        for channel in &args.channels {
+            if subscriber.begin(token.as_deref(), channel, args.since, None)? {
+                return Ok(Exit::Ok);
+            }
+        }
+    }
+    subscriber.run(args.no_reconnect)
+}
+
+/// Prints what there is of a channel, and goes on behind it.
+pub(crate) fn tail(args: &TailArgs) -> Result<Exit, Failure> {
+    let target = Target::from_args(args.client.url.as_deref())?;
+    let token = publish::token(args.client.token.as_deref());
+    let form = Form::Log { json: args.json };
+    let dialogue = Dialogue::new(token.clone(), vec![args.channel.clone()], None);
+    let mut subscriber = Subscriber::new(target, dialogue, Printer::new(form, args.count))?;
+    let lines = args.since.is_none().then_some(args.lines);
+    if subscriber.begin(token.as_deref(), &args.channel, args.since, lines)? {
+        return Ok(Exit::Ok);
+    }
+    subscriber.run(args.no_reconnect)
 }
 
 /// How one connection ended.
@@ -51,6 +79,36 @@ struct Subscriber {
 }
 
 impl Subscriber {
+    fn new(target: Target, dialogue: Dialogue, printer: Printer) -> Result<Self, Failure> {
+        let entropy = Entropy::new(token::seed()?);
+        Ok(Self { target, entropy, dialogue, printer, failures: 0 })
+    }
+
+    /// Prints what is kept of a channel, and has the subscription go on behind it. True if that was enough.
+    fn begin(
+        &mut self,
+        token: Option<&str>,
+        channel: &str,
+        since: Option<Since>,
+        lines: Option<u64>,
+    ) -> Result<bool, Failure> {
+        let page = history::past(&self.target, token, channel, since, lines)?;
+        let Some(page) = page else {
+            out::note(history::none_at(&self.target));
+            return Ok(false);
+        };
+        for event in &page.events {
+            self.printer.kept(channel, &page, event)?;
+            if self.printer.is_done() {
+                return Ok(true);
+            }
+        }
+        if let Some((epoch, last)) = end_of(&page) {
+            self.dialogue.go_on(channel, epoch, &last);
+        }
+        Ok(false)
+    }
+
     fn run(mut self, no_reconnect: bool) -> Result<Exit, Failure> {
         loop {
             let (exit, why) = match self.connect_once()? {
@@ -96,12 +154,21 @@ impl Subscriber {
     fn hear(&mut self, text: &str) -> Result<Option<End>, Failure> {
         match self.dialogue.receive(text, Instant::now()) {
             Heard::Event(event) => {
-                self.printer.print(text, &event)?;
+                if let Some((lost, why)) = &event.gap {
+                    out::note(gap(&event.channel, *lost, why.as_deref()));
+                }
+                self.printer.event(text, &event)?;
                 Ok(self.printer.is_done().then_some(End::Done))
             }
-            Heard::Subscribed(channel) => {
+            Heard::Subscribed(channel, recovery) => {
                 self.failures = 0;
-                out::note(format_args!("subscribed to {channel:?} at {}", self.target.ws()));
+                let recovery = match recovery {
+                    Recovery::None => String::new(),
+                    Recovery::Recovered(missed) => format!("; recovered {missed}"),
+                    Recovery::Not(why) => format!("; not recovered: {}", out::one_line(&why)),
+                };
+                let url = self.target.ws();
+                out::note(format_args!("subscribed to {channel:?} at {url}{recovery}"));
                 Ok(None)
             }
             Heard::Refused(line) => {
@@ -124,48 +191,24 @@ impl Subscriber {
     }
 }
 
-/// Prints events, and counts down.
-struct Printer {
-    json: bool,
-    left: Option<u64>,
+/// Where a channel stands behind what is kept of it. `None`: its events have no numbers.
+fn end_of(page: &Page) -> Option<(Epoch, Last)> {
+    let epoch = Epoch::parse(page.epoch.as_deref()?)?;
+    let last = page.events.last();
+    let none = || Last { offset: page.offset, id: None };
+    Some((
+        epoch,
+        last.map_or_else(none, |last| Last { offset: last.offset, id: Some(last.id.clone()) }),
+    ))
 }
 
-impl Printer {
-    /// `message` is the whole of what came, of which `event` is the gist.
-    fn print(&mut self, message: &str, event: &Event) -> Result<(), Failure> {
-        if self.json {
-            out::line(one_line(message))?;
-        } else {
-            out::line(format_args!(
-                "{} {} {}",
-                one_line(&event.channel),
-                one_line(&event.name),
-                one_line(&event.data)
-            ))?;
-        }
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(1);
-        }
-        Ok(())
+/// A line about events that did not come.
+fn gap(channel: &str, lost: Option<u64>, why: Option<&str>) -> String {
+    let why = why.map_or_else(String::new, |why| format!(" ({})", out::one_line(why)));
+    match lost {
+        Some(lost) => format!("{channel:?}: gap of {lost}{why}"),
+        None => format!("{channel:?}: gap, nobody knows of how many{why}"),
     }
-
-    fn is_done(&self) -> bool {
-        self.left == Some(0)
-    }
-}
-
-/// `text` without line breaks and terminal escapes: in JSON `\u001b` means what the character itself did.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            // Between JSON's tokens, where a blank is as good.
-            '\n' | '\r' | '\t' => line.push(' '),
-            c if c.is_control() => line.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => line.push(c),
-        }
-    }
-    line
 }
 
 /// Full jitter: anything up to a ceiling that doubles, so that clients of a restarted server do not come back at once.
@@ -195,11 +238,5 @@ mod tests {
             let ceiling = Duration::from_millis(ceiling);
             assert!(longest <= ceiling && longest > ceiling / 10 * 9, "{failures}: {longest:?}");
         }
-    }
-
-    #[test]
-    fn what_is_printed_stays_on_its_line() {
-        assert_eq!(one_line("a\nb\u{1b}[2J\u{9b}"), r"a b\u001b[2J\u009b");
-        assert_eq!(one_line(r#"{"x":"ä"}"#), r#"{"x":"ä"}"#);
     }
 }
