@@ -6,6 +6,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use super::{
     Hub, handshake,
     http::{self as answers, Refused},
+    reads::Resource,
     types::{Backlog, ConnId, Listener, Output},
 };
 use crate::{
@@ -27,7 +28,11 @@ impl Hub {
         if !handshake::is_host_allowed(&self.env.config, request.headers()) {
             return self.refuse_http(id, &Reason::HostForbidden.into());
         }
-        if !reads && !handshake::is_origin_allowed(&self.env.config, request.headers()) {
+        let resource = Resource::at(path);
+        // What is read there is for those who may subscribe, and a page that may not connect may not.
+        if (!reads || resource.is_some())
+            && !handshake::is_origin_allowed(&self.env.config, request.headers())
+        {
             return self.refuse_http(id, &Reason::OriginForbidden.into());
         }
         let Some(listener) = self.connections.get(id).map(|conn| conn.listener) else { return };
@@ -64,6 +69,9 @@ impl Hub {
             }
             (Listener::Main, "/publish" | "/revoke") => self.answer_not_allowed(id, "POST"),
             _ if !reads => self.answer_not_allowed(id, "GET, HEAD"),
+            (Listener::Main, _) if let Some(resource) = resource => {
+                self.on_http_look(id, resource, request);
+            }
             (Listener::Main, path) if path == "/ws" || path.starts_with("/ws/") => {
                 self.answer_reason(id, Reason::UpgradeRequired);
             }

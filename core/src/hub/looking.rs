@@ -1,17 +1,24 @@
 //! What clients and the application ask about channels: it is known at the channel's home. Each method carries on between
 //! departments what one of them has found out.
 
+use std::sync::Arc;
+
+use http::Request;
+
 use super::{
     Hub,
     connections::AnswerTo,
     looks::{self, Looker, Query, Range},
     peers::Inner,
+    questions::About,
+    reads::{Read, Resource, check_read},
     types::{CommandId, ConnId, Look, Output, ShardId},
 };
 use crate::{
     auth::Verb,
     protocol::{self, Answer, HistoryRequest, event},
     reason::Reason,
+    ws::Payload,
 };
 
 impl Hub {
@@ -55,13 +62,45 @@ impl Hub {
         if !conn.is_some_and(|conn| conn.may(config, Verb::Subscribe, channel)) {
             return self.refuse(id, Reason::SubscribeForbidden, correlation);
         }
-        let home = self.homes.of(channel);
-        if self.peers.is_full(home) {
-            return self.refuse(id, Reason::Busy, correlation);
-        }
         let answer = Box::new(AnswerTo::new(correlation, Answer::Response));
         let looker = Looker::Message { conn: id, event, answer };
-        let look = Box::new(looks::Look { looker, channel: channel.into(), query });
+        let look = looks::Look { looker, channel: channel.into(), query };
+        self.look_if_allowed(id, None, Box::new(look));
+    }
+
+    /// `GET /history` and the like.
+    pub(super) fn on_http_look(
+        &mut self,
+        id: ConnId,
+        resource: Resource,
+        request: &Request<Payload<'_>>,
+    ) {
+        let Some(conn) = self.connections.get(id) else { return };
+        match check_read(&self.env, &self.tokens, conn, resource, request) {
+            Ok(Read { channel, user, query }) => {
+                let look = looks::Look { looker: Looker::Http { conn: id }, channel, query };
+                self.look_if_allowed(id, user, Box::new(look));
+            }
+            Err(refused) => self.refuse_http(id, &refused),
+        }
+    }
+
+    /// Asks a channel's home what the policy allows to know: who may subscribe may, so where the application decides on that,
+    /// it decides on this. `user` is the one that a request over HTTP has named.
+    fn look_if_allowed(&mut self, id: ConnId, user: Option<Arc<str>>, look: Box<looks::Look>) {
+        if self.env.config.hooks.authorize_subscribe {
+            let channel = look.channel.clone();
+            self.ask_whether(id, user, Verb::Subscribe, channel, About::Look(look));
+        } else {
+            self.carry_out_look(look);
+        }
+    }
+
+    pub(super) fn carry_out_look(&mut self, look: Box<looks::Look>) {
+        let home = self.homes.of(&look.channel);
+        if self.peers.is_full(home) {
+            return self.on_seen(look.looker, Err(Reason::Busy));
+        }
         self.tell(home, Inner::Look(look));
     }
 

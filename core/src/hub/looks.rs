@@ -15,7 +15,6 @@ pub(super) enum Looker {
     /// A client, by a request of this name.
     Message { conn: ConnId, event: &'static str, answer: Box<AnswerTo> },
     /// A client over HTTP.
-    #[expect(dead_code, reason = "`GET /history` comes next")]
     Http { conn: ConnId },
     /// The embedding application.
     Command { id: CommandId },

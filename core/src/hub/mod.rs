@@ -27,7 +27,6 @@ mod looks;
 mod peers;
 mod publishing;
 mod questions;
-#[expect(dead_code, reason = "the resources that are read come next")]
 mod reads;
 mod slab;
 mod store;

@@ -9,6 +9,7 @@ use super::{
     env::Env,
     errands::Publisher,
     homes::Wish,
+    looks::Look,
     slab::Slab,
     types::{Backlog, ConnId, Publication, RequestId},
 };
@@ -52,6 +53,8 @@ pub(super) enum About {
         publications: Vec<Publication>,
         left: Vec<Box<str>>,
     },
+    /// Something that who may subscribe may know.
+    Look(Box<Look>),
 }
 
 impl Questions {

@@ -1,6 +1,6 @@
 //! Reading over HTTP: which channel a request names in its query and what of it, and whether it may.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, Request};
 
@@ -9,42 +9,98 @@ use super::{
     env::Env,
     handshake::{bearer, certified},
     http::Refused,
+    looks::{Query, Range},
     tokens::Tokens,
 };
 use crate::{
     auth::{Claims, Verb},
-    protocol,
+    limits::Limits,
+    protocol::{self, Epoch, HistoryRequest, Position},
     reason::Reason,
     ws::Payload,
 };
 
-/// A request to read a channel that may be answered.
-#[derive(Debug)]
-pub(super) struct Read<'r> {
-    pub(super) channel: Cow<'r, str>,
-    pub(super) query: Query<'r>,
+/// What is read over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resource {
+    /// `/history`: as the request `get_history`.
+    History,
 }
 
-/// Whether a request may read the channel that its query names: who may subscribe to it may, with the token that is
-/// presented here or by the certificate, and without authentication everybody.
-pub(super) fn check_read<'r>(
+impl Resource {
+    /// What is at this path, if anything.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        match path {
+            "/history" => Some(Self::History),
+            _ => None,
+        }
+    }
+
+    /// What the parameters ask for.
+    fn query(self, parameters: &Parameters<'_>, limits: &Limits) -> Result<Query, Refused> {
+        match self {
+            Self::History => {
+                let request = history_request(parameters)?;
+                Ok(Query::History(Range::of(&request, limits)))
+            }
+        }
+    }
+}
+
+/// A request to read a channel that may be answered.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) channel: Box<str>,
+    /// Whose it is.
+    pub(super) user: Option<Arc<str>>,
+    pub(super) query: Query,
+}
+
+/// Whether a request may read the channel that it names: who may subscribe to it may, with the token that is presented here
+/// or by the certificate, and without authentication everybody.
+pub(super) fn check_read(
     env: &Env,
     tokens: &Tokens,
     conn: &Conn,
-    request: &'r Request<Payload<'_>>,
-) -> Result<Read<'r>, Refused> {
-    let config = &env.config;
+    resource: Resource,
+    request: &Request<Payload<'_>>,
+) -> Result<Read, Refused> {
+    let (config, limits) = (&env.config, &env.config.limits);
     let claims = claims(env, tokens, conn, request.headers())?;
-    let query = Query::parse(request.uri().query().unwrap_or_default())?;
-    let max = config.limits.channels.channel_bytes_max;
-    let channel = query.text("channel").cloned();
+    let parameters = Parameters::parse(request.uri().query().unwrap_or_default())?;
+    let max = limits.channels.channel_bytes_max;
+    let channel = parameters.text("channel");
     let channel = channel.filter(|channel| protocol::channel_is_valid(channel, max));
     let channel = channel.ok_or(Reason::InvalidChannel)?;
-    let allowed = claims.is_none_or(|claims| {
+    let allowed = claims.as_ref().is_none_or(|claims| {
         let access = config.policy.access(&claims.permissions);
-        config.policy.decide_with(&access, &claims.grants, Verb::Subscribe, &channel).allowed
+        config.policy.decide_with(&access, &claims.grants, Verb::Subscribe, channel).allowed
     });
-    if allowed { Ok(Read { channel, query }) } else { Err(Reason::SubscribeForbidden.into()) }
+    if !allowed {
+        return Err(Reason::SubscribeForbidden.into());
+    }
+    let query = resource.query(&parameters, limits)?;
+    Ok(Read { channel: channel.into(), user: claims.and_then(|claims| claims.user), query })
+}
+
+/// `epoch` and `after`, or `before`, and `limit`.
+fn history_request(parameters: &Parameters<'_>) -> Result<HistoryRequest<'static>, Refused> {
+    let (epoch, after) = (parameters.text("epoch"), parameters.number("after")?);
+    let after = match (epoch, after) {
+        (Some(epoch), Some(offset)) => {
+            let epoch = Epoch::parse(epoch).ok_or_else(|| invalid("epoch is none of a channel"))?;
+            Some(Position { epoch, offset })
+        }
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => return Err(invalid("epoch and after go together")),
+    };
+    let before = parameters.number("before")?;
+    if after.is_some() && before.is_some() {
+        return Err(invalid("after or before, not both"));
+    }
+    let limit = parameters.number("limit")?;
+    let limit = limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+    Ok(HistoryRequest { channel: None, limit, after, before })
 }
 
 /// What the token of a request, or else the certificate of its connection, says of its sender. `None`: nothing, and it need
@@ -68,9 +124,9 @@ pub(super) fn claims(
 
 /// The parameters of a request's query, as forms and browsers write them (`application/x-www-form-urlencoded`).
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Query<'r>(Vec<(Cow<'r, str>, Cow<'r, str>)>);
+struct Parameters<'r>(Vec<(Cow<'r, str>, Cow<'r, str>)>);
 
-impl<'r> Query<'r> {
+impl<'r> Parameters<'r> {
     /// Fails if it is not encoded as it should be, or names a parameter twice: two readers would not agree on it.
     fn parse(query: &'r str) -> Result<Self, Refused> {
         let mut pairs: Vec<(Cow<'r, str>, Cow<'r, str>)> = Vec::new();
@@ -92,13 +148,13 @@ impl<'r> Query<'r> {
     }
 
     /// The value of a parameter.
-    pub(super) fn text(&self, name: &str) -> Option<&Cow<'r, str>> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
 
     /// The value of a parameter that is a whole number, if it is there. One that does not fit into 64 bits is as good as
     /// the largest.
-    pub(super) fn number(&self, name: &'static str) -> Result<Option<u64>, Refused> {
+    fn number(&self, name: &'static str) -> Result<Option<u64>, Refused> {
         let Some(text) = self.text(name) else { return Ok(None) };
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(invalid(&format!("{name} is no whole number")));
@@ -108,7 +164,7 @@ impl<'r> Query<'r> {
 }
 
 /// The query cannot be understood. `why` does not repeat it.
-pub(super) fn invalid(why: &str) -> Refused {
+fn invalid(why: &str) -> Refused {
     Refused { reason: Reason::Decode, detail: Some(format!("Invalid query: {why}").into()) }
 }
 
@@ -149,7 +205,7 @@ mod tests {
     use super::*;
 
     fn text(query: &str, name: &str) -> Option<String> {
-        Query::parse(query).ok()?.text(name).map(|value| value.clone().into_owned())
+        Parameters::parse(query).ok()?.text(name).map(str::to_owned)
     }
 
     #[test]
@@ -159,14 +215,14 @@ mod tests {
         assert_eq!(text(query, "limit").as_deref(), Some("5"));
         assert_eq!((text(query, "flag"), text(query, "empty")), (Some("".into()), Some("".into())));
         assert_eq!(text(query, "Channel"), None);
-        assert_eq!(Query::parse("").ok(), Some(Query::default()));
+        assert_eq!(Parameters::parse("").ok(), Some(Parameters::default()));
     }
 
     #[test]
     fn what_two_readers_would_read_differently_is_refused() {
         let many = (0..=PARAMETERS_MAX).map(|n| format!("p{n}")).collect::<Vec<_>>().join("&");
         for query in ["a=%", "a=%2", "a=%zz", "a=%ff", "%=1", "a=1&a=1", "a=1&%61=2", &many] {
-            let refused = Query::parse(query).expect_err(query);
+            let refused = Parameters::parse(query).expect_err(query);
             assert_eq!(refused.reason, Reason::Decode, "{query}");
             assert!(refused.detail.is_some_and(|why| why.starts_with("Invalid query: ")));
         }
@@ -174,12 +230,32 @@ mod tests {
 
     #[test]
     fn numbers_are_digits() {
-        let query = Query::parse("a=0&b=18446744073709551616&c=-1&d=+5&e=&f=1.5").ok().unwrap();
+        let query =
+            Parameters::parse("a=0&b=18446744073709551616&c=-1&d=+5&e=&f=1.5").ok().unwrap();
         assert_eq!(query.number("a").ok(), Some(Some(0)));
         assert_eq!(query.number("b").ok(), Some(Some(u64::MAX)));
         assert_eq!(query.number("none").ok(), Some(None));
         for name in ["c", "d", "e", "f"] {
             assert!(query.number(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_history_is_on_one_side_of_a_place() {
+        let read = |query: &str| history_request(&Parameters::parse(query).ok().unwrap());
+        let epoch = Epoch::from_random(7);
+        let none = HistoryRequest { channel: None, limit: None, after: None, before: None };
+        assert_eq!(read("channel=c&x=1").ok(), Some(none.clone()));
+        let after = Some(Position { epoch, offset: 9 });
+        let request = HistoryRequest { limit: Some(5), after, ..none.clone() };
+        assert_eq!(read(&format!("limit=5&epoch={epoch}&after=9")).ok(), Some(request));
+        let request = HistoryRequest { before: Some(3), limit: Some(u32::MAX), ..none };
+        assert_eq!(read("before=3&limit=99999999999").ok(), Some(request));
+        let both = format!("epoch={epoch}&after=1&before=2");
+        let alone = format!("epoch={epoch}");
+        for query in [&*both, &*alone, "after=1", "epoch=nonsense&after=1", "before=x", "limit=-1"]
+        {
+            assert!(read(query).is_err(), "{query}");
         }
     }
 
@@ -192,7 +268,7 @@ mod tests {
 
         #[test]
         fn any_query_has_an_answer(query: String) {
-            let _ = Query::parse(&query);
+            let _ = Parameters::parse(&query);
         }
     }
 }

@@ -173,7 +173,7 @@ impl Hub {
         } else if config.hooks.authorize_subscribe {
             let name: Box<str> = (*channel).into();
             let about = About::Subscribe { channel: name.clone(), answer, wish, cancelled: false };
-            self.ask_whether(id, Verb::Subscribe, name, about);
+            self.ask_whether(id, None, Verb::Subscribe, name, about);
         } else {
             self.subscribe(id, &channel, answer, wish);
         }
@@ -579,14 +579,22 @@ impl Hub {
             None => self.publish(publisher, publications),
             Some(channel) => {
                 let about = About::Publish { publisher, publications, left };
-                self.ask_whether(id, Verb::Publish, channel, about);
+                self.ask_whether(id, None, Verb::Publish, channel, about);
             }
         }
     }
 
-    /// Puts something that the policy allows to the application.
-    fn ask_whether(&mut self, id: ConnId, verb: Verb, channel: Box<str>, about: About) {
+    /// Puts something that the policy allows to the application. `named` is whose request over HTTP it is.
+    pub(super) fn ask_whether(
+        &mut self,
+        id: ConnId,
+        named: Option<Arc<str>>,
+        verb: Verb,
+        channel: Box<str>,
+        about: About,
+    ) {
         if let Some((request, user)) = self.ask(id, about) {
+            let user = named.or(user);
             let identity = self.connections.get(id).and_then(|conn| conn.identity());
             self.outputs.push_back(Output::Authorize {
                 id: request,
@@ -649,7 +657,10 @@ impl Hub {
             About::Publish { publisher, publications, left } if allow => {
                 self.ask_publish(conn, publisher, publications, left);
             }
-            About::Subscribe { .. } => self.fail_question(conn, about, Reason::SubscribeForbidden),
+            About::Look(look) if allow => self.carry_out_look(look),
+            About::Subscribe { .. } | About::Look(_) => {
+                self.fail_question(conn, about, Reason::SubscribeForbidden);
+            }
             About::Publish { .. } => self.fail_question(conn, about, Reason::PublishForbidden),
             About::Request { .. } => self.fail_question(conn, about, Reason::RequestFailed),
         }
@@ -681,6 +692,7 @@ impl Hub {
                 self.refuse_active(conn, reason, answer.correlation.as_deref());
             }
             About::Publish { publisher, .. } => self.fail_publish(publisher, reason),
+            About::Look(look) => self.on_seen(look.looker, Err(reason)),
         }
     }
 }
