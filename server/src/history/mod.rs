@@ -27,8 +27,15 @@ pub(crate) fn history(args: &HistoryArgs) -> Result<Exit, Failure> {
     let token = publish::token(args.client.token.as_deref());
     let mut server = Server::new(&target, token.as_deref(), &args.channel)?;
     let mut printed = false;
+    let mut wanted = args.after.as_ref().map(|after| after.offset.saturating_add(1));
     let print = |page: &Page| {
         printed |= !page.events.is_empty();
+        let first = page.events.first().map(|event| event.offset);
+        if let Some((first, wanted)) = first.zip(wanted.take())
+            && first > wanted
+        {
+            out::note(format_args!("gap of {}: no longer kept", first - wanted));
+        }
         page.events.iter().try_for_each(|event| {
             out::line(Shown::kept(&args.channel, page.epoch.as_deref(), event).line(args.json)?)
         })

@@ -57,6 +57,8 @@ struct Standing {
     offset: Option<u64>,
     recovered: Option<bool>,
     missed: Option<u64>,
+    /// So many of the last events come now.
+    rewound: Option<u64>,
     reason: Option<String>,
 }
 
@@ -65,9 +67,10 @@ struct Standing {
 #[serde(default)]
 struct Gap {
     lost: Option<u64>,
-    last_offset: Option<u64>,
     reason: Option<String>,
     epoch: Option<String>,
+    /// Behind the gap.
+    offset: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,11 +242,10 @@ impl Dialogue {
     }
 
     fn subscribed(&mut self, correlation_id: Option<&str>, data: Option<&str>) -> Heard {
-        let rewound = self.rewind.is_some();
         let Some(index) = self.take_asked(correlation_id) else { return Heard::Nothing };
         let Some(channel) = self.channels.get_mut(index) else { return Heard::Nothing };
         let standing = data.and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
-        let recovery = channel.stand(standing, rewound);
+        let recovery = channel.stand(standing);
         Heard::Subscribed(channel.name.clone(), recovery)
     }
 
@@ -295,19 +297,20 @@ impl Channel {
         }
     }
 
-    /// The subscription is confirmed. `rewound`: events from before its position are on their way.
-    fn stand(&mut self, standing: Standing, rewound: bool) -> Recovery {
+    /// The subscription is confirmed.
+    fn stand(&mut self, standing: Standing) -> Recovery {
         let recovery = match (standing.recovered, standing.reason) {
             (Some(true), _) => Recovery::Recovered(standing.missed.unwrap_or_default()),
             (Some(false), reason) => Recovery::Not(reason.unwrap_or_else(|| "unknown".into())),
             (None, _) => Recovery::None,
         };
-        let goes_on = matches!(recovery, Recovery::Recovered(_));
-        let rewound = rewound && recovery == Recovery::None;
         self.epoch = standing.epoch.as_deref().and_then(Epoch::parse);
-        if !goes_on {
-            let offset = standing.offset.filter(|_| !rewound && self.epoch.is_some());
-            self.last = offset.map(|offset| Last { offset, id: None });
+        if !matches!(recovery, Recovery::Recovered(_)) {
+            let offset = standing.offset.filter(|_| self.epoch.is_some());
+            let rewound = standing.rewound.unwrap_or_default();
+            // What comes first is older than the position.
+            self.last =
+                offset.map(|offset| Last { offset: offset.saturating_sub(rewound), id: None });
         }
         recovery
     }
@@ -317,8 +320,8 @@ impl Channel {
         if event.name == event::CHANNEL_GAP {
             let gap: Gap = serde_json::from_str(&event.data).unwrap_or_default();
             self.epoch = gap.epoch.as_deref().and_then(Epoch::parse).or(self.epoch);
-            // Without numbers nobody can tell whether what comes next is the next.
-            self.last = gap.last_offset.map(|offset| Last { offset, id: None });
+            // Without a number nobody can tell whether what comes next is the next.
+            self.last = gap.offset.map(|offset| Last { offset, id: None });
             event.gap = Some((gap.lost, gap.reason));
         }
         event.epoch = self.epoch;
@@ -547,7 +550,10 @@ mod tests {
         assert_eq!(gap(&mut dialogue, &event(Some(8))), None);
         let told = json!({
             "type": "event", "event": "channel.gap", "room": "a",
-            "data": { "channel": "a", "lost": 3, "first_offset": 9, "last_offset": 11, "reason": "slow" }
+            "data": {
+                "channel": "a", "lost": 3, "first_offset": 9, "last_offset": 11,
+                "reason": "slow", "epoch": EPOCH, "offset": 11
+            }
         });
         assert_eq!(gap(&mut dialogue, &told.to_string()), Some((Some(3), Some("slow".into()))));
         assert_eq!(gap(&mut dialogue, &event(Some(12))), None, "told already");
@@ -562,17 +568,17 @@ mod tests {
     }
 
     #[test]
-    fn a_rewind_is_asked_for_until_something_has_come() {
+    fn a_rewind_is_asked_for_once_and_its_rest_is_recovered() {
         let now = Instant::now();
         let mut dialogue = Dialogue::new(None, vec!["a".into()], Some(5));
         let asked = asked_again(&mut dialogue);
         assert_eq!(asked, json!({ "channel": "a", "positions": true, "rewind": 5 }));
-        dialogue.receive(&standing(&json!({})), now);
-        assert_eq!(asked_again(&mut dialogue)["rewind"], json!(5));
-        dialogue.receive(&standing(&json!({})), now);
-        assert_eq!(gap(&mut dialogue, &event(Some(3))), None, "one of the last ones");
-        let asked = asked_again(&mut dialogue);
-        assert_eq!((&asked["recover"]["offset"], &asked["rewind"]), (&json!(3), &Value::Null));
+        dialogue.receive(&standing(&json!({ "rewound": 4 })), now);
+        let recover = json!({ "epoch": EPOCH, "offset": 3 });
+        assert_eq!(asked_again(&mut dialogue), json!({ "channel": "a", "recover": recover }));
+        dialogue.receive(&standing(&json!({ "recovered": true, "missed": 4 })), now);
+        assert_eq!(gap(&mut dialogue, &event(Some(4))), None, "one of the last ones");
+        assert_eq!(asked_again(&mut dialogue)["recover"]["offset"], json!(4));
     }
 
     #[test]
