@@ -55,9 +55,13 @@ impl Hub {
     ) {
         let config = &self.env.config;
         let max = config.limits.channels.channel_bytes_max;
-        let Some(channel) = channel.filter(|name| protocol::channel_is_valid(name, max)) else {
-            return self.refuse(id, Reason::InvalidChannel, correlation);
+        // Other services have requests of these names without a channel: to those this one is as unknown as ever.
+        let Some(channel) = channel else {
+            return self.refuse(id, Reason::UnknownRequest, correlation);
         };
+        if !protocol::channel_is_valid(channel, max) {
+            return self.refuse(id, Reason::InvalidChannel, correlation);
+        }
         let conn = self.connections.get(id);
         if !conn.is_some_and(|conn| conn.may(config, Verb::Subscribe, channel)) {
             return self.refuse(id, Reason::SubscribeForbidden, correlation);

@@ -29,16 +29,21 @@ impl<'a> HistoryRequest<'a> {
     /// Reads the `data` of a request.
     ///
     /// # Errors
-    /// A member is of another type, an epoch is not one, or there are both `after` and `before`.
+    /// There is a channel, and a member is of another type, an epoch is not one, or there are both `after` and `before`.
     pub fn read(data: &'a str) -> Result<Self, DecodeError> {
         let [channel, limit, after, before] =
             members(data, &["channel", "limit", "after", "before"])?;
+        let channel = channel.and_then(Value::string);
+        if channel.is_none() {
+            // It is another request of this name: what its members mean nobody knows.
+            return Ok(Self { channel, limit: None, after: None, before: None });
+        }
         if after.is_some() && before.is_some() {
             return Err(DecodeError::Data);
         }
         let limit = limit.map(number).transpose()?;
         Ok(Self {
-            channel: channel.and_then(Value::string),
+            channel,
             limit: limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
             after: after.map(read_position).transpose()?,
             before: before.map(number).transpose()?,
@@ -104,16 +109,24 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused() {
         for data in [
-            r#"{"limit":-1}"#,
-            r#"{"limit":"5"}"#,
-            r#"{"after":5}"#,
-            r#"{"after":{"epoch":"?","offset":5}}"#,
-            r#"{"after":{"epoch":"0123456789"}}"#,
-            r#"{"before":{}}"#,
-            r#"{"after":{"epoch":"0123456789","offset":5},"before":5}"#,
-            "[]",
+            r#""limit":-1"#,
+            r#""limit":"5""#,
+            r#""after":5"#,
+            r#""after":{"epoch":"?","offset":5}"#,
+            r#""after":{"epoch":"0123456789"}"#,
+            r#""before":{}"#,
+            r#""after":{"epoch":"0123456789","offset":5},"before":5"#,
         ] {
-            assert_eq!(HistoryRequest::read(data), Err(DecodeError::Data), "{data}");
+            let data = format!(r#"{{"channel":"c",{data}}}"#);
+            assert_eq!(HistoryRequest::read(&data), Err(DecodeError::Data), "{data}");
+        }
+        assert_eq!(HistoryRequest::read("[]"), Err(DecodeError::Data));
+    }
+
+    #[test]
+    fn without_a_channel_it_is_another_request() {
+        for data in ["{}", r#"{"session_id":"s","limit":"all","after":"yesterday"}"#] {
+            assert_eq!(HistoryRequest::read(data).unwrap().channel, None, "{data}");
         }
     }
 

@@ -55,6 +55,19 @@ impl CatchUp {
         Some(segment)
     }
 
+    /// Gives up what does not fit into so many bytes.
+    fn cut(&mut self, bytes_max: usize) {
+        let (mut kept, mut bytes) = (0, 0);
+        for segment in &self.segments {
+            if bytes + segment.len() > bytes_max {
+                break;
+            }
+            (kept, bytes) = (kept + 1, bytes + segment.len());
+        }
+        self.segments.truncate(kept);
+        (self.bytes, self.missed_bytes) = (bytes, self.missed_bytes.min(bytes));
+    }
+
     fn messages(&self) -> u64 {
         self.segments.iter().map(|segment| u64::from(segment.messages())).sum()
     }
@@ -174,8 +187,8 @@ impl Channels {
         conn.end_catching();
     }
 
-    /// All of what a connection has yet to be sent of the channel at `at` in its list, whatever room there is: it leaves
-    /// the channel, or its connection ends.
+    /// What a connection has yet to be sent of the channel at `at` in its list, as far as its outbox holds it: it leaves the
+    /// channel, or its connection ends. What has no room it gives up: it may come back for it.
     pub(super) fn send_rest(
         &mut self,
         env: &mut Env,
@@ -189,6 +202,9 @@ impl Channels {
             && let Some(catching) = channel.catching.get_mut(held.member.index())
         {
             catching.held = false;
+            let max = env.config.limits.delivery.outbox_bytes_max;
+            let waits = connections.get(id).map_or(max, |conn| conn.ws.outbox().bytes());
+            catching.cut(max.saturating_sub(waits));
             self.feed(env, connections, id, (held.channel, held.member), usize::MAX);
         }
     }
