@@ -6,7 +6,7 @@
 use std::{io, panic, sync::Mutex, time::Duration};
 
 use mahavishnu_core::{
-    config::{Config, PlainOnTls, SlowPolicy},
+    config::{Config, Keep, PlainOnTls, SlowPolicy},
     hub::{ConnId, DrainPlan, Listener, Published},
     reason::Reason,
 };
@@ -129,12 +129,28 @@ fn said(
             let rule = |(pattern, policy): &_| format!("{pattern}={}", slow_reader(*policy));
             rules.iter().map(rule).collect::<Vec<_>>().join(",")
         };
+        "HISTORY_CHANNEL_BYTES": limits.history.history_channel_bytes_max, usize::to_string;
+        "HISTORY_BYTES": limits.history.history_bytes_max, usize::to_string;
+        "RECOVER_MAX": limits.history.recover_messages_max, u32::to_string;
+        "REWIND_RULES": history.rewind, |rules: &Vec<_>| {
+            let rule = |(pattern, count): &_| format!("{pattern}={count}");
+            rules.iter().map(rule).collect::<Vec<_>>().join(",")
+        };
         "DEFLATE": deflate.enabled, bool::to_string;
         "TRUSTED_PROXIES": trusted_proxies, |networks: &Vec<_>| {
             networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
         "PROXY_PROTOCOL": proxy_protocol, bool::to_string;
         "TLS_PLAIN": plain_on_tls, |plain: &_| plain_on_tls(*plain).to_owned();
+    }
+    if let Some(history) = keep(config.history.default) {
+        said.push(("HISTORY", history));
+        rest.history.default = base.history.default;
+    }
+    let rule = |(pattern, kept): &(_, Keep)| Some(format!("{pattern}={}", keep(*kept)?));
+    if let Some(rules) = config.history.rules.iter().map(rule).collect::<Option<Vec<_>>>() {
+        said.push(("HISTORY_RULES", rules.join(",")));
+        rest.history.rules = Vec::new();
     }
     said.push(("DRAIN_TIMEOUT", seconds(&DrainPlan::default().deadline)));
     if !config.auth.keys.is_empty() {
@@ -165,6 +181,16 @@ fn said(
             let name = line.trim().split(':').next().unwrap_or_default();
             Err(format!("no setting says `{name}`"))
         }
+    }
+}
+
+/// `None`: no setting says it.
+fn keep(keep: Keep) -> Option<String> {
+    let Keep { messages, time } = keep;
+    match time.subsec_nanos() {
+        _ if keep.is_off() => Some("off".to_owned()),
+        0 => Some(format!("{messages}/{}", time.as_secs())),
+        _ => None,
     }
 }
 

@@ -108,6 +108,62 @@ conformance! {
             the_application_decides_on_publishes,
             a_reload_changes_what_holds,
         ;
+        positions:
+            who_asks_is_told_where_the_channel_stands,
+            every_way_to_subscribe_takes_a_wish,
+            events_carry_their_offset_to_those_who_asked,
+            numbers_go_on_while_nobody_subscribes,
+            numbers_begin_with_the_first_publish,
+            channels_are_numbered_apart,
+            where_nothing_is_kept_one_is_told_so,
+            a_subscriber_may_ask_for_positions_later,
+            a_wish_that_cannot_be_read_is_refused,
+            numbers_end_with_their_epoch,
+            a_gap_says_where_to_go_on,
+        ;
+        recovery:
+            what_was_missed_comes_before_what_is_new,
+            who_unsubscribed_recovers_too,
+            a_subscriber_may_recover_without_leaving,
+            every_position_is_recovered_from,
+            an_empty_channel_is_recovered,
+            recovered_events_are_those_that_were_delivered,
+            another_epoch_is_not_recovered,
+            what_is_no_longer_kept_is_not_recovered,
+            a_channel_keeps_only_so_many_bytes,
+            all_channels_keep_only_so_many_bytes,
+            what_is_too_old_is_not_recovered,
+            a_position_ahead_is_not_recovered,
+            another_event_at_that_place_is_not_recovered,
+            too_much_at_once_is_not_recovered,
+            where_nothing_is_kept_nothing_is_recovered,
+            who_is_not_recovered_subscribes_from_now_on,
+            strict_refuses_what_is_not_recovered,
+            recovering_needs_the_permission_to_subscribe,
+            rewind_sends_the_last_events_first,
+            rewind_is_for_those_who_do_not_recover,
+            a_rule_rewinds_for_clients_that_cannot_ask,
+            much_is_recovered_in_pages_while_more_is_published,
+            leaving_in_the_middle_ends_it,
+            many_come_back_at_once,
+            a_slow_reader_comes_back_and_has_missed_nothing,
+        ;
+        history:
+            the_last_events_are_read_without_a_subscription,
+            events_are_read_as_they_were_delivered,
+            a_log_is_read_forwards_page_by_page,
+            a_log_is_read_backwards_page_by_page,
+            a_limit_of_zero_says_where_a_channel_stands,
+            what_is_no_longer_kept_is_left_out,
+            old_events_are_not_read,
+            a_position_of_another_epoch_is_refused,
+            where_nothing_is_kept_nothing_is_read,
+            a_page_of_history_is_bounded,
+            reading_needs_the_permission_to_subscribe,
+            requests_for_history_that_cannot_be_read_are_refused,
+            an_application_may_answer_for_the_server,
+            every_shard_reads_the_same_log,
+        ;
         shards:
             a_broadcast_reaches_subscribers_of_every_shard,
             connections_are_counted_over_all_shards,
@@ -278,6 +334,7 @@ conformance! {
         SubscribeForbidden: messages::subscribe_forbidden;
         PublishForbidden: messages::publish_forbidden;
         UnknownRequest: messages::unknown_request;
+        NotRecovered: messages::not_recovered;
         InvalidChannel: messages::invalid_channel;
         RequestFailed: messages::request_failed;
     }

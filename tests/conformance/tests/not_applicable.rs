@@ -67,6 +67,7 @@ const LIST: &[(&str, &[&str])] = &[
         &[
             "a_drain_lets_answers_that_are_due_go_out",
             "a_reset_frees_everything",
+            "an_application_may_answer_for_the_server",
             "gateway_timeout",
             "large_messages_arrive_whole_through_a_narrow_socket",
             "request_failed",
@@ -109,6 +110,7 @@ const LIST: &[(&str, &[&str])] = &[
             "head_timeout",
         ],
     ),
+    ("no setting says `history_page_max`", &["a_page_of_history_is_bounded"]),
     (
         "no setting says `http_idle_timeout`",
         &["a_kept_connection_is_closed_when_it_is_idle", "keep_alive_timeout"],
@@ -119,6 +121,7 @@ const LIST: &[(&str, &[&str])] = &[
         "no setting says `pings_before_auth_max`",
         &["pings_are_answered_before_authentication_up_to_a_limit"],
     ),
+    ("no setting says `position_keep`", &["numbers_end_with_their_epoch"]),
     ("no setting says `publish_batch_max`", &["the_batch_of_a_publish_is_limited"]),
     ("no setting says `publishes_in_flight_max`", &["busy"]),
     ("no setting says `queued_bytes_max`", &["outboxes_full"]),

@@ -3,9 +3,12 @@
 pub(crate) mod auth;
 pub(crate) mod drain;
 pub(crate) mod handshake;
+pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod limits;
 pub(crate) mod messages;
+pub(crate) mod positions;
+pub(crate) mod recovery;
 pub(crate) mod shards;
 pub(crate) mod slow;
 pub(crate) mod timeouts;

@@ -48,6 +48,12 @@ pub(crate) fn invalid_channel(backend: Backend, reason: Reason) {
     refused(backend, &message, reason);
 }
 
+pub(crate) fn not_recovered(backend: Backend, reason: Reason) {
+    let after = json!({ "epoch": "0123456789", "offset": 1 });
+    let data = json!({ "channel": "a", "after": after });
+    refused(backend, &json!({ "type": "request", "event": "get_history", "data": data }), reason);
+}
+
 pub(crate) fn subscribe_forbidden(backend: Backend, reason: Reason) {
     let rig = backend.start(token::demand);
     let mut client = rig.login(&token::good(rig.unix(), "ada", &[]));
