@@ -39,7 +39,12 @@ pub enum Heard {
 impl<S: Socket> Client<S> {
     /// Carries out the opening handshake. An answer other than 101 is an error.
     pub fn open(stream: S, path: &str, headers: &[(&str, &str)]) -> Result<Self, Box<Response>> {
-        let mut request = format!("ws://test{path}").into_client_request().expect("a URL");
+        Self::open_at(stream, &format!("ws://test{path}"), headers)
+    }
+
+    /// The same, by a whole URL.
+    pub fn open_at(stream: S, url: &str, headers: &[(&str, &str)]) -> Result<Self, Box<Response>> {
+        let mut request = url.into_client_request().expect("a URL");
         for (name, value) in headers {
             let name: HeaderName = name.parse().expect("a field's name");
             let value = HeaderValue::from_str(value).expect("a field's value");

@@ -86,9 +86,10 @@ impl Dialogue {
         let mut stage = Stage::new(self, settings);
         for step in &self.steps {
             stage.act(&step.line);
-            for expected in &step.came {
+            for recorded in &step.came {
+                let expected = today(recorded);
                 let came = stage.next(expected.split(' ').next().unwrap_or_default());
-                assert_eq!(&came, expected, "after: {}", step.line);
+                assert_eq!(came, expected, "after: {}", step.line);
             }
         }
         let rest = stage.rest();
@@ -277,6 +278,19 @@ fn hear_all(client: &mut Raw, closed: bool) -> Vec<String> {
             return lines;
         }
     }
+}
+
+/// What has changed on purpose since dialogues were written down: a channel's numbers begin at 1 and not at 0.
+fn today(recorded: &str) -> String {
+    let mut text = recorded.to_owned();
+    for name in ["\"first_offset\":", "\"last_offset\":"] {
+        if let Some((before, rest)) = text.split_once(name) {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let number: u64 = rest[..digits].parse().expect("a number");
+            text = format!("{before}{name}{}{}", number + 1, &rest[digits..]);
+        }
+    }
+    text
 }
 
 /// What comes next on a connection, and whether it was the last.

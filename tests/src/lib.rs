@@ -6,6 +6,7 @@
 //! the server time.
 
 pub mod binary;
+pub mod browser;
 pub mod certs;
 pub mod client;
 pub mod dialogue;

@@ -22,6 +22,7 @@ pub struct Line {
 #[derive(Debug, Default)]
 struct State {
     is_cut: bool,
+    is_silent: bool,
     is_over: bool,
     calls: Vec<Call>,
 }
@@ -30,6 +31,8 @@ struct State {
 #[derive(Debug)]
 struct Call {
     ends: [TcpStream; 2],
+    /// Whether nothing is carried any more.
+    is_lost: bool,
     /// Bytes of the client, of the server.
     said: [Vec<u8>; 2],
 }
@@ -67,9 +70,19 @@ impl Line {
         state.hang_up();
     }
 
-    /// Lets clients through again.
+    /// Carries nothing any more, and ends nothing: neither side is told, as when a network is gone. So it is with who comes
+    /// before [`mend`](Self::mend).
+    pub fn fall_silent(&self) {
+        let mut state = lock(&self.state);
+        state.is_silent = true;
+        state.calls.iter_mut().for_each(|call| call.is_lost = true);
+    }
+
+    /// Lets clients through again that come from now on.
     pub fn mend(&self) {
-        lock(&self.state).is_cut = false;
+        let mut state = lock(&self.state);
+        state.is_cut = false;
+        state.is_silent = false;
     }
 
     /// How many have come through so far.
@@ -125,7 +138,8 @@ fn accept(listener: &TcpListener, server: SocketAddr, state: &Arc<Mutex<State>>)
             let (from, to, state) = (twin(from), twin(to), Arc::clone(state));
             std::thread::spawn(move || carry(from, to, &state, place, side));
         }
-        shared.calls.push(Call { ends: [client, server], said: Default::default() });
+        let is_lost = shared.is_silent;
+        shared.calls.push(Call { ends: [client, server], is_lost, said: Default::default() });
     }
 }
 
@@ -133,12 +147,20 @@ fn accept(listener: &TcpListener, server: SocketAddr, state: &Arc<Mutex<State>>)
 fn carry(mut from: TcpStream, mut to: TcpStream, state: &Mutex<State>, place: usize, side: usize) {
     let mut chunk = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut chunk) {
-        lock(state).calls[place].said[side].extend_from_slice(&chunk[..count]);
+        {
+            let call = &mut lock(state).calls[place];
+            if call.is_lost {
+                continue;
+            }
+            call.said[side].extend_from_slice(&chunk[..count]);
+        }
         if to.write_all(&chunk[..count]).is_err() {
             break;
         }
     }
-    let _ = to.shutdown(Shutdown::Write);
+    if !lock(state).calls[place].is_lost {
+        let _ = to.shutdown(Shutdown::Write);
+    }
 }
 
 /// The messages and close frames behind the head of what one side said.

@@ -1,57 +1,14 @@
 //! A page in a real browser, over TLS.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 use mahavishnu_tests::{
     Server, binary,
+    browser::Browser,
     certs::{Authority, text},
     token, wait,
 };
 use serde_json::json;
-
-/// A browser with one page open. Ends when dropped.
-struct Browser {
-    child: Child,
-    _profile: tempfile::TempDir,
-}
-
-impl Browser {
-    /// Opens `page`, trusting one key by its digest besides what browsers trust.
-    fn open(page: &str, key_digest: &str) -> Self {
-        let profile = tempfile::tempdir().unwrap();
-        let child = Command::new(program())
-            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
-            .args(["--no-first-run", "--disable-extensions", "--disable-background-networking"])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg(format!("--ignore-certificate-errors-spki-list={key_digest}"))
-            .arg("--remote-debugging-port=0")
-            .arg(page)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{error}; scripts/setup-tests installs Chromium"));
-        Self { child, _profile: profile }
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn program() -> &'static str {
-    let known = ["chromium", "chromium-browser", "google-chrome"];
-    let runs = |name: &&&str| {
-        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
-    };
-    known.iter().find(runs).copied().unwrap_or("chromium")
-}
 
 /// SHA-256 of a certificate's public key, in base64, by openssl.
 fn key_digest(certificate: &str) -> String {
@@ -86,7 +43,10 @@ fn a_page_receives_a_broadcast_over_wss() {
         let token = token::of("page", &["admin"]);
         let address = format!("file://{}#{}|{}", page.display(), escaped(&url), escaped(&token));
 
-        let _browser = Browser::open(&address, &key_digest(text(&files.certificate)));
+        // Besides what browsers trust.
+        let trust = key_digest(text(&files.certificate));
+        let trust = format!("--ignore-certificate-errors-spki-list={trust}");
+        let _browser = Browser::open(&address, &[&trust]);
         wait::until("the page subscribes", || {
             std::thread::sleep(Duration::from_millis(50));
             let reached = observer.publish("workflow:page", "page.event", json!({ "n": 1 }));

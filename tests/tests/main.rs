@@ -23,6 +23,7 @@ mod old_clients;
 mod proxies;
 mod reasons;
 mod recording;
+mod recovering;
 mod shards;
 mod soak;
 mod subcommands;

@@ -1,0 +1,28 @@
+"""The subscriber of clients/python/recovering.py, in a world where the connection breaks.
+
+Usage: missing_nothing.py WS_URL LAST
+
+Prints a line of JSON for each event, {"n": …, "offset": …}, and for each loss, {"lost": REASON}. Ends behind the event whose
+`n` is LAST.
+"""
+
+import asyncio
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[3] / "clients/python"))
+from recovering import Lost, follow
+
+
+async def main(url, last):
+    async for message in follow(url, "workflow:42", backoff=(0.01, 0.1)):
+        if isinstance(message, Lost):
+            print(json.dumps({"lost": message.reason}), flush=True)
+            continue
+        print(json.dumps({"n": message["data"]["n"], "offset": message["offset"]}), flush=True)
+        if message["data"]["n"] == last:
+            return
+
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))

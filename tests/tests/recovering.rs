@@ -1,0 +1,221 @@
+//! Subscribers that break off and come back, as other people write them: Python `websockets`, Node `ws` and a page in a
+//! browser, with the very files of `clients/`. Each must end with what was published: nothing lost, doubled or reordered.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use mahavishnu_tests::{
+    Metrics, Server,
+    browser::{Browser, Pages},
+    foreign::{node_command, python_command},
+    line::Line,
+    wait,
+};
+use serde_json::{Value, json};
+
+const CHANNEL: &str = "workflow:42";
+
+/// A program that says what it hears, in lines of JSON. Ends when dropped.
+struct Program {
+    child: Child,
+    heard: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Program {
+    fn run(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let (lines, kept) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&heard));
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                kept.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Self { child, heard }
+    }
+
+    fn python(url: &str, last: u64) -> Self {
+        Self::run(python_command("missing_nothing.py", &[url, &last.to_string()]))
+    }
+
+    fn node(url: &str, last: u64) -> Self {
+        Self::run(node_command("missing_nothing.mjs", &[url, &last.to_string()]))
+    }
+
+    fn heard(&self) -> Vec<Value> {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server that keeps everything of a test, and a line to it.
+fn start(settings: &[(&str, &str)]) -> (Server, Line) {
+    let server = Server::with(&[&[("HISTORY", "1000/300"), ("SHARDS", "2")], settings].concat());
+    let line = Line::to(server.address());
+    (server, line)
+}
+
+fn publish(server: &Server, n: u64) -> u64 {
+    server.post(CHANNEL, "e", &json!({ "n": n }))
+}
+
+fn event(n: u64) -> Value {
+    json!({ "n": n, "offset": n })
+}
+
+fn until_subscribed(server: &Server) {
+    let subscriptions = |metrics: &Metrics| metrics.count("mahavishnu_subscriptions", &[]);
+    server.metrics_when("a subscription", |metrics| subscriptions(metrics) == 1);
+}
+
+/// Publishes up to `last` without a pause while the line is cut again and again, and waits until all is heard.
+fn storm(server: &Server, line: &Line, last: u64, heard: impl Fn() -> Vec<Value>) {
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            for n in 1..=last {
+                publish(server, n);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let mut cuts = 0;
+        while !publisher.is_finished() {
+            let (calls, count) = (line.calls(), heard().len());
+            line.cut();
+            std::thread::sleep(Duration::from_millis(20));
+            line.mend();
+            cuts += 1;
+            // Where it is in its dialogue when the next cut comes is chance: sometimes it has not heard anything yet.
+            wait::until("it to come back", || (line.calls() > calls).then_some(()));
+            if cuts % 2 == 0 {
+                wait::until("it to hear something", || {
+                    (heard().len() > count || publisher.is_finished()).then_some(())
+                });
+            }
+        }
+        assert!(cuts > 3, "{cuts} breaks");
+    });
+    let all = |heard: &[Value]| heard.last().is_some_and(|line| line["n"] == last);
+    wait::until("the last event", || all(&heard()).then_some(()));
+}
+
+/// Waits until the last event is there. Every one before it must be too, once, in order.
+fn assert_complete(heard: impl Fn() -> Vec<Value>, last: u64) {
+    wait::until("the last event", || (heard().last() == Some(&event(last))).then_some(()));
+    assert_eq!(heard(), (1..=last).map(event).collect::<Vec<_>>());
+}
+
+#[test]
+fn python_websockets_misses_nothing_while_its_connection_breaks() {
+    misses_nothing_while_its_connection_breaks(Program::python);
+}
+
+#[test]
+fn node_ws_misses_nothing_while_its_connection_breaks() {
+    misses_nothing_while_its_connection_breaks(Program::node);
+}
+
+fn misses_nothing_while_its_connection_breaks(run: fn(&str, u64) -> Program) {
+    const LAST: u64 = 500;
+    let (server, line) = start(&[]);
+    let program = run(&line.ws_url(), LAST);
+    until_subscribed(&server);
+    storm(&server, &line, LAST, || program.heard());
+    assert_complete(|| program.heard(), LAST);
+}
+
+#[test]
+fn a_page_misses_nothing_while_its_connection_breaks_or_falls_silent() {
+    let (server, line) = start(&[]);
+    let pages = Pages::serve();
+    let page = pages.url("tests/clients/browser/missing_nothing.html");
+    let browser = Browser::open(&format!("{page}#{}", line.ws_url()), &[]);
+    let devtools = Mutex::new(browser.devtools());
+    let heard = || {
+        let value = devtools.lock().unwrap().evaluate("heard");
+        value.as_array().cloned().unwrap_or_default()
+    };
+    until_subscribed(&server);
+    storm(&server, &line, 300, heard);
+    assert_complete(heard, 300);
+
+    // Nobody tells the page that nothing comes any more.
+    let calls = line.calls();
+    line.fall_silent();
+    (301..=320).for_each(|n| _ = publish(&server, n));
+    wait::until("the page to notice", || (line.calls() > calls).then_some(()));
+    line.mend();
+    assert_complete(heard, 320);
+
+    // The browser itself goes offline and comes back.
+    let calls = line.calls();
+    devtools.lock().unwrap().set_offline(true);
+    (321..=340).for_each(|n| _ = publish(&server, n));
+    wait::until("the page to know", || {
+        (devtools.lock().unwrap().evaluate("navigator.onLine") == false).then_some(())
+    });
+    devtools.lock().unwrap().set_offline(false);
+    (341..=345).for_each(|n| _ = publish(&server, n));
+    assert_complete(heard, 345);
+    assert!(line.calls() > calls, "it has come again");
+}
+
+/// More than is kept: it is told so, once, and what follows is complete.
+#[test]
+fn who_was_away_for_too_long_is_told_so() {
+    for run in [Program::python as fn(&str, u64) -> Program, Program::node] {
+        const LAST: u64 = 60;
+        let (server, line) = start(&[("HISTORY", "10/300")]);
+        let program = run(&line.ws_url(), LAST);
+        until_subscribed(&server);
+        (1..=5).for_each(|n| _ = publish(&server, n));
+        assert_complete(|| program.heard(), 5);
+        line.cut();
+        (6..=30).for_each(|n| _ = publish(&server, n));
+        line.mend();
+        until_lost(&program, "trimmed");
+        server.metrics_when("a recovery that failed", |metrics| {
+            metrics.count("mahavishnu_recoveries_total", &[("result", "trimmed")]) == 1
+        });
+
+        (31..=LAST).for_each(|n| _ = publish(&server, n));
+        wait::until("the end", || (program.heard().last() == Some(&event(LAST))).then_some(()));
+        let before = (1..=5).map(event).chain([json!({ "lost": "trimmed" })]);
+        assert_eq!(program.heard(), before.chain((31..=LAST).map(event)).collect::<Vec<_>>());
+    }
+}
+
+/// A server without a store that was killed has forgotten everything, and gives its channels other epochs.
+#[test]
+fn who_comes_back_to_another_life_of_the_server_is_told_so() {
+    for run in [Program::python as fn(&str, u64) -> Program, Program::node] {
+        let (mut server, line) = start(&[]);
+        let program = run(&line.ws_url(), 13);
+        until_subscribed(&server);
+        (1..=5).for_each(|n| _ = publish(&server, n));
+        assert_complete(|| program.heard(), 5);
+        server.kill();
+        server.start_again();
+        until_lost(&program, "epoch");
+
+        (11..=13).for_each(|n| _ = publish(&server, n));
+        wait::until("the end", || (program.heard().last()?["n"] == 13).then_some(()));
+        let before = (1..=5).map(event).chain([json!({ "lost": "epoch" })]);
+        let after = (1..=3).map(|n| json!({ "n": 10 + n, "offset": n }));
+        assert_eq!(program.heard(), before.chain(after).collect::<Vec<_>>());
+    }
+}
+
+fn until_lost(program: &Program, reason: &str) {
+    let lost = json!({ "lost": reason });
+    wait::until("its loss", || (program.heard().last() == Some(&lost)).then_some(()));
+}
