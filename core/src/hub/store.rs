@@ -45,6 +45,13 @@ pub enum StoreCommand {
         /// The channel's document from now on; `None`: it stays as it is.
         state: Option<StoredState>,
     },
+    /// Messages of a channel below a number are no longer kept: rounds that hold no others may be dropped. Not answered.
+    Trim {
+        /// The channel.
+        channel: Arc<str>,
+        /// The number of the oldest that is.
+        oldest: u64,
+    },
     /// Forget a channel: its log, its numbers and its document. Not answered.
     Forget {
         /// The channel.

@@ -1,0 +1,25 @@
+//! What a file holds.
+
+use bytes::Bytes;
+use mahavishnu_core::hub::{SessionId, StoredChannel};
+
+/// What was kept by an earlier run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Channels with their rounds, in the order in which they were founded.
+    pub channels: Vec<StoredChannel>,
+    /// Sessions by their names.
+    pub sessions: Vec<(SessionId, Bytes)>,
+    /// The newest of it may have been lost with the machine's memory, so all channels have new epochs. See the
+    /// [crate's documentation](crate).
+    pub renumbered: bool,
+}
+
+impl Contents {
+    /// Bytes of messages.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let rounds = self.channels.iter().flat_map(|channel| &channel.rounds);
+        rounds.map(|round| round.records.len()).sum()
+    }
+}
