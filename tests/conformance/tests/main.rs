@@ -183,6 +183,16 @@ conformance! {
             a_body_may_come_in_chunks,
             requests_sent_ahead_wait_until_answers_are_read,
         ;
+        reads:
+            history_is_read_over_http_as_by_message,
+            pages_over_http_to_either_end_are_the_whole,
+            who_may_not_subscribe_may_not_read_over_http,
+            the_application_decides_on_reading,
+            questions_over_http_that_make_no_sense_are_refused,
+            history_is_only_read,
+            pages_that_may_not_connect_may_not_read,
+            without_history_there_is_none_to_read,
+        ;
         slow:
             slow_reader_is_disconnected,
             a_client_that_never_reads_again_does_not_keep_its_socket,

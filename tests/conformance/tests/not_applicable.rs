@@ -74,6 +74,7 @@ const LIST: &[(&str, &[&str])] = &[
             "requests_in_flight",
             "the_application_answers_requests",
             "the_application_decides_on_publishes",
+            "the_application_decides_on_reading",
             "the_application_decides_on_subscriptions",
         ],
     ),

@@ -8,6 +8,7 @@ pub(crate) mod http;
 pub(crate) mod limits;
 pub(crate) mod messages;
 pub(crate) mod positions;
+pub(crate) mod reads;
 pub(crate) mod recovery;
 pub(crate) mod shards;
 pub(crate) mod slow;

@@ -6,7 +6,7 @@ use mahavishnu_conformance::{App, Backend, Setup, token};
 use mahavishnu_core::{hub::RequestError, reason::Reason};
 use serde_json::{Value, json};
 
-use super::is_error;
+use super::{answered, is_error};
 
 pub(crate) fn auth_missing(backend: Backend, reason: Reason) {
     refused_first(backend, &json!({ "type": "request", "event": "auth", "data": {} }), reason);
@@ -49,9 +49,15 @@ pub(crate) fn invalid_channel(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn not_recovered(backend: Backend, reason: Reason) {
-    let after = json!({ "epoch": "0123456789", "offset": 1 });
-    let data = json!({ "channel": "a", "after": after });
-    refused(backend, &json!({ "type": "request", "event": "get_history", "data": data }), reason);
+    let rig = backend.start(|_| {});
+    let after = json!({ "epoch": "0123456789", "offset": 0 });
+    let wish = json!({ "channel": "a", "recover": after, "strict": true });
+    let error = rig.hello().request("subscribe", wish);
+    is_error(&error, reason);
+    assert_eq!(error["error_message"], format!("{}: epoch", reason.row().text));
+    rig.expect_error_counted(reason);
+    let answer = rig.raw().get("/history?channel=a&epoch=0123456789&after=0");
+    answered(&answer, reason);
 }
 
 pub(crate) fn subscribe_forbidden(backend: Backend, reason: Reason) {
