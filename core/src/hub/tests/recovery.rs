@@ -245,7 +245,8 @@ fn who_leaves_while_catching_up_is_sent_what_its_outbox_holds() {
         publish_each(&mut rig, "a", 62..64);
         let conn = rig.hubs[0].hub().connections.get(client.conn).unwrap();
         let held = conn.ws.outbox().bytes();
-        assert!(held > max / 2 && held <= max, "closed: {close}: {held} of {max} bytes");
+        // Answers are no broadcasts.
+        assert!(held > max / 2 && held <= max + 512, "closed: {close}: {held} of {max} bytes");
         rig.set_room(&client, None);
         let offsets = offsets(&client.take());
         assert!(offsets.len() > 5, "closed: {close}: {offsets:?}");
