@@ -6,6 +6,7 @@
 use std::hint::black_box;
 
 use mahavishnu_core::{
+    config::{Config, Keep},
     protocol,
     time::Now,
     wire::Limits,
@@ -46,28 +47,43 @@ pub const CASES: &[Case] = &[
     Case {
         name: "publish",
         operation: "publish of 128 B by a client with a token, 64 a turn, no subscriber: frame to answer",
-        run: || publish(0),
+        run: || publish(0, Config::default()),
     },
     Case {
         name: "publish-subscribed",
         operation: "the same with one subscriber: encoded, handed out, written",
-        run: || publish(1),
+        run: || publish(1, Config::default()),
+    },
+    Case {
+        name: "publish-subscribed-off",
+        operation: "the same without history",
+        run: || publish(1, without_history()),
     },
     Case {
         name: "fanout-w1",
         operation: "member of 1,000 and round of one message: handed out and flushed",
-        run: || fan_out(1),
+        run: || fan_out(1, Config::default()),
+    },
+    Case {
+        name: "fanout-w1-off",
+        operation: "the same without history",
+        run: || fan_out(1, without_history()),
     },
     Case {
         name: "fanout-w64",
         operation: "member of 1,000 and round of 64 messages: handed out and flushed",
-        run: || fan_out(64),
+        run: || fan_out(64, Config::default()),
     },
     Case { name: "turn-idle", operation: "turn with nothing to do", run: turns },
     Case {
         name: "turn-one",
         operation: "turn with one publish and one subscriber",
-        run: turns_with_one,
+        run: || turns_with_one(Config::default()),
+    },
+    Case {
+        name: "turn-one-off",
+        operation: "the same without history",
+        run: || turns_with_one(without_history()),
     },
     Case { name: "ping", operation: "turn with one ping, answered", run: pings },
 ];
@@ -125,18 +141,18 @@ fn decode(message: &str, times: u64) -> u64 {
     times
 }
 
-fn publish(subscribers: usize) -> u64 {
+fn publish(subscribers: usize, config: Config) -> u64 {
     const PER_TURN: usize = 64;
-    let (mut stage, publisher) = Stage::with_publisher();
+    let (mut stage, publisher) = Stage::with_publisher_under(config);
     stage.open_subscribers(subscribers);
     let wire = frames::text(&frames::publish(CHANNEL, &frames::object(128))).repeat(PER_TURN);
     repeat(&mut stage, publisher, wire, 20) * PER_TURN as u64
 }
 
-fn fan_out(per_round: usize) -> u64 {
+fn fan_out(per_round: usize, config: Config) -> u64 {
     const MEMBERS: usize = 1_000;
     const ROUNDS: u64 = 10;
-    let mut stage = Stage::new();
+    let mut stage = Stage::under(config);
     stage.open_subscribers(MEMBERS);
     let data = bytes::Bytes::from(frames::object(128));
     let mut rounds = |count: u64| {
@@ -147,7 +163,7 @@ fn fan_out(per_round: usize) -> u64 {
             stage.turn();
         }
     };
-    rounds(3);
+    rounds(120);
     measured(|| rounds(ROUNDS));
     ROUNDS * MEMBERS as u64
 }
@@ -161,11 +177,18 @@ fn turns() -> u64 {
     TURNS
 }
 
-fn turns_with_one() -> u64 {
-    let (mut stage, publisher) = Stage::with_publisher();
+fn turns_with_one(config: Config) -> u64 {
+    let (mut stage, publisher) = Stage::with_publisher_under(config);
     stage.open_subscribers(1);
     let wire = frames::text(&frames::publish(CHANNEL, &frames::object(128)));
     repeat(&mut stage, publisher, wire, 500)
+}
+
+/// The defaults, but nothing is kept of any channel.
+fn without_history() -> Config {
+    let mut config = Config::default();
+    config.history.default = Keep::OFF;
+    config
 }
 
 fn pings() -> u64 {
@@ -187,7 +210,8 @@ fn repeat(
             stage.turn();
         }
     };
-    turns(3);
+    // The channel's log is as long as it gets.
+    turns(120);
     measured(|| turns(measured_turns));
     measured_turns
 }

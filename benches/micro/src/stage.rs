@@ -40,7 +40,13 @@ impl Stage {
     /// Without authentication, without a rate limit for messages; all else as it is by default.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(config())
+        Self::under(Config::default())
+    }
+
+    /// Under a configuration of the caller's, but for limits.
+    #[must_use]
+    pub fn under(config: Config) -> Self {
+        Self::with(unlimited(config))
     }
 
     /// Under a configuration of the caller's.
@@ -56,7 +62,13 @@ impl Stage {
     /// With tokens required, and a client whose token lets it publish to [`CHANNEL`].
     #[must_use]
     pub fn with_publisher() -> (Self, ConnId) {
-        let mut config = config();
+        Self::with_publisher_under(Config::default())
+    }
+
+    /// The same under a configuration of the caller's, but for tokens and limits.
+    #[must_use]
+    pub fn with_publisher_under(config: Config) -> (Self, ConnId) {
+        let mut config = unlimited(config);
         config.auth.required = true;
         config.auth.keys.add_secret(None, SECRET).expect("a good secret");
         let mut stage = Self::with(config);
@@ -178,9 +190,8 @@ pub fn token(permissions: &[&str]) -> String {
     auth::issue(SECRET, &spec).expect("a token")
 }
 
-/// The defaults, but as many messages as anybody likes.
-fn config() -> Config {
-    let mut config = Config::default();
+/// As many messages as anybody likes.
+fn unlimited(mut config: Config) -> Config {
     config.limits.connections.messages_per_second = None;
     config.limits.connections.connections_max = 100_000;
     config.limits.connections.sockets_max = 100_000;

@@ -13,17 +13,10 @@ pub struct Segment(Arc<Frames>);
 
 #[derive(Debug)]
 struct Frames {
-    data: Data,
+    data: Bytes,
     messages: u32,
     tag: u32,
     last: u32,
-}
-
-#[derive(Debug)]
-enum Data {
-    /// As they were encoded: putting them into [`Bytes`] would cost one more allocation.
-    Encoded(Vec<u8>),
-    Bytes(Bytes),
 }
 
 impl Segment {
@@ -35,26 +28,26 @@ impl Segment {
     /// left out: such a segment is empty, and outboxes take no empty ones.
     #[must_use]
     pub fn new(frames: Vec<u8>, messages: u32, tag: u32, last: u32) -> Self {
-        Self::of(Data::Encoded(frames), messages.max(1), tag, last)
+        Self::of(frames.into(), messages.max(1), tag, last)
     }
 
     /// Bytes that are not messages: HTTP, or a close frame.
     pub(super) fn raw(bytes: Vec<u8>) -> Self {
-        Self::of(Data::Encoded(bytes), 0, Self::NO_TAG, 0)
+        Self::of(bytes.into(), 0, Self::NO_TAG, 0)
     }
 
     /// The same with bytes that are shared already. At most [`RAW_BYTES_MAX`](Self::RAW_BYTES_MAX).
     pub(super) fn raw_shared(bytes: Bytes) -> Self {
-        Self::of(Data::Bytes(bytes), 0, Self::NO_TAG, 0)
+        Self::of(bytes, 0, Self::NO_TAG, 0)
     }
 
     /// What one segment takes. Places in it are kept in four bytes.
     pub(super) const RAW_BYTES_MAX: usize = u32::MAX as usize;
 
-    fn of(data: Data, messages: u32, tag: u32, last: u32) -> Self {
-        let fits = data.as_slice().len() <= Self::RAW_BYTES_MAX;
+    fn of(data: Bytes, messages: u32, tag: u32, last: u32) -> Self {
+        let fits = data.len() <= Self::RAW_BYTES_MAX;
         debug_assert!(fits, "a segment is smaller than 4 GiB");
-        let data = if fits { data } else { Data::Encoded(Vec::new()) };
+        let data = if fits { data } else { Bytes::new() };
         Self(Arc::new(Frames { data, messages, tag, last }))
     }
 
@@ -64,8 +57,7 @@ impl Segment {
         if let Some(frames) = Arc::get_mut(&mut self.0) {
             frames.tag = tag;
         } else {
-            let frames = Data::Bytes(Bytes::from_owner(self.clone()));
-            *self = Self::of(frames, self.messages(), tag, self.last());
+            *self = Self::of(self.0.data.clone(), self.messages(), tag, self.last());
         }
     }
 
@@ -79,7 +71,7 @@ impl Segment {
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        self.0.data.as_slice()
+        &self.0.data
     }
 
     /// Bytes of the frames.
@@ -153,16 +145,6 @@ impl<'s> Frame<'s> {
 impl AsRef<[u8]> for Segment {
     fn as_ref(&self) -> &[u8] {
         self.bytes()
-    }
-}
-
-impl Data {
-    #[inline]
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Encoded(frames) => frames,
-            Self::Bytes(bytes) => bytes,
-        }
     }
 }
 

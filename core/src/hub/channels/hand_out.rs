@@ -105,7 +105,8 @@ impl Channels {
         let max = env.config.limits.delivery.outbox_bytes_max;
         let only_newest = channel.policy == SlowPolicy::Latest;
         let mut taken = 0u64;
-        for member in channel.members.get(form.index()).into_iter().flatten() {
+        let members = channel.members.get(form.index()).map_or(&[][..], Vec::as_slice);
+        for member in members {
             match connections.give(member.conn, &segment, max, only_newest) {
                 Some(true) => taken += 1,
                 Some(false) => self.slow.push((member.conn, form)),

@@ -290,7 +290,11 @@ impl Channels {
     }
 
     /// All that came in was seen to: what those of this turn missed is held by who has yet to be sent it, and by nobody else.
+    #[inline]
     pub(super) fn forget_pages(&mut self) {
+        if self.paged.is_empty() {
+            return;
+        }
         for index in self.paged.drain(..) {
             if let Some(channel) = self.slots.get_mut(index) {
                 channel.pages = Vec::new();

@@ -6,7 +6,7 @@ use super::{
     Broadcast,
     forms::{self, Form},
     lines::{Line, Links},
-    log::{Bounds, Log, Page},
+    log::{Bounds, Log, Page, nanos},
     pages::Pages,
 };
 use crate::{
@@ -134,8 +134,7 @@ impl Home {
         Bounds {
             keep: self.keep,
             bytes_max: env.config.limits.history.history_channel_bytes_max,
-            started: env.started,
-            now: env.now.mono,
+            now: nanos(env.now.mono.saturating_duration_since(env.started)),
         }
     }
 

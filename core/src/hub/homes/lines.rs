@@ -43,6 +43,12 @@ impl Default for Lines {
 }
 
 impl Lines {
+    /// Whether nobody stands in any.
+    #[inline]
+    pub(super) fn are_empty(&self) -> bool {
+        self.0.iter().all(|ends| ends.first == NOBODY)
+    }
+
     /// The one that goes first.
     pub(super) fn first(&self, line: Line) -> Option<u32> {
         let [kept, idle] = &self.0;

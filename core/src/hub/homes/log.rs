@@ -7,7 +7,7 @@ use super::forms::Form;
 use crate::{
     config::Keep,
     protocol::{Epoch, Position},
-    time::{Instant, Tick},
+    time::Instant,
     ws::Segment,
 };
 
@@ -28,8 +28,8 @@ pub(super) struct Log {
 pub(super) struct Entry {
     pub(super) segment: Segment,
     pub(super) first: u64,
-    /// When it was sealed.
-    at: Tick,
+    /// When it was sealed, in nanoseconds since the hub's start.
+    at: u64,
     /// Its messages have their offsets in them, whoever asked for it.
     pub(super) numbered: bool,
 }
@@ -49,8 +49,8 @@ impl Entry {
 pub(super) struct Bounds {
     pub(super) keep: Keep,
     pub(super) bytes_max: usize,
-    pub(super) started: Instant,
-    pub(super) now: Instant,
+    /// In nanoseconds since the hub's start.
+    pub(super) now: u64,
 }
 
 /// Why nothing is recovered.
@@ -134,7 +134,7 @@ impl Log {
             self.oldest = first + u64::from(segment.messages());
             return;
         }
-        let entry = Entry { segment, first, at: Tick::new(bounds.started, bounds.now), numbered };
+        let entry = Entry { segment, first, at: bounds.now, numbered };
         self.bytes += entry.weight();
         self.ring.push_back(entry);
         self.trim(bounds);
@@ -142,11 +142,12 @@ impl Log {
 
     /// Drops what is no longer kept.
     pub(super) fn trim(&mut self, bounds: Bounds) {
-        let Bounds { keep, bytes_max, started, now } = bounds;
+        let Bounds { keep, bytes_max, now } = bounds;
+        let time = nanos(keep.time);
         let next = self.ring.back().map_or(self.oldest, |newest| newest.last() + 1);
         self.oldest = self.oldest.max(next.saturating_sub(u64::from(keep.messages)));
         while let Some(front) = self.ring.front() {
-            let expired = front.at.instant(started) + keep.time <= now;
+            let expired = now - front.at >= time;
             if front.last() >= self.oldest && !expired && self.bytes <= bytes_max {
                 break;
             }
@@ -168,7 +169,7 @@ impl Log {
 
     /// When the newest round is no longer kept.
     pub(super) fn expires(&self, keep: Duration, started: Instant) -> Option<Instant> {
-        self.ring.back().map(|entry| entry.at.instant(started) + keep)
+        self.ring.back().map(|entry| started + Duration::from_nanos(entry.at) + keep)
     }
 
     /// The rounds from the one on that holds the message with number `from`.
@@ -256,6 +257,11 @@ impl Log {
             "bytes of a log"
         );
     }
+}
+
+/// Five centuries at most.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What each message begins with: see [`Envelope`](crate::protocol::Envelope).

@@ -315,9 +315,11 @@ impl Homes {
 
     /// The end of a turn: pages that were made in it are good for no other.
     pub(super) fn end_turn(&mut self, env: &mut Env) {
-        for index in self.read.drain(..) {
-            if let Some(home) = self.slots.get_mut(index) {
-                home.pages = None;
+        if !self.read.is_empty() {
+            for index in self.read.drain(..) {
+                if let Some(home) = self.slots.get_mut(index) {
+                    home.pages = None;
+                }
             }
         }
         let told = std::mem::replace(&mut self.bytes_told, self.kept_bytes);
@@ -418,7 +420,11 @@ impl Homes {
     }
 
     /// When something is next no longer kept.
+    #[inline]
     pub(super) fn next_deadline(&self, env: &Env) -> Option<Instant> {
+        if self.lines.are_empty() {
+            return None;
+        }
         let due = |line| {
             let home = self.slots.get(self.lines.first(line)?)?;
             Some(home.expires(env, line)? + SWEPT_AFTER)
@@ -428,7 +434,14 @@ impl Homes {
 
     /// Gives back the memory of what is no longer kept. One whose time is over but that stands behind others has to wait;
     /// nobody can read it all the same.
+    #[inline]
     pub(super) fn sweep(&mut self, env: &Env) {
+        if !self.lines.are_empty() {
+            self.sweep_lines(env);
+        }
+    }
+
+    fn sweep_lines(&mut self, env: &Env) {
         for line in [Line::Kept, Line::Idle] {
             while let Some(index) = self.lines.first(line)
                 && let Some(home) = self.slots.get(index)
