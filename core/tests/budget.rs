@@ -12,7 +12,7 @@ use mahavishnu_core::{
     auth::{self, TokenSpec},
     config::Config,
     entropy::Seed,
-    hub::{ConnId, Hub, Listener, Peer, Place},
+    hub::{Command, ConnId, Hub, Listener, Peer, Place, Publication},
     time::{Instant, Now},
     ws::{Flush, Opcode, encode_frame},
 };
@@ -92,6 +92,37 @@ impl Rig {
     }
 }
 
+/// Bytes of a channel with a log besides its messages' frames, with one message and nobody who subscribes.
+const LOG_MAX: usize = 600;
+/// And of each further round, besides its frames.
+const ROUND_MAX: usize = 160;
+
+/// What is kept of many channels, each with a message, and then with many. It belongs to the test below, as nothing else
+/// may allocate meanwhile.
+fn logs_stay_within_their_budget() {
+    const CHANNELS: usize = 1 << 12;
+    let mut config = Config::default();
+    config.limits.history.history_bytes_max = usize::MAX;
+    let mut rig = Rig::new(config);
+    let data = format!("{{\"x\":\"{}\"}}", "y".repeat(100));
+    let publish = |rig: &mut Rig, channel: usize| {
+        let publication = Publication::new(format!("workflow:{channel}"), "e", data.clone());
+        rig.hub.handle_command(rig.now, Command::Publish { id: None, publication });
+        rig.turn();
+    };
+    // What is made once, and the frame of each message: nine fields around the data.
+    publish(&mut rig, 0);
+    let frame = 288 + data.len();
+    let mut channel = 0;
+    let first = rig.cost(CHANNELS - 1, |rig| {
+        channel += 1;
+        publish(rig, channel);
+    });
+    assert!(first <= frame + LOG_MAX, "{} bytes of a log", first - frame);
+    let further = rig.cost(64, |rig| publish(rig, 7));
+    assert!(further <= frame + ROUND_MAX, "{} bytes of a round", further - frame);
+}
+
 /// One test, so that nothing else allocates meanwhile.
 #[test]
 fn an_idle_connection_stays_within_its_budget() {
@@ -129,6 +160,8 @@ fn an_idle_connection_stays_within_its_budget() {
     assert_eq!(rig.hub.connections(), COUNT as u64);
     assert!(plain <= PLAIN_MAX, "{plain} bytes without a token");
     assert!(with_token <= WITH_TOKEN_MAX, "{with_token} bytes with one");
+
+    logs_stay_within_their_budget();
 
     // A large message, in parts, and a turn: back to what it was.
     let mut long = Vec::new();
