@@ -116,17 +116,34 @@ impl Client {
         Err("the server did not end the connection after the closing handshake".into())
     }
 
+    /// Sends a request. Its answer is read like everything else.
+    ///
+    /// # Errors
+    /// The connection ended, or its socket takes nothing.
+    pub fn request(&mut self, text: &str) -> Result<()> {
+        self.send_text(text)
+    }
+
+    /// Sends a request and waits for its answer, over anything unasked that comes before it.
+    ///
+    /// # Errors
+    /// The connection ended, or the answer does not come, or is an error.
+    pub fn ask(&mut self, text: &str, scratch: &mut [u8]) -> Result<Vec<u8>> {
+        self.send_text(text)?;
+        self.await_answer(scratch)
+    }
+
     fn send_text(&mut self, text: &str) -> Result<()> {
         send(&mut self.transport, OP_TEXT, text.as_bytes())
     }
 
     /// Waits for the answer to a request, over anything unasked that comes before it.
-    fn await_answer(&mut self, scratch: &mut [u8]) -> Result<()> {
+    fn await_answer(&mut self, scratch: &mut [u8]) -> Result<Vec<u8>> {
         let deadline = Instant::now() + SETUP_TIMEOUT;
         loop {
             while let Some(message) = self.inbox.pop_front() {
                 match Answer::of(&message) {
-                    Answer::Done => return Ok(()),
+                    Answer::Done => return Ok(message),
                     Answer::Refused(text) => return Err(text.into()),
                     Answer::Unrelated => {}
                 }
@@ -250,7 +267,7 @@ fn request_on_all(clients: &mut [Client], request: &str, scratch: &mut [u8]) -> 
     for client in &mut *clients {
         client.send_text(request)?;
     }
-    clients.iter_mut().try_for_each(|client| client.await_answer(scratch))
+    clients.iter_mut().try_for_each(|client| client.await_answer(scratch).map(drop))
 }
 
 /// Handles a frame that is no whole message.

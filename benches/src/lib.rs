@@ -27,6 +27,7 @@ pub mod idle;
 pub mod message;
 pub mod process;
 pub mod rawloop;
+pub mod recover;
 pub mod siege;
 pub mod socket;
 pub mod stats;

@@ -71,6 +71,12 @@ impl Template {
         frame::encode_client(out, self.opcode, MASK, &self.bytes);
     }
 
+    /// The message as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
     /// The data object as subscribers must get it.
     #[must_use]
     pub fn data(&self) -> &[u8] {

@@ -12,6 +12,7 @@ use mahavishnu_benches::{
     handshake::Target,
     idle::{Churn, ConnectReport, Idle},
     process::Process,
+    recover::Recover,
     siege::Siege,
     socket,
     stats::FanoutReport,
@@ -98,6 +99,22 @@ enum Command {
         /// Seconds.
         #[arg(long, default_value_t = 15.0)]
         seconds: f64,
+    },
+    /// Clients that come back all at once for what they missed.
+    Recover {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        opening: Opening,
+        /// Events that each of them missed.
+        #[arg(long, default_value_t = 20)]
+        missed: u64,
+        /// Bytes of an event's data object.
+        #[arg(long, default_value_t = 128)]
+        payload: usize,
+        /// The channel.
+        #[arg(long, default_value = "workflow:recover")]
+        channel: String,
     },
     /// Prints a Markdown table from a file of JSON reports.
     Summary {
@@ -265,6 +282,22 @@ fn run(command: Command) -> Result<ExitCode> {
                 label: common.label.clone(),
             };
             print(&common, &siege.run()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Recover { common, opening, missed, payload, channel } => {
+            let setup = opening.setup(&common)?;
+            let Opening { connections, at_once, .. } = opening;
+            let recover = Recover {
+                setup,
+                channel,
+                connections,
+                at_once,
+                missed,
+                data_bytes: payload,
+                server: common.server_pid.map(Process::new),
+                label: common.label.clone(),
+            };
+            print(&common, &recover.run()?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Summary { table, baseline, file } => {
