@@ -1,4 +1,4 @@
-//! `publish` against a scripted HTTP server.
+//! `publish` and `history` against a scripted HTTP server.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -25,9 +25,7 @@ fn answer_once(status: &'static str, body: &'static str) -> (u16, JoinHandle<(St
         let length = head
             .lines()
             .find_map(|line| line.strip_prefix("content-length: "))
-            .unwrap()
-            .parse()
-            .unwrap();
+            .map_or(0, |length| length.parse().unwrap());
         let mut sent = vec![0; length];
         reader.read_exact(&mut sent).unwrap();
         let answer = format!(
@@ -98,4 +96,34 @@ fn what_cannot_be_sent_is_not_tried() {
     place.run("publish --url ftp://localhost c e").expect(5);
     let done = place.run_with("publish c e", &[("MAHAVISHNU_TOKEN", "se\u{7f}cret")]).expect(1);
     assert!(!done.err.contains("cret"), "{}", done.err);
+}
+
+#[test]
+fn a_server_from_before_history_is_told_from_one_that_keeps_nothing() {
+    let (port, server) = answer_once("404 Not Found", "");
+    let place = Place::new();
+    let arguments = format!("history --url http://127.0.0.1:{port} --limit 5 pool:a&b");
+    let done = place.run_with(&arguments, &[("MAHAVISHNU_TOKEN", "T")]).expect(1);
+    let expected = format!("mahavishnu: http://127.0.0.1:{port}: this server has no history\n");
+    assert_eq!((&*done.out, done.err), ("", expected));
+    let (head, _) = server.join().unwrap();
+    let line = "get /history?channel=pool%3aa%26b&limit=5 http/1.1\r\n";
+    assert!(head.starts_with(line), "{head}");
+    assert!(head.lines().any(|sent| sent == "authorization: bearer t"), "{head}");
+}
+
+#[test]
+fn what_is_no_page_of_history_is_not_printed() {
+    for body in ["<html>", "{}", r#"{"events":5}"#] {
+        let (port, server) = answer_once("200 OK", body);
+        let done = Place::new().run(&format!("history --url http://127.0.0.1:{port} c")).expect(1);
+        assert!(done.err.ends_with("answered, but not as a Mahavishnu server does\n"), "{done:?}");
+        server.join().unwrap();
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let done = Place::new().run(&format!("history --url http://127.0.0.1:{port} c")).expect(2);
+    let expected = format!(
+        "mahavishnu: http://127.0.0.1:{port}/history: nothing listens there (connection refused)\n"
+    );
+    assert_eq!(done.err, expected);
 }

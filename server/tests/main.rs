@@ -15,6 +15,7 @@ mod docs;
 mod documents;
 mod faults;
 mod files;
+mod history;
 mod rights;
 mod server;
 mod token;

@@ -1,12 +1,11 @@
 //! A running server: start, stop, reload, crash, and the client subcommands against it.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
-    process::{Child, Stdio},
 };
 
-use crate::support::{Done, Place, SECRET, Server, eventually};
+use crate::support::{Place, SECRET, Server, Subscriber, eventually};
 
 fn get(url: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
@@ -14,42 +13,6 @@ fn get(url: &str, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
-}
-
-/// `subscribe` in the background, subscribed.
-struct Subscriber {
-    child: Child,
-    notes: BufReader<std::process::ChildStderr>,
-}
-
-impl Subscriber {
-    fn start(place: &Place, arguments: &str, variables: &[(&str, &str)]) -> Self {
-        let mut command = place.command(&format!("subscribe {arguments}"));
-        let mut child = command
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut subscriber = Self { notes: BufReader::new(child.stderr.take().unwrap()), child };
-        let note = subscriber.note();
-        assert!(note.starts_with("subscribed to "), "{note}");
-        subscriber
-    }
-
-    fn note(&mut self) -> String {
-        let mut line = String::new();
-        self.notes.read_line(&mut line).unwrap();
-        line
-    }
-
-    fn done(mut self) -> Done {
-        let mut err = String::new();
-        self.notes.read_to_string(&mut err).unwrap();
-        let mut done = Done::of(self.child.wait_with_output().unwrap());
-        done.err = err;
-        done
-    }
 }
 
 #[test]
@@ -169,8 +132,8 @@ fn an_event_goes_from_publish_to_subscribe() {
     let place = Place::new();
     let server = Server::start(&place, "", &[]);
     let url = [("MAHAVISHNU_URL", &*server.url)];
-    let plain = Subscriber::start(&place, "--count 2 workflow:42", &url);
-    let json = Subscriber::start(&place, "--count 1 --json workflow:42", &url);
+    let plain = Subscriber::start(&place, "subscribe --count 2 workflow:42", &url);
+    let json = Subscriber::start(&place, "subscribe --count 1 --json workflow:42", &url);
     let done = place.run_with(r#"publish workflow:42 workflow.started {"n":1.10}"#, &url).expect(0);
     assert_eq!(done.out, "published; reached 2 subscribers\n");
     place.run_with("publish workflow:42 workflow.completed", &url).expect(0);
@@ -188,15 +151,16 @@ fn stopping_closes_subscribers_with_1001_and_they_come_back_to_the_next_server()
     let server = Server::start(&place, "", &[]);
     let port = server.url.rsplit(':').next().unwrap().to_owned();
     let url = [("MAHAVISHNU_URL", &*server.url.clone())];
-    let gone = Subscriber::start(&place, "--no-reconnect global", &url);
-    let mut back = Subscriber::start(&place, "--count 1 global", &url);
+    let gone = Subscriber::start(&place, "subscribe --no-reconnect global", &url);
+    let mut back = Subscriber::start(&place, "subscribe --count 1 global", &url);
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     let lost = gone.done().expect(1).err;
     assert!(lost.ends_with("closed by the server: 1001 Server shutting down\n"), "{lost}");
 
     let _server = Server::start(&place, &format!("--port {port}"), &[]);
-    while !back.note().starts_with("subscribed to ") {}
+    let note = back.subscribed_again();
+    assert!(note.ends_with("; not recovered: epoch\n"), "the next server kept nothing: {note}");
     place.run_with("publish global hello", &url).expect(0);
     assert_eq!(back.done().expect(0).out, "global hello {}\n");
 }
@@ -227,8 +191,11 @@ fn with_authentication_tokens_decide() {
             .run_with(arguments, &variables.each_ref().map(|(name, value)| (*name, value.as_str())))
     };
 
-    let subscriber =
-        Subscriber::start(&place, "--count 1 workflow:1", &[url, ("MAHAVISHNU_TOKEN", &reader)]);
+    let subscriber = Subscriber::start(
+        &place,
+        "subscribe --count 1 workflow:1",
+        &[url, ("MAHAVISHNU_TOKEN", &reader)],
+    );
     assert!(run("publish workflow:1 e", &reader).expect(6).err.contains("HTTP 403 FORBIDDEN"));
     run("publish workflow:1 e", &admin).expect(0);
     subscriber.done().expect(0);

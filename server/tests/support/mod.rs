@@ -1,11 +1,15 @@
 //! Runs the binary in a place of its own: empty environment, fresh directory.
 
+mod proxy;
+
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
+
+pub(crate) use proxy::Proxy;
 
 pub(crate) const SECRET: &str = "q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
 
@@ -131,6 +135,72 @@ impl<'a> Server<'a> {
 }
 
 impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `subscribe` or `tail` in the background, subscribed.
+pub(crate) struct Subscriber {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+    notes: BufReader<std::process::ChildStderr>,
+}
+
+impl Subscriber {
+    #[track_caller]
+    pub(crate) fn start(place: &Place, arguments: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = place.command(arguments);
+        let mut child = command
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let notes = BufReader::new(child.stderr.take().unwrap());
+        let mut subscriber = Self { child, lines, notes };
+        let note = subscriber.note();
+        assert!(note.starts_with("subscribed to "), "{note}");
+        subscriber
+    }
+
+    pub(crate) fn note(&mut self) -> String {
+        let mut line = String::new();
+        self.notes.read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "it has ended");
+        line
+    }
+
+    /// What it says when it is subscribed once more.
+    #[track_caller]
+    pub(crate) fn subscribed_again(&mut self) -> String {
+        loop {
+            let note = self.note();
+            if note.starts_with("subscribed to ") {
+                return note;
+            }
+        }
+    }
+
+    /// The next event, without the end of its line.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    pub(crate) fn done(mut self) -> Done {
+        let (mut out, mut err) = (String::new(), String::new());
+        self.lines.read_to_string(&mut out).unwrap();
+        self.notes.read_to_string(&mut err).unwrap();
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        Done { code, out, err }
+    }
+}
+
+impl Drop for Subscriber {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
