@@ -9,7 +9,7 @@
 
 Events come in the order in which they were published, each once, over breaks of the connection too. Where something is
 missing stands a `Lost`. `positions` says where each channel stands; store it with what you made of the events, and give it to
-`follow` again after a restart of your program. See docs/history.md. Needs Python 3.9 and `websockets`.
+`follow` again after a restart of your program. See docs/history.md. Needs Python 3.10 and `websockets`.
 """
 
 import asyncio

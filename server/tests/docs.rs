@@ -85,6 +85,12 @@ fn the_example_of_embedding_is_the_one_that_compiles() {
     compare("docs/embedding.md", "embed", &format!("\n```rust\n{}\n```\n", example.trim_end()));
 }
 
+#[test]
+fn the_recipe_of_a_snapshot_is_the_one_that_is_run() {
+    let recipe = include_str!("../../clients/python/snapshot.py");
+    compare("docs/history.md", "snapshot", &format!("\n```python\n{}\n```\n", recipe.trim_end()));
+}
+
 /// Compares the part of a document between `<!-- NAME begin -->` and `<!-- NAME end -->` with what it must be.
 #[track_caller]
 fn compare(document: &str, name: &str, expected: &str) {

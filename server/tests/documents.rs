@@ -137,37 +137,42 @@ fn only_benchmarks_are_run_as_such() {
     }
 }
 
-/// SECURITY.md says by which test each promise is shown: `file`: `test`, `test`.
+/// In the third column of these tables stands by which test something is shown: `file`: `test`, `test`.
 #[test]
 fn every_test_that_shows_something_is_there() {
-    let text = read("SECURITY.md");
-    let rows = text.lines().filter(|line| line.starts_with("| ")).filter_map(|line| {
-        let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
-        cells.get(2).copied()
-    });
-    let mut seen = 0;
-    for shown in rows {
-        for part in shown.split(';') {
-            let mut source = None;
-            for word in part.split('`').skip(1).step_by(2) {
-                if word.contains(['.', '/', ':']) || word == "fuzz" {
-                    source = Some((word, source_of(word)));
-                } else if let Some((file, text)) = &source {
-                    assert!(text.contains(word), "SECURITY.md: {file}: {word}");
-                    seen += 1;
+    for (document, least) in [("SECURITY.md", 40), ("docs/recovery-tests.md", 60)] {
+        let text = read(document);
+        let rows = text.lines().filter(|line| line.starts_with("| ")).filter_map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+            cells.get(2).copied()
+        });
+        let mut seen = 0;
+        for shown in rows {
+            for part in shown.split(';') {
+                let mut source = None;
+                for word in part.split('`').skip(1).step_by(2) {
+                    if word.contains(['.', '/', ':']) || word == "fuzz" {
+                        source = Some((word, source_of(document, word)));
+                    } else if let Some((file, text)) = &source {
+                        assert!(text.contains(word), "{document}: {file}: {word}");
+                        seen += 1;
+                    }
                 }
             }
         }
+        assert!(seen > least, "only {seen} tests were found in the tables of {document}");
     }
-    assert!(seen > 40, "only {seen} tests were found in the tables");
 }
 
-/// The text of a file, or of all files of a folder, as SECURITY.md names it.
-fn source_of(name: &str) -> String {
-    let path = match name.strip_prefix("core:") {
-        Some(path) => root().join("core/src").join(path),
-        None if name.contains('/') || !name.contains('.') => root().join(name),
-        None => root().join("tests/tests").join(name),
+/// The text of a file, or of all files of a folder, as these tables name it.
+fn source_of(document: &str, name: &str) -> String {
+    let path = match name.split_once(':') {
+        Some(("core", path)) => root().join("core/src").join(path),
+        Some(("bodies", module)) => {
+            root().join(format!("tests/conformance/tests/bodies/{module}.rs"))
+        }
+        _ if name.contains('/') || !name.contains('.') => root().join(name),
+        _ => root().join("tests/tests").join(name),
     };
     let mut text = String::new();
     let mut paths = vec![path];
@@ -177,7 +182,7 @@ fn source_of(name: &str) -> String {
         } else if let Ok(source) = fs::read_to_string(&path) {
             text.push_str(&source);
         } else {
-            assert!(path.exists(), "SECURITY.md: {name}");
+            assert!(path.exists(), "{document}: {name}");
         }
     }
     text

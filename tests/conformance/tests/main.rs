@@ -145,6 +145,7 @@ conformance! {
             a_rule_rewinds_for_clients_that_cannot_ask,
             much_is_recovered_in_pages_while_more_is_published,
             leaving_in_the_middle_ends_it,
+            who_is_gone_in_the_middle_leaves_nothing,
             many_come_back_at_once,
             a_slow_reader_comes_back_and_has_missed_nothing,
         ;

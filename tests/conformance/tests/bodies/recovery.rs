@@ -313,6 +313,11 @@ pub(crate) fn rewind_sends_the_last_events_first(backend: Backend) {
         expect_events(&mut client, first..=10);
         client.expect_silence();
     }
+    // Of a channel without events, none.
+    let mut client = rig.hello();
+    let answer = subscribe(&mut client, json!({ "channel": "b", "positions": true, "rewind": 5 }));
+    assert_eq!((&answer["offset"], &answer["rewound"]), (&json!(0), &json!(0)));
+    client.expect_silence();
     // Without positions too: for clients that keep none.
     let mut client = rig.hello();
     let answer = subscribe(&mut client, json!({ "channel": "a", "rewind": 2 }));
@@ -409,6 +414,29 @@ pub(crate) fn leaving_in_the_middle_ends_it(backend: Backend) {
     assert!(offsets.iter().copied().eq(1..=offsets.len() as u64), "{offsets:?}");
     assert_eq!(rig.broadcast("a", &json!({ "n": 201 })), 0);
     client.expect_silence();
+}
+
+pub(crate) fn who_is_gone_in_the_middle_leaves_nothing(backend: Backend) {
+    let keep = keeping(10_000);
+    let rig = backend.start(|config| {
+        keep(config);
+        config.limits.delivery.outbox_bytes_max = 128 * 1024;
+    });
+    (1..=200).for_each(|n| {
+        rig.broadcast("a", &json!({ "n": n, "filler": "x".repeat(4 * 1024) }));
+    });
+    let epoch = epoch_of(&rig);
+    let mut client = Raw::hello(rig.connect_narrow(8 * 1024));
+    client.send_json(&json!({
+        "type": "subscribe",
+        "data": { "channel": "a", "recover": { "epoch": epoch, "offset": 0 } },
+    }));
+    assert_eq!(client.json()["data"]["missed"], 200);
+    assert_eq!(client.json()["offset"], 1);
+    client.reset();
+    rig.expect_sockets(0);
+    rig.expect_count("mahavishnu_subscriptions", &[], 0);
+    assert_eq!(rig.broadcast("a", &json!({ "n": 201 })), 0);
 }
 
 /// Many who come back at once each get what they missed, whatever shard they are on.
