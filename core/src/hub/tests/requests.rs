@@ -189,6 +189,34 @@ fn the_application_decides_on_subscriptions_and_publishes() {
     }
 }
 
+#[cfg(feature = "jwt")]
+#[test]
+fn the_application_hears_who_reads_over_http() {
+    let mut config = with_auth();
+    config.hooks.authorize_subscribe = true;
+    let mut rig = Rig::new(1, config);
+    let token = token("ada", &["workflow:read"]);
+    for (allow, status) in [(true, "HTTP/1.1 200 "), (false, "HTTP/1.1 403 ")] {
+        let client = rig.socket(0);
+        let request = format!(
+            "GET /history?channel=workflow:1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        rig.bytes(&client, request.as_bytes());
+        let Some(Output::Authorize { id, user, verb, channel, .. }) = rig.outputs.pop() else {
+            panic!("no question")
+        };
+        assert_eq!(
+            (user.as_deref(), verb, &*channel),
+            (Some("ada"), Verb::Subscribe, "workflow:1")
+        );
+        assert_eq!(client.take_text(), "", "nothing is told before it has decided");
+        rig.hubs[0].handle_command(rig.now, Command::Decide { id, allow });
+        rig.run();
+        let answer = client.take_text();
+        assert!(answer.starts_with(status), "{answer}");
+    }
+}
+
 #[test]
 fn questions_of_a_client_that_left_are_dropped() {
     let mut rig = with_requests();

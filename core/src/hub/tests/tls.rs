@@ -357,6 +357,26 @@ fn a_granted_certificate_does_what_a_token_does() {
 }
 
 #[test]
+fn a_granted_certificate_reads_over_http_what_it_may_subscribe_to() {
+    let world = World::new();
+    let (agent, stranger) = (world.root.issue(&["a.agents.example"]), world.root.issue(&["b"]));
+    let mut rig = Rig::new(1, world.mutual(&[("dns:*.agents.example", "workflow:read")]));
+    rig.publish(0, "workflow:1", 7);
+    rig.run();
+    for (by, channel, status) in
+        [(&agent, "workflow:1", "200"), (&agent, "pool:1", "403"), (&stranger, "workflow:1", "401")]
+    {
+        let mut one = Secure::open(&mut rig, &world.with_certificate(by));
+        let request = format!("GET /history?channel={channel} HTTP/1.1\r\nHost: a\r\n\r\n");
+        one.peer.say(request.as_bytes());
+        one.talk(&mut rig);
+        let text = one.take_text();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+        assert_eq!(text.contains("{\"n\":7}"), status == "200", "{text}");
+    }
+}
+
+#[test]
 fn a_certificate_that_no_grant_names_still_needs_a_token() {
     let world = World::new();
     let agent = world.root.issue(&["agent"]);
