@@ -356,7 +356,8 @@ impl Default for Compat {
 pub struct Hooks {
     /// Request events that the application answers (`get_pool_status`, …). All others get `UNKNOWN_REQUEST`.
     pub requests: BTreeSet<Box<str>>,
-    /// Whether every subscription that the policy allows is put to the application as well. Default false.
+    /// Whether every subscription that the policy allows, and every question about a channel that only who may subscribe may
+    /// ask, is put to the application as well. Default false.
     pub authorize_subscribe: bool,
     /// Whether every publish that the policy allows is put to the application as well. Default false.
     pub authorize_publish: bool,

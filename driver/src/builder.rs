@@ -110,7 +110,7 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// Decides on subscriptions that the policy allows. Default: allowed.
+    /// Decides on subscriptions that the policy allows, and on reading a channel without one. Default: allowed.
     pub fn authorize_subscribe<F, A>(mut self, handler: F) -> Self
     where
         F: Fn(Authorize) -> A + Send + Sync + 'static,
