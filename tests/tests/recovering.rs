@@ -87,6 +87,8 @@ fn storm(server: &Server, line: &Line, last: u64, heard: impl Fn() -> Vec<Value>
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
+        // Before it has its first answer it has no position either.
+        wait::until("the first event", || (!heard().is_empty()).then_some(()));
         let mut cuts = 0;
         while !publisher.is_finished() {
             let (calls, count) = (line.calls(), heard().len());
@@ -125,12 +127,20 @@ fn node_ws_misses_nothing_while_its_connection_breaks() {
 }
 
 fn misses_nothing_while_its_connection_breaks(run: fn(&str, u64) -> Program) {
-    const LAST: u64 = 500;
-    let (server, line) = start(&[]);
-    let program = run(&line.ws_url(), LAST);
-    until_subscribed(&server);
-    storm(&server, &line, LAST, || program.heard());
-    assert_complete(|| program.heard(), LAST);
+    const LAST: u64 = 400;
+    for settings in [&[][..], &[("DEFLATE", "on"), ("DEFLATE_THRESHOLD", "100")]] {
+        let (server, line) = start(settings);
+        let program = run(&line.ws_url(), LAST);
+        until_subscribed(&server);
+        storm(&server, &line, LAST, || program.heard());
+        assert_complete(|| program.heard(), LAST);
+        let metrics = server.metrics();
+        let recovered = metrics.count("mahavishnu_recoveries_total", &[("result", "recovered")]);
+        assert!(recovered > 3, "{recovered} recoveries");
+        let sent = [("direction", "sent")];
+        let deflated = metrics.count("mahavishnu_deflate_messages_total", &sent);
+        assert_eq!(deflated > 0, !settings.is_empty(), "{deflated} messages were compressed");
+    }
 }
 
 #[test]
