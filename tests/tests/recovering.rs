@@ -27,7 +27,7 @@ struct Program {
 
 impl Program {
     fn run(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (lines, kept) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&heard));
         std::thread::spawn(move || {
@@ -177,6 +177,39 @@ fn a_page_misses_nothing_while_its_connection_breaks_or_falls_silent() {
     (341..=345).for_each(|n| _ = publish(&server, n));
     assert_complete(heard, 345);
     assert!(line.calls() > calls, "it has come again");
+}
+
+/// One that reads nothing for a while is closed, or events are left out for it: in the end it has them all.
+#[test]
+fn who_reads_too_slowly_has_everything_in_the_end() {
+    const LAST: u64 = 800;
+    for policy in ["disconnect", "gap"] {
+        let (server, _line) = start(&[
+            ("HISTORY", "2000/300"),
+            ("HISTORY_CHANNEL_BYTES", "100000000"),
+            ("HISTORY_BYTES", "100000000"),
+            ("RECOVER_MAX", "2000"),
+            ("OUTBOX_BYTES", "2000000"),
+            ("SLOW_READER", policy),
+            // It answers no pings meanwhile.
+            ("PING_INTERVAL", "0"),
+        ]);
+        let args = [&server.ws_url(), &LAST.to_string(), "stall"];
+        let mut program = Program::run(python_command("missing_nothing.py", &args));
+        until_subscribed(&server);
+        publish(&server, 1);
+        wait::until("the first event", || program.heard().pop());
+        let filler = "x".repeat(32 * 1024);
+        for n in 2..=LAST {
+            server.post(CHANNEL, "e", &json!({ "n": n, "filler": filler }));
+        }
+        server.metrics_when("a slow reader", |metrics| {
+            let slow = [("reason", "slow_reader")];
+            metrics.count("mahavishnu_messages_dropped_total", &slow) > 0
+        });
+        drop(program.child.stdin.take());
+        assert_complete(|| program.heard(), LAST);
+    }
 }
 
 /// More than is kept: it is told so, once, and what follows is complete.

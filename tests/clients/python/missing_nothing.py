@@ -1,8 +1,8 @@
 """The subscriber of clients/python/recovering.py, in a world where the connection breaks.
 
-Usage: missing_nothing.py WS_URL LAST
+Usage: missing_nothing.py WS_URL LAST [stall]
 
-Prints a line of JSON for each event, {"n": …, "offset": …}, and for each loss, {"lost": REASON}. Ends behind the event whose
+With `stall` it reads nothing behind the first event until a line comes on its standard input. Prints a line of JSON for each event, {"n": …, "offset": …}, and for each loss, {"lost": REASON}. Ends behind the event whose
 `n` is LAST.
 """
 
@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[3] / "clients/python"))
 from recovering import Lost, follow
 
 
-async def main(url, last):
+async def main(url, last, stalls):
     async for message in follow(url, "workflow:42", backoff=(0.01, 0.1)):
         if isinstance(message, Lost):
             print(json.dumps({"lost": message.reason}), flush=True)
@@ -23,6 +23,9 @@ async def main(url, last):
         print(json.dumps({"n": message["data"]["n"], "offset": message["offset"]}), flush=True)
         if message["data"]["n"] == last:
             return
+        if stalls:
+            stalls = False
+            await asyncio.to_thread(sys.stdin.readline)
 
 
-asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), "stall" in sys.argv[3:]))
