@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use mahavishnu_core::protocol::Epoch;
 
 use crate::{
     history::{After, Since},
@@ -376,6 +377,19 @@ pub(crate) struct PublishArgs {
     /// A repetition with the same key is not published again.
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+    /// The channel's document from now on: a JSON object; - reads it from standard input, @FILE from a file.
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<String>,
+    /// Publish only if the channel's document came with the message of this number; 0: if it has none. Otherwise exit
+    /// code 11.
+    #[arg(long, value_name = "N")]
+    pub(crate) if_offset: Option<u64>,
+    /// Publish only in this epoch of the channel's numbers.
+    #[arg(long, value_name = "EPOCH", requires = "if_offset", value_parser = epoch)]
+    pub(crate) if_epoch: Option<Epoch>,
+    /// Print channel, subscribers and position as a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Channel, e.g. workflow:42.
     pub(crate) channel: String,
     /// Name of the event, e.g. workflow.completed.
@@ -456,6 +470,10 @@ pub(crate) struct TailArgs {
     pub(crate) no_reconnect: bool,
     /// Channel, e.g. workflow:42.
     pub(crate) channel: String,
+}
+
+fn epoch(text: &str) -> Result<Epoch, &'static str> {
+    Epoch::parse(text).ok_or("an epoch is ten letters that the server gave")
 }
 
 /// How long a new token is valid.

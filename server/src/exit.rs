@@ -28,6 +28,8 @@ pub(crate) enum Exit {
     CertificateExpiring = 9,
     /// `cert check`: expired, not valid yet, weak, without its key, or with a chain that clients cannot follow.
     CertificateInvalid = 10,
+    /// `publish`: the channel's document is another one than `--if-offset` says.
+    Conflict = 11,
 }
 
 impl From<Exit> for ExitCode {
