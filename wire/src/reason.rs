@@ -209,6 +209,10 @@ reasons! {
     KeyReused "key_reused": None, Some(422), Some("DECODE_ERROR"), Message("decode_error"), Never, "Idempotency key was used for another request";
     /// The first use of this idempotency key is still being answered.
     KeyInUse "key_in_use": None, Some(409), Some("SERVER_ERROR"), Message("busy"), Later, "A request with this idempotency key is in progress";
+    /// The channel's document is another one than the publish asks for.
+    StateConflict "state_conflict": None, Some(409), Some("CONFLICT"), Message("state_conflict"), Never, "The channel's document is another one by now";
+    /// A document over `state_bytes_max`.
+    StateTooBig "state_too_big": None, Some(413), Some("DECODE_ERROR"), Message("state_too_big"), Never, "The channel's document is too large";
     /// No answer from the application or another shard in time.
     GatewayTimeout "gateway_timeout": None, Some(504), Some("SERVER_ERROR"), Message("timeout"), Later, "No answer in time";
 

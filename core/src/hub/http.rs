@@ -199,6 +199,10 @@ pub(super) fn check_publish(
         {
             return Err(Reason::BadPublish.into());
         }
+        let state = message.options.state.map_or(0, str::len);
+        if state > limits.history.state_bytes_max {
+            return Err(Reason::StateTooBig.into());
+        }
         let allowed = match &access {
             Some((access, grants)) => {
                 config.policy.decide_with(access, grants, Verb::Publish, &message.channel).allowed

@@ -32,6 +32,13 @@ impl Hub {
     ) {
         match name {
             event::GET_HISTORY => self.on_get_history(id, data, correlation),
+            event::GET_STATE => match protocol::state_channel(data) {
+                Some(channel) => {
+                    self.look(id, event::GET_STATE, Some(&channel), Query::State, correlation);
+                }
+                // Another service's request of that name.
+                None => self.refuse(id, Reason::UnknownRequest, correlation),
+            },
             _ => self.refuse(id, Reason::UnknownRequest, correlation),
         }
     }
@@ -120,6 +127,7 @@ impl Hub {
                 let request = HistoryRequest { channel: None, limit: Some(limit), after, before };
                 Query::History(Range::of(&request, limits))
             }
+            Look::State => Query::State,
         };
         let looker = Looker::Command { id };
         let home = self.homes.of(&channel);
@@ -132,6 +140,7 @@ impl Hub {
         self.seal_channel(&channel);
         let result = match query {
             Query::History(range) => self.homes.history(&mut self.env, &channel, range),
+            Query::State => Ok(self.homes.state(&mut self.env, &channel)),
         };
         self.tell(from, Inner::Seen { looker, result });
     }

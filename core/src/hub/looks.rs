@@ -33,6 +33,8 @@ pub(super) struct Look {
 pub(super) enum Query {
     /// Its last messages.
     History(Range),
+    /// Its document.
+    State,
 }
 
 /// Which messages of a log.

@@ -1,12 +1,13 @@
-//! What is published, before it is: whether it may be, and what it carries besides its message. Whatever a message with
-//! nothing besides does not need is kept out of its way.
+//! What is published, and what it carries besides its message: whether it may be, and on which condition. Whatever a
+//! message with nothing besides does not need is kept out of its way.
 
 use super::{
     Hub,
-    errands::{self, KeyUse, Owner, Publisher, Via},
+    errands::{self, KeyUse, Outcome, Owner, Publisher, Via},
     homes::Broadcast,
-    questions::channels_of,
-    types::{CommandId, ConnId, Output, Publication, PublicationOptions},
+    peers::Inner,
+    questions::{channels_of, is_object},
+    types::{CommandId, ConnId, Output, Publication, PublicationOptions, Published},
 };
 use crate::{
     auth::Verb,
@@ -68,6 +69,9 @@ impl Hub {
             Ok(broadcast) => broadcast,
             Err(reason) => return self.refuse(id, reason, correlation),
         };
+        if !self.has_room_for(options.message.state.map_or(0, str::len)) {
+            return self.refuse(id, Reason::StateTooBig, correlation);
+        }
         let options_of = PublicationOptions::of(options.message);
         let publications = vec![Publication { options: options_of, ..broadcast.to_owned() }];
         let via = Via::Message { conn: id, correlation: correlation.map(Into::into) };
@@ -82,6 +86,11 @@ impl Hub {
         } else {
             self.publish(publisher, publications);
         }
+    }
+
+    /// Whether a document may be so large.
+    fn has_room_for(&self, state_bytes: usize) -> bool {
+        state_bytes <= self.env.config.limits.history.state_bytes_max
     }
 
     fn key_use(&self, owner: Owner<'_>, key: &str, publications: &[Publication]) -> Box<KeyUse> {
@@ -111,7 +120,7 @@ impl Hub {
 
     fn check_command(&self, publication: &Publication) -> Result<(), Reason> {
         let limits = &self.env.config.limits;
-        let Publication { channel, event, data, .. } = publication;
+        let Publication { channel, event, data, options } = publication;
         if !protocol::channel_is_valid(channel, limits.channels.channel_bytes_max) {
             Err(Reason::InvalidChannel)
         } else if event.is_empty() || event.len() > limits.channels.event_bytes_max {
@@ -119,9 +128,23 @@ impl Hub {
         } else if data.len() > limits.wire.message_bytes_max {
             Err(Reason::MessageTooBig)
         } else {
-            let key = publication.options.as_ref().and_then(|o| o.idempotency_key.as_ref());
-            let fits = key.is_none_or(|key| (1..=publish::KEY_BYTES_MAX).contains(&key.len()));
-            if fits { Ok(()) } else { Err(Reason::BadPublish) }
+            options.as_ref().map_or(Ok(()), |options| self.check_options(options))
+        }
+    }
+
+    #[cold]
+    fn check_options(&self, options: &PublicationOptions) -> Result<(), Reason> {
+        let PublicationOptions { idempotency_key, state, .. } = options;
+        let key = idempotency_key.as_ref().map(|key| key.len());
+        let state = state.as_deref().unwrap_or(b"{}");
+        if key.is_some_and(|len| !(1..=publish::KEY_BYTES_MAX).contains(&len)) {
+            Err(Reason::BadPublish)
+        } else if !self.has_room_for(state.len()) {
+            Err(Reason::StateTooBig)
+        } else if !std::str::from_utf8(state).is_ok_and(is_object) {
+            Err(Reason::BadPublish)
+        } else {
+            Ok(())
         }
     }
 
@@ -132,5 +155,61 @@ impl Hub {
         let publications = vec![publication];
         let key = key.map(|key| self.key_use(Owner::Application, &key, &publications));
         self.publish(Publisher { key, ..publisher }, publications);
+    }
+}
+
+/// Carrying out.
+impl Hub {
+    /// Publishes the first message if its condition holds, and only then the rest.
+    #[cold]
+    pub(super) fn carry_out_if(
+        &mut self,
+        publisher: Publisher,
+        mut publications: Vec<Publication>,
+    ) {
+        let rest = publications.split_off(publications.len().min(1));
+        let Some(first) = publications.pop() else { return };
+        let (home, outcome) = (self.homes.of(&first.channel), Outcome::open(&first));
+        if home != self.env.place.shard {
+            // They wait here, but on the credit of the hub that is asked.
+            let held = rest.iter().map(Publication::weight).sum::<usize>();
+            let held = u32::try_from(held).unwrap_or(u32::MAX);
+            let Some(ticket) = self.errands.first(&self.env, publisher, outcome, rest) else {
+                return;
+            };
+            return self
+                .tell(home, Inner::Publish { ticket, firm: false, held, publication: first });
+        }
+        match self.broadcast_if(&first) {
+            Ok(published) => {
+                let results = vec![Outcome { published, ..outcome }];
+                self.carry_out_firmly(publisher, results, rest);
+            }
+            Err(reason) => self.give_up(publisher, reason),
+        }
+    }
+
+    /// Broadcasts a message with what it carries, here, where its channel is at home, unless its condition does not hold
+    /// or a hub with subscribers takes nothing in at present.
+    pub(super) fn broadcast_if(&mut self, publication: &Publication) -> Result<Published, Reason> {
+        let full = self.peers.full();
+        if full != 0 && self.homes.remote(&publication.channel) & full != 0 {
+            return Err(Reason::Busy);
+        }
+        let condition = publication.options.as_ref().and_then(|options| options.condition);
+        if condition.is_some_and(|condition| !self.homes.holds(&publication.channel, &condition)) {
+            return Err(Reason::StateConflict);
+        }
+        Ok(self.broadcast_whole(publication))
+    }
+
+    /// Broadcasts a message with what it carries, whatever is under way.
+    pub(super) fn broadcast_whole(&mut self, publication: &Publication) -> Published {
+        let broadcast = Broadcast::of(publication);
+        let done = match &publication.options {
+            None => self.homes.broadcast(&mut self.env, broadcast),
+            Some(options) => self.homes.broadcast_with(&mut self.env, broadcast, options),
+        };
+        self.on_broadcast(done)
     }
 }

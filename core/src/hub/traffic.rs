@@ -10,8 +10,10 @@ use super::{
     Hub,
     channels::{Left, Subscribe},
     connections::AnswerTo,
-    errands::{self, Asker, ClaimDone, KeyUse, PublishDone, Publisher, RevokeDone, Verdict, Via},
-    homes::{Broadcast, Form, Lost, Sealed, Start, Wish},
+    errands::{
+        self, Asker, ClaimDone, KeyUse, Outcome, PublishDone, Publisher, RevokeDone, Verdict, Via,
+    },
+    homes::{Broadcast, Broadcasted, Form, Lost, Sealed, Start, Wish},
     http::{Refused, check_publish},
     peers::{Inner, Joiner, Ticket, Withheld, publish_weight},
     publishing::Message,
@@ -44,13 +46,13 @@ impl Hub {
 
     pub(super) fn on_shard(&mut self, from: ShardId, message: Inner) {
         match message {
-            Inner::Publish { ticket, firm, publication } => {
+            Inner::Publish { ticket, firm, held: _, publication } => {
                 self.on_home_publish(ticket, firm, &publication)
             }
             Inner::Published { ticket, published } => self.on_published(ticket, published),
-            Inner::Refused { ticket } => {
+            Inner::Refused { ticket, reason } => {
                 if let Some(publisher) = self.errands.refused(ticket) {
-                    self.give_up(publisher, Reason::Busy);
+                    self.give_up(publisher, reason);
                 }
             }
             Inner::Join { channel, member, wish } => {
@@ -389,8 +391,8 @@ impl Hub {
         };
         match verdict {
             Verdict::Fresh => self.carry_out(publisher, publications),
-            Verdict::Answered(counts) => {
-                let results = errands::results_again(publications, &counts);
+            Verdict::Answered(kept) => {
+                let results = errands::results_again(&publications, &kept);
                 self.answer_publish(publisher.via, &results);
             }
             Verdict::Conflict => self.fail_publish(publisher, Reason::KeyReused),
@@ -399,36 +401,54 @@ impl Hub {
     }
 
     fn carry_out(&mut self, publisher: Publisher, publications: Vec<Publication>) {
-        let own = self.env.place.shard;
-        let homes = publications.iter().map(|publication| self.homes.of(&publication.channel));
-        let remote = homes.filter(|home| *home != own).count();
         // What is refused reaches nobody: first the question, then the broadcasts.
-        if (remote > 0 && self.errands.is_crowded(&self.env)) || self.is_busy_for(&publications) {
-            return self.give_up(publisher, Reason::Busy);
+        let crowded = self.remote(&publications) > 0 && self.errands.is_crowded(&self.env);
+        if crowded || self.is_busy_for(&publications) {
+            self.give_up(publisher, Reason::Busy);
+        } else if publications.first().is_some_and(Publication::is_conditional) {
+            self.carry_out_if(publisher, publications);
+        } else {
+            self.carry_out_firmly(publisher, Vec::new(), publications);
         }
+    }
+
+    /// How many messages are at home in other hubs.
+    fn remote(&self, publications: &[Publication]) -> usize {
+        let homes = publications.iter().map(|publication| self.homes.of(&publication.channel));
+        homes.filter(|home| *home != self.env.place.shard).count()
+    }
+
+    /// Publishes what cannot be refused here any more, behind those that are done.
+    pub(super) fn carry_out_firmly(
+        &mut self,
+        publisher: Publisher,
+        mut results: Vec<Outcome>,
+        publications: Vec<Publication>,
+    ) {
+        let remote = self.remote(&publications);
         if remote == 0 {
-            let broadcast = |publication: Publication| {
-                let published = self.broadcast_firmly(Broadcast::of(&publication));
-                (publication.channel, published)
+            let broadcast = |publication: Publication| Outcome {
+                published: self.broadcast_whole(&publication),
+                ..Outcome::open(&publication)
             };
-            let results = publications.into_iter().map(broadcast).collect();
-            return self.finish_publish(PublishDone { publisher, results });
+            results.extend(publications.into_iter().map(broadcast));
+            return self.finish_publish(publisher, &results);
         }
         let waiting = u32::try_from(remote).unwrap_or(u32::MAX);
         let Some(ticket) = self.errands.publish(&self.env, publisher, waiting) else { return };
-        let firm = publications.len() > 1;
-        let mut results: Vec<(Box<str>, Published)> = Vec::with_capacity(publications.len());
-        for (publication, item) in publications.into_iter().zip(0u32..) {
-            let (channel, home) =
-                (publication.channel.clone(), self.homes.of(&publication.channel));
-            let mut published = Published::default();
-            if home == own {
-                published = self.broadcast_firmly(Broadcast::of(&publication));
+        let firm = results.len() + publications.len() > 1;
+        results.reserve_exact(publications.len());
+        for publication in publications {
+            let home = self.homes.of(&publication.channel);
+            let mut outcome = Outcome::open(&publication);
+            if home == self.env.place.shard {
+                outcome.published = self.broadcast_whole(&publication);
             } else {
+                let item = u32::try_from(results.len()).unwrap_or(u32::MAX);
                 let ticket = Ticket { item, ..ticket };
-                self.tell(home, Inner::Publish { ticket, firm, publication });
+                self.tell(home, Inner::Publish { ticket, firm, held: 0, publication });
             }
-            results.push((channel, published));
+            results.push(outcome);
         }
         // Answers of other hubs come in later turns, so none can have come yet.
         self.errands.set_results(ticket, results);
@@ -446,8 +466,11 @@ impl Hub {
     }
 
     fn on_published(&mut self, ticket: Ticket, published: Published) {
-        if let Some(done) = self.errands.published(ticket, published) {
-            self.finish_publish(done);
+        let Some(done) = self.errands.published(ticket, published) else { return };
+        let PublishDone { publisher, results, rest } = done;
+        match rest.is_empty() {
+            true => self.finish_publish(publisher, &results),
+            false => self.carry_out_firmly(publisher, results, rest),
         }
     }
 
@@ -463,6 +486,10 @@ impl Hub {
     /// Broadcasts whatever is under way: for messages that it is too late to refuse.
     fn broadcast_firmly(&mut self, broadcast: Broadcast<'_>) -> Published {
         let done = self.homes.broadcast(&mut self.env, broadcast);
+        self.on_broadcast(done)
+    }
+
+    pub(super) fn on_broadcast(&mut self, done: Broadcasted) -> Published {
         if let Some(sealed) = done.sealed {
             self.send_out(sealed);
         }
@@ -472,15 +499,14 @@ impl Hub {
 
     /// Another hub asks to broadcast.
     fn on_home_publish(&mut self, ticket: Ticket, firm: bool, publication: &Publication) {
-        let broadcast = Broadcast::of(publication);
         if !firm {
-            let answer = match self.broadcast(broadcast) {
+            let answer = match self.broadcast_if(publication) {
                 Ok(published) => Inner::Published { ticket, published },
-                Err(_) => Inner::Refused { ticket },
+                Err(reason) => Inner::Refused { ticket, reason },
             };
             return self.tell(ticket.shard, answer);
         }
-        let published = self.broadcast_firmly(broadcast);
+        let published = self.broadcast_whole(publication);
         let full = self.peers.full() & self.homes.remote(&publication.channel);
         let bytes = publish_weight(publication);
         if full != 0 {
@@ -492,36 +518,46 @@ impl Hub {
     }
 
     /// All messages are broadcast: tells the publisher.
-    fn finish_publish(&mut self, done: PublishDone) {
-        let PublishDone { publisher, results } = done;
-        if let Some(used) = publisher.key {
+    pub(super) fn finish_publish(&mut self, publisher: Publisher, results: &[Outcome]) {
+        let Publisher { via, key } = publisher;
+        if let Some(used) = key {
             let KeyUse { key, digest } = *used;
-            let (home, answer) = (self.homes.of(&key), Some(errands::counts(&results)));
-            self.tell(home, Inner::Resolve { key, digest, answer });
+            let answer = Some(errands::kept(&self.env, &via, results));
+            self.tell(self.homes.of(&key), Inner::Resolve { key, digest, answer });
         }
-        self.answer_publish(publisher.via, &results);
+        self.answer_publish(via, results);
     }
 
-    fn answer_publish(&mut self, via: Via, results: &[(Box<str>, Published)]) {
+    fn answer_publish(&mut self, via: Via, results: &[Outcome]) {
         match via {
             Via::Message { conn, correlation } => {
-                if let Some((channel, published)) = results.first()
-                    && self.connections.is_active(conn)
-                {
-                    self.answer_published(conn, channel, *published, correlation.as_deref());
+                let Some(outcome) = results.first().filter(|_| self.connections.is_active(conn))
+                else {
+                    return;
+                };
+                let Outcome { channel, published, told } = outcome;
+                let (env, correlation) = (&mut self.env, correlation.as_deref());
+                let connections = &mut self.connections;
+                match told {
+                    false => {
+                        connections.answer_published(env, conn, channel, *published, correlation)
+                    }
+                    true => {
+                        connections.answer_published_at(env, conn, channel, *published, correlation)
+                    }
                 }
             }
             Via::Http(conn) => self.answer_json(conn, errands::http_answer(results)),
             Via::Command(id) => {
-                if let (Some(id), Some((_, first))) = (id, results.first()) {
-                    self.outputs.push_back(Output::Done { id, result: Ok(*first) });
+                if let (Some(id), Some(first)) = (id, results.first()) {
+                    self.outputs.push_back(Output::Done { id, result: Ok(first.published) });
                 }
             }
         }
     }
 
     /// A publish that was under way comes to nothing: its key can be used again.
-    fn give_up(&mut self, publisher: Publisher, reason: Reason) {
+    pub(super) fn give_up(&mut self, publisher: Publisher, reason: Reason) {
         if let Some(used) = &publisher.key {
             let KeyUse { key, digest } = (**used).clone();
             self.tell(self.homes.of(&key), Inner::Resolve { key, digest, answer: None });

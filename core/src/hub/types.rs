@@ -177,6 +177,14 @@ impl PublicationOptions {
     }
 }
 
+impl Published {
+    /// Where the message stands; `None` if nobody subscribes to the channel and nothing is kept of it.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.epoch.map(|epoch| Position { epoch, offset: self.offset })
+    }
+}
+
 impl Publication {
     /// A message and nothing besides.
     pub fn new(
@@ -193,6 +201,16 @@ impl Publication {
             size_of::<PublicationOptions>() + options.state.as_ref().map_or(0, Bytes::len)
         });
         self.channel.len() + self.event.len() + self.data.len() + options
+    }
+
+    /// Whether the answer says where it stands.
+    pub(in crate::hub) fn is_told(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.positions)
+    }
+
+    /// Whether it is published only if the channel's document is a certain one.
+    pub(in crate::hub) fn is_conditional(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.condition.is_some())
     }
 
     /// What makes it the same as another one.
@@ -307,6 +325,8 @@ pub enum Look {
         /// Otherwise the newest ones before this number; `None`: the newest.
         before: Option<u64>,
     },
+    /// Its document, as `get_state` tells it.
+    State,
 }
 
 /// A call of one of the application's handlers, by which handler it is and what waits for it.

@@ -102,6 +102,8 @@ struct Handles {
     idempotency_bytes: Gauge,
     history_bytes: Gauge,
     history_evicted: Counter,
+    documents: Gauge,
+    document_bytes: Gauge,
     recovered_messages: Counter,
     recoveries: Vec<Counter>,
     under_way: Gauge,
@@ -180,6 +182,8 @@ impl Handles {
             idempotency_bytes: source.gauge(IDEMPOTENCY, &[]),
             history_bytes: source.gauge(HISTORY, &[]),
             history_evicted: source.counter(HISTORY_EVICTED, &[]),
+            documents: source.gauge(DOCUMENTS, &[]),
+            document_bytes: source.gauge(DOCUMENT_BYTES, &[]),
             recovered_messages: source.counter(RECOVERED, &[]),
             recoveries: OUTCOMES
                 .iter()
@@ -252,6 +256,8 @@ impl Handles {
         shift(&mut tally.idempotency_bytes, &self.idempotency_bytes);
         shift(&mut tally.history_bytes, &self.history_bytes);
         add(&mut tally.history_evicted, &self.history_evicted);
+        shift(&mut tally.documents, &self.documents);
+        shift(&mut tally.document_bytes, &self.document_bytes);
         add(&mut tally.recovered_messages, &self.recovered_messages);
         shift(&mut tally.under_way, &self.under_way);
         shift(&mut tally.revocations, &self.revocations);

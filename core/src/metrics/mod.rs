@@ -105,6 +105,10 @@ families! {
         "Bytes of memory for what is kept of channels";
     HISTORY_EVICTED "mahavishnu_history_evicted_total" Counter ["server"] &[],
         "Channels whose log was given up early because all of them took too much memory";
+    DOCUMENTS "mahavishnu_documents" Gauge ["server"] &[],
+        "Channels that have a document";
+    DOCUMENT_BYTES "mahavishnu_document_bytes" Gauge ["server"] &[],
+        "Bytes of memory for channels' documents, which mahavishnu_history_bytes counts too";
     CONNECTIONS_LIMIT "mahavishnu_connections_limit" Gauge ["server", "bound"] &[],
         "WebSocket connections that are let in at once, with what bounds them: setting, memory or files";
     UNDER_WAY "mahavishnu_shard_queue_bytes" Gauge ["server"] &[],

@@ -37,6 +37,9 @@ pub struct Tally {
     pub(crate) idempotency_bytes: i64,
     pub(crate) history_bytes: i64,
     pub(crate) history_evicted: u64,
+    /// By how much there are more, or fewer, documents of channels than when this was last told.
+    pub(crate) documents: i64,
+    pub(crate) document_bytes: i64,
     pub(crate) recovered_messages: u64,
     pub(super) recoveries: Counts<{ OUTCOMES.len() }>,
     pub(crate) under_way: i64,
@@ -110,6 +113,8 @@ impl Tally {
             idempotency_bytes: 0,
             history_bytes: 0,
             history_evicted: 0,
+            documents: 0,
+            document_bytes: 0,
             recovered_messages: 0,
             recoveries: Counts::default(),
             under_way: 0,

@@ -163,6 +163,7 @@ enum Asked<'a> {
         after: Option<(Cow<'a, str>, u64)>,
         before: Option<u64>,
     },
+    State,
 }
 
 impl Asked<'_> {
@@ -172,6 +173,7 @@ impl Asked<'_> {
                 let after = after.map(|at| (at.epoch.to_string().into(), at.offset));
                 Asked::History { limit, after, before }
             }
+            Look::State => Asked::State,
         }
     }
 
@@ -186,6 +188,7 @@ impl Asked<'_> {
                 };
                 Look::History { limit: *limit, after, before: *before }
             }
+            Self::State => Look::State,
         })
     }
 }

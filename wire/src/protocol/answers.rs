@@ -192,6 +192,23 @@ impl<'a> Envelope<'a> {
         }
     }
 
+    /// Answers `publish`, for those who want to know where in the channel the message stands.
+    #[must_use]
+    pub fn published_at(
+        stamp: Stamp<'a>,
+        channel: &'a str,
+        subscribers: u64,
+        position: Option<Position>,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        let data = Data::PublishedAt { channel, subscribers, position };
+        Self {
+            status: Some("published"),
+            data,
+            ..Self::answer(stamp, event::PUBLISH, correlation_id)
+        }
+    }
+
     /// Answers a request with what the application said: the JSON text of an object.
     #[must_use]
     pub fn response(

@@ -73,6 +73,15 @@ pub enum Data<'a> {
         /// Its position in the channel; left out if the channel has none.
         offset: Option<u64>,
     },
+    /// `{status: "published", channel, subscribers, epoch, offset}`
+    PublishedAt {
+        /// Where to.
+        channel: &'a str,
+        /// How many subscribers it was given to.
+        subscribers: u64,
+        /// Where in the channel it stands; null and 0 if nobody subscribes and nothing is kept.
+        position: Option<Position>,
+    },
     /// What a connection is greeted with.
     Welcome(Welcome<'a>),
     /// What was lost.
@@ -137,6 +146,7 @@ impl Data<'_> {
             | Self::Channel { .. }
             | Self::Started { .. }
             | Self::Published { .. }
+            | Self::PublishedAt { .. }
             | Self::Welcome(_)
             | Self::Gap(_)
             | Self::Expiring(_)
@@ -175,6 +185,17 @@ impl Data<'_> {
                     out.extend_from_slice(b",\"offset\":");
                     write_number(out, *offset);
                 }
+                out.push(b'}');
+            }
+            Self::PublishedAt { channel, subscribers, position } => {
+                out.extend_from_slice(b"{\"status\":\"published\",\"channel\":");
+                write_string(out, channel);
+                out.extend_from_slice(b",\"subscribers\":");
+                write_number(out, *subscribers);
+                out.extend_from_slice(b",\"epoch\":");
+                write_optional(out, position.as_ref().map(|position| position.epoch.as_str()));
+                out.extend_from_slice(b",\"offset\":");
+                write_number(out, position.map_or(0, |position| position.offset));
                 out.push(b'}');
             }
             Self::Welcome(welcome) => write_welcome(out, welcome),

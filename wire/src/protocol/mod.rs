@@ -58,7 +58,7 @@ pub use names::{Kind, channel_is_valid, error_code, event};
 pub use options::{Recover, SubscribeOptions};
 pub use position::{Epoch, Position};
 pub use presence::{Departed, Member, PresenceChanges, PresenceQuery, PresenceWish};
-pub use publish_options::{Condition, MessageOptions, PublishOptions};
+pub use publish_options::{Condition, MessageOptions, PublishOptions, state_channel};
 pub use request::Request;
 pub use sessions::{KeepSession, ResumeSession};
 pub use timestamp::Timestamp;

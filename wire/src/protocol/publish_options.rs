@@ -110,6 +110,13 @@ impl Incoming<'_> {
     }
 }
 
+/// The `channel` that the `data` of a `get_state` names. `None`: missing or not a string, so that it is none of ours.
+#[must_use]
+pub fn state_channel(data: &str) -> Option<Cow<'_, str>> {
+    let [channel] = members(data, &["channel"]).ok()?;
+    channel.and_then(Value::string)
+}
+
 #[cold]
 fn publish_options(data: &str) -> Result<PublishOptions<'_>, DecodeError> {
     let [positions, state, if_offset, if_epoch] = MESSAGE_OPTIONS;
@@ -148,6 +155,14 @@ mod tests {
         let nulls = r#"{"idempotency_key":null,"positions":null,"state":null,"if_offset":null}"#;
         assert_eq!(publish(nulls), nothing);
         assert_eq!(publish(r#"{"positions":false}"#), nothing);
+    }
+
+    #[test]
+    fn a_document_is_asked_for_by_its_channel() {
+        assert_eq!(state_channel(r#"{"channel":"pool:\u0037"}"#).as_deref(), Some("pool:7"));
+        for data in ["{}", r#"{"channel":7}"#, r#"{"state_path":"a.b"}"#, r#"{"channel":null}"#] {
+            assert_eq!(state_channel(data), None, "{data}");
+        }
     }
 
     #[test]

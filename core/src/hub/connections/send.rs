@@ -124,6 +124,22 @@ impl Connections {
         self.send(env, id, Envelope::published(stamp, channel, subscribers, offset, correlation));
     }
 
+    /// The same, for one that wants to know where its message stands.
+    pub(in crate::hub) fn answer_published_at(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        channel: &str,
+        published: Published,
+        correlation: Option<&str>,
+    ) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        let (subscribers, position) = (u64::from(published.subscribers), published.position());
+        let answer = Envelope::published_at(stamp, channel, subscribers, position, correlation);
+        self.send(env, id, answer);
+    }
+
     pub(in crate::hub) fn answer_request(
         &mut self,
         env: &mut Env,

@@ -1,20 +1,36 @@
 //! Idempotency keys: a publish that is sent again is answered again, not carried out again.
 //!
 //! A key belongs to whoever sent it: nobody is answered with what another published, nor kept from a key by one who
-//! guesses it. Of an answer only the counts are kept. Whoever asks again sends the rest of it along: the same body, and
-//! so the same channels in the same order.
+//! guesses it. Of an answer only what the request does not say is kept: counts, and positions where they were told. Whoever
+//! asks again sends the rest of it along.
 
 use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
     entropy::{KeyedMap, KeyedState},
-    hub::visitors::network,
+    hub::{types::Published, visitors::network},
     limits::Publishing,
     time::Instant,
 };
 
-/// How many subscribers each message of a publish reached, in the order of the request.
-pub(in crate::hub) type Counts = Arc<[u32]>;
+/// What is kept of the answer to a publish, by message in the order of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Kept {
+    /// How many subscribers each reached, where nothing else was told.
+    Counts(Arc<[u32]>),
+    /// And where each stands.
+    Places(Arc<[Published]>),
+}
+
+impl Kept {
+    /// Bytes that it takes.
+    pub(in crate::hub) fn weight(&self) -> usize {
+        match self {
+            Self::Counts(counts) => size_of_val(&**counts),
+            Self::Places(places) => size_of_val(&**places),
+        }
+    }
+}
 
 /// Whether a request under a key may be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +40,7 @@ pub(in crate::hub) enum Verdict {
     /// The first use is not answered yet.
     InProgress,
     /// Answered before: the same answer.
-    Answered(Counts),
+    Answered(Kept),
     /// The key was used for another content.
     Conflict,
 }
@@ -66,14 +82,14 @@ pub(in crate::hub) struct Keys {
 #[derive(Debug)]
 struct Entry {
     digest: u64,
-    answer: Option<Counts>,
+    answer: Option<Kept>,
     /// Its request was not carried out: as if it had never come.
     free: bool,
 }
 
 impl Entry {
     fn weight(&self, key: &str) -> usize {
-        KEY_BYTES + key.len() + self.answer.as_ref().map_or(0, |answer| size_of_val(&**answer))
+        KEY_BYTES + key.len() + self.answer.as_ref().map_or(0, Kept::weight)
     }
 }
 
@@ -116,7 +132,7 @@ impl Keys {
         &mut self,
         key: &str,
         digest: u64,
-        answer: Option<Counts>,
+        answer: Option<Kept>,
         limits: &Publishing,
     ) {
         // The key may have been forgotten since, and claimed anew.
@@ -204,8 +220,8 @@ mod tests {
         Keys::new(Entropy::new(Seed::from(1)).hash_keys())
     }
 
-    fn counts(n: usize) -> Option<Counts> {
-        Some(vec![7; n].into())
+    fn counts(n: usize) -> Option<Kept> {
+        Some(Kept::Counts(vec![7; n].into()))
     }
 
     #[test]
@@ -218,7 +234,7 @@ mod tests {
         assert_eq!(claim(&mut keys, 0, 1), Verdict::Fresh);
         assert_eq!(claim(&mut keys, 1, 1), Verdict::InProgress);
         keys.resolve("k", 1, counts(2), &limits());
-        assert_eq!(claim(&mut keys, 2, 1), Verdict::Answered([7, 7].into()));
+        assert_eq!(claim(&mut keys, 2, 1), Verdict::Answered(Kept::Counts([7, 7].into())));
         assert_eq!(claim(&mut keys, 3, 2), Verdict::Conflict);
         assert_eq!(claim(&mut keys, 300, 2), Verdict::Fresh);
     }
@@ -257,7 +273,10 @@ mod tests {
             assert!(keys.bytes <= 10_000, "{}", keys.bytes);
             keys.check();
         }
-        assert_eq!(keys.claim(now, "99", 99, &limits), Verdict::Answered(vec![7; 1_000].into()));
+        assert_eq!(
+            keys.claim(now, "99", 99, &limits),
+            Verdict::Answered(Kept::Counts(vec![7; 1_000].into()))
+        );
         assert_eq!(keys.claim(now, "0", 0, &limits), Verdict::Fresh, "forgotten");
         let told = keys.end_turn(now, limits.idempotency_ttl);
         assert_eq!(told, keys.bytes as i64);

@@ -7,7 +7,9 @@ pub(super) mod revoke;
 use bytes::Bytes;
 use serde::Serialize;
 
-pub(super) use self::keys::{Counts, Keys, Owner, Verdict, owned};
+use crate::protocol::Epoch;
+
+pub(super) use self::keys::{Kept, Keys, Owner, Verdict, owned};
 use super::{
     env::Env,
     peers::Ticket,
@@ -26,7 +28,9 @@ pub(super) struct Errands {
 #[derive(Debug)]
 enum Errand {
     /// Not all homes have answered.
-    Publish { publisher: Publisher, results: Vec<(Box<str>, Published)>, waiting: u32 },
+    Publish { publisher: Publisher, results: Vec<Outcome>, waiting: u32 },
+    /// Its first message is conditional, and its home has not answered: without it the rest is not published.
+    First { publisher: Publisher, first: Outcome, rest: Vec<Publication> },
     /// Not carried out yet: its idempotency key is being asked for.
     Claim { publisher: Publisher, publications: Vec<Publication> },
     /// Not all hubs have ended connections.
@@ -69,12 +73,31 @@ pub(super) enum Asker {
     Command(Option<CommandId>),
 }
 
-/// A publish that all homes have answered.
+/// What became of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) channel: Box<str>,
+    pub(super) published: Published,
+    /// Its publisher is told where it stands.
+    pub(super) told: bool,
+}
+
+impl Outcome {
+    /// Of a message that is yet to be published.
+    pub(super) fn open(publication: &Publication) -> Self {
+        let (channel, told) = (publication.channel.clone(), publication.is_told());
+        Self { channel, published: Published::default(), told }
+    }
+}
+
+/// A publish that all homes have answered that were asked.
 #[derive(Debug)]
 pub(super) struct PublishDone {
     pub(super) publisher: Publisher,
-    /// By message: its channel, and what became of it.
-    pub(super) results: Vec<(Box<str>, Published)>,
+    /// By message: what became of it.
+    pub(super) results: Vec<Outcome>,
+    /// What can be published now.
+    pub(super) rest: Vec<Publication>,
 }
 
 /// A publish whose key's home has answered.
@@ -124,7 +147,7 @@ impl Errands {
     }
 
     /// What became of the messages so far; those of other homes are filled in by [`published`](Self::published).
-    pub(super) fn set_results(&mut self, ticket: Ticket, so_far: Vec<(Box<str>, Published)>) {
+    pub(super) fn set_results(&mut self, ticket: Ticket, so_far: Vec<Outcome>) {
         if let Some(Errand::Publish { results, .. }) =
             self.slots.get_at_mut(ticket.index, ticket.generation)
         {
@@ -132,35 +155,55 @@ impl Errands {
         }
     }
 
-    /// A home has broadcast one message of a publish. What is done with that, if it was the last.
+    /// Keeps a publish until the home of its first message has answered.
+    pub(super) fn first(
+        &mut self,
+        env: &Env,
+        publisher: Publisher,
+        first: Outcome,
+        rest: Vec<Publication>,
+    ) -> Option<Ticket> {
+        self.hold(env, Errand::First { publisher, first, rest })
+    }
+
+    /// A home has broadcast one message of a publish. What is done with that, if it was the last, or the first.
     pub(super) fn published(
         &mut self,
         ticket: Ticket,
         published: Published,
     ) -> Option<PublishDone> {
         let errand = self.slots.get_at_mut(ticket.index, ticket.generation)?;
-        let Errand::Publish { results, waiting, .. } = errand else { return None };
-        if let Some((_, slot)) = results.get_mut(ticket.item as usize) {
-            *slot = published;
-        }
-        *waiting -= 1;
-        if *waiting > 0 {
+        if let Errand::Publish { results, waiting, .. } = errand {
+            if let Some(outcome) = results.get_mut(ticket.item as usize) {
+                outcome.published = published;
+            }
+            *waiting -= 1;
+            if *waiting > 0 {
+                return None;
+            }
+        } else if !matches!(errand, Errand::First { .. }) {
             return None;
         }
         match self.slots.remove(ticket.index)? {
-            Errand::Publish { publisher, results, .. } => Some(PublishDone { publisher, results }),
+            Errand::Publish { publisher, results, .. } => {
+                Some(PublishDone { publisher, results, rest: Vec::new() })
+            }
+            Errand::First { publisher, first, rest } => {
+                let results = vec![Outcome { published, ..first }];
+                Some(PublishDone { publisher, results, rest })
+            }
             Errand::Claim { .. } | Errand::Revoke { .. } => None,
         }
     }
 
-    /// A home has not broadcast the one message of a publish, which has come to nothing.
+    /// A home has not broadcast the one message of a publish, or the first, and so it has come to nothing.
     pub(super) fn refused(&mut self, ticket: Ticket) -> Option<Publisher> {
         let errand = self.slots.get_at(ticket.index, ticket.generation)?;
-        if !matches!(errand, Errand::Publish { .. }) {
+        if !matches!(errand, Errand::Publish { .. } | Errand::First { .. }) {
             return None;
         }
         match self.slots.remove(ticket.index)? {
-            Errand::Publish { publisher, .. } => Some(publisher),
+            Errand::Publish { publisher, .. } | Errand::First { publisher, .. } => Some(publisher),
             Errand::Claim { .. } | Errand::Revoke { .. } => None,
         }
     }
@@ -185,7 +228,7 @@ impl Errands {
             Errand::Claim { publisher, publications } => {
                 Some(ClaimDone { publisher, publications })
             }
-            Errand::Publish { .. } | Errand::Revoke { .. } => None,
+            Errand::Publish { .. } | Errand::First { .. } | Errand::Revoke { .. } => None,
         }
     }
 
@@ -217,7 +260,7 @@ impl Errands {
                 self.revoking -= 1;
                 Some(RevokeDone { asker, audit, closed })
             }
-            Errand::Publish { .. } | Errand::Claim { .. } => None,
+            Errand::Publish { .. } | Errand::First { .. } | Errand::Claim { .. } => None,
         }
     }
 
@@ -229,7 +272,7 @@ impl Errands {
         assert_eq!(self.revoking, revoking, "revocations under way");
         let waits = |errand: &Errand| match errand {
             Errand::Publish { waiting, .. } | Errand::Revoke { waiting, .. } => *waiting > 0,
-            Errand::Claim { .. } => true,
+            Errand::Claim { .. } | Errand::First { .. } => true,
         };
         assert!(errands().all(waits), "what waits for nobody is done");
     }
@@ -248,30 +291,51 @@ struct HttpAnswer<'a> {
 struct HttpAnswerMessage<'a> {
     channel: &'a str,
     subscribers: u32,
+    #[serde(flatten)]
+    place: Option<HttpAnswerPlace<'a>>,
+}
+
+#[derive(Serialize)]
+struct HttpAnswerPlace<'a> {
+    epoch: Option<&'a str>,
+    offset: u64,
 }
 
 /// What has to be kept of an answer to give it again to whoever sends the same request.
-pub(super) fn counts(results: &[(Box<str>, Published)]) -> Counts {
-    results.iter().map(|(_, published)| published.subscribers).collect()
+pub(super) fn kept(env: &Env, via: &Via, results: &[Outcome]) -> Kept {
+    let placed = matches!(via, Via::Command(_)) || env.config.compat.offsets;
+    if placed || results.iter().any(|outcome| outcome.told) {
+        return Kept::Places(results.iter().map(|outcome| outcome.published).collect());
+    }
+    Kept::Counts(results.iter().map(|outcome| outcome.published.subscribers).collect())
 }
 
-/// What became of the messages of a request that was answered with these counts.
-pub(super) fn results_again(
-    publications: Vec<Publication>,
-    counts: &[u32],
-) -> Vec<(Box<str>, Published)> {
-    let again = |(publication, subscribers): (Publication, &u32)| {
-        (publication.channel, Published { subscribers: *subscribers, offset: 0, epoch: None })
-    };
-    publications.into_iter().zip(counts).map(again).collect()
+/// What became of the messages of a request of whose answer this was kept.
+pub(super) fn results_again(publications: &[Publication], kept: &Kept) -> Vec<Outcome> {
+    let again = |publication, published| Outcome { published, ..Outcome::open(publication) };
+    match kept {
+        Kept::Counts(counts) => {
+            let published = counts
+                .iter()
+                .map(|subscribers| Published { subscribers: *subscribers, ..Published::default() });
+            publications.iter().zip(published).map(|(p, published)| again(p, published)).collect()
+        }
+        Kept::Places(places) => {
+            publications.iter().zip(&**places).map(|(p, place)| again(p, *place)).collect()
+        }
+    }
 }
 
 /// The body of the answer to `POST /publish`, for what became of each message.
-pub(super) fn http_answer(results: &[(Box<str>, Published)]) -> Bytes {
-    let subscribers = results.iter().map(|(_, published)| u64::from(published.subscribers));
-    let messages = results.iter().map(|(channel, published)| HttpAnswerMessage {
+pub(super) fn http_answer(results: &[Outcome]) -> Bytes {
+    let subscribers = results.iter().map(|outcome| u64::from(outcome.published.subscribers));
+    let messages = results.iter().map(|Outcome { channel, published, told }| HttpAnswerMessage {
         channel,
         subscribers: published.subscribers,
+        place: told.then(|| HttpAnswerPlace {
+            epoch: published.epoch.as_ref().map(Epoch::as_str),
+            offset: published.offset,
+        }),
     });
     let answer = HttpAnswer {
         status: "published",
@@ -286,9 +350,19 @@ pub(super) fn http_answer(results: &[(Box<str>, Published)]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Config, hub::testing::env};
+    use crate::{
+        config::Config,
+        hub::{
+            testing::env,
+            types::{PublicationOptions, ShardId},
+        },
+    };
 
     const NOBODY: Published = Published { subscribers: 0, offset: 0, epoch: None };
+
+    fn outcome(channel: &str, published: Published) -> Outcome {
+        Outcome { channel: channel.into(), published, told: false }
+    }
 
     fn command() -> Publisher {
         Via::Command(None).plainly()
@@ -299,13 +373,13 @@ mod tests {
         let env = env(Config::default());
         let mut errands = Errands::default();
         let ticket = errands.publish(&env, command(), 2).unwrap();
-        errands.set_results(ticket, vec![("a".into(), NOBODY), ("b".into(), NOBODY)]);
+        errands.set_results(ticket, vec![outcome("a", NOBODY), outcome("b", NOBODY)]);
 
         let second = Published { subscribers: 3, offset: 7, epoch: None };
         assert!(errands.published(Ticket { item: 1, ..ticket }, second).is_none());
         let done = errands.published(ticket, NOBODY).unwrap();
 
-        assert_eq!(done.results, [("a".into(), NOBODY), ("b".into(), second)]);
+        assert_eq!(done.results, [outcome("a", NOBODY), outcome("b", second)]);
         assert!(errands.published(ticket, NOBODY).is_none(), "nobody waits any more");
         assert_eq!(errands.len(), 0);
         errands.check();
@@ -342,14 +416,66 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_over_http_names_each_channel() {
-        let results = [
-            ("a".into(), Published { subscribers: 2, offset: 0, epoch: None }),
-            ("b".into(), NOBODY),
-        ];
+    fn the_first_message_sets_the_rest_free_or_takes_it_along() {
+        let env = env(Config::default());
+        let mut errands = Errands::default();
+        let rest = || vec![Publication::new("b", "e", "{}")];
+        let mut hold = || errands.first(&env, command(), outcome("a", NOBODY), rest()).unwrap();
+        let (kept, given_up) = (hold(), hold());
+
+        let first = Published { subscribers: 1, offset: 5, epoch: None };
+        let done = errands.published(kept, first).unwrap();
+
+        assert_eq!((done.results, done.rest), (vec![outcome("a", first)], rest()));
+        assert!(errands.refused(given_up).is_some() && errands.refused(kept).is_none());
+        assert_eq!(errands.len(), 0);
+        errands.check();
+    }
+
+    #[test]
+    fn the_answer_over_http_names_each_channel_and_where_who_asked_stands() {
+        let two = Published { subscribers: 2, offset: 7, epoch: Epoch::parse("0123456789") };
+        let told = |channel, published| Outcome { told: true, ..outcome(channel, published) };
         assert_eq!(
-            http_answer(&results),
+            http_answer(&[outcome("a", two), outcome("b", NOBODY)]),
             r#"{"status":"published","published":2,"subscribers":2,"messages":[{"channel":"a","subscribers":2},{"channel":"b","subscribers":0}]}"#
         );
+        assert_eq!(
+            http_answer(&[told("a", two), told("b", NOBODY)]),
+            r#"{"status":"published","published":2,"subscribers":2,"messages":[{"channel":"a","subscribers":2,"epoch":"0123456789","offset":7},{"channel":"b","subscribers":0,"epoch":null,"offset":0}]}"#
+        );
+    }
+
+    #[test]
+    fn of_an_answer_is_kept_what_the_request_does_not_say() {
+        let env = env(Config::default());
+        let place = Published { subscribers: 2, offset: 7, epoch: Epoch::parse("0123456789") };
+        let plain = Publication::new("a", "e", "{}");
+        let options = PublicationOptions { positions: true, ..<_>::default() };
+        let asked = Publication { options: Some(Box::new(options)), ..plain.clone() };
+        for (publication, via) in [
+            (
+                &plain,
+                Via::Message {
+                    conn: ConnId { index: 0, generation: 0, shard: ShardId(0) },
+                    correlation: None,
+                },
+            ),
+            (
+                &asked,
+                Via::Message {
+                    conn: ConnId { index: 0, generation: 0, shard: ShardId(0) },
+                    correlation: None,
+                },
+            ),
+            (&plain, Via::Command(None)),
+        ] {
+            let outcome = Outcome { published: place, ..Outcome::open(publication) };
+            let kept = kept(&env, &via, std::slice::from_ref(&outcome));
+            let again = results_again(std::slice::from_ref(publication), &kept);
+            assert_eq!(http_answer(&again), http_answer(&[outcome]));
+            let whole = matches!(kept, Kept::Places(_));
+            assert_eq!(whole, publication.is_told() || matches!(via, Via::Command(_)));
+        }
     }
 }

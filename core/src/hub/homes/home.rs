@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Broadcast,
+    documents::Document,
     forms::{self, Form},
     lines::{Line, Links},
     log::{Bounds, Log, Page, nanos},
@@ -26,6 +27,8 @@ use crate::{
 pub(super) struct Home {
     pub(super) name: Arc<str>,
     pub(super) log: Log,
+    /// What its last message with a document left.
+    pub(super) document: Option<Box<Document>>,
     /// What the configuration says about it.
     pub(super) keep: Keep,
     /// Somebody was told a position: its numbers have to go on.
@@ -98,6 +101,7 @@ impl Home {
             keep: env.config.history.of(&name),
             name,
             log: Log::new(Epoch::from_random(env.entropy.next_u64())),
+            document: None,
             told: false,
             links: Links::default(),
             since: env.now.mono,
@@ -123,7 +127,14 @@ impl Home {
 
     /// Whether it is of any use to anybody.
     pub(super) fn is_of_use(&self) -> bool {
-        self.subscribers() > 0 || (!self.keep.is_off() && (self.told || self.log.top > 0))
+        self.subscribers() > 0
+            || self.document.is_some()
+            || (!self.keep.is_off() && (self.told || self.log.top > 0))
+    }
+
+    /// What its document counts for.
+    pub(super) fn document_bytes(&self) -> usize {
+        self.document.as_ref().map_or(0, |document| document.weight())
     }
 
     pub(super) fn is_round_empty(&self) -> bool {
@@ -144,6 +155,7 @@ impl Home {
         match line {
             Line::Kept => self.log.expires(self.keep.time, env.started),
             Line::Idle => Some(self.since + position_keep),
+            Line::Document => None,
         }
     }
 

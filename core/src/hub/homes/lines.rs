@@ -10,6 +10,8 @@ pub(super) enum Line {
     Kept,
     /// Nothing is, and nobody subscribes; its numbers go on for a while. By when that came to be.
     Idle,
+    /// Nothing is but its document, and it has subscribers. By when it was last published to.
+    Document,
 }
 
 /// A home's place: its line and its neighbours there, or no line.
@@ -26,9 +28,13 @@ impl Default for Links {
     }
 }
 
-/// The ends of both lines.
+/// The ends of all lines.
 #[derive(Debug)]
-pub(super) struct Lines([Ends; 2]);
+pub(super) struct Lines {
+    kept: Ends,
+    idle: Ends,
+    document: Ends,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Ends {
@@ -38,7 +44,8 @@ struct Ends {
 
 impl Default for Lines {
     fn default() -> Self {
-        Self([Ends { first: NOBODY, last: NOBODY }; 2])
+        let none = Ends { first: NOBODY, last: NOBODY };
+        Self { kept: none, idle: none, document: none }
     }
 }
 
@@ -51,8 +58,11 @@ impl Lines {
 
     /// The one that goes first.
     pub(super) fn first(&self, line: Line) -> Option<u32> {
-        let [kept, idle] = &self.0;
-        let ends = if line == Line::Kept { kept } else { idle };
+        let ends = match line {
+            Line::Kept => self.kept,
+            Line::Idle => self.idle,
+            Line::Document => self.document,
+        };
         Some(ends.first).filter(|index| *index != NOBODY)
     }
 
@@ -83,8 +93,11 @@ impl Lines {
     }
 
     fn ends(&mut self, line: Line) -> &mut Ends {
-        let [kept, idle] = &mut self.0;
-        if line == Line::Kept { kept } else { idle }
+        match line {
+            Line::Kept => &mut self.kept,
+            Line::Idle => &mut self.idle,
+            Line::Document => &mut self.document,
+        }
     }
 
     /// The homes of a line, in order.

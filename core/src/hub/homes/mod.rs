@@ -1,6 +1,7 @@
 //! Channels at home: one hub is each channel's authority. It numbers the channel's messages, so their order is total,
 //! gathers those of a turn into one shared segment, and keeps the last ones for those who missed them.
 
+mod documents;
 mod forms;
 mod history;
 mod home;
@@ -52,7 +53,7 @@ pub(super) struct Homes {
     /// Subscribers of those, on all hubs.
     awaited: usize,
     lines: Lines,
-    /// Bytes of all logs, and of channels without subscribers.
+    /// Bytes of all logs and documents, and of channels without subscribers.
     kept_bytes: usize,
     /// What metrics know of that.
     bytes_told: usize,
@@ -168,6 +169,12 @@ impl Homes {
     /// Channels with subscribers.
     pub(super) fn len(&self) -> usize {
         self.subscribed
+    }
+
+    /// Bytes of what is kept.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// Whether the turn's rounds have so many subscribers that it pays to look for further input first.
@@ -354,6 +361,10 @@ impl Homes {
         self.kept_bytes -= std::mem::take(&mut home.shrunk);
         if home.log.is_empty() {
             // Nothing is kept, or the round was too large for that.
+            if home.document.is_some() {
+                // Its place begins anew.
+                self.lines.step(&mut self.slots, index, None);
+            }
             return self.let_be(env, index);
         }
         self.lines.step(&mut self.slots, index, Some(Line::Kept));
@@ -378,7 +389,7 @@ impl Homes {
         let line = match (home.log.is_empty(), home.subscribers() == 0) {
             (false, _) => Some(Line::Kept),
             (true, true) => Some(Line::Idle),
-            (true, false) => None,
+            (true, false) => home.document.as_ref().map(|_| Line::Document),
         };
         if line != home.links.line() {
             home.since = env.now.mono;
@@ -389,10 +400,11 @@ impl Homes {
     /// Forgets a channel that nobody subscribes to and that has nothing to tell; otherwise sees that it is in its line.
     fn let_be(&mut self, env: &Env, index: u32) {
         let Some(home) = self.slots.get(index) else { return };
-        if home.is_of_use() { self.review(env, index) } else { self.forget(index) }
+        if home.is_of_use() { self.review(env, index) } else { self.forget(env, index) }
     }
 
-    fn forget(&mut self, index: u32) {
+    fn forget(&mut self, env: &mut Env, index: u32) {
+        self.drop_document(env, index);
         self.lines.step(&mut self.slots, index, None);
         if let Some(home) = self.slots.remove(index) {
             self.names.remove(&home.name);
@@ -405,16 +417,24 @@ impl Homes {
     fn make_room(&mut self, env: &mut Env) {
         let max = env.config.limits.history.history_bytes_max;
         while self.kept_bytes > max {
-            let idle = self.lines.first(Line::Idle);
-            let Some(index) = idle.or_else(|| self.lines.first(Line::Kept)) else { break };
+            let mut lines = [Line::Idle, Line::Kept, Line::Document].into_iter();
+            let first = lines.find_map(|line| Some((line, self.lines.first(line)?)));
+            let Some((line, index)) = first else { break };
             env.tally.history_evicted += 1;
             let Some(home) = self.slots.get_mut(index) else { break };
             self.kept_bytes -= home.log.bytes();
             home.log.clear();
-            if home.subscribers() == 0 && home.is_round_empty() {
-                self.forget(index);
+            let (heard, quiet) = (home.subscribers() > 0, home.is_round_empty());
+            if line == Line::Document {
+                self.drop_document(env, index);
+            }
+            if !heard && quiet {
+                self.forget(env, index);
             } else {
                 self.lines.step(&mut self.slots, index, None);
+            }
+            if heard {
+                self.review(env, index);
             }
         }
     }
@@ -452,7 +472,8 @@ impl Homes {
                         self.trim(env, index);
                         self.let_be(env, index);
                     }
-                    Line::Idle => self.forget(index),
+                    Line::Idle => self.forget(env, index),
+                    Line::Document => return,
                 }
             }
         }
@@ -507,12 +528,13 @@ impl Homes {
         let homes = || self.slots.indices().filter_map(|index| self.slots.get(index));
         homes().for_each(|home| home.check(own));
         let unheard = |home: &Home| if home.subscribers() == 0 { home.unheard_bytes() } else { 0 };
-        let kept = homes().map(|home| home.log.bytes() + unheard(home)).sum::<usize>();
+        let bytes = |home: &Home| home.log.bytes() + home.document_bytes() + unheard(home);
+        let kept = homes().map(bytes).sum::<usize>();
         assert_eq!(self.kept_bytes, kept, "bytes that are kept");
         let subscribed = homes().filter(|home| home.subscribers() > 0).count();
         assert_eq!(self.subscribed, subscribed, "channels with subscribers");
         let in_line = |line| homes().filter(|home| home.links.line() == Some(line)).count();
-        for line in [Line::Kept, Line::Idle] {
+        for line in [Line::Kept, Line::Idle, Line::Document] {
             let stand = self.lines.of(&self.slots, line);
             assert_eq!(stand.len(), in_line(line), "homes in a line");
         }
@@ -520,7 +542,8 @@ impl Homes {
             let expected = match (home.log.is_empty(), home.subscribers() == 0) {
                 (false, _) => Some(Line::Kept),
                 (true, true) if home.is_round_empty() => Some(Line::Idle),
-                (true, _) => home.links.line(),
+                (true, true) => home.links.line(),
+                (true, false) => home.document.as_ref().map(|_| Line::Document),
             };
             assert_eq!(home.links.line(), expected, "the line of {}", home.name);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     auth::Revocation,
     hub::{
-        errands::{Counts, Verdict},
+        errands::{Kept, Verdict},
         homes::{Form, Lost, Shape, Start, Wish},
         looks::{Look, Looker},
         types::{ConnId, Publication, Published, ShardId},
@@ -62,11 +62,13 @@ pub(in crate::hub) struct Joiner {
 pub(in crate::hub) enum Inner {
     /// To a channel's home: broadcast this. `firm`: it is one of several messages that reach somebody all or none; the
     /// others may be out already, so it cannot be refused.
-    Publish { ticket: Ticket, firm: bool, publication: Publication },
+    /// `held`: bytes of further messages that wait at the origin until this one is published.
+    Publish { ticket: Ticket, firm: bool, held: u32, publication: Publication },
     /// From the home to the origin: done.
     Published { ticket: Ticket, published: Published },
-    /// From the home to the origin: not done, because a hub with subscribers takes nothing in at present.
-    Refused { ticket: Ticket },
+    /// From the home to the origin: not done, because a hub with subscribers takes nothing in at present, or the channel's
+    /// document is another one than it should be.
+    Refused { ticket: Ticket, reason: Reason },
     /// To the home: a connection subscribes, with what it asks for besides.
     Join { channel: Arc<str>, member: Joiner, wish: Option<Box<Wish>> },
     /// From the home: from now on the channel's segments concern this connection, which starts there. Or not, because
@@ -86,7 +88,7 @@ pub(in crate::hub) enum Inner {
     Claimed { ticket: Ticket, verdict: Verdict },
     /// To the home of the key: this is what was answered to the request of that digest. `None`: it was not carried out
     /// after all.
-    Resolve { key: Box<str>, digest: u64, answer: Option<Counts> },
+    Resolve { key: Box<str>, digest: u64, answer: Option<Kept> },
     /// To the home of an address or a user: one more connection.
     Enter { who: Who, conn: ConnId },
     /// From that home: this connection is one too many.
@@ -122,7 +124,9 @@ impl Inner {
     pub(in crate::hub) fn weight(&self) -> usize {
         let own = match self {
             Self::Done { .. } => return 0,
-            Self::Publish { publication, .. } => return publish_weight(publication),
+            Self::Publish { publication, held, .. } => {
+                return publish_weight(publication) + *held as usize;
+            }
             Self::Join { channel, .. } => channel.len() + size_of::<Wish>(),
             // What is missed is in the log as well, and shared by all who missed it.
             Self::Joined { channel, .. } => channel.len() + size_of::<Start>(),
@@ -134,7 +138,7 @@ impl Inner {
             }
             Self::Claim { key, bytes, .. } => key.len() + *bytes as usize,
             Self::Resolve { key, answer, .. } => {
-                key.len() + answer.as_ref().map_or(0, |counts| size_of_val(&**counts))
+                key.len() + answer.as_ref().map_or(0, Kept::weight)
             }
             Self::Revoke { revocation, .. } => {
                 let names = [&revocation.id, &revocation.user].into_iter().flatten();

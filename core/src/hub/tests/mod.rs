@@ -15,6 +15,7 @@ mod requests;
 mod sessions;
 mod shards;
 mod slow;
+mod state;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "jwt")]
@@ -31,6 +32,7 @@ use super::*;
 use crate::auth::{self, TokenSpec};
 use crate::{
     entropy::Seed,
+    protocol::Condition,
     reason::Reason,
     time::Instant,
     trace::Recorded,
@@ -176,25 +178,8 @@ impl Rig {
         loop {
             let mut mail = std::mem::take(&mut self.held);
             let stalled = self.stalled;
-            let awake = |(index, _): &(usize, &mut Recorded)| stalled != Some(*index);
-            for (index, hub) in self.hubs.iter_mut().enumerate().filter(awake) {
-                loop {
-                    while let Some(output) = hub.poll_output(self.now) {
-                        if let Output::Shard { to, batch } = output {
-                            mail.push((index, to, batch));
-                        } else {
-                            self.outputs.push(output);
-                        }
-                    }
-                    let Some(conn) = hub.poll_dirty() else { break };
-                    let wire = self.wires[&conn].clone();
-                    match hub.flush(self.now, conn, &mut Sink(wire.clone())) {
-                        Flush::Drained | Flush::Blocked => {}
-                        Flush::Fin => wire.borrow_mut().fin = true,
-                        Flush::Closed => wire.borrow_mut().closed = true,
-                    }
-                }
-                hub.end_turn(self.now);
+            for index in (0..self.hubs.len()).filter(|index| stalled != Some(*index)) {
+                mail.extend(self.turn(index));
             }
             let (held, mail): (Vec<_>, Vec<_>) =
                 mail.into_iter().partition(|(_, to, _)| stalled == Some(usize::from(to.0)));
@@ -206,6 +191,29 @@ impl Rig {
                 self.hubs[to.0 as usize].handle_shard(self.now, ShardId(from as u16), batch);
             }
         }
+    }
+
+    /// One turn of one hub. What it sent the others, with its own number.
+    pub(super) fn turn(&mut self, index: usize) -> Vec<(usize, ShardId, Vec<ShardMessage>)> {
+        let (hub, mut mail) = (&mut self.hubs[index], Vec::new());
+        loop {
+            while let Some(output) = hub.poll_output(self.now) {
+                if let Output::Shard { to, batch } = output {
+                    mail.push((index, to, batch));
+                } else {
+                    self.outputs.push(output);
+                }
+            }
+            let Some(conn) = hub.poll_dirty() else { break };
+            let wire = self.wires[&conn].clone();
+            match hub.flush(self.now, conn, &mut Sink(wire.clone())) {
+                Flush::Drained | Flush::Blocked => {}
+                Flush::Fin => wire.borrow_mut().fin = true,
+                Flush::Closed => wire.borrow_mut().closed = true,
+            }
+        }
+        hub.end_turn(self.now);
+        mail
     }
 
     /// Bytes that wait for the hub that gets no turn.

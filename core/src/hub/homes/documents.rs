@@ -1,0 +1,120 @@
+//! Channels' documents: what a channel is about, as its last message that carried one left it.
+
+use bytes::Bytes;
+
+use super::{Broadcast, Broadcasted, Homes};
+use crate::{
+    hub::{env::Env, types::PublicationOptions},
+    protocol::{Condition, write_string},
+};
+
+/// A channel's document.
+#[derive(Debug)]
+pub(super) struct Document {
+    /// Number of the message that it came with.
+    offset: u64,
+    /// A JSON object, as text.
+    json: Bytes,
+}
+
+impl Document {
+    /// What it counts for.
+    pub(super) fn weight(&self) -> usize {
+        DOCUMENT_BYTES + self.json.len()
+    }
+}
+
+impl Homes {
+    /// Whether the channel's document is the one that a publish asks for.
+    pub(in crate::hub) fn holds(&self, channel: &str, condition: &Condition) -> bool {
+        let index = self.names.get(channel);
+        let home = index.and_then(|index| self.slots.get(*index));
+        let document = home.and_then(|home| home.document.as_ref());
+        let epoch = home.map(|home| home.log.epoch);
+        document.map_or(0, |document| document.offset) == condition.offset
+            && condition.epoch.is_none_or(|wanted| Some(wanted) == epoch)
+    }
+
+    /// Adds a broadcast to its channel's round, and keeps the document that it carries.
+    #[cold]
+    pub(in crate::hub) fn broadcast_with(
+        &mut self,
+        env: &mut Env,
+        broadcast: Broadcast<'_>,
+        options: &PublicationOptions,
+    ) -> Broadcasted {
+        let channel = broadcast.channel;
+        if options.state.is_some() && !self.names.contains_key(channel) {
+            // A document is kept whether messages are or not.
+            self.found(env, &channel.into());
+        }
+        let done = self.broadcast(env, broadcast);
+        if let Some(json) = &options.state {
+            let document = Document { offset: done.published.offset, json: json.clone() };
+            self.set_document(env, channel, document);
+        }
+        done
+    }
+
+    fn set_document(&mut self, env: &mut Env, channel: &str, document: Document) {
+        let Some(&index) = self.names.get(channel) else { return };
+        self.drop_document(env, index);
+        let Some(home) = self.slots.get_mut(index) else { return };
+        let weight = document.weight();
+        self.kept_bytes += weight;
+        env.tally.documents += 1;
+        env.tally.document_bytes += weight as i64;
+        home.document = Some(Box::new(document));
+        if home.subscribers() > 0 {
+            self.review(env, index);
+        }
+        if self.kept_bytes > env.config.limits.history.history_bytes_max {
+            self.make_room(env);
+        }
+    }
+
+    /// The channel has no document from now on.
+    pub(super) fn drop_document(&mut self, env: &mut Env, index: u32) {
+        let Some(home) = self.slots.get_mut(index) else { return };
+        if let Some(document) = home.document.take() {
+            let weight = document.weight();
+            self.kept_bytes -= weight;
+            env.tally.documents -= 1;
+            env.tally.document_bytes -= weight as i64;
+        }
+    }
+
+    /// The answer to `get_state`. Who asks is told a position, so that a channel of which something is kept is founded by that.
+    pub(in crate::hub) fn state(&mut self, env: &mut Env, channel: &str) -> Box<str> {
+        let index = match self.names.get(channel) {
+            Some(&index) => Some(index),
+            None => self.found_unheard(env, channel),
+        };
+        if let Some(home) = index.and_then(|index| self.slots.get_mut(index)) {
+            home.told = true;
+        }
+        if let Some(index) = index {
+            self.review(env, index);
+        }
+        let home = index.and_then(|index| self.slots.get(index));
+        let document = home.and_then(|home| home.document.as_ref());
+        let mut json = Vec::with_capacity(128 + document.map_or(0, |found| found.json.len()));
+        json.extend_from_slice(b"{\"channel\":");
+        write_string(&mut json, channel);
+        json.extend_from_slice(b",\"epoch\":");
+        match home {
+            Some(home) => write_string(&mut json, home.log.epoch.as_str()),
+            None => json.extend_from_slice(b"null"),
+        }
+        json.extend_from_slice(b",\"offset\":");
+        let offset = document.map_or(0, |document| document.offset);
+        json.extend_from_slice(itoa::Buffer::new().format(offset).as_bytes());
+        json.extend_from_slice(b",\"state\":");
+        json.extend_from_slice(document.map_or(b"null", |document| &document.json));
+        json.push(b'}');
+        String::from_utf8(json).unwrap_or_default().into()
+    }
+}
+
+/// Memory of a document besides its text, with what the allocator adds.
+const DOCUMENT_BYTES: usize = 128;
