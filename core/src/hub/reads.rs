@@ -25,6 +25,8 @@ use crate::{
 pub(super) enum Resource {
     /// `/history`: as the request `get_history`.
     History,
+    /// `/state`: as the request `get_state`.
+    State,
 }
 
 impl Resource {
@@ -32,6 +34,7 @@ impl Resource {
     pub(super) fn at(path: &str) -> Option<Self> {
         match path {
             "/history" => Some(Self::History),
+            "/state" => Some(Self::State),
             _ => None,
         }
     }
@@ -43,6 +46,7 @@ impl Resource {
                 let request = history_request(parameters)?;
                 Ok(Query::History(Range::of(&request, limits)))
             }
+            Self::State => Ok(Query::State),
         }
     }
 }

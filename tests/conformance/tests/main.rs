@@ -165,6 +165,20 @@ conformance! {
             an_application_may_answer_for_the_server,
             every_shard_reads_the_same_log,
         ;
+        publish_options:
+            a_key_publishes_once_over_either_way,
+            a_key_is_its_owners_and_its_messages,
+            a_publisher_is_told_where_its_message_stands,
+            members_of_other_types_publish_nothing,
+        ;
+        state:
+            a_document_is_kept_with_its_message,
+            a_document_is_replaced_only_by_who_knows_it,
+            a_batch_hangs_on_its_first_message,
+            a_document_needs_no_history_and_no_subscribers,
+            a_document_is_read_by_who_may_subscribe,
+            get_state_without_a_channel_is_somebody_elses,
+        ;
         shards:
             a_broadcast_reaches_subscribers_of_every_shard,
             connections_are_counted_over_all_shards,
@@ -310,6 +324,8 @@ conformance! {
         BadPublish: requests::bad_publish;
         KeyReused: requests::key_reused;
         KeyInUse: requests::key_in_use;
+        StateConflict: requests::state_conflict;
+        StateTooBig: requests::state_too_big;
         MaxConnections: capacity::max_connections;
         ConnectRate: capacity::connect_rate;
         MadeRoom: capacity::made_room;

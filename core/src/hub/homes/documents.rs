@@ -17,6 +17,13 @@ pub(super) struct Document {
     json: Bytes,
 }
 
+/// How many documents there are, and what they count for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Documents {
+    pub(super) count: usize,
+    pub(super) bytes: usize,
+}
+
 impl Document {
     /// What it counts for.
     pub(super) fn weight(&self) -> usize {
@@ -58,12 +65,12 @@ impl Homes {
 
     fn set_document(&mut self, env: &mut Env, channel: &str, document: Document) {
         let Some(&index) = self.names.get(channel) else { return };
-        self.drop_document(env, index);
+        self.drop_document(index);
         let Some(home) = self.slots.get_mut(index) else { return };
         let weight = document.weight();
         self.kept_bytes += weight;
-        env.tally.documents += 1;
-        env.tally.document_bytes += weight as i64;
+        self.documents.count += 1;
+        self.documents.bytes += weight;
         home.document = Some(Box::new(document));
         if home.subscribers() > 0 {
             self.review(env, index);
@@ -74,13 +81,23 @@ impl Homes {
     }
 
     /// The channel has no document from now on.
-    pub(super) fn drop_document(&mut self, env: &mut Env, index: u32) {
+    pub(super) fn drop_document(&mut self, index: u32) {
         let Some(home) = self.slots.get_mut(index) else { return };
         if let Some(document) = home.document.take() {
             let weight = document.weight();
             self.kept_bytes -= weight;
-            env.tally.documents -= 1;
-            env.tally.document_bytes -= weight as i64;
+            self.documents.count -= 1;
+            self.documents.bytes -= weight;
+        }
+    }
+
+    /// The end of a turn: metrics learn by how much there are more documents.
+    pub(super) fn tell_documents(&mut self, env: &mut Env) {
+        let told = std::mem::replace(&mut self.documents_told, self.documents);
+        if told != self.documents {
+            let change = |now: usize, before: usize| now as i64 - before as i64;
+            env.tally.documents += change(self.documents.count, told.count);
+            env.tally.document_bytes += change(self.documents.bytes, told.bytes);
         }
     }
 

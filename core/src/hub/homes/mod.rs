@@ -15,14 +15,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::{
+    documents::Documents,
+    home::Home,
+    lines::{Line, Lines},
+};
 pub(super) use self::{
     forms::Form,
     home::{Sealed, Shape},
     log::{Lost, Page, Since},
-};
-use self::{
-    home::Home,
-    lines::{Line, Lines},
 };
 use super::{
     env::Env,
@@ -57,6 +58,8 @@ pub(super) struct Homes {
     kept_bytes: usize,
     /// What metrics know of that.
     bytes_told: usize,
+    documents: Documents,
+    documents_told: Documents,
     /// Channels whose log was read in this turn.
     read: Vec<u32>,
 }
@@ -157,6 +160,8 @@ impl Homes {
             lines: Lines::default(),
             kept_bytes: 0,
             bytes_told: 0,
+            documents: Documents::default(),
+            documents_told: Documents::default(),
             read: Vec::new(),
         }
     }
@@ -331,6 +336,7 @@ impl Homes {
         }
         let told = std::mem::replace(&mut self.bytes_told, self.kept_bytes);
         env.tally.history_bytes += self.kept_bytes as i64 - told as i64;
+        self.tell_documents(env);
     }
 }
 
@@ -400,11 +406,11 @@ impl Homes {
     /// Forgets a channel that nobody subscribes to and that has nothing to tell; otherwise sees that it is in its line.
     fn let_be(&mut self, env: &Env, index: u32) {
         let Some(home) = self.slots.get(index) else { return };
-        if home.is_of_use() { self.review(env, index) } else { self.forget(env, index) }
+        if home.is_of_use() { self.review(env, index) } else { self.forget(index) }
     }
 
-    fn forget(&mut self, env: &mut Env, index: u32) {
-        self.drop_document(env, index);
+    fn forget(&mut self, index: u32) {
+        self.drop_document(index);
         self.lines.step(&mut self.slots, index, None);
         if let Some(home) = self.slots.remove(index) {
             self.names.remove(&home.name);
@@ -426,10 +432,10 @@ impl Homes {
             home.log.clear();
             let (heard, quiet) = (home.subscribers() > 0, home.is_round_empty());
             if line == Line::Document {
-                self.drop_document(env, index);
+                self.drop_document(index);
             }
             if !heard && quiet {
-                self.forget(env, index);
+                self.forget(index);
             } else {
                 self.lines.step(&mut self.slots, index, None);
             }
@@ -472,7 +478,7 @@ impl Homes {
                         self.trim(env, index);
                         self.let_be(env, index);
                     }
-                    Line::Idle => self.forget(env, index),
+                    Line::Idle => self.forget(index),
                     Line::Document => return,
                 }
             }
@@ -531,6 +537,12 @@ impl Homes {
         let bytes = |home: &Home| home.log.bytes() + home.document_bytes() + unheard(home);
         let kept = homes().map(bytes).sum::<usize>();
         assert_eq!(self.kept_bytes, kept, "bytes that are kept");
+        let documents = homes().filter(|home| home.document.is_some());
+        let documents = documents.fold(Documents::default(), |sum, home| Documents {
+            count: sum.count + 1,
+            bytes: sum.bytes + home.document_bytes(),
+        });
+        assert_eq!(self.documents, documents, "documents");
         let subscribed = homes().filter(|home| home.subscribers() > 0).count();
         assert_eq!(self.subscribed, subscribed, "channels with subscribers");
         let in_line = |line| homes().filter(|home| home.links.line() == Some(line)).count();

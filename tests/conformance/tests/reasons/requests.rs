@@ -1,10 +1,10 @@
 //! Plain HTTP: how it ends and how it is refused.
 
-use mahavishnu_conformance::{Backend, HANDSHAKE, Raw, Setup, post};
+use mahavishnu_conformance::{Backend, HANDSHAKE, Raw, Setup, base, post};
 use mahavishnu_core::reason::Reason;
 use serde_json::json;
 
-use super::{answered, refuses};
+use super::{answered, is_error, refuses};
 
 pub(crate) fn http_done(backend: Backend, _: Reason) {
     let rig = backend.start(|_| {});
@@ -142,6 +142,24 @@ pub(crate) fn key_in_use(backend: Backend, reason: Reason) {
         answers.into_iter().find(|answer| answer.status != 200)
     });
     answered(&met.expect("two requests that meet"), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn state_conflict(backend: Backend, reason: Reason) {
+    let rig = backend.start(|_| {});
+    let data = json!({ "channel": "c", "event": "e", "state": {}, "if_offset": 1 });
+    answered(&rig.raw().exchange(&post(&[], &data)), reason);
+    is_error(&rig.hello().request("publish", &data), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn state_too_big(backend: Backend, reason: Reason) {
+    let rig = backend.start(|_| {});
+    let max = base().limits.history.state_bytes_max;
+    let state = json!({ "x": "x".repeat(max) });
+    let data = json!({ "channel": "c", "event": "e", "state": state });
+    answered(&rig.raw().exchange(&post(&[], &data)), reason);
+    is_error(&rig.hello().request("publish", &data), reason);
     rig.expect_error_counted(reason);
 }
 
