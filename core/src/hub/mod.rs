@@ -3,10 +3,10 @@
 //! A process has one hub per shard. Inputs are `handle_*`, outputs `poll_*` and [`Hub::flush`]; the contract is in the
 //! crate's documentation. Inside, the hub is a router between departments. Each owns its state; its methods take the
 //! environment (`env`) and what they need, and return what follows from it elsewhere; the hub's own methods carry that
-//! on, in `clients` (what a client does), `http_requests` (what it asks over HTTP), `looking` (what it asks about channels)
-//! and `traffic` (what goes through channels and between hubs). A publish goes to its channel's *home*, which gathers the frames of a turn into one shared
-//! segment; at the end of the turn the segment is handed to every subscriber's outbox, and each dirty connection is
-//! written once.
+//! on, in `clients` (what a client does), `http_requests` (what it asks over HTTP), `looking` (what it asks about
+//! channels), `publishing` (what is published) and `traffic` (what else goes through channels and between hubs). A publish
+//! goes to its channel's *home*, which gathers the frames of a turn into one shared segment; at the end of the turn the
+//! segment is handed to every subscriber's outbox, and each dirty connection is written once.
 
 mod channels;
 mod clients;

@@ -1,11 +1,14 @@
 //! What is published, and what it carries besides its message: whether it may be, and on which condition. Whatever a
 //! message with nothing besides does not need is kept out of its way.
 
+use http::Request;
+
 use super::{
     Hub,
-    errands::{self, KeyUse, Outcome, Owner, Publisher, Via},
-    homes::Broadcast,
-    peers::Inner,
+    errands::{self, ClaimDone, KeyUse, Outcome, Owner, PublishDone, Publisher, Verdict, Via},
+    homes::{Broadcast, Broadcasted},
+    http::check_publish,
+    peers::{Inner, Ticket, publish_weight},
     questions::{channels_of, is_object},
     types::{CommandId, ConnId, Output, Publication, PublicationOptions, Published},
 };
@@ -13,6 +16,7 @@ use crate::{
     auth::Verb,
     protocol::{self, Incoming, PublishOptions, publish},
     reason::Reason,
+    ws::Payload,
 };
 
 /// What a client wants to be published, as it came.
@@ -26,11 +30,7 @@ pub(super) struct Message<'a> {
 impl Hub {
     /// Whether the message is one, and this client may publish it.
     #[inline]
-    pub(super) fn check_message<'m>(
-        &self,
-        id: ConnId,
-        message: Message<'m>,
-    ) -> Result<Broadcast<'m>, Reason> {
+    fn check_message<'m>(&self, id: ConnId, message: Message<'m>) -> Result<Broadcast<'m>, Reason> {
         let config = &self.env.config;
         let limits = &config.limits.channels;
         let channel = message
@@ -158,15 +158,288 @@ impl Hub {
     }
 }
 
+/// By message and by `POST /publish`.
+impl Hub {
+    /// The request `publish` of a WebSocket client, with nothing besides the message.
+    pub(super) fn on_publish(
+        &mut self,
+        id: ConnId,
+        correlation: Option<&str>,
+        message: Message<'_>,
+    ) {
+        let broadcast = match self.check_message(id, message) {
+            Ok(broadcast) => broadcast,
+            Err(reason) => return self.refuse(id, reason, correlation),
+        };
+        let asks = self.env.config.hooks.authorize_publish;
+        if !asks && self.homes.of(broadcast.channel) == self.env.place.shard {
+            // The usual case: nothing is copied but into the channel's round.
+            match self.broadcast(broadcast) {
+                Ok(published) => {
+                    self.answer_published(id, broadcast.channel, published, correlation);
+                }
+                Err(reason) => self.refuse(id, reason, correlation),
+            }
+            return;
+        }
+        let via = Via::Message { conn: id, correlation: correlation.map(Into::into) };
+        let publisher = via.plainly();
+        let publications = vec![broadcast.to_owned()];
+        if asks {
+            let left = channels_of(&publications);
+            self.ask_publish(id, publisher, publications, left);
+        } else {
+            self.publish(publisher, publications);
+        }
+    }
+
+    fn answer_published(
+        &mut self,
+        id: ConnId,
+        channel: &str,
+        published: Published,
+        correlation: Option<&str>,
+    ) {
+        self.connections.answer_published(&mut self.env, id, channel, published, correlation);
+    }
+
+    pub(super) fn on_http_publish(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
+        let Some(conn) = self.connections.get(id) else { return };
+        let placement = self.homes.placement();
+        match check_publish(&self.env, &self.tokens, &placement, (id, conn), request) {
+            Ok((publisher, publications)) if self.env.config.hooks.authorize_publish => {
+                let left = channels_of(&publications);
+                self.ask_publish(id, publisher, publications, left);
+            }
+            Ok((publisher, publications)) => self.publish(publisher, publications),
+            Err(refused) => self.refuse_http(id, &refused),
+        }
+    }
+}
+
 /// Carrying out.
 impl Hub {
-    /// Publishes the first message if its condition holds, and only then the rest.
-    #[cold]
-    pub(super) fn carry_out_if(
+    /// Publishes what has been authorised, after its idempotency key, if it has one, was claimed.
+    pub(super) fn publish(&mut self, publisher: Publisher, publications: Vec<Publication>) {
+        let Some(used) = &publisher.key else {
+            return self.carry_out(publisher, publications);
+        };
+        let KeyUse { key, digest } = (**used).clone();
+        let home = self.homes.of(&key);
+        if self.errands.is_crowded(&self.env) || self.peers.is_full(home) {
+            return self.fail_publish(publisher, Reason::Busy);
+        }
+        // They wait here, but on the credit of the hub that is asked: it is for that hub that they wait.
+        let bytes = publications.iter().map(Publication::weight).sum::<usize>();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Some(ticket) = self.errands.claim(&self.env, publisher, publications) {
+            self.tell(home, Inner::Claim { ticket, key, digest, bytes });
+        }
+    }
+
+    pub(super) fn on_claimed(&mut self, ticket: Ticket, verdict: Verdict) {
+        let Some(ClaimDone { publisher, publications }) = self.errands.claimed(ticket) else {
+            return;
+        };
+        match verdict {
+            Verdict::Fresh => self.carry_out(publisher, publications),
+            Verdict::Answered(kept) => {
+                let results = errands::results_again(&publications, &kept);
+                self.answer_publish(publisher.via, &results);
+            }
+            Verdict::Conflict => self.fail_publish(publisher, Reason::KeyReused),
+            Verdict::InProgress => self.fail_publish(publisher, Reason::KeyInUse),
+        }
+    }
+
+    fn carry_out(&mut self, publisher: Publisher, publications: Vec<Publication>) {
+        // What is refused reaches nobody: first the question, then the broadcasts.
+        let crowded = self.remote(&publications) > 0 && self.errands.is_crowded(&self.env);
+        if crowded || self.is_busy_for(&publications) {
+            self.give_up(publisher, Reason::Busy);
+        } else if publications.first().is_some_and(Publication::is_conditional) {
+            self.carry_out_if(publisher, publications);
+        } else {
+            self.carry_out_firmly(publisher, Vec::new(), publications);
+        }
+    }
+
+    /// How many messages are at home in other hubs.
+    fn remote(&self, publications: &[Publication]) -> usize {
+        let homes = publications.iter().map(|publication| self.homes.of(&publication.channel));
+        homes.filter(|home| *home != self.env.place.shard).count()
+    }
+
+    /// Publishes what cannot be refused here any more, behind those that are done.
+    fn carry_out_firmly(
         &mut self,
         publisher: Publisher,
-        mut publications: Vec<Publication>,
+        mut results: Vec<Outcome>,
+        publications: Vec<Publication>,
     ) {
+        let remote = self.remote(&publications);
+        if remote == 0 {
+            let broadcast = |publication: Publication| Outcome {
+                published: self.broadcast_whole(&publication),
+                ..Outcome::open(&publication)
+            };
+            results.extend(publications.into_iter().map(broadcast));
+            return self.finish_publish(publisher, &results);
+        }
+        let waiting = u32::try_from(remote).unwrap_or(u32::MAX);
+        let Some(ticket) = self.errands.publish(&self.env, publisher, waiting) else { return };
+        let firm = results.len() + publications.len() > 1;
+        results.reserve_exact(publications.len());
+        for publication in publications {
+            let home = self.homes.of(&publication.channel);
+            let mut outcome = Outcome::open(&publication);
+            if home == self.env.place.shard {
+                outcome.published = self.broadcast_whole(&publication);
+            } else {
+                let item = u32::try_from(results.len()).unwrap_or(u32::MAX);
+                let ticket = Ticket { item, ..ticket };
+                self.tell(home, Inner::Publish { ticket, firm, held: 0, publication });
+            }
+            results.push(outcome);
+        }
+        // Answers of other hubs come in later turns, so none can have come yet.
+        self.errands.set_results(ticket, results);
+    }
+
+    /// Whether a hub that one of the messages has to pass takes nothing in at present, as far as this one knows. The
+    /// homes of the others may know of more.
+    fn is_busy_for(&self, publications: &[Publication]) -> bool {
+        let full = self.peers.full();
+        full != 0
+            && publications.iter().any(|publication| {
+                let home = self.homes.of(&publication.channel);
+                self.peers.is_full(home) || self.homes.remote(&publication.channel) & full != 0
+            })
+    }
+
+    pub(super) fn on_published(&mut self, ticket: Ticket, published: Published) {
+        let Some(done) = self.errands.published(ticket, published) else { return };
+        let PublishDone { publisher, results, rest } = done;
+        match rest.is_empty() {
+            true => self.finish_publish(publisher, &results),
+            false => self.carry_out_firmly(publisher, results, rest),
+        }
+    }
+
+    /// Broadcasts here, where the channel is at home, unless a hub with subscribers takes nothing in at present.
+    fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<Published, Reason> {
+        let full = self.peers.full();
+        if full != 0 && self.homes.remote(broadcast.channel) & full != 0 {
+            return Err(Reason::Busy);
+        }
+        Ok(self.broadcast_firmly(broadcast))
+    }
+
+    /// Broadcasts whatever is under way: for messages that it is too late to refuse.
+    fn broadcast_firmly(&mut self, broadcast: Broadcast<'_>) -> Published {
+        let done = self.homes.broadcast(&mut self.env, broadcast);
+        self.on_broadcast(done)
+    }
+
+    fn on_broadcast(&mut self, done: Broadcasted) -> Published {
+        if let Some(sealed) = done.sealed {
+            self.send_out(sealed);
+        }
+        self.peers.charge_all(&self.env, done.remote, done.bytes);
+        done.published
+    }
+
+    /// Another hub asks to broadcast.
+    pub(super) fn on_home_publish(
+        &mut self,
+        ticket: Ticket,
+        firm: bool,
+        publication: &Publication,
+    ) {
+        if !firm {
+            let answer = match self.broadcast_if(publication) {
+                Ok(published) => Inner::Published { ticket, published },
+                Err(reason) => Inner::Refused { ticket, reason },
+            };
+            return self.tell(ticket.shard, answer);
+        }
+        let published = self.broadcast_whole(publication);
+        let full = self.peers.full() & self.homes.remote(&publication.channel);
+        let bytes = publish_weight(publication);
+        if full != 0 {
+            self.peers.withhold(full, ticket, published, bytes);
+        } else {
+            self.peers.owe(ticket.shard, bytes);
+            self.tell(ticket.shard, Inner::Published { ticket, published });
+        }
+    }
+
+    /// All messages are broadcast: tells the publisher.
+    fn finish_publish(&mut self, publisher: Publisher, results: &[Outcome]) {
+        let Publisher { via, key } = publisher;
+        if let Some(used) = key {
+            let KeyUse { key, digest } = *used;
+            let answer = Some(errands::kept(&self.env, &via, results));
+            self.tell(self.homes.of(&key), Inner::Resolve { key, digest, answer });
+        }
+        self.answer_publish(via, results);
+    }
+
+    fn answer_publish(&mut self, via: Via, results: &[Outcome]) {
+        match via {
+            Via::Message { conn, correlation } => {
+                let Some(outcome) = results.first().filter(|_| self.connections.is_active(conn))
+                else {
+                    return;
+                };
+                let Outcome { channel, published, told } = outcome;
+                let (env, correlation) = (&mut self.env, correlation.as_deref());
+                let connections = &mut self.connections;
+                match told {
+                    false => {
+                        connections.answer_published(env, conn, channel, *published, correlation)
+                    }
+                    true => {
+                        connections.answer_published_at(env, conn, channel, *published, correlation)
+                    }
+                }
+            }
+            Via::Http(conn) => self.answer_json(conn, errands::http_answer(results)),
+            Via::Command(id) => {
+                if let (Some(id), Some(first)) = (id, results.first()) {
+                    self.outputs.push_back(Output::Done { id, result: Ok(first.published) });
+                }
+            }
+        }
+    }
+
+    /// A publish that was under way comes to nothing: its key can be used again.
+    pub(super) fn give_up(&mut self, publisher: Publisher, reason: Reason) {
+        if let Some(used) = &publisher.key {
+            let KeyUse { key, digest } = (**used).clone();
+            self.tell(self.homes.of(&key), Inner::Resolve { key, digest, answer: None });
+        }
+        self.fail_publish(publisher, reason);
+    }
+
+    pub(super) fn fail_publish(&mut self, publisher: Publisher, reason: Reason) {
+        match publisher.via {
+            Via::Message { conn, correlation } => {
+                self.refuse_active(conn, reason, correlation.as_deref());
+            }
+            Via::Http(conn) => self.refuse_http(conn, &reason.into()),
+            Via::Command(id) => self.fail_command(id, reason),
+        }
+    }
+
+    pub(super) fn fail_command(&mut self, id: Option<CommandId>, reason: Reason) {
+        self.env.tally.error(reason);
+        self.outputs.extend(id.map(|id| Output::Done { id, result: Err(reason) }));
+    }
+
+    /// Publishes the first message if its condition holds, and only then the rest.
+    #[cold]
+    fn carry_out_if(&mut self, publisher: Publisher, mut publications: Vec<Publication>) {
         let rest = publications.split_off(publications.len().min(1));
         let Some(first) = publications.pop() else { return };
         let (home, outcome) = (self.homes.of(&first.channel), Outcome::open(&first));
@@ -191,7 +464,7 @@ impl Hub {
 
     /// Broadcasts a message with what it carries, here, where its channel is at home, unless its condition does not hold
     /// or a hub with subscribers takes nothing in at present.
-    pub(super) fn broadcast_if(&mut self, publication: &Publication) -> Result<Published, Reason> {
+    fn broadcast_if(&mut self, publication: &Publication) -> Result<Published, Reason> {
         let full = self.peers.full();
         if full != 0 && self.homes.remote(&publication.channel) & full != 0 {
             return Err(Reason::Busy);
@@ -204,7 +477,7 @@ impl Hub {
     }
 
     /// Broadcasts a message with what it carries, whatever is under way.
-    pub(super) fn broadcast_whole(&mut self, publication: &Publication) -> Published {
+    fn broadcast_whole(&mut self, publication: &Publication) -> Published {
         let broadcast = Broadcast::of(publication);
         let done = match &publication.options {
             None => self.homes.broadcast(&mut self.env, broadcast),
