@@ -32,13 +32,11 @@ impl Hub {
     ) {
         match name {
             event::GET_HISTORY => self.on_get_history(id, data, correlation),
-            event::GET_STATE => match protocol::state_channel(data) {
-                Some(channel) => {
-                    self.look(id, event::GET_STATE, Some(&channel), Query::State, correlation);
-                }
-                // Another service's request of that name.
-                None => self.refuse(id, Reason::UnknownRequest, correlation),
-            },
+            event::GET_STATE => {
+                let channel = protocol::state_channel(data);
+                let query = Query::State;
+                self.look(id, event::GET_STATE, channel.as_deref(), query, correlation);
+            }
             _ => self.refuse(id, Reason::UnknownRequest, correlation),
         }
     }

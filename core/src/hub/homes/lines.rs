@@ -53,7 +53,7 @@ impl Lines {
     /// Whether nobody stands in any.
     #[inline]
     pub(super) fn are_empty(&self) -> bool {
-        self.0.iter().all(|ends| ends.first == NOBODY)
+        [self.kept, self.idle, self.document].iter().all(|ends| ends.first == NOBODY)
     }
 
     /// The one that goes first.

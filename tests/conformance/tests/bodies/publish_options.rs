@@ -26,7 +26,7 @@ pub(crate) fn a_key_publishes_once_over_either_way(backend: Backend) {
 pub(crate) fn a_key_is_its_owners_and_its_messages(backend: Backend) {
     let rig = backend.start(token::demand);
     let now = rig.unix();
-    let mut client = |user| rig.login(&token::good(now, user, &["admin"]));
+    let client = |user| rig.login(&token::good(now, user, &["admin"]));
     let (mut ada, mut bob) = (client("ada"), client("bob"));
     ada.subscribe("a");
     let reused = |answer: &Value| answer["error_code"] == "DECODE_ERROR";

@@ -149,8 +149,8 @@ pub(crate) fn state_conflict(backend: Backend, reason: Reason) {
     let rig = backend.start(|_| {});
     let data = json!({ "channel": "c", "event": "e", "state": {}, "if_offset": 1 });
     answered(&rig.raw().exchange(&post(&[], &data)), reason);
-    is_error(&rig.hello().request("publish", &data), reason);
     rig.expect_error_counted(reason);
+    is_error(&rig.hello().request("publish", &data), reason);
 }
 
 pub(crate) fn state_too_big(backend: Backend, reason: Reason) {
@@ -159,8 +159,8 @@ pub(crate) fn state_too_big(backend: Backend, reason: Reason) {
     let state = json!({ "x": "x".repeat(max) });
     let data = json!({ "channel": "c", "event": "e", "state": state });
     answered(&rig.raw().exchange(&post(&[], &data)), reason);
-    is_error(&rig.hello().request("publish", &data), reason);
     rig.expect_error_counted(reason);
+    is_error(&rig.hello().request("publish", &data), reason);
 }
 
 fn counted_refusal(backend: Backend, request: &[u8], reason: Reason) {
