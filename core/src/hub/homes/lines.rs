@@ -50,10 +50,10 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// Whether nobody stands in any.
+    /// Whether nobody stands in a line where time is up some day.
     #[inline]
     pub(super) fn are_empty(&self) -> bool {
-        [self.kept, self.idle, self.document].iter().all(|ends| ends.first == NOBODY)
+        self.kept.first == NOBODY && self.idle.first == NOBODY
     }
 
     /// The one that goes first.
