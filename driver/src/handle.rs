@@ -13,7 +13,10 @@ use mahavishnu_core::{
 };
 use serde::Serialize;
 
-use crate::mailbox::{Answer, Mail, Mailbox};
+use crate::{
+    mailbox::{Answer, Mail, Mailbox},
+    publish::object,
+};
 
 /// Reaches a running server from anywhere. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -86,11 +89,7 @@ impl Handle {
         event: &str,
         data: &(impl Serialize + ?Sized),
     ) -> Result<Published, BroadcastError> {
-        let data = serde_json::to_vec(data).map_err(|_| BroadcastError::NotAnObject)?;
-        if data.first() != Some(&b'{') {
-            return Err(BroadcastError::NotAnObject);
-        }
-        let publication = Publication::new(channel, event, data);
+        let publication = Publication::new(channel, event, object(data)?);
         let home = self.placement.home(channel);
         let outcome = self.ask(home, |answer| Mail::Broadcast(publication, answer)).await;
         outcome.ok_or(BroadcastError::Stopped)?.map_err(BroadcastError::Refused)
@@ -130,7 +129,7 @@ impl Handle {
     }
 
     /// Sends a mail and waits for its outcome. `None`: the shard has ended.
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         shard: ShardId,
         mail: impl FnOnce(Answer) -> Mail,

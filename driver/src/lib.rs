@@ -25,8 +25,10 @@ mod builder;
 mod clock;
 mod handle;
 mod listen;
+mod looks;
 mod mailbox;
 pub mod poller;
+mod publish;
 mod runtime;
 mod shard;
 pub mod signal;
@@ -36,6 +38,8 @@ pub use self::{
     app::{Authorize, Request, RequestResult},
     builder::{Builder, Server, ServerFailed},
     handle::{BroadcastError, Handle, RevokeError},
+    looks::{ChannelState, History, HistoryEvent, HistoryRange, LookError},
+    publish::Publish,
     runtime::{Descriptor, Runtime, Waiter},
 };
 pub use mahavishnu_core as core;

@@ -12,9 +12,10 @@ use std::{
 
 use async_channel::{Receiver, Sender};
 use atomic_waker::AtomicWaker;
+use bytes::Bytes;
 use mahavishnu_core::{
     auth::Revocation,
-    hub::{Command, CommandId, Listener, Publication, Published, ShardId, ShardMessage},
+    hub::{Command, CommandId, Listener, Look, Publication, Published, ShardId, ShardMessage},
     reason::Reason,
 };
 
@@ -29,6 +30,9 @@ const SOCKETS_COMING_MAX: usize = 1024;
 /// Where the outcome of a command goes.
 pub(crate) type Answer = Sender<Result<Published, Reason>>;
 
+/// Where the answer to a question goes: a JSON object.
+pub(crate) type Seen = Sender<Result<Bytes, Reason>>;
+
 /// What a shard's mailbox carries.
 #[derive(Debug)]
 pub(crate) enum Mail {
@@ -37,6 +41,8 @@ pub(crate) enum Mail {
     Broadcast(Publication, Answer),
     /// A revocation whose outcome is waited for.
     Revoke(Revocation, Answer),
+    /// A question about a channel.
+    Look(Box<str>, Look, Seen),
     /// A socket that another shard accepted.
     Socket(TcpStream, SocketAddr, Listener),
     Shard(ShardId, Vec<ShardMessage>),
@@ -160,11 +166,12 @@ impl Mailbox {
     }
 }
 
-/// Broadcasts and revocations of a shard whose outcome is waited for.
+/// Broadcasts, revocations and questions of a shard whose outcome is waited for.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     next: u64,
     answers: HashMap<u64, Answer>,
+    looks: HashMap<u64, Seen>,
 }
 
 impl Waiting {
@@ -172,6 +179,19 @@ impl Waiting {
         self.next += 1;
         self.answers.insert(self.next, answer);
         CommandId(self.next)
+    }
+
+    pub(crate) fn add_look(&mut self, seen: Seen) -> CommandId {
+        self.next += 1;
+        self.looks.insert(self.next, seen);
+        CommandId(self.next)
+    }
+
+    pub(crate) fn seen(&mut self, id: CommandId, result: Result<Bytes, Reason>) {
+        if let Some(seen) = self.looks.remove(&id.0) {
+            // Whoever asked may have stopped waiting.
+            let _ = seen.try_send(result);
+        }
     }
 
     pub(crate) fn done(&mut self, id: CommandId, result: Result<Published, Reason>) {

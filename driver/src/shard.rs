@@ -232,6 +232,10 @@ impl<R: Runtime> Shard<R> {
                 let id = Some(self.waiting.add(answer));
                 self.hub.handle_command(self.clock.now(), Command::Revoke { id, revocation });
             }
+            Mail::Look(channel, look, seen) => {
+                let id = self.waiting.add_look(seen);
+                self.hub.handle_command(self.clock.now(), Command::Look { id, channel, look });
+            }
             Mail::Socket(stream, address, listener) => {
                 self.add(stream, address, listener);
                 if let Some(own) = self.own_mailbox() {
@@ -294,6 +298,7 @@ impl<R: Runtime> Shard<R> {
                 }
             }
             Output::Done { id, result } => self.waiting.done(id, result),
+            Output::Looked { id, result } => self.waiting.seen(id, result),
             Output::Audit { audit, result } => audit::log(&audit, result),
             Output::ClockSet { by, forward } => {
                 let (seconds, direction) =
@@ -319,7 +324,6 @@ impl<R: Runtime> Shard<R> {
                 );
             }
             // Only a configuration that names a store brings them about.
-            Output::Looked { .. } => {}
             Output::Store(_) => {}
             Output::Drained => self.drained = true,
             Output::Connected { conn, peer, ref user, ref identity } => {

@@ -11,11 +11,12 @@ use std::{
 };
 
 use mahavishnu_driver::{
-    BroadcastError, Builder, RequestResult, RevokeError, Server,
+    BroadcastError, Builder, HistoryRange, LookError, Publish, RequestResult, RevokeError, Server,
     core::{
         auth::{Revocation, TokenSpec, issue},
         config::Config,
         hub::{DrainPlan, Published},
+        protocol::Position,
         reason::Reason,
         trace::{Writer, replay},
     },
@@ -127,6 +128,48 @@ impl Client {
             }
         }
     }
+}
+
+pub(crate) fn documents_are_published_compared_and_read<R: Host>() {
+    let (server, address) = start(Server::<R>::builder().shards(2));
+    let handle = server.handle();
+    let publish = |n: u64| {
+        let data = json!({ "n": n });
+        Publish::new("a", "e", &data).unwrap().state(&data).unwrap()
+    };
+    let made = |publish: Publish| R::block_on(handle.publish(publish));
+    let nothing = R::block_on(handle.state("a")).unwrap();
+    assert_eq!((nothing.offset, nothing.state), (0, None));
+    let mut client = Client::subscribed(address, "a");
+
+    let first = made(publish(1).if_offset(0).idempotency_key("k")).unwrap();
+    assert_eq!((first.subscribers, first.offset), (1, 1));
+    assert_eq!(made(publish(1).if_offset(0).idempotency_key("k")), Ok(first), "carried out once");
+    let conflict = Err(BroadcastError::Refused(Reason::StateConflict));
+    assert_eq!(made(publish(2).if_offset(0)), conflict);
+    let second = made(publish(3).if_at(first.position().unwrap())).unwrap();
+    assert_eq!(made(publish(4).if_at(first.position().unwrap())), conflict);
+
+    let state = R::block_on(handle.state("a")).unwrap();
+    assert_eq!(state.state, Some(json!({ "n": 3 })));
+    assert_eq!(state.position(), second.position());
+    assert_eq!([client.next(), client.next()].map(|event| event["data"]["n"].clone()), [1, 3]);
+    let history = |range| R::block_on(handle.history("a", range, 10));
+    let newest = history(HistoryRange::Newest).unwrap();
+    let numbers: Vec<_> = newest.events.iter().map(|event| event.data["n"].clone()).collect();
+    assert_eq!((numbers, newest.offset, newest.more), (vec![json!(1), json!(3)], 2, false));
+    let after = history(HistoryRange::After(first.position().unwrap())).unwrap();
+    assert_eq!(after.events.iter().map(|event| event.offset).collect::<Vec<_>>(), [2]);
+    assert_eq!(after.events, newest.events[1..]);
+    let elsewhere = Position { offset: 9, ..first.position().unwrap() };
+    let refused = history(HistoryRange::After(elsewhere));
+    assert_eq!(refused, Err(LookError::Refused(Reason::NotRecovered)));
+    let invalid = R::block_on(handle.state(""));
+    assert_eq!(invalid, Err(LookError::Refused(Reason::InvalidChannel)));
+    assert_eq!(Publish::new("a", "e", "text").unwrap_err(), BroadcastError::NotAnObject);
+    let handle = handle.clone();
+    end(server);
+    assert_eq!(R::block_on(handle.state("a")), Err(LookError::Stopped));
 }
 
 pub(crate) fn broadcasts_reach_the_subscribers_in_order<R: Host>() {

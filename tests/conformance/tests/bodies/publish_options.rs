@@ -11,11 +11,11 @@ pub(crate) fn a_key_publishes_once_over_either_way(backend: Backend) {
     let rig = backend.start_with(Setup { shards: 2, ..Setup::new(|_| {}) });
     let mut subscriber = rig.subscriber("a");
     let mut publishers = [rig.hello(), rig.hello()];
-    let first = publishers[0].request("publish", &keyed(1));
+    let first = publishers[0].request("publish", keyed(1));
     let expected = json!({ "status": "published", "channel": "a", "subscribers": 1 });
     assert_eq!(first["data"], expected);
     for publisher in &mut publishers {
-        assert_eq!(publisher.request("publish", &keyed(1))["data"], expected);
+        assert_eq!(publisher.request("publish", keyed(1))["data"], expected);
     }
     let over_http = rig.raw().exchange(&post(&[], &keyed(1)));
     assert_eq!((over_http.status, &over_http.json()["subscribers"]), (200, &json!(1)));
@@ -30,10 +30,10 @@ pub(crate) fn a_key_is_its_owners_and_its_messages(backend: Backend) {
     let (mut ada, mut bob) = (client("ada"), client("bob"));
     ada.subscribe("a");
     let reused = |answer: &Value| answer["error_code"] == "DECODE_ERROR";
-    assert_eq!(ada.request("publish", &keyed(1))["data"]["subscribers"], 1);
-    assert!(reused(&ada.request("publish", &keyed(2))), "another message");
-    assert_eq!(bob.request("publish", &keyed(2))["data"]["subscribers"], 1, "another owner");
-    assert!(reused(&bob.request("publish", &keyed(1))));
+    assert_eq!(ada.request("publish", keyed(1))["data"]["subscribers"], 1);
+    assert!(reused(&ada.request("publish", keyed(2))), "another message");
+    assert_eq!(bob.request("publish", keyed(2))["data"]["subscribers"], 1, "another owner");
+    assert!(reused(&bob.request("publish", keyed(1))));
     assert_eq!(ada.numbers(2), [1, 2]);
     ada.expect_silence();
 }

@@ -14,7 +14,7 @@ fn only_if(mut data: Value, offset: u64) -> Value {
 }
 
 fn state(client: &mut Client, channel: &str) -> Value {
-    client.request("get_state", &json!({ "channel": channel }))["data"].clone()
+    client.request("get_state", json!({ "channel": channel }))["data"].clone()
 }
 
 fn on_two_shards(backend: Backend) -> Rig {
@@ -26,7 +26,7 @@ pub(crate) fn a_document_is_kept_with_its_message(backend: Backend) {
     let (mut subscriber, mut client) = (rig.subscriber("a"), rig.hello());
     let before = state(&mut client, "a");
     assert_eq!((&before["offset"], &before["state"]), (&json!(0), &Value::Null));
-    let published = client.request("publish", &with_state("a", 1))["data"].clone();
+    let published = client.request("publish", with_state("a", 1))["data"].clone();
     assert_eq!((&published["epoch"], &published["offset"]), (&before["epoch"], &json!(1)));
     assert_eq!(subscriber.message()["data"], json!({ "n": 1 }), "the message, not the document");
     assert_eq!(rig.broadcast("a", &json!({ "n": 2 })), 1);
@@ -82,7 +82,7 @@ pub(crate) fn a_document_needs_no_history_and_no_subscribers(backend: Backend) {
     let mut client = rig.hello();
     let nothing = json!({ "channel": "a", "epoch": null, "offset": 0, "state": null });
     assert_eq!(state(&mut client, "a"), nothing);
-    let answer = client.request("publish", &with_state("a", 1))["data"].clone();
+    let answer = client.request("publish", with_state("a", 1))["data"].clone();
     assert_eq!((&answer["subscribers"], &answer["offset"]), (&json!(0), &json!(1)));
     client.subscribe("a");
     client.unsubscribe("a");
@@ -97,9 +97,9 @@ pub(crate) fn a_document_is_read_by_who_may_subscribe(backend: Backend) {
     let mut writer = rig.login(&token("workflow:write"));
     let mut reader = rig.login(&token("workflow:read"));
     let channel = "workflow:1";
-    assert_eq!(writer.request("publish", &with_state(channel, 1))["data"]["offset"], 1);
+    assert_eq!(writer.request("publish", with_state(channel, 1))["data"]["offset"], 1);
     assert_eq!(state(&mut reader, channel)["state"], json!({ "n": 1 }));
-    let refused = writer.request("get_state", &json!({ "channel": channel }));
+    let refused = writer.request("get_state", json!({ "channel": channel }));
     assert_eq!(refused["error_code"], "FORBIDDEN");
     let get = |token: Option<String>| {
         let bearer =
