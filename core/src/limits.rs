@@ -281,7 +281,11 @@ pub struct Sessions {
     pub session_window: Duration,
     /// Sessions, with and without a connection. Default 10,000. Over it: `RATE_LIMIT_EXCEEDED`.
     pub sessions_max: usize,
-    /// Bytes of memory for sessions and the names of their channels. Default 16 MiB. Over it: `RATE_LIMIT_EXCEEDED`.
+    /// Of these, the last tenth is only for users, and addresses (IPv6: networks of 64 bits) of connections without one,
+    /// that have fewer than this. Default 100. Over it the others: `RATE_LIMIT_EXCEEDED`.
+    pub sessions_share_max: u32,
+    /// Bytes of memory for sessions and the names of their channels. Default 16 MiB. Over it: `RATE_LIMIT_EXCEEDED`, and
+    /// a session that grows is forgotten.
     pub sessions_bytes_max: usize,
 }
 
@@ -290,6 +294,7 @@ impl Default for Sessions {
         Self {
             session_window: Duration::from_secs(120),
             sessions_max: 10_000,
+            sessions_share_max: 100,
             sessions_bytes_max: 16 * 1024 * 1024,
         }
     }

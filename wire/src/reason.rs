@@ -111,6 +111,8 @@ reasons! {
     Disconnected "disconnected": Some(1008), None, None, No, Never, "Disconnected by the server";
     /// The server is going away: restart, upgrade or stop.
     Shutdown "shutdown": Some(1001), Some(503), None, No, Now, "Server shutting down";
+    /// The session of this connection was resumed by another one.
+    ResumedElsewhere "resumed_elsewhere": Some(1001), None, None, No, Done, "Resumed elsewhere";
     /// A client role ended its own connection.
     Finished "finished": Some(1000), None, None, No, Done, "";
     /// An HTTP exchange is over and its connection is not kept.
@@ -309,6 +311,12 @@ reasons! {
     ChannelsFull "channels_full": None, Some(503), Some("SERVER_ERROR"), Message("channels_full"), Later, "Too many channels on this server";
     /// All but `channels_reserved` channels are taken, and this user, or without one this address, has `channels_share_max`.
     ChannelsShare "channels_share": None, None, Some("RATE_LIMIT_EXCEEDED"), Message("channels_share"), Later, "Too many channels of this user or address";
+    /// No session of this name, or it has ended, or it is another user's.
+    SessionUnknown "session_unknown": None, None, Some("SESSION_UNKNOWN"), Message("session_unknown"), Never, "Unknown or expired session";
+    /// The connection has a session already, or is about to resume one.
+    SessionHeld "session_held": None, None, Some("CONFLICT"), Message("session_held"), Never, "This connection has a session";
+    /// `sessions_max` sessions, or as many as fit into `sessions_bytes_max`.
+    SessionsFull "sessions_full": None, None, Some("RATE_LIMIT_EXCEEDED"), Message("sessions_full"), Later, "Too many sessions on this server";
     /// More than `requests_in_flight_max` unanswered requests on this connection.
     RequestsInFlight "requests_in_flight": None, Some(429), Some("RATE_LIMIT_EXCEEDED"), Message("requests_in_flight"), Later, "Too many requests in flight";
     /// The application's answer was an error, or no JSON object.
@@ -328,7 +336,7 @@ mod tests {
     fn close_codes_are_those_of_the_contract() {
         let expected = [
             (1000, "finished"),
-            (1001, "shutdown idle_timeout"),
+            (1001, "shutdown resumed_elsewhere idle_timeout"),
             (1002, "unmasked masked reserved_bits reserved_opcode bad_length fragmented_control"),
             (1002, "long_control unexpected_continuation expected_continuation bad_close"),
             (1007, "bad_utf8"),

@@ -270,6 +270,9 @@ impl Hub {
         tokens::put(&self.env, conn, token);
         let active = conn.is_active();
         self.exit(left);
+        if renamed {
+            self.rename_session(id);
+        }
         if renamed
             && active
             && let Some(reason) = self.enter_user(id)
@@ -517,6 +520,7 @@ impl Hub {
             let reason = Reason::InvalidChannel;
             return self.connections.refuse(&mut self.env, id, reason, correlation);
         };
+        self.drop_from_resumption(id, &channel);
         self.unsubscribe(id, &channel);
         let env = &mut self.env;
         self.connections.answer_unsubscribed(env, id, &channel, correlation, answer);
@@ -529,8 +533,9 @@ impl Hub {
     pub(super) fn on_deadline(&mut self) -> bool {
         let now = self.env.now.mono;
         let (question, drain) = (self.questions.next_deadline(), self.drain.deadline());
+        let session = self.sessions.next_deadline();
         // In the order of time, connections first.
-        let others = question.into_iter().chain(drain).min();
+        let others = [question, session, drain].into_iter().flatten().min();
         let until = others.map_or(now, |other| other.min(now));
         if let Some(due) = self.connections.take_due(&self.env, until) {
             if let Some(event) = due.event {
@@ -544,12 +549,16 @@ impl Hub {
             }
             return true;
         }
+        if session.is_some_and(|at| at <= now && others == Some(at)) {
+            return self.sessions.expire(&mut self.env, now);
+        }
         if drain.is_some_and(|at| at <= now && question.is_none_or(|question| at < question)) {
             self.on_drain_deadline();
             return true;
         }
         if let Some(late) = self.questions.take_due(&mut self.connections, now) {
             self.fail_question(late.conn, late.about, Reason::GatewayTimeout);
+            self.go_on_resuming(late.conn);
         }
         // Also if it had been answered, so that there was nothing to do.
         question.is_some_and(|at| at <= now)
@@ -629,6 +638,7 @@ impl Hub {
                 | Reason::TokenRevoked
                 | Reason::KeyRemoved
                 | Reason::CertificateRevoked
+                | Reason::ResumedElsewhere
         );
         // What an expired token has not been handed yet, it is not owed: it may be younger than its end.
         if !at_once && reason != Reason::TokenExpired {
@@ -689,8 +699,12 @@ impl Hub {
         if ended.active && self.env.config.hooks.lifecycle {
             self.outputs.push_back(Output::Disconnected { conn: id, reason });
         }
+        let session = self.session_end(id, reason);
         while let Some(left) = self.channels.leave_last(&mut self.env, &mut self.connections, id) {
             self.leave(left);
+        }
+        if let Some(end) = session {
+            self.end_session(id, end);
         }
         for who in ended.left {
             self.exit(who);
@@ -710,11 +724,7 @@ fn wish_of(options: &SubscribeOptions<'_>) -> Option<Box<Wish>> {
     if *options == SubscribeOptions::default() {
         return None;
     }
-    let since = options.recover.as_ref().map(|recover| Since {
-        epoch: recover.epoch,
-        offset: recover.offset,
-        id: recover.id.as_deref().map(Into::into),
-    });
+    let since = options.recover.as_ref().map(Since::of);
     let SubscribeOptions { positions, rewind, strict, .. } = *options;
     Some(Box::new(Wish { positions, since, rewind, strict }))
 }

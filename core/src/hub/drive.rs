@@ -8,6 +8,7 @@ use super::{
     connections::{AfterHeader, HANDSHAKE, Path, Phase},
     homes::Sealed,
     peers::{Inner, ShardMessage, round_weight},
+    store::StoreEvent,
     types::{Command, ConnId, Output, Peer, ShardId, Timeout, TimeoutReason},
 };
 use crate::{
@@ -68,6 +69,18 @@ impl Hub {
         self.settle();
     }
 
+    /// Something that the store has to tell: see [`StoreEvent`].
+    pub fn handle_store(&mut self, now: Now, event: StoreEvent) {
+        self.begin(now);
+        match event {
+            StoreEvent::Session { session, record } => {
+                self.sessions.restore(&mut self.env, session, &record);
+            }
+            StoreEvent::Appended { .. } | StoreEvent::Channel(_) => {}
+        }
+        self.settle();
+    }
+
     /// Some deadline has come; see [`poll_timeout`](Self::poll_timeout).
     pub fn handle_timeout(&mut self, now: Now) {
         self.begin(now);
@@ -81,7 +94,8 @@ impl Hub {
         }
         // Handling a deadline may bring another that is due as well, but only so often. Should one come back for ever, the
         // driver gets its turn all the same, and sees that `poll_timeout` does not advance.
-        let timers = self.connections.timers() + self.questions.timers() + 1;
+        let timers =
+            self.connections.timers() + self.questions.timers() + self.sessions.timers() + 1;
         for _ in 0..timers.saturating_mul(TIMEOUTS_PER_TIMER) {
             if !self.is_anything_due() || !self.on_deadline() {
                 break;
@@ -115,6 +129,7 @@ impl Hub {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         due(self.connections.next_deadline())
             || due(self.questions.next_deadline())
+            || due(self.sessions.next_deadline())
             || due(self.drain.deadline())
     }
 
@@ -187,6 +202,7 @@ impl Hub {
             self.watch_clock();
             self.turn.handed_out = true;
             self.hand_out();
+            self.tell_sessions();
         }
         // Rounds for which nobody has to be flushed are done with now, and not when a flush brings the driver back here.
         while self.channels.rounds() > 0 && self.connections.is_nobody_dirty() {
@@ -194,6 +210,9 @@ impl Hub {
         }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
+        }
+        if let Some(command) = self.sessions.next_command() {
+            return Some(Output::Store(command));
         }
         if self.env.place.shards > 1 {
             let (sockets, channels) = (self.connections.len(), self.homes.len());
@@ -253,6 +272,7 @@ impl Hub {
         self.homes.end_turn(&mut self.env);
         self.env.tally.idempotency_bytes += self.keys.end_turn(self.env.now.mono, ttl);
         self.questions.compact_timers();
+        self.sessions.compact_timers();
         self.env.tally.end_turn();
         self.env.give_back();
         self.channels.give_back();
@@ -281,9 +301,10 @@ impl Hub {
         let question =
             self.questions.next_deadline().map(|at| timeout(at, TimeoutReason::Question));
         let drain = self.drain.deadline().map(|at| timeout(at, TimeoutReason::Drain));
+        let session = self.sessions.next_deadline().map(|at| timeout(at, TimeoutReason::Resume));
         let history = self.homes.next_deadline(&self.env);
         let history = history.map(|at| timeout(at, TimeoutReason::History));
-        [connection, question, drain, history]
+        [connection, question, session, drain, history]
             .into_iter()
             .flatten()
             .min_by_key(|timeout| timeout.at)

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     codecs::Codecs,
+    store::SessionId,
     types::{ConnId, Place},
 };
 use crate::{
@@ -65,6 +66,12 @@ impl Env {
         let mut bytes = [0; 16];
         bytes.iter_mut().zip(high.into_iter().chain(low)).for_each(|(to, from)| *to = from);
         uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// A name for a session.
+    pub(super) fn session(&mut self) -> SessionId {
+        let half = |entropy: &mut Entropy| u128::from(entropy.next_u64());
+        SessionId(half(&mut self.entropy) << 64 | half(&mut self.entropy))
     }
 
     /// The present time as text.

@@ -37,6 +37,8 @@ impl Hub {
                 let query = Query::State;
                 self.look(id, event::GET_STATE, channel.as_deref(), query, correlation);
             }
+            event::KEEP_SESSION => self.on_keep_session(id, data, correlation),
+            event::RESUME_SESSION => self.on_resume_session(id, data, correlation),
             _ => self.refuse(id, Reason::UnknownRequest, correlation),
         }
     }

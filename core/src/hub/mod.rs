@@ -28,6 +28,8 @@ mod peers;
 mod publishing;
 mod questions;
 mod reads;
+mod resuming;
+mod sessions;
 mod slab;
 mod store;
 #[cfg(test)]
@@ -50,6 +52,7 @@ use self::{
     homes::Homes,
     peers::{Census, Peers},
     questions::Questions,
+    sessions::Sessions,
     tokens::Tokens,
     visitors::Visitors,
 };
@@ -79,6 +82,8 @@ pub struct Hub {
     peers: Peers,
     questions: Questions,
     visitors: Visitors,
+    /// Sessions that are at home here.
+    sessions: Sessions,
     tokens: Tokens,
     drain: Drain,
     scrapes: http::Scrapes,
@@ -118,6 +123,8 @@ pub struct Holdings {
     pub publishes: usize,
     /// Addresses and users that are counted here.
     pub visitors: usize,
+    /// Sessions that are at home here.
+    pub sessions: usize,
     /// Publishes that were carried out and are not answered yet, because a hub takes nothing in.
     pub withheld: usize,
     /// Entries of the timer heaps.
@@ -146,6 +153,7 @@ impl Hub {
             homes: Homes::new(keys(), place),
             keys: Keys::new(keys()),
             visitors: Visitors::new(keys(), keys()),
+            sessions: Sessions::new(keys(), now.mono),
             tokens: Tokens::new(keys(), now),
             connections: Connections::new(&env.config, place.shard, now),
             errands: Errands::default(),
@@ -207,8 +215,9 @@ impl Hub {
             questions: self.questions.len(),
             publishes: self.errands.len(),
             visitors: self.visitors.len(),
+            sessions: self.sessions.len(),
             withheld: self.peers.withheld(),
-            timers: self.connections.timers() + self.questions.timers(),
+            timers: self.connections.timers() + self.questions.timers() + self.sessions.timers(),
         }
     }
 
@@ -258,6 +267,7 @@ impl Hub {
         self.errands.check();
         self.keys.check();
         self.questions.check(&self.connections);
+        self.sessions.check();
         let phases = self.connections.ids().into_iter().filter_map(|id| self.connections.get(id));
         let open = phases.filter(|conn| conn.phase.is_open()).count();
         self.peers.check(&self.env, open);

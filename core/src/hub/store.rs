@@ -19,6 +19,22 @@ pub struct AppendId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u128);
 
+impl SessionId {
+    /// Reads what [`to_text`](Self::to_text) wrote; anything else is no session.
+    pub(in crate::hub) fn parse(text: &str) -> Option<Self> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let sound = text.len() == Self::DIGITS && text.bytes().all(is_digit);
+        sound.then(|| u128::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+
+    /// As its client is told it.
+    pub(in crate::hub) fn to_text(self) -> String {
+        format!("{:032x}", self.0)
+    }
+
+    const DIGITS: usize = 32;
+}
+
 impl std::fmt::Debug for SessionId {
     /// Whoever knows it may resume the session.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -86,6 +86,7 @@ impl Hub {
                 self.tell(ticket.shard, Inner::Revoked { ticket, closed });
             }
             Inner::Revoked { ticket, closed } => self.on_revoked(ticket, closed),
+            Inner::Session(message) => self.on_session_message(*message),
             Inner::Enter { who, conn } => {
                 if let Some(reason) = self.visitors.enter(&self.env, who) {
                     self.tell(conn.shard, Inner::Evict { conn, reason });
@@ -170,16 +171,20 @@ impl Hub {
         if !conn.is_some_and(|conn| conn.may(config, Verb::Subscribe, &channel)) {
             self.refuse(id, Reason::SubscribeForbidden, answer.correlation.as_deref());
         } else if config.hooks.authorize_subscribe {
-            let name: Box<str> = (*channel).into();
-            let about = About::Subscribe { channel: name.clone(), answer, wish, cancelled: false };
-            self.ask_whether(id, None, Verb::Subscribe, name, about);
+            self.ask_to_subscribe(id, &channel, answer, wish);
         } else {
             self.subscribe(id, &channel, answer, wish);
         }
     }
 
     /// Asks the channel's home to add a connection. The answer follows once it is confirmed.
-    fn subscribe(&mut self, id: ConnId, name: &str, answer: AnswerTo, wish: Option<Box<Wish>>) {
+    pub(super) fn subscribe(
+        &mut self,
+        id: ConnId,
+        name: &str,
+        answer: AnswerTo,
+        wish: Option<Box<Wish>>,
+    ) {
         let everywhere = self.homes.len() + self.peers.channels();
         let form = wish.as_ref().map_or(Form::Plain, |wish| wish.form());
         if wish.is_some()
@@ -189,22 +194,23 @@ impl Hub {
             // Who is a subscriber and wants to be another starts anew.
             self.unsubscribe(id, name);
         }
+        let resumes = answer.resumes;
         let (env, connections) = (&self.env, &mut self.connections);
         match self.channels.subscribe(env, connections, id, name, (answer, form), everywhere) {
             Some(Subscribe::Ask(channel, member)) => {
-                let wish = wish.or_else(|| self.rewind(&channel));
+                // Who comes back has what was sent before.
+                let rewind = || if resumes { None } else { self.rewind(&channel) };
+                let wish = wish.or_else(rewind);
                 self.tell(self.homes.of(&channel), Inner::Join { channel, member, wish });
             }
-            Some(Subscribe::Already(answer)) => {
-                self.connections.answer_subscribed(&mut self.env, id, name, &answer, None);
-            }
+            Some(Subscribe::Already(answer)) => self.confirm(id, name, &answer, None),
             Some(Subscribe::Refused(reason, answer)) => {
                 if reason == Reason::ChannelsShare
                     && let Some(conn) = self.connections.get(id)
                 {
                     self.outputs.extend(self.channels.refused_share(&self.env, conn));
                 }
-                self.refuse(id, reason, answer.correlation.as_deref());
+                self.decline(id, name, &answer, reason);
             }
             None => {}
         }
@@ -245,7 +251,10 @@ impl Hub {
             Some((answer, Ok(()))) => {
                 let told = start.as_ref().filter(|_| form == Form::Positioned);
                 let told = told.map(|start| start.told());
-                self.connections.answer_subscribed(&mut self.env, id, name, &answer, told);
+                if joined.added && !answer.resumes {
+                    self.note_subscribed(id, name, form == Form::Positioned);
+                }
+                self.confirm(id, name, &answer, told);
             }
             Some((answer, Err(Reason::NotRecovered))) => {
                 let word = lost.map_or("", Lost::as_str);
@@ -253,12 +262,36 @@ impl Hub {
                 let (env, correlation) = (&mut self.env, answer.correlation.as_deref());
                 self.connections.refuse_with(env, id, Reason::NotRecovered, &text, correlation);
             }
-            Some((answer, Err(reason))) => self.refuse(id, reason, answer.correlation.as_deref()),
+            Some((answer, Err(reason))) => self.decline(id, name, &answer, reason),
             None => {}
         }
-        if joined.catching {
-            self.channels.let_go(&self.connections, id);
+        if joined.catching && !joined.held {
+            self.channels.let_go(&self.connections, id, Some(name));
             self.channels.go_on(&mut self.env, &mut self.connections, id);
+        }
+    }
+
+    /// A connection is a subscriber: tells its client, now or together with the rest of its session.
+    fn confirm(
+        &mut self,
+        id: ConnId,
+        channel: &str,
+        answer: &AnswerTo,
+        start: Option<protocol::Start<'static>>,
+    ) {
+        if answer.resumes {
+            self.on_rejoined(id, channel, Ok(start));
+        } else {
+            self.connections.answer_subscribed(&mut self.env, id, channel, answer, start);
+        }
+    }
+
+    /// A connection is no subscriber: tells its client why, now or together with the rest of its session.
+    fn decline(&mut self, id: ConnId, channel: &str, answer: &AnswerTo, reason: Reason) {
+        if answer.resumes {
+            self.on_rejoined(id, channel, Err(reason));
+        } else {
+            self.refuse(id, reason, answer.correlation.as_deref());
         }
     }
 
@@ -276,10 +309,11 @@ impl Hub {
         self.seal_channel(name);
         self.hand_out_channel(index);
         for answer in self.channels.cancel_waiting(index, id) {
-            self.connections.answer_subscribed(&mut self.env, id, name, &answer, None);
+            self.confirm(id, name, &answer, None);
         }
         let (env, connections) = (&mut self.env, &mut self.connections);
         if let Some(left) = self.channels.leave(env, connections, index, id) {
+            self.note_unsubscribed(id, &left.channel);
             self.leave(left);
         }
     }
@@ -288,6 +322,7 @@ impl Hub {
     pub(super) fn withdraw(&mut self, id: ConnId, why: Withdrawn) {
         let Some(conn) = self.connections.get(id).filter(|conn| conn.is_active()) else { return };
         for name in self.channels.forbidden(&self.env, conn) {
+            self.drop_from_resumption(id, &name);
             self.unsubscribe(id, &name);
             self.connections.send_withdrawn(&mut self.env, id, &name, why);
             self.env.tally.withdrawn += 1;
@@ -326,6 +361,19 @@ impl Hub {
         if let Some((request, user)) = self.ask(id, about) {
             self.outputs.push_back(Output::Request { id: request, conn: id, user, event, data });
         }
+    }
+
+    /// Puts a subscription that the policy allows to the application.
+    pub(super) fn ask_to_subscribe(
+        &mut self,
+        id: ConnId,
+        channel: &str,
+        answer: AnswerTo,
+        wish: Option<Box<Wish>>,
+    ) {
+        let name: Box<str> = channel.into();
+        let about = About::Subscribe { channel: name.clone(), answer, wish, cancelled: false };
+        self.ask_whether(id, None, Verb::Subscribe, name, about);
     }
 
     /// Puts a publish that the policy allows to the application, one channel of those `left` at a time.
@@ -383,7 +431,8 @@ impl Hub {
         let Some(Question { conn, about }) = question else { return };
         let About::Request { event, answer } = about else {
             // A reply where a decision was due decides nothing.
-            return self.fail_question(conn, about, Reason::RequestFailed);
+            self.fail_question(conn, about, Reason::RequestFailed);
+            return self.go_on_resuming(conn);
         };
         if !self.connections.is_active(conn) {
             return;
@@ -400,6 +449,7 @@ impl Hub {
                 connections.send_application_error(env, conn, &error, correlation);
             }
         }
+        self.go_on_resuming(conn);
     }
 
     pub(super) fn on_decision(&mut self, id: RequestId, allow: bool) {
@@ -408,9 +458,10 @@ impl Hub {
         match about {
             About::Subscribe { channel, answer, wish, cancelled } if allow => {
                 if !self.connections.is_active(conn) {
+                } else if answer.resumes {
+                    self.on_judged(conn, &channel, Ok(()));
                 } else if cancelled {
-                    let env = &mut self.env;
-                    self.connections.answer_subscribed(env, conn, &channel, &answer, None);
+                    self.confirm(conn, &channel, &answer, None);
                 } else {
                     self.subscribe(conn, &channel, answer, wish);
                 }
@@ -425,6 +476,7 @@ impl Hub {
             About::Publish { .. } => self.fail_question(conn, about, Reason::PublishForbidden),
             About::Request { .. } => self.fail_question(conn, about, Reason::RequestFailed),
         }
+        self.go_on_resuming(conn);
     }
 
     pub(super) fn on_failed(&mut self, handler: Handler) {
@@ -435,6 +487,7 @@ impl Hub {
                 let question = self.questions.answered(&mut self.connections, id);
                 if let Some(Question { conn, about }) = question {
                     self.fail_question(conn, about, Reason::RequestFailed);
+                    self.go_on_resuming(conn);
                 }
             }
             Handler::Metrics(_) => {
@@ -449,6 +502,9 @@ impl Hub {
 
     pub(super) fn fail_question(&mut self, conn: ConnId, about: About, reason: Reason) {
         match about {
+            About::Subscribe { channel, answer, .. } if answer.resumes => {
+                self.on_judged(conn, &channel, Err(reason));
+            }
             About::Request { answer, .. } | About::Subscribe { answer, .. } => {
                 self.refuse_active(conn, reason, answer.correlation.as_deref());
             }

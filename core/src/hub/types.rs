@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{peers::ShardMessage, store::StoreCommand};
+use super::{
+    peers::ShardMessage,
+    store::{SessionId, StoreCommand},
+};
 use crate::{
     auth::{Revocation, Verb},
     config::Config,
@@ -92,6 +95,12 @@ impl Placement {
             return ShardId(0);
         }
         self.home_of(name)
+    }
+
+    /// The hub at which a session is at home.
+    #[must_use]
+    pub fn session_home(&self, session: SessionId) -> ShardId {
+        if self.shards == 1 { ShardId(0) } else { self.home_of(session) }
     }
 
     /// The hub at which anything else is at home.
@@ -544,6 +553,8 @@ pub enum TimeoutReason {
     Question,
     /// What is kept of channels: something has become too old.
     History,
+    /// A session whose client has not come back.
+    Resume,
     /// The end of a drain.
     Drain,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 
 use super::{
-    tally::{OUTCOMES, STATUSES, Tally},
+    tally::{OUTCOMES, Resumed, STATUSES, Tally},
     *,
 };
 use crate::{
@@ -108,6 +108,9 @@ struct Handles {
     recoveries: Vec<Counter>,
     under_way: Gauge,
     revocations: Gauge,
+    sessions_held: Gauge,
+    sessions_waiting: Gauge,
+    resumes: Vec<Counter>,
     warned: Counter,
     refreshed: Counter,
     withdrawn: Counter,
@@ -191,6 +194,12 @@ impl Handles {
                 .collect(),
             under_way: source.gauge(UNDER_WAY, &[]),
             revocations: source.gauge(REVOCATIONS, &[]),
+            sessions_held: source.gauge(SESSIONS, &[("state", "attached")]),
+            sessions_waiting: source.gauge(SESSIONS, &[("state", "detached")]),
+            resumes: Resumed::NAMES
+                .iter()
+                .map(|result| source.counter(RESUMES, &[("result", result)]))
+                .collect(),
             warned: source.counter(TOKEN_EVENTS, &[("event", "warned")]),
             refreshed: source.counter(TOKEN_EVENTS, &[("event", "refreshed")]),
             withdrawn: source.counter(WITHDRAWN, &[]),
@@ -261,6 +270,8 @@ impl Handles {
         add(&mut tally.recovered_messages, &self.recovered_messages);
         shift(&mut tally.under_way, &self.under_way);
         shift(&mut tally.revocations, &self.revocations);
+        shift(&mut tally.sessions_held, &self.sessions_held);
+        shift(&mut tally.sessions_waiting, &self.sessions_waiting);
         add(&mut tally.warned, &self.warned);
         add(&mut tally.refreshed, &self.refreshed);
         add(&mut tally.withdrawn, &self.withdrawn);
@@ -268,6 +279,7 @@ impl Handles {
             (tally.received.take(), &self.received),
             (tally.sent.take(), &self.sent),
             (tally.statuses.take(), &self.statuses),
+            (tally.resumes.take(), &self.resumes),
             (tally.handlers_failed.take(), &self.handlers_failed),
             (tally.recoveries.take(), &self.recoveries),
             (tally.errors.take(), &self.errors),

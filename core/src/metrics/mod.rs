@@ -7,6 +7,7 @@
 mod handles;
 mod tally;
 
+pub(crate) use self::tally::Resumed;
 pub use self::{
     handles::{Metrics, count_dropped_log_lines, count_refused_reloads, describe},
     tally::Tally,
@@ -127,6 +128,10 @@ families! {
         "Tokens of live connections: warned that they expire, refreshed";
     WITHDRAWN "mahavishnu_subscriptions_withdrawn_total" Counter ["server"] &[],
         "Subscriptions taken back because a token or the policy no longer permits them";
+    SESSIONS "mahavishnu_sessions" Gauge ["server", "state"] &[],
+        "Sessions that outlive their connection: attached to one, or detached and waiting for their client";
+    RESUMES "mahavishnu_session_resumes_total" Counter ["server", "result"] &[],
+        "Sessions that were asked for: resumed, unknown or expired, or another user's";
     REVOCATIONS "mahavishnu_revocations" Gauge ["server"] &[],
         "Revocations in force, those of the file not counted";
     RELOADS "mahavishnu_config_generation" Gauge ["server"] &[],

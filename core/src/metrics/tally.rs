@@ -44,6 +44,9 @@ pub struct Tally {
     pub(super) recoveries: Counts<{ OUTCOMES.len() }>,
     pub(crate) under_way: i64,
     pub(crate) revocations: i64,
+    pub(crate) sessions_held: i64,
+    pub(crate) sessions_waiting: i64,
+    pub(super) resumes: Counts<{ Resumed::NAMES.len() }>,
     pub(crate) warned: u64,
     pub(crate) refreshed: u64,
     pub(crate) withdrawn: u64,
@@ -119,6 +122,9 @@ impl Tally {
             recoveries: Counts::default(),
             under_way: 0,
             revocations: 0,
+            sessions_held: 0,
+            sessions_waiting: 0,
+            resumes: Counts::default(),
             warned: 0,
             refreshed: 0,
             withdrawn: 0,
@@ -222,6 +228,11 @@ impl Tally {
         self.handlers_failed.add(handler.index(), 1);
     }
 
+    /// Somebody has asked for a session.
+    pub(crate) fn resumed(&mut self, result: Resumed) {
+        self.resumes.add(result as usize, 1);
+    }
+
     #[cfg(test)]
     pub(crate) fn handlers_failed(&mut self) -> &[u64] {
         self.handlers_failed.take()
@@ -244,6 +255,22 @@ impl Tally {
             _ => self.broadcasts.push((at, label, 1)),
         }
     }
+}
+
+/// What came of asking for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resumed {
+    /// It was resumed.
+    Yes,
+    /// There is none, or not any more.
+    Unknown,
+    /// It is another user's, which whoever asked is not told.
+    OtherUser,
+}
+
+impl Resumed {
+    /// As they are counted.
+    pub(super) const NAMES: &[&str] = &["resumed", "unknown", "other_user"];
 }
 
 /// Labels of channels: one for each pattern of the policy, or one for each name up to a cap.

@@ -166,6 +166,7 @@ impl<'t> Input<'t> {
             | Call::Decide { .. }
             | Call::Revoke { .. }
             | Call::Look { .. }
+            | Call::Stored(_)
             | Call::Exposition { .. }
             | Call::Disconnect { .. }
             | Call::Reload { .. }

@@ -164,6 +164,11 @@ impl<'t> Lane<'t> {
                 let config = config.ok_or(Mismatch::Configuration { calls: self.report.calls })?;
                 self.hub.handle_command(now, Command::Reload(config));
             }
+            Call::Stored(stored) => {
+                if let Some(event) = stored.to_event() {
+                    self.hub.handle_store(now, event);
+                }
+            }
             Call::Publish { .. }
             | Call::PublishWith { .. }
             | Call::Revoke { .. }
@@ -250,6 +255,7 @@ impl<'t> Lane<'t> {
             | Call::Bytes { .. }
             | Call::Eof { .. }
             | Call::IoError { .. }
+            | Call::Stored(_)
             | Call::Timeout
             | Call::Output(_)
             | Call::Dirty(_)

@@ -16,6 +16,7 @@ mod lane;
 mod record;
 mod recorded;
 mod replay;
+mod stored;
 
 pub use file::{Input, Kind, Trace, Writer};
 pub use recorded::Recorded;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
+use self::stored::Stored;
 use crate::{
     config::{Config, Hooks},
     hub::{Look, Output, PublicationOptions},
@@ -143,6 +145,8 @@ enum Call<'a> {
         channel: &'a str,
         asked: Asked<'a>,
     },
+    /// What the store has told.
+    Stored(#[serde(borrow)] Stored<'a>),
     PublishWith {
         id: Option<u64>,
         #[serde(borrow)]

@@ -3,13 +3,14 @@
 use std::io::{self, IoSlice, Write};
 
 use super::{
-    Asked, Call, Carried, Conn, Digest, Record, Taken, Wanted, flush_number, nanos, output_digest,
+    Asked, Call, Carried, Conn, Digest, Record, Stored, Taken, Wanted, flush_number, nanos,
+    output_digest,
 };
 use crate::{
     config::Config,
     hub::{
         Backlog, Command, ConnId, Handler, Listener, Output, Peer, Place, Publication, RequestId,
-        ShardId, Timeout,
+        ShardId, StoreEvent, Timeout,
     },
     time::{Instant, Now},
     ws::Flush,
@@ -120,6 +121,10 @@ impl Recorder {
             Command::Drain(plan) => Call::Drain { window: plan.window, deadline: plan.deadline },
         };
         self.note(now, call);
+    }
+
+    pub(super) fn stored(&mut self, now: Now, event: &StoreEvent) {
+        self.note(now, Call::Stored(Stored::of(event)));
     }
 
     pub(super) fn timeout(&mut self, now: Now) {

@@ -4,7 +4,7 @@ use std::io;
 
 use super::record::{Recorder, Script, Tap};
 use crate::{
-    hub::{Command, ConnId, Hub, Output, Peer, ShardId, ShardMessage, Timeout},
+    hub::{Command, ConnId, Hub, Output, Peer, ShardId, ShardMessage, StoreEvent, Timeout},
     metrics::Tally,
     reason::Reason,
     time::Now,
@@ -115,6 +115,12 @@ impl Recorded {
             self.recorder = None;
         }
         self.hub.handle_command(now, command);
+    }
+
+    /// See [`Hub::handle_store`].
+    pub fn handle_store(&mut self, now: Now, event: StoreEvent) {
+        self.note(|recorder| recorder.stored(now, &event));
+        self.hub.handle_store(now, event);
     }
 
     /// See [`Hub::handle_timeout`].

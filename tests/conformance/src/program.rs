@@ -136,6 +136,7 @@ fn said(
             let rule = |(pattern, count): &_| format!("{pattern}={count}");
             rules.iter().map(rule).collect::<Vec<_>>().join(",")
         };
+        "SESSION_SECONDS": limits.sessions.session_window, seconds;
         "DEFLATE": deflate.enabled, bool::to_string;
         "TRUSTED_PROXIES": trusted_proxies, |networks: &Vec<_>| {
             networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")

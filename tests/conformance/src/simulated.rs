@@ -106,7 +106,7 @@ impl Driven for Running {
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
         let hand = self.0.borrow();
         // A family is one or the other.
-        hand.counter(family, &labels) + hand.gauge(family) as u64
+        hand.counter(family, &labels) + hand.gauge(family, &labels) as u64
     }
 }
 

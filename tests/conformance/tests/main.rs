@@ -184,6 +184,15 @@ conformance! {
             connections_are_counted_over_all_shards,
             connections_of_an_address_are_counted_over_all_shards,
         ;
+        sessions:
+            a_session_outlives_its_connection,
+            the_connection_that_had_the_session_is_closed,
+            many_sessions_are_resumed_at_once,
+            a_session_waits_no_longer_than_its_window,
+            a_session_ends_with_a_client_that_says_goodbye,
+            a_session_is_its_users_and_permissions_are_judged_anew,
+            the_application_decides_again_on_a_session,
+        ;
         http:
             health_tells_of_connections,
             ready_tells_whether_there_is_room,
@@ -275,6 +284,7 @@ conformance! {
         PeerClosed: ends::peer_closed;
         Disconnected: ends::disconnected;
         Shutdown: ends::shutdown;
+        ResumedElsewhere: ends::resumed_elsewhere;
         HttpDone: requests::http_done;
         Eof: ends::eof;
         Io: ends::io;
@@ -360,6 +370,9 @@ conformance! {
         Decode: messages::decode;
         SubscribeForbidden: messages::subscribe_forbidden;
         PublishForbidden: messages::publish_forbidden;
+        SessionUnknown: messages::session_unknown;
+        SessionHeld: messages::session_held;
+        SessionsFull: capacity::sessions_full;
         UnknownRequest: messages::unknown_request;
         NotRecovered: messages::not_recovered;
         InvalidChannel: messages::invalid_channel;

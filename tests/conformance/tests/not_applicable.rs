@@ -73,6 +73,7 @@ const LIST: &[(&str, &[&str])] = &[
             "request_failed",
             "requests_in_flight",
             "the_application_answers_requests",
+            "the_application_decides_again_on_a_session",
             "the_application_decides_on_publishes",
             "the_application_decides_on_reading",
             "the_application_decides_on_subscriptions",
@@ -127,6 +128,7 @@ const LIST: &[(&str, &[&str])] = &[
     ("no setting says `publishes_in_flight_max`", &["busy"]),
     ("no setting says `queued_bytes_max`", &["outboxes_full"]),
     ("no setting says `revocations_max`", &["revocations_full"]),
+    ("no setting says `sessions_max`", &["sessions_full"]),
     ("no setting says `sockets_max`", &["made_room", "max_sockets", "sockets_are_limited"]),
     ("no setting says `tls_handshakes_max`", &["tls_handshakes_max"]),
 ];

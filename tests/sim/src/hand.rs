@@ -286,10 +286,10 @@ impl Hand {
         self.counts.counter(family, labels)
     }
 
-    /// The value of a family's gauge.
+    /// The value of a family's gauge, or of the series that have these labels.
     #[must_use]
-    pub fn gauge(&self, family: &str) -> f64 {
-        self.counts.gauge(family)
+    pub fn gauge(&self, family: &str, labels: &[&str]) -> f64 {
+        self.counts.gauge(family, labels)
     }
 
     fn command_all(&mut self, command: impl Fn() -> Command) {

@@ -198,9 +198,9 @@ pub(crate) fn at_the_end(world: &mut World) {
         counts.counter("websocket_messages_total", &["message_type=event", "direction=sent"]);
     let busy = counts.counter("websocket_message_errors_total", &["error_type=busy"]);
     let books = [
-        ("active", counts.gauge("websocket_connections_active") as u64, 0),
-        ("subscriptions", counts.gauge("mahavishnu_subscriptions") as u64, 0),
-        ("channels", counts.gauge("mahavishnu_channels") as u64, 0),
+        ("active", counts.gauge("websocket_connections_active", &[]) as u64, 0),
+        ("subscriptions", counts.gauge("mahavishnu_subscriptions", &[]) as u64, 0),
+        ("channels", counts.gauge("mahavishnu_channels", &[]) as u64, 0),
         ("connections", counts.counter("websocket_connections_total", &[]), tally.connected),
         ("received bytes", counts.counter("mahavishnu_received_bytes_total", &[]), tally.hub_bytes),
         ("sent bytes", counts.counter("mahavishnu_sent_bytes_total", &[]), tally.written),

@@ -35,11 +35,12 @@ impl Counts {
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     }
 
-    /// The value of a family's gauge.
-    pub(crate) fn gauge(&self, family: &str) -> f64 {
+    /// The value of a family's gauge, or of the series that have these labels.
+    pub(crate) fn gauge(&self, family: &str, labels: &[&str]) -> f64 {
         let map = self.gauges.lock().unwrap();
         map.iter()
             .filter(|(name, _)| name.split('{').next() == Some(family))
+            .filter(|(name, _)| labels.iter().all(|label| name.contains(label)))
             .map(|(_, value)| f64::from_bits(value.load(Ordering::Relaxed)))
             .sum()
     }

@@ -8,6 +8,7 @@ use super::{
     names::Kind,
     position::Position,
     presence::{Departed, Member, PresenceChanges},
+    sessions::ResumedSession,
     timestamp::Timestamp,
 };
 
@@ -86,6 +87,15 @@ pub enum Data<'a> {
     Welcome(Welcome<'a>),
     /// What was lost.
     Gap(Gap<'a>),
+    /// `{session, ttl}`
+    Session {
+        /// The session's name.
+        session: &'a str,
+        /// Seconds that it waits for its client.
+        ttl: u64,
+    },
+    /// A session that goes on.
+    Resumed(ResumedSession<'a>),
     /// `{expires_at, expires_in, grace}`
     Expiring(Expiring),
     /// `{channel, reason}`
@@ -149,10 +159,12 @@ impl Data<'_> {
             | Self::PublishedAt { .. }
             | Self::Welcome(_)
             | Self::Gap(_)
+            | Self::Session { .. }
             | Self::Expiring(_)
             | Self::Departed(_)
             | Self::PresenceChanges(_)
             | Self::Withdrawn { .. } => 128,
+            Self::Resumed(resumed) => resumed.size_hint(),
             Self::Member(member) => 128 + member.info.map_or(0, str::len),
         }
     }
@@ -200,6 +212,14 @@ impl Data<'_> {
             }
             Self::Welcome(welcome) => write_welcome(out, welcome),
             Self::Gap(gap) => write_gap(out, gap),
+            Self::Session { session, ttl } => {
+                out.extend_from_slice(b"{\"session\":");
+                write_string(out, session);
+                out.extend_from_slice(b",\"ttl\":");
+                write_number(out, *ttl);
+                out.push(b'}');
+            }
+            Self::Resumed(resumed) => resumed.write(out),
             Self::Expiring(Expiring { expires_at, expires_in, grace }) => {
                 out.extend_from_slice(b"{\"expires_at\":");
                 write_number(out, *expires_at);
@@ -275,16 +295,8 @@ fn write_start(out: &mut Vec<u8>, channel: &str, start: &Start<'_>) {
     write_position(out, start.position);
     out.extend_from_slice(b",\"recoverable\":");
     write_bool(out, start.recoverable);
-    match start.recovered {
-        None => {}
-        Some(Ok(missed)) => {
-            out.extend_from_slice(b",\"recovered\":true,\"missed\":");
-            write_number(out, missed);
-        }
-        Some(Err(reason)) => {
-            out.extend_from_slice(b",\"recovered\":false,\"reason\":");
-            write_string(out, reason);
-        }
+    if let Some(outcome) = start.recovered {
+        write_recovered(out, outcome);
     }
     if let Some(events) = start.rewound {
         out.extend_from_slice(b",\"rewound\":");
@@ -293,7 +305,20 @@ fn write_start(out: &mut Vec<u8>, channel: &str, start: &Start<'_>) {
     out.push(b'}');
 }
 
-fn write_position(out: &mut Vec<u8>, position: Position) {
+pub(super) fn write_recovered(out: &mut Vec<u8>, outcome: Result<u64, &str>) {
+    match outcome {
+        Ok(missed) => {
+            out.extend_from_slice(b",\"recovered\":true,\"missed\":");
+            write_number(out, missed);
+        }
+        Err(reason) => {
+            out.extend_from_slice(b",\"recovered\":false,\"reason\":");
+            write_string(out, reason);
+        }
+    }
+}
+
+pub(super) fn write_position(out: &mut Vec<u8>, position: Position) {
     out.extend_from_slice(b",\"epoch\":");
     write_string(out, position.epoch.as_str());
     out.extend_from_slice(b",\"offset\":");
@@ -307,7 +332,7 @@ pub(super) fn write_optional(out: &mut Vec<u8>, text: Option<&str>) {
     }
 }
 
-fn write_bool(out: &mut Vec<u8>, value: bool) {
+pub(super) fn write_bool(out: &mut Vec<u8>, value: bool) {
     out.extend_from_slice(if value { b"true" } else { b"false" });
 }
 

@@ -60,7 +60,7 @@ pub use position::{Epoch, Position};
 pub use presence::{Departed, Member, PresenceChanges, PresenceQuery, PresenceWish};
 pub use publish_options::{Condition, MessageOptions, PublishOptions, state_channel};
 pub use request::Request;
-pub use sessions::{KeepSession, ResumeSession};
+pub use sessions::{KeepSession, ResumeSession, ResumedChannel, ResumedSession};
 pub use timestamp::Timestamp;
 
 #[cfg(test)]

@@ -3,9 +3,16 @@
 
 use std::{borrow::Cow, fmt};
 
+use uuid::Uuid;
+
 use super::{
+    answers::{Stamp, Start},
     decode::DecodeError,
+    envelope::{
+        Data, Envelope, write_bool, write_number, write_position, write_recovered, write_uuid,
+    },
     json::write_string,
+    names::event,
     options::{Recover, members, number, read_recover},
     position::Position,
     scan::{Scanner, Value},
@@ -26,6 +33,96 @@ pub struct ResumeSession<'a> {
     pub session: Cow<'a, str>,
     /// `positions`: where the client left off, by channel. Of a channel that is there twice the last one counts.
     pub positions: Vec<(Cow<'a, str>, Recover<'a>)>,
+}
+
+/// What a session that was resumed consists of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResumedSession<'a> {
+    /// The name by which others know the connection from then on: that of the connection that began the session.
+    pub connection_id: Uuid,
+    /// Its channels.
+    pub subscriptions: &'a [ResumedChannel<'a>],
+}
+
+/// A channel of a session that was resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResumedChannel<'a> {
+    /// Its name.
+    pub channel: &'a str,
+    /// Where it goes on, for who asked for positions; or the error code that says why it does not.
+    pub result: Result<Option<Start<'a>>, &'a str>,
+}
+
+impl<'a> Envelope<'a> {
+    /// Answers `keep_session`. `ttl` is in seconds.
+    #[must_use]
+    pub fn kept(
+        stamp: Stamp<'a>,
+        session: &'a str,
+        ttl: u64,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        let data = Data::Session { session, ttl };
+        Self { data, ..Self::response(stamp, event::KEEP_SESSION, "{}", correlation_id) }
+    }
+
+    /// Answers `resume_session`.
+    #[must_use]
+    pub fn resumed(
+        stamp: Stamp<'a>,
+        resumed: ResumedSession<'a>,
+        correlation_id: Option<&'a str>,
+    ) -> Self {
+        Self {
+            status: Some("resumed"),
+            data: Data::Resumed(resumed),
+            ..Self::response(stamp, event::RESUME_SESSION, "{}", correlation_id)
+        }
+    }
+}
+
+impl ResumedSession<'_> {
+    pub(super) fn size_hint(&self) -> usize {
+        let channels = self.subscriptions.iter().map(|entry| entry.channel.len() + 96);
+        128 + channels.sum::<usize>()
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"status\":\"resumed\",\"connection_id\":");
+        write_uuid(out, self.connection_id);
+        out.extend_from_slice(b",\"subscriptions\":[");
+        for (index, entry) in self.subscriptions.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            entry.write(out);
+        }
+        out.extend_from_slice(b"]}");
+    }
+}
+
+impl ResumedChannel<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"channel\":");
+        write_string(out, self.channel);
+        match self.result {
+            Ok(None) => out.extend_from_slice(b",\"recovered\":false"),
+            Ok(Some(start)) => {
+                write_position(out, start.position);
+                out.extend_from_slice(b",\"recoverable\":");
+                write_bool(out, start.recoverable);
+                match start.recovered {
+                    None => out.extend_from_slice(b",\"recovered\":false"),
+                    Some(outcome) => write_recovered(out, outcome),
+                }
+            }
+            Err(code) => {
+                out.extend_from_slice(b",\"error\":");
+                write_string(out, code);
+            }
+        }
+        out.push(b'}');
+    }
 }
 
 impl KeepSession {
@@ -95,7 +192,7 @@ pub(super) fn write_positions(out: &mut Vec<u8>, positions: &[(&str, Position)])
         out.extend_from_slice(b":{\"epoch\":\"");
         out.extend_from_slice(epoch.as_str().as_bytes());
         out.extend_from_slice(b"\",\"offset\":");
-        out.extend_from_slice(itoa::Buffer::new().format(*offset).as_bytes());
+        write_number(out, *offset);
         out.push(b'}');
     }
     out.push(b'}');
@@ -105,8 +202,52 @@ pub(super) fn write_positions(out: &mut Vec<u8>, positions: &[(&str, Position)])
 mod tests {
     use proptest::prelude::*;
 
+    use std::time::Duration;
+
     use super::*;
-    use crate::protocol::Epoch;
+    use crate::protocol::{Epoch, Timestamp};
+
+    #[test]
+    fn answers_are_as_in_the_documents() {
+        let timestamp = Timestamp::from_unix(Duration::ZERO);
+        let stamp = Stamp { id: Uuid::nil(), timestamp: &timestamp };
+        let text = |envelope: Envelope<'_>| {
+            let mut out = Vec::new();
+            envelope.write(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let kept = text(Envelope::kept(stamp, "s", 60, Some("1")));
+        assert!(kept.contains(
+            r#""correlation_id":"1","type":"response","event":"keep_session","data":{"session":"s","ttl":60},"#
+        ));
+        let position = Position { epoch: Epoch::from_random(0), offset: 5 };
+        let start =
+            |recovered| Ok(Some(Start { position, recoverable: true, recovered, rewound: None }));
+        let entry = |channel, result| ResumedChannel { channel, result };
+        let resumed = ResumedSession {
+            connection_id: Uuid::nil(),
+            subscriptions: &[
+                entry("a", start(Some(Ok(3)))),
+                entry("b", start(Some(Err("trimmed")))),
+                entry("c", start(None)),
+                entry("d", Ok(None)),
+                entry("e", Err("FORBIDDEN")),
+            ],
+        };
+        let resumed = text(Envelope::resumed(stamp, resumed, None));
+        let at = r#""epoch":"0000000000","offset":5,"recoverable":true"#;
+        let data = [
+            r#"{"status":"resumed","connection_id":"00000000-0000-0000-0000-000000000000","subscriptions":["#,
+            &format!(r#"{{"channel":"a",{at},"recovered":true,"missed":3}},"#),
+            &format!(r#"{{"channel":"b",{at},"recovered":false,"reason":"trimmed"}},"#),
+            &format!(r#"{{"channel":"c",{at},"recovered":false}},"#),
+            r#"{"channel":"d","recovered":false},"#,
+            r#"{"channel":"e","error":"FORBIDDEN"}]}"#,
+        ];
+        let data = format!(r#""event":"resume_session","data":{},"#, data.concat());
+        assert!(resumed.contains(&data), "{resumed}");
+        assert!(resumed.ends_with(r#""status":"resumed"}"#));
+    }
 
     #[test]
     fn a_time_is_a_whole_number_of_seconds() {

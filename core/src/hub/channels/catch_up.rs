@@ -106,11 +106,18 @@ impl Channels {
         pages.into_iter().map(&mut own).collect()
     }
 
-    /// What a connection has to be told first has been said: what it missed in these channels may follow.
-    pub(in crate::hub) fn let_go(&mut self, connections: &Connections, id: ConnId) {
+    /// What a connection has to be told first has been said: what it missed in this channel may follow, or in all.
+    pub(in crate::hub) fn let_go(
+        &mut self,
+        connections: &Connections,
+        id: ConnId,
+        only: Option<&str>,
+    ) {
+        let only = only.map(|name| self.find(name));
         let Some(conn) = connections.get(id) else { return };
         for subscription in conn.subscriptions.iter() {
             if subscription.member.list() == List::Catching
+                && only.is_none_or(|only| only == Some(subscription.channel))
                 && let Some(channel) = self.slots.get_mut(subscription.channel)
                 && let Some(catching) = channel.catching.get_mut(subscription.member.index())
             {
@@ -188,7 +195,8 @@ impl Channels {
     }
 
     /// What a connection has yet to be sent of the channel at `at` in its list, as far as its outbox holds it: it leaves the
-    /// channel, or its connection ends. What has no room it gives up: it may come back for it.
+    /// channel, or its connection ends. What has no room it gives up: it may come back for it. Of what is held back it was
+    /// promised nothing, and is sent nothing.
     pub(super) fn send_rest(
         &mut self,
         env: &mut Env,
@@ -200,8 +208,8 @@ impl Channels {
         let Some(held) = held.filter(|held| held.member.list() == List::Catching) else { return };
         if let Some(channel) = self.slots.get_mut(held.channel)
             && let Some(catching) = channel.catching.get_mut(held.member.index())
+            && !catching.held
         {
-            catching.held = false;
             let max = env.config.limits.delivery.outbox_bytes_max;
             let waits = connections.get(id).map_or(max, |conn| conn.ws.outbox().bytes());
             catching.cut(max.saturating_sub(waits));
@@ -279,7 +287,9 @@ impl Channels {
         let lost = catching.messages();
         catching.segments = VecDeque::new();
         (catching.bytes, catching.missed_bytes) = (0, 0);
-        self.catch_up(connections, id, index, held.member);
+        if !catching.held {
+            self.catch_up(connections, id, index, held.member);
+        }
         lost
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 /// Users, and addresses of connections without one, by the channels that they were the first here to subscribe to. A channel
 /// stays with its founder as long as it has subscribers here.
 #[derive(Debug)]
-pub(super) struct Founders {
+pub(in crate::hub) struct Founders {
     /// No entry is zero, so there are at most as many as channels.
     held: KeyedMap<Who, u32>,
     /// When it was last said who was refused.
@@ -21,12 +21,12 @@ pub(super) struct Founders {
 }
 
 impl Founders {
-    pub(super) fn new(keys: KeyedState) -> Self {
+    pub(in crate::hub) fn new(keys: KeyedState) -> Self {
         Self { held: KeyedMap::with_hasher(keys), told: None }
     }
 
     /// Whether one more of `total` channels may be founded.
-    pub(super) fn may(
+    pub(in crate::hub) fn may(
         &self,
         limits: &limits::Channels,
         shards: u16,
@@ -38,15 +38,15 @@ impl Founders {
         total < limits.channels_max - reserved || (self.held(who) as usize) < share
     }
 
-    pub(super) fn held(&self, who: &Who) -> u32 {
+    pub(in crate::hub) fn held(&self, who: &Who) -> u32 {
         self.held.get(who).copied().unwrap_or_default()
     }
 
-    pub(super) fn add(&mut self, who: Who) {
+    pub(in crate::hub) fn add(&mut self, who: Who) {
         *self.held.entry(who).or_default() += 1;
     }
 
-    pub(super) fn leave(&mut self, who: &Who) {
+    pub(in crate::hub) fn leave(&mut self, who: &Who) {
         if let Some(held) = self.held.get_mut(who) {
             *held -= 1;
             if *held == 0 {
@@ -56,7 +56,7 @@ impl Founders {
     }
 
     /// Whether it is said now who was refused: once a minute.
-    pub(super) fn tells(&mut self, now: Instant) -> bool {
+    pub(in crate::hub) fn tells(&mut self, now: Instant) -> bool {
         let recent = |at: &Instant| now.saturating_duration_since(*at) < TOLD_EVERY;
         let tells = self.told.as_ref().is_none_or(|at| !recent(at));
         if tells {
@@ -67,7 +67,7 @@ impl Founders {
 
     /// Every count equals what it counts.
     #[cfg(debug_assertions)]
-    pub(super) fn check<'w>(&self, founders: impl Iterator<Item = &'w Who>) {
+    pub(in crate::hub) fn check<'w>(&self, founders: impl Iterator<Item = &'w Who>) {
         let mut counts = Self::new(*self.held.hasher());
         founders.for_each(|who| counts.add(who.clone()));
         assert_eq!(self.held, counts.held, "channels by founder");

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    CatchUp, Channels, Joined, Left, Member, Subscribe, Waiting, founder_of, slow::keep_queued,
-};
+use super::{CatchUp, Channels, Joined, Left, Member, Subscribe, Waiting, slow::keep_queued};
 use crate::{
     auth::Verb,
     hub::{
@@ -12,6 +10,7 @@ use crate::{
         env::Env,
         homes::{Form, Start},
         peers::Joiner,
+        sessions::Terms,
         types::{ConnId, Output},
         visitors::Who,
     },
@@ -48,7 +47,7 @@ impl Channels {
         }
         let index = match known {
             Some(index) => Some(index),
-            None => match self.may_found(env, founder_of(conn), everywhere) {
+            None => match self.may_found(env, conn.who(), everywhere) {
                 Ok(founder) => self.found(name, env.config.slow_readers.of(name), founder),
                 Err(reason) => return Some(Subscribe::Refused(reason, answer)),
             },
@@ -83,7 +82,7 @@ impl Channels {
     pub(in crate::hub) fn refused_share(&mut self, env: &Env, conn: &Conn) -> Option<Output> {
         let (user, address) = (conn.user(), conn.ip);
         let tells = self.founders.tells(env.now.mono);
-        let channels = self.founders.held(&founder_of(conn));
+        let channels = self.founders.held(&conn.who());
         tells.then_some(Output::ManyChannels { user, address, channels })
     }
 
@@ -118,10 +117,11 @@ impl Channels {
             Ok(start) => (None, start),
             Err(reason) => (Some(reason), None),
         };
+        let held = answer.as_ref().is_some_and(|answer| answer.resumes);
         let added = wanted && declined.is_none() && {
             let pages = start.as_mut().map(|start| std::mem::take(&mut start.pages));
             let pages = self.adopt(connections, index, pages.unwrap_or_default());
-            self.add(env, connections, index, id, CatchUp::new(member.form, pages))
+            self.add(env, connections, index, id, (CatchUp::new(member.form, pages), held))
         };
         if let (Some(start), Some(channel)) = (&start, self.slots.get_mut(index)) {
             channel.epoch = Some(start.position.epoch);
@@ -138,23 +138,24 @@ impl Channels {
             (false, false, None) => Ok(()),
         };
         let answer = answer.filter(|_| active).map(|answer| (answer, result));
-        Some(Joined { leaves: !added && declined.is_none(), answer, catching })
+        let leaves = !added && declined.is_none();
+        Some(Joined { added, leaves, answer, catching, held })
     }
 
-    /// Makes a connection a member: at once, or when it has been sent what it missed.
+    /// Makes a connection a member: at once, or when it has been sent what it missed, or when it is no longer held.
     fn add(
         &mut self,
         env: &mut Env,
         connections: &mut Connections,
         index: u32,
         id: ConnId,
-        mut catch_up: CatchUp,
+        (mut catch_up, held): (CatchUp, bool),
     ) -> bool {
         let (Some(channel), Some(conn)) = (self.slots.get_mut(index), connections.edit(id)) else {
             return false;
         };
         let form = catch_up.form;
-        let waits = !catch_up.is_done();
+        let waits = held || !catch_up.is_done();
         let list = if waits { List::Catching } else { List::Members(form) };
         let member = MemberAt::new(list, channel.list(list));
         let subscription = u32::try_from(conn.subscriptions.len()).unwrap_or(u32::MAX);
@@ -254,6 +255,20 @@ impl Channels {
             entry.member = at;
         }
         Some(taken)
+    }
+
+    /// The channels of a connection, and what it asked for with each.
+    pub(in crate::hub) fn terms(&self, conn: &Conn) -> Vec<(Arc<str>, Terms)> {
+        let terms = |held: &Subscription| {
+            let channel = self.slots.get(held.channel)?;
+            let form = match held.member.list() {
+                List::Members(form) => form,
+                List::Catching => channel.catching.get(held.member.index())?.form,
+            };
+            let terms = Terms { positions: form == Form::Positioned, presence: None };
+            Some((channel.name.clone(), terms))
+        };
+        conn.subscriptions.iter().filter_map(terms).collect()
     }
 
     /// The channels of a connection that it may not subscribe to any more.

@@ -10,14 +10,15 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use self::{catch_up::CatchUp, founders::Founders};
+use self::catch_up::CatchUp;
+pub(super) use self::founders::Founders;
 use super::{
     connections::{AnswerTo, Conn, List, MemberAt},
     homes::{Form, Page, Shape},
     peers::Joiner,
     slab::Slab,
     types::{ConnId, ShardId},
-    visitors::{Who, network},
+    visitors::Who,
 };
 use crate::{
     config::SlowPolicy,
@@ -41,12 +42,16 @@ pub(super) enum Subscribe {
 /// What came of a home's word that it has added a connection.
 #[derive(Debug)]
 pub(super) struct Joined {
+    /// The connection is a member from now on.
+    pub(super) added: bool,
     /// The home is to be told that it has left again.
     pub(super) leaves: bool,
     /// What the client is to be told; nothing if it has taken its wish back.
     pub(super) answer: Option<(AnswerTo, Result<(), Reason>)>,
     /// Messages from before come first: [`Channels::go_on`] once it is answered.
     pub(super) catching: bool,
+    /// It is not answered by itself: whoever does that lets it go on.
+    pub(super) held: bool,
 }
 
 /// A connection that left a channel, for the channel's home.
@@ -320,11 +325,6 @@ impl Channels {
             }
         }
     }
-}
-
-/// As whose a channel counts that the connection is the first to subscribe to.
-fn founder_of(conn: &Conn) -> Who {
-    conn.user().map_or_else(|| Who::Address(network(conn.ip)), Who::User)
 }
 
 /// A longer queue of rounds is given back once it is empty.

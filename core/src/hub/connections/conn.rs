@@ -16,7 +16,7 @@ use crate::{
     config::{AnonymousPublish, Config},
     hub::{
         types::{Listener, Peer, RequestId},
-        visitors::{Allowance, Entered, Who},
+        visitors::{Allowance, Entered, Who, network},
     },
     time::Tick,
     tls::Identity,
@@ -159,6 +159,11 @@ impl Conn {
 
     pub(in crate::hub) fn user(&self) -> Option<Arc<str>> {
         self.rare().token.as_ref().and_then(|token| token.claims.user.clone())
+    }
+
+    /// Whom limits are about: its user, or without one its address.
+    pub(in crate::hub) fn who(&self) -> Who {
+        self.user().map_or_else(|| Who::Address(network(self.ip)), Who::User)
     }
 
     pub(in crate::hub) fn identity(&self) -> Option<Arc<Identity>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{eviction::Links, partial::Partial};
 use crate::{
     auth::Access,
-    hub::{tokens::Token, types::RequestId},
+    hub::{sessions::Attached, tokens::Token, types::RequestId},
     time::Instant,
     tls::Identity,
 };
@@ -39,6 +39,8 @@ pub(in crate::hub) struct Rare {
     pub(in crate::hub) joining: u16,
     /// Channels in which it is still being sent what it missed.
     pub(in crate::hub) catching: u16,
+    /// The session that it keeps, or is about to resume.
+    pub(in crate::hub) session: Option<Box<Attached>>,
     /// It was told that its token is about to expire.
     pub(in crate::hub) warned: bool,
     /// The token is what the certificate says: another may replace it.
@@ -70,6 +72,7 @@ impl Rare {
         backlog: Self::UNLISTED,
         joining: 0,
         catching: 0,
+        session: None,
         warned: false,
         certified: false,
     };
@@ -93,6 +96,7 @@ impl Rare {
             && self.partial.is_nothing()
             && self.joining == 0
             && self.catching == 0
+            && self.session.is_none()
             && self.asked.is_empty()
             && self.gaps.is_empty()
     }

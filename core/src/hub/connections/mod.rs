@@ -41,6 +41,7 @@ pub(super) use self::{
 };
 use super::{
     env::Env,
+    sessions::Attached,
     slab,
     slab::Slab,
     types::{ConnId, Listener, Peer, RequestId, ShardId},
@@ -152,6 +153,20 @@ impl Connections {
             rare.joining -= 1;
             conn.extras.tidy();
         }
+    }
+
+    /// What it has of its session. Nothing that is to be settled follows from a change.
+    pub(super) fn session_mut(&mut self, id: ConnId) -> Option<&mut Attached> {
+        let conn = self.slots.get_at_mut(id.index, id.generation)?;
+        conn.extras.get_mut()?.session.as_deref_mut()
+    }
+
+    /// It has no session any more. What it had of it.
+    pub(super) fn take_session(&mut self, id: ConnId) -> Option<Box<Attached>> {
+        let conn = self.slots.get_at_mut(id.index, id.generation)?;
+        let taken = conn.extras.get_mut()?.session.take();
+        conn.extras.tidy();
+        taken
     }
 
     /// A question of it is answered or taken back.

@@ -8,10 +8,12 @@ use super::{Conn, Connections, Gap};
 use crate::{
     hub::{
         env::Env,
+        sessions::Rejoined,
+        store::SessionId,
         tokens::Withdrawn,
         types::{ConnId, Published, RequestError},
     },
-    protocol::{self, Answer, Envelope, Epoch, GapPosition, Position, Welcome},
+    protocol::{self, Answer, Envelope, Epoch, GapPosition, Position, ResumedSession, Welcome},
     reason::Reason,
 };
 
@@ -20,11 +22,18 @@ use crate::{
 pub(in crate::hub) struct AnswerTo {
     pub(in crate::hub) correlation: Option<Box<str>>,
     pub(in crate::hub) style: Answer,
+    /// It is no answer of its own, but part of that to `resume_session`.
+    pub(in crate::hub) resumes: bool,
 }
 
 impl AnswerTo {
     pub(in crate::hub) fn new(correlation: Option<&str>, style: Answer) -> Self {
-        Self { correlation: correlation.map(Into::into), style }
+        Self { correlation: correlation.map(Into::into), style, resumes: false }
+    }
+
+    /// For a channel of a session that is being resumed.
+    pub(in crate::hub) fn of_session() -> Self {
+        Self { correlation: None, style: Answer::Response, resumes: true }
     }
 }
 
@@ -151,6 +160,33 @@ impl Connections {
         let timestamp = env.timestamp();
         let stamp = env.stamp(&timestamp);
         self.send(env, id, Envelope::response(stamp, event, data, correlation));
+    }
+
+    pub(in crate::hub) fn answer_kept(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        (session, ttl): (SessionId, Duration),
+        correlation: Option<&str>,
+    ) {
+        let session = session.to_text();
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::kept(stamp, &session, ttl.as_secs(), correlation));
+    }
+
+    pub(in crate::hub) fn answer_resumed(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        (connection_id, channels): (Uuid, &[Rejoined]),
+        correlation: Option<&str>,
+    ) {
+        let subscriptions: Vec<_> = channels.iter().map(Rejoined::told).collect();
+        let resumed = ResumedSession { connection_id, subscriptions: &subscriptions };
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::resumed(stamp, resumed, correlation));
     }
 
     pub(in crate::hub) fn send_error(

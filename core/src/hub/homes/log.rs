@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::forms::Form;
 use crate::{
     config::Keep,
-    protocol::{Epoch, Position},
+    protocol::{Epoch, Position, Recover},
     time::Instant,
     ws::Segment,
 };
@@ -96,6 +96,13 @@ pub(in crate::hub) struct Since {
     pub(in crate::hub) epoch: Option<Epoch>,
     pub(in crate::hub) offset: u64,
     pub(in crate::hub) id: Option<Box<str>>,
+}
+
+impl Since {
+    pub(in crate::hub) fn of(recover: &Recover<'_>) -> Self {
+        let Recover { epoch, offset, id } = recover;
+        Self { epoch: *epoch, offset: *offset, id: id.as_deref().map(Into::into) }
+    }
 }
 
 impl Log {

@@ -8,6 +8,7 @@ use crate::{
         errands::{Kept, Verdict},
         homes::{Form, Lost, Shape, Start, Wish},
         looks::{Look, Looker},
+        sessions::SessionMessage,
         types::{ConnId, Publication, Published, ShardId},
         visitors::Who,
     },
@@ -89,6 +90,8 @@ pub(in crate::hub) enum Inner {
     /// To the home of the key: this is what was answered to the request of that digest. `None`: it was not carried out
     /// after all.
     Resolve { key: Box<str>, digest: u64, answer: Option<Kept> },
+    /// To the home of a session, or from there to the hub of a connection.
+    Session(Box<SessionMessage>),
     /// To the home of an address or a user: one more connection.
     Enter { who: Who, conn: ConnId },
     /// From that home: this connection is one too many.
@@ -140,6 +143,7 @@ impl Inner {
             Self::Resolve { key, answer, .. } => {
                 key.len() + answer.as_ref().map_or(0, Kept::weight)
             }
+            Self::Session(message) => message.weight(),
             Self::Revoke { revocation, .. } => {
                 let names = [&revocation.id, &revocation.user].into_iter().flatten();
                 size_of::<Revocation>() + names.map(|name| name.len()).sum::<usize>()

@@ -12,6 +12,7 @@ mod proxied;
 mod publishing;
 mod recovery;
 mod requests;
+mod resume;
 mod sessions;
 mod shards;
 mod slow;
@@ -93,7 +94,11 @@ impl Rig {
     }
 
     pub(super) fn alone() -> Self {
-        Self::new(1, Config::default())
+        Self::alone_with(Config::default())
+    }
+
+    pub(super) fn alone_with(config: Config) -> Self {
+        Self::new(1, config)
     }
 
     /// A socket that has sent nothing yet.

@@ -11,6 +11,7 @@ pub(crate) mod positions;
 pub(crate) mod publish_options;
 pub(crate) mod reads;
 pub(crate) mod recovery;
+pub(crate) mod sessions;
 pub(crate) mod shards;
 pub(crate) mod slow;
 pub(crate) mod state;

@@ -141,6 +141,14 @@ pub(crate) fn too_many_channels(backend: Backend, reason: Reason) {
     rig.expect_error_counted(reason);
 }
 
+pub(crate) fn sessions_full(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| config.limits.sessions.sessions_max = 1);
+    let (mut first, mut second) = (rig.hello(), rig.hello());
+    assert_eq!(first.request("keep_session", json!({}))["data"]["ttl"], 120);
+    is_error(&second.request("keep_session", json!({})), reason);
+    rig.expect_error_counted(reason);
+}
+
 pub(crate) fn requests_in_flight(backend: Backend, reason: Reason) {
     let app = App { requests: vec![("wait", |_| None)], ..App::default() };
     let setup =

@@ -21,6 +21,17 @@ pub(crate) fn disconnected(backend: Backend, reason: Reason) {
     rig.expect_told_end(reason);
 }
 
+pub(crate) fn resumed_elsewhere(backend: Backend, reason: Reason) {
+    let rig = backend.start(|_| {});
+    let mut old = rig.hello();
+    let kept = old.request("keep_session", json!({}));
+    let mut new = rig.hello();
+    let session = json!({ "session": kept["data"]["session"] });
+    assert_eq!(new.request("resume_session", session)["data"]["status"], "resumed");
+    assert_eq!(old.expect_close(1001), reason.close_text());
+    rig.expect_told_end(reason);
+}
+
 pub(crate) fn shutdown(backend: Backend, reason: Reason) {
     let rig = backend.start(|_| {});
     let mut raw = rig.raw_hello();

@@ -39,6 +39,22 @@ pub(crate) fn decode(backend: Backend, reason: Reason) {
     refused(backend, &json!({ "type": "nonsense" }), reason);
 }
 
+pub(crate) fn session_unknown(backend: Backend, reason: Reason) {
+    let rig = backend.start(|_| {});
+    let session = json!({ "session": "0".repeat(32) });
+    is_error(&rig.hello().request("resume_session", session), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn session_held(backend: Backend, reason: Reason) {
+    let rig = backend.start(|_| {});
+    let mut client = rig.hello();
+    let kept = client.request("keep_session", json!({}));
+    let session = json!({ "session": kept["data"]["session"] });
+    is_error(&client.request("resume_session", session), reason);
+    rig.expect_error_counted(reason);
+}
+
 pub(crate) fn unknown_request(backend: Backend, reason: Reason) {
     refused(backend, &json!({ "type": "request", "event": "nonsense" }), reason);
 }

@@ -1,0 +1,390 @@
+//! The sessions that are at home at this hub: who has each, and how long those still wait that nobody has.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    Change, End, Grant, Holder, granted,
+    record::Kept,
+    session::{Session, State, user_of},
+};
+use crate::{
+    entropy::{KeyedMap, KeyedState},
+    hub::{
+        channels::Founders,
+        env::Env,
+        slab::Slab,
+        store::{SessionId, StoreCommand},
+        types::ConnId,
+        visitors::Who,
+    },
+    limits,
+    metrics::Resumed,
+    reason::Reason,
+    time::{Instant, Timers},
+};
+
+/// The sessions of which this hub is the home.
+#[derive(Debug)]
+pub(in crate::hub) struct Sessions {
+    names: KeyedMap<SessionId, u32>,
+    slots: Slab<Session>,
+    /// When those that wait have waited long enough. A session believes in the entry that its own deadline names.
+    timers: Timers<u32>,
+    /// How many each user has, and each address without one.
+    owners: Founders,
+    /// Memory that they take.
+    bytes: usize,
+    /// Those that a store does not know yet as they are.
+    changed: Vec<SessionId>,
+    /// What a store is to be told first.
+    commands: VecDeque<StoreCommand>,
+    /// Connections of this hub whose sessions' homes are to be told something, each once.
+    pub(in crate::hub) untold: VecDeque<ConnId>,
+}
+
+/// What comes of asking for a session.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Resume {
+    /// There is none, not any more, or it is another user's.
+    Unknown,
+    /// This is it.
+    Granted(Box<Grant>),
+    /// This connection is to let it go. Who asked is answered when it has; if another one waited for that already, then
+    /// that is the one to let go.
+    Contended(ConnId),
+}
+
+impl Sessions {
+    pub(in crate::hub) fn new(keys: KeyedState, start: Instant) -> Self {
+        Self {
+            names: KeyedMap::with_hasher(keys),
+            slots: Slab::new(),
+            timers: Timers::new(start),
+            owners: Founders::new(keys),
+            bytes: 0,
+            changed: Vec::new(),
+            commands: VecDeque::new(),
+            untold: VecDeque::new(),
+        }
+    }
+
+    pub(in crate::hub) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A new session. How long it waits after the end of a connection.
+    pub(in crate::hub) fn keep(
+        &mut self,
+        env: &mut Env,
+        name: SessionId,
+        holder: Holder,
+        ttl: Option<Duration>,
+    ) -> Result<Duration, Reason> {
+        let limits = &env.config.limits.sessions;
+        let session = Session::new(name, holder, granted(limits.session_window, ttl));
+        if self.names.contains_key(&name) || !self.is_room_for(limits, &session) {
+            return Err(Reason::SessionsFull);
+        }
+        let ttl = session.ttl;
+        let index = self.insert(env, session).ok_or(Reason::SessionsFull)?;
+        self.note(env, index);
+        Ok(ttl)
+    }
+
+    /// The session is to wait for another time. For how long it does.
+    pub(in crate::hub) fn keep_on(
+        &mut self,
+        env: &Env,
+        name: SessionId,
+        conn: ConnId,
+        ttl: Option<Duration>,
+    ) -> Result<Duration, Reason> {
+        let found = self.find(name).filter(|(_, session)| session.is_held_by(conn));
+        let (index, session) = found.ok_or(Reason::SessionUnknown)?;
+        let ttl = granted(env.config.limits.sessions.session_window, ttl);
+        session.ttl = ttl;
+        self.note(env, index);
+        Ok(ttl)
+    }
+
+    /// A connection has subscribed to channels, or no longer does. A session that grows beyond the memory that there is
+    /// for all of them is forgotten.
+    pub(in crate::hub) fn change(
+        &mut self,
+        env: &mut Env,
+        name: SessionId,
+        conn: ConnId,
+        changes: Vec<Change>,
+    ) {
+        let Some((index, session)) = self.find(name).filter(|(_, of)| of.is_held_by(conn)) else {
+            return;
+        };
+        let before = session.bytes;
+        changes.into_iter().for_each(|change| session.change(change));
+        let after = session.bytes;
+        self.bytes = self.bytes + after - before;
+        if after > before && self.bytes > env.config.limits.sessions.sessions_bytes_max {
+            env.tally.error(Reason::SessionsFull);
+            self.remove(env, index);
+        } else {
+            self.note(env, index);
+        }
+    }
+
+    /// The connection that has the session is somebody else's from now on, and so is the session.
+    pub(in crate::hub) fn rename(&mut self, env: &Env, name: SessionId, conn: ConnId, who: Who) {
+        let Some((index, session)) = self.find(name).filter(|(_, of)| of.is_held_by(conn)) else {
+            return;
+        };
+        let before = session.bytes;
+        let owner = session.rename(who.clone());
+        let after = session.bytes;
+        self.bytes = self.bytes + after - before;
+        owner.iter().for_each(|owner| self.owners.leave(owner));
+        self.owners.add(who);
+        self.note(env, index);
+    }
+
+    /// A connection has ended that had the session, or waited for it. If another one waited, what it is to be told.
+    #[must_use]
+    pub(in crate::hub) fn ended(
+        &mut self,
+        env: &mut Env,
+        name: SessionId,
+        conn: ConnId,
+        end: End,
+    ) -> Option<(ConnId, Resume)> {
+        let (index, session) = self.find(name)?;
+        match session.state {
+            State::Contended { by, next } if next == conn => {
+                session.state = State::Held(by);
+                None
+            }
+            State::Contended { by, next } if by == conn && end == End::Waits => {
+                session.state = State::Held(next);
+                let grant = session.grant(Some(by));
+                self.note(env, index);
+                env.tally.resumed(Resumed::Yes);
+                Some((next, Resume::Granted(grant)))
+            }
+            State::Contended { by, next } if by == conn => {
+                self.remove(env, index);
+                env.tally.resumed(Resumed::Unknown);
+                Some((next, Resume::Unknown))
+            }
+            State::Held(by) if by == conn => {
+                let time = session.ttl.min(env.config.limits.sessions.session_window);
+                if end == End::Over || time.is_zero() {
+                    self.remove(env, index);
+                } else {
+                    env.tally.sessions_held -= 1;
+                    env.tally.sessions_waiting += 1;
+                    self.wait(env, index, time, (env.now.unix, Some(by)));
+                    self.note(env, index);
+                }
+                None
+            }
+            State::Held(_) | State::Contended { .. } | State::Waiting { .. } => None,
+        }
+    }
+
+    /// A connection wants the session. Whatever stands against it, it is told the same.
+    pub(in crate::hub) fn resume(
+        &mut self,
+        env: &mut Env,
+        name: SessionId,
+        conn: ConnId,
+        who: &Who,
+    ) -> Resume {
+        let now = env.now.mono;
+        let Some((index, session)) = self.find(name) else {
+            env.tally.resumed(Resumed::Unknown);
+            return Resume::Unknown;
+        };
+        if session.user.as_ref() != user_of(who) {
+            env.tally.resumed(Resumed::OtherUser);
+            return Resume::Unknown;
+        }
+        match session.state {
+            // Its timer has not been looked at yet.
+            State::Waiting { .. } if session.is_due(now) => {
+                self.remove(env, index);
+                env.tally.resumed(Resumed::Unknown);
+                Resume::Unknown
+            }
+            State::Waiting { last, .. } => {
+                session.state = State::Held(conn);
+                let grant = session.grant(last);
+                env.tally.sessions_waiting -= 1;
+                env.tally.sessions_held += 1;
+                env.tally.resumed(Resumed::Yes);
+                self.note(env, index);
+                Resume::Granted(grant)
+            }
+            State::Held(by) => {
+                session.state = State::Contended { by, next: conn };
+                Resume::Contended(by)
+            }
+            // Of those who came, the last one counts: it is the client's newest connection.
+            State::Contended { by, next } => {
+                session.state = State::Contended { by, next: conn };
+                Resume::Contended(next)
+            }
+        }
+    }
+
+    /// A session of an earlier run, as the store has it. A connection that had it then ended with that run.
+    pub(in crate::hub) fn restore(&mut self, env: &mut Env, name: SessionId, record: &[u8]) {
+        if self.names.contains_key(&name) {
+            return;
+        }
+        let limits = &env.config.limits.sessions;
+        let restored = Kept::read(record).and_then(|kept| {
+            let since = kept.since.unwrap_or(env.now.unix);
+            // A clock that was set back makes nobody wait longer.
+            let waited = env.now.unix.saturating_sub(since);
+            let left = kept.ttl.min(limits.session_window).checked_sub(waited)?;
+            let running = kept.since.is_none();
+            let state = State::Waiting { until: env.now.mono, since, last: None };
+            let session = Session::restored(name, kept, state);
+            let fits = !left.is_zero() && self.is_room_for(limits, &session);
+            fits.then_some((session, left, since, running))
+        });
+        let Some((session, left, since, running)) = restored else {
+            return self.commands.push_back(StoreCommand::ForgetSession { session: name });
+        };
+        let Some(index) = self.insert(env, session) else { return };
+        self.wait(env, index, left, (since, None));
+        if running {
+            // After the next restart its time goes on, and does not begin again.
+            self.note(env, index);
+        }
+    }
+
+    /// What a store is to be told next.
+    pub(in crate::hub) fn next_command(&mut self) -> Option<StoreCommand> {
+        if let Some(command) = self.commands.pop_front() {
+            return Some(command);
+        }
+        while let Some(name) = self.changed.pop() {
+            let Some((_, session)) = self.find(name) else { continue };
+            (session.changed, session.stored) = (false, true);
+            let record = session.record();
+            return Some(StoreCommand::KeepSession { session: name, record });
+        }
+        None
+    }
+
+    /// When the next one has waited long enough; it may have been resumed since.
+    pub(in crate::hub) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Forgets the one that had waited long enough first, by `until`. False if none had.
+    pub(in crate::hub) fn expire(&mut self, env: &mut Env, until: Instant) -> bool {
+        let Some((at, index)) = self.timers.pop_due(until) else { return false };
+        if self.slots.get(index).is_some_and(|session| session.is_due(at)) {
+            self.remove(env, index);
+        }
+        true
+    }
+
+    /// Entries of the timer heap.
+    pub(in crate::hub) fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Entries of sessions that were resumed stay in the heap; too many of them are cleared out.
+    pub(in crate::hub) fn compact_timers(&mut self) {
+        let slots = &self.slots;
+        self.timers.compact(slots.len(), |at, index| {
+            slots.get(index).is_some_and(|session| session.is_due(at))
+        });
+    }
+
+    /// Every count equals what it counts.
+    #[cfg(debug_assertions)]
+    pub(in crate::hub) fn check(&self) {
+        assert_eq!(self.names.len(), self.slots.len(), "names of sessions");
+        let all = || self.slots.indices().filter_map(|index| self.slots.get(index));
+        for session in all() {
+            assert_eq!(session.bytes, session.weight(), "memory of a session");
+            assert!(
+                !session.changed || self.changed.contains(&session.name),
+                "what a store is to be told is listed"
+            );
+        }
+        let bytes: usize = all().map(|session| session.bytes).sum();
+        assert_eq!(self.bytes, bytes, "memory of sessions");
+        self.owners.check(all().filter_map(|session| session.owner.as_ref()));
+        let waiting = all().filter(|session| session.is_waiting()).count();
+        assert!(waiting <= self.timers.len(), "a timer rings for each that waits");
+    }
+}
+
+/// Within the department.
+impl Sessions {
+    fn find(&mut self, name: SessionId) -> Option<(u32, &mut Session)> {
+        let index = *self.names.get(&name)?;
+        Some((index, self.slots.get_mut(index)?))
+    }
+
+    /// Whether there is room for one more. The last tenth is for users, and addresses without one, that have few.
+    fn is_room_for(&self, limits: &limits::Sessions, session: &Session) -> bool {
+        let max = limits.sessions_max;
+        let few = |who| self.owners.held(who) < limits.sessions_share_max;
+        self.len() < max
+            && self.bytes + session.bytes <= limits.sessions_bytes_max
+            && (self.len() < max - max / 10 || session.owner.as_ref().is_none_or(few))
+    }
+
+    fn insert(&mut self, env: &mut Env, session: Session) -> Option<u32> {
+        let (name, bytes, waiting) = (session.name, session.bytes, session.is_waiting());
+        let owner = session.owner.clone();
+        let (index, _) = self.slots.insert(session)?;
+        self.names.insert(name, index);
+        self.bytes += bytes;
+        owner.into_iter().for_each(|owner| self.owners.add(owner));
+        *count(env, waiting) += 1;
+        Some(index)
+    }
+
+    /// From now on it waits for its client, for so long.
+    fn wait(
+        &mut self,
+        env: &Env,
+        index: u32,
+        time: Duration,
+        (since, last): (Duration, Option<ConnId>),
+    ) {
+        let Some(session) = self.slots.get_mut(index) else { return };
+        let until = env.now.mono + time;
+        session.state = State::Waiting { until, since, last };
+        self.timers.arm(until, index);
+    }
+
+    fn remove(&mut self, env: &mut Env, index: u32) {
+        let Some(session) = self.slots.remove(index) else { return };
+        self.names.remove(&session.name);
+        self.bytes -= session.bytes;
+        session.owner.iter().for_each(|owner| self.owners.leave(owner));
+        *count(env, session.is_waiting()) -= 1;
+        if session.stored {
+            self.commands.push_back(StoreCommand::ForgetSession { session: session.name });
+        }
+    }
+
+    /// A store is to be told of it as it is at the end of the turn.
+    fn note(&mut self, env: &Env, index: u32) {
+        if env.config.store
+            && let Some(session) = self.slots.get_mut(index).filter(|session| !session.changed)
+        {
+            session.changed = true;
+            self.changed.push(session.name);
+        }
+    }
+}
+
+fn count(env: &mut Env, waiting: bool) -> &mut i64 {
+    if waiting { &mut env.tally.sessions_waiting } else { &mut env.tally.sessions_held }
+}
