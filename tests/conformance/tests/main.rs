@@ -143,8 +143,14 @@ conformance! {
             rewind_sends_the_last_events_first,
             rewind_is_for_those_who_do_not_recover,
             a_rule_rewinds_for_clients_that_cannot_ask,
+        ;
+        catch_up:
             much_is_recovered_in_pages_while_more_is_published,
             leaving_in_the_middle_ends_it,
+            several_channels_recover_at_once,
+            what_is_withdrawn_in_the_middle_ends_without_a_hole,
+            a_drain_in_the_middle_leaves_no_hole,
+            a_reload_in_the_middle_takes_nothing_back,
             who_is_gone_in_the_middle_leaves_nothing,
             many_come_back_at_once,
             a_slow_reader_comes_back_and_has_missed_nothing,

@@ -1,6 +1,7 @@
 //! The bodies: what every driver's server must do.
 
 pub(crate) mod auth;
+pub(crate) mod catch_up;
 pub(crate) mod drain;
 pub(crate) mod handshake;
 pub(crate) mod history;

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use mahavishnu_conformance::{Backend, Client, Raw, Rig, Setup, token};
+use mahavishnu_conformance::{Backend, Client, Rig, token};
 use mahavishnu_core::{
     auth::Pattern,
-    config::{Config, Keep, SlowPolicy},
+    config::{Config, Keep},
 };
 use serde_json::{Value, json};
 
 use super::positions::{expect_events, positioned, publish, subscribe};
 
 /// Keeps so many messages of each channel, however large they are.
-fn keeping(messages: u32) -> impl Fn(&mut Config) {
+pub(crate) fn keeping(messages: u32) -> impl Fn(&mut Config) {
     move |config| {
         config.limits.history.history_channel_bytes_max = 1 << 30;
         config.limits.history.history_bytes_max = 1 << 30;
@@ -21,11 +21,11 @@ fn keeping(messages: u32) -> impl Fn(&mut Config) {
 }
 
 /// Subscribes to `a` from a position on, and returns `data` of the answer.
-fn recover(client: &mut Client, epoch: &Value, offset: u64) -> Value {
+pub(crate) fn recover(client: &mut Client, epoch: &Value, offset: u64) -> Value {
     subscribe(client, json!({ "channel": "a", "recover": { "epoch": epoch, "offset": offset } }))
 }
 
-fn recovered(epoch: &Value, offset: u64, missed: u64) -> Value {
+pub(crate) fn recovered(epoch: &Value, offset: u64, missed: u64) -> Value {
     json!({
         "status": "subscribed", "channel": "a", "epoch": epoch, "offset": offset, "recoverable": true,
         "recovered": true, "missed": missed,
@@ -40,7 +40,7 @@ fn not_recovered(epoch: &Value, offset: u64, reason: &str) -> Value {
 }
 
 /// The epoch of `a`, seen by somebody who leaves again.
-fn epoch_of(rig: &Rig) -> Value {
+pub(crate) fn epoch_of(rig: &Rig) -> Value {
     let (client, epoch) = positioned(rig);
     client.close();
     epoch
@@ -357,137 +357,4 @@ pub(crate) fn a_rule_rewinds_for_clients_that_cannot_ask(backend: Backend) {
     asked.expect_silence();
     assert_eq!(recover(&mut asked, &epoch, 5), recovered(&epoch, 5, 0));
     asked.expect_silence();
-}
-
-/// More than an outbox holds, to one who reads slowly, while more is published: all of it comes, in order, and whoever
-/// recovers is no slow reader by it.
-pub(crate) fn much_is_recovered_in_pages_while_more_is_published(backend: Backend) {
-    for shards in [1, 2] {
-        let keep = keeping(10_000);
-        let setup = Setup::new(|config| {
-            keep(config);
-            config.limits.delivery.outbox_bytes_max = 128 * 1024;
-            config.limits.history.recover_messages_max = 10_000;
-        });
-        let rig = backend.start_with(Setup { shards, ..setup });
-        let large = |n: u64| json!({ "n": n, "filler": "x".repeat(4 * 1024) });
-        (1..=300).for_each(|n| _ = rig.broadcast("a", &large(n)));
-        let epoch = epoch_of(&rig);
-
-        let mut client = Raw::hello(rig.connect_narrow(8 * 1024));
-        client.send_json(&json!({
-            "type": "subscribe",
-            "data": { "channel": "a", "recover": { "epoch": epoch, "offset": 0 } },
-        }));
-        assert_eq!(client.json()["data"]["missed"], 300);
-        // Less than an outbox, all of it published before the client has read any of what it missed.
-        (301..=320).for_each(|n| assert_eq!(rig.broadcast("a", &large(n)), 1));
-        for n in 1..=320 {
-            let event = client.json();
-            assert_eq!((&event["offset"], &event["data"]["n"]), (&json!(n), &json!(n)));
-        }
-        // It is a subscriber like others from then on.
-        rig.broadcast("a", &large(321));
-        assert_eq!(client.json()["offset"], 321);
-    }
-}
-
-pub(crate) fn leaving_in_the_middle_ends_it(backend: Backend) {
-    let keep = keeping(10_000);
-    let rig = backend.start(|config| {
-        keep(config);
-        config.limits.delivery.outbox_bytes_max = 64 * 1024;
-    });
-    (1..=200).for_each(|n| {
-        rig.broadcast("a", &json!({ "n": n, "filler": "x".repeat(4 * 1024) }));
-    });
-    let epoch = epoch_of(&rig);
-    let mut client = rig.hello();
-    let wish = json!({ "channel": "a", "recover": { "epoch": epoch, "offset": 0 } });
-    client.ask("subscribe", wish);
-    let left = client.ask("unsubscribe", json!({ "channel": "a" }));
-    client.answer_to(&left);
-    // What was promised has come before, in order.
-    let events = client.drain();
-    let offsets = events.iter().filter(|event| event["type"] == "event");
-    let offsets: Vec<_> = offsets.map(|event| event["offset"].as_u64().unwrap()).collect();
-    assert!(offsets.iter().copied().eq(1..=offsets.len() as u64), "{offsets:?}");
-    assert_eq!(rig.broadcast("a", &json!({ "n": 201 })), 0);
-    client.expect_silence();
-}
-
-pub(crate) fn who_is_gone_in_the_middle_leaves_nothing(backend: Backend) {
-    let keep = keeping(10_000);
-    let rig = backend.start(|config| {
-        keep(config);
-        config.limits.delivery.outbox_bytes_max = 128 * 1024;
-    });
-    (1..=200).for_each(|n| {
-        rig.broadcast("a", &json!({ "n": n, "filler": "x".repeat(4 * 1024) }));
-    });
-    let epoch = epoch_of(&rig);
-    let mut client = Raw::hello(rig.connect_narrow(8 * 1024));
-    client.send_json(&json!({
-        "type": "subscribe",
-        "data": { "channel": "a", "recover": { "epoch": epoch, "offset": 0 } },
-    }));
-    assert_eq!(client.json()["data"]["missed"], 200);
-    assert_eq!(client.json()["offset"], 1);
-    client.reset();
-    rig.expect_sockets(0);
-    rig.expect_count("mahavishnu_subscriptions", &[], 0);
-    assert_eq!(rig.broadcast("a", &json!({ "n": 201 })), 0);
-}
-
-/// Many who come back at once each get what they missed, whatever shard they are on.
-pub(crate) fn many_come_back_at_once(backend: Backend) {
-    for shards in [1, 2] {
-        let rig = backend.start_with(Setup { shards, ..Setup::new(|_| {}) });
-        publish(&rig, 1..=20);
-        let epoch = epoch_of(&rig);
-        let mut clients: Vec<_> = (0..40).map(|_| rig.hello()).collect();
-        let asked = clients.iter_mut().zip((0..=20).cycle()).map(|(client, offset)| {
-            let recover = json!({ "epoch": epoch, "offset": offset });
-            client.ask("subscribe", json!({ "channel": "a", "recover": recover }))
-        });
-        let asked: Vec<_> = asked.collect();
-        for ((client, id), offset) in clients.iter_mut().zip(asked).zip((0..=20).cycle()) {
-            assert_eq!(client.answer_to(&id)["data"], recovered(&epoch, 20, 20 - offset));
-            expect_events(client, offset + 1..=20);
-        }
-        assert_eq!(rig.broadcast("a", &json!({ "n": 21 })), 40);
-        clients.iter_mut().for_each(|client| expect_events(client, [21]));
-    }
-}
-
-/// A slow reader is closed, as ever, and misses nothing: it comes back and says where it was.
-pub(crate) fn a_slow_reader_comes_back_and_has_missed_nothing(backend: Backend) {
-    let keep = keeping(10_000);
-    let rig = backend.start(|config| {
-        keep(config);
-        config.limits.delivery.outbox_bytes_max = 128 * 1024;
-        config.limits.history.recover_messages_max = 10_000;
-        config.slow_readers.default = SlowPolicy::Disconnect;
-    });
-    let mut sleeper = Raw::hello(rig.connect_narrow(8 * 1024));
-    sleeper
-        .send_json(&json!({ "type": "subscribe", "data": { "channel": "a", "positions": true } }));
-    let epoch = sleeper.json()["data"]["epoch"].take();
-    let large = |n: u64| json!({ "n": n, "filler": "x".repeat(32 * 1024) });
-    let mut last = 1;
-    while rig.broadcast("a", &large(last)) == 1 {
-        last += 1;
-        assert!(last < 4_000, "a socket without end");
-    }
-    let mut had = 0;
-    while let Some(frame) =
-        sleeper.frame().filter(|frame| frame.first == mahavishnu_conformance::op::TEXT)
-    {
-        had += 1;
-        assert_eq!(frame.json()["offset"], had);
-    }
-    assert!(had < last, "something is missing");
-    let mut client = rig.hello();
-    assert_eq!(recover(&mut client, &epoch, had), recovered(&epoch, last, last - had));
-    expect_events(&mut client, had + 1..=last);
 }
