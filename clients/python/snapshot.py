@@ -20,18 +20,32 @@ from recovering import Lost, follow
 async def watch(http_url, ws_url, channel, snapshot, apply):
     """Calls `snapshot()` and then `apply(data)` for each event, for as long as it runs."""
     while True:
-        position = await asyncio.to_thread(stand, http_url, channel)
+        # Where the channel stands: a page of its history without events.
+        page = await asyncio.to_thread(get, http_url, "history", channel=channel, limit=0)
         await asyncio.to_thread(snapshot)
-        async with aclosing(follow(ws_url, channel, positions={channel: position})) as messages:
-            async for message in messages:
-                if isinstance(message, Lost):
-                    break  # Away for too long, or another life of the server: everything anew.
-                apply(message["data"])
+        await stream(ws_url, channel, page, apply)
 
 
-def stand(http_url, channel):
-    """Where a channel stands: a page of its history without events. With authentication this takes a token as well."""
-    query = urllib.parse.urlencode({"channel": channel, "limit": 0})
-    with urllib.request.urlopen(f"{http_url}/history?{query}", timeout=10) as answer:
-        page = json.load(answer)
-    return {"epoch": page["epoch"], "offset": page["offset"]}
+async def watch_document(http_url, ws_url, channel, replace, apply):
+    """The same where the channel keeps the state itself, as its document: nothing comes twice, so events may say what was
+    added. Calls `replace(state)` and then `apply(data)` for each event."""
+    while True:
+        document = await asyncio.to_thread(get, http_url, "state", channel=channel)
+        replace(document["state"])
+        await stream(ws_url, channel, document, apply)
+
+
+async def stream(ws_url, channel, position, apply):
+    position = {"epoch": position["epoch"], "offset": position["offset"]}
+    async with aclosing(follow(ws_url, channel, positions={channel: position})) as messages:
+        async for message in messages:
+            if isinstance(message, Lost):
+                return  # Away for too long, or another life of the server: everything anew.
+            apply(message["data"])
+
+
+def get(http_url, what, **query):
+    """With authentication this takes a token as well."""
+    url = f"{http_url}/{what}?{urllib.parse.urlencode(query)}"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
