@@ -13,7 +13,10 @@ use mahavishnu_core::{
 };
 use serde_json::{Value, json};
 
-use crate::trace::START_UNIX;
+use crate::{
+    publish::{message_options, options},
+    trace::START_UNIX,
+};
 
 /// Input: a message.
 pub fn run(input: &[u8]) {
@@ -135,6 +138,7 @@ fn check_command(value: &Value, incoming: &Incoming<'_>) {
             assert_eq!(token.as_deref(), member("token").and_then(Value::as_str));
         }
         (Intent::Publish { channel, event, data }, "request", Some("publish")) => {
+            check_options(member, incoming);
             let place = member("channel").or_else(|| member("room"));
             assert_eq!(channel.as_deref(), place.and_then(Value::as_str));
             assert_eq!(event.as_deref(), member("event").and_then(Value::as_str));
@@ -157,6 +161,19 @@ fn check_command(value: &Value, incoming: &Incoming<'_>) {
             assert!(!matches!(event, Some("subscribe" | "unsubscribe")));
         }
         (command, kind, event) => panic!("{command:?} for {kind} {event:?}"),
+    }
+}
+
+/// What a publish carries besides its message, or that a member does not fit.
+fn check_options<'v>(member: impl Fn(&str) -> Option<&'v Value>, incoming: &Incoming<'_>) {
+    let fits_key = |key: &Value| key.as_str().is_some_and(|key| (1..=256).contains(&key.len()));
+    let key = member("idempotency_key").filter(|key| !key.is_null());
+    let message = message_options(0, |name| member(name).filter(|value| !value.is_null()));
+    let expected = message.ok().filter(|_| key.is_none_or(fits_key));
+    let read = incoming.publish_options().ok();
+    assert_eq!(read.as_ref().map(|read| options(&read.message)), expected);
+    if let Some(read) = read {
+        assert_eq!(read.idempotency_key.as_deref(), key.and_then(Value::as_str));
     }
 }
 

@@ -4,7 +4,7 @@ use mahavishnu_core::protocol::{
     Epoch, MessageOptions,
     publish::{PublishError, parse},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::envelope::{Read, read};
 
@@ -57,14 +57,14 @@ struct Message {
 }
 
 #[derive(Debug, PartialEq)]
-struct Options {
+pub(crate) struct Options {
     positions: bool,
     state: Option<Value>,
     if_offset: Option<u64>,
     if_epoch: Option<String>,
 }
 
-fn options(options: &MessageOptions<'_>) -> Options {
+pub(crate) fn options(options: &MessageOptions<'_>) -> Options {
     let epoch = options.condition.and_then(|condition| condition.epoch);
     Options {
         positions: options.positions,
@@ -114,12 +114,15 @@ fn message(at: usize, item: &Value) -> Result<Message, PublishError> {
         channel: channel.ok_or(PublishError::Channel(at))?,
         event: event.ok_or(PublishError::Event(at))?,
         data: if data.is_object() { data } else { return Err(PublishError::Data(at)) },
-        options: message_options(at, item)?,
+        options: message_options(at, |name| item.get(name).filter(|value| !value.is_null()))?,
     })
 }
 
-fn message_options(at: usize, item: &Map<String, Value>) -> Result<Options, PublishError> {
-    let option = |name: &str| item.get(name).filter(|value| !value.is_null());
+/// What the members of the message at this index say that are there and not null.
+pub(crate) fn message_options<'v>(
+    at: usize,
+    option: impl Fn(&str) -> Option<&'v Value>,
+) -> Result<Options, PublishError> {
     let asked = match option("positions") {
         None => false,
         Some(value) => value.as_bool().ok_or(PublishError::Positions(at))?,

@@ -6,7 +6,7 @@ use mahavishnu_tests::{
     Server, server,
     token::{self, SECRET},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn the_subcommand_publishes() {
@@ -29,6 +29,32 @@ fn the_subcommand_publishes() {
         (&event["event"], &event["data"]),
         (&json!("workflow.completed"), &json!({ "ok": true }))
     );
+}
+
+#[test]
+fn the_subcommand_replaces_a_document_that_nobody_has_changed() {
+    let server = Server::start();
+    let mut client = server.hello();
+    let url = server.url();
+    let publish = |more: &[&str]| {
+        let arguments = [&["publish", "--url", &url, "--json"], more, &["workflow:42", "e"]];
+        server.run(&arguments.concat())
+    };
+    let first = publish(&["--state", r#"{"n":1}"#, "--if-offset", "0"]);
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let told: Value = first.stdout.parse().expect("JSON");
+    assert_eq!((&told["channel"], &told["offset"]), (&json!("workflow:42"), &json!(1)));
+    let epoch = told["epoch"].as_str().expect("an epoch");
+
+    let late = publish(&["--state", r#"{"n":2}"#, "--if-offset", "0"]);
+    let next = ["--state", r#"{"n":3}"#, "--if-offset", "1", "--if-epoch", epoch];
+
+    assert_eq!(late.code, Some(11), "{late:?}");
+    assert!(late.stderr.contains("CONFLICT"), "{late:?}");
+    assert_eq!(publish(&next).code, Some(0));
+    let state = client.request("get_state", json!({ "channel": "workflow:42" }));
+    assert_eq!(state["data"]["state"], json!({ "n": 3 }));
+    assert_eq!(publish(&["--if-epoch", epoch]).code, Some(1), "says nothing without an offset");
 }
 
 #[test]
