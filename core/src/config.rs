@@ -90,6 +90,15 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether `channel` has presence.
+    #[must_use]
+    pub fn has_presence(&self, channel: &str) -> bool {
+        let rule = self.presence.iter().find(|(pattern, _)| pattern.fits(channel));
+        rule.is_some_and(|(_, on)| *on)
+    }
+}
+
 /// What bounds the number of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionsBound {
@@ -389,6 +398,16 @@ mod tests {
         let none = Origins::Only(Vec::new());
         assert!(none.allow(None) && !none.allow(Some(b"https://a")) && !none.allow(Some(b"\xff")));
         assert!(Origins::Any.allow(Some(b"https://a")));
+    }
+
+    #[test]
+    fn there_is_presence_where_the_first_rule_says_so() {
+        let rule = |pattern, on| (Pattern::parse(pattern).unwrap(), on);
+        let presence = vec![rule("room:secret", false), rule("room:*", true)];
+        let config = Config { presence, ..Config::default() };
+        assert!(config.has_presence("room:1"));
+        assert!(!config.has_presence("room:secret") && !config.has_presence("pool:1"));
+        assert!(!Config::default().has_presence("room:1"));
     }
 
     #[test]

@@ -259,7 +259,11 @@ pub struct Presence {
     pub presence_members_max: u32,
     /// Bytes of what a member says of itself. Default 1 KiB. Over it: `DECODE_ERROR`.
     pub presence_info_bytes_max: usize,
-    /// Members who come and go in one turn that are told one by one. Default 16. Over it: one event for all of them.
+    /// Bytes of memory for members of all channels that are at home in one hub. Default 64 MiB. Over it a subscription that
+    /// wants to be one is refused: `RATE_LIMIT_EXCEEDED`.
+    pub presence_bytes_max: usize,
+    /// Members who come and go in one turn that are told one by one, as long as that fits into a quarter of
+    /// `outbox_bytes_max`. Default 16. Over it: one event for all of them.
     pub presence_changes_max: u32,
 }
 
@@ -268,6 +272,7 @@ impl Default for Presence {
         Self {
             presence_members_max: 10_000,
             presence_info_bytes_max: 1024,
+            presence_bytes_max: 64 * 1024 * 1024,
             presence_changes_max: 16,
         }
     }

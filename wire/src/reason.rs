@@ -305,6 +305,12 @@ reasons! {
     NotRecovered "not_recovered": None, Some(410), Some("NOT_RECOVERED"), Message("not_recovered"), Never, "Not recovered";
     /// No channel, or a name that is empty, too long or not text.
     InvalidChannel "invalid_channel": None, Some(400), Some("INVALID_CHANNEL"), Message("invalid_channel"), Never, "Missing or invalid channel";
+    /// No presence in this channel: neither to be a member, nor to hear or ask who is.
+    PresenceOff "presence_off": None, None, Some("FORBIDDEN"), Message("forbidden"), Never, "There is no presence in this channel";
+    /// A member's `info` over `presence_info_bytes_max`.
+    PresenceInfo "presence_info": None, None, Some("DECODE_ERROR"), Message("decode_error"), Never, "Presence info too large";
+    /// `presence_members_max` are in this channel, or members take `presence_bytes_max`.
+    PresenceFull "presence_full": None, None, Some("RATE_LIMIT_EXCEEDED"), Message("presence_full"), Later, "Too many members";
     /// More than `channels_per_connection_max` subscriptions.
     TooManyChannels "too_many_channels": None, None, Some("RATE_LIMIT_EXCEEDED"), Message("too_many_channels"), Never, "Too many subscriptions on this connection";
     /// The server holds `channels_max` channels.

@@ -7,13 +7,14 @@ use http::Request;
 
 use super::{
     Hub,
+    attending::Wishes,
     clock::Leap,
     connections::{Admission, AnswerTo, Conn, Phase},
     drain::Step,
     forwarded::is_trusted,
     handshake::{self, Accepted},
-    homes::{Since, Wish},
     http as answers,
+    presence::Why,
     publishing::Message,
     tokens::{self, Token, Withdrawn},
     types::{Backlog, Command, ConnId, DrainPlan, Listener, Output, Peer, ShardId},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     auth::Claims,
-    protocol::{self, Answer, DecodeError, Incoming, Intent, SubscribeOptions},
+    protocol::{self, Answer, DecodeError, Incoming, Intent},
     reason::Reason,
     tls::Progress,
     ws::{CloseWhen, Compressed, Event},
@@ -475,10 +476,10 @@ impl Hub {
             {
                 self.connections.refuse(&mut self.env, id, Reason::TokenStale, correlation);
             }
-            Intent::Subscribe { channel, answer } => match incoming.subscribe_options() {
-                Ok(options) => {
-                    let wish = wish_of(&options);
-                    self.on_subscribe(id, channel, AnswerTo::new(correlation, answer), wish);
+            Intent::Subscribe { channel, answer } => match Wishes::read(incoming) {
+                Ok(wishes) => {
+                    let answer = AnswerTo::new(correlation, answer);
+                    self.on_subscribe(id, channel, answer, wishes);
                 }
                 Err(_) => self.connections.refuse(&mut self.env, id, Reason::Decode, correlation),
             },
@@ -521,7 +522,7 @@ impl Hub {
             return self.connections.refuse(&mut self.env, id, reason, correlation);
         };
         self.drop_from_resumption(id, &channel);
-        self.unsubscribe(id, &channel);
+        self.unsubscribe(id, &channel, Why::Left);
         let env = &mut self.env;
         self.connections.answer_unsubscribed(env, id, &channel, correlation, answer);
     }
@@ -700,8 +701,10 @@ impl Hub {
             self.outputs.push_back(Output::Disconnected { conn: id, reason });
         }
         let session = self.session_end(id, reason);
+        let close = self.connections.get(id).and_then(|conn| conn.ws.peer_close());
+        let why = Why::of(reason, close.and_then(|close| close.code));
         while let Some(left) = self.channels.leave_last(&mut self.env, &mut self.connections, id) {
-            self.leave(left);
+            self.leave(id, left, why);
         }
         if let Some(end) = session {
             self.end_session(id, end);
@@ -717,14 +720,4 @@ impl Hub {
             self.check_drained();
         }
     }
-}
-
-/// What a subscription asks for; nothing, mostly.
-fn wish_of(options: &SubscribeOptions<'_>) -> Option<Box<Wish>> {
-    if *options == SubscribeOptions::default() {
-        return None;
-    }
-    let since = options.recover.as_ref().map(Since::of);
-    let SubscribeOptions { positions, rewind, strict, .. } = *options;
-    Some(Box::new(Wish { positions, since, rewind, strict }))
 }

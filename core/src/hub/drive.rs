@@ -198,7 +198,8 @@ impl Hub {
         self.turn.inputs = 0;
         self.go_on_with_requests();
         self.seal_all();
-        if !self.turn.handed_out {
+        let begins = !self.turn.handed_out;
+        if begins {
             self.watch_clock();
             self.turn.handed_out = true;
             self.hand_out();
@@ -207,6 +208,12 @@ impl Hub {
         // Rounds for which nobody has to be flushed are done with now, and not when a flush brings the driver back here.
         while self.channels.rounds() > 0 && self.connections.is_nobody_dirty() {
             self.hand_out();
+        }
+        // At once what the inputs have brought, and together what the flushes of a whole round have.
+        if (self.presence.has_news() || self.watchers.has_unwritten())
+            && (begins || self.connections.is_nobody_dirty())
+        {
+            self.tell_presence();
         }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
@@ -255,6 +262,9 @@ impl Hub {
             if written.lossy {
                 self.channels.go_on(&mut self.env, &mut self.connections, conn);
                 self.channels.announce_gaps(&mut self.env, &mut self.connections, conn);
+            }
+            if self.watchers.has_missed() {
+                self.tell_missed(conn);
             }
             self.connections.after_write(&self.env, conn, written);
             self.settle();

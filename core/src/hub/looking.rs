@@ -10,6 +10,7 @@ use super::{
     connections::AnswerTo,
     looks::{self, Looker, Query, Range},
     peers::Inner,
+    presence::{Asked, Page},
     questions::About,
     reads::{Read, Resource, check_read},
     types::{CommandId, ConnId, Look, Output, ShardId},
@@ -39,6 +40,7 @@ impl Hub {
             }
             event::KEEP_SESSION => self.on_keep_session(id, data, correlation),
             event::RESUME_SESSION => self.on_resume_session(id, data, correlation),
+            event::GET_PRESENCE => self.on_get_presence(id, data, correlation),
             _ => self.refuse(id, Reason::UnknownRequest, correlation),
         }
     }
@@ -72,6 +74,9 @@ impl Hub {
         let conn = self.connections.get(id);
         if !conn.is_some_and(|conn| conn.may(config, Verb::Subscribe, channel)) {
             return self.refuse(id, Reason::SubscribeForbidden, correlation);
+        }
+        if let Some(reason) = self.look_refusal(channel, query) {
+            return self.refuse(id, reason, correlation);
         }
         let answer = Box::new(AnswerTo::new(correlation, Answer::Response));
         let looker = Looker::Message { conn: id, event, answer };
@@ -128,10 +133,20 @@ impl Hub {
                 Query::History(Range::of(&request, limits))
             }
             Look::State => Query::State,
+            Look::Presence { members, after } => Query::Presence(Page { members, after }),
         };
+        if let Some(reason) = self.look_refusal(&channel, query) {
+            return self.outputs.push_back(Output::Looked { id, result: Err(reason) });
+        }
         let looker = Looker::Command { id };
         let home = self.homes.of(&channel);
         self.tell(home, Inner::Look(Box::new(looks::Look { looker, channel, query })));
+    }
+
+    /// Why nobody is told that of this channel, if so.
+    fn look_refusal(&self, channel: &str, query: Query) -> Option<Reason> {
+        let off = matches!(query, Query::Presence(_)) && !self.env.config.has_presence(channel);
+        off.then_some(Reason::PresenceOff)
     }
 
     /// Somebody asks this hub, at which the channel is at home.
@@ -141,14 +156,29 @@ impl Hub {
         let result = match query {
             Query::History(range) => self.homes.history(&mut self.env, &channel, range),
             Query::State => Ok(self.homes.state(&mut self.env, &channel)),
+            Query::Presence(page) => {
+                return self.presence.ask(Asked { from, looker, channel, page });
+            }
         };
         self.tell(from, Inner::Seen { looker, result });
+    }
+
+    /// Whether what waits for a connection leaves room for so much more.
+    fn has_room(&self, id: ConnId, bytes: usize) -> bool {
+        let max = self.env.config.limits.delivery.outbox_bytes_max;
+        self.connections.get(id).is_some_and(|conn| conn.ws.outbox().bytes() + bytes <= max)
     }
 
     /// The home has answered.
     pub(super) fn on_seen(&mut self, looker: Looker, result: Result<Box<str>, Reason>) {
         match (looker, result) {
             (Looker::Message { conn, .. }, _) if !self.connections.is_active(conn) => {}
+            (Looker::Message { conn, answer, .. }, Ok(json))
+                if !self.has_room(conn, json.len()) =>
+            {
+                // Answers that come later do not stop the reading of further questions.
+                self.refuse(conn, Reason::RequestsInFlight, answer.correlation.as_deref());
+            }
             (Looker::Message { conn, event, answer }, Ok(json)) => {
                 let (env, correlation) = (&mut self.env, answer.correlation.as_deref());
                 self.connections.answer_request(env, conn, event, &json, correlation);

@@ -2,6 +2,7 @@
 
 use super::{
     connections::AnswerTo,
+    presence::Page,
     types::{CommandId, ConnId},
 };
 use crate::{
@@ -35,6 +36,8 @@ pub(super) enum Query {
     History(Range),
     /// Its document.
     State,
+    /// Who is in it.
+    Presence(Page),
 }
 
 /// Which messages of a log.

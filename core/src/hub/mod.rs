@@ -4,10 +4,12 @@
 //! crate's documentation. Inside, the hub is a router between departments. Each owns its state; its methods take the
 //! environment (`env`) and what they need, and return what follows from it elsewhere; the hub's own methods carry that
 //! on, in `clients` (what a client does), `http_requests` (what it asks over HTTP), `looking` (what it asks about
-//! channels), `publishing` (what is published) and `traffic` (what else goes through channels and between hubs). A publish
-//! goes to its channel's *home*, which gathers the frames of a turn into one shared segment; at the end of the turn the
-//! segment is handed to every subscriber's outbox, and each dirty connection is written once.
+//! channels), `publishing` (what is published), `attending` (who is in channels) and `traffic` (what else goes through
+//! channels and between hubs). A publish goes to its channel's *home*, which gathers the frames of a turn into one shared
+//! segment; at the end of the turn the segment is handed to every subscriber's outbox, and each dirty connection is written
+//! once.
 
+mod attending;
 mod channels;
 mod clients;
 mod clock;
@@ -25,6 +27,7 @@ mod http_requests;
 mod looking;
 mod looks;
 mod peers;
+mod presence;
 mod publishing;
 mod questions;
 mod reads;
@@ -51,6 +54,7 @@ use self::{
     errands::{Errands, Keys},
     homes::Homes,
     peers::{Census, Peers},
+    presence::{Presence, Watchers},
     questions::Questions,
     sessions::Sessions,
     tokens::Tokens,
@@ -76,6 +80,9 @@ pub struct Hub {
     connections: Connections,
     channels: Channels,
     homes: Homes,
+    /// Members of channels that are at home here.
+    presence: Presence,
+    watchers: Watchers,
     /// Idempotency keys that are at home here.
     keys: Keys,
     errands: Errands,
@@ -117,6 +124,8 @@ pub struct Holdings {
     pub channels: usize,
     /// Channels that are at home here.
     pub homes: usize,
+    /// Channels at home here that somebody is in or watches, and connections here that watch one.
+    pub presence: usize,
     /// Questions to the application.
     pub questions: usize,
     /// Errands: what waits for other hubs.
@@ -155,6 +164,8 @@ impl Hub {
             visitors: Visitors::new(keys(), keys()),
             sessions: Sessions::new(keys(), now.mono),
             tokens: Tokens::new(keys(), now),
+            presence: Presence::new(keys()),
+            watchers: Watchers::default(),
             connections: Connections::new(&env.config, place.shard, now),
             errands: Errands::default(),
             peers: Peers::new(place),
@@ -212,6 +223,7 @@ impl Hub {
             open: self.census().open,
             channels: self.channels.len(),
             homes: self.homes.len(),
+            presence: self.presence.len() + self.watchers.len(),
             questions: self.questions.len(),
             publishes: self.errands.len(),
             visitors: self.visitors.len(),
@@ -264,6 +276,9 @@ impl Hub {
         self.connections.check(&self.env);
         self.channels.check(&mut self.connections);
         self.homes.check(self.env.place.shard);
+        self.presence.check(self.env.place.shard);
+        let (channels, connections) = (&self.channels, &self.connections);
+        self.watchers.check(|channel, conn| channels.has(connections, channel, conn));
         self.errands.check();
         self.keys.check();
         self.questions.check(&self.connections);

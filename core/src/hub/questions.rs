@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::{
+    attending::Wishes,
     connections::{AnswerTo, Connections},
     env::Env,
     errands::Publisher,
-    homes::Wish,
     looks::Look,
     slab::Slab,
     types::{Backlog, ConnId, Publication, RequestId},
@@ -44,7 +44,7 @@ pub(super) enum About {
     Subscribe {
         channel: Box<str>,
         answer: AnswerTo,
-        wish: Option<Box<Wish>>,
+        wishes: Wishes,
         cancelled: bool,
     },
     /// `left`: the channels that are still to be asked about.
@@ -221,7 +221,12 @@ mod tests {
 
     fn about(channel: &str) -> About {
         let answer = AnswerTo::new(None, Answer::Response);
-        About::Subscribe { channel: channel.into(), answer, wish: None, cancelled: false }
+        About::Subscribe {
+            channel: channel.into(),
+            answer,
+            wishes: Wishes::default(),
+            cancelled: false,
+        }
     }
 
     #[test]

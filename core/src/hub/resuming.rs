@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Hub,
+    attending::Wishes,
     connections::{AnswerTo, Conn},
     homes::Since,
     peers::Inner,
@@ -302,8 +303,9 @@ impl Hub {
             match next {
                 Next::Wait => break,
                 Next::Judge(channel) => self.judge_again(id, &channel),
-                Next::Join(channel, wish) => {
-                    self.subscribe(id, &channel, AnswerTo::of_session(), wish);
+                Next::Join(channel, start) => {
+                    let wishes = Wishes { start, presence: None };
+                    self.subscribe(id, &channel, AnswerTo::of_session(), wishes);
                 }
                 Next::Answer => return self.finish_resuming(id),
             }
@@ -336,7 +338,7 @@ impl Hub {
             resumption.judge(channel, verdict);
         }
         if verdict == Verdict::Asked {
-            self.ask_to_subscribe(id, channel, AnswerTo::of_session(), None);
+            self.ask_to_subscribe(id, channel, AnswerTo::of_session(), Wishes::default());
         }
     }
 

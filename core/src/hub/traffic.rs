@@ -8,12 +8,14 @@ use http::Request;
 
 use super::{
     Hub,
+    attending::Wishes,
     channels::{Left, Subscribe},
     connections::AnswerTo,
     errands::{self, Asker, Publisher, RevokeDone},
     homes::{Form, Lost, Sealed, Start, Wish},
     http::Refused,
     peers::{Inner, Joiner, Ticket, Withheld},
+    presence::{Attended, Departure, Why},
     questions::{About, Question, is_object},
     tokens::Withdrawn,
     types::{
@@ -52,21 +54,28 @@ impl Hub {
                     self.give_up(publisher, reason);
                 }
             }
-            Inner::Join { channel, member, wish } => {
+            Inner::Join { channel, member, wish, presence } => {
                 self.seal_channel(&channel);
-                let wish = wish.as_deref();
-                let start = self.homes.join(&mut self.env, from, &channel, member, wish);
-                self.tell(from, Inner::Joined { channel, member, start });
+                self.on_join(from, channel, member, wish.as_deref(), presence);
             }
-            Inner::Joined { channel, member, start } => self.on_joined(&channel, member, start),
+            Inner::Joined { channel, member, start, presence } => {
+                self.on_joined(&channel, member, start, presence)
+            }
             Inner::Look(look) => self.on_look(from, *look),
             Inner::Seen { looker, result } => self.on_seen(looker, result),
-            Inner::Leave { channel, form, deflates } => {
+            Inner::Leave { channel, form, deflates, presence } => {
+                if let Some(departure) = presence {
+                    self.presence.leave(&mut self.env, &channel, departure);
+                }
                 let refund = self.homes.leave(&mut self.env, from, &channel, (form, deflates));
                 if let Some(bytes) = refund {
                     self.on_done(from, bytes);
                 }
             }
+            Inner::Absent { channel, conn, id } => {
+                self.presence.end(&mut self.env, &channel, conn, id);
+            }
+            Inner::Presence { channel, segment } => self.on_presence(&channel, &segment),
             Inner::Deliver { channel, plain, positioned, first_offset } => {
                 let (remote, here) = (0, true);
                 let sealed = Sealed { channel, plain, positioned, first_offset, remote, here };
@@ -146,6 +155,7 @@ impl Hub {
         self.connections.reload(&config);
         self.env.reload(config);
         self.homes.reload(&mut self.env);
+        self.presence.review(&mut self.env);
         let released = self.peers.review(&self.env);
         self.answer_withheld(released);
         self.review_connections();
@@ -159,7 +169,7 @@ impl Hub {
         id: ConnId,
         channel: Option<Cow<'_, str>>,
         answer: AnswerTo,
-        wish: Option<Box<Wish>>,
+        wishes: Wishes,
     ) {
         let config = &self.env.config;
         let max = config.limits.channels.channel_bytes_max;
@@ -170,30 +180,26 @@ impl Hub {
         let conn = self.connections.get(id);
         if !conn.is_some_and(|conn| conn.may(config, Verb::Subscribe, &channel)) {
             self.refuse(id, Reason::SubscribeForbidden, answer.correlation.as_deref());
+        } else if let Some(reason) = wishes.refusal(config, &channel) {
+            self.refuse(id, reason, answer.correlation.as_deref());
         } else if config.hooks.authorize_subscribe {
-            self.ask_to_subscribe(id, &channel, answer, wish);
+            self.ask_to_subscribe(id, &channel, answer, wishes);
         } else {
-            self.subscribe(id, &channel, answer, wish);
+            self.subscribe(id, &channel, answer, wishes);
         }
     }
 
     /// Asks the channel's home to add a connection. The answer follows once it is confirmed.
-    pub(super) fn subscribe(
-        &mut self,
-        id: ConnId,
-        name: &str,
-        answer: AnswerTo,
-        wish: Option<Box<Wish>>,
-    ) {
-        let everywhere = self.homes.len() + self.peers.channels();
-        let form = wish.as_ref().map_or(Form::Plain, |wish| wish.form());
-        if wish.is_some()
-            && let Some(index) = self.channels.find(name)
-            && self.channels.has(&self.connections, index, id)
-        {
-            // Who is a subscriber and wants to be another starts anew.
-            self.unsubscribe(id, name);
+    pub(super) fn subscribe(&mut self, id: ConnId, name: &str, answer: AnswerTo, wishes: Wishes) {
+        if wishes.presence.is_some() && self.peers.is_full(self.homes.of(name)) {
+            // What it has to say of itself would pile up before a hub that does not listen.
+            return self.decline(id, name, &answer, Reason::Busy);
         }
+        let everywhere = self.homes.len() + self.peers.channels();
+        let held = self.start_anew(id, name, &wishes);
+        let presence = wishes.presence.and_then(|wanted| self.attendance(id, *wanted));
+        let wish = wishes.start;
+        let form = wish.as_ref().map_or(Form::Plain, |wish| wish.form());
         let resumes = answer.resumes;
         let (env, connections) = (&self.env, &mut self.connections);
         match self.channels.subscribe(env, connections, id, name, (answer, form), everywhere) {
@@ -201,10 +207,14 @@ impl Hub {
                 // Who comes back has what was sent before.
                 let rewind = || if resumes { None } else { self.rewind(&channel) };
                 let wish = wish.or_else(rewind);
-                self.tell(self.homes.of(&channel), Inner::Join { channel, member, wish });
+                let join = |channel| Inner::Join { channel, member, wish, presence };
+                self.tell(self.homes.of(&channel), join(channel));
             }
-            Some(Subscribe::Already(answer)) => self.confirm(id, name, &answer, None),
+            Some(Subscribe::Already(answer)) => self.confirm(id, name, &answer, (None, None)),
             Some(Subscribe::Refused(reason, answer)) => {
+                if held {
+                    self.end_presence(name, id);
+                }
                 if reason == Reason::ChannelsShare
                     && let Some(conn) = self.connections.get(id)
                 {
@@ -224,7 +234,13 @@ impl Hub {
     }
 
     /// The home has added the connection, or has not for that reason.
-    fn on_joined(&mut self, name: &str, member: Joiner, start: Result<Option<Box<Start>>, Lost>) {
+    fn on_joined(
+        &mut self,
+        name: &str,
+        member: Joiner,
+        start: Result<Option<Box<Start>>, Lost>,
+        presence: Option<Result<Attended, Reason>>,
+    ) {
         if let Some(index) = self.channels.find(name) {
             // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
             // the channel.
@@ -235,17 +251,21 @@ impl Hub {
             Ok(start) => (start, None),
             Err(lost) => (None, Some(lost)),
         };
-        let (env, connections) = (&mut self.env, &mut self.connections);
-        let joined = match lost {
-            None => self.channels.joined(env, connections, name, member, Ok(start.as_deref_mut())),
-            Some(_) => {
-                let declined = Err(Reason::NotRecovered);
-                self.channels.joined(env, connections, name, member, declined)
-            }
+        let (attended, refused) = match presence {
+            Some(Ok(attended)) => (Some(attended), None),
+            Some(Err(reason)) => (None, Some(reason)),
+            None => (None, None),
         };
+        let declined = refused.or_else(|| lost.map(|_| Reason::NotRecovered));
+        let begins = declined.map_or(Ok(start.as_deref_mut()), Err);
+        let (env, connections) = (&mut self.env, &mut self.connections);
+        let joined = self.channels.joined(env, connections, name, member, begins);
         let Some(joined) = joined else { return };
+        let presence = attended.and_then(|attended| self.attend(id, name, attended));
         if joined.leaves {
-            self.leave(Left { channel: name.into(), form, deflates });
+            let channel: Arc<str> = name.into();
+            let home = self.homes.of(&channel);
+            self.tell(home, Inner::Leave { channel, form, deflates, presence });
         }
         match joined.answer {
             Some((answer, Ok(()))) => {
@@ -254,7 +274,8 @@ impl Hub {
                 if joined.added && !answer.resumes {
                     self.note_subscribed(id, name, form == Form::Positioned);
                 }
-                self.confirm(id, name, &answer, told);
+                let members = attended.map(|attended| attended.members);
+                self.confirm(id, name, &answer, (told, members));
             }
             Some((answer, Err(Reason::NotRecovered))) => {
                 let word = lost.map_or("", Lost::as_str);
@@ -277,12 +298,18 @@ impl Hub {
         id: ConnId,
         channel: &str,
         answer: &AnswerTo,
-        start: Option<protocol::Start<'static>>,
+        (start, members): (Option<protocol::Start<'static>>, Option<u32>),
     ) {
         if answer.resumes {
             self.on_rejoined(id, channel, Ok(start));
         } else {
-            self.connections.answer_subscribed(&mut self.env, id, channel, answer, start);
+            self.connections.answer_subscribed(
+                &mut self.env,
+                id,
+                channel,
+                answer,
+                (start, members),
+            );
         }
     }
 
@@ -295,26 +322,28 @@ impl Hub {
         }
     }
 
-    /// Tells a channel's home that a connection has left.
-    pub(super) fn leave(&mut self, left: Left) {
-        let Left { channel, form, deflates } = left;
-        self.tell(self.homes.of(&channel), Inner::Leave { channel, form, deflates });
+    /// Tells a channel's home that a connection has left, and what becomes of the member that it was.
+    pub(super) fn leave(&mut self, id: ConnId, left: Left, why: Why) {
+        let Left { channel, index, form, deflates } = left;
+        let watched = self.watchers.remove(index, id);
+        let presence = watched.map(|number| Departure { conn: id, number, why });
+        self.tell(self.homes.of(&channel), Inner::Leave { channel, form, deflates, presence });
     }
 
     /// Takes a connection out of a channel; it is not an error if it is not in it.
-    pub(super) fn unsubscribe(&mut self, id: ConnId, name: &str) {
+    pub(super) fn unsubscribe(&mut self, id: ConnId, name: &str, why: Why) {
         self.questions.cancel_subscribe(&self.connections, id, name);
         let Some(index) = self.channels.find(name) else { return };
         // What was published before this moment is still delivered.
         self.seal_channel(name);
         self.hand_out_channel(index);
         for answer in self.channels.cancel_waiting(index, id) {
-            self.confirm(id, name, &answer, None);
+            self.confirm(id, name, &answer, (None, None));
         }
         let (env, connections) = (&mut self.env, &mut self.connections);
         if let Some(left) = self.channels.leave(env, connections, index, id) {
             self.note_unsubscribed(id, &left.channel);
-            self.leave(left);
+            self.leave(id, left, why);
         }
     }
 
@@ -323,7 +352,7 @@ impl Hub {
         let Some(conn) = self.connections.get(id).filter(|conn| conn.is_active()) else { return };
         for name in self.channels.forbidden(&self.env, conn) {
             self.drop_from_resumption(id, &name);
-            self.unsubscribe(id, &name);
+            self.unsubscribe(id, &name, Why::Left);
             self.connections.send_withdrawn(&mut self.env, id, &name, why);
             self.env.tally.withdrawn += 1;
         }
@@ -369,10 +398,10 @@ impl Hub {
         id: ConnId,
         channel: &str,
         answer: AnswerTo,
-        wish: Option<Box<Wish>>,
+        wishes: Wishes,
     ) {
         let name: Box<str> = channel.into();
-        let about = About::Subscribe { channel: name.clone(), answer, wish, cancelled: false };
+        let about = About::Subscribe { channel: name.clone(), answer, wishes, cancelled: false };
         self.ask_whether(id, None, Verb::Subscribe, name, about);
     }
 
@@ -456,14 +485,14 @@ impl Hub {
         let question = self.questions.answered(&mut self.connections, id);
         let Some(Question { conn, about }) = question else { return };
         match about {
-            About::Subscribe { channel, answer, wish, cancelled } if allow => {
+            About::Subscribe { channel, answer, wishes, cancelled } if allow => {
                 if !self.connections.is_active(conn) {
                 } else if answer.resumes {
                     self.on_judged(conn, &channel, Ok(()));
                 } else if cancelled {
-                    self.confirm(conn, &channel, &answer, None);
+                    self.confirm(conn, &channel, &answer, (None, None));
                 } else {
-                    self.subscribe(conn, &channel, answer, wish);
+                    self.subscribe(conn, &channel, answer, wishes);
                 }
             }
             About::Publish { publisher, publications, left } if allow => {

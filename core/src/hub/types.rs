@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::{
     peers::ShardMessage,
@@ -336,6 +337,13 @@ pub enum Look {
     },
     /// Its document, as `get_state` tells it.
     State,
+    /// Who is in it, as `get_presence` tells it.
+    Presence {
+        /// Whether they are to be listed, or only counted.
+        members: bool,
+        /// The list begins behind the member with this `connection_id`.
+        after: Option<Uuid>,
+    },
 }
 
 /// A call of one of the application's handlers, by which handler it is and what waits for it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 
 use super::{
-    tally::{OUTCOMES, Resumed, STATUSES, Tally},
+    tally::{OUTCOMES, PRESENCE_EVENTS as PRESENCE_WORDS, Resumed, STATUSES, Tally},
     *,
 };
 use crate::{
@@ -114,6 +114,7 @@ struct Handles {
     warned: Counter,
     refreshed: Counter,
     withdrawn: Counter,
+    presence_members: Gauge,
     received_bytes: Counter,
     sent_bytes: Counter,
     generation: Gauge,
@@ -129,6 +130,7 @@ struct Handles {
     closed: Vec<Counter>,
     handlers_failed: Vec<Counter>,
     statuses: Vec<Counter>,
+    presence_events: Vec<Counter>,
     /// By the number of their label.
     channels_by_label: Vec<(Counter, Histogram)>,
 }
@@ -203,6 +205,7 @@ impl Handles {
             warned: source.counter(TOKEN_EVENTS, &[("event", "warned")]),
             refreshed: source.counter(TOKEN_EVENTS, &[("event", "refreshed")]),
             withdrawn: source.counter(WITHDRAWN, &[]),
+            presence_members: source.gauge(PRESENCE_MEMBERS, &[]),
             received_bytes: source.counter(RECEIVED_BYTES, &[]),
             sent_bytes: source.counter(SENT_BYTES, &[]),
             generation: source.gauge(RELOADS, &[]),
@@ -222,6 +225,10 @@ impl Handles {
                 .map(|name| source.counter(HANDLERS_FAILED, &[("handler", name)]))
                 .collect(),
             statuses: STATUSES.iter().map(status).collect(),
+            presence_events: PRESENCE_WORDS
+                .iter()
+                .map(|event| source.counter(PRESENCE_EVENTS, &[("event", event)]))
+                .collect(),
             channels_by_label: Vec::new(),
             generation_in_force: 0,
             server: config.service.label.clone(),
@@ -275,11 +282,13 @@ impl Handles {
         add(&mut tally.warned, &self.warned);
         add(&mut tally.refreshed, &self.refreshed);
         add(&mut tally.withdrawn, &self.withdrawn);
+        shift(&mut tally.presence_members, &self.presence_members);
         for (counts, handles) in [
             (tally.received.take(), &self.received),
             (tally.sent.take(), &self.sent),
             (tally.statuses.take(), &self.statuses),
             (tally.resumes.take(), &self.resumes),
+            (tally.presence.take(), &self.presence_events),
             (tally.handlers_failed.take(), &self.handlers_failed),
             (tally.recoveries.take(), &self.recoveries),
             (tally.errors.take(), &self.errors),

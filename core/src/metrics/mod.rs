@@ -7,7 +7,7 @@
 mod handles;
 mod tally;
 
-pub(crate) use self::tally::Resumed;
+pub(crate) use self::tally::{PresenceEvent, Resumed};
 pub use self::{
     handles::{Metrics, count_dropped_log_lines, count_refused_reloads, describe},
     tally::Tally,
@@ -132,6 +132,10 @@ families! {
         "Sessions that outlive their connection: attached to one, or detached and waiting for their client";
     RESUMES "mahavishnu_session_resumes_total" Counter ["server", "result"] &[],
         "Sessions that were asked for: resumed, unknown or expired, or another user's";
+    PRESENCE_MEMBERS "mahavishnu_presence_members" Gauge ["server"] &[],
+        "Members of all channels with presence";
+    PRESENCE_EVENTS "mahavishnu_presence_events_total" Counter ["server", "event"] &[],
+        "Members who joined and left, and events that told of many of them at once";
     REVOCATIONS "mahavishnu_revocations" Gauge ["server"] &[],
         "Revocations in force, those of the file not counted";
     RELOADS "mahavishnu_config_generation" Gauge ["server"] &[],

@@ -50,6 +50,7 @@ pub struct Tally {
     pub(crate) warned: u64,
     pub(crate) refreshed: u64,
     pub(crate) withdrawn: u64,
+    pub(crate) presence_members: i64,
     pub(crate) received_bytes: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) deflated: Work,
@@ -61,6 +62,7 @@ pub struct Tally {
     pub(super) closed: Counts<{ Reason::ALL.len() }>,
     pub(super) handlers_failed: Counts<{ Handler::NAMES.len() }>,
     pub(super) statuses: Counts<{ STATUSES.len() }>,
+    pub(super) presence: Counts<{ PRESENCE_EVENTS.len() }>,
     /// Broadcasts begun since the last hand-over: when, under which label, how many.
     pub(super) broadcasts: Vec<(Instant, u16, u32)>,
     /// Messages received since the last hand-over: when, of which kind, how many.
@@ -128,6 +130,7 @@ impl Tally {
             warned: 0,
             refreshed: 0,
             withdrawn: 0,
+            presence_members: 0,
             received_bytes: 0,
             sent_bytes: 0,
             deflated: Work::default(),
@@ -139,6 +142,7 @@ impl Tally {
             closed: Counts::default(),
             handlers_failed: Counts::default(),
             statuses: Counts::default(),
+            presence: Counts::default(),
             broadcasts: Vec::new(),
             latencies: Vec::new(),
             unrecorded: (0, 0),
@@ -249,6 +253,10 @@ impl Tally {
         self.statuses.add(index, 1);
     }
 
+    pub(crate) fn presence(&mut self, event: PresenceEvent) {
+        self.presence.add(event as usize, 1);
+    }
+
     pub(crate) fn broadcast(&mut self, at: Instant, label: u16) {
         match self.broadcasts.last_mut() {
             Some((when, last, count)) if *when == at && *last == label => *count += 1,
@@ -308,6 +316,19 @@ impl Labels {
         label
     }
 }
+
+/// What happens to the members of channels, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum PresenceEvent {
+    Joined,
+    Left,
+    /// Many at once.
+    Changed,
+}
+
+/// Their words, in their order.
+pub(super) const PRESENCE_EVENTS: &[&str] = &["joined", "left", "changed"];
 
 /// Configurations whose counts wait to be recorded; older ones are dropped.
 const GENERATIONS_MAX: usize = 16;

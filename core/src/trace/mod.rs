@@ -27,6 +27,7 @@ use std::{borrow::Cow, fmt, hash::Hasher, io, net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
+use uuid::Uuid;
 
 use self::stored::Stored;
 use crate::{
@@ -168,6 +169,10 @@ enum Asked<'a> {
         before: Option<u64>,
     },
     State,
+    Presence {
+        members: bool,
+        after: Option<[u8; 16]>,
+    },
 }
 
 impl Asked<'_> {
@@ -178,6 +183,9 @@ impl Asked<'_> {
                 Asked::History { limit, after, before }
             }
             Look::State => Asked::State,
+            Look::Presence { members, after } => {
+                Asked::Presence { members, after: after.map(Uuid::into_bytes) }
+            }
         }
     }
 
@@ -193,6 +201,9 @@ impl Asked<'_> {
                 Look::History { limit: *limit, after, before: *before }
             }
             Self::State => Look::State,
+            Self::Presence { members, after } => {
+                Look::Presence { members: *members, after: after.map(Uuid::from_bytes) }
+            }
         })
     }
 }

@@ -136,15 +136,16 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// Confirms a subscription by a response to who asked where the channel stands.
+    /// Confirms a subscription by a response to who asked where the channel stands, or for presence.
     #[must_use]
     pub fn started(
         stamp: Stamp<'a>,
         channel: &'a str,
-        start: Start<'a>,
+        start: Option<Start<'a>>,
+        members: Option<u64>,
         correlation_id: Option<&'a str>,
     ) -> Self {
-        let data = Data::Started { channel, start };
+        let data = Data::Started { channel, start, members };
         Self { data, ..Self::subscribed(stamp, channel, correlation_id) }
     }
 

@@ -58,12 +58,14 @@ pub enum Data<'a> {
         /// To which channel.
         channel: &'a str,
     },
-    /// `{status: "subscribed", channel, epoch, offset, recoverable, …}`
+    /// `{status: "subscribed", channel, epoch, offset, recoverable, …, presence}`
     Started {
         /// To which channel.
         channel: &'a str,
-        /// Where it stands.
-        start: Start<'a>,
+        /// Where it stands, for who asked for that.
+        start: Option<Start<'a>>,
+        /// How many members it has, for who asked for presence.
+        members: Option<u64>,
     },
     /// `{status: "published", channel, subscribers, offset}`
     Published {
@@ -187,7 +189,19 @@ impl Data<'_> {
                 write_string(out, channel);
                 out.push(b'}');
             }
-            Self::Started { channel, start } => write_start(out, channel, start),
+            Self::Started { channel, start, members } => {
+                out.extend_from_slice(b"{\"status\":\"subscribed\",\"channel\":");
+                write_string(out, channel);
+                if let Some(start) = start {
+                    write_start(out, start);
+                }
+                if let Some(members) = members {
+                    out.extend_from_slice(b",\"presence\":{\"count\":");
+                    write_number(out, *members);
+                    out.push(b'}');
+                }
+                out.push(b'}');
+            }
             Self::Published { channel, subscribers, offset } => {
                 out.extend_from_slice(b"{\"status\":\"published\",\"channel\":");
                 write_string(out, channel);
@@ -289,9 +303,7 @@ fn write_gap(out: &mut Vec<u8>, gap: &Gap<'_>) {
     out.push(b'}');
 }
 
-fn write_start(out: &mut Vec<u8>, channel: &str, start: &Start<'_>) {
-    out.extend_from_slice(b"{\"status\":\"subscribed\",\"channel\":");
-    write_string(out, channel);
+fn write_start(out: &mut Vec<u8>, start: &Start<'_>) {
     write_position(out, start.position);
     out.extend_from_slice(b",\"recoverable\":");
     write_bool(out, start.recoverable);
@@ -302,7 +314,6 @@ fn write_start(out: &mut Vec<u8>, channel: &str, start: &Start<'_>) {
         out.extend_from_slice(b",\"rewound\":");
         write_number(out, events);
     }
-    out.push(b'}');
 }
 
 pub(super) fn write_recovered(out: &mut Vec<u8>, outcome: Result<u64, &str>) {
@@ -514,7 +525,12 @@ mod tests {
                 let rewound = offset.is_none().then_some(number);
                 let recoverable = number.is_multiple_of(2);
                 let start = Start { position, recoverable, recovered, rewound };
-                (Data::Started { channel: word, start }, data)
+                let start = Some(start);
+                let members = number.is_multiple_of(3).then_some(number);
+                if let Some(members) = members {
+                    data["presence"] = json!({ "count": members });
+                }
+                (Data::Started { channel: word, start, members }, data)
             }
             7 => (
                 Data::Withdrawn { channel: word, why: "token" },

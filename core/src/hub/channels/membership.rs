@@ -233,7 +233,8 @@ impl Channels {
             entry.subscription = at as u32;
         }
         let form = self.take_out(connections, index, member)?.0;
-        let left = Left { channel: self.slots.get(index)?.name.clone(), form, deflates };
+        let channel = self.slots.get(index)?.name.clone();
+        let left = Left { channel, index, form, deflates };
         env.tally.subscriptions -= 1;
         self.drop_if_unused(index);
         Some(left)

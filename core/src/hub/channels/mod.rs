@@ -58,6 +58,8 @@ pub(super) struct Joined {
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) channel: Arc<str>,
+    /// The channel's index, which may stand for another soon.
+    pub(super) index: u32,
     /// In which form it took the channel.
     pub(super) form: Form,
     /// It had agreed on permessage-deflate.
@@ -257,6 +259,15 @@ impl Channels {
 
     pub(super) fn find(&self, name: &str) -> Option<u32> {
         self.names.get(name).copied()
+    }
+
+    pub(super) fn name(&self, index: u32) -> Option<Arc<str>> {
+        Some(self.slots.get(index)?.name.clone())
+    }
+
+    /// What happens to subscribers that read too slowly.
+    pub(super) fn policy(&self, index: u32) -> SlowPolicy {
+        self.slots.get(index).map_or(SlowPolicy::Disconnect, |channel| channel.policy)
     }
 
     fn found(&mut self, name: &str, policy: SlowPolicy, founder: Who) -> Option<u32> {

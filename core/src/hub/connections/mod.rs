@@ -310,6 +310,17 @@ impl Connections {
         Some(true)
     }
 
+    /// Gives a connection something that is no round. False if it has no room.
+    pub(super) fn give_aside(&mut self, id: ConnId, segment: &Segment, bytes_max: usize) -> bool {
+        let Some(conn) = self.slots.get_at_mut(id.index, id.generation) else { return true };
+        if conn.ws.outbox().bytes() + segment.len() > bytes_max {
+            return false;
+        }
+        conn.ws.outbox_mut().push(segment);
+        conn.line_up_to_flush(&mut self.dirty, id.index);
+        true
+    }
+
     /// A member that does not keep up.
     pub(super) fn member(&mut self, index: u32) -> Option<&mut Conn> {
         self.slots.get_mut(index).map(AsMut::as_mut)

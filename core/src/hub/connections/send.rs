@@ -13,7 +13,10 @@ use crate::{
         tokens::Withdrawn,
         types::{ConnId, Published, RequestError},
     },
-    protocol::{self, Answer, Envelope, Epoch, GapPosition, Position, ResumedSession, Welcome},
+    protocol::{
+        self, Answer, Envelope, Epoch, GapPosition, Position, PresenceChanges, ResumedSession,
+        Welcome,
+    },
     reason::Reason,
 };
 
@@ -82,14 +85,14 @@ impl Connections {
         id: ConnId,
         channel: &str,
         answer: &AnswerTo,
-        start: Option<protocol::Start<'_>>,
+        (start, members): (Option<protocol::Start<'_>>, Option<u32>),
     ) {
         let timestamp = env.timestamp();
         let stamp = env.stamp(&timestamp);
         let correlation = answer.correlation.as_deref();
-        let message = match start {
-            None => Envelope::subscribed(stamp, channel, correlation),
-            Some(start) => Envelope::started(stamp, channel, start, correlation),
+        let message = match (start, members.map(u64::from)) {
+            (None, None) => Envelope::subscribed(stamp, channel, correlation),
+            (start, members) => Envelope::started(stamp, channel, start, members, correlation),
         };
         self.send(env, id, styled(message, answer.style));
     }
@@ -261,6 +264,19 @@ impl Connections {
             position: epoch.map(position),
         };
         self.send(env, id, Envelope::gap(stamp, lost));
+    }
+
+    /// Whoever keeps a list of a channel's members has to ask for it anew.
+    pub(in crate::hub) fn send_presence_missed(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        channel: &str,
+    ) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        let changes = PresenceChanges::default();
+        self.send(env, id, Envelope::presence_changed(stamp, channel, changes));
     }
 
     pub(in crate::hub) fn send_expiring(

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::{
     auth::Revocation,
     hub::{
         errands::{Kept, Verdict},
         homes::{Form, Lost, Shape, Start, Wish},
         looks::{Look, Looker},
+        presence::{Attendance, Attended, Departure},
         sessions::SessionMessage,
         types::{ConnId, Publication, Published, ShardId},
         visitors::Who,
     },
     reason::Reason,
+    ws::Segment,
 };
 
 /// One message. The driver carries these; it cannot make or read them.
@@ -71,12 +75,26 @@ pub(in crate::hub) enum Inner {
     /// document is another one than it should be.
     Refused { ticket: Ticket, reason: Reason },
     /// To the home: a connection subscribes, with what it asks for besides.
-    Join { channel: Arc<str>, member: Joiner, wish: Option<Box<Wish>> },
+    Join {
+        channel: Arc<str>,
+        member: Joiner,
+        wish: Option<Box<Wish>>,
+        presence: Option<Box<Attendance>>,
+    },
     /// From the home: from now on the channel's segments concern this connection, which starts there. Or not, because
     /// what it insists on cannot be had.
-    Joined { channel: Arc<str>, member: Joiner, start: Result<Option<Box<Start>>, Lost> },
+    Joined {
+        channel: Arc<str>,
+        member: Joiner,
+        start: Result<Option<Box<Start>>, Lost>,
+        presence: Option<Result<Attended, Reason>>,
+    },
     /// To the home: a connection left.
-    Leave { channel: Arc<str>, form: Form, deflates: bool },
+    Leave { channel: Arc<str>, form: Form, deflates: bool, presence: Option<Departure> },
+    /// To the home: the member of this name, which that connection has left behind, is gone.
+    Absent { channel: Arc<str>, conn: ConnId, id: Uuid },
+    /// From the home to every hub with somebody who watches: who came and went.
+    Presence { channel: Arc<str>, segment: Segment },
     /// From the home to every hub with subscribers: a round of the channel, in the forms in which they take it.
     Deliver { channel: Arc<str>, plain: Shape, positioned: Option<Box<Shape>>, first_offset: u64 },
     /// To the home: what is known of a channel?
@@ -130,12 +148,16 @@ impl Inner {
             Self::Publish { publication, held, .. } => {
                 return publish_weight(publication) + *held as usize;
             }
-            Self::Join { channel, .. } => channel.len() + size_of::<Wish>(),
+            Self::Join { channel, presence, .. } => {
+                let presence = presence.as_ref().map_or(0, |presence| presence.weight());
+                channel.len() + size_of::<Wish>() + presence
+            }
+            Self::Presence { channel, segment } => channel.len() + segment.len(),
             // What is missed is in the log as well, and shared by all who missed it.
             Self::Joined { channel, .. } => channel.len() + size_of::<Start>(),
             Self::Look(look) => size_of::<Look>() + look.channel.len(),
             Self::Seen { result, .. } => result.as_ref().map_or(0, |json| json.len()),
-            Self::Leave { channel, .. } => channel.len(),
+            Self::Leave { channel, .. } | Self::Absent { channel, .. } => channel.len(),
             Self::Deliver { channel, plain, positioned, .. } => {
                 return round_weight(channel, plain, positioned.as_deref());
             }

@@ -8,6 +8,7 @@ mod delivery;
 mod eviction;
 mod membership;
 mod memory;
+mod presence;
 mod proxied;
 mod publishing;
 mod recovery;

@@ -1,0 +1,229 @@
+//! Who is in channels: from what a subscription asks for to what those who watch are told. Each method carries on between
+//! departments what one of them has found out.
+
+use std::sync::Arc;
+
+use super::{
+    Hub,
+    homes::{Since, Wish},
+    looks::Query,
+    peers::{Inner, Joiner},
+    presence::{Asked, Attendance, Attended, Card, Departure, Page, Told, Wanted, Why},
+    types::{ConnId, ShardId},
+};
+use crate::{
+    config::Config,
+    protocol::{DecodeError, Incoming, PresenceQuery, SubscribeOptions, event},
+    reason::Reason,
+    ws::Segment,
+};
+
+/// What a subscription asks for besides its channel.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wishes {
+    /// Where it is to start, and in which form.
+    pub(super) start: Option<Box<Wish>>,
+    pub(super) presence: Option<Box<Wanted>>,
+}
+
+impl Wishes {
+    /// Reads a client's message. Mostly it asks for nothing.
+    #[inline]
+    pub(super) fn read(incoming: &Incoming<'_>) -> Result<Self, DecodeError> {
+        let options = incoming.subscribe_options()?;
+        if options == SubscribeOptions::default() {
+            Ok(Self::default())
+        } else {
+            Self::of(&options)
+        }
+    }
+
+    #[cold]
+    fn of(options: &SubscribeOptions<'_>) -> Result<Self, DecodeError> {
+        let presence = options.presence.map(Wanted::parse).transpose()?.flatten();
+        let since = options.recover.as_ref().map(|recover| Since {
+            epoch: recover.epoch,
+            offset: recover.offset,
+            id: recover.id.as_deref().map(Into::into),
+        });
+        let SubscribeOptions { positions, rewind, strict, .. } = *options;
+        let start = Wish { positions, since, rewind, strict };
+        // Who asks for presence only has said nothing of messages.
+        let start = (start != Wish::default()).then(|| Box::new(start));
+        Ok(Self { start, presence: presence.map(Box::new) })
+    }
+
+    /// Why a subscription may not ask for it, if so.
+    pub(super) fn refusal(&self, config: &Config, channel: &str) -> Option<Reason> {
+        self.presence.as_ref().and_then(|wanted| wanted.refusal(config, channel))
+    }
+}
+
+/// Coming and going.
+impl Hub {
+    /// Who is a subscriber and wants to be another starts anew. Whether it is a member meanwhile, if it is one: until its
+    /// home has heard what it wants now.
+    pub(super) fn start_anew(&mut self, id: ConnId, name: &str, wishes: &Wishes) -> bool {
+        let Wishes { start, presence } = wishes;
+        let index = self.channels.find(name);
+        let subscribed = index.is_some_and(|index| self.channels.has(&self.connections, index, id));
+        if !subscribed || (start.is_none() && presence.is_none()) {
+            return false;
+        }
+        let held = presence.is_some();
+        self.unsubscribe(id, name, if held { Why::Held } else { Why::Left });
+        held
+    }
+
+    /// A subscription with presence of this connection.
+    pub(super) fn attendance(&mut self, id: ConnId, wanted: Wanted) -> Option<Box<Attendance>> {
+        let user = self.connections.get(id)?.user();
+        let card = match wanted {
+            Wanted::Watch => None,
+            Wanted::Join(info) => Some(Card { user, info }),
+        };
+        let number = self.watchers.number();
+        Some(Box::new(Attendance { number, id: self.env.public_name(id), card }))
+    }
+
+    /// A connection of hub `from` subscribes to a channel that is at home here.
+    pub(super) fn on_join(
+        &mut self,
+        from: ShardId,
+        channel: Arc<str>,
+        member: Joiner,
+        wish: Option<&Wish>,
+        presence: Option<Box<Attendance>>,
+    ) {
+        let env = &mut self.env;
+        let admitted =
+            presence.as_ref().map_or(Ok(()), |wish| self.presence.admit(env, &channel, wish));
+        let start = match admitted {
+            Ok(()) => self.homes.join(env, from, &channel, member, wish),
+            Err(_) => Ok(None),
+        };
+        let attended = presence.and_then(|attendance| match (admitted, &start) {
+            (Ok(()), Ok(_)) => {
+                Some(Ok(self.presence.enter(env, &channel, member.conn, *attendance)))
+            }
+            (refused, _) => {
+                // It may have been one before it asked for this.
+                self.presence.end(env, &channel, member.conn, attendance.id);
+                refused.err().map(Err)
+            }
+        });
+        self.tell(from, Inner::Joined { channel, member, start, presence: attended });
+    }
+
+    /// The home has let a subscription attend. If nothing has come of the subscription itself, what the home is told.
+    pub(super) fn attend(
+        &mut self,
+        id: ConnId,
+        name: &str,
+        attended: Attended,
+    ) -> Option<Departure> {
+        let number = attended.number;
+        let index = self.channels.find(name);
+        match index.filter(|index| self.channels.has(&self.connections, *index, id)) {
+            Some(index) => {
+                self.watchers.add(index, id, number);
+                None
+            }
+            None => {
+                let why = if self.connections.is_active(id) { Why::Left } else { Why::Lost };
+                Some(Departure { conn: id, number, why })
+            }
+        }
+    }
+
+    /// The member that a connection was, and that was held since it left, is gone.
+    pub(super) fn end_presence(&mut self, name: &str, conn: ConnId) {
+        let (home, id) = (self.homes.of(name), self.env.public_name(conn));
+        self.tell(home, Inner::Absent { channel: name.into(), conn, id });
+    }
+}
+
+/// Telling those who watch.
+impl Hub {
+    /// Tells what has changed since the last time, and then whoever has asked.
+    #[cold]
+    pub(super) fn tell_presence(&mut self) {
+        for id in self.watchers.take_unwritten() {
+            self.tell_missed(id);
+        }
+        for told in self.presence.tell(&mut self.env, self.peers.full()) {
+            self.spread(told);
+        }
+        self.answer_presence();
+        self.settle();
+    }
+
+    fn spread(&mut self, told: Told) {
+        let Told { channel, segment, mut remote, here } = told;
+        while remote != 0 {
+            let shard = ShardId(remote.trailing_zeros() as u16);
+            remote &= remote - 1;
+            let (channel, segment) = (channel.clone(), segment.clone());
+            self.tell(shard, Inner::Presence { channel, segment });
+        }
+        if here {
+            self.on_presence(&channel, &segment);
+        }
+    }
+
+    /// Somebody came to a channel that is watched here, or went.
+    pub(super) fn on_presence(&mut self, name: &str, segment: &Segment) {
+        let Some(index) = self.channels.find(name) else { return };
+        let policy = self.channels.policy(index);
+        let (env, connections) = (&mut self.env, &mut self.connections);
+        let slow = self.watchers.deliver(env, connections, index, policy, segment);
+        for id in slow {
+            self.close(id, Reason::SlowReader);
+        }
+    }
+
+    /// Tells a connection in which channels it has missed who came and went, if it has room for that.
+    pub(super) fn tell_missed(&mut self, id: ConnId) {
+        for index in self.watchers.take_missed(&self.env, &self.connections, id) {
+            if let Some(name) = self.channels.name(index) {
+                self.connections.send_presence_missed(&mut self.env, id, &name);
+            }
+        }
+    }
+
+    /// The request `get_presence`.
+    pub(super) fn on_get_presence(&mut self, id: ConnId, data: &str, correlation: Option<&str>) {
+        let Ok(query) = PresenceQuery::parse(data) else {
+            return self.refuse(id, Reason::Decode, correlation);
+        };
+        let Some(channel) = query.channel else {
+            return self.refuse(id, Reason::UnknownRequest, correlation);
+        };
+        let page = Page { members: query.members, after: query.after };
+        let query = Query::Presence(page);
+        self.look(id, event::GET_PRESENCE, Some(&channel), query, correlation);
+    }
+
+    /// Answers as many of those who asked as fit between two flushes. The same question gets the same answer.
+    fn answer_presence(&mut self) {
+        let mut budget = self.env.config.limits.delivery.outbox_bytes_max.saturating_mul(4);
+        let mut last: Option<(Box<str>, Page, Box<str>)> = None;
+        while budget > 0
+            && let Some(Asked { from, looker, channel, page }) = self.presence.next_asked()
+        {
+            let result = if self.presence.is_held_back(&channel) || self.peers.is_full(from) {
+                Err(Reason::Busy)
+            } else if let Some((of, at, json)) = &last
+                && (of, at) == (&channel, &page)
+            {
+                Ok(json.clone())
+            } else {
+                let json = self.presence.list(&self.env, &channel, page);
+                last = Some((channel, page, json.clone()));
+                Ok(json)
+            };
+            budget = budget.saturating_sub(result.as_ref().map_or(0, |json| json.len()));
+            self.tell(from, Inner::Seen { looker, result });
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! One channel's members, those who watch, and what they are not told yet.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use uuid::Uuid;
+
+use super::{Card, Page, Told, Why, other};
+use crate::{
+    hub::{
+        env::Env,
+        peers::bit,
+        types::{ConnId, ShardId},
+    },
+    limits::Limits,
+    metrics::PresenceEvent,
+    protocol::{self, Departed, Envelope, PresenceChanges, Stamp, Timestamp},
+    ws::{self, Segment},
+};
+
+/// Exists while anybody is a member or watches.
+#[derive(Debug)]
+pub(super) struct Roster {
+    pub(super) name: Arc<str>,
+    /// By the connections' public names: an order that a list can be continued in.
+    members: BTreeMap<Uuid, Member>,
+    /// Bytes that they take.
+    bytes: usize,
+    /// Connections that watch, with the number of the subscription by which they do and their public names. Every member
+    /// with a connection is among them.
+    watchers: BTreeMap<ConnId, (u64, Uuid)>,
+    /// How many there are on each hub.
+    by_shard: Vec<u32>,
+    /// The other hubs with any: a bit for each.
+    remote: u64,
+    changes: Changes,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// The connection whose it is, or was: then a session holds it.
+    conn: ConnId,
+    card: Card,
+    /// Since when, counted from the Unix epoch.
+    since: Duration,
+}
+
+/// What those who watch are not told yet: each change as a frame, or when there are too many of them only how many.
+#[derive(Debug, Default)]
+struct Changes {
+    frames: Vec<u8>,
+    messages: u32,
+    /// Where the last frame begins.
+    last: u32,
+    joined: u32,
+    left: u32,
+    /// They are only counted.
+    many: bool,
+    /// The department's list has the channel.
+    listed: bool,
+}
+
+impl Roster {
+    pub(super) fn new(name: Arc<str>, shards: u16) -> Self {
+        Self {
+            name,
+            members: BTreeMap::new(),
+            bytes: 0,
+            watchers: BTreeMap::new(),
+            by_shard: vec![0; usize::from(shards.max(1))],
+            remote: 0,
+            changes: Changes::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of one member, if it is there.
+    pub(super) fn bytes_of(&self, id: Uuid) -> Option<usize> {
+        self.members.get(&id).map(|member| bytes(&member.card))
+    }
+
+    pub(super) fn remote(&self) -> u64 {
+        self.remote
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.members.is_empty() && self.watchers.is_empty()
+    }
+
+    /// Whether there is anything to tell.
+    pub(super) fn has_changed(&self) -> bool {
+        self.changes.messages > 0 || self.changes.many
+    }
+
+    /// Whether it is to be put on the list of those with changes: once.
+    pub(super) fn lists_itself(&mut self) -> bool {
+        self.has_changed() && !std::mem::replace(&mut self.changes.listed, true)
+    }
+
+    /// A connection is told who comes and goes from now on, by a subscription of this number.
+    pub(super) fn watch(&mut self, own: ShardId, conn: ConnId, by: (u64, Uuid)) {
+        if self.watchers.insert(conn, by).is_none()
+            && let Some(count) = self.by_shard.get_mut(usize::from(conn.shard.0))
+        {
+            *count += 1;
+            self.remote |= other(own, conn.shard);
+        }
+    }
+
+    /// A connection is told no more, if that was by the subscription of this number. Its public name, if so.
+    pub(super) fn unwatch(&mut self, conn: ConnId, number: u64) -> Option<Uuid> {
+        let (_, id) = self.watchers.get(&conn).copied().filter(|(by, _)| *by == number)?;
+        self.watchers.remove(&conn);
+        if let Some(count) = self.by_shard.get_mut(usize::from(conn.shard.0)) {
+            *count -= 1;
+            if *count == 0 {
+                self.remote &= !bit(conn.shard);
+            }
+        }
+        Some(id)
+    }
+
+    #[cfg(test)]
+    pub(super) fn watches(&self, conn: ConnId) -> bool {
+        self.watchers.contains_key(&conn)
+    }
+
+    /// A connection is a member from now on. If there is one of that name, it is this one, with another connection or with
+    /// something else to say.
+    pub(super) fn join(&mut self, env: &mut Env, conn: ConnId, id: Uuid, card: Card) {
+        let known = self.members.get_mut(&id);
+        if known.as_ref().is_none() {
+            env.tally.presence(PresenceEvent::Joined);
+        }
+        let since = match known {
+            None => env.now.unix,
+            Some(known) => {
+                known.conn = conn;
+                if known.card == card {
+                    return;
+                }
+                self.bytes -= bytes(&known.card);
+                known.since
+            }
+        };
+        self.bytes += bytes(&card);
+        let member = Member { conn, card, since };
+        self.note(env, true, |stamp, name, out| {
+            let since = Timestamp::from_unix(since);
+            Envelope::presence_joined(stamp, name, member.told(id, &since)).write(out);
+        });
+        self.members.insert(id, member);
+    }
+
+    /// A connection is no member any more, if it was one and no other has taken its place.
+    pub(super) fn part(&mut self, env: &mut Env, conn: ConnId, id: Uuid, why: Why) {
+        if self.members.get(&id).is_some_and(|member| member.conn == conn) {
+            self.remove(env, id, why);
+        }
+    }
+
+    /// There is no member of that name any more, whose ever it was.
+    pub(super) fn remove(&mut self, env: &mut Env, id: Uuid, why: Why) {
+        let Some(member) = self.members.remove(&id) else { return };
+        self.bytes -= bytes(&member.card);
+        env.tally.presence(PresenceEvent::Left);
+        self.note(env, false, |stamp, name, out| {
+            let (user_id, reason) = (member.card.user.as_deref(), why.as_str());
+            let departed = Departed { connection_id: id, user_id, reason };
+            Envelope::presence_left(stamp, name, departed).write(out);
+        });
+    }
+
+    /// There are no members any more.
+    pub(super) fn clear(&mut self, env: &mut Env) {
+        while let Some(id) = self.members.keys().next().copied() {
+            self.remove(env, id, Why::Left);
+        }
+    }
+
+    /// Notes a change for those who watch; `write` writes the event.
+    fn note(
+        &mut self,
+        env: &mut Env,
+        joined: bool,
+        write: impl FnOnce(Stamp<'_>, &str, &mut Vec<u8>),
+    ) {
+        if self.watchers.is_empty() {
+            return;
+        }
+        let changes = &mut self.changes;
+        *(if joined { &mut changes.joined } else { &mut changes.left }) += 1;
+        if changes.many {
+            return;
+        }
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        env.scratch.clear();
+        write(stamp, &self.name, &mut env.scratch);
+        changes.add(&env.config.limits, &env.scratch);
+    }
+
+    /// What those who watch are told, if there is anything.
+    pub(super) fn tell(&mut self, env: &mut Env) -> Option<Told> {
+        let Changes { mut frames, mut messages, mut last, joined, left, many, listed: _ } =
+            std::mem::take(&mut self.changes);
+        if messages == 0 && !many {
+            return None;
+        }
+        if many {
+            let count = Some(self.members.len() as u64);
+            let changes =
+                PresenceChanges { count, joined: Some(joined.into()), left: Some(left.into()) };
+            let timestamp = env.timestamp();
+            let stamp = env.stamp(&timestamp);
+            env.scratch.clear();
+            Envelope::presence_changed(stamp, &self.name, changes).write(&mut env.scratch);
+            frames = Vec::with_capacity(ws::frame_len(env.scratch.len(), false));
+            ws::encode_text(&mut frames, &env.scratch);
+            (messages, last) = (1, 0);
+            env.tally.presence(PresenceEvent::Changed);
+        }
+        let own = usize::from(env.place.shard.0);
+        Some(Told {
+            channel: self.name.clone(),
+            segment: Segment::new(frames, messages, Segment::NO_TAG, last),
+            remote: self.remote,
+            here: self.by_shard.get(own).is_some_and(|own| *own > 0),
+        })
+    }
+
+    /// Every count equals what it counts.
+    #[cfg(debug_assertions)]
+    pub(super) fn check(&self, own: ShardId) {
+        let name = &self.name;
+        assert!(!self.is_unused(), "{name} has neither members nor anybody who watches");
+        let bytes = self.members.values().map(|member| bytes(&member.card));
+        assert_eq!(self.bytes, bytes.sum::<usize>(), "bytes of members of {name}");
+        let mut by_shard = vec![0; self.by_shard.len()];
+        for conn in self.watchers.keys() {
+            if let Some(count) = by_shard.get_mut(usize::from(conn.shard.0)) {
+                *count += 1;
+            }
+        }
+        assert_eq!(self.by_shard, by_shard, "who watches {name}");
+        let shards = by_shard.iter().zip(0..).filter(|(count, _)| **count > 0);
+        let remote = shards.fold(0, |mask, (_, at)| mask | other(own, ShardId(at)));
+        assert_eq!(self.remote, remote, "hubs where {name} is watched");
+        assert!(!self.has_changed() || self.changes.listed, "changes of {name} are listed");
+    }
+}
+
+impl Member {
+    fn told<'a>(&'a self, id: Uuid, since: &'a Timestamp) -> protocol::Member<'a> {
+        protocol::Member {
+            connection_id: id,
+            user_id: self.card.user.as_deref(),
+            info: self.card.info.as_deref(),
+            since,
+        }
+    }
+}
+
+impl Changes {
+    /// Adds an event, or gives up telling them one by one.
+    fn add(&mut self, limits: &Limits, event: &[u8]) {
+        let bytes = self.frames.len() + ws::frame_len(event.len(), false);
+        if self.messages >= limits.presence.presence_changes_max
+            || bytes > limits.delivery.outbox_bytes_max / 4
+        {
+            self.many = true;
+            self.frames = Vec::new();
+            return;
+        }
+        self.last = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+        self.messages += 1;
+        ws::encode_text(&mut self.frames, event);
+    }
+}
+
+/// Bytes that a member takes.
+pub(super) fn bytes(card: &Card) -> usize {
+    MEMBER_BYTES + card.weight()
+}
+
+/// A member and its connection, in tables that are not full.
+const MEMBER_BYTES: usize = 2 * size_of::<(Uuid, Member, ConnId, u64, Uuid)>();
+
+/// The JSON of who is in a channel: in one answer only so many bytes of it, but at least one member.
+pub(super) fn list(
+    roster: Option<&Roster>,
+    channel: &str,
+    page: Page,
+    bytes_max: usize,
+) -> Box<str> {
+    let mut out = Vec::new();
+    out.extend_from_slice(b"{\"channel\":");
+    protocol::write_string(&mut out, channel);
+    out.extend_from_slice(format!(",\"count\":{}", roster.map_or(0, Roster::len)).as_bytes());
+    if page.members {
+        out.extend_from_slice(b",\"members\":[");
+        let begins = out.len();
+        let behind = |id: &Uuid| page.after.is_none_or(|after| *id > after);
+        let from = page.after.unwrap_or(Uuid::nil());
+        let rest = roster.into_iter().flat_map(|roster| roster.members.range(from..));
+        let mut complete = true;
+        for (id, member) in rest.filter(|(id, _)| behind(id)) {
+            let before = out.len();
+            if before > begins {
+                out.push(b',');
+            }
+            member.told(*id, &Timestamp::from_unix(member.since)).write(&mut out);
+            if out.len() > bytes_max && before > begins {
+                out.truncate(before);
+                complete = false;
+                break;
+            }
+        }
+        out.extend_from_slice(b"],\"complete\":");
+        out.extend_from_slice(if complete { b"true" } else { b"false" });
+    }
+    out.push(b'}');
+    String::from_utf8(out).unwrap_or_default().into()
+}
