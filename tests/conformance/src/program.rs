@@ -137,6 +137,12 @@ fn said(
             rules.iter().map(rule).collect::<Vec<_>>().join(",")
         };
         "SESSION_SECONDS": limits.sessions.session_window, seconds;
+        "PRESENCE_MEMBERS_MAX": limits.presence.presence_members_max, u32::to_string;
+        "PRESENCE_RULES": presence, |rules: &Vec<_>| {
+            let switch = |on: bool| if on { "on" } else { "off" };
+            let rule = |(pattern, on): &(_, bool)| format!("{pattern}={}", switch(*on));
+            rules.iter().map(rule).collect::<Vec<_>>().join(",")
+        };
         "DEFLATE": deflate.enabled, bool::to_string;
         "TRUSTED_PROXIES": trusted_proxies, |networks: &Vec<_>| {
             networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")

@@ -232,6 +232,17 @@ conformance! {
             a_slow_reader_does_not_hold_up_the_others,
             a_client_that_does_not_read_its_answers_is_not_read,
         ;
+        presence:
+            members_hear_who_comes_and_goes,
+            a_member_that_is_cut_off_is_lost,
+            who_only_watches_is_no_member,
+            who_did_not_ask_for_presence_hears_nothing_of_it,
+            a_member_may_say_something_else_of_itself,
+            who_watches_can_keep_the_list,
+            presence_is_the_same_on_every_shard,
+            too_many_changes_are_told_by_their_number,
+            a_long_list_comes_in_several_answers,
+        ;
         drain:
             a_drain_closes_everyone_with_1001,
             what_was_published_comes_before_the_close,
@@ -379,6 +390,9 @@ conformance! {
         SessionUnknown: messages::session_unknown;
         SessionHeld: messages::session_held;
         SessionsFull: capacity::sessions_full;
+        PresenceOff: presence::presence_off;
+        PresenceInfo: presence::presence_info;
+        PresenceFull: presence::presence_full;
         UnknownRequest: messages::unknown_request;
         NotRecovered: messages::not_recovered;
         InvalidChannel: messages::invalid_channel;

@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod limits;
 pub(crate) mod messages;
 pub(crate) mod positions;
+pub(crate) mod presence;
 pub(crate) mod publish_options;
 pub(crate) mod reads;
 pub(crate) mod recovery;

@@ -4,6 +4,7 @@ pub(crate) mod capacity;
 pub(crate) mod ends;
 pub(crate) mod frames;
 pub(crate) mod messages;
+pub(crate) mod presence;
 pub(crate) mod requests;
 pub(crate) mod time;
 pub(crate) mod tls;
