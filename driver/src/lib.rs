@@ -38,7 +38,9 @@ pub use self::{
     app::{Authorize, Request, RequestResult},
     builder::{Builder, Server, ServerFailed},
     handle::{BroadcastError, Handle, RevokeError},
-    looks::{ChannelState, History, HistoryEvent, HistoryRange, LookError},
+    looks::{
+        ChannelState, History, HistoryEvent, HistoryRange, LookError, Presence, PresenceMember,
+    },
     publish::Publish,
     runtime::{Descriptor, Runtime, Waiter},
 };

@@ -9,6 +9,7 @@ use mahavishnu_core::{
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::{Handle, mailbox::Mail};
 
@@ -75,6 +76,33 @@ pub struct HistoryEvent {
     pub offset: u64,
 }
 
+/// Who is in a channel, as [`Handle::presence`] tells it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Presence {
+    /// How many members there are.
+    pub count: u64,
+    /// The members, in the order of their connections' names.
+    #[serde(default)]
+    pub members: Vec<PresenceMember>,
+    #[serde(default)]
+    complete: bool,
+}
+
+/// A member of a channel.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PresenceMember {
+    /// The connection, by the name that its welcome gave it.
+    pub connection_id: String,
+    /// Its user, if it has one.
+    pub user_id: Option<String>,
+    /// What it says of itself.
+    pub info: Option<Value>,
+    /// Since when it is a member: RFC 3339, in UTC.
+    pub since: String,
+}
+
 /// Why a question about a channel was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookError {
@@ -123,6 +151,36 @@ impl Handle {
             HistoryRange::After(after) => (Some(after), None),
         };
         self.look(channel, Look::History { limit, after, before }).await
+    }
+
+    /// Who is in a channel that has presence. A long list is asked for in parts, between which members may come and go.
+    ///
+    /// # Errors
+    ///
+    /// [`LookError`].
+    pub async fn presence(&self, channel: &str) -> Result<Presence, LookError> {
+        let (mut members, mut after) = (Vec::new(), None);
+        loop {
+            let look = Look::Presence { members: true, after };
+            let part: Presence = self.look(channel, look).await?;
+            members.extend(part.members);
+            let last = members.last().map(|member: &PresenceMember| &member.connection_id);
+            let last = last.and_then(|id| Uuid::try_parse(id).ok());
+            if part.complete || last.is_none() || last == after {
+                return Ok(Presence { members, ..part });
+            }
+            after = last;
+        }
+    }
+
+    /// How many are in a channel that has presence.
+    ///
+    /// # Errors
+    ///
+    /// [`LookError`].
+    pub async fn presence_count(&self, channel: &str) -> Result<u64, LookError> {
+        let look = Look::Presence { members: false, after: None };
+        Ok(self.look::<Presence>(channel, look).await?.count)
     }
 
     /// Asks the channel's home.

@@ -165,6 +165,7 @@ on_each! {
     server {
         broadcasts_reach_the_subscribers_in_order,
         documents_are_published_compared_and_read,
+        who_is_in_a_channel_is_told_whole,
         the_application_answers_and_decides,
         the_application_hears_of_clients_and_ends_them,
         a_revocation_ends_its_connections_on_all_shards,

@@ -50,7 +50,8 @@ use mahavishnu_driver::Runtime;
 pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
     Authorize, BroadcastError, ChannelState, Handle, History, HistoryEvent, HistoryRange,
-    LookError, Publish, Request, RequestResult, RevokeError, ServerFailed,
+    LookError, Presence, PresenceMember, Publish, Request, RequestResult, RevokeError,
+    ServerFailed,
 };
 
 /// Collects what a server is to do, then starts it. Handlers run on smol's global executor.

@@ -38,7 +38,8 @@ use tokio::runtime;
 pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
     Authorize, BroadcastError, ChannelState, Handle, History, HistoryEvent, HistoryRange,
-    LookError, Publish, Request, RequestResult, RevokeError, ServerFailed,
+    LookError, Presence, PresenceMember, Publish, Request, RequestResult, RevokeError,
+    ServerFailed,
 };
 
 /// Collects what a server is to do, then starts it. [`Builder::start`] is called within a runtime; handlers run there.

@@ -13,7 +13,7 @@ use std::{
 use mahavishnu_driver::{
     BroadcastError, Builder, HistoryRange, LookError, Publish, RequestResult, RevokeError, Server,
     core::{
-        auth::{Revocation, TokenSpec, issue},
+        auth::{Pattern, Revocation, TokenSpec, issue},
         config::Config,
         hub::{DrainPlan, Published},
         protocol::Position,
@@ -170,6 +170,34 @@ pub(crate) fn documents_are_published_compared_and_read<R: Host>() {
     let handle = handle.clone();
     end(server);
     assert_eq!(R::block_on(handle.state("a")), Err(LookError::Stopped));
+}
+
+pub(crate) fn who_is_in_a_channel_is_told_whole<R: Host>() {
+    let mut config = Config::default();
+    config.presence.push((Pattern::parse("room:*").unwrap(), true));
+    // A part of the list holds only a few of them.
+    config.limits.delivery.outbox_bytes_max = 4_000;
+    let (server, address) = start(Server::<R>::builder().config(config).shards(2));
+    let handle = server.handle();
+    let clients: Vec<_> = (0..20)
+        .map(|n| {
+            let mut client = Client::connect(address);
+            let data = json!({ "channel": "room:1", "presence": { "info": { "n": n } } });
+            assert_eq!(client.request("subscribe", &data)["data"]["status"], "subscribed");
+            client
+        })
+        .collect();
+
+    let presence = R::block_on(handle.presence("room:1")).unwrap();
+
+    assert_eq!((presence.count, presence.members.len()), (20, 20));
+    let mut told: Vec<_> =
+        presence.members.iter().map(|one| one.info.as_ref().unwrap()["n"].as_u64()).collect();
+    told.sort_unstable();
+    assert_eq!(told, (0..20).map(Some).collect::<Vec<_>>());
+    assert_eq!(R::block_on(handle.presence_count("room:1")), Ok(20));
+    drop(clients);
+    end(server);
 }
 
 pub(crate) fn broadcasts_reach_the_subscribers_in_order<R: Host>() {
