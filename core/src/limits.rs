@@ -234,6 +234,9 @@ pub struct History {
     /// How long after its last message a channel without subscribers keeps its numbers, if that is longer than its
     /// messages are kept. Default 24 h. Afterwards who comes back is not recovered, reason `epoch`.
     pub position_keep: Duration,
+    /// Bytes of messages that wait until the store has kept them, per hub. Default 16 MiB. From it on publishes are refused:
+    /// `SERVER_ERROR` "Server busy". Publishes of several messages that were let in before may lie beyond it.
+    pub store_queue_bytes_max: usize,
     /// Bytes of a channel's document. Default 64 KiB. Over it the publish is refused: `DECODE_ERROR` or 413.
     pub state_bytes_max: usize,
 }
@@ -246,6 +249,7 @@ impl Default for History {
             recover_messages_max: 1_000,
             history_page_max: 1_000,
             position_keep: Duration::from_secs(86_400),
+            store_queue_bytes_max: 16 * 1024 * 1024,
             state_bytes_max: 64 * 1024,
         }
     }

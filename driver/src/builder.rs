@@ -16,7 +16,7 @@ use async_channel::{Receiver, Sender};
 use mahavishnu_core::{
     config::Config,
     entropy::Seed,
-    hub::{Command, ConnId, DrainPlan, Listener, Place, Placement, ShardId},
+    hub::{Command, ConnId, DrainPlan, Listener, Place, Placement, ShardId, StoreEvent},
     reason::Reason,
 };
 use tracing::error;
@@ -28,6 +28,7 @@ use crate::{
     mailbox::{Mail, Mailbox},
     runtime::Runtime,
     shard::{self, Start},
+    store::{self, Keeper, Kept, Store, ToStore},
 };
 
 /// Collects what a server is to do, then starts it on the runtime `R`.
@@ -54,6 +55,7 @@ pub struct Builder<R> {
     shards: Option<u16>,
     seed: Option<Seed>,
     handlers: Handlers,
+    store: Option<Kept>,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -159,6 +161,27 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
+    /// Keeps channels, documents and sessions over restarts: a message is published when the store has kept it. `contents`
+    /// is what it holds of an earlier run. `mahavishnu-store` has a store that is a file:
+    ///
+    /// ```no_run
+    /// # use mahavishnu_driver::{Runtime, Server};
+    /// # fn with_store<R: Runtime>() -> Result<(), Box<dyn std::error::Error>> {
+    /// use mahavishnu_store::{Fsync, Store};
+    ///
+    /// let (store, contents) = Store::open("history.db".as_ref(), Fsync::EverySec)?;
+    /// let builder = Server::<R>::builder().store(store, contents.into_events());
+    /// # drop(builder);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It works on a thread of its own. Default: what is kept is kept in memory.
+    pub fn store(mut self, store: impl Store, contents: Vec<StoreEvent>) -> Self {
+        self.store = Some(Kept { store: Box::new(store), contents });
+        self
+    }
+
     /// Binds every address and starts the shards. Where handlers run is the runtime's to say, see [`Runtime::current`].
     ///
     /// # Errors
@@ -184,12 +207,30 @@ impl<R: Runtime> Builder<R> {
         };
         let shards = self.shards.unwrap_or(1).clamp(1, 64);
         self.config.hooks = self.handlers.hooks();
+        self.config.store = self.store.is_some();
         let (config, hooks) = (Arc::new(self.config.clone()), Arc::new(self.config.hooks));
         let handlers = Arc::new(self.handlers);
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| Mailbox::new()).unzip();
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
+        let placement = Placement::new(Place { shard: ShardId(0), shards, seed });
         let mut threads = Vec::new();
         let (tell, ended) = async_channel::unbounded();
+        let (to_store, kept) = match self.store {
+            None => (None, Vec::new()),
+            Some(Kept { store, contents }) => {
+                let (to_store, commands) = ToStore::new();
+                let keeper = Keeper::new(store, mailboxes.clone(), &config.service.label);
+                // The server has stopped when this one has, too.
+                let tell = tell.clone();
+                let thread = std::thread::Builder::new().name("store".into());
+                threads.push(thread.spawn(move || {
+                    keeper.run(&commands);
+                    drop(tell);
+                })?);
+                (Some(to_store), store::deal(contents, &placement, shards))
+            }
+        };
+        let mut kept = kept.into_iter();
         for ((inbox, mailbox), shard) in inboxes.into_iter().zip(mailboxes.iter()).zip(0u16..) {
             let start = Start {
                 config: config.clone(),
@@ -198,6 +239,8 @@ impl<R: Runtime> Builder<R> {
                 inbox,
                 app: App::new(handlers.clone(), runtime.clone(), mailbox.clone()),
                 listeners: std::mem::take(&mut listeners),
+                store: to_store.clone(),
+                kept: kept.next().unwrap_or_default(),
             };
             let end = End { shard, tell: tell.clone(), mailboxes: mailboxes.clone() };
             let thread = std::thread::Builder::new().name(format!("shard-{shard}"));
@@ -209,9 +252,8 @@ impl<R: Runtime> Builder<R> {
                 }
             }
         }
-        let placement = Placement::new(Place { shard: ShardId(0), shards, seed });
         Ok(Server {
-            handle: Handle { mailboxes, placement, hooks },
+            handle: Handle { mailboxes, placement, hooks, store: config.store },
             addresses,
             threads,
             ended,
@@ -230,6 +272,7 @@ impl<R> Default for Builder<R> {
             shards: None,
             seed: None,
             handlers: Handlers::default(),
+            store: None,
             runtime: PhantomData,
         }
     }

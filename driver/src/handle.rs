@@ -25,6 +25,8 @@ pub struct Handle {
     pub(crate) placement: Placement,
     /// What the handlers that were given at start make the core ask.
     pub(crate) hooks: Arc<Hooks>,
+    /// There is a store.
+    pub(crate) store: bool,
 }
 
 /// Why a broadcast was not made.
@@ -112,9 +114,13 @@ impl Handle {
     }
 
     /// Puts a new configuration in force on all shards. Live connections stay, but for those whose tokens it revokes;
-    /// subscriptions that it forbids are taken back. The application's own handlers stay too.
+    /// subscriptions that it forbids are taken back. The application's own handlers and its store stay too.
     pub async fn reload(&self, config: &Config) {
-        let config = Arc::new(Config { hooks: Hooks::clone(&self.hooks), ..config.clone() });
+        let config = Arc::new(Config {
+            hooks: Hooks::clone(&self.hooks),
+            store: self.store,
+            ..config.clone()
+        });
         self.tell_all(|| Command::Reload(config.clone())).await;
     }
 

@@ -33,6 +33,7 @@ mod runtime;
 mod shard;
 pub mod signal;
 mod socket;
+mod store;
 
 pub use self::{
     app::{Authorize, Request, RequestResult},
@@ -43,5 +44,6 @@ pub use self::{
     },
     publish::Publish,
     runtime::{Descriptor, Runtime, Waiter},
+    store::{Store, StoreFailed},
 };
 pub use mahavishnu_core as core;

@@ -15,7 +15,10 @@ use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use mahavishnu_core::{
     auth::Revocation,
-    hub::{Command, CommandId, Listener, Look, Publication, Published, ShardId, ShardMessage},
+    hub::{
+        Command, CommandId, Listener, Look, Publication, Published, ShardId, ShardMessage,
+        StoreEvent,
+    },
     reason::Reason,
 };
 
@@ -46,6 +49,8 @@ pub(crate) enum Mail {
     /// A socket that another shard accepted.
     Socket(TcpStream, SocketAddr, Listener),
     Shard(ShardId, Vec<ShardMessage>),
+    /// What the store has to tell.
+    Store(Vec<StoreEvent>),
 }
 
 /// The sending side of a shard's mailbox.

@@ -11,7 +11,7 @@ use std::{
 
 use mahavishnu_core::{
     config::Config,
-    hub::{Command, ConnId, Handler, Hub, Listener, Output, Peer, Place},
+    hub::{Command, ConnId, Handler, Hub, Listener, Output, Peer, Place, StoreEvent},
     metrics::Metrics,
     trace::Recorded,
     ws::ReadBuffer,
@@ -26,6 +26,7 @@ use crate::{
     mailbox::{Inbox, Mail, Mailbox, Waiting},
     poller::{Poller, TcpStream},
     runtime::Runtime,
+    store::ToStore,
 };
 
 /// Bytes read from one socket at a time, into one buffer that all sockets of a shard share. A publisher's burst that needs
@@ -48,6 +49,9 @@ pub(crate) struct Start<R: Runtime> {
     pub(crate) app: App<R>,
     /// Non-empty on the shard that accepts.
     pub(crate) listeners: Vec<(std::net::TcpListener, Listener)>,
+    pub(crate) store: Option<ToStore>,
+    /// What an earlier run has kept.
+    pub(crate) kept: Vec<StoreEvent>,
 }
 
 /// A shard's state.
@@ -72,6 +76,7 @@ pub(crate) struct Shard<R: Runtime> {
     drained_by: Option<Instant>,
     place: Place,
     app: App<R>,
+    store: Option<ToStore>,
 }
 
 /// Runs a shard until it is drained. Called on a thread of its own.
@@ -105,7 +110,11 @@ impl<R: Runtime> Shard<R> {
             drained_by: None,
             place: start.place,
             app: start.app,
+            store: start.store,
         };
+        for event in start.kept {
+            this.hub.handle_store(now, event);
+        }
         this.record_metrics();
         Ok(this)
     }
@@ -243,6 +252,11 @@ impl<R: Runtime> Shard<R> {
                 }
             }
             Mail::Shard(from, batch) => self.hub.handle_shard(self.clock.now(), from, batch),
+            Mail::Store(events) => {
+                for event in events {
+                    self.hub.handle_store(self.clock.now(), event);
+                }
+            }
         }
     }
 
@@ -324,7 +338,11 @@ impl<R: Runtime> Shard<R> {
                 );
             }
             // Only a configuration that names a store brings them about.
-            Output::Store(_) => {}
+            Output::Store(command) => {
+                if let Some(store) = &self.store {
+                    store.send(self.place.shard, command);
+                }
+            }
             Output::Drained => self.drained = true,
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);

@@ -1,7 +1,7 @@
 //! What a file holds.
 
 use bytes::Bytes;
-use mahavishnu_core::hub::{SessionId, StoredChannel};
+use mahavishnu_core::hub::{SessionId, StoreEvent, StoredChannel};
 
 /// What was kept by an earlier run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,14 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// As the hubs are told of it.
+    #[must_use]
+    pub fn into_events(self) -> Vec<StoreEvent> {
+        let sessions = self.sessions.into_iter();
+        let sessions = sessions.map(|(session, record)| StoreEvent::Session { session, record });
+        self.channels.into_iter().map(StoreEvent::Channel).chain(sessions).collect()
+    }
+
     /// Bytes of messages.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -23,6 +23,7 @@
 //! clients have seen.
 
 mod contents;
+mod driven;
 mod error;
 mod file;
 mod fsync;

@@ -329,6 +329,8 @@ reasons! {
     RequestFailed "request_failed": None, Some(500), Some("SERVER_ERROR"), Message("request_failed"), Later, "The request failed";
     /// A shard's queue is full: the publisher has to slow down.
     Busy "busy": Some(1013), Some(503), Some("SERVER_ERROR"), Message("busy"), Later, "Server busy";
+    /// The store cannot keep the message, so it is not published: its disk is full, or fails.
+    NotKept "not_kept": None, Some(503), Some("SERVER_ERROR"), Message("not_kept"), Later, "The message could not be kept";
 }
 
 #[cfg(test)]

@@ -72,12 +72,7 @@ impl Hub {
     /// Something that the store has to tell: see [`StoreEvent`].
     pub fn handle_store(&mut self, now: Now, event: StoreEvent) {
         self.begin(now);
-        match event {
-            StoreEvent::Session { session, record } => {
-                self.sessions.restore(&mut self.env, session, &record);
-            }
-            StoreEvent::Appended { .. } | StoreEvent::Channel(_) => {}
-        }
+        self.on_store(event);
         self.settle();
     }
 
@@ -198,6 +193,9 @@ impl Hub {
         self.turn.inputs = 0;
         self.go_on_with_requests();
         self.seal_all();
+        if self.env.config.store {
+            self.store_ready();
+        }
         let begins = !self.turn.handed_out;
         if begins {
             self.watch_clock();
@@ -218,8 +216,10 @@ impl Hub {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        if let Some(command) = self.sessions.next_command() {
-            return Some(Output::Store(command));
+        if self.env.config.store
+            && let Some(output) = self.next_store_command()
+        {
+            return Some(output);
         }
         if self.env.place.shards > 1 {
             let (sockets, channels) = (self.connections.len(), self.homes.len());

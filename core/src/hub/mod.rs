@@ -24,6 +24,7 @@ mod handshake;
 mod homes;
 mod http;
 mod http_requests;
+mod keeping;
 mod looking;
 mod looks;
 mod peers;
@@ -35,6 +36,7 @@ mod resuming;
 mod sessions;
 mod slab;
 mod store;
+mod storing;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -57,6 +59,7 @@ use self::{
     presence::{Presence, Watchers},
     questions::Questions,
     sessions::Sessions,
+    storing::Storing,
     tokens::Tokens,
     visitors::Visitors,
 };
@@ -86,6 +89,8 @@ pub struct Hub {
     /// Idempotency keys that are at home here.
     keys: Keys,
     errands: Errands,
+    /// What waits for the store.
+    storing: Storing,
     peers: Peers,
     questions: Questions,
     visitors: Visitors,
@@ -168,6 +173,7 @@ impl Hub {
             watchers: Watchers::default(),
             connections: Connections::new(&env.config, place.shard, now),
             errands: Errands::default(),
+            storing: Storing::new(keys()),
             peers: Peers::new(place),
             questions: Questions::new(now.mono),
             drain: Drain::default(),
@@ -280,6 +286,7 @@ impl Hub {
         let (channels, connections) = (&self.channels, &self.connections);
         self.watchers.check(|channel, conn| channels.has(connections, channel, conn));
         self.errands.check();
+        self.storing.check();
         self.keys.check();
         self.questions.check(&self.connections);
         self.sessions.check();

@@ -105,7 +105,9 @@ impl Hub {
             self.fail_publish(publisher, reason);
         } else if publication.options.is_some() {
             self.on_publish_command_with(publisher, publication);
-        } else if self.homes.of(&publication.channel) == self.env.place.shard {
+        } else if self.homes.of(&publication.channel) == self.env.place.shard
+            && !self.is_stored(&publication.channel, false)
+        {
             match self.broadcast(Broadcast::of(&publication)) {
                 Ok(published) => {
                     let done = |id| Output::Done { id, result: Ok(published) };
@@ -172,7 +174,10 @@ impl Hub {
             Err(reason) => return self.refuse(id, reason, correlation),
         };
         let asks = self.env.config.hooks.authorize_publish;
-        if !asks && self.homes.of(broadcast.channel) == self.env.place.shard {
+        if !asks
+            && self.homes.of(broadcast.channel) == self.env.place.shard
+            && !self.is_stored(broadcast.channel, false)
+        {
             // The usual case: nothing is copied but into the channel's round.
             match self.broadcast(broadcast) {
                 Ok(published) => {
@@ -254,7 +259,7 @@ impl Hub {
 
     fn carry_out(&mut self, publisher: Publisher, publications: Vec<Publication>) {
         // What is refused reaches nobody: first the question, then the broadcasts.
-        let crowded = self.remote(&publications) > 0 && self.errands.is_crowded(&self.env);
+        let crowded = self.waiting(&publications) > 0 && self.errands.is_crowded(&self.env);
         if crowded || self.is_busy_for(&publications) {
             self.give_up(publisher, Reason::Busy);
         } else if publications.first().is_some_and(Publication::is_conditional) {
@@ -264,10 +269,13 @@ impl Hub {
         }
     }
 
-    /// How many messages are at home in other hubs.
-    fn remote(&self, publications: &[Publication]) -> usize {
-        let homes = publications.iter().map(|publication| self.homes.of(&publication.channel));
-        homes.filter(|home| *home != self.env.place.shard).count()
+    /// How many messages are at home in other hubs, or have to be kept first.
+    fn waiting(&self, publications: &[Publication]) -> usize {
+        let own = self.env.place.shard;
+        let waits = |publication: &&Publication| {
+            self.homes.of(&publication.channel) != own || self.is_publication_stored(publication)
+        };
+        publications.iter().filter(waits).count()
     }
 
     /// Publishes what cannot be refused here any more, behind those that are done.
@@ -277,8 +285,8 @@ impl Hub {
         mut results: Vec<Outcome>,
         publications: Vec<Publication>,
     ) {
-        let remote = self.remote(&publications);
-        if remote == 0 {
+        let waiting = self.waiting(&publications);
+        if waiting == 0 {
             let broadcast = |publication: Publication| Outcome {
                 published: self.broadcast_whole(&publication),
                 ..Outcome::open(&publication)
@@ -286,23 +294,25 @@ impl Hub {
             results.extend(publications.into_iter().map(broadcast));
             return self.finish_publish(publisher, &results);
         }
-        let waiting = u32::try_from(remote).unwrap_or(u32::MAX);
+        let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
         let Some(ticket) = self.errands.publish(&self.env, publisher, waiting) else { return };
         let firm = results.len() + publications.len() > 1;
         results.reserve_exact(publications.len());
         for publication in publications {
             let home = self.homes.of(&publication.channel);
             let mut outcome = Outcome::open(&publication);
-            if home == self.env.place.shard {
-                outcome.published = self.broadcast_whole(&publication);
-            } else {
-                let item = u32::try_from(results.len()).unwrap_or(u32::MAX);
-                let ticket = Ticket { item, ..ticket };
+            let item = u32::try_from(results.len()).unwrap_or(u32::MAX);
+            let ticket = Ticket { item, ..ticket };
+            if home != self.env.place.shard {
                 self.tell(home, Inner::Publish { ticket, firm, held: 0, publication });
+            } else if self.is_publication_stored(&publication) {
+                self.store(ticket, None, publication);
+            } else {
+                outcome.published = self.broadcast_whole(&publication);
             }
             results.push(outcome);
         }
-        // Answers of other hubs come in later turns, so none can have come yet.
+        // Answers of other hubs and of the store come in later turns, so none can have come yet.
         self.errands.set_results(ticket, results);
     }
 
@@ -310,10 +320,15 @@ impl Hub {
     /// homes of the others may know of more.
     fn is_busy_for(&self, publications: &[Publication]) -> bool {
         let full = self.peers.full();
-        full != 0
+        let store_is_full = self.env.config.store && self.storing.is_full(&self.env);
+        (full != 0 || store_is_full)
             && publications.iter().any(|publication| {
                 let home = self.homes.of(&publication.channel);
-                self.peers.is_full(home) || self.homes.remote(&publication.channel) & full != 0
+                self.peers.is_full(home)
+                    || self.homes.remote(&publication.channel) & full != 0
+                    || (store_is_full
+                        && home == self.env.place.shard
+                        && self.is_publication_stored(publication))
             })
     }
 
@@ -341,7 +356,7 @@ impl Hub {
         self.on_broadcast(done)
     }
 
-    fn on_broadcast(&mut self, done: Broadcasted) -> Published {
+    pub(super) fn on_broadcast(&mut self, done: Broadcasted) -> Published {
         if let Some(sealed) = done.sealed {
             self.send_out(sealed);
         }
@@ -350,12 +365,11 @@ impl Hub {
     }
 
     /// Another hub asks to broadcast.
-    pub(super) fn on_home_publish(
-        &mut self,
-        ticket: Ticket,
-        firm: bool,
-        publication: &Publication,
-    ) {
+    pub(super) fn on_home_publish(&mut self, ticket: Ticket, firm: bool, publication: Publication) {
+        if self.is_publication_stored(&publication) {
+            return self.store_for(ticket, firm, publication);
+        }
+        let publication = &publication;
         if !firm {
             let answer = match self.broadcast_if(publication) {
                 Ok(published) => Inner::Published { ticket, published },
@@ -371,6 +385,20 @@ impl Hub {
         } else {
             self.peers.owe(ticket.shard, bytes);
             self.tell(ticket.shard, Inner::Published { ticket, published });
+        }
+    }
+
+    /// The same, where it has to be kept first.
+    #[cold]
+    fn store_for(&mut self, ticket: Ticket, firm: bool, publication: Publication) {
+        let remote = self.homes.remote(&publication.channel);
+        if firm {
+            let credit = Some(publish_weight(&publication));
+            self.store(ticket, credit, publication);
+        } else if self.storing.is_full(&self.env) || self.peers.full() & remote != 0 {
+            self.tell(ticket.shard, Inner::Refused { ticket, reason: Reason::Busy });
+        } else {
+            self.store(ticket, None, publication);
         }
     }
 
@@ -453,6 +481,13 @@ impl Hub {
             return self
                 .tell(home, Inner::Publish { ticket, firm: false, held, publication: first });
         }
+        if self.is_publication_stored(&first) {
+            let ticket = self.errands.first(&self.env, publisher, outcome, rest);
+            if let Some(ticket) = ticket {
+                self.store(ticket, None, first);
+            }
+            return;
+        }
         match self.broadcast_if(&first) {
             Ok(published) => {
                 let results = vec![Outcome { published, ..outcome }];
@@ -481,7 +516,7 @@ impl Hub {
         let broadcast = Broadcast::of(publication);
         let done = match &publication.options {
             None => self.homes.broadcast(&mut self.env, broadcast),
-            Some(options) => self.homes.broadcast_with(&mut self.env, broadcast, options),
+            Some(options) => self.homes.broadcast_with(&mut self.env, broadcast, options, None),
         };
         self.on_broadcast(done)
     }

@@ -46,7 +46,7 @@ impl Hub {
     pub(super) fn on_shard(&mut self, from: ShardId, message: Inner) {
         match message {
             Inner::Publish { ticket, firm, held: _, publication } => {
-                self.on_home_publish(ticket, firm, &publication)
+                self.on_home_publish(ticket, firm, publication)
             }
             Inner::Published { ticket, published } => self.on_published(ticket, published),
             Inner::Refused { ticket, reason } => {

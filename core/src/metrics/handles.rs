@@ -58,9 +58,9 @@ impl Metrics {
 }
 
 /// A recorder, for the series of one server: its name is the first label of each.
-struct Registry<'r> {
-    recorder: &'r dyn Recorder,
-    server: Arc<str>,
+pub(super) struct Registry<'r> {
+    pub(super) recorder: &'r dyn Recorder,
+    pub(super) server: Arc<str>,
 }
 
 impl Registry<'_> {
@@ -70,7 +70,7 @@ impl Registry<'_> {
         Key::from_parts(name, std::iter::once(server).chain(others).collect::<Vec<_>>())
     }
 
-    fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+    pub(super) fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
         self.recorder.register_counter(&self.key(name, labels), &METADATA)
     }
 
@@ -78,7 +78,11 @@ impl Registry<'_> {
         self.recorder.register_gauge(&self.key(name, labels), &METADATA)
     }
 
-    fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
+    pub(super) fn histogram(
+        &self,
+        name: &'static str,
+        labels: &[(&'static str, &str)],
+    ) -> Histogram {
         self.recorder.register_histogram(&self.key(name, labels), &METADATA)
     }
 }

@@ -5,11 +5,13 @@
 //! never user input, unless full channel names are switched on, and then capped.
 
 mod handles;
+mod store;
 mod tally;
 
 pub(crate) use self::tally::{PresenceEvent, Resumed};
 pub use self::{
     handles::{Metrics, count_dropped_log_lines, count_refused_reloads, describe},
+    store::StoreMetrics,
     tally::Tally,
 };
 
@@ -44,6 +46,11 @@ const BROADCAST_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 /// Buckets of `websocket_latency_seconds`: the same and 10.
 const LATENCY_BUCKETS: &[f64] =
     &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Buckets of `mahavishnu_history_store_commit_duration_seconds`: from what an operating system takes at once to a disk that
+/// does not answer.
+const STORE_BUCKETS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 macro_rules! families {
     ($($konst:ident $name:literal $kind:ident [$($label:literal),*] $buckets:expr, $help:literal;)*) => {
@@ -110,6 +117,12 @@ families! {
         "Channels that have a document";
     DOCUMENT_BYTES "mahavishnu_document_bytes" Gauge ["server"] &[],
         "Bytes of memory for channels' documents, which mahavishnu_history_bytes counts too";
+    STORE_COMMITS "mahavishnu_history_store_commits_total" Counter ["server"] &[],
+        "Groups of messages, documents and sessions that were written to the file";
+    STORE_ERRORS "mahavishnu_history_store_errors_total" Counter ["server", "operation"] &[],
+        "Groups that could not be written, whose publishers were refused: commit; what could not be forced to the disk: sync";
+    STORE_DURATION "mahavishnu_history_store_commit_duration_seconds" Histogram ["server"] STORE_BUCKETS,
+        "Time taken to write a group to the file";
     CONNECTIONS_LIMIT "mahavishnu_connections_limit" Gauge ["server", "bound"] &[],
         "WebSocket connections that are let in at once, with what bounds them: setting, memory or files";
     UNDER_WAY "mahavishnu_shard_queue_bytes" Gauge ["server"] &[],

@@ -142,6 +142,11 @@ const IDLE: &[Idle] = &[
         why: "MAHAVISHNU_HISTORY is off, and MAHAVISHNU_HISTORY_RULES keep nothing",
     },
     Idle {
+        names: &["MAHAVISHNU_HISTORY_FSYNC"],
+        is: |settings, _| settings.history_file.is_none(),
+        why: "MAHAVISHNU_HISTORY_FILE is not set",
+    },
+    Idle {
         names: &["MAHAVISHNU_PRESENCE_MEMBERS_MAX"],
         is: |settings, _| !settings.presence_rules.iter().any(|rule| rule.value),
         why: "MAHAVISHNU_PRESENCE_RULES name no channels that have members",
@@ -214,6 +219,7 @@ mod tests {
         ("DEFLATE_THRESHOLD", "1", DEFLATE),
         ("DEFLATE_CHANNELS", "a=off", DEFLATE),
         ("HISTORY_CHANNEL_BYTES", "2097152", &[]),
+        ("HISTORY_FSYNC", "no", &[("HISTORY_FILE", "h")]),
         ("RECOVER_MAX", "1", &[("HISTORY", "off"), ("HISTORY_RULES", "a=1/1")]),
         ("REWIND_RULES", "a=1", &[]),
         ("PRESENCE_MEMBERS_MAX", "1", &[("PRESENCE_RULES", "a=off,b")]),

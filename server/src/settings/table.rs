@@ -8,6 +8,7 @@ use mahavishnu_core::{
     config::{Keep, PlainOnTls},
     tls::Grant,
 };
+use mahavishnu_store::Fsync;
 
 use super::{
     by_channel::{ByChannel, ChannelRule, Kept, OnOff},
@@ -259,6 +260,12 @@ settings! {
         history_bytes: usize = 67_108_864, int::<usize>(65_536, 1_099_511_627_776), ["HISTORY_BYTES"], Live;
         /// Bytes of one channel's messages that are kept. Over it the oldest go.
         history_channel_bytes: usize = 1_048_576, int::<usize>(1_024, 1_099_511_627_776), ["HISTORY_CHANNEL_BYTES"], Live;
+        /// Keep messages, documents and sessions in this file, so that a restart loses none of them: nothing is published that
+        /// could not be written to it. Not set: they are kept in memory.
+        history_file: Option<PathBuf> = None, Maybe(Path), ["HISTORY_FILE"], Restart;
+        /// When what was written to HISTORY_FILE is forced to the disk: `always` before each answer, `everysec` once a second,
+        /// `no` when the system sees fit. The end of the process loses nothing in either case, a power cut what was not.
+        history_fsync: Fsync = Fsync::EverySec, FSYNCS, ["HISTORY_FSYNC"], Restart;
         /// Messages that one subscription recovers or rewinds. Who missed more is not recovered and told so.
         recover_max: u32 = 1_000, int::<u32>(1, 1_000_000), ["RECOVER_MAX"], Live;
         /// Channels whose subscribers get so many of the last messages first, if they do not say what they want:
@@ -324,6 +331,9 @@ const LOG_LEVELS: OneOf<LogLevel> = OneOf(&[
     ("ERROR", LogLevel::Error),
     ("CRITICAL", LogLevel::Critical),
 ]);
+
+const FSYNCS: OneOf<Fsync> =
+    OneOf(&[("always", Fsync::Always), ("everysec", Fsync::EverySec), ("no", Fsync::No)]);
 
 const LOG_FORMATS: OneOf<LogFormat> =
     OneOf(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);

@@ -165,6 +165,8 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
         "0",
         "a whole number from 1024 to 1099511627776",
     ),
+    ("HISTORY_FILE", "", "/h", "/h", "", ""),
+    ("HISTORY_FSYNC", "everysec", "Always", "always", "never", "always, everysec or no"),
     ("RECOVER_MAX", "1000", "5000", "5000", "0", "a whole number from 1 to 1000000"),
     ("REWIND_RULES", "", "a=0, w:*=10", "a=0,w:*=10", "w:*=all", "a number is a whole number"),
     ("PRESENCE_RULES", "", "a=no,r:*", "a=off,r:*=on", "r:*=2", "a pattern alone is on"),

@@ -12,6 +12,7 @@ use mahavishnu_core::{
     metrics::{count_dropped_log_lines, count_refused_reloads},
 };
 use mahavishnu_driver::ServerFailed;
+use mahavishnu_store::{Contents, Store, StoreError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
@@ -48,7 +49,8 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     let render = if loaded.settings.metrics_enabled { Some(exposition(&config)?) } else { None };
     metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 0));
     let recording = record(&loaded.settings)?;
-    let plan = Plan::new(&loaded.settings, config, render, recording);
+    let history = open_history(&loaded.settings)?;
+    let plan = Plan { history, ..Plan::new(&loaded.settings, config, render, recording) };
     let running = Running { request, loaded, claim, log, aside: Aside::new(READ_TIMEOUT) };
     match running.loaded.settings.runtime {
         #[cfg(feature = "tokio")]
@@ -81,6 +83,7 @@ struct Plan {
     metrics: Option<(String, Render)>,
     shards: u16,
     recording: Option<Recording>,
+    history: Option<(Store, Contents)>,
 }
 
 impl Plan {
@@ -98,6 +101,7 @@ impl Plan {
                 .map(|render| (listen_address(metrics_host, settings.metrics_port), render)),
             shards: settings.shards.resolve(),
             recording,
+            history: None,
         }
     }
 }
@@ -255,6 +259,42 @@ fn record(settings: &Settings) -> Result<Option<Recording>, Failure> {
         .map_err(|error| Failure::io(path.display(), &error))?;
     warn!(path = %path.display(), "recording everything that clients send, tokens included");
     Ok(Some(recording))
+}
+
+/// Opens the file of what is kept over restarts, if there is to be one.
+fn open_history(settings: &Settings) -> Result<Option<(Store, Contents)>, Failure> {
+    let Some(path) = &settings.history_file else { return Ok(None) };
+    let (store, contents) = Store::open(path, settings.history_fsync)
+        .map_err(|error| history_failure(&path.display().to_string(), &error))?;
+    info!(
+        path = %path.display(),
+        fsync = settings.history_fsync.as_str(),
+        channels = contents.channels.len(),
+        sessions = contents.sessions.len(),
+        bytes = contents.bytes(),
+        "history file"
+    );
+    if contents.renumbered {
+        warn!(
+            "the machine was started anew and the history file had not been closed: the newest of it may be missing, so positions begin anew (epoch)"
+        );
+    }
+    Ok(Some((store, contents)))
+}
+
+fn history_failure(path: &str, error: &StoreError) -> Failure {
+    let hint = match error {
+        StoreError::Locked => "; it is another server's, or one is just about to stop",
+        StoreError::Damaged(_) => {
+            "; to start without what it holds, move it and the files beside it (-wal) away"
+        }
+        StoreError::NotAStore => {
+            "; MAHAVISHNU_HISTORY_FILE is a file of the server's own, which it makes if it is not there"
+        }
+        StoreError::Version(_) => "; a newer version of the server has written it",
+        StoreError::Full | StoreError::Io(_) | StoreError::Order => "",
+    };
+    Failure::new(Exit::General, format!("{path}: {error}{hint}"))
 }
 
 /// Half a server would look healthy and serve nobody: whoever supervises it starts a whole one.

@@ -97,6 +97,9 @@ async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
     if let Some(recording) = plan.recording {
         builder = builder.record(move |shard, noted| recording.note(shard, noted));
     }
+    if let Some((store, contents)) = plan.history {
+        builder = builder.store(store, contents.into_events());
+    }
     builder.start().await.map_err(|error| bind_failure(&error, &plan.main))
 }
 

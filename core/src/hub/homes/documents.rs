@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{Broadcast, Broadcasted, Homes};
 use crate::{
-    hub::{env::Env, types::PublicationOptions},
-    protocol::{Condition, write_string},
+    hub::{env::Env, store::StoredState, types::PublicationOptions},
+    protocol::{Condition, Stamp, write_string},
 };
 
 /// A channel's document.
@@ -25,6 +25,11 @@ pub(super) struct Documents {
 }
 
 impl Document {
+    /// Number of the message that it came with.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// What it counts for.
     pub(super) fn weight(&self) -> usize {
         DOCUMENT_BYTES + self.json.len()
@@ -49,18 +54,25 @@ impl Homes {
         env: &mut Env,
         broadcast: Broadcast<'_>,
         options: &PublicationOptions,
+        stamp: Option<Stamp<'_>>,
     ) -> Broadcasted {
         let channel = broadcast.channel;
         if options.state.is_some() && !self.names.contains_key(channel) {
             // A document is kept whether messages are or not.
             self.found(env, &channel.into());
         }
-        let done = self.broadcast(env, broadcast);
+        let done = self.broadcast_at(env, broadcast, stamp);
         if let Some(json) = &options.state {
             let document = Document { offset: done.published.offset, json: json.clone() };
             self.set_document(env, channel, document);
         }
         done
+    }
+
+    /// The document that an earlier run has kept.
+    pub(super) fn restore_document(&mut self, env: &mut Env, channel: &str, state: StoredState) {
+        let StoredState { offset, document: json } = state;
+        self.set_document(env, channel, Document { offset, json });
     }
 
     fn set_document(&mut self, env: &mut Env, channel: &str, document: Document) {

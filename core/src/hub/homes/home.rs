@@ -17,7 +17,7 @@ use crate::{
         peers::{Joiner, bit},
         types::ShardId,
     },
-    protocol::{Envelope, Epoch},
+    protocol::{Envelope, Epoch, Stamp},
     time::Instant,
     ws::{self, Deflated, Segment},
 };
@@ -34,6 +34,10 @@ pub(super) struct Home {
     /// Somebody was told a position: its numbers have to go on.
     pub(super) told: bool,
     pub(super) links: Links,
+    /// A round of it is on its way into the store.
+    pub(super) storing: bool,
+    /// The store holds something of it.
+    pub(super) stored: bool,
     /// Since when it is in its line.
     pub(super) since: Instant,
     /// What recovering subscribers of this turn are sent.
@@ -103,6 +107,8 @@ impl Home {
             log: Log::new(Epoch::from_random(env.entropy.next_u64())),
             document: None,
             told: false,
+            storing: false,
+            stored: false,
             links: Links::default(),
             since: env.now.mono,
             pages: None,
@@ -128,6 +134,7 @@ impl Home {
     /// Whether it is of any use to anybody.
     pub(super) fn is_of_use(&self) -> bool {
         self.subscribers() > 0
+            || self.storing
             || self.document.is_some()
             || (!self.keep.is_off() && (self.told || self.log.top > 0))
     }
@@ -137,8 +144,9 @@ impl Home {
         self.document.as_ref().map_or(0, |document| document.weight())
     }
 
+    /// Nothing of it is on its way, to subscribers or into the store.
     pub(super) fn is_round_empty(&self) -> bool {
-        self.round.messages == 0
+        self.round.messages == 0 && !self.storing
     }
 
     pub(super) fn bounds(&self, env: &Env) -> Bounds {
@@ -173,10 +181,18 @@ impl Home {
 /// Rounds.
 impl Home {
     /// Writes the message of a broadcast to the scratch. Its number.
-    pub(super) fn encode(&mut self, env: &mut Env, broadcast: Broadcast<'_>) -> u64 {
+    pub(super) fn encode(
+        &mut self,
+        env: &mut Env,
+        broadcast: Broadcast<'_>,
+        stamp: Option<Stamp<'_>>,
+    ) -> u64 {
         let number = self.log.next();
         let timestamp = env.timestamp();
-        let stamp = env.stamp(&timestamp);
+        let stamp = match stamp {
+            Some(stamp) => stamp,
+            None => env.stamp(&timestamp),
+        };
         let offset = env.config.compat.offsets.then_some(number);
         let Broadcast { channel, event, data } = broadcast;
         env.scratch.clear();

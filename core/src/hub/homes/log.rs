@@ -110,6 +110,22 @@ impl Log {
         Self { epoch, top: 0, oldest: 1, ring: VecDeque::new(), bytes: 0 }
     }
 
+    /// The log of an earlier run: consecutive rounds that end with the message numbered `top`, or none.
+    pub(super) fn restored(
+        epoch: Epoch,
+        top: u64,
+        rounds: Vec<(Segment, u64)>,
+        numbered: bool,
+        bounds: Bounds,
+    ) -> Self {
+        let oldest = rounds.first().map_or(top + 1, |(_, first)| *first);
+        let mut this = Self { top, oldest, ..Self::new(epoch) };
+        for (segment, first) in rounds {
+            this.push(segment, first, numbered, bounds);
+        }
+        this
+    }
+
     /// Where the channel stands, once its round is sealed.
     pub(super) fn position(&self) -> Position {
         Position { epoch: self.epoch, offset: self.top }

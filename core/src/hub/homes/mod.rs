@@ -8,10 +8,11 @@ mod home;
 mod lines;
 mod log;
 mod pages;
+mod stored;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
@@ -29,11 +30,12 @@ use super::{
     env::Env,
     peers::Joiner,
     slab::Slab,
+    store::StoreCommand,
     types::{Place, Placement, Publication, Published, ShardId},
 };
 use crate::{
     entropy::{KeyedMap, KeyedState},
-    protocol::{self, Position},
+    protocol::{self, Position, Stamp},
     time::Instant,
     ws,
 };
@@ -62,6 +64,8 @@ pub(super) struct Homes {
     documents_told: Documents,
     /// Channels whose log was read in this turn.
     read: Vec<u32>,
+    /// For the store.
+    commands: VecDeque<StoreCommand>,
 }
 
 /// What came of a broadcast.
@@ -163,6 +167,7 @@ impl Homes {
             documents: Documents::default(),
             documents_told: Documents::default(),
             read: Vec::new(),
+            commands: VecDeque::new(),
         }
     }
 
@@ -199,7 +204,18 @@ impl Homes {
     }
 
     /// Adds a broadcast to its channel's round. Nobody gets it if nobody subscribes and nothing is kept.
+    #[inline]
     pub(super) fn broadcast(&mut self, env: &mut Env, broadcast: Broadcast<'_>) -> Broadcasted {
+        self.broadcast_at(env, broadcast, None)
+    }
+
+    /// The same, with an id and a time that it has already.
+    pub(super) fn broadcast_at(
+        &mut self,
+        env: &mut Env,
+        broadcast: Broadcast<'_>,
+        stamp: Option<Stamp<'_>>,
+    ) -> Broadcasted {
         let label = env.tally.label(&env.config, broadcast.channel);
         env.tally.broadcast(env.now.mono, label);
         let found = match self.names.get(broadcast.channel) {
@@ -209,7 +225,7 @@ impl Homes {
         let Some((index, home)) = found.and_then(|at| Some((at, self.slots.get_mut(at)?))) else {
             return Broadcasted::default();
         };
-        let offset = home.encode(env, broadcast);
+        let offset = home.encode(env, broadcast, stamp);
         let frame_max = ws::frame_len(env.scratch.len(), false);
         let sealed = if home.has_room(env, frame_max) { None } else { home.seal(env) };
         let subscribers = home.subscribers();
@@ -317,6 +333,7 @@ impl Homes {
                 if home.keep.is_off() {
                     self.kept_bytes -= home.log.bytes();
                     home.log.clear();
+                    self.leave_store(index);
                 }
             }
             self.trim(env, index);
@@ -384,7 +401,11 @@ impl Homes {
         if let Some(home) = self.slots.get_mut(index) {
             let before = home.log.bytes();
             home.log.trim(home.bounds(env));
-            self.kept_bytes -= before - home.log.bytes();
+            let shrunk = before - home.log.bytes();
+            self.kept_bytes -= shrunk;
+            if shrunk > 0 {
+                self.tell_trimmed(index);
+            }
             self.review(env, index);
         }
     }
@@ -413,6 +434,7 @@ impl Homes {
         self.drop_document(index);
         self.lines.step(&mut self.slots, index, None);
         if let Some(home) = self.slots.remove(index) {
+            self.tell_forgotten(&home);
             self.names.remove(&home.name);
             self.kept_bytes -= home.unheard_bytes() + home.log.bytes();
         }
@@ -433,6 +455,7 @@ impl Homes {
             let (heard, quiet) = (home.subscribers() > 0, home.is_round_empty());
             if line == Line::Document {
                 self.drop_document(index);
+                self.leave_store(index);
             }
             if !heard && quiet {
                 self.forget(index);
@@ -440,6 +463,7 @@ impl Homes {
                 self.lines.step(&mut self.slots, index, None);
             }
             if heard {
+                self.tell_trimmed(index);
                 self.review(env, index);
             }
         }
@@ -478,7 +502,8 @@ impl Homes {
                         self.trim(env, index);
                         self.let_be(env, index);
                     }
-                    Line::Idle => self.forget(index),
+                    Line::Idle if home.is_round_empty() => self.forget(index),
+                    Line::Idle => self.lines.step(&mut self.slots, index, None),
                     Line::Document => return,
                 }
             }

@@ -18,6 +18,7 @@ mod sessions;
 mod shards;
 mod slow;
 mod state;
+mod storing;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "jwt")]

@@ -23,6 +23,10 @@ pub(crate) const EXCUSED: &[(Reason, &str)] = &[
         Reason::CertificateRevoked,
         "needs client certificates; in the core with real TLS clients, and end to end",
     ),
+    (
+        Reason::NotKept,
+        "needs a store that fails; in the core, and under the driver on each runtime",
+    ),
     (Reason::Internal, "a bug"),
 ];
 

@@ -1,0 +1,307 @@
+//! What is kept over restarts: a thread that carries out what the hubs want kept, because it has to wait for a disk.
+
+use std::{
+    collections::HashSet,
+    error::Error,
+    fmt,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    time::{Duration, Instant},
+};
+
+use mahavishnu_core::{
+    hub::{AppendId, Placement, ShardId, StoreCommand, StoreEvent},
+    metrics::StoreMetrics,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    app::guard,
+    mailbox::{Mail, Mailbox},
+};
+
+/// Keeps channels, documents and sessions over restarts. `mahavishnu-store` has one that keeps them in a file.
+pub trait Store: Send + 'static {
+    /// Carries out a group: all of it, or nothing. When it returns, the group survives the end of the process, and
+    /// subscribers and publishers are told.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of the group is kept. Its publishers are refused; the next group is tried all the same.
+    fn commit(&mut self, commands: &[StoreCommand]) -> Result<(), StoreFailed>;
+
+    /// How often [`sync`](Self::sync) is to be called, if anything was committed. `None`: never.
+    fn sync_every(&self) -> Option<Duration>;
+
+    /// Makes what was committed survive the end of the machine.
+    ///
+    /// # Errors
+    ///
+    /// It may not survive that.
+    fn sync(&mut self) -> Result<(), StoreFailed>;
+
+    /// The server has stopped. Nothing comes after this.
+    ///
+    /// # Errors
+    ///
+    /// It could not be closed in order.
+    fn close(self: Box<Self>) -> Result<(), StoreFailed>;
+}
+
+/// Why a store does not do what it should.
+pub type StoreFailed = Box<dyn Error + Send + Sync>;
+
+/// A store before the server is started, and what it has kept.
+pub(crate) struct Kept {
+    pub(crate) store: Box<dyn Store>,
+    /// For the hubs, before their first client.
+    pub(crate) contents: Vec<StoreEvent>,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("contents", &self.contents.len()).finish_non_exhaustive()
+    }
+}
+
+/// Deals out what was kept to the hubs at which it is at home.
+pub(crate) fn deal(
+    contents: Vec<StoreEvent>,
+    placement: &Placement,
+    shards: u16,
+) -> Vec<Vec<StoreEvent>> {
+    let mut dealt: Vec<_> = (0..shards).map(|_| Vec::new()).collect();
+    for event in contents {
+        let home = match &event {
+            StoreEvent::Channel(stored) => placement.home(&stored.channel),
+            StoreEvent::Session { session, .. } => placement.session_home(*session),
+            // Nobody has asked for anything yet.
+            StoreEvent::Appended { .. } => continue,
+        };
+        if let Some(part) = dealt.get_mut(usize::from(home.0)) {
+            part.push(event);
+        }
+    }
+    dealt
+}
+
+/// A shard's way to the store.
+#[derive(Clone, Debug)]
+pub(crate) struct ToStore(Sender<(ShardId, StoreCommand)>);
+
+impl ToStore {
+    pub(crate) fn new() -> (Self, Receiver<(ShardId, StoreCommand)>) {
+        let (sender, receiver) = mpsc::channel();
+        (Self(sender), receiver)
+    }
+
+    /// What is under way is bounded by the hub, see
+    /// [`store_queue_bytes_max`](mahavishnu_core::limits::History::store_queue_bytes_max).
+    pub(crate) fn send(&self, from: ShardId, command: StoreCommand) {
+        // It ends after the shards.
+        let _ = self.0.send((from, command));
+    }
+}
+
+/// The store at work, on a thread of its own.
+pub(crate) struct Keeper {
+    store: Option<Box<dyn Store>>,
+    mailboxes: Arc<[Mailbox]>,
+    /// `None`: the recorder has panicked.
+    metrics: Option<StoreMetrics>,
+    /// What nobody waits for and could not be kept yet.
+    put_off: Vec<StoreCommand>,
+    /// Since when it has failed, and when that was last told.
+    failing: Option<(Instant, Instant)>,
+    /// When what was committed is to be forced to the disk.
+    sync_at: Option<Instant>,
+}
+
+impl Keeper {
+    pub(crate) fn new(store: Box<dyn Store>, mailboxes: Arc<[Mailbox]>, server: &Arc<str>) -> Self {
+        let metrics = guard(|| {
+            metrics::with_recorder(|recorder| StoreMetrics::new(recorder, server.clone()))
+        });
+        Self {
+            store: Some(store),
+            mailboxes,
+            metrics: metrics.ok(),
+            put_off: Vec::new(),
+            failing: None,
+            sync_at: None,
+        }
+    }
+
+    /// Works until all shards have ended.
+    pub(crate) fn run(mut self, commands: &Receiver<(ShardId, StoreCommand)>) {
+        loop {
+            let first = match self.sync_at {
+                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => commands.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            match first {
+                Ok(first) => self.keep(first, commands),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.sync_at.is_some_and(|at| at <= Instant::now()) {
+                self.sync();
+            }
+        }
+        if !self.put_off.is_empty() {
+            self.commit(&[]);
+        }
+        let Some(store) = self.store.take() else { return };
+        if let Err(error) = told(guard(|| store.close())) {
+            error!(%error, "what was kept could not be closed in order");
+        }
+    }
+
+    /// Everything that waits is one group: the longer the disk takes, the larger it is.
+    fn keep(
+        &mut self,
+        first: (ShardId, StoreCommand),
+        commands: &Receiver<(ShardId, StoreCommand)>,
+    ) {
+        let mut group = Vec::new();
+        let mut asked: Vec<(ShardId, AppendId)> = Vec::new();
+        let mut bytes = 0;
+        for (from, command) in std::iter::once(first).chain(commands.try_iter()) {
+            if let StoreCommand::Append { id, round, .. } = &command {
+                asked.push((from, *id));
+                bytes += round.records.len();
+            }
+            group.push(command);
+            if group.len() >= GROUP_COMMANDS_MAX || bytes >= GROUP_BYTES_MAX {
+                break;
+            }
+        }
+        let kept = self.commit(&group);
+        if !kept {
+            group.retain(|command| !matches!(command, StoreCommand::Append { .. }));
+            self.put_off(group);
+        }
+        self.answer(&asked, kept);
+    }
+
+    /// Whether it is kept, with what was put off.
+    fn commit(&mut self, group: &[StoreCommand]) -> bool {
+        let Self { store, put_off, .. } = self;
+        let Some(store) = store else { return false };
+        let began = Instant::now();
+        let result = if put_off.is_empty() {
+            told(guard(|| store.commit(group)))
+        } else {
+            let all: Vec<_> = put_off.iter().chain(group).cloned().collect();
+            told(guard(|| store.commit(&all)))
+        };
+        let took = began.elapsed();
+        match result {
+            Ok(()) => {
+                self.count(|metrics| metrics.committed(true, took));
+                self.put_off.clear();
+                if self.sync_at.is_none() {
+                    let every = self.store.as_ref().and_then(|store| store.sync_every());
+                    self.sync_at = every.map(|every| began + every);
+                }
+                if let Some((since, _)) = self.failing.take() {
+                    let seconds = since.elapsed().as_secs_f64();
+                    info!(seconds, "what is published is kept again");
+                }
+                true
+            }
+            Err(error) => {
+                self.count(|metrics| metrics.committed(false, took));
+                self.fail(&error);
+                false
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        self.sync_at = None;
+        let Some(store) = &mut self.store else { return };
+        if let Err(error) = told(guard(|| store.sync())) {
+            self.count(StoreMetrics::sync_failed);
+            warn!(%error, "what is kept could not be forced to the disk: a power cut may take it");
+        }
+    }
+
+    /// The recorder is the application's.
+    fn count(&mut self, count: impl FnOnce(&StoreMetrics)) {
+        if let Some(metrics) = &self.metrics
+            && guard(|| count(metrics)).is_err()
+        {
+            error!("the recorder of metrics panicked: the store gives it nothing more");
+            self.metrics = None;
+        }
+    }
+
+    /// Told at once, and then once in a while: a full disk fails thousands of groups.
+    fn fail(&mut self, error: &StoreFailed) {
+        let now = Instant::now();
+        let (since, last) = self.failing.unwrap_or((now, now));
+        if self.failing.is_none() || now.duration_since(last) >= TOLD_EVERY {
+            let seconds = since.elapsed().as_secs_f64();
+            error!(%error, seconds, "nothing that is published can be kept: publishers are refused");
+            self.failing = Some((since, now));
+        }
+    }
+
+    /// For the next group. Of one session or channel only the last wish counts.
+    fn put_off(&mut self, commands: Vec<StoreCommand>) {
+        self.put_off.extend(commands);
+        let mut known = HashSet::new();
+        let mut last: Vec<_> =
+            self.put_off.drain(..).rev().filter(|command| known.insert(about(command))).collect();
+        last.reverse();
+        self.put_off = last;
+    }
+
+    fn answer(&self, asked: &[(ShardId, AppendId)], kept: bool) {
+        for (mailbox, shard) in self.mailboxes.iter().zip(0u16..) {
+            let of_it = asked.iter().filter(|(from, _)| from.0 == shard);
+            let events: Vec<_> =
+                of_it.map(|(_, id)| StoreEvent::Appended { id: *id, kept }).collect();
+            if !events.is_empty() {
+                mailbox.pass(Mail::Store(events));
+            }
+        }
+    }
+}
+
+/// What a command is about, where a later one takes the place of an earlier one.
+#[derive(PartialEq, Eq, Hash)]
+enum About {
+    Trimmed(Arc<str>),
+    Channel(Arc<str>),
+    Session(u128),
+}
+
+fn about(command: &StoreCommand) -> About {
+    match command {
+        StoreCommand::Trim { channel, .. } => About::Trimmed(channel.clone()),
+        StoreCommand::Append { channel, .. } | StoreCommand::Forget { channel } => {
+            About::Channel(channel.clone())
+        }
+        StoreCommand::KeepSession { session, .. } | StoreCommand::ForgetSession { session } => {
+            About::Session(session.0)
+        }
+    }
+}
+
+/// A store that panics has failed.
+fn told<P>(result: Result<Result<(), StoreFailed>, P>) -> Result<(), StoreFailed> {
+    result.unwrap_or_else(|_| Err("it panicked".into()))
+}
+
+/// Commands of one group.
+const GROUP_COMMANDS_MAX: usize = 4096;
+
+/// Bytes of messages in one group, and one round more.
+const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How often it is told that a store still fails.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
