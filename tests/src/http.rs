@@ -61,6 +61,13 @@ pub fn post(address: SocketAddr, path: &str, fields: &[(&str, &str)], body: &str
     exchange(address, &post_bytes(path, fields, body))
 }
 
+/// [`post`], for servers that may not be there, or go before they have answered.
+pub fn try_post(address: SocketAddr, path: &str, body: &str) -> io::Result<Response> {
+    let mut raw = Raw::new(stream::connect(None, address, None)?);
+    raw.write(&post_bytes(path, &[], body));
+    raw.try_response().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
 /// The bytes of [`post`].
 pub fn post_bytes(path: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut head =

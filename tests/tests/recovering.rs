@@ -4,7 +4,10 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,6 +15,7 @@ use mahavishnu_tests::{
     Metrics, Server,
     browser::{Browser, Pages},
     foreign::{node_command, python_command},
+    http,
     line::Line,
     wait,
 };
@@ -255,6 +259,50 @@ fn who_comes_back_to_another_life_of_the_server_is_told_so() {
         let before = (1..=5).map(event).chain([json!({ "lost": "epoch" })]);
         let after = (1..=3).map(|n| json!({ "n": 10 + n, "offset": n }));
         assert_eq!(program.heard(), before.chain(after).collect::<Vec<_>>());
+    }
+}
+
+/// One with a store goes on where it was, however it ended: what was answered is there, and nobody hears of a loss.
+#[test]
+fn a_server_that_is_killed_again_and_again_makes_nobody_miss_anything() {
+    const LAST: u64 = 300;
+    for run in [Program::python as fn(&str, u64) -> Program, Program::node] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("history").display().to_string();
+        let (mut server, line) = start(&[("HISTORY_FILE", &file), ("HISTORY_FSYNC", "always")]);
+        let program = run(&line.ws_url(), LAST);
+        until_subscribed(&server);
+        let (address, answered) = (server.address(), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let publisher = scope.spawn(|| {
+                for n in 1..=LAST {
+                    let message = json!({ "channel": CHANNEL, "event": "e", "data": { "n": n } });
+                    // One that was not answered may have been published all the same.
+                    wait::until("an answer", || {
+                        let answer = http::try_post(address, "/publish", &message.to_string());
+                        answer.is_ok_and(|answer| answer.status == 200).then_some(())
+                    });
+                    answered.store(n, Ordering::Relaxed);
+                }
+            });
+            while !publisher.is_finished() {
+                let next = answered.load(Ordering::Relaxed) + 40;
+                wait::until("forty answers", || {
+                    (answered.load(Ordering::Relaxed) >= next || publisher.is_finished())
+                        .then_some(())
+                });
+                server.kill();
+                server.start_again();
+            }
+        });
+        wait::until("the last event", || (program.heard().last()?["n"] == LAST).then_some(()));
+        let heard = program.heard();
+        let numbers = |name: &str| heard.iter().map(|line| line[name].as_u64()).collect::<Vec<_>>();
+        let offsets: Vec<_> = (1..=heard.len() as u64).map(Some).collect();
+        assert_eq!(numbers("offset"), offsets, "each once, in order, and none was lost");
+        let mut events = numbers("n");
+        events.dedup();
+        assert_eq!(events, (1..=LAST).map(Some).collect::<Vec<_>>());
     }
 }
 
