@@ -14,8 +14,13 @@ use mahavishnu_tests::{
 };
 
 /// Servers that must not differ.
-const SERVERS: &[&[(&str, &str)]] =
-    &[&[("SHARDS", "1")], &[("SHARDS", "1"), ("RUNTIME", "smol")], &[("SHARDS", "3")]];
+const SERVERS: &[&[(&str, &str)]] = &[
+    &[("SHARDS", "1")],
+    &[("SHARDS", "1"), ("RUNTIME", "smol")],
+    // In its own directory.
+    &[("SHARDS", "1"), ("HISTORY_FILE", "history"), ("PRESENCE_RULES", "*")],
+    &[("SHARDS", "3")],
+];
 
 fn dialogues() -> PathBuf {
     binary::workspace().join("tests/dialogues")
@@ -76,7 +81,7 @@ dialogues! {
 #[test]
 fn the_services_python_client_hears_the_same() {
     for (name, auth) in [("python", false), ("python_with_token", true)] {
-        for settings in &SERVERS[..2] {
+        for settings in &SERVERS[..3] {
             let server = if auth { Server::with_auth(settings) } else { Server::with(settings) };
             let line = Line::to(server.address());
             let token = token::of("ada", &["admin"]);
