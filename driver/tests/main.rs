@@ -12,6 +12,7 @@ mod on_each {
     pub(crate) mod handlers;
     pub(crate) mod poller;
     pub(crate) mod server;
+    pub(crate) mod store;
 }
 #[path = "../examples/own_runtime/own.rs"]
 mod own_runtime;
@@ -175,6 +176,10 @@ on_each! {
         a_message_is_written_in_the_turn_in_which_it_came,
         a_flood_does_not_keep_others_from_being_served,
         a_recorded_server_can_be_replayed,
+    }
+    store {
+        a_store_that_fails_refuses_publishers_and_is_tried_again,
+        what_is_kept_is_there_in_the_next_server,
     }
 }
 
