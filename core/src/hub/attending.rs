@@ -1,14 +1,17 @@
 //! Who is in channels: from what a subscription asks for to what those who watch are told. Each method carries on between
 //! departments what one of them has found out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use uuid::Uuid;
 
 use super::{
     Hub,
     homes::{Since, Wish},
     looks::Query,
     peers::{Inner, Joiner},
-    presence::{Asked, Attendance, Attended, Card, Departure, Page, Told, Wanted, Why},
+    presence::{Asked, Attendance, Card, Departure, Page, Told, Wanted, Watch, Why},
+    sessions::End,
     types::{ConnId, ShardId},
 };
 use crate::{
@@ -61,18 +64,48 @@ impl Wishes {
 
 /// Coming and going.
 impl Hub {
-    /// Who is a subscriber and wants to be another starts anew. Whether it is a member meanwhile, if it is one: until its
-    /// home has heard what it wants now.
-    pub(super) fn start_anew(&mut self, id: ConnId, name: &str, wishes: &Wishes) -> bool {
+    /// The name by which others know a connection.
+    pub(super) fn public_name(&self, id: ConnId) -> Uuid {
+        let session = self.connections.get(id).and_then(|conn| conn.rare().session.as_deref());
+        let resumed = session.and_then(|attached| attached.public);
+        resumed.unwrap_or_else(|| self.env.public_name(id))
+    }
+
+    /// Who is a subscriber and wants to be another starts anew. If it is a member and wants to be one, it is one meanwhile.
+    pub(super) fn start_anew(&mut self, id: ConnId, name: &str, wishes: &Wishes) {
         let Wishes { start, presence } = wishes;
-        let index = self.channels.find(name);
-        let subscribed = index.is_some_and(|index| self.channels.has(&self.connections, index, id));
+        let Some(index) = self.channels.find(name) else { return };
+        let subscribed = self.channels.has(&self.connections, index, id);
         if !subscribed || (start.is_none() && presence.is_none()) {
-            return false;
+            return;
         }
-        let held = presence.is_some();
-        self.unsubscribe(id, name, if held { Why::Held } else { Why::Left });
-        held
+        let watch = self.watchers.get(index, id);
+        let same = watch.is_some_and(|watch| watch.id == self.public_name(id));
+        let stays = presence.is_some() && same;
+        self.unsubscribe(id, name, if stays { Why::Held(MEANWHILE) } else { Why::Left });
+    }
+
+    /// What becomes of the members that a connection was that has ended for `reason`: those of a session wait a little longer
+    /// than it does, so that who resumes it at its end still has their places.
+    pub(super) fn departure(&self, id: ConnId, reason: Reason, session: Option<End>) -> Why {
+        let Some(conn) = self.connections.get(id) else { return Why::of(reason, None) };
+        let attached = conn.rare().session.as_deref().filter(|attached| attached.kept);
+        match (session, attached) {
+            (Some(End::Waits), Some(attached)) => Why::Held(attached.ttl + MEANWHILE),
+            _ => Why::of(reason, conn.ws.peer_close().and_then(|close| close.code)),
+        }
+    }
+
+    /// What a session is to remember of a subscription's presence.
+    pub(super) fn presence_terms(&self, index: u32, id: ConnId) -> Option<Arc<str>> {
+        self.watchers.get(index, id).map(|watch| watch.wanted.to_text().into())
+    }
+
+    /// What a session remembers, as far as there still is presence in the channel.
+    pub(super) fn presence_again(&self, channel: &str, terms: Option<&str>) -> Option<Box<Wanted>> {
+        let wanted = Wanted::parse(terms?).ok().flatten()?;
+        let refused = wanted.refusal(&self.env.config, channel);
+        refused.is_none().then(|| Box::new(wanted))
     }
 
     /// A subscription with presence of this connection.
@@ -83,7 +116,7 @@ impl Hub {
             Wanted::Join(info) => Some(Card { user, info }),
         };
         let number = self.watchers.number();
-        Some(Box::new(Attendance { number, id: self.env.public_name(id), card }))
+        Some(Box::new(Attendance { number, id: self.public_name(id), card }))
     }
 
     /// A connection of hub `from` subscribes to a channel that is at home here.
@@ -104,7 +137,7 @@ impl Hub {
         };
         let attended = presence.and_then(|attendance| match (admitted, &start) {
             (Ok(()), Ok(_)) => {
-                Some(Ok(self.presence.enter(env, &channel, member.conn, *attendance)))
+                Some(Ok(Box::new(self.presence.enter(env, &channel, member.conn, *attendance))))
             }
             (refused, _) => {
                 // It may have been one before it asked for this.
@@ -116,17 +149,12 @@ impl Hub {
     }
 
     /// The home has let a subscription attend. If nothing has come of the subscription itself, what the home is told.
-    pub(super) fn attend(
-        &mut self,
-        id: ConnId,
-        name: &str,
-        attended: Attended,
-    ) -> Option<Departure> {
-        let number = attended.number;
+    pub(super) fn attend(&mut self, id: ConnId, name: &str, watch: Watch) -> Option<Departure> {
+        let number = watch.number;
         let index = self.channels.find(name);
         match index.filter(|index| self.channels.has(&self.connections, *index, id)) {
             Some(index) => {
-                self.watchers.add(index, id, number);
+                self.watchers.add(index, id, watch);
                 None
             }
             None => {
@@ -134,12 +162,6 @@ impl Hub {
                 Some(Departure { conn: id, number, why })
             }
         }
-    }
-
-    /// The member that a connection was, and that was held since it left, is gone.
-    pub(super) fn end_presence(&mut self, name: &str, conn: ConnId) {
-        let (home, id) = (self.homes.of(name), self.env.public_name(conn));
-        self.tell(home, Inner::Absent { channel: name.into(), conn, id });
     }
 }
 
@@ -227,3 +249,6 @@ impl Hub {
         }
     }
 }
+
+/// For so long a member stays whose connection is about to come back: that is under way already.
+const MEANWHILE: Duration = Duration::from_secs(1);

@@ -701,8 +701,7 @@ impl Hub {
             self.outputs.push_back(Output::Disconnected { conn: id, reason });
         }
         let session = self.session_end(id, reason);
-        let close = self.connections.get(id).and_then(|conn| conn.ws.peer_close());
-        let why = Why::of(reason, close.and_then(|close| close.code));
+        let why = self.departure(id, reason, session);
         while let Some(left) = self.channels.leave_last(&mut self.env, &mut self.connections, id) {
             self.leave(id, left, why);
         }

@@ -81,6 +81,7 @@ impl Hub {
         self.begin(now);
         self.watch_clock();
         self.homes.sweep(&self.env);
+        self.presence.expire(&mut self.env);
         self.go_on_with_handshakes();
         self.settle();
         self.go_on_with_requests();
@@ -283,6 +284,7 @@ impl Hub {
         self.env.tally.idempotency_bytes += self.keys.end_turn(self.env.now.mono, ttl);
         self.questions.compact_timers();
         self.sessions.compact_timers();
+        self.presence.compact_timers();
         self.env.tally.end_turn();
         self.env.give_back();
         self.channels.give_back();
@@ -311,7 +313,9 @@ impl Hub {
         let question =
             self.questions.next_deadline().map(|at| timeout(at, TimeoutReason::Question));
         let drain = self.drain.deadline().map(|at| timeout(at, TimeoutReason::Drain));
-        let session = self.sessions.next_deadline().map(|at| timeout(at, TimeoutReason::Resume));
+        let member = self.presence.next_deadline();
+        let session = self.sessions.next_deadline().into_iter().chain(member).min();
+        let session = session.map(|at| timeout(at, TimeoutReason::Resume));
         let history = self.homes.next_deadline(&self.env);
         let history = history.map(|at| timeout(at, TimeoutReason::History));
         [connection, question, session, drain, history]

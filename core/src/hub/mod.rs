@@ -169,7 +169,7 @@ impl Hub {
             visitors: Visitors::new(keys(), keys()),
             sessions: Sessions::new(keys(), now.mono),
             tokens: Tokens::new(keys(), now),
-            presence: Presence::new(keys()),
+            presence: Presence::new(keys(), now.mono),
             watchers: Watchers::default(),
             connections: Connections::new(&env.config, place.shard, now),
             errands: Errands::default(),

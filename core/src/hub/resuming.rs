@@ -54,7 +54,7 @@ impl Hub {
             (About::KeepOn { ttl }, Vec::new())
         } else {
             let public = self.env.public_name(id);
-            (About::Keep { who: conn.who(), public, ttl }, self.channels.terms(conn))
+            (About::Keep { who: conn.who(), public, ttl }, self.terms(id))
         };
         let Some(conn) = self.connections.edit(id) else { return };
         let rare = conn.rare_mut();
@@ -167,6 +167,7 @@ impl Hub {
         let Some(attached) = self.attached(session, conn) else { return };
         let Some(answer) = attached.asked.pop_front() else { return };
         attached.kept |= result.is_ok();
+        attached.ttl = result.unwrap_or(attached.ttl);
         let correlation = answer.correlation.as_deref();
         match result {
             Ok(ttl) => {
@@ -198,9 +199,9 @@ impl Hub {
             return;
         };
         // What the connection has subscribed to by itself belongs to the session from now on.
-        let own = self.connections.get(conn).map(|conn| self.channels.terms(conn));
+        let own = self.terms(conn);
         let Some(attached) = self.attached(session, conn) else { return };
-        attached.begin(*grant, own.unwrap_or_default());
+        attached.begin(*grant, own);
         self.list_untold(conn);
         self.go_on_resuming(conn);
     }
@@ -240,6 +241,16 @@ impl Hub {
 
 /// What connections do that have a session.
 impl Hub {
+    /// The channels of a connection, and what it asked for with each.
+    fn terms(&self, id: ConnId) -> Vec<(Arc<str>, Terms)> {
+        let terms = self.connections.get(id).map(|conn| self.channels.terms(conn));
+        let all = terms.unwrap_or_default().into_iter().map(|(index, name, positions)| {
+            let presence = self.presence_terms(index, id);
+            (name, Terms { positions, presence })
+        });
+        all.collect()
+    }
+
     /// A connection has left a channel, which its session is told.
     pub(super) fn note_unsubscribed(&mut self, id: ConnId, channel: &Arc<str>) {
         if let Some(attached) = self.connections.session_mut(id) {
@@ -250,8 +261,13 @@ impl Hub {
 
     /// A connection has become a subscriber, which its session is told.
     pub(super) fn note_subscribed(&mut self, id: ConnId, channel: &str, positions: bool) {
+        if self.connections.get(id).is_none_or(|conn| conn.rare().session.is_none()) {
+            return;
+        }
+        let index = self.channels.find(channel);
+        let presence = index.and_then(|index| self.presence_terms(index, id));
         if let Some(attached) = self.connections.session_mut(id) {
-            attached.subscribed(channel.into(), Terms { positions, presence: None });
+            attached.subscribed(channel.into(), Terms { positions, presence });
             self.list_untold(id);
         }
     }
@@ -304,7 +320,9 @@ impl Hub {
                 Next::Wait => break,
                 Next::Judge(channel) => self.judge_again(id, &channel),
                 Next::Join(channel, start) => {
-                    let wishes = Wishes { start, presence: None };
+                    let terms = self.resumption(id).and_then(|of| of.presence_of(&channel));
+                    let presence = self.presence_again(&channel, terms.as_deref());
+                    let wishes = Wishes { start, presence };
                     self.subscribe(id, &channel, AnswerTo::of_session(), wishes);
                 }
                 Next::Answer => return self.finish_resuming(id),
@@ -373,7 +391,6 @@ impl Hub {
     /// All channels have answered: tells the client, and lets what was held back follow.
     fn finish_resuming(&mut self, id: ConnId) {
         let Some(attached) = self.connections.session_mut(id) else { return };
-        let public = attached.public;
         let Some(resumption) = attached.resumption.take() else { return };
         let (answer, _, channels) = resumption.finish();
         for Rejoined { name, terms, changed, result } in &channels {
@@ -384,7 +401,7 @@ impl Hub {
         }
         let refused = channels.iter().filter_map(|channel| channel.result.err());
         refused.for_each(|reason| self.env.tally.error(reason));
-        let public = public.unwrap_or_else(|| self.env.public_name(id));
+        let public = self.public_name(id);
         let (env, connections) = (&mut self.env, &mut self.connections);
         let correlation = answer.correlation.as_deref();
         connections.answer_resumed(env, id, (public, &channels), correlation);

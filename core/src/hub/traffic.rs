@@ -72,9 +72,6 @@ impl Hub {
                     self.on_done(from, bytes);
                 }
             }
-            Inner::Absent { channel, conn, id } => {
-                self.presence.end(&mut self.env, &channel, conn, id);
-            }
             Inner::Presence { channel, segment } => self.on_presence(&channel, &segment),
             Inner::Deliver { channel, plain, positioned, first_offset } => {
                 let (remote, here) = (0, true);
@@ -196,7 +193,7 @@ impl Hub {
             return self.decline(id, name, &answer, Reason::Busy);
         }
         let everywhere = self.homes.len() + self.peers.channels();
-        let held = self.start_anew(id, name, &wishes);
+        self.start_anew(id, name, &wishes);
         let presence = wishes.presence.and_then(|wanted| self.attendance(id, *wanted));
         let wish = wishes.start;
         let form = wish.as_ref().map_or(Form::Plain, |wish| wish.form());
@@ -212,9 +209,6 @@ impl Hub {
             }
             Some(Subscribe::Already(answer)) => self.confirm(id, name, &answer, (None, None)),
             Some(Subscribe::Refused(reason, answer)) => {
-                if held {
-                    self.end_presence(name, id);
-                }
                 if reason == Reason::ChannelsShare
                     && let Some(conn) = self.connections.get(id)
                 {
@@ -239,7 +233,7 @@ impl Hub {
         name: &str,
         member: Joiner,
         start: Result<Option<Box<Start>>, Lost>,
-        presence: Option<Result<Attended, Reason>>,
+        presence: Option<Result<Box<Attended>, Reason>>,
     ) {
         if let Some(index) = self.channels.find(name) {
             // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
@@ -261,7 +255,8 @@ impl Hub {
         let (env, connections) = (&mut self.env, &mut self.connections);
         let joined = self.channels.joined(env, connections, name, member, begins);
         let Some(joined) = joined else { return };
-        let presence = attended.and_then(|attended| self.attend(id, name, attended));
+        let members = attended.as_ref().map(|attended| attended.members);
+        let presence = attended.and_then(|attended| self.attend(id, name, attended.watch));
         if joined.leaves {
             let channel: Arc<str> = name.into();
             let home = self.homes.of(&channel);
@@ -274,7 +269,6 @@ impl Hub {
                 if joined.added && !answer.resumes {
                     self.note_subscribed(id, name, form == Form::Positioned);
                 }
-                let members = attended.map(|attended| attended.members);
                 self.confirm(id, name, &answer, (told, members));
             }
             Some((answer, Err(Reason::NotRecovered))) => {
@@ -326,7 +320,7 @@ impl Hub {
     pub(super) fn leave(&mut self, id: ConnId, left: Left, why: Why) {
         let Left { channel, index, form, deflates } = left;
         let watched = self.watchers.remove(index, id);
-        let presence = watched.map(|number| Departure { conn: id, number, why });
+        let presence = watched.map(|watch| Departure { conn: id, number: watch.number, why });
         self.tell(self.homes.of(&channel), Inner::Leave { channel, form, deflates, presence });
     }
 

@@ -10,7 +10,6 @@ use crate::{
         env::Env,
         homes::{Form, Start},
         peers::Joiner,
-        sessions::Terms,
         types::{ConnId, Output},
         visitors::Who,
     },
@@ -258,16 +257,15 @@ impl Channels {
         Some(taken)
     }
 
-    /// The channels of a connection, and what it asked for with each.
-    pub(in crate::hub) fn terms(&self, conn: &Conn) -> Vec<(Arc<str>, Terms)> {
+    /// The channels of a connection, and whether it asked for positions in each.
+    pub(in crate::hub) fn terms(&self, conn: &Conn) -> Vec<(u32, Arc<str>, bool)> {
         let terms = |held: &Subscription| {
             let channel = self.slots.get(held.channel)?;
             let form = match held.member.list() {
                 List::Members(form) => form,
                 List::Catching => channel.catching.get(held.member.index())?.form,
             };
-            let terms = Terms { positions: form == Form::Positioned, presence: None };
-            Some((channel.name.clone(), terms))
+            Some((held.channel, channel.name.clone(), form == Form::Positioned))
         };
         conn.subscriptions.iter().filter_map(terms).collect()
     }

@@ -7,12 +7,12 @@ mod roster;
 mod tests;
 mod watchers;
 
-use std::{collections::VecDeque, ops::RangeInclusive, sync::Arc};
+use std::{collections::VecDeque, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
 use self::roster::Roster;
-pub(super) use self::watchers::Watchers;
+pub(super) use self::watchers::{Watch, Watchers};
 use super::{
     env::Env,
     looks::Looker,
@@ -25,6 +25,7 @@ use crate::{
     entropy::{KeyedMap, KeyedState},
     protocol::{DecodeError, PresenceWish},
     reason::Reason,
+    time::{Instant, Timers},
     ws::Segment,
 };
 
@@ -34,7 +35,7 @@ pub(super) enum Wanted {
     /// To hear who comes and goes.
     Watch,
     /// That, and to be a member that says this of itself: the JSON of an object.
-    Join(Option<Box<str>>),
+    Join(Option<Arc<str>>),
 }
 
 impl Wanted {
@@ -45,6 +46,15 @@ impl Wanted {
             PresenceWish::Watch => Self::Watch,
             PresenceWish::Join { info } => Self::Join(info.map(Into::into)),
         }))
+    }
+
+    /// As a client would ask for it.
+    pub(super) fn to_text(&self) -> Box<str> {
+        match self {
+            Self::Watch => "\"watch\"".into(),
+            Self::Join(None) => "true".into(),
+            Self::Join(Some(info)) => format!("{{\"info\":{info}}}").into(),
+        }
     }
 
     /// Why a subscription may not ask for it, if so.
@@ -88,18 +98,25 @@ pub(super) struct Departure {
 pub(super) struct Card {
     pub(super) user: Option<Arc<str>>,
     /// The JSON of an object.
-    pub(super) info: Option<Box<str>>,
+    pub(super) info: Option<Arc<str>>,
 }
 
 /// What became of it at the channel's home.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Attended {
-    pub(super) number: u64,
+    pub(super) watch: Watch,
     /// Members that the channel has now.
     pub(super) members: u32,
 }
 
 impl Attendance {
+    /// As the hub of its connection remembers it.
+    fn watch(&self) -> Watch {
+        let wanted =
+            self.card.as_ref().map_or(Wanted::Watch, |card| Wanted::Join(card.info.clone()));
+        Watch { number: self.number, id: self.id, wanted }
+    }
+
     /// Bytes that it takes.
     pub(super) fn weight(&self) -> usize {
         size_of::<Self>() + self.card.as_ref().map_or(0, Card::weight)
@@ -121,8 +138,9 @@ pub(super) enum Why {
     Left,
     /// It is gone, but nobody wanted that: it may come back.
     Lost,
-    /// It stays, for its connection has a session: until another connection takes its place, or [`Presence::end`].
-    Held,
+    /// It stays for so long, for its connection has a session: then it is lost, unless another connection has taken its
+    /// place.
+    Held(Duration),
 }
 
 impl Why {
@@ -145,7 +163,7 @@ impl Why {
     fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
-            Self::Lost | Self::Held => "lost",
+            Self::Lost | Self::Held(_) => "lost",
         }
     }
 }
@@ -162,6 +180,9 @@ pub(super) struct Presence {
     changed: Vec<u32>,
     /// Bytes that members take.
     bytes: usize,
+    /// How many are held, and until when: by their channel and name.
+    held: usize,
+    timers: Timers<(u32, Uuid)>,
     /// Who wants to know who is in a channel, and is told when those who watch it were.
     asked: VecDeque<Asked>,
 }
@@ -197,12 +218,14 @@ pub(super) struct Page {
 }
 
 impl Presence {
-    pub(super) fn new(keys: KeyedState) -> Self {
+    pub(super) fn new(keys: KeyedState, start: Instant) -> Self {
         Self {
             names: KeyedMap::with_hasher(keys),
             rosters: Slab::new(),
             changed: Vec::new(),
             bytes: 0,
+            held: 0,
+            timers: Timers::new(start),
             asked: VecDeque::new(),
         }
     }
@@ -248,7 +271,7 @@ impl Presence {
         conn: ConnId,
         wish: Attendance,
     ) -> Attended {
-        let number = wish.number;
+        let watch = wish.watch();
         let index = self.find_or_found(env, channel);
         let members = index.and_then(|index| {
             self.change(env, index, |env, roster| {
@@ -260,23 +283,54 @@ impl Presence {
                 u32::try_from(roster.len()).unwrap_or(u32::MAX)
             })
         });
-        Attended { number, members: members.unwrap_or_default() }
+        Attended { watch, members: members.unwrap_or_default() }
     }
 
     /// A subscription has ended.
     pub(super) fn leave(&mut self, env: &mut Env, channel: &str, departure: Departure) {
         let Departure { conn, number, why } = departure;
         let Some(index) = self.names.get(channel).copied() else { return };
-        self.change(env, index, |env, roster| {
-            if let Some(id) = roster.unwatch(conn, number)
-                && why != Why::Held
-            {
-                roster.part(env, conn, id, why);
+        let held = self.change(env, index, |env, roster| {
+            let id = roster.unwatch(conn, number)?;
+            match why {
+                Why::Held(time) => {
+                    roster.hold(conn, id, env.now.mono + time).map(|until| (until, id))
+                }
+                Why::Left | Why::Lost => {
+                    roster.part(env, conn, id, why);
+                    None
+                }
             }
+        });
+        if let Some((until, id)) = held.flatten() {
+            self.timers.arm(until, (index, id));
+        }
+    }
+
+    /// Members that were held for as long as they are.
+    pub(super) fn expire(&mut self, env: &mut Env) {
+        while let Some((at, (index, id))) = self.timers.pop_due(env.now.mono) {
+            if self.rosters.get(index).is_some_and(|roster| roster.is_due(id, at)) {
+                self.change(env, index, |env, roster| roster.remove(env, id, Why::Lost));
+            }
+        }
+    }
+
+    /// When the next one was; it may have another connection by then.
+    #[inline]
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Entries of members that are not held any more stay in the heap; too many of them are cleared out.
+    pub(super) fn compact_timers(&mut self) {
+        let rosters = &self.rosters;
+        self.timers.compact(self.held, |at, (index, id)| {
+            rosters.get(index).is_some_and(|roster| roster.is_due(id, at))
         });
     }
 
-    /// A session is over: the member that its last connection has left behind goes, if no other has taken its place.
+    /// A connection that was a member, and is about to be another one, is not let in: it is no member any more.
     pub(super) fn end(&mut self, env: &mut Env, channel: &str, conn: ConnId, id: Uuid) {
         let Some(index) = self.names.get(channel).copied() else { return };
         self.change(env, index, |env, roster| roster.part(env, conn, id, Why::Lost));
@@ -310,10 +364,11 @@ impl Presence {
         edit: impl FnOnce(&mut Env, &mut Roster) -> T,
     ) -> Option<T> {
         let roster = self.rosters.get_mut(index)?;
-        let (members, bytes) = (roster.len(), roster.bytes());
+        let (members, bytes, held) = (roster.len(), roster.bytes(), roster.held());
         let result = edit(env, roster);
         env.tally.presence_members += roster.len() as i64 - members as i64;
         self.bytes = self.bytes + roster.bytes() - bytes;
+        self.held = self.held + roster.held() - held;
         if roster.is_unused() {
             self.names.remove(&roster.name);
             self.rosters.remove(index);
@@ -364,6 +419,7 @@ impl Presence {
     pub(super) fn check(&self, own: ShardId) {
         assert_eq!(self.names.len(), self.rosters.len(), "names of channels with presence");
         let all = || self.rosters.indices().filter_map(|index| self.rosters.get(index));
+        assert_eq!(self.held, all().map(Roster::held).sum::<usize>(), "members that are held");
         assert_eq!(self.bytes, all().map(Roster::bytes).sum::<usize>(), "bytes of members");
         all().for_each(|roster| roster.check(own));
     }

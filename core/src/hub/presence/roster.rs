@@ -14,6 +14,7 @@ use crate::{
     limits::Limits,
     metrics::PresenceEvent,
     protocol::{self, Departed, Envelope, PresenceChanges, Stamp, Timestamp},
+    time::Instant,
     ws::{self, Segment},
 };
 
@@ -25,6 +26,8 @@ pub(super) struct Roster {
     members: BTreeMap<Uuid, Member>,
     /// Bytes that they take.
     bytes: usize,
+    /// How many of them are held.
+    held: usize,
     /// Connections that watch, with the number of the subscription by which they do and their public names. Every member
     /// with a connection is among them.
     watchers: BTreeMap<ConnId, (u64, Uuid)>,
@@ -37,8 +40,10 @@ pub(super) struct Roster {
 
 #[derive(Debug)]
 struct Member {
-    /// The connection whose it is, or was: then a session holds it.
+    /// The connection whose it is, or was.
     conn: ConnId,
+    /// Its connection is gone: so long another one may take its place.
+    held: Option<Instant>,
     card: Card,
     /// Since when, counted from the Unix epoch.
     since: Duration,
@@ -65,6 +70,7 @@ impl Roster {
             name,
             members: BTreeMap::new(),
             bytes: 0,
+            held: 0,
             watchers: BTreeMap::new(),
             by_shard: vec![0; usize::from(shards.max(1))],
             remote: 0,
@@ -83,6 +89,16 @@ impl Roster {
     /// Bytes of one member, if it is there.
     pub(super) fn bytes_of(&self, id: Uuid) -> Option<usize> {
         self.members.get(&id).map(|member| bytes(&member.card))
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether a member was held long enough at `at`.
+    pub(super) fn is_due(&self, id: Uuid, at: Instant) -> bool {
+        let until = self.members.get(&id).and_then(|member| member.held);
+        until.is_some_and(|until| until <= at)
     }
 
     pub(super) fn remote(&self) -> u64 {
@@ -142,6 +158,7 @@ impl Roster {
             None => env.now.unix,
             Some(known) => {
                 known.conn = conn;
+                self.held -= usize::from(known.held.take().is_some());
                 if known.card == card {
                     return;
                 }
@@ -150,12 +167,19 @@ impl Roster {
             }
         };
         self.bytes += bytes(&card);
-        let member = Member { conn, card, since };
+        let member = Member { conn, held: None, card, since };
         self.note(env, true, |stamp, name, out| {
             let since = Timestamp::from_unix(since);
             Envelope::presence_joined(stamp, name, member.told(id, &since)).write(out);
         });
         self.members.insert(id, member);
+    }
+
+    /// A connection is gone, and the member that it was stays until then, if it was one. Until when.
+    pub(super) fn hold(&mut self, conn: ConnId, id: Uuid, until: Instant) -> Option<Instant> {
+        let member = self.members.get_mut(&id).filter(|member| member.conn == conn)?;
+        self.held += usize::from(member.held.replace(until).is_none());
+        Some(until)
     }
 
     /// A connection is no member any more, if it was one and no other has taken its place.
@@ -168,6 +192,7 @@ impl Roster {
     /// There is no member of that name any more, whose ever it was.
     pub(super) fn remove(&mut self, env: &mut Env, id: Uuid, why: Why) {
         let Some(member) = self.members.remove(&id) else { return };
+        self.held -= usize::from(member.held.is_some());
         self.bytes -= bytes(&member.card);
         env.tally.presence(PresenceEvent::Left);
         self.note(env, false, |stamp, name, out| {
@@ -242,6 +267,8 @@ impl Roster {
         assert!(!self.is_unused(), "{name} has neither members nor anybody who watches");
         let bytes = self.members.values().map(|member| bytes(&member.card));
         assert_eq!(self.bytes, bytes.sum::<usize>(), "bytes of members of {name}");
+        let held = self.members.values().filter(|member| member.held.is_some());
+        assert_eq!(self.held, held.count(), "members of {name} that are held");
         let mut by_shard = vec![0; self.by_shard.len()];
         for conn in self.watchers.keys() {
             if let Some(count) = by_shard.get_mut(usize::from(conn.shard.0)) {

@@ -14,6 +14,7 @@ use crate::{
 
 const OWN: ShardId = ShardId(0);
 const FULL: u64 = 1 << 1;
+const HELD: Why = Why::Held(Duration::from_secs(60));
 
 fn config() -> Config {
     Config { presence: vec![(Pattern::parse("room:*").unwrap(), true)], ..Config::default() }
@@ -97,7 +98,7 @@ const ALL: Page = Page { members: true, after: None };
 #[test]
 fn who_watches_is_told_who_comes_and_goes() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     let since = env.timestamp();
     assert_eq!(presence.enter(&mut env, &room(), conn(1), watch(1)).members, 0);
     assert!(!presence.has_news(), "who only watches is no member");
@@ -123,7 +124,7 @@ fn who_watches_is_told_who_comes_and_goes() {
 #[test]
 fn a_member_hears_of_itself() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     presence.enter(&mut env, &room(), conn(1), member(1));
     assert_eq!(short(&events(&presence.tell(&mut env, 0))), [joined(1)]);
 }
@@ -131,7 +132,7 @@ fn a_member_hears_of_itself() {
 #[test]
 fn nobody_is_told_where_nobody_watches_and_nothing_is_left() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     presence.enter(&mut env, &room(), conn(1), member(1));
     presence.leave(&mut env, "room:1", gone(conn(1), Why::Left));
 
@@ -146,7 +147,7 @@ fn nobody_is_told_where_nobody_watches_and_nothing_is_left() {
 #[test]
 fn too_many_changes_of_a_turn_are_one_event() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     presence.enter(&mut env, &room(), conn(0), watch(0));
     for n in 1..=2_000 {
         presence.enter(&mut env, &room(), conn(n), member(n.into()));
@@ -171,7 +172,7 @@ fn as_many_as_the_limit_are_told_one_by_one_and_what_is_long_is_not() {
     config.limits.presence.presence_changes_max = 3;
     config.limits.delivery.outbox_bytes_max = 16 * 1024;
     let mut env = env(config);
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     (1..=3).for_each(|n| {
         presence.enter(&mut env, &room(), conn(n), member(n.into()));
     });
@@ -189,7 +190,7 @@ fn as_many_as_the_limit_are_told_one_by_one_and_what_is_long_is_not() {
 #[test]
 fn a_member_may_say_something_else_and_may_become_one_who_watches() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     presence.enter(&mut env, &room(), conn(1), saying(1, r#"{"a":1}"#));
     wait(&mut env, Duration::from_secs(5));
     presence.enter(&mut env, &room(), conn(1), saying(1, r#"{"a":1}"#));
@@ -208,12 +209,12 @@ fn a_member_may_say_something_else_and_may_become_one_who_watches() {
 #[test]
 fn a_held_member_stays_until_another_connection_has_its_place() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     presence.enter(&mut env, &room(), conn(9), watch(9));
     presence.enter(&mut env, &room(), conn(1), member(1));
     let _ = presence.tell(&mut env, 0);
 
-    presence.leave(&mut env, "room:1", gone(conn(1), Why::Held));
+    presence.leave(&mut env, "room:1", gone(conn(1), HELD));
     presence.check(OWN);
     assert_eq!(listed(&env, &presence, ALL)["count"], 1);
     presence.enter(&mut env, &room(), conn(2), member(1));
@@ -229,32 +230,57 @@ fn a_held_member_stays_until_another_connection_has_its_place() {
 }
 
 #[test]
-fn a_held_member_is_lost_when_its_session_is_over() {
+fn a_held_member_is_lost_when_nobody_has_come_in_time() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     presence.enter(&mut env, &room(), conn(9), watch(9));
-    presence.enter(&mut env, &room(), conn(1), member(1));
-    presence.leave(&mut env, "room:1", gone(conn(1), Why::Held));
-    presence.end(&mut env, "room:1", conn(1), id(1));
-    presence.end(&mut env, "room:1", conn(1), id(1));
+    for n in 1..=2 {
+        presence.enter(&mut env, &room(), conn(n), member(n.into()));
+        presence.leave(&mut env, "room:1", gone(conn(n), HELD));
+    }
+    let _ = presence.tell(&mut env, 0);
+    wait(&mut env, Duration::from_secs(59));
+    presence.expire(&mut env);
+    assert!(!presence.has_news());
+    presence.enter(&mut env, &room(), conn(3), member(2));
+    wait(&mut env, Duration::from_secs(1));
+    presence.expire(&mut env);
     presence.check(OWN);
 
     let told = events(&presence.tell(&mut env, 0));
-    assert_eq!(short(&told), [joined(1), left(1)]);
-    assert_eq!(told[1]["data"]["reason"], "lost");
+    assert_eq!(short(&told), [left(1)], "another connection has the other's place");
+    assert_eq!(told[0]["data"]["reason"], "lost");
+    assert_eq!(presence.next_deadline(), None);
 }
 
 #[test]
 fn a_channel_with_a_held_member_only_is_still_there() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     presence.enter(&mut env, &room(), conn(1), member(1));
-    presence.leave(&mut env, "room:1", gone(conn(1), Why::Held));
+    presence.leave(&mut env, "room:1", gone(conn(1), HELD));
     assert_eq!(presence.len(), 1);
     presence.check(OWN);
-    presence.end(&mut env, "room:1", conn(1), id(1));
-    assert_eq!(presence.len(), 0);
+    wait(&mut env, Duration::from_secs(60));
+    presence.expire(&mut env);
+    assert_eq!((presence.len(), presence.held), (0, 0));
     presence.check(OWN);
+}
+
+#[test]
+fn timers_of_those_who_came_back_do_not_pile_up() {
+    let mut env = env(config());
+    let mut presence = Presence::new(keys(), env.now.mono);
+    for number in 1..5_000 {
+        let again = Attendance { number, ..member(1) };
+        presence.enter(&mut env, &room(), conn(1), again);
+        let departure = Departure { number, ..gone(conn(1), HELD) };
+        presence.leave(&mut env, "room:1", departure);
+        wait(&mut env, Duration::from_millis(1));
+        presence.compact_timers();
+    }
+    assert!(presence.timers.len() < 2_000, "{}", presence.timers.len());
+    assert_eq!(presence.held, 1);
 }
 
 #[test]
@@ -263,7 +289,7 @@ fn members_are_bounded_by_number_and_by_bytes() {
     config.limits.presence.presence_members_max = 2;
     config.limits.presence.presence_bytes_max = 100_000;
     let mut env = env(config);
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     for n in 1..=2 {
         assert_eq!(presence.admit(&env, "room:1", &member(n)), Ok(()));
         presence.enter(&mut env, &room(), conn(n as u32), member(n));
@@ -283,7 +309,7 @@ fn a_list_is_bounded_in_bytes_and_can_be_continued() {
     let mut config = config();
     config.limits.delivery.outbox_bytes_max = 8 * 1024;
     let mut env = env(config);
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     for n in 1..=40 {
         presence.enter(&mut env, &room(), conn(n), saying(n.into(), r#"{"x":1}"#));
     }
@@ -318,7 +344,7 @@ fn a_list_is_bounded_in_bytes_and_can_be_continued() {
 #[test]
 fn counting_lists_nobody_and_nobody_is_in_a_channel_that_nobody_knows() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     let counted = Page { members: false, after: None };
     assert_eq!(listed(&env, &presence, counted), json!({"channel": "room:1", "count": 0}));
     let empty = json!({"channel": "room:1", "count": 0, "members": [], "complete": true});
@@ -330,7 +356,7 @@ fn counting_lists_nobody_and_nobody_is_in_a_channel_that_nobody_knows() {
 #[test]
 fn hubs_with_watchers_are_known_and_a_full_one_holds_changes_back() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     let there = ConnId { index: 1, generation: 1, shard: OTHER };
     presence.enter(&mut env, &room(), there, watch(1));
     presence.enter(&mut env, &"room:2".into(), conn(3), member(3));
@@ -354,7 +380,7 @@ fn hubs_with_watchers_are_known_and_a_full_one_holds_changes_back() {
 #[test]
 fn where_presence_is_switched_off_nobody_is_a_member_any_more() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     presence.enter(&mut env, &room(), conn(1), member(1));
     let _ = presence.tell(&mut env, 0);
     env.config = Arc::new(Config::default());
@@ -387,7 +413,7 @@ fn who_says_goodbye_has_left_and_who_is_cut_off_is_lost() {
 #[test]
 fn the_end_of_an_earlier_subscription_ends_no_later_one() {
     let mut env = env(config());
-    let mut presence = Presence::new(keys());
+    let mut presence = Presence::new(keys(), env.now.mono);
     presence.enter(&mut env, &room(), conn(1), member(1));
     presence.enter(&mut env, &room(), conn(1), Attendance { number: 2, ..member(1) });
     let _ = presence.tell(&mut env, 0);
@@ -434,7 +460,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let why = prop_oneof![Just(Why::Left), Just(Why::Lost), Just(Why::Held)];
+    let why = prop_oneof![Just(Why::Left), Just(Why::Lost), Just(HELD)];
     prop_oneof![
         4 => (1..6u32, prop::option::of(0..3u8)).prop_map(|(n, info)| Step::Enter(n, info)),
         3 => (1..6u32, why).prop_map(|(n, why)| Step::Leave(n, why)),
@@ -450,7 +476,7 @@ proptest! {
         let mut config = config();
         config.limits.presence.presence_changes_max = max;
         let mut env = env(config);
-        let mut presence = Presence::new(keys());
+        let mut presence = Presence::new(keys(), env.now.mono);
         let (mut model, mut mirror) = (BTreeMap::new(), Mirror::default());
         presence.enter(&mut env, &room(), conn(0), watch(0));
         for step in steps.into_iter().chain([Step::Tell]) {
@@ -467,7 +493,7 @@ proptest! {
                 Step::Leave(n, why) => {
                     let watches = presence.find("room:1").is_some_and(|r| r.watches(conn(n)));
                     presence.leave(&mut env, "room:1", gone(conn(n), why));
-                    if watches && why != Why::Held {
+                    if watches && !matches!(why, Why::Held(_)) {
                         model.remove(&u128::from(n));
                     }
                 }

@@ -2,15 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{connections::Connections, env::Env, types::ConnId};
+use uuid::Uuid;
+
+use super::{
+    super::{connections::Connections, env::Env, types::ConnId},
+    Wanted,
+};
 use crate::{config::SlowPolicy, protocol::Kind, reason::Reason, ws::Segment};
+
+/// How a subscription watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::hub) struct Watch {
+    pub(in crate::hub) number: u64,
+    /// The name by which others know the connection there.
+    pub(in crate::hub) id: Uuid,
+    /// What it asked for.
+    pub(in crate::hub) wanted: Wanted,
+}
 
 /// Connections of this hub that are told who comes into channels and goes. A list beside the channels' own: rounds of
 /// messages know nothing of it.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Watchers {
-    /// By the channel's index here, with the number of the subscription.
-    watching: BTreeMap<(u32, ConnId), u64>,
+    /// By the channel's index here.
+    watching: BTreeMap<(u32, ConnId), Watch>,
     /// The last one that was given.
     number: u64,
     /// Who had no room for an event, and is to be told so.
@@ -27,15 +42,20 @@ impl Watchers {
     }
 
     /// A subscriber watches from now on.
-    pub(in crate::hub) fn add(&mut self, channel: u32, conn: ConnId, number: u64) {
-        self.watching.insert((channel, conn), number);
+    pub(in crate::hub) fn add(&mut self, channel: u32, conn: ConnId, watch: Watch) {
+        self.watching.insert((channel, conn), watch);
     }
 
-    /// It does not subscribe any more. The number by which it did watch, if so.
-    pub(in crate::hub) fn remove(&mut self, channel: u32, conn: ConnId) -> Option<u64> {
-        let number = self.watching.remove(&(channel, conn))?;
+    /// How a connection watches a channel, if it does.
+    pub(in crate::hub) fn get(&self, channel: u32, conn: ConnId) -> Option<&Watch> {
+        self.watching.get(&(channel, conn))
+    }
+
+    /// It does not subscribe any more. How it did watch, if so.
+    pub(in crate::hub) fn remove(&mut self, channel: u32, conn: ConnId) -> Option<Watch> {
+        let watch = self.watching.remove(&(channel, conn))?;
         self.missed.remove(&(conn, channel));
-        Some(number)
+        Some(watch)
     }
 
     pub(in crate::hub) fn len(&self) -> usize {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -20,6 +21,8 @@ pub(in crate::hub) struct Attached {
     pub(in crate::hub) session: SessionId,
     /// Its home has confirmed it: the client knows its name, or will.
     pub(in crate::hub) kept: bool,
+    /// For how long it waits after the end of the connection.
+    pub(in crate::hub) ttl: Duration,
     /// The name by which others know the connection, if that is another one's.
     pub(in crate::hub) public: Option<Uuid>,
     /// What is under way to resume it.
@@ -56,6 +59,7 @@ impl Attached {
         Self {
             session,
             kept: false,
+            ttl: Duration::ZERO,
             public: None,
             resumption: None,
             asked: VecDeque::new(),
@@ -72,6 +76,7 @@ impl Attached {
     /// It is granted. The connection has subscribed to channels of its `own` before.
     pub(in crate::hub) fn begin(&mut self, grant: Grant, own: Vec<(Arc<str>, Terms)>) {
         self.kept = true;
+        self.ttl = grant.ttl;
         self.public = Some(grant.public);
         for (channel, terms) in own {
             let known = grant.channels.contains_key(&channel);
@@ -187,7 +192,7 @@ mod tests {
     fn what_a_connection_has_already_is_added_to_what_it_resumes() {
         let mut attached = attached();
         let channels = [("a".into(), terms(false))].into();
-        let grant = Grant { public: Uuid::max(), last: None, channels };
+        let grant = Grant { public: Uuid::max(), ttl: Duration::ZERO, last: None, channels };
         attached.begin(grant, vec![("a".into(), terms(true)), ("b".into(), terms(true))]);
         attached.unsubscribed("b".into());
         attached.unsubscribed("a".into());

@@ -47,6 +47,8 @@ pub(in crate::hub) enum About {
 pub(in crate::hub) struct Grant {
     /// The name by which others know it.
     pub(in crate::hub) public: Uuid,
+    /// For how long it waits after the end of a connection.
+    pub(in crate::hub) ttl: Duration,
     /// The connection that had it last, unless that was before a restart.
     pub(in crate::hub) last: Option<ConnId>,
     pub(in crate::hub) channels: BTreeMap<Arc<str>, Terms>,

@@ -138,6 +138,12 @@ impl Resumption {
         if joining.open > 0 { Next::Wait } else { Next::Answer }
     }
 
+    /// What was asked for by `presence` with a channel of it.
+    pub(in crate::hub) fn presence_of(&self, name: &str) -> Option<Arc<str>> {
+        let at = self.channels.binary_search_by(|channel| (*channel.name).cmp(name)).ok()?;
+        self.channels.get(at)?.terms.presence.clone()
+    }
+
     /// Whether a channel of it is permitted.
     pub(in crate::hub) fn judge(&mut self, name: &str, verdict: Verdict) {
         let fresh = |channel: &&mut Channel| channel.state == State::New;
@@ -256,7 +262,12 @@ mod tests {
             ..Terms::default()
         };
         let channels = channels.iter().map(|name| (Arc::from(*name), terms(name))).collect();
-        this.begin(Grant { public: Uuid::nil(), last: None, channels });
+        this.begin(Grant {
+            public: Uuid::nil(),
+            ttl: std::time::Duration::ZERO,
+            last: None,
+            channels,
+        });
         this
     }
 

@@ -121,7 +121,8 @@ impl Session {
 
     /// What the next connection gets. `last`: the one that had it last.
     pub(super) fn grant(&self, last: Option<ConnId>) -> Box<Grant> {
-        Box::new(Grant { public: self.public, last, channels: self.channels.clone() })
+        let (public, ttl) = (self.public, self.ttl);
+        Box::new(Grant { public, ttl, last, channels: self.channels.clone() })
     }
 
     /// As a store is to have it.

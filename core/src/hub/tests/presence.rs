@@ -431,6 +431,108 @@ fn a_reload_can_switch_it_off_and_on() {
     assert!(rig.hubs.iter().all(|hub| hub.hub().holdings().presence == 0));
 }
 
+/// Clients may be silent as long as they like.
+fn silent() -> Config {
+    let mut config = Config::default();
+    config.limits.wire.ping_interval = None;
+    config.limits.wire.connection_timeout = None;
+    config
+}
+
+/// Keeps a session: its name.
+fn keep(rig: &mut Rig, client: &Client) -> String {
+    let answer = rig.request(client, "keep_session", &json!({"ttl": 30}));
+    answer["data"]["session"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+#[test]
+fn a_member_with_a_session_is_there_until_it_is_over() {
+    for shards in [1, 2] {
+        // Presence is asked for before the session is kept, and behind that.
+        for keeps_first in [false, true] {
+            let mut rig = Rig::new(shards, rooms(silent()));
+            let channel = rig.channel_of(shards - 1);
+            let (watcher, _) = hello(&mut rig, 0);
+            attend(&mut rig, &watcher, &channel, &json!("watch"));
+            let (member, name) = hello(&mut rig, 0);
+            let info = json!({"info": {"a": 1}});
+            let session = if keeps_first {
+                let session = keep(&mut rig, &member);
+                attend(&mut rig, &member, &channel, &info);
+                session
+            } else {
+                attend(&mut rig, &member, &channel, &info);
+                keep(&mut rig, &member)
+            };
+            assert_eq!(told(&watcher), [joined(&name)]);
+            rig.hang_up(&member);
+            let there = vec![(name.clone(), json!({"a": 1}))];
+            assert_eq!(members(&mut rig, &watcher, &channel), there);
+
+            // Another connection, on another shard if there is one, has its place.
+            rig.wait(Duration::from_secs(20));
+            let (again, other_name) = hello(&mut rig, usize::from(shards) - 1);
+            let answer = rig.request(&again, "resume_session", &json!({ "session": session }));
+            assert_eq!(answer["data"]["connection_id"], name, "{answer}");
+            assert_ne!(name, other_name);
+            rig.wait(Duration::from_secs(20));
+            assert_eq!(told(&watcher), []);
+            assert_eq!(members(&mut rig, &watcher, &channel), there);
+            let (third, third_name) = hello(&mut rig, 0);
+            attend(&mut rig, &third, &channel, &json!(true));
+            assert_eq!(told(&again), [joined(&third_name)], "it watches as before");
+            rig.hang_up(&third);
+            again.take();
+            watcher.take();
+
+            // Nobody comes back in time.
+            rig.hang_up(&again);
+            rig.wait(Duration::from_secs(29));
+            assert_eq!(told(&watcher), []);
+            rig.wait(Duration::from_secs(3));
+            assert_eq!(told(&watcher), [left(&name, "lost")]);
+            rig.hang_up(&watcher);
+            assert!(rig.hubs.iter().all(|hub| hub.hub().holdings().presence == 0));
+        }
+    }
+}
+
+#[test]
+fn who_ends_a_session_has_left() {
+    let mut rig = Rig::new(1, rooms(Config::default()));
+    let (watcher, _) = hello(&mut rig, 0);
+    attend(&mut rig, &watcher, "c", &json!("watch"));
+    let (member, name) = hello(&mut rig, 0);
+    attend(&mut rig, &member, "c", &json!(true));
+    keep(&mut rig, &member);
+    watcher.take();
+    let mut bytes = Vec::new();
+    ws::encode_frame(&mut bytes, Opcode::Close, &1000_u16.to_be_bytes(), Some([1, 2, 3, 4]));
+    rig.bytes(&member, &bytes);
+    assert_eq!(told(&watcher), [left(&name, "left")]);
+}
+
+#[test]
+fn who_resumes_a_session_was_somebody_else_before() {
+    let mut rig = Rig::new(1, rooms(silent()));
+    let (watcher, _) = hello(&mut rig, 0);
+    attend(&mut rig, &watcher, "c", &json!("watch"));
+    let (first, _) = hello(&mut rig, 0);
+    let session = keep(&mut rig, &first);
+    let (second, name) = hello(&mut rig, 0);
+    attend(&mut rig, &second, "c", &json!(true));
+    let answer = rig.request(&second, "resume_session", &json!({ "session": session }));
+    let resumed = answer["data"]["connection_id"].as_str().unwrap().to_owned();
+    assert_ne!(resumed, name);
+    assert_eq!(told(&watcher), [joined(&name)]);
+    // It is known by its old name where it is a member already, until it asks again.
+    attend(&mut rig, &second, "c", &json!({"info": {"a": 1}}));
+    assert_eq!(told(&watcher), [left(&name, "left"), joined(&resumed)]);
+    rig.hang_up(&second);
+    rig.wait(Duration::from_secs(40));
+    assert_eq!(told(&watcher), [left(&resumed, "lost")]);
+}
+
 /// A watcher whose socket takes nothing, with an outbox that is nearly full.
 fn stuck(rig: &mut Rig, channel: &str) -> Client {
     let (client, _) = hello(rig, 0);
