@@ -208,12 +208,27 @@ pub(crate) fn answers_are_correlated_by_either_id(backend: Backend) {
     }
 }
 
+/// From 1 on, and on while nobody subscribes; once in each event, also to those who ask for positions.
 pub(crate) fn offsets_number_the_messages_of_a_channel(backend: Backend) {
     let rig = backend.start(|config| config.compat.offsets = true);
     let mut client = rig.subscriber("a");
     (0..3).for_each(|n| assert_eq!(rig.broadcast("a", &json!({ "n": n })), 1));
-    let offsets: Vec<u64> = (0..3).map(|_| client.message()["offset"].as_u64().unwrap()).collect();
-    assert_eq!(offsets, [offsets[0], offsets[0] + 1, offsets[0] + 2]);
+    let offsets: Vec<_> = (0..3).map(|_| client.message()["offset"].take()).collect();
+    assert_eq!(offsets, [1, 2, 3]);
+    client.unsubscribe("a");
+    rig.broadcast("a", &json!({ "n": 3 }));
+    let wish = json!({ "type": "subscribe", "data": { "channel": "a", "positions": true } });
+    let (mut plain, mut asked) = (rig.raw_hello(), rig.raw_hello());
+    plain.subscribe("a");
+    asked.send_json(&wish);
+    assert_eq!(asked.json()["data"]["offset"], 4);
+    rig.broadcast("a", &json!({ "n": 4 }));
+    let text = |raw: &mut mahavishnu_conformance::Raw| {
+        String::from_utf8(raw.frame().expect("an event").payload).unwrap()
+    };
+    let (plain, asked) = (text(&mut plain), text(&mut asked));
+    assert_eq!(plain, asked);
+    assert!(plain.ends_with(",\"offset\":5}") && plain.matches("offset").count() == 1, "{plain}");
 }
 
 fn with_app(backend: Backend, app: App) -> Rig {
