@@ -383,8 +383,9 @@ impl Hub {
 
     /// The client does not want a channel any more that it is about to get again.
     pub(super) fn drop_from_resumption(&mut self, id: ConnId, channel: &str) {
+        let max = self.env.config.limits.channels.channels_per_connection_max;
         if let Some(resumption) = self.resumption(id) {
-            resumption.drop_channel(channel);
+            resumption.drop_channel(channel, max);
         }
     }
 
@@ -392,11 +393,19 @@ impl Hub {
     fn finish_resuming(&mut self, id: ConnId) {
         let Some(attached) = self.connections.session_mut(id) else { return };
         let Some(resumption) = attached.resumption.take() else { return };
+        for name in resumption.dropped() {
+            attached.unsubscribed(name.clone());
+        }
         let (answer, _, channels) = resumption.finish();
         for Rejoined { name, terms, changed, result } in &channels {
-            match result {
-                Ok(_) => attached.rejoined(name, terms, *changed),
-                Err(_) => attached.unsubscribed(name.clone()),
+            // Who was refused may have it all the same: it had subscribed before.
+            let index = self.channels.find(name);
+            let has = |index| self.channels.has(&self.connections, index, id);
+            let rejoined = result.is_ok() || index.is_some_and(has);
+            let Some(attached) = self.connections.session_mut(id) else { return };
+            match rejoined {
+                true => attached.rejoined(name, terms, *changed),
+                false => attached.unsubscribed(name.clone()),
             }
         }
         let refused = channels.iter().filter_map(|channel| channel.result.err());

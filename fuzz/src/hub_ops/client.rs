@@ -25,6 +25,10 @@ pub(super) struct Client {
     pub(super) asked: BTreeSet<String>,
     /// Subscriptions as the wire tells of them.
     channels: BTreeMap<String, Seen>,
+    /// Sessions that it was told of, until somebody takes them.
+    pub(super) sessions: Vec<String>,
+    /// Where channels stood, as far as it was told: epoch and offset.
+    pub(super) positions: BTreeMap<String, (String, u64)>,
     /// Whether bytes were sent that a client that behaves would not send: then less can be expected.
     pub(super) wild: bool,
     pub(super) ended: bool,
@@ -59,6 +63,8 @@ impl Client {
             admitted: false,
             asked: BTreeSet::new(),
             channels: BTreeMap::new(),
+            sessions: Vec::new(),
+            positions: BTreeMap::new(),
             wild: false,
             ended: false,
         }
@@ -131,6 +137,11 @@ impl Client {
             ("event", Some("session.created" | "session.token_expiring")) => {}
             ("event", Some("channel.withdrawn")) => self.on_withdrawn(&message),
             ("event", _) => self.on_broadcast(&message, rules),
+            ("response", Some("keep_session")) => {
+                let session = message["data"]["session"].as_str().expect("a name");
+                self.sessions.push(session.to_owned());
+            }
+            ("response", Some("resume_session")) => self.on_resumed(&message),
             ("response" | "ack", Some("subscribe")) => self.on_membership(&message, true),
             ("response" | "ack", Some("unsubscribe")) => self.on_membership(&message, false),
             _ => {}
@@ -151,6 +162,25 @@ impl Client {
         // A confirmation may be repeated; only a new subscription begins to count anew.
         if seen.subscribed != subscribed {
             *seen = Seen { subscribed, next: None, left_by: seen.left_by };
+        }
+    }
+
+    /// From here on all of the session's channels come, from where the answer says.
+    fn on_resumed(&mut self, message: &Value) {
+        let list = message["data"]["subscriptions"].as_array().expect("a list");
+        for entry in list.iter().filter(|entry| entry["error"].is_null()) {
+            let channel = entry["channel"].as_str().expect("a channel");
+            let seen = self.channels.entry(channel.to_owned()).or_default();
+            let left_by = seen.left_by;
+            if let Some(epoch) = entry["epoch"].as_str() {
+                let offset = entry["offset"].as_u64().expect("a number");
+                let missed = entry["missed"].as_u64().unwrap_or_default();
+                assert_eq!(entry["recovered"] == true, entry["missed"].is_u64(), "{message}");
+                *seen = Seen { subscribed: true, next: Some(offset + 1 - missed), left_by };
+                self.positions.insert(channel.to_owned(), (epoch.to_owned(), offset));
+            } else if !seen.subscribed {
+                *seen = Seen { subscribed: true, next: None, left_by };
+            }
         }
     }
 

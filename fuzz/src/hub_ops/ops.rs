@@ -149,11 +149,22 @@ pub(super) enum What {
     Subscribe(u8),
     SubscribeByEvent(u8),
     Unsubscribe(u8),
-    Publish { channel: u8, wide: bool },
+    Publish {
+        channel: u8,
+        wide: bool,
+    },
     Ask,
     AskUnknown,
     Ping,
     Nonsense,
+    Keep {
+        seconds: u8,
+    },
+    /// One of the sessions that were kept, with positions of the channels that are known so far behind.
+    Resume {
+        which: u8,
+        behind: Option<u8>,
+    },
 }
 
 /// A plain request.

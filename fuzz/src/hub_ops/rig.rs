@@ -51,6 +51,9 @@ pub(super) struct Rig {
     published: Vec<String>,
     /// Commands that wait for [`Output::Done`].
     commands: Vec<bool>,
+    /// Sessions that clients were told of, and where channels stood.
+    sessions: Vec<String>,
+    positions: BTreeMap<String, (String, u64)>,
     /// Connections that the application was told of.
     told: BTreeMap<ConnId, bool>,
     requests: u32,
@@ -78,6 +81,8 @@ impl Rig {
             all: Vec::new(),
             mail: BTreeMap::new(),
             questions: Vec::new(),
+            sessions: Vec::new(),
+            positions: BTreeMap::new(),
             published: Vec::new(),
             commands: Vec::new(),
             told: BTreeMap::new(),
@@ -232,6 +237,27 @@ impl Rig {
             What::AskUnknown => request("get_nothing", json!({})),
             What::Ping => json!({ "type": "ping", "id": id }),
             What::Nonsense => json!({ "type": "nonsense", "id": id }),
+            What::Keep { seconds } => {
+                request("keep_session", json!({ "ttl": u64::from(seconds % 32) + 1 }))
+            }
+            What::Resume { which, behind } => {
+                let at = usize::from(which) % self.sessions.len().max(1);
+                let session = self.sessions.get(at).map_or("none", String::as_str);
+                let position = |(channel, (epoch, offset)): (&String, &(String, u64))| {
+                    let offset = offset.saturating_sub(u64::from(behind.unwrap_or_default()));
+                    (channel.clone(), json!({ "epoch": epoch, "offset": offset }))
+                };
+                let mut positions: serde_json::Map<_, _> =
+                    self.positions.iter().map(position).collect();
+                if behind.is_none() {
+                    // Epochs that nobody gave.
+                    positions = CHANNELS
+                        .map(|name| (name.into(), json!({ "epoch": "?", "offset": 0 })))
+                        .into_iter()
+                        .collect();
+                }
+                request("resume_session", json!({ "session": session, "positions": positions }))
+            }
         }
     }
 
@@ -426,6 +452,8 @@ impl Rig {
         if !client.ended {
             let auth = !self.ever_open;
             client.read(&Rules { auth, slow: self.slow, published: &self.published });
+            self.sessions.append(&mut client.sessions);
+            self.positions.append(&mut client.positions);
         }
         if flush == Flush::Closed {
             self.clients.remove(&id);
@@ -489,9 +517,10 @@ impl Rig {
                     held.channels,
                     held.homes,
                     held.questions,
-                    held.publishes
+                    held.publishes,
+                    held.sessions
                 ),
-                (0, 0, 0, 0, 0, 0),
+                (0, 0, 0, 0, 0, 0, 0),
                 "{held:?}"
             );
             assert_eq!(hub.connections(), 0);
@@ -545,6 +574,7 @@ fn config(setup: &Setup) -> Config {
         slow_readers: SlowReaders { default: slow, rules: Vec::new() },
         ..Config::default()
     };
+    config.limits.sessions.session_window = Duration::from_secs(20);
     config.auth.required = setup.auth;
     config.auth.keys.add_secret(None, SECRET).expect("a strong secret");
     config.compat.offsets = true;

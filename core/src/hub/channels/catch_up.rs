@@ -163,6 +163,10 @@ impl Channels {
         if catching.held {
             return;
         }
+        if catching.is_done() {
+            // It was held back, and nothing came meanwhile.
+            return self.catch_up(connections, id, index, at);
+        }
         let Some(conn) = connections.edit_if(id, room) else { return };
         while room(conn)
             && let Some(segment) = catching.pop()

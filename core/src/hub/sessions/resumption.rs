@@ -3,7 +3,10 @@
 //! Everything is judged first, which may take as long as the application wants. Then all channels are asked for at once, and
 //! what they send is held back until the last one has answered and the client is told.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Grant, Terms};
 use crate::{
@@ -22,6 +25,10 @@ pub(in crate::hub) struct Resumption {
     answer: AnswerTo,
     /// Where the client left off.
     positions: BTreeMap<Box<str>, Since>,
+    /// Channels that the client has left before it is known whether they belong to the session.
+    left: BTreeSet<Box<str>>,
+    /// The session is granted.
+    begun: bool,
     /// The connection that had the session last.
     last: Option<ConnId>,
     /// In the order of their names.
@@ -105,18 +112,37 @@ impl Resumption {
     /// The client wants a session, of which nothing is known yet.
     pub(in crate::hub) fn new(answer: AnswerTo, positions: BTreeMap<Box<str>, Since>) -> Self {
         let (channels, judged, asked) = (Vec::new(), 0, 0);
-        Self { answer, positions, last: None, channels, judged, asked, joining: None, busy: false }
+        let (left, begun) = (BTreeSet::new(), false);
+        Self {
+            answer,
+            positions,
+            left,
+            begun,
+            last: None,
+            channels,
+            judged,
+            asked,
+            joining: None,
+            busy: false,
+        }
     }
 
     /// The session's home has granted it.
     pub(in crate::hub) fn begin(&mut self, grant: Grant) {
         let channel = |(name, terms)| Channel { name, terms, changed: false, state: State::New };
         self.last = grant.last;
+        self.begun = true;
         self.channels = grant.channels.into_iter().map(channel).collect();
+        for name in std::mem::take(&mut self.left) {
+            self.drop_channel(&name, 0);
+        }
     }
 
     /// What to do next; `may_ask`: the application can be asked one thing more.
     pub(in crate::hub) fn next(&mut self, may_ask: bool) -> Next {
+        if !self.begun {
+            return Next::Wait;
+        }
         while let Some(channel) = self.channels.get(self.judged) {
             if channel.state == State::New {
                 return if may_ask { Next::Judge(channel.name.clone()) } else { Next::Wait };
@@ -191,11 +217,20 @@ impl Resumption {
         }
     }
 
-    /// The client does not want a channel any more.
-    pub(in crate::hub) fn drop_channel(&mut self, name: &str) {
+    /// The client does not want a channel any more. So many are remembered that may turn out to be of the session.
+    pub(in crate::hub) fn drop_channel(&mut self, name: &str, max: usize) {
+        if !self.begun && self.left.len() < max {
+            self.left.insert(name.into());
+        }
         if let Some(channel) = find(&mut self.channels, name) {
             channel.state = State::Dropped;
         }
+    }
+
+    /// The channels that the client has left meanwhile, of which the session's home does not know.
+    pub(in crate::hub) fn dropped(&self) -> impl Iterator<Item = &Arc<str>> {
+        let dropped = self.channels.iter().filter(|channel| channel.state == State::Dropped);
+        dropped.map(|channel| &channel.name)
     }
 
     /// Whom to tell, the connection that had the session last, and what came of the channels that the client still wants.
@@ -341,22 +376,36 @@ mod tests {
     #[test]
     fn what_is_not_wanted_any_more_is_not_told() {
         let mut this = begun(&["a", "b", "c", "d"], &[]);
-        this.drop_channel("a");
+        this.drop_channel("a", 0);
         for name in ["b", "c", "d"] {
             assert_eq!(this.next(true), Next::Judge(name.into()));
             this.judge(name, if name == "b" { Verdict::Asked } else { Verdict::Allowed });
         }
-        this.drop_channel("b");
+        this.drop_channel("b", 0);
         assert_eq!(this.next(true), Next::Wait);
         this.decided("b", Ok(()));
         assert_eq!(this.next(true), Next::Join("c".into(), None));
-        this.drop_channel("c");
+        this.drop_channel("c", 0);
         assert_eq!(this.next(true), Next::Join("d".into(), None));
         this.settle("c", Ok(None));
         this.settle("d", Ok(None));
         assert_eq!(this.next(true), Next::Answer);
         let names: Vec<_> = this.finish().2.into_iter().map(|of| of.name).collect();
         assert_eq!(names, ["d".into()]);
+    }
+
+    #[test]
+    fn a_channel_may_be_left_before_the_session_is_granted() {
+        let answer = AnswerTo::new(None, Answer::Response);
+        let mut this = Resumption::new(answer, BTreeMap::new());
+        assert_eq!(this.next(true), Next::Wait, "nobody knows yet what it consists of");
+        for name in ["b", "other", "a"] {
+            this.drop_channel(name, 2);
+        }
+        let channels = ["a", "b"].map(|name| (name.into(), Terms::default()));
+        this.begin(Grant { public: Uuid::nil(), last: None, channels: channels.into() });
+        assert_eq!(this.next(true), Next::Judge("a".into()), "so many are remembered");
+        assert_eq!(this.dropped().map(|name| &**name).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
