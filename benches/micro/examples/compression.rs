@@ -218,7 +218,7 @@ impl World {
     }
 
     fn publish(&mut self, size: usize, n: u32) {
-        let data = data(size, n).into();
+        let data = data(size, n);
         let publication = Publication::new("c", EVENT, data);
         self.hub.handle_command(self.now, Command::Publish { id: None, publication });
     }
