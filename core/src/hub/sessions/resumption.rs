@@ -271,6 +271,8 @@ fn find<'a>(channels: &'a mut [Channel], name: &str) -> Option<&'a mut Channel> 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use uuid::Uuid;
 
     use super::*;
@@ -297,12 +299,7 @@ mod tests {
             ..Terms::default()
         };
         let channels = channels.iter().map(|name| (Arc::from(*name), terms(name))).collect();
-        this.begin(Grant {
-            public: Uuid::nil(),
-            ttl: std::time::Duration::ZERO,
-            last: None,
-            channels,
-        });
+        this.begin(Grant { public: Uuid::nil(), ttl: Duration::ZERO, last: None, channels });
         this
     }
 
@@ -403,7 +400,8 @@ mod tests {
             this.drop_channel(name, 2);
         }
         let channels = ["a", "b"].map(|name| (name.into(), Terms::default()));
-        this.begin(Grant { public: Uuid::nil(), last: None, channels: channels.into() });
+        let (ttl, channels) = (Duration::ZERO, channels.into());
+        this.begin(Grant { public: Uuid::nil(), ttl, last: None, channels });
         assert_eq!(this.next(true), Next::Judge("a".into()), "so many are remembered");
         assert_eq!(this.dropped().map(|name| &**name).collect::<Vec<_>>(), ["b"]);
     }
