@@ -396,7 +396,7 @@ impl Hub {
         for name in resumption.dropped() {
             attached.unsubscribed(name.clone());
         }
-        let (answer, _, channels) = resumption.finish();
+        let (answer, channels) = resumption.finish();
         for Rejoined { name, terms, changed, result } in &channels {
             // Who was refused may have it all the same: it had subscribed before.
             let index = self.channels.find(name);

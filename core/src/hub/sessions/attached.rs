@@ -192,7 +192,7 @@ mod tests {
     fn what_a_connection_has_already_is_added_to_what_it_resumes() {
         let mut attached = attached();
         let channels = [("a".into(), terms(false))].into();
-        let grant = Grant { public: Uuid::max(), ttl: Duration::ZERO, last: None, channels };
+        let grant = Grant { public: Uuid::max(), ttl: Duration::ZERO, channels };
         attached.begin(grant, vec![("a".into(), terms(true)), ("b".into(), terms(true))]);
         attached.unsubscribed("b".into());
         attached.unsubscribed("a".into());

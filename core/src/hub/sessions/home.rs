@@ -162,7 +162,7 @@ impl Sessions {
             }
             State::Contended { by, next } if by == conn && end == End::Waits => {
                 session.state = State::Held(next);
-                let grant = session.grant(Some(by));
+                let grant = session.grant();
                 self.note(env, index);
                 env.tally.resumed(Resumed::Yes);
                 Some((next, Resume::Granted(grant)))
@@ -179,7 +179,7 @@ impl Sessions {
                 } else {
                     env.tally.sessions_held -= 1;
                     env.tally.sessions_waiting += 1;
-                    self.wait(env, index, time, (env.now.unix, Some(by)));
+                    self.wait(env, index, time, env.now.unix);
                     self.note(env, index);
                 }
                 None
@@ -212,9 +212,9 @@ impl Sessions {
                 env.tally.resumed(Resumed::Unknown);
                 Resume::Unknown
             }
-            State::Waiting { last, .. } => {
+            State::Waiting { .. } => {
                 session.state = State::Held(conn);
-                let grant = session.grant(last);
+                let grant = session.grant();
                 env.tally.sessions_waiting -= 1;
                 env.tally.sessions_held += 1;
                 env.tally.resumed(Resumed::Yes);
@@ -245,7 +245,7 @@ impl Sessions {
             let waited = env.now.unix.saturating_sub(since);
             let left = kept.ttl.min(limits.session_window).checked_sub(waited)?;
             let running = kept.since.is_none();
-            let state = State::Waiting { until: env.now.mono, since, last: None };
+            let state = State::Waiting { until: env.now.mono, since };
             let session = Session::restored(name, kept, state);
             let fits = !left.is_zero() && self.is_room_for(limits, &session);
             fits.then_some((session, left, since, running))
@@ -254,7 +254,7 @@ impl Sessions {
             return self.commands.push_back(StoreCommand::ForgetSession { session: name });
         };
         let Some(index) = self.insert(env, session) else { return };
-        self.wait(env, index, left, (since, None));
+        self.wait(env, index, left, since);
         if running {
             // After the next restart its time goes on, and does not begin again.
             self.note(env, index);
@@ -350,16 +350,10 @@ impl Sessions {
     }
 
     /// From now on it waits for its client, for so long.
-    fn wait(
-        &mut self,
-        env: &Env,
-        index: u32,
-        time: Duration,
-        (since, last): (Duration, Option<ConnId>),
-    ) {
+    fn wait(&mut self, env: &Env, index: u32, time: Duration, since: Duration) {
         let Some(session) = self.slots.get_mut(index) else { return };
         let until = env.now.mono + time;
-        session.state = State::Waiting { until, since, last };
+        session.state = State::Waiting { until, since };
         self.timers.arm(until, index);
     }
 

@@ -49,8 +49,6 @@ pub(in crate::hub) struct Grant {
     pub(in crate::hub) public: Uuid,
     /// For how long it waits after the end of a connection.
     pub(in crate::hub) ttl: Duration,
-    /// The connection that had it last, unless that was before a restart.
-    pub(in crate::hub) last: Option<ConnId>,
     pub(in crate::hub) channels: BTreeMap<Arc<str>, Terms>,
 }
 

@@ -13,7 +13,6 @@ use crate::{
     hub::{
         connections::AnswerTo,
         homes::{Since, Wish},
-        types::ConnId,
     },
     protocol::{ResumedChannel, Start, error_code},
     reason::Reason,
@@ -29,8 +28,6 @@ pub(in crate::hub) struct Resumption {
     left: BTreeSet<Box<str>>,
     /// The session is granted.
     begun: bool,
-    /// The connection that had the session last.
-    last: Option<ConnId>,
     /// In the order of their names.
     channels: Vec<Channel>,
     /// How many of them, from the first on, were judged or put to the application.
@@ -113,24 +110,12 @@ impl Resumption {
     pub(in crate::hub) fn new(answer: AnswerTo, positions: BTreeMap<Box<str>, Since>) -> Self {
         let (channels, judged, asked) = (Vec::new(), 0, 0);
         let (left, begun) = (BTreeSet::new(), false);
-        Self {
-            answer,
-            positions,
-            left,
-            begun,
-            last: None,
-            channels,
-            judged,
-            asked,
-            joining: None,
-            busy: false,
-        }
+        Self { answer, positions, left, begun, channels, judged, asked, joining: None, busy: false }
     }
 
     /// The session's home has granted it.
     pub(in crate::hub) fn begin(&mut self, grant: Grant) {
         let channel = |(name, terms)| Channel { name, terms, changed: false, state: State::New };
-        self.last = grant.last;
         self.begun = true;
         self.channels = grant.channels.into_iter().map(channel).collect();
         for name in std::mem::take(&mut self.left) {
@@ -233,14 +218,14 @@ impl Resumption {
         dropped.map(|channel| &channel.name)
     }
 
-    /// Whom to tell, the connection that had the session last, and what came of the channels that the client still wants.
-    pub(in crate::hub) fn finish(self) -> (AnswerTo, Option<ConnId>, Vec<Rejoined>) {
+    /// Whom to tell, and what came of the channels that the client still wants.
+    pub(in crate::hub) fn finish(self) -> (AnswerTo, Vec<Rejoined>) {
         let rejoined = |channel: Channel| {
             let Channel { name, terms, changed, state } = channel;
             let State::Done(result) = state else { return None };
             Some(Rejoined { name, terms, changed, result })
         };
-        (self.answer, self.last, self.channels.into_iter().filter_map(rejoined).collect())
+        (self.answer, self.channels.into_iter().filter_map(rejoined).collect())
     }
 }
 
@@ -299,7 +284,7 @@ mod tests {
             ..Terms::default()
         };
         let channels = channels.iter().map(|name| (Arc::from(*name), terms(name))).collect();
-        this.begin(Grant { public: Uuid::nil(), ttl: Duration::ZERO, last: None, channels });
+        this.begin(Grant { public: Uuid::nil(), ttl: Duration::ZERO, channels });
         this
     }
 
@@ -329,8 +314,8 @@ mod tests {
         this.settle("A", Err(Reason::ChannelsFull));
         assert_eq!(this.next(true), Next::Answer);
 
-        let (answer, last, channels) = this.finish();
-        assert_eq!((answer.correlation.as_deref(), last), (Some("r"), None));
+        let (answer, channels) = this.finish();
+        assert_eq!(answer.correlation.as_deref(), Some("r"));
         let found: Vec<_> = channels.iter().map(|of| (&*of.name, of.changed, of.result)).collect();
         let expected = [("A", false, Err(Reason::ChannelsFull)), ("b", true, Ok(Some(start())))];
         assert_eq!(found, expected, "b has positions from now on");
@@ -362,7 +347,7 @@ mod tests {
         assert_eq!(this.next(true), Next::Join("b".into(), None));
         this.settle("b", Ok(None));
         assert_eq!(this.next(true), Next::Answer);
-        let results: Vec<_> = this.finish().2.into_iter().map(|of| of.result).collect();
+        let results: Vec<_> = this.finish().1.into_iter().map(|of| of.result).collect();
         let refused = |reason| Err(reason);
         assert_eq!(
             results,
@@ -387,7 +372,7 @@ mod tests {
         this.settle("c", Ok(None));
         this.settle("d", Ok(None));
         assert_eq!(this.next(true), Next::Answer);
-        let names: Vec<_> = this.finish().2.into_iter().map(|of| of.name).collect();
+        let names: Vec<_> = this.finish().1.into_iter().map(|of| of.name).collect();
         assert_eq!(names, ["d".into()]);
     }
 
@@ -401,7 +386,7 @@ mod tests {
         }
         let channels = ["a", "b"].map(|name| (name.into(), Terms::default()));
         let (ttl, channels) = (Duration::ZERO, channels.into());
-        this.begin(Grant { public: Uuid::nil(), ttl, last: None, channels });
+        this.begin(Grant { public: Uuid::nil(), ttl, channels });
         assert_eq!(this.next(true), Next::Judge("a".into()), "so many are remembered");
         assert_eq!(this.dropped().map(|name| &**name).collect::<Vec<_>>(), ["b"]);
     }

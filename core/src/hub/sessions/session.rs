@@ -42,8 +42,6 @@ pub(super) enum State {
         until: Instant,
         /// Since when, by the wall clock: for a store.
         since: Duration,
-        /// The connection that had it last; `None`: one of an earlier run.
-        last: Option<ConnId>,
     },
 }
 
@@ -119,10 +117,10 @@ impl Session {
         }
     }
 
-    /// What the next connection gets. `last`: the one that had it last.
-    pub(super) fn grant(&self, last: Option<ConnId>) -> Box<Grant> {
+    /// What the next connection gets.
+    pub(super) fn grant(&self) -> Box<Grant> {
         let (public, ttl) = (self.public, self.ttl);
-        Box::new(Grant { public, ttl, last, channels: self.channels.clone() })
+        Box::new(Grant { public, ttl, channels: self.channels.clone() })
     }
 
     /// As a store is to have it.
