@@ -71,15 +71,17 @@ impl Hub {
         resumed.unwrap_or_else(|| self.env.public_name(id))
     }
 
-    /// Who is a subscriber and wants to be another starts anew. If it is a member and wants to be one, it is one meanwhile.
+    /// Who is in a channel, or wants to be, and subscribes to it again starts anew at once; others when its home has heard of
+    /// it. If it is a member and wants to be one, it is one meanwhile.
     pub(super) fn start_anew(&mut self, id: ConnId, name: &str, wishes: &Wishes) {
         let Wishes { start, presence } = wishes;
         let Some(index) = self.channels.find(name) else { return };
         let subscribed = self.channels.has(&self.connections, index, id);
-        if !subscribed || (start.is_none() && presence.is_none()) {
+        let watch = self.watchers.get(index, id);
+        let attends = presence.is_some() || (watch.is_some() && start.is_some());
+        if !subscribed || !attends {
             return;
         }
-        let watch = self.watchers.get(index, id);
         let same = watch.is_some_and(|watch| watch.id == self.public_name(id));
         let stays = presence.is_some() && same;
         self.unsubscribe(id, name, if stays { Why::Held(MEANWHILE) } else { Why::Left });

@@ -197,9 +197,10 @@ impl Hub {
         let presence = wishes.presence.and_then(|wanted| self.attendance(id, *wanted));
         let wish = wishes.start;
         let form = wish.as_ref().map_or(Form::Plain, |wish| wish.form());
-        let resumes = answer.resumes;
+        let asked = (answer, form, wish.is_some() || presence.is_some());
+        let resumes = asked.0.resumes;
         let (env, connections) = (&self.env, &mut self.connections);
-        match self.channels.subscribe(env, connections, id, name, (answer, form), everywhere) {
+        match self.channels.subscribe(env, connections, id, name, asked, everywhere) {
             Some(Subscribe::Ask(channel, member)) => {
                 // Who comes back has what was sent before.
                 let rewind = || if resumes { None } else { self.rewind(&channel) };
@@ -239,6 +240,15 @@ impl Hub {
             // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
             // the channel.
             self.hand_out_channel(index);
+            // Who is a subscriber and wants to be another starts anew, or is none any more.
+            if self.channels.begins_anew(index, member.conn) {
+                let (env, connections) = (&mut self.env, &mut self.connections);
+                if let Some(left) = self.channels.leave(env, connections, index, member.conn) {
+                    self.note_unsubscribed(member.conn, &left.channel);
+                    // As a member it stays if that is what it wants to be: its home knows by now.
+                    self.leave(member.conn, left, Why::Left);
+                }
+            }
         }
         let Joiner { conn: id, deflates, form } = member;
         let (mut start, lost) = match start {

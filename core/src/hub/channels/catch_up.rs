@@ -48,6 +48,10 @@ impl CatchUp {
         self.bytes - self.missed_bytes
     }
 
+    fn next(&self) -> Option<&Segment> {
+        self.segments.front()
+    }
+
     fn pop(&mut self) -> Option<Segment> {
         let segment = self.segments.pop_front()?;
         self.bytes -= segment.len();
@@ -133,7 +137,7 @@ impl Channels {
         connections: &mut Connections,
         id: ConnId,
     ) {
-        let max = env.config.limits.delivery.outbox_bytes_max / 4;
+        let enough = env.config.limits.delivery.outbox_bytes_max / 4;
         let mut at = 0;
         while let Some(conn) = connections.get(id)
             && conn.is_catching()
@@ -141,34 +145,41 @@ impl Channels {
         {
             at += 1;
             if subscription.member.list() == List::Catching {
-                self.feed(env, connections, id, (subscription.channel, subscription.member), max);
+                let place = (subscription.channel, subscription.member);
+                self.feed(env, connections, id, place, enough);
             }
         }
     }
 
-    /// Feeds a member of one channel until its outbox holds `max`.
+    /// Feeds a member of one channel until its outbox holds `enough`, and never more than an outbox may.
     fn feed(
         &mut self,
         env: &mut Env,
         connections: &mut Connections,
         id: ConnId,
         (index, at): (u32, MemberAt),
-        max: usize,
+        enough: usize,
     ) {
+        let max = env.config.limits.delivery.outbox_bytes_max;
         let Some(channel) = self.slots.get_mut(index) else { return };
         let (tag, Some(catching)) = (channel.tag, channel.catching.get_mut(at.index())) else {
             return;
         };
-        let room = |conn: &Conn| conn.ws.is_open() && conn.ws.outbox().bytes() < max;
+        // A message that is larger than an outbox has one for itself.
+        let room = |conn: &Conn, next: &Segment| {
+            let bytes = conn.ws.outbox().bytes();
+            bytes == 0 || bytes < enough && bytes + next.len() <= max
+        };
         if catching.held {
             return;
         }
-        if catching.is_done() {
-            // It was held back, and nothing came meanwhile.
+        let Some(next) = catching.next() else {
+            // It was held, and has missed nothing.
             return self.catch_up(connections, id, index, at);
-        }
-        let Some(conn) = connections.edit_if(id, room) else { return };
-        while room(conn)
+        };
+        let fits = |conn: &Conn| conn.ws.is_open() && room(conn, next);
+        let Some(conn) = connections.edit_if(id, fits) else { return };
+        while catching.next().is_some_and(|next| room(conn, next))
             && let Some(segment) = catching.pop()
         {
             env.tally.sent(Kind::Event, u64::from(segment.messages()));
@@ -217,7 +228,7 @@ impl Channels {
             let max = env.config.limits.delivery.outbox_bytes_max;
             let waits = connections.get(id).map_or(max, |conn| conn.ws.outbox().bytes());
             catching.cut(max.saturating_sub(waits));
-            self.feed(env, connections, id, (held.channel, held.member), usize::MAX);
+            self.feed(env, connections, id, (held.channel, held.member), max);
         }
     }
 

@@ -24,19 +24,19 @@ impl Channels {
         connections: &mut Connections,
         id: ConnId,
         name: &str,
-        (answer, form): (AnswerTo, Form),
+        (answer, form, anew): (AnswerTo, Form, bool),
         everywhere: usize,
     ) -> Option<Subscribe> {
         let limits = &env.config.limits;
         let conn = connections.get(id)?;
         let deflates = conn.ws.window_bits() > 0;
         let known = self.find(name);
-        if known.is_some_and(|index| {
-            conn.subscriptions.iter().any(|subscription| subscription.channel == index)
-        }) {
+        let is_known = |subscription: &Subscription| Some(subscription.channel) == known;
+        let held = conn.subscriptions.iter().filter(|subscription| is_known(subscription)).count();
+        if held > 0 && !anew {
             return Some(Subscribe::Already(answer));
         }
-        if conn.subscriptions.len() >= limits.channels.channels_per_connection_max {
+        if conn.subscriptions.len() - held >= limits.channels.channels_per_connection_max {
             return Some(Subscribe::Refused(Reason::TooManyChannels, answer));
         }
         let joining_max = limits.channels.channels_per_connection_max.min(usize::from(u16::MAX));
@@ -54,7 +54,7 @@ impl Channels {
         let Some(channel) = index.and_then(|index| self.slots.get_mut(index)) else {
             return Some(Subscribe::Refused(Reason::ChannelsFull, answer));
         };
-        channel.waiting.push_back(Waiting { conn: id, answer: Some(answer) });
+        channel.waiting.push_back(Waiting { conn: id, answer: Some(answer), anew });
         connections.edit(id)?.rare_mut().joining += 1;
         Some(Subscribe::Ask(channel.name.clone(), Joiner { conn: id, deflates, form }))
     }
@@ -63,6 +63,13 @@ impl Channels {
     pub(in crate::hub) fn has(&self, connections: &Connections, index: u32, id: ConnId) -> bool {
         let held = |conn: &Conn| conn.subscriptions.iter().any(|held| held.channel == index);
         connections.get(id).is_some_and(held)
+    }
+
+    /// Whether the home's word on a connection is about a subscription that takes the place of another.
+    pub(in crate::hub) fn begins_anew(&self, index: u32, id: ConnId) -> bool {
+        let mut waiting = self.slots.get(index).into_iter().flat_map(|channel| &channel.waiting);
+        let asked = waiting.find(|waiting| waiting.conn == id);
+        asked.is_some_and(|waiting| waiting.anew && waiting.answer.is_some())
     }
 
     /// Whether there is room for one more channel, for this founder.

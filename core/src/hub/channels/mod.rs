@@ -170,6 +170,8 @@ struct Waiting {
     conn: ConnId,
     /// `None`: unsubscribed, and answered, before the home had confirmed.
     answer: Option<AnswerTo>,
+    /// The client has said what it wants: a subscription that it has by then is over.
+    anew: bool,
 }
 
 impl Channel {

@@ -127,26 +127,30 @@ impl Channels {
         id: ConnId,
     ) {
         let max = env.config.limits.delivery.outbox_bytes_max;
-        // Looked at first: a connection that is edited is flushed again, and this one may be as full as before.
+        let list_of = |conn: &Conn, gap: &Gap| {
+            let mut held = conn.subscriptions.iter();
+            held.find(|held| held.channel == gap.channel).map(|held| held.member.list())
+        };
+        let is_due = |conn: &Conn, gap: &Gap| list_of(conn, gap) != Some(List::Catching);
+        // Looked at first: a connection that is edited is flushed again, and this one may be as full as before, or have
+        // nothing to be told before more has come.
         let room = |conn: &Conn| {
-            conn.has_gaps() && conn.ws.is_open() && conn.ws.outbox().bytes() <= max / 2
+            conn.has_gaps()
+                && conn.ws.is_open()
+                && conn.ws.outbox().bytes() <= max / 2
+                && conn.rare().gaps().iter().any(|gap| is_due(conn, gap))
         };
         let Some(conn) = connections.edit_if(id, room) else { return };
-        let lists = conn.subscriptions.iter().map(|held| (held.channel, held.member.list()));
-        let lists: Vec<_> = lists.collect();
-        let list = |gap: &Gap| lists.iter().find(|(channel, _)| *channel == gap.channel);
-        let (later, due): (Vec<Gap>, Vec<Gap>) = conn
-            .take_gaps()
-            .into_iter()
-            .partition(|gap| list(gap).is_some_and(|(_, list)| *list == List::Catching));
+        let gaps = conn.take_gaps().into_iter();
+        let (due, later): (Vec<Gap>, Vec<Gap>) = gaps.partition(|gap| is_due(conn, gap));
+        let lists: Vec<_> = due.iter().map(|gap| list_of(conn, gap)).collect();
         for gap in later {
             conn.add_gap(gap, |_| {});
         }
-        for gap in due {
+        for (gap, list) in due.into_iter().zip(lists) {
             let Some(channel) = self.slots.get(gap.channel) else { continue };
             keep_queued(connections, id, channel.tag);
-            let positioned =
-                list(&gap).is_some_and(|(_, list)| *list == List::Members(Form::Positioned));
+            let positioned = list == Some(List::Members(Form::Positioned));
             let epoch = channel.epoch.filter(|_| positioned);
             connections.send_gap(env, id, &channel.name, gap, epoch);
         }

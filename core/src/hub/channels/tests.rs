@@ -41,7 +41,7 @@ impl Rig {
 
     fn subscribe(&mut self, id: ConnId, channel: &str) -> Option<Subscribe> {
         let answer = AnswerTo::new(None, Answer::Response);
-        let wanted = (answer, Form::Plain);
+        let wanted = (answer, Form::Plain, false);
         self.channels.subscribe(&self.env, &mut self.connections, id, channel, wanted, 0)
     }
 

@@ -77,7 +77,7 @@ impl Rare {
         certified: false,
     };
 
-    pub(super) fn gaps(&self) -> &[Gap] {
+    pub(in crate::hub) fn gaps(&self) -> &[Gap] {
         &self.gaps
     }
 

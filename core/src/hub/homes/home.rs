@@ -170,6 +170,8 @@ impl Home {
     /// All messages from the one numbered `from` on, which is kept.
     pub(super) fn read(&mut self, env: &Env, form: Form, from: u64) -> Vec<Page> {
         let bytes = PAGE_BYTES.min(env.config.limits.delivery.outbox_bytes_max / 4);
+        // Where everybody's messages carry their offset, those from before do as well.
+        let form = if env.config.compat.offsets { Form::Positioned } else { form };
         let known = self.pages.take().filter(|pages| pages.is_of(&self.log));
         let mut pages = known.unwrap_or_else(|| Box::new(Pages::new(&self.log)));
         let read = pages.read(&self.log, form, from, bytes);

@@ -1,6 +1,7 @@
 //! Whole hubs, driven by hand: bytes in, bytes out, on a clock that the test sets.
 #![expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 
+mod anew;
 mod credit;
 mod deadlines;
 mod deflate;
