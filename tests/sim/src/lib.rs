@@ -15,7 +15,6 @@
 #![forbid(unsafe_code)]
 
 mod app;
-mod behaviour;
 mod client;
 mod clock;
 mod driver;

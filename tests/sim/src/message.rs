@@ -1,18 +1,32 @@
 //! Messages as a client writes and reads them.
 
-use std::io::Write;
+use std::{fmt, io::Write};
+
+use serde_json::Value;
 
 /// The number of a publication in this world: `data.n`.
 pub(crate) type Number = u32;
 
+/// The length of an event's `id`.
+pub(crate) const ID_BYTES: usize = 36;
+
 /// An event of a channel as it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Delivery<'a> {
+    pub(crate) id: &'a [u8; ID_BYTES],
     pub(crate) channel: u64,
     pub(crate) number: Number,
     pub(crate) padding: usize,
     pub(crate) room: &'a [u8],
     pub(crate) offset: Option<u64>,
+}
+
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, channel, number, padding, room, offset } = self;
+        let [id, room] = [&id[..], room].map(String::from_utf8_lossy);
+        write!(f, "{number} of channel {channel} ({padding} bytes, {id}, {room}, {offset:?})")
+    }
 }
 
 /// `data` of a publication.
@@ -46,7 +60,7 @@ pub(crate) fn ping(correlation: u64) -> Vec<u8> {
 
 /// Reads an event exactly as the server must write it: every byte is accounted for. `None`: something else.
 pub(crate) fn read_delivery(text: &[u8]) -> Option<Delivery<'_>> {
-    let rest = text.strip_prefix(b"{\"id\":\"")?.get(36..)?;
+    let (id, rest) = text.strip_prefix(b"{\"id\":\"")?.split_first_chunk()?;
     let rest = rest.strip_prefix(MIDDLE)?;
     let (channel, rest) = number(rest)?;
     let (number_, rest) = number(rest.strip_prefix(b",\"n\":")?)?;
@@ -63,7 +77,28 @@ pub(crate) fn read_delivery(text: &[u8]) -> Option<Delivery<'_>> {
         None => (None, rest),
     };
     let number = Number::try_from(number_).ok()?;
-    (rest == b"}").then_some(Delivery { channel, number, padding, room, offset })
+    (rest == b"}").then_some(Delivery { id, channel, number, padding, room, offset })
+}
+
+/// Bytes of the frame of an event, by what it says.
+pub(crate) fn frame_bytes(
+    room: &str,
+    channel: u64,
+    number: Number,
+    padding: u64,
+    offset: Option<u64>,
+) -> u64 {
+    let digits = |number: u64| u64::from(number.max(1).ilog10()) + 1;
+    let data = digits(channel) + digits(number.into()) + padding;
+    let offset = offset.map_or(0, |offset| 10 + digits(offset));
+    let payload = BARE_BYTES + room.len() as u64 + data + offset;
+    payload + if payload < 65_536 { 4 } else { 10 }
+}
+
+/// `data` as histories tell it: channel, number and padding.
+pub(crate) fn read_data(data: &Value) -> Option<(u64, Number, usize)> {
+    let number = Number::try_from(data["n"].as_u64()?).ok()?;
+    Some((data["c"].as_u64()?, number, data["x"].as_str()?.len()))
 }
 
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
@@ -78,6 +113,9 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 const MIDDLE: &[u8] = br#"","correlation_id":null,"type":"event","event":"e","data":{"c":"#;
 const TAIL: &[u8] = br#"","error_code":null,"error_message":null"#;
 
+/// Bytes of an event without its room, its data's numbers and padding, and its offset.
+const BARE_BYTES: u64 = 216;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,9 +127,16 @@ mod tests {
             r#""event":"e","data":{"c":5,"n":17,"x":"aaa"},"timestamp":"2025-02-11T10:30:00.000000+00:00","#,
             r#""room":"open:5","error_code":null,"error_message":null,"offset":9}"#
         );
-        let expected =
-            Delivery { channel: 5, number: 17, padding: 3, room: b"open:5", offset: Some(9) };
+        let expected = Delivery {
+            id: b"0e0e0e0e-0e0e-0e0e-0e0e-0e0e0e0e0e0e",
+            channel: 5,
+            number: 17,
+            padding: 3,
+            room: b"open:5",
+            offset: Some(9),
+        };
         assert_eq!(read_delivery(text.as_bytes()), Some(expected));
+        assert_eq!(frame_bytes("open:5", 5, 17, 3, Some(9)), text.len() as u64 + 4);
         assert_eq!(read_delivery(text.replace("aaa", "aba").as_bytes()), None);
         assert_eq!(read_delivery(text.replace("9}", "9}}").as_bytes()), None);
     }

@@ -137,6 +137,9 @@ impl World {
             wishes: Wishes::default(),
             options: options.clone(),
         };
+        if verbose {
+            this.clients.iter_mut().for_each(|client| client.diary = Some(Vec::new()));
+        }
         this.plan_fate();
         this
     }
@@ -175,6 +178,10 @@ impl World {
             self.digest.number(at);
             self.story.tell(at, &event);
             self.happen(event);
+            for client in &mut self.clients {
+                let Some(diary) = &mut client.diary else { break };
+                diary.drain(..).for_each(|line| self.story.say(at, &line));
+            }
         }
         if self.steps >= STEPS_MAX {
             self.oracle.fail("end", || format!("there is no end after {STEPS_MAX} events"));
@@ -242,6 +249,7 @@ impl World {
             }
             Event::Reload => {
                 self.generation += 1;
+                self.oracle.generation = self.generation;
                 let config = Arc::new(self.options.config(self.generation));
                 for hub in 0..self.nodes.len() {
                     self.command(hub, Command::Reload(config.clone()));
@@ -353,6 +361,9 @@ impl World {
         who.wake(&self.options, &mut self.oracle, &mut self.wishes);
         let resumed = was_paused && !who.paused;
         self.grant(link);
+        if std::mem::take(&mut self.clients[client].eager) && self.clients[client].link.is_none() {
+            return self.connect(client);
+        }
         if resumed && self.clients[client].link == Some(link) {
             self.client_reads(link);
         }

@@ -1,7 +1,7 @@
 //! What clients do of their own accord.
 
+use super::{Client, Kind, Pending, Phase, Tokens, Wishes};
 use crate::{
-    client::{Client, Kind, Pending, Phase, Wishes},
     hostile, http, message,
     oracle::{APPLICATION, Oracle},
     swarm::{Options, channel_name},
@@ -37,7 +37,7 @@ impl Client {
         }
     }
 
-    fn token<'t>(&mut self, tokens: &'t crate::client::Tokens) -> &'t str {
+    fn token<'t>(&mut self, tokens: &'t Tokens) -> &'t str {
         if self.brief {
             return &tokens.brief[self.rights as usize];
         }
@@ -87,6 +87,7 @@ impl Client {
         }
         if !self.healing && self.phase != Phase::Away {
             self.leave_perhaps(options, wishes);
+            self.blink_perhaps(options, wishes);
         }
     }
 
@@ -103,14 +104,32 @@ impl Client {
         }
     }
 
+    /// The connection is cut, wherever it is, and the client comes back at once.
+    fn blink_perhaps(&mut self, options: &Options, wishes: &mut Wishes) {
+        if self.positions && self.phase == Phase::Open {
+            let owed = self.members.iter().any(|member| member.promised > 0);
+            let rate = options.blink_pm * if owed { 5 } else { 1 };
+            if self.recall.chance(rate) {
+                (wishes.reset, self.eager) = (true, true);
+            }
+        }
+    }
+
     fn act(&mut self, options: &Options, oracle: &mut Oracle, wishes: &mut Wishes) {
         let roll = self.random.below(1000);
+        if std::mem::take(&mut self.unsure) {
+            // Leaves all that it may not have any more; what it wants it asks for again.
+            (0..options.channels).for_each(|channel| self.unsubscribe(channel, wishes));
+        }
         if self.healing {
             self.leave_unwanted(options, wishes);
-            self.subscribe_wanted(options, 1000, wishes);
+            self.subscribe_wanted(options, 1000, oracle, wishes);
             return;
         }
-        self.subscribe_wanted(options, 500, wishes);
+        self.subscribe_wanted(options, 500, oracle, wishes);
+        if self.positions {
+            self.look(options, oracle, wishes);
+        }
         match self.kind {
             Kind::Publisher => self.publish_burst(options, oracle, wishes),
             Kind::Sluggard => {
@@ -121,11 +140,11 @@ impl Client {
             Kind::Subscriber | Kind::Storming | Kind::Poster | Kind::Hostile => {}
         }
         match roll {
-            0..20 => self.churn(options, wishes),
+            0..20 => self.churn(options, oracle, wishes),
             20..40 => self.ask(Pending::Ping, message::ping, wishes),
             40..60 => self.ask(Pending::Ask, |id| message::request("ask", "x", "y", id), wishes),
             60..65 => self.publish_burst(options, oracle, wishes),
-            65..70 => self.try_any_channel(options, wishes),
+            65..70 => self.try_any_channel(options, oracle, wishes),
             70..73 if options.auth == 1 => {
                 let tokens = self.tokens.clone();
                 let good = tokens.by_rights[self.rights as usize][0].as_str();
@@ -145,14 +164,18 @@ impl Client {
     }
 
     /// Asks for each wanted channel that it has neither got nor asked for.
-    fn subscribe_wanted(&mut self, options: &Options, per_mille: u64, wishes: &mut Wishes) {
+    fn subscribe_wanted(
+        &mut self,
+        options: &Options,
+        per_mille: u64,
+        oracle: &Oracle,
+        wishes: &mut Wishes,
+    ) {
         for channel in 0..options.channels {
-            let asked = self.pending.values().any(
-                |pending| matches!(pending, Pending::Subscribe(c) | Pending::Unsubscribe(c) if *c == channel),
-            );
+            let asked = self.pending.values().any(|pending| pending.membership() == Some(channel));
             let missing = self.wanted[channel as usize] && !self.members[channel as usize].on;
             if missing && !asked && self.random.chance(per_mille) {
-                self.subscribe(channel, wishes);
+                self.subscribe(options, channel, oracle, wishes);
             }
         }
     }
@@ -166,7 +189,7 @@ impl Client {
         }
     }
 
-    fn subscribe(&mut self, channel: u64, wishes: &mut Wishes) {
+    pub(super) fn subscribe_plainly(&mut self, channel: u64, wishes: &mut Wishes) {
         let name = channel_name(channel);
         self.ask(
             Pending::Subscribe(channel),
@@ -182,23 +205,24 @@ impl Client {
             |id| message::request("unsubscribe", "channel", &name, id),
             wishes,
         );
+        self.left[channel as usize].0 = self.correlation;
     }
 
     /// Comes and goes, without waiting for answers.
-    fn churn(&mut self, options: &Options, wishes: &mut Wishes) {
+    fn churn(&mut self, options: &Options, oracle: &Oracle, wishes: &mut Wishes) {
         let channel = self.random.below(options.channels);
         for _ in 0..self.random.range(1, 5) {
             if self.random.chance(500) {
-                self.subscribe(channel, wishes);
+                self.subscribe(options, channel, oracle, wishes);
             } else {
                 self.unsubscribe(channel, wishes);
             }
         }
     }
 
-    fn try_any_channel(&mut self, options: &Options, wishes: &mut Wishes) {
+    fn try_any_channel(&mut self, options: &Options, oracle: &Oracle, wishes: &mut Wishes) {
         let channel = self.random.below(options.channels);
-        self.subscribe(channel, wishes);
+        self.subscribe(options, channel, oracle, wishes);
     }
 
     fn publish_burst(&mut self, options: &Options, oracle: &mut Oracle, wishes: &mut Wishes) {

@@ -1,14 +1,18 @@
 //! A simulated client: what it knows, and what it makes of the bytes that come.
 
+mod behaviour;
+mod recall;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
+use self::recall::Memory;
 use crate::{
     frame,
     http::{self, Asked},
     message::{self, Number},
-    oracle::{Fate, Membership, Oracle},
+    oracle::{Fate, Look, Membership, Oracle, Wish},
     random::Random,
     swarm::{Options, Rights},
 };
@@ -44,7 +48,11 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pending {
     Subscribe(u64),
+    /// A subscription that asks for more than the channel.
+    Start(u64, Wish),
     Unsubscribe(u64),
+    /// History.
+    Look(u64, Look),
     Publish(u64, Number),
     Ping,
     Ask,
@@ -53,6 +61,24 @@ pub(crate) enum Pending {
     BadAuth,
     /// A token that may have expired, or be revoked.
     BriefAuth,
+}
+
+impl Pending {
+    /// The channel of which a client has not been told whether it subscribes to it.
+    pub(crate) fn membership(self) -> Option<u64> {
+        match self {
+            Self::Subscribe(channel) | Self::Start(channel, _) | Self::Unsubscribe(channel) => {
+                Some(channel)
+            }
+            Self::Look(..)
+            | Self::Publish(..)
+            | Self::Ping
+            | Self::Ask
+            | Self::Auth
+            | Self::BadAuth
+            | Self::BriefAuth => None,
+        }
+    }
 }
 
 /// What a client wants done with its socket.
@@ -86,6 +112,17 @@ pub(crate) struct Client {
     pub(crate) wanted: Vec<bool>,
     pub(crate) pending: BTreeMap<u64, Pending>,
     pub(crate) correlation: u64,
+    /// By channel: the latest request to leave it, and the latest that was answered.
+    left: Vec<(u64, u64)>,
+    /// Asks for positions.
+    pub(crate) positions: bool,
+    memory: Memory,
+    /// Chance of what it does about that.
+    recall: Random,
+    /// A subscription may be over without the client's having been told.
+    unsure: bool,
+    /// Comes back at once when its connection is gone.
+    pub(crate) eager: bool,
     /// Does not read at present.
     pub(crate) paused: bool,
     /// Reads nothing, ever, but lets bytes come.
@@ -102,6 +139,8 @@ pub(crate) struct Client {
     /// Its side of the socket is at its end.
     pub(crate) said_all: bool,
     partial: Vec<u8>,
+    /// What it says and hears, if somebody wants to know.
+    pub(crate) diary: Option<Vec<String>>,
 }
 
 /// Ready-made tokens by rights, as `(good, expired, forged)`.
@@ -121,6 +160,7 @@ impl Client {
         };
         let local = random.chance(900);
         let channels = options.channels as usize;
+        let mut recall = Random::new(options.seed, 1_000_000 + index as u64);
         let mut this = Self {
             index,
             kind,
@@ -136,6 +176,12 @@ impl Client {
             wanted: vec![false; channels],
             pending: BTreeMap::new(),
             correlation: 0,
+            left: vec![(0, 0); channels],
+            positions: recall.chance(options.positions_pm),
+            memory: Memory::new(options),
+            recall,
+            unsure: false,
+            eager: false,
             paused: false,
             deaf: false,
             attack: 0,
@@ -147,6 +193,7 @@ impl Client {
             healing: false,
             said_all: false,
             partial: Vec::new(),
+            diary: None,
             random,
         };
         let most = if kind == Kind::Publisher { 1 } else { channels.min(5) as u64 };
@@ -263,6 +310,7 @@ impl Client {
         oracle: &mut Oracle,
         wishes: &mut Wishes,
     ) {
+        self.note("hears", payload);
         match opcode {
             1 if self.phase == Phase::Closing && self.close_code.is_some() => {
                 oracle.fail("framing", || format!("client {}: data after close", self.index));
@@ -344,19 +392,6 @@ impl Client {
         self.phase = Phase::Open;
     }
 
-    fn on_gap(&mut self, data: &Value, oracle: &mut Oracle) {
-        let channel =
-            data["channel"].as_str().and_then(|name| name.split(':').nth(1)?.parse().ok());
-        let numbers = ["lost", "first_offset", "last_offset"].map(|field| data[field].as_u64());
-        let member = channel.and_then(|channel: usize| self.members.get_mut(channel));
-        match (member, numbers) {
-            (Some(member), [Some(lost), Some(first), Some(last)]) => {
-                oracle.gap(member, lost, first, last, self.index);
-            }
-            _ => oracle.fail("content", || format!("client {} got a gap {data}", self.index)),
-        }
-    }
-
     fn on_answer(
         &mut self,
         options: &Options,
@@ -372,17 +407,31 @@ impl Client {
                 if on && !self.may_subscribe(options, channel) {
                     oracle.fail("permission", || format!("client {who} may not see {channel}"));
                 }
+                if !on {
+                    let left = &mut self.left[channel as usize];
+                    left.1 = left.1.max(correlation);
+                }
                 let member = &mut self.members[channel as usize];
                 // Answers may come out of order; the request that was made last counts.
                 if correlation > member.answered {
                     member.answered = correlation;
                     if on {
-                        oracle.joined(member);
+                        oracle.joined(member, channel);
                     } else {
                         oracle.check_beginning(member, who);
-                        member.on = false;
+                        self.remember(channel);
+                        self.members[channel as usize].on = false;
                     }
                 }
+            }
+            Pending::Start(channel, wish) => {
+                if !self.may_subscribe(options, channel) {
+                    oracle.fail("permission", || format!("client {who} may not see {channel}"));
+                }
+                self.on_started(channel, &wish, correlation, &message["data"], oracle);
+            }
+            Pending::Look(channel, look) => {
+                self.on_history(options, channel, &look, &message["data"], oracle);
             }
             Pending::Publish(channel, number) => {
                 if !self.may_publish(options, channel) {
@@ -404,7 +453,7 @@ impl Client {
     }
 
     fn on_error(
-        &self,
+        &mut self,
         options: &Options,
         pending: Option<Pending>,
         message: &Value,
@@ -421,10 +470,16 @@ impl Client {
                 oracle.busy += u64::from(message["error_message"] == "Server busy");
                 oracle.answered(number, Fate::Refused);
             }
-            Some(Pending::Subscribe(channel)) => {
+            Some(Pending::Subscribe(channel) | Pending::Start(channel, _)) => {
                 if forbidden && options.ask_subscribe == 0 && self.may_subscribe(options, channel) {
                     oracle.fail("permission", || format!("client {who} may see {channel}"));
                 }
+                if let Some(Pending::Start(_, wish)) = pending {
+                    self.on_not_started(channel, &wish, message, oracle);
+                }
+            }
+            Some(Pending::Look(channel, look)) => {
+                self.on_no_history(options, channel, &look, code, oracle);
             }
             Some(Pending::Auth) if options.rate == 0 => {
                 oracle
@@ -439,12 +494,16 @@ impl Client {
 
     /// The socket is gone. What was asked stays unanswered.
     pub(crate) fn on_gone(&mut self, oracle: &mut Oracle) {
-        for member in &mut self.members {
+        for channel in 0..self.members.len() {
+            self.remember(channel as u64);
+            let member = &mut self.members[channel];
             if member.on {
                 oracle.check_beginning(member, self.index);
             }
             *member = Membership::default();
         }
+        self.left.fill((0, 0));
+        self.unsure = false;
         self.pending.clear();
         self.partial = Vec::new();
         self.asked = None;
@@ -452,7 +511,15 @@ impl Client {
         self.phase = Phase::Away;
     }
 
+    fn note(&mut self, verb: &str, payload: &[u8]) {
+        if let Some(diary) = &mut self.diary {
+            let text = String::from_utf8_lossy(&payload[..payload.len().min(600)]);
+            diary.push(format!("client {} {verb} {text}", self.index));
+        }
+    }
+
     pub(crate) fn send_frame(&mut self, opcode: u8, payload: &[u8], wishes: &mut Wishes) {
+        self.note("says", payload);
         let mask = (self.random.next() as u32).to_be_bytes();
         if opcode == 1 && payload.len() > 20 && self.random.chance(20) {
             let pieces = self.random.range(2, 5) as usize;

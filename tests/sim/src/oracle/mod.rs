@@ -5,11 +5,15 @@
 //! must see the numbers without a hole. Both together mean: no loss, no duplicate, no reordering, unless a gap was
 //! announced that accounts for exactly the hole.
 
+mod logs;
+
 use std::{sync::Arc, time::Duration};
 
+use self::logs::Log;
+pub(crate) use self::logs::{Gap, Id, Look, Side, Since, Wish};
 use crate::{
     clock::{MICRO, MILLI, Nanos, SECOND, START_UNIX},
-    message::{Delivery, Number},
+    message::{self, Delivery, ID_BYTES, Number},
     swarm::{BRIEF_GRACE_MS, Options, channel_names},
 };
 
@@ -44,9 +48,16 @@ struct Publication {
     /// By the wall clock.
     sent_unix: Duration,
     offset: Option<u64>,
+    /// Which life of the channel's numbers it is in, and where; for who has positions.
+    place: Option<(u32, u64)>,
+    id: Option<[u8; ID_BYTES]>,
+    /// When somebody first got it. A publisher may hear before that it is published.
+    seen_at: Option<Nanos>,
     previous: Option<Number>,
     next: Option<Number>,
     receivers: u32,
+    /// Those of them that did not get it as something missed.
+    live: u32,
     fate: Fate,
 }
 
@@ -67,12 +78,36 @@ pub(crate) struct Membership {
     gap: bool,
     /// A gap was announced before the first message.
     began_with_gap: bool,
+    /// It asked for positions: which life of the channel's numbers.
+    pub(crate) log: Option<u32>,
+    /// Messages from before the subscription that are promised and have not come.
+    pub(crate) promised: u64,
+    /// The number of the first message that comes live.
+    live_from: u64,
+    /// Messages from before the subscription come first, nobody says how many.
+    rewound: bool,
+}
+
+impl Membership {
+    /// Where who has positions stands.
+    pub(crate) fn position(&self) -> Option<(u32, u64)> {
+        Some((self.log?, self.expected? - 1))
+    }
 }
 
 /// Knows every publication.
 #[derive(Debug)]
 pub(crate) struct Oracle {
+    options: Options,
+    /// Which configuration is in force, or was put in force and is not yet.
+    pub(crate) generation: u64,
     publications: Vec<Publication>,
+    /// By channel: each life of its numbers that somebody was told of.
+    logs: Vec<Vec<Log>>,
+    /// By channel: how many publications anybody made, refused ones included.
+    published: Vec<u64>,
+    /// What all of them would count for if they were kept.
+    weight: u64,
     names: Arc<[String]>,
     /// Channels of which older messages may be replaced by the newest.
     conflating: Vec<bool>,
@@ -105,8 +140,14 @@ impl Oracle {
             3 => channel % 3 == 2,
             _ => false,
         };
+        let channels = options.channels as usize;
         Self {
+            options: options.clone(),
+            generation: 0,
             publications: Vec::new(),
+            logs: (0..channels).map(|_| Vec::new()).collect(),
+            published: vec![0; channels],
+            weight: 0,
             names: channel_names(options.channels),
             conflating: (0..options.channels).map(conflates).collect(),
             offsets: options.offsets == 1,
@@ -133,6 +174,15 @@ impl Oracle {
 
     /// Someone is about to publish.
     pub(crate) fn publish(&mut self, channel: u64, padding: usize, publisher: usize) -> Number {
+        self.published[channel as usize] += 1;
+        let most = message::frame_bytes(
+            self.name(channel),
+            channel,
+            Number::MAX,
+            padding as u64,
+            Some(u64::MAX),
+        );
+        self.weight += most + 128;
         self.publications.push(Publication {
             channel: channel as u16,
             padding: padding as u32,
@@ -140,9 +190,13 @@ impl Oracle {
             sent_at: self.now,
             sent_unix: self.wall,
             offset: None,
+            place: None,
+            id: None,
+            seen_at: None,
             previous: None,
             next: None,
             receivers: 0,
+            live: 0,
             fate: Fate::Unknown,
         });
         (self.publications.len() - 1) as Number
@@ -163,13 +217,14 @@ impl Oracle {
         self.publications[number as usize].fate == Fate::Refused
     }
 
-    /// A subscription was confirmed.
-    pub(crate) fn joined(&self, member: &mut Membership) {
+    /// A subscription was confirmed that asked for nothing.
+    pub(crate) fn joined(&self, member: &mut Membership, channel: u64) {
         if !member.on {
             *member = Membership {
                 on: true,
                 since: self.now,
                 answered: member.answered,
+                rewound: self.options.rewinds(channel) > 0,
                 ..Membership::default()
             };
         }
@@ -195,23 +250,24 @@ impl Oracle {
             return self
                 .fail("content", || format!("client {who}: {event:?} is not what was sent"));
         }
-        if found.fate == Fate::Refused {
-            return self
-                .fail("refused", || format!("client {who} got {number}, which was refused"));
-        }
         let Some(member) = members.get_mut(channel as usize).filter(|member| member.on) else {
             return self.fail("membership", || {
                 format!("client {who} got {number} of channel {channel} without being subscribed")
             });
         };
+        let live = !member.rewound && event.offset.is_none_or(|at| at >= member.live_from);
+        self.reached(number, who);
         self.check_offset(member, event, who);
         self.check_neighbours(member, number, who);
         let publication = &mut self.publications[number as usize];
-        publication.receivers += 1;
+        publication.live += u32::from(live);
+        if *publication.id.get_or_insert(*event.id) != *event.id {
+            return self.fail("agreement", || format!("client {who}: {number} has another id"));
+        }
         if let Fate::Published(subscribers) = publication.fate
-            && publication.receivers > subscribers
+            && publication.live > subscribers
         {
-            let receivers = publication.receivers;
+            let receivers = publication.live;
             self.fail("reach", || {
                 format!("{number} went to {subscribers} subscribers and {receivers} got it")
             });
@@ -219,6 +275,16 @@ impl Oracle {
         member.first.get_or_insert(number);
         member.last = Some(number);
         member.gap = false;
+    }
+
+    /// Somebody got it, as it was published or later.
+    fn reached(&mut self, number: Number, who: usize) {
+        let publication = &mut self.publications[number as usize];
+        publication.receivers += 1;
+        publication.seen_at.get_or_insert(self.now);
+        if publication.fate == Fate::Refused {
+            self.fail("refused", || format!("client {who} got {number}, which was refused"));
+        }
     }
 
     /// Somebody whose token is the brief one got this: it must have been published before the token's end. While the
@@ -241,17 +307,23 @@ impl Oracle {
 
     /// The number in the channel: one for everybody, and the next of what came before.
     fn check_offset(&mut self, member: &mut Membership, event: Delivery<'_>, who: usize) {
-        if event.offset.is_some() != self.offsets {
-            return self.fail("content", || format!("client {who}: {event:?}: offset"));
+        if event.offset.is_some() != (self.offsets || member.log.is_some()) {
+            let log = member.log;
+            return self.fail("content", || format!("client {who}, positions {log:?}: {event:?}"));
         }
-        let Some(offset) = event.offset else { return };
+        let Some(offset) = event.offset.filter(|offset| *offset > 0) else { return };
+        if let Some(log) = member.log {
+            self.agree(event.channel, log, offset, (event.number, event.id), who);
+        }
         let known = *self.publications[event.number as usize].offset.get_or_insert(offset);
         if known != offset {
             return self.fail("duplicate", || {
                 format!("{} has the number {known}, and {offset} for client {who}", event.number)
             });
         }
-        let conflated = self.conflating[event.channel as usize];
+        // What was promised is not replaced by what is newer.
+        let conflated = self.conflating[event.channel as usize] && member.promised == 0;
+        member.promised = member.promised.saturating_sub(1);
         let expected = member.expected.unwrap_or(offset);
         if offset < expected || (offset > expected && !conflated) {
             let name = if offset < expected { "order" } else { "loss" };
@@ -291,30 +363,27 @@ impl Oracle {
     }
 
     /// A gap was announced: `lost` messages, from the first to the last number.
-    pub(crate) fn gap(
-        &mut self,
-        member: &mut Membership,
-        lost: u64,
-        first: u64,
-        last: u64,
-        who: usize,
-    ) {
+    pub(crate) fn gap(&mut self, member: &mut Membership, channel: u64, gap: Gap<'_>, who: usize) {
+        let Gap { lost, first, last, .. } = gap;
         self.gaps += 1;
         self.lost += lost;
         if !member.on {
             return self.fail("membership", || format!("a gap for client {who}, not subscribed"));
         }
-        let due = if self.offsets { member.expected } else { None };
+        self.check_gap(member, channel, gap, who);
+        let numbered = self.offsets || member.log.is_some();
+        let due = if numbered { member.expected } else { None };
         if lost != (last + 1).saturating_sub(first) && due.is_none_or(|due| due == first) {
             return self.fail("gap", || format!("client {who}: lost {lost} of {first}..={last}"));
         }
-        let conflated = self.conflates(member);
+        let conflated = self.conflating[channel as usize] && member.promised == 0;
         if due.is_some_and(|due| if conflated { due > first } else { due != first }) {
             return self.fail("gap", || {
                 format!("client {who}: number {due:?} was due, the gap begins at {first}")
             });
         }
-        member.expected = self.offsets.then_some(last + 1);
+        member.promised = member.promised.saturating_sub(lost);
+        member.expected = numbered.then_some(last + 1);
         member.gap = true;
         member.began_with_gap |= member.first.is_none();
     }
@@ -339,13 +408,6 @@ impl Oracle {
             }
             at = previous;
         }
-    }
-
-    /// Whether the member's channel keeps only the newest message for slow readers.
-    fn conflates(&self, member: &Membership) -> bool {
-        member.last.is_some_and(|last| {
-            self.conflating[usize::from(self.publications[last as usize].channel)]
-        })
     }
 
     pub(crate) fn fail(&mut self, invariant: &'static str, detail: impl FnOnce() -> String) {

@@ -1,5 +1,7 @@
 //! What kind of world a seed stands for: every option, drawn from the seed, printable, and open to being overridden.
 
+mod history;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
@@ -9,6 +11,7 @@ use mahavishnu_core::{
     wire,
 };
 
+pub(crate) use self::history::Keep;
 use crate::{
     clock::{MILLI, START_UNIX},
     random::Random,
@@ -143,6 +146,34 @@ options! {
     stall_ms,
     /// `shard_queue_bytes_max`.
     shard_queue_bytes,
+    /// Clients per 1000 that ask for positions, and recover when they come back.
+    positions_pm,
+    /// How often per 1000 actions those cut their connection and come back at once.
+    blink_pm,
+    /// How often per 1000 actions they read history.
+    look_pm,
+    /// Messages that are kept of a channel; 0: none.
+    keep_messages,
+    /// For how long.
+    keep_ms,
+    /// Whether channels differ in what is kept of them: of one in three nothing, of one half.
+    keep_mixed,
+    /// Whether reloads change what is kept.
+    keep_changes,
+    /// `history_channel_bytes_max`.
+    keep_channel_bytes,
+    /// `history_bytes_max`.
+    keep_bytes,
+    /// `recover_messages_max`.
+    recover_max,
+    /// `history_page_max`.
+    page_max,
+    /// `position_keep`.
+    position_keep_ms,
+    /// Messages that subscribers of every other channel are sent first, whether they ask or not.
+    rewind_rule,
+    /// `queued_bytes_max`.
+    queued_bytes,
     /// How it ends: 0 all clients leave, 1 a drain at once, 2 a drain over a while.
     ending,
 }
@@ -157,6 +188,7 @@ impl Options {
         this.draw_network(&mut r);
         this.draw_server(&mut r);
         this.draw_stalls(&mut Random::new(seed, 3));
+        this.draw_history(&mut Random::new(seed, 4));
         // Many quick clients live short, and crumbs are costly: seeds take milliseconds, so that many can be searched.
         let costly = if this.chunk_max < 100 { 10 } else { 1 };
         let actions = ACTIONS_MAX * if this.clients() > 200 { 10 } else { 1 };
@@ -196,7 +228,7 @@ impl Options {
             channels_per_connection: 1_000,
             shard_queue_bytes: 64 << 20,
             ending: 1,
-            ..Self::zero(seed)
+            ..Self::with_default_history(seed)
         }
     }
 
@@ -310,6 +342,7 @@ impl Options {
                 .chain(latest.map(|channel| rule(channel, SlowPolicy::Latest)))
                 .collect();
         }
+        config.history = self.history(generation);
         config.compat.offsets = self.offsets == 1;
         config.hooks.requests.insert("ask".into());
         config.hooks.authorize_subscribe = self.ask_subscribe == 1;
@@ -357,8 +390,9 @@ impl Options {
                 outbox_bytes_max: (self.outbox_bytes - self.outbox_bytes / 10 * generation.min(5))
                     as usize,
                 round_bytes_max: self.round_bytes as usize,
-                ..limits::Delivery::default()
+                queued_bytes_max: self.queued_bytes as usize,
             },
+            history: self.history_limits(),
             requests: limits::Requests {
                 request_timeout: millis(self.request_ms),
                 requests_in_flight_max: self.in_flight as u16,
