@@ -6,7 +6,7 @@ use mahavishnu_core::hub::{SessionId, StoreEvent, StoredChannel};
 /// What was kept by an earlier run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Channels with their rounds, in the order in which they were founded.
+    /// Channels with their rounds, those first that were published to longest ago.
     pub channels: Vec<StoredChannel>,
     /// Sessions by their names.
     pub sessions: Vec<(SessionId, Bytes)>,

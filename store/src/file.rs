@@ -200,6 +200,7 @@ pub(crate) fn read(db: &Connection) -> Result<(Contents, Index), StoreError> {
     reading.rounds(db)?;
     reading.documents(db)?;
     let sessions = sessions(db)?;
+    reading.sort();
     let mut index = HashMap::with_capacity(reading.channels.len());
     for (channel, kept) in reading.channels.iter().zip(reading.kept) {
         let known = index.insert(channel.channel.clone(), kept);
@@ -243,6 +244,14 @@ impl Reading {
             self.kept.push(Kept { row, epoch, top, rounds: Default::default() });
         }
         Ok(())
+    }
+
+    /// Those first that were published to longest ago: they are the first to be forgotten, should all be too many.
+    fn sort(&mut self) {
+        let (channels, kept) = (std::mem::take(&mut self.channels), std::mem::take(&mut self.kept));
+        let mut both: Vec<_> = channels.into_iter().zip(kept).collect();
+        both.sort_by_key(|(_, kept)| kept.rounds.back().map(|round| round.row));
+        (self.channels, self.kept) = both.into_iter().unzip();
     }
 
     fn rounds(&mut self, db: &Connection) -> Result<(), StoreError> {

@@ -106,18 +106,18 @@ fn what_was_committed_comes_back() {
     let expected = Contents {
         channels: vec![
             StoredChannel {
-                channel: "a".into(),
-                epoch: epoch(1),
-                top: 3,
-                rounds: vec![one, two],
-                state: document(3, r#"{"x":1}"#),
-            },
-            StoredChannel {
                 channel: "b".into(),
                 epoch: epoch(2),
                 top: 7,
                 rounds: vec![round(7, 1, 1)],
                 state: None,
+            },
+            StoredChannel {
+                channel: "a".into(),
+                epoch: epoch(1),
+                top: 3,
+                rounds: vec![one, two],
+                state: document(3, r#"{"x":1}"#),
             },
         ],
         sessions: vec![(session, "second".into())],

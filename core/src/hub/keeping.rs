@@ -59,7 +59,13 @@ impl Hub {
     }
 
     fn store_round(&mut self, channel: &Arc<str>, waiting: Vec<Waiting>) {
-        let Some(log) = self.homes.begin_storing(&mut self.env, channel) else { return };
+        let Some(log) = self.homes.begin_storing(&mut self.env, channel) else {
+            for one in waiting {
+                self.storing.drop_out(&one);
+                self.answer_stored(one, Err(Reason::Busy));
+            }
+            return self.end_storing(channel);
+        };
         let (mut records, mut round, mut state) = (Vec::new(), Vec::new(), None::<StoredState>);
         let mut document = log.document;
         let mut next = log.position.offset + 1;
