@@ -90,14 +90,15 @@ fn outcome(url: &str, status: u16, answer: &str, json: bool) -> Result<String, F
         }
         return Err(failure);
     }
-    let message = answer.get("messages").and_then(|messages| messages.get(0));
-    let count = answer.get("subscribers").and_then(Value::as_u64);
-    let (Some(message), Some(count)) = (message, count) else {
+    let Some(count) = answer.get("subscribers").and_then(Value::as_u64) else {
         return Err(Failure::new(
             Exit::General,
             format!("{url}: answered, but not as a Mahavishnu server does"),
         ));
     };
+    // What became of it is not told by every server.
+    let message = answer.get("messages").and_then(|messages| messages.get(0)).cloned();
+    let message = message.unwrap_or(Value::Object(answer));
     if json {
         return Ok(message.to_string());
     }
