@@ -15,6 +15,7 @@ pub(in crate::hub) enum Form {
 }
 
 impl Form {
+    #[cfg(debug_assertions)]
     pub(in crate::hub) const ALL: [Self; 2] = [Self::Plain, Self::Positioned];
 
     pub(in crate::hub) fn index(self) -> usize {

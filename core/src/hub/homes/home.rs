@@ -140,6 +140,7 @@ impl Home {
     }
 
     /// What its document counts for.
+    #[cfg(debug_assertions)]
     pub(super) fn document_bytes(&self) -> usize {
         self.document.as_ref().map_or(0, |document| document.weight())
     }
