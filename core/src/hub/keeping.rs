@@ -142,13 +142,13 @@ impl Hub {
             Err(reason) => Inner::Refused { ticket, reason },
         };
         if let (Some(bytes), Ok(published)) = (credit, result) {
-            let full = self.peers.full() & self.homes.remote(&publication.channel);
+            let full = self.peers.clogged(&self.env) & self.homes.remote(&publication.channel);
             if full != 0 {
                 return self.peers.withhold(full, ticket, published, bytes);
             }
         }
         if let Some(bytes) = credit {
-            self.peers.owe(ticket.shard, bytes);
+            self.peers.owe_firm(ticket.shard, bytes);
         }
         self.tell(ticket.shard, answer);
     }

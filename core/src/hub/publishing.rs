@@ -378,12 +378,12 @@ impl Hub {
             return self.tell(ticket.shard, answer);
         }
         let published = self.broadcast_whole(publication);
-        let full = self.peers.full() & self.homes.remote(&publication.channel);
+        let full = self.peers.clogged(&self.env) & self.homes.remote(&publication.channel);
         let bytes = publish_weight(publication);
         if full != 0 {
             self.peers.withhold(full, ticket, published, bytes);
         } else {
-            self.peers.owe(ticket.shard, bytes);
+            self.peers.owe_firm(ticket.shard, bytes);
             self.tell(ticket.shard, Inner::Published { ticket, published });
         }
     }

@@ -69,7 +69,7 @@ impl Hub {
                 }
                 let refund = self.homes.leave(&mut self.env, from, &channel, (form, deflates));
                 if let Some(bytes) = refund {
-                    self.on_done(from, bytes);
+                    self.on_done(from, (bytes, 0));
                 }
             }
             Inner::Presence { channel, segment } => self.on_presence(&channel, &segment),
@@ -105,12 +105,12 @@ impl Hub {
             }
             Inner::Exit { who } => self.visitors.leave(&who),
             Inner::Census(census) => self.peers.learn(from, census),
-            Inner::Done { bytes } => self.on_done(from, bytes),
+            Inner::Done { bytes, firm } => self.on_done(from, (bytes, firm)),
         }
     }
 
     /// Another hub is done with what it was sent, or need not be sent it.
-    fn on_done(&mut self, from: ShardId, bytes: usize) {
+    fn on_done(&mut self, from: ShardId, bytes: (usize, usize)) {
         let released = self.peers.done(&self.env, from, bytes);
         self.answer_withheld(released);
     }

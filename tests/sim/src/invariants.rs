@@ -168,8 +168,16 @@ pub(crate) fn look_around(world: &mut World) {
         if link.conn.is_some() && silent > patience {
             let (client, seconds) = (link.client, silent / SECOND);
             let kind = world.clients[client].kind;
+            let hubs = world.nodes.iter().enumerate();
+            let held: Vec<_> = hubs
+                .map(|(at, node)| {
+                    let credit = (0..world.nodes.len()).filter(|to| *to != at);
+                    let credit = credit.map(|to| node.hub.credit(ShardId(to as u16)));
+                    (node.hub.holdings(), credit.collect::<Vec<_>>())
+                })
+                .collect();
             return world.oracle.fail("deadline", || {
-                format!("link {index} of client {client} ({kind:?}) was silent for {seconds} s and is still there")
+                format!("link {index} of client {client} ({kind:?}) was silent for {seconds} s and is still there: {held:?}")
             });
         }
     }

@@ -46,6 +46,12 @@ fn seeds_that_once_broke_something_hold() {
 }
 
 #[test]
+fn a_seed_in_which_two_shards_once_waited_for_each_other_holds() {
+    let options = Options { shards: 2, ..Options::from_seed(2058) };
+    assert_eq!(run(&options, Wrong::Nothing, false).violation, None, "{options}");
+}
+
+#[test]
 fn a_seed_always_tells_the_same_story() {
     for seed in 0..20 {
         let options = Options::from_seed(seed);

@@ -14,8 +14,12 @@ use crate::hub::types::{Published, ShardId};
 pub(super) struct Credits {
     /// Bytes sent to each hub and not given back.
     under_way: Vec<usize>,
+    /// Those of them that are publishes which may not be refused. They come back when their hub has answered them, which
+    /// it may withhold; everything else comes back for certain.
+    firm: Vec<usize>,
     /// Bytes that came from each hub, are done with, and were not given back.
     owed: Vec<usize>,
+    owed_firm: Vec<usize>,
     /// The hubs to which as much is under way as may be: a bit for each.
     full: u64,
     /// Publishes that may not be refused any more: they are answered once there is room.
@@ -37,7 +41,8 @@ pub(in crate::hub) struct Withheld {
 impl Credits {
     pub(super) fn new(shards: usize) -> Self {
         let zeros = vec![0; shards];
-        Self { under_way: zeros.clone(), owed: zeros, full: 0, withheld: Vec::new(), change: 0 }
+        let [under_way, firm, owed, owed_firm] = std::array::from_fn(|_| zeros.clone());
+        Self { under_way, firm, owed, owed_firm, full: 0, withheld: Vec::new(), change: 0 }
     }
 
     /// The hubs to which no more should be sent that can be refused.
@@ -47,6 +52,24 @@ impl Credits {
 
     pub(super) fn is_full(&self, shard: ShardId) -> bool {
         self.full & bit(shard) != 0
+    }
+
+    /// The hubs to which as much is under way as may be, besides what they may withhold. Whoever withheld an answer
+    /// because of that would wait for one that is withheld because of his.
+    pub(super) fn clogged(&self, max: usize) -> u64 {
+        let sums = self.under_way.iter().zip(&self.firm).zip(0u16..);
+        let clogged = sums.filter(|((sum, firm), _)| {
+            let certain = **sum - **firm;
+            certain > 0 && certain >= max
+        });
+        clogged.fold(0, |mask, (_, shard)| mask | bit(ShardId(shard)))
+    }
+
+    /// So many of the bytes that are under way to a hub are a publish that may not be refused.
+    pub(super) fn note_firm(&mut self, shard: ShardId, bytes: usize) {
+        if let Some(sum) = self.firm.get_mut(usize::from(shard.0)) {
+            *sum += bytes;
+        }
     }
 
     /// So much more is under way to a hub.
@@ -67,8 +90,11 @@ impl Credits {
         }
     }
 
-    /// So much less is.
-    pub(super) fn refund(&mut self, shard: ShardId, bytes: usize, max: usize) {
+    /// So much less is; `firm` of it were publishes that could not be refused.
+    pub(super) fn refund(&mut self, shard: ShardId, (bytes, firm): (usize, usize), max: usize) {
+        if let Some(sum) = self.firm.get_mut(usize::from(shard.0)) {
+            *sum -= firm;
+        }
         let Some(sum) = self.under_way.get_mut(usize::from(shard.0)) else { return };
         *sum -= bytes;
         self.change -= bytes as i64;
@@ -84,11 +110,28 @@ impl Credits {
         }
     }
 
-    /// What is given back to a hub now. If nothing else goes there, it waits until it is worth waking the hub for.
-    pub(super) fn give_back(&mut self, shard: ShardId, alone: bool, max: usize) -> Option<usize> {
+    /// Done with a publish that could not be refused.
+    pub(super) fn owe_firm(&mut self, shard: ShardId, bytes: usize) {
+        self.owe(shard, bytes);
+        if let Some(sum) = self.owed_firm.get_mut(usize::from(shard.0)) {
+            *sum += bytes;
+        }
+    }
+
+    /// What is given back to a hub now, and how much of it is for publishes that could not be refused. If nothing else goes there, it waits until it is worth waking the hub for.
+    pub(super) fn give_back(
+        &mut self,
+        shard: ShardId,
+        alone: bool,
+        max: usize,
+    ) -> Option<(usize, usize)> {
         let sum = self.owed.get_mut(usize::from(shard.0))?;
         let worth = if alone { (max / GIVEN_BACK_PARTS).max(1) } else { 1 };
-        (*sum >= worth).then(|| std::mem::take(sum))
+        if *sum < worth {
+            return None;
+        }
+        let firm = self.owed_firm.get_mut(usize::from(shard.0)).map(std::mem::take);
+        Some((std::mem::take(sum), firm.unwrap_or_default()))
     }
 
     /// Bytes sent to a hub and not given back, and bytes of it that are done with and not given back.
@@ -113,11 +156,12 @@ impl Credits {
     }
 
     /// Takes out the answers for which there is room now.
-    pub(super) fn take_released(&mut self) -> Vec<Withheld> {
+    pub(super) fn take_released(&mut self, max: usize) -> Vec<Withheld> {
         if self.withheld.is_empty() {
             return Vec::new();
         }
-        self.withheld.iter_mut().for_each(|one| one.full &= self.full);
+        let clogged = self.clogged(max);
+        self.withheld.iter_mut().for_each(|one| one.full &= clogged);
         let (waiting, free) =
             std::mem::take(&mut self.withheld).into_iter().partition(|one| one.full != 0);
         self.withheld = waiting;
@@ -129,6 +173,8 @@ impl Credits {
     pub(super) fn check(&self, max: usize) {
         for (sum, shard) in self.under_way.iter().zip(0u16..) {
             assert_eq!(self.is_full(ShardId(shard)), *sum > 0 && *sum >= max, "a hub that is full");
+            let firm = self.firm.get(usize::from(shard)).copied().unwrap_or_default();
+            assert!(firm <= *sum, "what may be withheld is under way");
         }
     }
 }
@@ -156,7 +202,7 @@ mod tests {
         assert!(!credits.is_full(OTHER));
         credits.charge(OTHER, 1, 100);
         assert!(credits.is_full(OTHER));
-        credits.refund(OTHER, 1, 100);
+        credits.refund(OTHER, (1, 0), 100);
 
         assert!(!credits.is_full(OTHER));
         assert_eq!((credits.with(OTHER), credits.change), ((99, 0), 99));
@@ -168,10 +214,10 @@ mod tests {
         credits.owe(OTHER, 24);
 
         assert_eq!(credits.give_back(OTHER, true, 100), None);
-        assert_eq!(credits.give_back(OTHER, false, 100), Some(24));
+        assert_eq!(credits.give_back(OTHER, false, 100), Some((24, 0)));
         assert_eq!(credits.give_back(OTHER, false, 100), None);
         credits.owe(OTHER, 25);
-        assert_eq!(credits.give_back(OTHER, true, 100), Some(25));
+        assert_eq!(credits.give_back(OTHER, true, 100), Some((25, 0)));
     }
 
     #[test]

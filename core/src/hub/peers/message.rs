@@ -118,8 +118,8 @@ pub(in crate::hub) enum Inner {
     Revoked { ticket: Ticket, closed: u32 },
     /// To all: what this hub has, and had.
     Census(Census),
-    /// To the sender of so many bytes: done with them.
-    Done { bytes: usize },
+    /// To the sender of so many bytes: done with them. `firm` of them were publishes that could not be refused.
+    Done { bytes: usize, firm: usize },
 }
 
 /// What a hub has, and had.

@@ -41,9 +41,13 @@ impl Peers {
 
     /// Puts a message for another hub into its batch, on credit.
     pub(super) fn send(&mut self, env: &Env, to: ShardId, message: Inner) {
-        let weight = message.weight();
+        let (weight, firm) =
+            (message.weight(), matches!(message, Inner::Publish { firm: true, .. }));
         if self.put(to, message) {
             self.credits.charge(to, weight, env.config.limits.shards.shard_queue_bytes_max);
+            if firm {
+                self.credits.note_firm(to, weight);
+            }
         }
     }
 
@@ -76,6 +80,14 @@ impl Peers {
         self.credits.is_full(shard)
     }
 
+    /// The hubs because of which the answers to publishes that could not be refused are withheld.
+    pub(super) fn clogged(&self, env: &Env) -> u64 {
+        match self.credits.full() {
+            0 => 0,
+            _ => self.credits.clogged(env.config.limits.shards.shard_queue_bytes_max),
+        }
+    }
+
     /// So much more is under way to each hub of a mask.
     pub(super) fn charge_all(&mut self, env: &Env, mask: u64, bytes: usize) {
         if mask != 0 {
@@ -86,6 +98,11 @@ impl Peers {
     /// Done with bytes of another hub.
     pub(super) fn owe(&mut self, shard: ShardId, bytes: usize) {
         self.credits.owe(shard, bytes);
+    }
+
+    /// Done with a publish of another hub that could not be refused.
+    pub(super) fn owe_firm(&mut self, shard: ShardId, bytes: usize) {
+        self.credits.owe_firm(shard, bytes);
     }
 
     /// Keeps the answer to a publish that was carried out though hubs were full.
@@ -101,10 +118,14 @@ impl Peers {
 
     /// Another hub is done with what it was sent, or need not be sent it. The answers that this sets free.
     #[must_use]
-    pub(super) fn done(&mut self, env: &Env, from: ShardId, bytes: usize) -> Vec<Withheld> {
-        let before = self.credits.full();
+    pub(super) fn done(
+        &mut self,
+        env: &Env,
+        from: ShardId,
+        bytes: (usize, usize),
+    ) -> Vec<Withheld> {
         self.credits.refund(from, bytes, env.config.limits.shards.shard_queue_bytes_max);
-        if self.credits.full() == before { Vec::new() } else { self.release() }
+        self.release(env)
     }
 
     /// A limit may have changed. The answers that this sets free.
@@ -113,15 +134,16 @@ impl Peers {
         let max = env.config.limits.shards.shard_queue_bytes_max;
         for shard in self.place.others() {
             self.credits.charge(shard, 0, max);
-            self.credits.refund(shard, 0, max);
+            self.credits.refund(shard, (0, 0), max);
         }
-        self.release()
+        self.release(env)
     }
 
-    fn release(&mut self) -> Vec<Withheld> {
-        let released = self.credits.take_released();
+    fn release(&mut self, env: &Env) -> Vec<Withheld> {
+        let max = env.config.limits.shards.shard_queue_bytes_max;
+        let released = self.credits.take_released(max);
         for one in &released {
-            self.credits.owe(one.ticket.shard, one.bytes);
+            self.credits.owe_firm(one.ticket.shard, one.bytes);
         }
         released
     }
@@ -130,8 +152,9 @@ impl Peers {
     pub(super) fn give_back(&mut self, env: &Env) {
         let max = env.config.limits.shards.shard_queue_bytes_max;
         for (batch, shard) in self.batches.iter_mut().zip(0u16..) {
-            if let Some(bytes) = self.credits.give_back(ShardId(shard), batch.is_empty(), max) {
-                batch.push(ShardMessage(Inner::Done { bytes }));
+            let back = self.credits.give_back(ShardId(shard), batch.is_empty(), max);
+            if let Some((bytes, firm)) = back {
+                batch.push(ShardMessage(Inner::Done { bytes, firm }));
             }
         }
     }
@@ -240,6 +263,7 @@ mod tests {
         config::Config,
         hub::{
             testing::{OTHER, env},
+            types::Publication,
             visitors::Who,
         },
     };
@@ -293,11 +317,34 @@ mod tests {
         peers.withhold(peers.full(), ticket, Published::default(), 10);
 
         let under_way = peers.credit(OTHER).0;
-        assert!(peers.done(&env, OTHER, under_way - 1).is_empty());
-        let released = peers.done(&env, OTHER, 1);
+        assert!(peers.done(&env, OTHER, (under_way - 1, 0)).is_empty());
+        let released = peers.done(&env, OTHER, (1, 0));
 
         assert_eq!(released.len(), 1);
         assert_eq!((peers.withheld(), peers.credit(OTHER)), (0, (0, 10)));
+        peers.check(&env, 0);
+    }
+
+    #[test]
+    fn no_answer_is_withheld_because_of_one_that_is_withheld_elsewhere() {
+        let mut config = Config::default();
+        config.limits.shards.shard_queue_bytes_max = 1;
+        let env = env(config);
+        let mut peers = Peers::new(env.place);
+        let ticket = Ticket { shard: env.place.shard, index: 0, generation: 0, item: 0 };
+        let publication = Publication::new("c", "e", "{}");
+        peers.send(&env, OTHER, Inner::Publish { ticket, firm: true, held: 0, publication });
+
+        assert!(peers.is_full(OTHER), "nothing more is sent there");
+        assert_eq!(peers.clogged(&env), 0, "but what comes from there is answered");
+        peers.send(&env, OTHER, exit());
+        assert_eq!(peers.clogged(&env), bit(OTHER));
+
+        let under_way = peers.credit(OTHER).0;
+        let exit = exit().weight();
+        assert!(peers.done(&env, OTHER, (exit, 0)).is_empty());
+        assert_eq!(peers.clogged(&env), 0);
+        assert!(peers.done(&env, OTHER, (under_way - exit, under_way - exit)).is_empty());
         peers.check(&env, 0);
     }
 }
