@@ -118,7 +118,8 @@ impl Credits {
         }
     }
 
-    /// What is given back to a hub now, and how much of it is for publishes that could not be refused. If nothing else goes there, it waits until it is worth waking the hub for.
+    /// What is given back to a hub now, and how much of it is for publishes that could not be refused. If nothing else goes
+    /// there, it waits until it is worth waking the hub for.
     pub(super) fn give_back(
         &mut self,
         shard: ShardId,
