@@ -505,7 +505,13 @@ impl Oracle {
                 Err("no epoch")
             };
         };
+        // Who only reads does not make a channel's numbers go on for longer.
+        let known = self.logs[channel as usize].iter().find(|log| log.epoch == epoch);
+        let alive_at = known.map(|log| log.alive_at);
         let log = self.log_of(channel, epoch, look.asked, who);
+        if let Some(alive_at) = alive_at {
+            self.logs[channel as usize][log as usize].alive_at = alive_at;
+        }
         self.top_of(channel, log, top, look.asked, who);
         let mut offsets = Vec::new();
         for event in events {
