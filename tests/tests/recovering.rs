@@ -101,7 +101,10 @@ fn storm(server: &Server, line: &Line, last: u64, heard: impl Fn() -> Vec<Value>
             line.mend();
             cuts += 1;
             // Where it is in its dialogue when the next cut comes is chance: sometimes it has not heard anything yet.
-            wait::until("it to come back", || (line.calls() > calls).then_some(()));
+            // Who has heard the last event has no reason to.
+            wait::until("it to come back", || {
+                (line.calls() > calls || publisher.is_finished()).then_some(())
+            });
             if cuts % 2 == 0 {
                 wait::until("it to hear something", || {
                     (heard().len() > count || publisher.is_finished()).then_some(())
