@@ -11,41 +11,61 @@ use mahavishnu_core::time::Now;
 /// was, does not pass there: no client could have been heard or answered in it.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    missed: Duration,
+    missed: Cell<Duration>,
     /// What was told last: time that a hub has seen is not taken back.
     told: Cell<Option<Instant>>,
+    /// What was left out in the middle of a turn, and not reported yet.
+    unreported: Cell<Duration>,
 }
 
 impl Clock {
-    /// Both clocks now. A wall clock before 1970 counts as 1970.
+    /// Both clocks now. A wall clock before 1970 counts as 1970. Between two looks in one turn nothing takes so long that it
+    /// would have to count.
     pub(crate) fn now(&self) -> Now {
-        let mono = self.mono();
+        let mut mono = self.mono();
+        if let Some(told) = self.told.get() {
+            let since = mono.saturating_duration_since(told);
+            if since >= EXCUSED_FROM {
+                self.leave_out(since);
+                self.unreported.set(self.unreported.get().saturating_add(since));
+                mono = told;
+            }
+        }
         self.told.set(Some(mono));
         Now { mono, unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
+    }
+
+    /// When a moment of the hub's comes.
+    pub(crate) fn real(&self, at: Instant) -> Instant {
+        at + self.missed.get()
+    }
+
+    /// The shard has waited, and `deadline` was the next one. If that is long past, it did not run: the time since does not
+    /// count, so that a ping that was due goes out before the deadline for its pong comes. How long it did not run since this
+    /// was last asked. To be called before anybody is told the time.
+    pub(crate) fn excuse(&mut self, deadline: Option<Instant>) -> Option<Duration> {
+        let late = deadline.map_or(Duration::ZERO, |deadline| {
+            // A process may be stopped in the middle of a turn, too: what the hub has seen pass has passed.
+            let since = self.told.get().map_or(deadline, |told| told.max(deadline));
+            self.mono().saturating_duration_since(since)
+        });
+        let mut missed = self.unreported.take();
+        if late >= EXCUSED_FROM {
+            self.leave_out(late);
+            missed = missed.saturating_add(late);
+        }
+        self.told.set(Some(self.mono()));
+        (!missed.is_zero()).then_some(missed)
     }
 
     fn mono(&self) -> Instant {
         let real = Instant::now();
         // It was running for longer than it was not.
-        real.checked_sub(self.missed).unwrap_or(real)
+        real.checked_sub(self.missed.get()).unwrap_or(real)
     }
 
-    /// When a moment of the hub's comes.
-    pub(crate) fn real(&self, at: Instant) -> Instant {
-        at + self.missed
-    }
-
-    /// The shard runs again, and `deadline` was the next one. If that is long past, it did not run: the time since does not
-    /// count, so that a ping that was due goes out before the deadline for its pong comes. How long that was. Only what the
-    /// hub has not seen pass can be left out: a process may be stopped in the middle of a turn.
-    pub(crate) fn excuse(&mut self, deadline: Option<Instant>) -> Option<Duration> {
-        let since = deadline?.max(self.told.get().unwrap_or(deadline?));
-        let late = self.mono().saturating_duration_since(since);
-        if late < EXCUSED_FROM {
-            return None;
-        }
-        self.missed = self.missed.saturating_add(late);
-        Some(late)
+    fn leave_out(&self, time: Duration) {
+        self.missed.set(self.missed.get().saturating_add(time));
     }
 }
 
@@ -77,10 +97,29 @@ mod tests {
     #[test]
     fn what_the_hub_has_seen_pass_is_not_taken_back() {
         let mut clock = Clock::default();
-        // The process was stopped in the middle of a turn: the hub was told the time after that.
         let told = clock.now().mono;
         let deadline = told.checked_sub(Duration::from_secs(5)).unwrap();
         assert_eq!(clock.excuse(Some(deadline)), None);
         assert!(clock.now().mono >= told);
+    }
+
+    #[test]
+    fn a_process_may_be_stopped_in_the_middle_of_a_turn() {
+        let mut clock = Clock::default();
+        // As if five seconds had gone by between two looks.
+        let told = clock.now().mono.checked_sub(Duration::from_secs(5)).unwrap();
+        clock.told.set(Some(told));
+        assert_eq!(clock.now().mono, told);
+        assert!(clock.excuse(None).unwrap() >= Duration::from_secs(5));
+        assert_eq!(clock.excuse(None), None, "only once");
+    }
+
+    #[test]
+    fn who_waits_for_long_has_not_been_stopped() {
+        let mut clock = Clock::default();
+        let told = clock.now().mono.checked_sub(Duration::from_secs(30)).unwrap();
+        clock.told.set(Some(told));
+        assert_eq!(clock.excuse(None), None);
+        assert!(clock.now().mono.saturating_duration_since(told) >= Duration::from_secs(30));
     }
 }
