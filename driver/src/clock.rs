@@ -43,7 +43,7 @@ impl Clock {
     /// The shard has waited, and `deadline` was the next one. If that is long past, it did not run: the time since does not
     /// count, so that a ping that was due goes out before the deadline for its pong comes. How long it did not run since this
     /// was last asked. To be called before anybody is told the time.
-    pub(crate) fn excuse(&mut self, deadline: Option<Instant>) -> Option<Duration> {
+    pub(crate) fn excuse(&self, deadline: Option<Instant>) -> Option<Duration> {
         let late = deadline.map_or(Duration::ZERO, |deadline| {
             // A process may be stopped in the middle of a turn, too: what the hub has seen pass has passed.
             let since = self.told.get().map_or(deadline, |told| told.max(deadline));
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn time_in_which_it_did_not_run_does_not_pass() {
-        let mut clock = Clock::default();
+        let clock = Clock::default();
         let before = clock.now().mono;
         assert_eq!(clock.excuse(None), None);
         assert_eq!(clock.excuse(Some(before)), None, "busy");
@@ -96,7 +96,7 @@ mod tests {
     }
     #[test]
     fn what_the_hub_has_seen_pass_is_not_taken_back() {
-        let mut clock = Clock::default();
+        let clock = Clock::default();
         let told = clock.now().mono;
         let deadline = told.checked_sub(Duration::from_secs(5)).unwrap();
         assert_eq!(clock.excuse(Some(deadline)), None);
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_process_may_be_stopped_in_the_middle_of_a_turn() {
-        let mut clock = Clock::default();
+        let clock = Clock::default();
         // As if five seconds had gone by between two looks.
         let told = clock.now().mono.checked_sub(Duration::from_secs(5)).unwrap();
         clock.told.set(Some(told));
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_long_has_not_been_stopped() {
-        let mut clock = Clock::default();
+        let clock = Clock::default();
         let told = clock.now().mono.checked_sub(Duration::from_secs(30)).unwrap();
         clock.told.set(Some(told));
         assert_eq!(clock.excuse(None), None);
