@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Broadcast, Broadcasted, Homes};
+use super::{Broadcast, Broadcasted, Homes, history::begin_answer};
 use crate::{
     hub::{env::Env, store::StoredState, types::PublicationOptions},
-    protocol::{Condition, Stamp, write_string},
+    protocol::{Condition, Stamp},
 };
 
 /// A channel's document.
@@ -128,16 +128,8 @@ impl Homes {
         let home = index.and_then(|index| self.slots.get(index));
         let document = home.and_then(|home| home.document.as_ref());
         let mut json = Vec::with_capacity(128 + document.map_or(0, |found| found.json.len()));
-        json.extend_from_slice(b"{\"channel\":");
-        write_string(&mut json, channel);
-        json.extend_from_slice(b",\"epoch\":");
-        match home {
-            Some(home) => write_string(&mut json, home.log.epoch.as_str()),
-            None => json.extend_from_slice(b"null"),
-        }
-        json.extend_from_slice(b",\"offset\":");
         let offset = document.map_or(0, |document| document.offset);
-        json.extend_from_slice(itoa::Buffer::new().format(offset).as_bytes());
+        begin_answer(&mut json, channel, home, offset);
         json.extend_from_slice(b",\"state\":");
         json.extend_from_slice(document.map_or(b"null", |document| &document.json));
         json.push(b'}');

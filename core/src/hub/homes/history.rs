@@ -120,20 +120,22 @@ fn take<'m>(
 
 fn answer(channel: &str, home: Option<&Home>, events: &[u8], more: bool) -> Box<str> {
     let mut json = Vec::with_capacity(events.len() + channel.len() + 128);
-    json.extend_from_slice(b"{\"channel\":");
-    write_string(&mut json, channel);
-    match home {
-        Some(home) => {
-            json.extend_from_slice(b",\"epoch\":");
-            write_string(&mut json, home.log.epoch.as_str());
-        }
-        None => json.extend_from_slice(b",\"epoch\":null"),
-    }
-    json.extend_from_slice(b",\"offset\":");
-    let top = home.map_or(0, |home| home.log.top);
-    json.extend_from_slice(itoa::Buffer::new().format(top).as_bytes());
+    begin_answer(&mut json, channel, home, home.map_or(0, |home| home.log.top));
     json.extend_from_slice(b",\"events\":[");
     json.extend_from_slice(events);
     json.extend_from_slice(if more { b"],\"more\":true}" } else { b"],\"more\":false}" });
     String::from_utf8(json).unwrap_or_default().into()
+}
+
+/// What answers about a channel begin with: its name, its epoch if anything is known of it, and a number.
+pub(super) fn begin_answer(json: &mut Vec<u8>, channel: &str, home: Option<&Home>, offset: u64) {
+    json.extend_from_slice(b"{\"channel\":");
+    write_string(json, channel);
+    json.extend_from_slice(b",\"epoch\":");
+    match home {
+        Some(home) => write_string(json, home.log.epoch.as_str()),
+        None => json.extend_from_slice(b"null"),
+    }
+    json.extend_from_slice(b",\"offset\":");
+    json.extend_from_slice(itoa::Buffer::new().format(offset).as_bytes());
 }
