@@ -10,6 +10,7 @@
 //! once.
 
 mod attending;
+mod bus;
 mod channels;
 mod clients;
 mod clock;
@@ -48,6 +49,22 @@ mod visitors;
 
 use std::{collections::VecDeque, sync::Arc};
 
+pub use self::{
+    bus::{
+        Append, AppendError, Appended, BusCommand, BusError, BusEvent, BusState, CallId, Heal,
+        HealEntry, Live, Moved, Node, NodeId, Once, Page as BusPage, PageEntry, Retention,
+        Standing, Writer,
+    },
+    peers::ShardMessage,
+    store::{
+        AppendId, SessionId, StoreCommand, StoreEvent, StoredChannel, StoredRound, StoredState,
+    },
+    types::{
+        Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Look, Output,
+        Peer, Place, Placement, Publication, PublicationOptions, Published, RequestError,
+        RequestId, ShardId, Timeout, TimeoutReason,
+    },
+};
 use self::{
     channels::Channels,
     connections::Connections,
@@ -62,17 +79,6 @@ use self::{
     storing::Storing,
     tokens::Tokens,
     visitors::Visitors,
-};
-pub use self::{
-    peers::ShardMessage,
-    store::{
-        AppendId, SessionId, StoreCommand, StoreEvent, StoredChannel, StoredRound, StoredState,
-    },
-    types::{
-        Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Look, Output,
-        Peer, Place, Placement, Publication, PublicationOptions, Published, RequestError,
-        RequestId, ShardId, Timeout, TimeoutReason,
-    },
 };
 use crate::{config::Config, entropy::Entropy, metrics::Tally, time::Now};
 

@@ -1,0 +1,213 @@
+//! What a hub wants of its bus.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::protocol::{Condition, Epoch, Position};
+
+/// Names a command until it is answered. Those of one hub grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// One life of one process among the nodes: drawn when it starts, and anew when its lease was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u64);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Who appends: one hub of one node. Its appends have growing numbers, by which the bus tells a repeated one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Writer {
+    /// The process.
+    pub node: NodeId,
+    /// Its hub.
+    pub shard: u16,
+}
+
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.node, self.shard)
+    }
+}
+
+/// How long the bus keeps what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// So many messages of the channel; 0: none, only its numbers.
+    pub messages: u64,
+    /// Messages, after the last append.
+    pub time: Duration,
+    /// The channel's numbers and its document, after the last append. At least `time`.
+    pub position: Duration,
+}
+
+/// What a bus is to do. Commands about one channel are carried out in order.
+///
+/// While the bus is away ([`BusEvent::Down`](super::BusEvent::Down)) every command that is answered is answered with
+/// [`BusError::Away`](super::BusError::Away) at once, and what was under way with
+/// [`BusError::Unknown`](super::BusError::Unknown); a hub repeats what it still wants. What is followed is remembered, and
+/// followed again by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BusCommand {
+    /// Hear what is published to a channel from now on. Answered by [`BusEvent::Standing`](super::BusEvent::Standing), and
+    /// from then on by [`BusEvent::Live`](super::BusEvent::Live) for each round. After each
+    /// [`BusEvent::Up`](super::BusEvent::Up) it is answered again; also from time to time, so that a hub sees what it has
+    /// missed.
+    Follow {
+        /// The channel.
+        channel: Arc<str>,
+        /// The channel's epoch from now on, if the bus knows no numbers of it.
+        epoch: Epoch,
+        /// How long the bus is to remember the numbers, should it found them.
+        retention: Retention,
+    },
+    /// Hear no more of it. Not answered; rounds may still come.
+    Unfollow {
+        /// The channel.
+        channel: Arc<str>,
+    },
+    /// Number messages, keep them, and tell all who follow the channel, in one step. Answered by
+    /// [`BusEvent::Appended`](super::BusEvent::Appended).
+    Append(Box<Append>),
+    /// Tell all who follow the channel, and keep nothing. Answered by
+    /// [`BusEvent::Announced`](super::BusEvent::Announced).
+    Announce {
+        /// Names the answer.
+        id: CallId,
+        /// The channel.
+        channel: Arc<str>,
+        /// How many messages.
+        count: u32,
+        /// The messages, see [`record`](crate::record).
+        records: Bytes,
+    },
+    /// Read what is kept of a channel. Answered by [`BusEvent::Page`](super::BusEvent::Page).
+    Read {
+        /// Names the answer.
+        id: CallId,
+        /// The channel.
+        channel: Arc<str>,
+        /// Entries that hold messages with higher numbers than this, the oldest first.
+        after: u64,
+        /// So many bytes at most, but one entry.
+        bytes_max: usize,
+    },
+    /// Put back what the bus has lost. Answered by [`BusEvent::Healed`](super::BusEvent::Healed).
+    Heal(Box<Heal>),
+    /// Begin a new epoch: what was kept under the old one cannot be vouched for. All who follow are told. Answered by
+    /// [`BusEvent::Healed`](super::BusEvent::Healed).
+    Fork {
+        /// Names the answer.
+        id: CallId,
+        /// The channel.
+        channel: Arc<str>,
+        /// Only if the bus knows it so.
+        found: Option<Position>,
+        /// The new one; its numbers go on from those of `found`.
+        epoch: Epoch,
+    },
+    /// This node is there, and all others are asked for. Answered by [`BusEvent::Beat`](super::BusEvent::Beat) or
+    /// [`BusEvent::LeaseLost`](super::BusEvent::LeaseLost).
+    Beat {
+        /// Which life of it.
+        node: NodeId,
+        /// What others may know of it, a JSON object.
+        info: Bytes,
+        /// How long that holds.
+        lease: Duration,
+        /// It has no lease yet.
+        first: bool,
+    },
+    /// This node is gone. Not answered.
+    Quit {
+        /// Which life of it.
+        node: NodeId,
+    },
+    /// Tell all nodes something, and keep it so long for those that are away or not there yet. Answered by
+    /// [`BusEvent::Announced`](super::BusEvent::Announced), and on every node by [`BusEvent::Control`](super::BusEvent::Control).
+    Control {
+        /// Names the answer.
+        id: CallId,
+        /// What.
+        command: Bytes,
+        /// How long.
+        keep: Duration,
+    },
+}
+
+/// Messages for a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// Names the answer. An append with this number or a lower one of the same writer was made before, and is not made
+    /// again: it is answered as it was then.
+    pub id: CallId,
+    /// Who appends.
+    pub writer: Writer,
+    /// The channel.
+    pub channel: Arc<str>,
+    /// How many messages, at least one; exactly one with `state`, `condition` or `once`.
+    pub count: u32,
+    /// The messages, see [`record`](crate::record).
+    pub records: Bytes,
+    /// What the hub has: should the bus have less, or another epoch, it has lost something, and nothing is appended.
+    /// `None`: the hub does not follow the channel.
+    pub known: Option<Position>,
+    /// The epoch if the bus knows no numbers of the channel.
+    pub epoch: Epoch,
+    /// How long it is kept.
+    pub retention: Retention,
+    /// The channel's document from now on: a JSON object, as text.
+    pub state: Option<Bytes>,
+    /// Only if the channel's document is this one.
+    pub condition: Option<Condition>,
+    /// Only if nothing was published under this key.
+    pub once: Option<Once>,
+}
+
+/// The idempotency key of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// The key, with the number of the message in its request.
+    pub key: Box<str>,
+    /// Tells one content from another.
+    pub digest: u64,
+    /// How long it is remembered.
+    pub keep: Duration,
+}
+
+/// What a hub puts back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heal {
+    /// Names the answer.
+    pub id: CallId,
+    /// The channel.
+    pub channel: Arc<str>,
+    /// Only if the bus has exactly this; `None`: nothing at all.
+    pub found: Option<Position>,
+    /// What it has from then on.
+    pub to: Position,
+    /// Consecutive rounds, the last of which ends at `to`. The bus has what is before them, or it is gone.
+    pub entries: Vec<HealEntry>,
+    /// The document, and the number of the message that it came with, if the bus has none.
+    pub document: Option<(u64, Bytes)>,
+    /// How long it is kept.
+    pub retention: Retention,
+}
+
+/// One round that is put back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealEntry {
+    /// Number of the first message.
+    pub first: u64,
+    /// How many.
+    pub count: u32,
+    /// The messages.
+    pub records: Bytes,
+    /// The append that it was, if this hub made it: should it be repeated, it was made.
+    pub made: Option<(Writer, CallId)>,
+}

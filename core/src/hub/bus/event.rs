@@ -1,0 +1,218 @@
+//! What a bus tells a hub.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::command::{CallId, NodeId};
+use crate::protocol::{Epoch, Position};
+
+/// What a bus tells a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BusEvent {
+    /// The bus is there, for the so many-th time. Where each followed channel stands follows.
+    Up {
+        /// The number of this session, from 1.
+        session: u64,
+    },
+    /// All followed channels were told after [`Up`](Self::Up).
+    Reconciled,
+    /// The bus is away; everything that was under way has been answered before.
+    Down,
+    /// How well the bus does: when that changes, and once a second.
+    State(BusState),
+    /// Where a followed channel stands. What is published after this comes as [`Live`](Self::Live); some of what was before
+    /// may come so, too.
+    Standing {
+        /// The channel.
+        channel: Arc<str>,
+        /// How far it is.
+        standing: Standing,
+    },
+    /// A round of a channel.
+    Live {
+        /// The channel.
+        channel: Arc<str>,
+        /// What.
+        live: Live,
+    },
+    /// What became of an append.
+    Appended {
+        /// Which.
+        id: CallId,
+        /// What.
+        result: Result<Appended, AppendError>,
+    },
+    /// What became of an announcement, or of a command to all nodes.
+    Announced {
+        /// Which.
+        id: CallId,
+        /// How many nodes got it, if it is known.
+        result: Result<u32, BusError>,
+    },
+    /// What is kept of a channel.
+    Page {
+        /// The answer to which question.
+        id: CallId,
+        /// It.
+        result: Result<Page, BusError>,
+    },
+    /// What became of healing or a new epoch.
+    Healed {
+        /// Which.
+        id: CallId,
+        /// Done, or it was otherwise by then.
+        result: Result<Moved, BusError>,
+    },
+    /// All nodes that have a lease, this one among them.
+    Beat {
+        /// Who is there.
+        nodes: Vec<Node>,
+        /// Who has gone since it was last told to anybody.
+        gone: Vec<NodeId>,
+    },
+    /// The lease was over before it was renewed: what this node had there is gone.
+    LeaseLost,
+    /// Something for all nodes, in the same order on each.
+    Control {
+        /// Its place in that order, as Redis names it.
+        at: Box<str>,
+        /// It.
+        command: Bytes,
+    },
+}
+
+/// How well a bus does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BusState {
+    /// Nothing in between: connected, and probes come back.
+    pub up: bool,
+    /// Time since a probe came back as a live message was sent. `None`: none yet.
+    pub probe_age: Option<Duration>,
+    /// How long the last one took.
+    pub probe_time: Option<Duration>,
+    /// Why the bus is away, for people; never a secret.
+    pub cause: Option<Arc<str>>,
+    /// It takes no writes at present, and why: `OOM`, `MISCONF`, `NOREPLICAS`.
+    pub full: Option<&'static str>,
+}
+
+/// Where a channel stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The epoch and the number of the last message.
+    pub position: Position,
+    /// Number of the message that its document came with; 0: it has none.
+    pub document: u64,
+}
+
+/// A round as it comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Live {
+    /// Messages that have numbers.
+    Round {
+        /// The life of the numbers.
+        epoch: Epoch,
+        /// Number of the first message.
+        first: u64,
+        /// How many.
+        count: u32,
+        /// The messages. `None`: too large for this way, to be read.
+        records: Option<Bytes>,
+        /// The document that came with it.
+        state: Option<Bytes>,
+    },
+    /// Messages of which nothing is kept.
+    Announced {
+        /// How many.
+        count: u32,
+        /// The messages.
+        records: Bytes,
+    },
+    /// A new epoch has begun; its next message is the one after `position`.
+    Forked {
+        /// Where it begins.
+        position: Position,
+    },
+    /// It is not what anybody of this version would write.
+    Poison,
+}
+
+/// An append that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The epoch, and the number of the first message.
+    pub first: Position,
+    /// How many connections of nodes were told; 0 if `repeated`.
+    pub nodes: u32,
+    /// It was made before.
+    pub repeated: bool,
+}
+
+/// Why an append was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// The bus has less than the hub, or another epoch. `None`: nothing.
+    Behind(Option<Position>),
+    /// The document is another one.
+    StateConflict,
+    /// Something else was published under the key.
+    KeyConflict,
+    /// Otherwise.
+    Bus(BusError),
+}
+
+/// Why something could not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BusError {
+    /// The bus is away: it was not even tried.
+    Away,
+    /// The bus went away meanwhile: it was done, or not.
+    Unknown,
+    /// The bus takes nothing more in at present: it was not done.
+    Full,
+    /// It was refused or failed for a reason that does not pass: it was not done.
+    Failed,
+}
+
+/// What is kept of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Where the channel stands. `None`: the bus knows nothing of it.
+    pub standing: Option<Standing>,
+    /// Rounds, in order. There may be holes between them, where something was lost or is not a round.
+    pub entries: Vec<PageEntry>,
+    /// There are further ones.
+    pub more: bool,
+    /// The document.
+    pub document: Option<Bytes>,
+}
+
+/// A round that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageEntry {
+    /// Number of the first message.
+    pub first: u64,
+    /// How many.
+    pub count: u32,
+    /// The messages.
+    pub records: Bytes,
+}
+
+/// What became of a change under a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// Made.
+    Done,
+    /// Not made: the bus has this by now.
+    Elsewhere(Option<Position>),
+}
+
+/// A node that has a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Which life of it.
+    pub id: NodeId,
+    /// What it says of itself, a JSON object.
+    pub info: Bytes,
+}

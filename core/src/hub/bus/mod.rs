@@ -1,0 +1,17 @@
+//! What a hub and a bus tell each other, so that several nodes are one server: every node hears what is published on any
+//! of them, in one order. The bus itself is outside, and behind it Redis; a hub without one is alone.
+//!
+//! A driver that has a bus carries out each [`Output::Bus`](super::Output::Bus) in order, and hands over what the bus tells
+//! by [`Hub::handle_bus`](super::Hub::handle_bus), in order. Each hub has a bus of its own: a connection of its own, on
+//! which answers and live messages come in the order in which they happened there.
+
+mod command;
+mod event;
+
+pub use self::{
+    command::{Append, BusCommand, CallId, Heal, HealEntry, NodeId, Once, Retention, Writer},
+    event::{
+        AppendError, Appended, BusError, BusEvent, BusState, Live, Moved, Node, Page, PageEntry,
+        Standing,
+    },
+};
