@@ -1,0 +1,194 @@
+//! A server.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::{
+    Client, Kind, Options, Value, ports,
+    process::{PATIENCE, Process},
+};
+
+/// A running server, killed when dropped.
+#[derive(Debug)]
+pub struct Redis {
+    options: Options,
+    port: u16,
+    tls_port: u16,
+    dir: TempDir,
+    /// `None`: killed.
+    process: Option<Process>,
+}
+
+impl Redis {
+    /// The oldest Redis that is installed, with [`Options::default`].
+    pub fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    /// A server like this, ready to be asked.
+    pub fn with(options: Options) -> Self {
+        // Another test may take a free port before the server does: then with another one.
+        for _ in 0..10 {
+            let dir = tempfile::tempdir().expect("a folder for its data");
+            let (port, tls_port) = (ports::free(), ports::free());
+            let mut this = Self { options: options.clone(), port, tls_port, dir, process: None };
+            if this.try_launch() {
+                return this;
+            }
+            let log = std::fs::read_to_string(this.dir.path().join("log")).unwrap_or_default();
+            assert!(log.contains("Address already in use"), "{} ended:\n{log}", options.kind);
+        }
+        panic!("ten free ports were not free");
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> &Kind {
+        &self.options.kind
+    }
+
+    /// Its port, the same after a restart.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it listens, without TLS.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Where it listens with TLS, if it was told to.
+    pub fn tls_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.tls_port).into()
+    }
+
+    /// Where its data are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What it has printed, over restarts.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// A client of the default user.
+    pub fn client(&self) -> Client {
+        self.try_client()
+            .unwrap_or_else(|| panic!("no connection to {}:\n{}", self.port, self.log()))
+    }
+
+    fn try_client(&self) -> Option<Client> {
+        let mut client = Client::try_connect(self.address())?;
+        let hello = match &self.options.password {
+            Some(password) => client.try_command(&["HELLO", "3", "AUTH", "default", password])?,
+            None => client.try_command(&["HELLO", "3"])?,
+        };
+        matches!(hello, Value::Map(_)).then_some(client)
+    }
+
+    /// Asks it one thing. Panics if it answers with an error.
+    pub fn ask(&self, command: &[&str]) -> Value {
+        self.client().ask(command)
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// SIGSTOP: it does nothing more, and its connections stay.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT: it goes on with what has come meanwhile.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.process.as_ref().expect("a server that runs").signal(signal);
+    }
+
+    /// Starts it again on its port with what is on its disk, which is nothing without [`Options::aof`]. Kills it before if it
+    /// runs.
+    pub fn restart(&mut self) {
+        self.kill();
+        assert!(self.try_launch(), "{} did not start again:\n{}", self.options.kind, self.log());
+    }
+
+    /// Starts it again on its port without its data.
+    pub fn restart_empty(&mut self) {
+        self.kill();
+        for entry in std::fs::read_dir(self.dir.path()).expect("its folder") {
+            let path = entry.expect("its folder").path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).expect("its data");
+            } else if path.extension().is_some_and(|it| it == "aof" || it == "rdb") {
+                std::fs::remove_file(path).expect("its data");
+            }
+        }
+        self.restart();
+    }
+
+    /// Makes it a replica of `primary`, and waits until it has what that has.
+    pub fn replicate(&self, primary: &Self) {
+        self.ask(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+        self.wait_synced();
+    }
+
+    /// Waits until a replica has what its primary has.
+    pub fn wait_synced(&self) {
+        self.wait_info("master_link_status:up");
+    }
+
+    /// A replica hears no more of its primary, and stays what it is.
+    pub fn cut_replication(&self) {
+        // Nobody listens on port 1.
+        self.ask(&["REPLICAOF", "127.0.0.1", "1"]);
+    }
+
+    /// Makes a replica a primary.
+    pub fn promote(&self) {
+        self.ask(&["REPLICAOF", "NO", "ONE"]);
+        self.wait_info("role:master");
+    }
+
+    /// Waits for a line of `INFO`.
+    pub fn wait_info(&self, line: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            // Sentinel closes all connections of a server that it changes.
+            let info = self.try_client().and_then(|mut it| it.try_command(&["INFO", "all"]));
+            if info.is_some_and(|info| info.text().lines().any(|it| it == line)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{line} did not come:\n{}", self.log());
+    }
+
+    /// Starts the process and waits until it answers; `false` if it ended.
+    fn try_launch(&mut self) -> bool {
+        let dir = self.dir.path();
+        let file = dir.join("redis.conf");
+        let text = self.options.file(dir, self.port, self.tls_port);
+        std::fs::write(&file, text).expect("its folder is ours");
+        let mut process =
+            Process::spawn(self.options.kind.program(), &[&file.display().to_string()], dir);
+        // With data to load it answers `-LOADING` first, and a replica without its primary `-MASTERDOWN` to some commands.
+        let ready = process.wait("an answer", || {
+            self.try_client().is_some_and(|mut client| {
+                matches!(client.try_command(&["PING"]), Some(Value::Simple(_)))
+            })
+        });
+        self.process = ready.then_some(process);
+        ready
+    }
+}
