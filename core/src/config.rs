@@ -47,8 +47,12 @@ pub struct Config {
     pub slow_readers: SlowReaders,
     /// What is kept of channels for those who missed something.
     pub history: History,
-    /// Whether the driver has a store, which keeps logs, documents and sessions over restarts. Default false.
+    /// Whether the driver has a store, which keeps logs, documents and sessions over restarts. Default false. It excludes
+    /// `bus`.
     pub store: bool,
+    /// Set if the driver has a bus, by which several nodes are one server. Default `None`: this process is alone. With a bus
+    /// the logs and documents of channels are what the bus keeps, and `store` counts for nothing.
+    pub bus: Option<Bus>,
     /// Which channels have presence: who is there, and events when somebody comes or goes. The first match counts; those
     /// that no rule names have none. Default: none.
     pub presence: Vec<(Pattern, bool)>,
@@ -81,6 +85,7 @@ impl Default for Config {
             slow_readers: SlowReaders::default(),
             history: History::default(),
             store: false,
+            bus: None,
             presence: Vec::new(),
             deflate: DeflateConfig::default(),
             compat: Compat::default(),
@@ -96,6 +101,12 @@ impl Config {
     pub fn has_presence(&self, channel: &str) -> bool {
         let rule = self.presence.iter().find(|(pattern, _)| pattern.fits(channel));
         rule.is_some_and(|(_, on)| *on)
+    }
+
+    /// Whether logs, documents and sessions are kept by a store.
+    #[must_use]
+    pub fn has_store(&self) -> bool {
+        self.store && self.bus.is_none()
     }
 }
 
@@ -305,6 +316,67 @@ impl Default for Keep {
     /// 100 messages, 300 s.
     fn default() -> Self {
         Self { messages: 100, time: Duration::from_secs(300) }
+    }
+}
+
+/// How a node uses its bus, and what it does while the bus is away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bus {
+    /// What this node calls itself, for people. Default `mahavishnu`.
+    pub node_name: Arc<str>,
+    /// How long the other nodes count this one as there without a sign of life. Default 10 s.
+    pub lease: Duration,
+    /// How long publishes wait for a bus that is away, and subscriptions for what it keeps of their channel. Default 5 s. Over
+    /// it: publishes are refused, or answered as unknown if they were under way; subscriptions begin with what is known.
+    pub queue_time: Duration,
+    /// How long the bus may be away before `/ready` says so. Default 10 s. `None`: it never does.
+    pub ready_grace: Option<Duration>,
+    /// Whether what the bus has lost is put back from what this node keeps. Default true. Otherwise a new epoch begins.
+    pub heal: bool,
+    /// What becomes of publishes while the bus is away.
+    pub while_away: WhileAwayRules,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self {
+            node_name: "mahavishnu".into(),
+            lease: Duration::from_secs(10),
+            queue_time: Duration::from_secs(5),
+            ready_grace: Some(Duration::from_secs(10)),
+            heal: true,
+            while_away: WhileAwayRules::default(),
+        }
+    }
+}
+
+/// What becomes of a publish while the bus is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhileAway {
+    /// It waits, [`queue_time`](Bus::queue_time) at most.
+    #[default]
+    Queue,
+    /// It is refused at once.
+    Refuse,
+    /// Subscribers of this node get it, without a number; nobody else ever does.
+    Local,
+}
+
+/// [`WhileAway`] by channel pattern.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WhileAwayRules {
+    /// For channels that no rule names. Default [`WhileAway::Queue`].
+    pub default: WhileAway,
+    /// The first match counts.
+    pub rules: Vec<(Pattern, WhileAway)>,
+}
+
+impl WhileAwayRules {
+    /// What holds for `channel`.
+    #[must_use]
+    pub fn of(&self, channel: &str) -> WhileAway {
+        let rule = self.rules.iter().find(|(pattern, _)| pattern.fits(channel));
+        rule.map_or(self.default, |(_, away)| *away)
     }
 }
 

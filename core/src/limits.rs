@@ -36,6 +36,8 @@ pub struct Limits {
     pub publishing: Publishing,
     /// Between shards.
     pub shards: Shards,
+    /// Between nodes.
+    pub bus: Bus,
     /// TLS handshakes.
     pub tls: Tls,
 }
@@ -372,6 +374,36 @@ pub struct Shards {
 impl Default for Shards {
     fn default() -> Self {
         Self { shard_queue_bytes_max: 64 * 1024 * 1024 }
+    }
+}
+
+/// What holds between nodes. Per hub.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bus {
+    /// Bytes of messages that wait for the bus or are under way to it. Default 8 MiB. From it on publishes are refused:
+    /// `SERVER_ERROR` "Server busy". Publishes of several messages that were let in before may lie beyond it.
+    pub bus_queue_bytes_max: usize,
+    /// Bytes of memory for subscriptions and questions that wait for what the bus keeps of their channel. Default 16 MiB. Over
+    /// it: they wait no longer, and begin with what is known.
+    pub bus_waiting_bytes_max: usize,
+    /// Bytes of a channel's messages that came behind a hole and wait until it is filled. Default 1 MiB. Over it: they are
+    /// dropped and read again.
+    pub bus_hole_bytes_max: usize,
+    /// Bytes that are read of a channel at once. Default 256 KiB.
+    pub bus_page_bytes_max: usize,
+    /// How long a channel that nobody is interested in any more is still followed. Default 30 s.
+    pub bus_follow_time: Duration,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self {
+            bus_queue_bytes_max: 8 * 1024 * 1024,
+            bus_waiting_bytes_max: 16 * 1024 * 1024,
+            bus_hole_bytes_max: 1024 * 1024,
+            bus_page_bytes_max: 256 * 1024,
+            bus_follow_time: Duration::from_secs(30),
+        }
     }
 }
 

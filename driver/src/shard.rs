@@ -343,6 +343,8 @@ impl<R: Runtime> Shard<R> {
                     store.send(self.place.shard, command);
                 }
             }
+            // Only a configuration that names a bus brings them about.
+            Output::Bus(_) => debug_assert!(false, "there is no bus"),
             Output::Drained => self.drained = true,
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);

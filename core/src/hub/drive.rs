@@ -4,6 +4,7 @@ use std::io;
 
 use super::{
     Hub,
+    bus::BusEvent,
     channels::Round,
     connections::{AfterHeader, HANDSHAKE, Path, Phase},
     homes::Sealed,
@@ -73,6 +74,13 @@ impl Hub {
     pub fn handle_store(&mut self, now: Now, event: StoreEvent) {
         self.begin(now);
         self.on_store(event);
+        self.settle();
+    }
+
+    /// Something that the bus has to tell: see [`BusEvent`].
+    pub fn handle_bus(&mut self, now: Now, event: BusEvent) {
+        self.begin(now);
+        self.on_bus(event);
         self.settle();
     }
 
@@ -194,7 +202,7 @@ impl Hub {
         self.turn.inputs = 0;
         self.go_on_with_requests();
         self.seal_all();
-        if self.env.config.store {
+        if self.env.config.has_store() {
             self.store_ready();
         }
         let begins = !self.turn.handed_out;
@@ -217,10 +225,13 @@ impl Hub {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        if self.env.config.store
+        if self.env.config.has_store()
             && let Some(output) = self.next_store_command()
         {
             return Some(output);
+        }
+        if let Some(command) = self.calls.next() {
+            return Some(Output::Bus(command));
         }
         if self.env.place.shards > 1 {
             let (sockets, channels) = (self.connections.len(), self.homes.len());

@@ -20,7 +20,7 @@ impl Hub {
     /// whether messages are or not, and then the channel's numbers have to be, too.
     #[inline]
     pub(super) fn is_stored(&self, channel: &str, with_document: bool) -> bool {
-        self.env.config.store && self.has_to_be_kept(channel, with_document)
+        self.env.config.has_store() && self.has_to_be_kept(channel, with_document)
     }
 
     #[cold]

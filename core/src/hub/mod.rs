@@ -20,6 +20,7 @@ mod drain;
 mod drive;
 mod env;
 mod errands;
+mod following;
 mod forwarded;
 mod handshake;
 mod homes;
@@ -28,6 +29,7 @@ mod http_requests;
 mod keeping;
 mod looking;
 mod looks;
+mod nodes;
 mod peers;
 mod presence;
 mod publishing;
@@ -49,6 +51,23 @@ mod visitors;
 
 use std::{collections::VecDeque, sync::Arc};
 
+use self::{
+    bus::Calls,
+    channels::Channels,
+    connections::Connections,
+    drain::Drain,
+    env::Env,
+    errands::{Errands, Keys},
+    homes::Homes,
+    nodes::Nodes,
+    peers::{Census, Peers},
+    presence::{Presence, Watchers},
+    questions::Questions,
+    sessions::Sessions,
+    storing::Storing,
+    tokens::Tokens,
+    visitors::Visitors,
+};
 pub use self::{
     bus::{
         Append, AppendError, Appended, BusCommand, BusError, BusEvent, BusState, CallId, Heal,
@@ -64,21 +83,6 @@ pub use self::{
         Peer, Place, Placement, Publication, PublicationOptions, Published, RequestError,
         RequestId, ShardId, Timeout, TimeoutReason,
     },
-};
-use self::{
-    channels::Channels,
-    connections::Connections,
-    drain::Drain,
-    env::Env,
-    errands::{Errands, Keys},
-    homes::Homes,
-    peers::{Census, Peers},
-    presence::{Presence, Watchers},
-    questions::Questions,
-    sessions::Sessions,
-    storing::Storing,
-    tokens::Tokens,
-    visitors::Visitors,
 };
 use crate::{config::Config, entropy::Entropy, metrics::Tally, time::Now};
 
@@ -97,6 +101,9 @@ pub struct Hub {
     errands: Errands,
     /// What waits for the store.
     storing: Storing,
+    /// What goes to the bus.
+    calls: Calls,
+    nodes: Nodes,
     peers: Peers,
     questions: Questions,
     visitors: Visitors,
@@ -180,6 +187,8 @@ impl Hub {
             connections: Connections::new(&env.config, place.shard, now),
             errands: Errands::default(),
             storing: Storing::new(keys()),
+            calls: Calls::default(),
+            nodes: Nodes::default(),
             peers: Peers::new(place),
             questions: Questions::new(now.mono),
             drain: Drain::default(),

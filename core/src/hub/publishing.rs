@@ -320,7 +320,7 @@ impl Hub {
     /// homes of the others may know of more.
     fn is_busy_for(&self, publications: &[Publication]) -> bool {
         let full = self.peers.full();
-        let store_is_full = self.env.config.store && self.storing.is_full(&self.env);
+        let store_is_full = self.env.config.has_store() && self.storing.is_full(&self.env);
         (full != 0 || store_is_full)
             && publications.iter().any(|publication| {
                 let home = self.homes.of(&publication.channel);

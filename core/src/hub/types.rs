@@ -11,6 +11,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
+    bus::{BusCommand, NodeId},
     peers::ShardMessage,
     store::{SessionId, StoreCommand},
 };
@@ -69,11 +70,23 @@ impl Place {
         Self { shard: ShardId(0), shards: 1, seed }
     }
 
+    /// This life of the process among the nodes of a server: of all its hubs the same, and of no other process.
+    #[must_use]
+    pub fn node(self) -> NodeId {
+        // A stream of its own: what the hubs draw from the seed stays as it is.
+        let mut seed = self.seed;
+        seed.0.iter_mut().zip(NODE_STREAM).for_each(|(byte, other)| *byte ^= other);
+        NodeId(Entropy::new(seed).next_u64())
+    }
+
     /// The other hubs of its process.
     pub(in crate::hub) fn others(self) -> impl Iterator<Item = ShardId> {
         (0..self.shards).map(ShardId).filter(move |shard| *shard != self.shard)
     }
 }
+
+/// Tells the seed of [`Place::node`] from the process's.
+const NODE_STREAM: &[u8; 32] = b"the name of a node among others.";
 
 /// Where channels are at home, for drivers that hand a publish to the right hub at once.
 #[derive(Clone, Copy, Debug)]
@@ -533,6 +546,8 @@ pub enum Output {
     /// Something to be kept over restarts, only if [`Config::store`](crate::config::Config::store) says that there is a
     /// store.
     Store(StoreCommand),
+    /// Something for the bus, only if [`Config::bus`](crate::config::Config::bus) says that there is one.
+    Bus(BusCommand),
     /// A drain is complete: no connection is left.
     Drained,
 }

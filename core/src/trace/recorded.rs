@@ -4,7 +4,9 @@ use std::io;
 
 use super::record::{Recorder, Script, Tap};
 use crate::{
-    hub::{Command, ConnId, Hub, Output, Peer, ShardId, ShardMessage, StoreEvent, Timeout},
+    hub::{
+        BusEvent, Command, ConnId, Hub, Output, Peer, ShardId, ShardMessage, StoreEvent, Timeout,
+    },
     metrics::Tally,
     reason::Reason,
     time::Now,
@@ -121,6 +123,11 @@ impl Recorded {
     pub fn handle_store(&mut self, now: Now, event: StoreEvent) {
         self.note(|recorder| recorder.stored(now, &event));
         self.hub.handle_store(now, event);
+    }
+
+    /// See [`Hub::handle_bus`]. It is not noted.
+    pub fn handle_bus(&mut self, now: Now, event: BusEvent) {
+        self.hub.handle_bus(now, event);
     }
 
     /// See [`Hub::handle_timeout`].

@@ -169,6 +169,7 @@ impl<R: Runtime> App<R> {
             | Output::ManyChannels { .. }
             | Output::Looked { .. }
             | Output::Store(_)
+            | Output::Bus(_)
             | Output::Drained => {}
         }
     }

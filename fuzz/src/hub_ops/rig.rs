@@ -430,6 +430,7 @@ impl Rig {
             }
             Output::Looked { .. } => {}
             Output::Store(_) => unreachable!("no configuration here has a store"),
+            Output::Bus(_) => unreachable!("no configuration here has a bus"),
             Output::Drained => {
                 // Those that were left at the deadline are gone without a word of their own.
                 assert_eq!(self.hubs[shard].sockets(), 0);

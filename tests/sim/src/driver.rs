@@ -345,6 +345,7 @@ impl World {
             }
             Output::Looked { result, .. } => self.digest.number(u64::from(result.is_ok())),
             Output::Store(_) => unreachable!("no world has a store"),
+            Output::Bus(_) => unreachable!("no world has a bus"),
             Output::Drained => {
                 if std::mem::replace(&mut self.nodes[hub].drained, true) {
                     self.oracle.fail("drain", || format!("hub {hub} drained twice"));

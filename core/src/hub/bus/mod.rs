@@ -5,9 +5,11 @@
 //! by [`Hub::handle_bus`](super::Hub::handle_bus), in order. Each hub has a bus of its own: a connection of its own, on
 //! which answers and live messages come in the order in which they happened there.
 
+mod calls;
 mod command;
 mod event;
 
+pub(super) use self::calls::Calls;
 pub use self::{
     command::{Append, BusCommand, CallId, Heal, HealEntry, NodeId, Once, Retention, Writer},
     event::{

@@ -370,7 +370,7 @@ impl Sessions {
 
     /// A store is to be told of it as it is at the end of the turn.
     fn note(&mut self, env: &Env, index: u32) {
-        if env.config.store
+        if env.config.has_store()
             && let Some(session) = self.slots.get_mut(index).filter(|session| !session.changed)
         {
             session.changed = true;
