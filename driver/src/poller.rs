@@ -45,7 +45,7 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     task::{self, Context, ready},
     time::{Duration, Instant},
 };
@@ -170,6 +170,21 @@ impl<T, W> Poller<T, W> {
         }
         if let Some(place) = self.sockets.get_mut(index) {
             *place = Some(Socket { stream, flags: 0, owner });
+        }
+        Ok(())
+    }
+
+    /// Begins to connect to `address`, and takes the socket in as [`add`](Self::add) does. It counts as
+    /// [blocked](Socket::is_blocked): [`next_writable`](Self::next_writable) tells when there is something to learn, and
+    /// [`Socket::is_connected`] what.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`add`](Self::add), or there is no way to the address.
+    pub fn connect(&mut self, index: usize, address: SocketAddr, owner: T) -> io::Result<()> {
+        self.add(index, TcpStream::connect(address)?, owner)?;
+        if let Some(socket) = self.get_mut(index) {
+            socket.block();
         }
         Ok(())
     }
@@ -372,6 +387,26 @@ impl<T> Socket<T> {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.has(BLOCKED)
+    }
+
+    /// Whether a socket that was to [connect](Poller::connect) has done so. Call [`block`](Self::block) if not.
+    ///
+    /// # Errors
+    ///
+    /// It will not: the other end refuses, is not there, or does not answer.
+    pub fn is_connected(&self) -> io::Result<bool> {
+        if let Some(error) = self.stream.take_error()? {
+            return Err(error);
+        }
+        match self.stream.peer_addr() {
+            // Where nobody listens, a port that the operating system gives out may be this socket's own.
+            Ok(peer) if self.stream.local_addr()? == peer => {
+                Err(io::ErrorKind::ConnectionRefused.into())
+            }
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether its owner wants no more for now: [`Poller::pause`].

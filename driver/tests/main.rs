@@ -161,6 +161,9 @@ on_each! {
         every_arrival_is_announced,
         a_wait_that_is_given_up_loses_nothing,
         an_index_is_free_again_after_its_socket,
+        a_socket_tells_when_it_is_connected,
+        a_socket_tells_why_it_is_not_connected,
+        a_socket_that_has_found_itself_is_refused,
         newcomers_are_announced_once,
     }
     server {

@@ -2,8 +2,8 @@
 
 use std::{
     future::poll_fn,
-    io::{ErrorKind, Read as _, Write as _},
-    net::{self, Shutdown},
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{self, Shutdown, SocketAddr},
     pin::pin,
     task::Poll,
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use mahavishnu_driver::{
     Runtime,
     poller::{Poller, Read, TcpListener, TcpStream},
 };
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// A poller whose sockets belong to nobody.
 struct Fixture<R: Runtime> {
@@ -46,6 +46,15 @@ impl<R: Runtime> Fixture<R> {
             self.poller.ready().await;
             self.poller.look().unwrap();
         }
+    }
+
+    /// What becomes of a socket that is to connect.
+    async fn outcome(&mut self, index: usize) -> io::Result<bool> {
+        while self.poller.next_writable() != Some(index) {
+            self.poller.ready().await;
+            self.poller.look()?;
+        }
+        self.poller.get(index).unwrap().is_connected()
     }
 
     /// Who is read next, and what that brings.
@@ -253,6 +262,57 @@ pub(crate) fn an_index_is_free_again_after_its_socket<R: Runtime>() {
 
         assert_eq!(fixture.bytes(), (0, 3));
         assert_eq!(gone.read(&mut [0; 8]).unwrap_or_default(), 0, "still open");
+    });
+}
+
+pub(crate) fn a_socket_tells_when_it_is_connected<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(64);
+        let address = fixture.listener.local_addr().unwrap();
+        fixture.poller.connect(3, address, ()).unwrap();
+        assert!(fixture.poller.get(3).unwrap().is_blocked());
+
+        assert!(fixture.outcome(3).await.unwrap());
+
+        let (mut peer, _) = fixture.listener.accept().unwrap();
+        fixture.poller.get(3).unwrap().stream().write_all(b"one").unwrap();
+        peer.read_exact(&mut [0; 3]).unwrap();
+        peer.write_all(b"four").unwrap();
+        fixture.look().await;
+        assert_eq!(fixture.bytes(), (3, 4));
+    });
+}
+
+pub(crate) fn a_socket_tells_why_it_is_not_connected<R: Runtime>() {
+    run::<R>(async {
+        let mut fixture = Fixture::<R>::new(64);
+        // Bound and not listening, so that nobody else gets the port.
+        let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        nobody.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = nobody.local_addr().unwrap().as_socket().unwrap();
+        fixture.poller.connect(0, address, ()).unwrap();
+
+        let error = fixture.outcome(0).await.unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        fixture.poller.remove(0);
+        assert_eq!(fixture.poller.next_writable(), None);
+    });
+}
+
+pub(crate) fn a_socket_that_has_found_itself_is_refused<R: Runtime>() {
+    run::<R>(async {
+        // A port that nobody listens at and that is given out again: Linux connects the socket to itself.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.connect(&socket.local_addr().unwrap()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut fixture = Fixture::<R>::new(64);
+        fixture.poller.add(0, TcpStream::from_std(socket.into()), ()).unwrap();
+
+        let error = fixture.poller.get(0).unwrap().is_connected().unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     });
 }
 
