@@ -70,9 +70,9 @@ use self::{
 };
 pub use self::{
     bus::{
-        Append, AppendError, Appended, BusCommand, BusError, BusEvent, BusState, CallId, Heal,
-        HealEntry, Live, Moved, Node, NodeId, Once, Page as BusPage, PageEntry, Retention,
-        Standing, Writer,
+        Alive, Append, AppendError, Appended, BusCommand, BusError, BusEvent, BusState, CallId,
+        Heal, HealEntry, Live, Moved, Node, NodeId, Once, Page as BusPage, PageEntry, Retention,
+        Standing, Visit, VisitChange, VisitName, Visited, Visits, Writer,
     },
     peers::ShardMessage,
     store::{

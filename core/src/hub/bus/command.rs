@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::visit::{Alive, VisitChange};
 use crate::protocol::{Condition, Epoch, Position};
 
 /// Names a command until it is answered. Those of one hub grow.
@@ -137,6 +138,34 @@ pub enum BusCommand {
         command: Bytes,
         /// How long.
         keep: Duration,
+    },
+    /// Tell all nodes something that matters now only. Nothing is kept: a node that is away at this moment never hears of it.
+    /// Not answered; on every node, this one among them, [`BusEvent::Told`](super::BusEvent::Told). While the bus is away
+    /// nothing comes of it.
+    Tell {
+        /// What.
+        message: Bytes,
+    },
+    /// A user has other connections than before. Answered by [`BusEvent::Visited`](super::BusEvent::Visited).
+    ///
+    /// In Redis: a hash for each user, in the slot of the user's name as if it were a channel's (`P:{t}:u:<user>`). Its fields
+    /// are [`VisitName`](super::VisitName)s as text; a value is the moment at which it was put, by Redis' clock in
+    /// milliseconds, a `;` and [`Visit::info`](super::Visit::info). In one script: delete the fields of
+    /// [`gone`](VisitChange::gone); with [`sweep`](VisitChange::sweep), or if the number of fields and of those of
+    /// [`come`](VisitChange::come) that are new is above [`max`](VisitChange::max), delete those that do not
+    /// [count](super::Alive); if it still is above `max`, put none of `come` and answer `entered: false`; otherwise put
+    /// them and let the key expire after [`keep`](VisitChange::keep).
+    Visit(Box<VisitChange>),
+    /// Which connections has a user? Answered by [`BusEvent::Visits`](super::BusEvent::Visits).
+    Visits {
+        /// Names the answer.
+        id: CallId,
+        /// Whose.
+        user: Arc<str>,
+        /// Only those that count.
+        alive: Alive,
+        /// So many at most, those with the lowest names.
+        max: u32,
     },
 }
 

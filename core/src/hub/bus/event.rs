@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::command::{CallId, NodeId};
+use super::{
+    command::{CallId, NodeId},
+    visit::{Visited, Visits},
+};
 use crate::protocol::{Epoch, Position};
 
 /// What a bus tells a hub.
@@ -73,12 +76,34 @@ pub enum BusEvent {
     },
     /// The lease was over before it was renewed: what this node had there is gone.
     LeaseLost,
-    /// Something for all nodes, in the same order on each.
+    /// Something for all nodes, in the same order on each. The bus of a process's first hub tells all that is kept, from the
+    /// beginning, before it is [`Reconciled`](Self::Reconciled) for the first time, and each of them once as long as it lives.
+    /// What the buses of other hubs tell of it is ignored.
     Control {
         /// Its place in that order, as Redis names it.
         at: Box<str>,
         /// It.
         command: Bytes,
+    },
+    /// A node has told all others something by [`Tell`](super::BusCommand::Tell). The bus of a process's first hub tells it;
+    /// what those of other hubs tell of it is ignored.
+    Told {
+        /// What.
+        message: Bytes,
+    },
+    /// What became of a change of a user's connections.
+    Visited {
+        /// Which.
+        id: CallId,
+        /// It.
+        result: Result<Visited, BusError>,
+    },
+    /// A user's connections.
+    Visits {
+        /// The answer to which question.
+        id: CallId,
+        /// They.
+        result: Result<Visits, BusError>,
     },
 }
 

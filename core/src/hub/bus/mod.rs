@@ -8,6 +8,7 @@
 mod calls;
 mod command;
 mod event;
+mod visit;
 
 pub(super) use self::calls::Calls;
 pub use self::{
@@ -16,4 +17,5 @@ pub use self::{
         AppendError, Appended, BusError, BusEvent, BusState, Live, Moved, Node, Page, PageEntry,
         Standing,
     },
+    visit::{Alive, Visit, VisitChange, VisitName, Visited, Visits},
 };
