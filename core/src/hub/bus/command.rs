@@ -62,7 +62,9 @@ pub enum BusCommand {
     Follow {
         /// The channel.
         channel: Arc<str>,
-        /// The channel's epoch from now on, if the bus knows no numbers of it.
+        /// The channel's epoch from now on, if the bus knows no numbers of it. When the bus follows it again by itself it
+        /// draws another one: an epoch that the hub has not seen, with the number 0, says that the bus has lost everything,
+        /// and it may be healed from there.
         epoch: Epoch,
         /// How long the bus is to remember the numbers, should it found them.
         retention: Retention,
@@ -113,7 +115,7 @@ pub enum BusCommand {
         epoch: Epoch,
     },
     /// This node is there, and all others are asked for. Answered by [`BusEvent::Beat`](super::BusEvent::Beat) or
-    /// [`BusEvent::LeaseLost`](super::BusEvent::LeaseLost).
+    /// [`BusEvent::LeaseLost`](super::BusEvent::LeaseLost); not at all if the bus is away, or goes away meanwhile.
     Beat {
         /// Which life of it.
         node: NodeId,

@@ -1,0 +1,43 @@
+//! What lies in Redis, and what goes through it.
+//!
+//! # Keys
+//!
+//! `P` is the prefix, `t` the [tag](names::TAGS) of the channel.
+//!
+//! | Key | Type | Holds |
+//! |---|---|---|
+//! | `P:{t}:m:<channel>` | hash | meta: `e` the epoch, `s` the number of the last message; for each writer, `<node>.<shard>`, `<number of its last append>:<first message>` |
+//! | `P:{t}:l:<channel>` | stream | log: an entry a round, its id the number of its last message, its one field the number of its messages, the value their records |
+//! | `P:{t}:d:<channel>` | hash | document: `o` the number of the message that it came with, `v` the JSON |
+//! | `P:{t}:i:<key>` | string | an idempotency key: `<digest>:<epoch>:<first>` |
+//! | `P:{n}:leases` | sorted set | nodes, by when their leases are over, in milliseconds of Redis' clock |
+//! | `P:{n}:nodes` | hash | what each node says of itself |
+//! | `P:{n}:control` | stream | what all nodes were told: a field, until when it is kept in milliseconds of Redis' clock; its value, the command |
+//! | `P:{n}:probe:<node>.<shard>` | string | the last probe of a link |
+//! | `P:layout` | hash | `version` of all this, `by` whom and `at` which second it was begun |
+//!
+//! Numbers are below 10¹⁴: Lua prints larger ones otherwise. A writer that has not appended to a channel since 256 others
+//! did is forgotten: should it repeat its last append, that is made again. A step that breaks off within, which scripts may,
+//! leaves at most an entry of the log beyond the number that counts; nobody is told of it, readers pass it over, and the
+//! next append takes its place.
+//!
+//! # Live messages
+//!
+//! Sharded pub/sub, on `P:<db>:{t}:c:<channel>`:
+//!
+//! | Message | Means |
+//! |---|---|
+//! | `A<epoch>:<first>:<count>:<records>` | a round |
+//! | `D<epoch>:<first>:<count>:<bytes>:<document><records>` | a round with the document of so many bytes that came with it |
+//! | `N<epoch>:<first>:<count>:` | a round with more than 256 KiB of records and document: it is to be read |
+//! | `X<count>:<records>` | a round of which nothing is kept |
+//! | `E<epoch>:<offset>` | a new epoch, whose next number is the one behind `offset` |
+//!
+//! On `P:<db>:{n}:control`, `C<id before>:<id>:<command>`; on `P:<db>:{n}:link:<node>.<shard>`, a probe's `P<token>`.
+//!
+//! # Scripts
+//!
+//! Every change is one [script](scripts): compare, write, tell, in this order. Scripts write first what can be refused.
+
+pub mod names;
+pub mod scripts;

@@ -1,0 +1,197 @@
+//! Names of keys and of channels of pub/sub.
+
+use std::fmt::Display;
+
+/// What a channel's keys have in braces, so that all of them, and the channel of pub/sub, share a slot of a cluster. The
+/// slots of these lie 128 apart.
+#[rustfmt::skip]
+pub const TAGS: [&str; 128] = [
+    "emj", "464", "2dl", "65b", "113", "hcu", "32e", "7ck", "0cz", "42t", "ocd", "k2j", "15s", "hg5", "n5m", "jdc",
+    "4k7", "e0i", "6ha", "29o", "5y6", "1l0", "b48", "3of", "4ow", "0zq", "cfq", "gsw", "qu6", "1hp", "b0x", "fav",
+    "020", "ain", "21f", "cj8", "1d9", "557", "3go", "76a", "06p", "id6", "o6n", "cnx", "9ia", "51w", "wko", "b8q",
+    "4z5", "0o3", "6yc", "2le", "5h4", "d3j", "7kb", "ft4", "i95", "0ks", "cws", "gbu", "5lt", "1yr", "ber", "fpt",
+    "of4", "64r", "8o2", "i4l", "33u", "ja3", "l3k", "hbe", "gkl", "602", "0bj", "43d", "375", "blk", "14c", "5em",
+    "6iq", "vt7", "iio", "821", "jx8", "3nv", "q4n", "9d8", "6m1", "2x7", "4ng", "86q", "b1h", "3j6", "58n", "dc0",
+    "20v", "6ax", "e9p", "iaf", "ne7", "77q", "9l1", "h7o", "246", "6e8", "0sh", "4fn", "fho", "731", "1ai", "50g",
+    "6xs", "2mu", "aqu", "eds", "7jr", "n84", "hjl", "912", "c2k", "2i5", "au5", "0jc", "7n2", "f5l", "5md", "1xb",
+];
+
+/// The tag of nodes, leases, probes and control.
+pub const NODES_TAG: &str = "n";
+
+/// Makes names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    prefix: Box<str>,
+    db: u16,
+}
+
+impl Names {
+    /// Names with this prefix; those of pub/sub with this number of a database.
+    #[must_use]
+    pub fn new(prefix: &str, db: u16) -> Self {
+        Self { prefix: prefix.into(), db }
+    }
+
+    /// The tag of a channel: equal on all nodes, for ever.
+    #[must_use]
+    pub fn tag(channel: &str) -> &'static str {
+        let index = usize::from(crc16(channel.as_bytes())) % TAGS.len();
+        TAGS.get(index).copied().unwrap_or(NODES_TAG)
+    }
+
+    /// A channel's epoch, last number and writers.
+    #[must_use]
+    pub fn meta(&self, channel: &str) -> String {
+        self.key(Self::tag(channel), "m", channel)
+    }
+
+    /// A channel's messages.
+    #[must_use]
+    pub fn log(&self, channel: &str) -> String {
+        self.key(Self::tag(channel), "l", channel)
+    }
+
+    /// A channel's document.
+    #[must_use]
+    pub fn document(&self, channel: &str) -> String {
+        self.key(Self::tag(channel), "d", channel)
+    }
+
+    /// An idempotency key of a publish to this channel.
+    #[must_use]
+    pub fn once(&self, channel: &str, key: &str) -> String {
+        self.key(Self::tag(channel), "i", key)
+    }
+
+    /// Leases of nodes.
+    #[must_use]
+    pub fn leases(&self) -> String {
+        self.node_key("leases")
+    }
+
+    /// What nodes say of themselves.
+    #[must_use]
+    pub fn nodes(&self) -> String {
+        self.node_key("nodes")
+    }
+
+    /// What all nodes were told.
+    #[must_use]
+    pub fn control(&self) -> String {
+        self.node_key("control")
+    }
+
+    /// The last probe of a link.
+    #[must_use]
+    pub fn probe(&self, link: impl Display) -> String {
+        self.node_key(format_args!("probe:{link}"))
+    }
+
+    /// The version of all this.
+    #[must_use]
+    pub fn layout(&self) -> String {
+        format!("{}:layout", self.prefix)
+    }
+
+    /// The channel of pub/sub on which a channel's rounds come.
+    #[must_use]
+    pub fn live(&self, channel: &str) -> String {
+        format!("{}{channel}", self.live_prefix(Self::tag(channel)))
+    }
+
+    /// The channel whose rounds come on this one of pub/sub, if it is one.
+    #[must_use]
+    pub fn channel<'n>(&self, live: &'n str) -> Option<&'n str> {
+        let rest = live.strip_prefix(&*self.prefix)?.strip_prefix(':')?;
+        let (db, rest) = rest.split_once(":{")?;
+        let (tag, channel) = rest.split_once("}:c:")?;
+        (db.parse() == Ok(self.db) && tag == Self::tag(channel)).then_some(channel)
+    }
+
+    /// The channel of pub/sub for all nodes.
+    #[must_use]
+    pub fn live_control(&self) -> String {
+        format!("{}:{}:{{{NODES_TAG}}}:control", self.prefix, self.db)
+    }
+
+    /// The channel of pub/sub for one link.
+    #[must_use]
+    pub fn live_link(&self, link: impl Display) -> String {
+        format!("{}:{}:{{{NODES_TAG}}}:link:{link}", self.prefix, self.db)
+    }
+
+    fn live_prefix(&self, tag: &str) -> String {
+        format!("{}:{}:{{{tag}}}:c:", self.prefix, self.db)
+    }
+
+    fn node_key(&self, what: impl Display) -> String {
+        format!("{}:{{{NODES_TAG}}}:{what}", self.prefix)
+    }
+
+    fn key(&self, tag: &str, kind: &str, name: &str) -> String {
+        format!("{}:{{{tag}}}:{kind}:{name}", self.prefix)
+    }
+}
+
+/// As Redis Cluster computes slots: CRC-16/XMODEM.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_spread_evenly_over_the_slots_of_a_cluster() {
+        assert_eq!(
+            crc16(b"123456789"),
+            0x31c3,
+            "the check value of the Redis Cluster specification"
+        );
+        for (index, tag) in TAGS.iter().enumerate() {
+            assert_eq!(usize::from(crc16(tag.as_bytes())) % 16_384, 128 * index + 1, "{tag}");
+        }
+    }
+
+    /// Other nodes, of other versions, look for the same names.
+    #[test]
+    fn the_names_are_these() {
+        let names = Names::new("mahavishnu", 3);
+        let tag = Names::tag("workflow:42");
+        assert_eq!(tag, "fpt");
+        assert_eq!(names.meta("workflow:42"), format!("mahavishnu:{{{tag}}}:m:workflow:42"));
+        assert_eq!(names.log("workflow:42"), format!("mahavishnu:{{{tag}}}:l:workflow:42"));
+        assert_eq!(names.document("workflow:42"), format!("mahavishnu:{{{tag}}}:d:workflow:42"));
+        assert_eq!(names.once("workflow:42", "k#0"), format!("mahavishnu:{{{tag}}}:i:k#0"));
+        assert_eq!(names.live("workflow:42"), format!("mahavishnu:3:{{{tag}}}:c:workflow:42"));
+        assert_eq!(names.leases(), "mahavishnu:{n}:leases");
+        assert_eq!(names.nodes(), "mahavishnu:{n}:nodes");
+        assert_eq!(names.control(), "mahavishnu:{n}:control");
+        assert_eq!(names.probe("0a.1"), "mahavishnu:{n}:probe:0a.1");
+        assert_eq!(names.live_control(), "mahavishnu:3:{n}:control");
+        assert_eq!(names.live_link("0a.1"), "mahavishnu:3:{n}:link:0a.1");
+        assert_eq!(names.layout(), "mahavishnu:layout");
+    }
+
+    #[test]
+    fn a_channel_is_read_from_its_name_in_pub_sub() {
+        let names = Names::new("m", 0);
+        for channel in ["workflow:42", "a}:c:b", "{x}", "é", ""] {
+            assert_eq!(names.channel(&names.live(channel)), Some(channel), "{channel}");
+        }
+        for other in [
+            Names::new("m", 1).live("a"),
+            Names::new("mm", 0).live("a"),
+            names.live_control(),
+            names.live("a").replace(Names::tag("a"), Names::tag("b")),
+        ] {
+            assert_eq!(names.channel(&other), None, "{other}");
+        }
+    }
+}

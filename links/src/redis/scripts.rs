@@ -1,0 +1,92 @@
+//! What Redis carries out in one step. Each text begins with its keys, arguments and replies.
+//!
+//! Scripts without `no-writes` are refused as a whole by a replica (`READONLY`), over `maxmemory` (`OOM`), when the disk is
+//! full (`MISCONF`) and with too few replicas (`NOREPLICAS`): what a bare `SPUBLISH` does not do.
+
+/// One of the scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Script {
+    /// Numbers messages, keeps them, and tells all who follow the channel.
+    Append,
+    /// Tells all who follow the channel, and keeps nothing.
+    Announce,
+    /// Reads what is kept of a channel.
+    Read,
+    /// Tells where channels stand.
+    Standing,
+    /// Tells where channels stand, and founds those of which nothing is known.
+    Found,
+    /// Puts back what was lost.
+    Heal,
+    /// Begins a new epoch.
+    Fork,
+    /// Renews a lease.
+    Beat,
+    /// Gives a lease up.
+    Quit,
+    /// Tells all nodes something.
+    Control,
+    /// Reads what all nodes were told.
+    Commands,
+    /// Proves that writes are taken and live messages come.
+    Probe,
+}
+
+impl Script {
+    /// How many there are.
+    pub const COUNT: usize = 12;
+
+    /// All, in order.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Append,
+        Self::Announce,
+        Self::Read,
+        Self::Standing,
+        Self::Found,
+        Self::Heal,
+        Self::Fork,
+        Self::Beat,
+        Self::Quit,
+        Self::Control,
+        Self::Commands,
+        Self::Probe,
+    ];
+
+    /// What Redis is given.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Append => include_str!("scripts/append.lua"),
+            Self::Announce => include_str!("scripts/announce.lua"),
+            Self::Read => include_str!("scripts/read.lua"),
+            Self::Standing => include_str!("scripts/standing.lua"),
+            Self::Found => include_str!("scripts/found.lua"),
+            Self::Heal => include_str!("scripts/heal.lua"),
+            Self::Fork => include_str!("scripts/fork.lua"),
+            Self::Beat => include_str!("scripts/beat.lua"),
+            Self::Quit => include_str!("scripts/quit.lua"),
+            Self::Control => include_str!("scripts/control.lua"),
+            Self::Commands => include_str!("scripts/commands.lua"),
+            Self::Probe => include_str!("scripts/probe.lua"),
+        }
+    }
+
+    /// Its name, that of its file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Announce => "announce",
+            Self::Read => "read",
+            Self::Standing => "standing",
+            Self::Found => "found",
+            Self::Heal => "heal",
+            Self::Fork => "fork",
+            Self::Beat => "beat",
+            Self::Quit => "quit",
+            Self::Control => "control",
+            Self::Commands => "commands",
+            Self::Probe => "probe",
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What a link counts, and what Redis says of itself.
+
+use std::time::Duration;
+
+/// What a link has counted since it was made. It only grows, but for what is said to be a level.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkStats {
+    /// Times that everything was there.
+    pub sessions: u64,
+    /// Connections and attempts that ended, by [`Outage`] in its order.
+    pub outages: [u64; Outage::COUNT],
+    /// Errors that Redis answered with, by [`ErrorClass`] in its order.
+    pub errors: [u64; ErrorClass::COUNT],
+    /// Commands sent, those of the link itself included.
+    pub commands: u64,
+    /// Live messages that came.
+    pub live: u64,
+    /// Probes that were not back in time.
+    pub probes_lost: u64,
+    /// Live messages and entries that nobody of this version would write.
+    pub poison: u64,
+    /// Bytes that went to the socket.
+    pub sent_bytes: u64,
+    /// Bytes that came from it.
+    pub received_bytes: u64,
+    /// Level: bytes of commands that wait to be sent or answered.
+    pub command_bytes: usize,
+    /// Level: channels that are followed.
+    pub followed: usize,
+}
+
+/// Why a connection, or the attempt to make one, came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// The name was not resolved.
+    Resolve,
+    /// No connection was made.
+    Connect,
+    /// TLS was not agreed on, or broke.
+    Tls,
+    /// Redis closed it.
+    Eof,
+    /// The socket failed.
+    Io,
+    /// Something was owed, and nothing came.
+    Timeout,
+    /// Probes were taken and did not come back.
+    Probe,
+    /// It is not the primary, or no longer.
+    Elsewhere,
+    /// Redis refuses: password, rights, number of clients, version, layout.
+    Refused,
+    /// Those were not bytes of Redis.
+    Broken,
+    /// Too much that Redis should not have said.
+    Poison,
+    /// The configuration changed.
+    Reload,
+}
+
+impl Outage {
+    /// How many there are.
+    pub const COUNT: usize = 12;
+
+    /// All, in order.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::Tls,
+        Self::Eof,
+        Self::Io,
+        Self::Timeout,
+        Self::Probe,
+        Self::Elsewhere,
+        Self::Refused,
+        Self::Broken,
+        Self::Poison,
+        Self::Reload,
+    ];
+
+    /// As a label of a metric.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Eof => "eof",
+            Self::Io => "io",
+            Self::Timeout => "timeout",
+            Self::Probe => "probe",
+            Self::Elsewhere => "elsewhere",
+            Self::Refused => "refused",
+            Self::Broken => "broken",
+            Self::Poison => "poison",
+            Self::Reload => "reload",
+        }
+    }
+}
+
+/// What an error of Redis means, by how it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// `NOSCRIPT`: scripts are loaded again.
+    Script,
+    /// `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`, `TRYAGAIN`, `BUSY`: it is asked again a little later.
+    Wait,
+    /// `READONLY`, `UNBLOCKED`, `MOVED`, `ASK`: another one is the primary.
+    Elsewhere,
+    /// `OOM`, `MISCONF`, `NOREPLICAS`: nothing is written at present.
+    Full,
+    /// `NOAUTH`, `WRONGPASS`, `NOPERM`, `DENIED` and the like: it does not pass by itself.
+    Refused,
+    /// Anything else: this command failed.
+    Poison,
+}
+
+impl ErrorClass {
+    /// How many there are.
+    pub const COUNT: usize = 6;
+
+    /// All, in order.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Script, Self::Wait, Self::Elsewhere, Self::Full, Self::Refused, Self::Poison];
+
+    /// As a label of a metric.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Script => "script",
+            Self::Wait => "wait",
+            Self::Elsewhere => "elsewhere",
+            Self::Full => "full",
+            Self::Refused => "refused",
+            Self::Poison => "poison",
+        }
+    }
+}
+
+/// What Redis said of itself when it was last connected to: for warnings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisInfo {
+    /// `redis` or `valkey`, as it calls itself.
+    pub server: Box<str>,
+    /// Its version.
+    pub version: Box<str>,
+    /// `maxmemory-policy`: anything but `noeviction` may take away positions and history. `None`: it is not told.
+    pub eviction: Option<Box<str>>,
+    /// `client-output-buffer-limit` of pub/sub: bytes at once, bytes for some time, that time. A link that is owed more is
+    /// cut off. `None`: it is not told.
+    pub output_buffer: Option<(u64, u64, Duration)>,
+}
