@@ -154,6 +154,7 @@ impl Link {
             BusCommand::Follow { .. }
             | BusCommand::Unfollow { .. }
             | BusCommand::Quit { .. }
+            | BusCommand::Tell { .. }
             | BusCommand::Beat { .. } => return,
             BusCommand::Append(append) => {
                 BusEvent::Appended { id: append.id, result: Err(AppendError::Bus(away)) }
@@ -161,6 +162,8 @@ impl Link {
             BusCommand::Announce { id, .. } | BusCommand::Control { id, .. } => {
                 BusEvent::Announced { id, result: Err(away) }
             }
+            BusCommand::Visit(change) => BusEvent::Visited { id: change.id, result: Err(away) },
+            BusCommand::Visits { id, .. } => BusEvent::Visits { id, result: Err(away) },
             BusCommand::Read { id, .. } => BusEvent::Page { id, result: Err(away) },
             BusCommand::Heal(heal) => BusEvent::Healed { id: heal.id, result: Err(away) },
             BusCommand::Fork { id, .. } => BusEvent::Healed { id, result: Err(away) },

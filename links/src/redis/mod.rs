@@ -10,6 +10,7 @@
 //! | `P:{t}:l:<channel>` | stream | log: an entry a round, its id the number of its last message, its one field the number of its messages, the value their records |
 //! | `P:{t}:d:<channel>` | hash | document: `o` the number of the message that it came with, `v` the JSON |
 //! | `P:{t}:i:<key>` | string | an idempotency key: `<digest>:<epoch>:<first>` |
+//! | `P:{t}:u:<user>` | hash | a user's connections: `<node>.<connection>`, `<since when, in milliseconds of Redis' clock>;<JSON>` |
 //! | `P:{n}:leases` | sorted set | nodes, by when their leases are over, in milliseconds of Redis' clock |
 //! | `P:{n}:nodes` | hash | what each node says of itself |
 //! | `P:{n}:control` | stream | what all nodes were told: a field, until when it is kept in milliseconds of Redis' clock; its value, the command |
@@ -33,7 +34,7 @@
 //! | `X<count>:<records>` | a round of which nothing is kept |
 //! | `E<epoch>:<offset>` | a new epoch, whose next number is the one behind `offset` |
 //!
-//! On `P:<db>:{n}:control`, `C<id before>:<id>:<command>`; on `P:<db>:{n}:link:<node>.<shard>`, a probe's `P<token>`.
+//! On `P:<db>:{n}:control`, `C<id before>:<id>:<command>` and `T<message>`; on `P:<db>:{n}:link:<node>.<shard>`, a probe's `P<token>`.
 //!
 //! # Scripts
 //!

@@ -64,6 +64,12 @@ impl Names {
         self.key(Self::tag(channel), "i", key)
     }
 
+    /// A user's connections, in the slot of the user's name as if it were a channel's.
+    #[must_use]
+    pub fn user(&self, user: &str) -> String {
+        self.key(Self::tag(user), "u", user)
+    }
+
     /// Leases of nodes.
     #[must_use]
     pub fn leases(&self) -> String {
@@ -169,6 +175,7 @@ mod tests {
         assert_eq!(names.log("workflow:42"), format!("mahavishnu:{{{tag}}}:l:workflow:42"));
         assert_eq!(names.document("workflow:42"), format!("mahavishnu:{{{tag}}}:d:workflow:42"));
         assert_eq!(names.once("workflow:42", "k#0"), format!("mahavishnu:{{{tag}}}:i:k#0"));
+        assert_eq!(names.user("workflow:42"), format!("mahavishnu:{{{tag}}}:u:workflow:42"));
         assert_eq!(names.live("workflow:42"), format!("mahavishnu:3:{{{tag}}}:c:workflow:42"));
         assert_eq!(names.leases(), "mahavishnu:{n}:leases");
         assert_eq!(names.nodes(), "mahavishnu:{n}:nodes");

@@ -28,13 +28,19 @@ pub enum Script {
     Control,
     /// Reads what all nodes were told.
     Commands,
+    /// Tells all nodes something that is not kept.
+    Tell,
+    /// Changes which connections a user has.
+    Visit,
+    /// Tells which connections a user has.
+    Visits,
     /// Proves that writes are taken and live messages come.
     Probe,
 }
 
 impl Script {
     /// How many there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 15;
 
     /// All, in order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -49,6 +55,9 @@ impl Script {
         Self::Quit,
         Self::Control,
         Self::Commands,
+        Self::Tell,
+        Self::Visit,
+        Self::Visits,
         Self::Probe,
     ];
 
@@ -67,6 +76,9 @@ impl Script {
             Self::Quit => include_str!("scripts/quit.lua"),
             Self::Control => include_str!("scripts/control.lua"),
             Self::Commands => include_str!("scripts/commands.lua"),
+            Self::Tell => include_str!("scripts/tell.lua"),
+            Self::Visit => include_str!("scripts/visit.lua"),
+            Self::Visits => include_str!("scripts/visits.lua"),
             Self::Probe => include_str!("scripts/probe.lua"),
         }
     }
@@ -86,6 +98,9 @@ impl Script {
             Self::Quit => "quit",
             Self::Control => "control",
             Self::Commands => "commands",
+            Self::Tell => "tell",
+            Self::Visit => "visit",
+            Self::Visits => "visits",
             Self::Probe => "probe",
         }
     }
