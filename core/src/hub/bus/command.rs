@@ -58,7 +58,8 @@ pub enum BusCommand {
     /// Hear what is published to a channel from now on. Answered by [`BusEvent::Standing`](super::BusEvent::Standing), and
     /// from then on by [`BusEvent::Live`](super::BusEvent::Live) for each round. After each
     /// [`BusEvent::Up`](super::BusEvent::Up) it is answered again; also from time to time, so that a hub sees what it has
-    /// missed.
+    /// missed. Of a channel that is followed already only `epoch` and `retention` are new: the hub has taken over another
+    /// epoch. Should the bus lose everything, it begins with that one, so that what it had can be put back.
     Follow {
         /// The channel.
         channel: Arc<str>,
