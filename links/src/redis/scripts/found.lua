@@ -1,25 +1,31 @@
 #!lua
--- Tells where channels stand; one of which nothing is known begins with the epoch that is given.
+-- Tells where channels stand, and keeps that for longer; one of which nothing is known begins with the epoch that is given.
 --
 -- KEYS  for each channel: meta, log, document
 -- ARGV  for each channel: candidate epoch, meta's life in ms
--- Reply for each channel: epoch, top, document's number
+-- Reply for each channel: epoch, or '!' if it is not of this version; top; document's number
 local reply = {}
 for i = 1, #KEYS, 3 do
-  local m = redis.call('HMGET', KEYS[i], 'e', 's')
-  local epoch, top, at = m[1], tonumber(m[2] or '0') or 0, 0
-  if epoch then
-    at = tonumber(redis.call('HGET', KEYS[i + 2], 'o') or '0') or 0
-  else
-    local arg = (i - 1) / 3 * 2 + 1
-    epoch, top = ARGV[arg], 0
-    -- What may lie there is of an epoch that is gone.
-    redis.call('DEL', KEYS[i + 1], KEYS[i + 2])
-    redis.call('HSET', KEYS[i], 'e', epoch, 's', '0')
-    redis.call('PEXPIRE', KEYS[i], ARGV[arg + 1])
+  local meta, log, document, arg = KEYS[i], KEYS[i + 1], KEYS[i + 2], (i - 1) / 3 * 2 + 1
+  local m, at = redis.pcall('HMGET', meta, 'e', 's'), '0'
+  if m[1] then at = redis.pcall('HGET', document, 'o') or '0' end
+  -- One that is broken must not hide the others.
+  local broken = m.err or type(at) == 'table' and at.err
+  if broken and not string.find(broken, 'WRONGTYPE', 1, true) then return redis.error_reply(broken) end
+  local epoch, top = m[1], m[1] and tonumber(m[2] or '')
+  broken = broken or epoch and (#epoch ~= 10 or not top) or not tonumber(at)
+  if not broken then
+    if not epoch then
+      epoch, top = ARGV[arg], 0
+      -- What may lie there is of an epoch that is gone.
+      redis.call('DEL', log, document)
+      redis.call('HSET', meta, 'e', epoch, 's', '0')
+    end
+    redis.call('PEXPIRE', meta, ARGV[arg + 1])
+    redis.call('PEXPIRE', document, ARGV[arg + 1])
   end
-  reply[#reply + 1] = epoch
-  reply[#reply + 1] = top
-  reply[#reply + 1] = at
+  reply[#reply + 1] = broken and '!' or epoch
+  reply[#reply + 1] = not broken and top or 0
+  reply[#reply + 1] = broken and 0 or tonumber(at)
 end
 return reply

@@ -2,13 +2,18 @@
 -- Tells where channels stand.
 --
 -- KEYS  for each channel: meta, document
--- Reply for each channel: epoch or '' if nothing is known of it, top, document's number
+-- Reply for each channel: epoch, '' if nothing is known of it, or '!' if it is not of this version; top; document's number
 local reply = {}
 for i = 1, #KEYS, 2 do
-  local m = redis.call('HMGET', KEYS[i], 'e', 's')
-  local at = m[1] and tonumber(redis.call('HGET', KEYS[i + 1], 'o') or '0') or 0
-  reply[#reply + 1] = m[1] or ''
-  reply[#reply + 1] = m[1] and tonumber(m[2] or '0') or 0
-  reply[#reply + 1] = at
+  local m, at = redis.pcall('HMGET', KEYS[i], 'e', 's'), '0'
+  if m[1] then at = redis.pcall('HGET', KEYS[i + 1], 'o') or '0' end
+  -- One that is broken must not hide the others.
+  local broken = m.err or type(at) == 'table' and at.err
+  if broken and not string.find(broken, 'WRONGTYPE', 1, true) then return redis.error_reply(broken) end
+  local top = m[1] and tonumber(m[2] or '')
+  broken = broken or m[1] and (#m[1] ~= 10 or not top) or not tonumber(at)
+  reply[#reply + 1] = broken and '!' or m[1] or ''
+  reply[#reply + 1] = not broken and top or 0
+  reply[#reply + 1] = broken and 0 or tonumber(at)
 end
 return reply
