@@ -58,14 +58,15 @@ pub enum BusCommand {
     /// Hear what is published to a channel from now on. Answered by [`BusEvent::Standing`](super::BusEvent::Standing), and
     /// from then on by [`BusEvent::Live`](super::BusEvent::Live) for each round. After each
     /// [`BusEvent::Up`](super::BusEvent::Up) it is answered again; also from time to time, so that a hub sees what it has
-    /// missed. Of a channel that is followed already only `epoch` and `retention` are new: the hub has taken over another
-    /// epoch. Should the bus lose everything, it begins with that one, so that what it had can be put back.
+    /// missed. Of a channel that is followed already only `retention` is new, and it is answered again.
     Follow {
         /// The channel.
         channel: Arc<str>,
-        /// The channel's epoch from now on, if the bus knows no numbers of it. When the bus follows it again by itself it
-        /// draws another one: an epoch that the hub has not seen, with the number 0, says that the bus has lost everything,
-        /// and it may be healed from there.
+        /// The channel's epoch from now on, if the bus knows no numbers of it: one that nobody has seen. When the bus follows
+        /// the channel again by itself it draws another one, because under the old one somebody who does not follow the
+        /// channel could be given numbers that others have seen with other messages. So an epoch that the hub has not seen,
+        /// with the number 0, says that the bus has lost everything: [`Heal`](Self::Heal) with that as
+        /// [`found`](Heal::found) puts it back, epoch and all.
         epoch: Epoch,
         /// How long the bus is to remember the numbers, should it found them.
         retention: Retention,
