@@ -287,8 +287,8 @@ impl Default for Presence {
 /// What holds for sessions that outlive their connection. Per hub.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sessions {
-    /// How long a session waits for its client after its connection has ended, at most; a client may ask for less.
-    /// Default 120 s. Zero: there are none.
+    /// How long a session waits for its client after its connection has ended, at most, and at most ten years; a client
+    /// may ask for less. Default 120 s. Zero: there are none.
     pub session_window: Duration,
     /// Sessions, with and without a connection. Default 10,000. Over it: `RATE_LIMIT_EXCEEDED`.
     pub sessions_max: usize,

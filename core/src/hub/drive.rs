@@ -90,6 +90,7 @@ impl Hub {
         self.watch_clock();
         self.homes.sweep(&self.env);
         self.presence.expire(&mut self.env);
+        self.sessions.write_postponed(&self.env);
         self.go_on_with_handshakes();
         self.settle();
         self.go_on_with_requests();
@@ -222,6 +223,13 @@ impl Hub {
         {
             self.tell_presence();
         }
+        // Answers for those who have gone bring the driver back here by nothing.
+        while self.presence.is_asked()
+            && self.outputs.is_empty()
+            && self.connections.is_nobody_dirty()
+        {
+            self.tell_presence();
+        }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
@@ -324,8 +332,9 @@ impl Hub {
         let question =
             self.questions.next_deadline().map(|at| timeout(at, TimeoutReason::Question));
         let drain = self.drain.deadline().map(|at| timeout(at, TimeoutReason::Drain));
-        let member = self.presence.next_deadline();
-        let session = self.sessions.next_deadline().into_iter().chain(member).min();
+        let others = [self.presence.next_deadline(), self.sessions.next_write()];
+        let others = others.into_iter().flatten();
+        let session = self.sessions.next_deadline().into_iter().chain(others).min();
         let session = session.map(|at| timeout(at, TimeoutReason::Resume));
         let history = self.homes.next_deadline(&self.env);
         let history = history.map(|at| timeout(at, TimeoutReason::History));

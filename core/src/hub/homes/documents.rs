@@ -87,9 +87,7 @@ impl Homes {
         if home.subscribers() > 0 {
             self.review(env, index);
         }
-        if self.kept_bytes > env.config.limits.history.history_bytes_max {
-            self.make_room(env);
-        }
+        self.make_room(env);
     }
 
     /// The channel has no document from now on.
@@ -133,6 +131,7 @@ impl Homes {
         json.extend_from_slice(b",\"state\":");
         json.extend_from_slice(document.map_or(b"null", |document| &document.json));
         json.push(b'}');
+        self.make_room(env);
         String::from_utf8(json).unwrap_or_default().into()
     }
 }

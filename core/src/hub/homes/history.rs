@@ -30,11 +30,13 @@ impl Homes {
         if let Some(index) = index {
             self.trim(env, index);
         }
-        match (index.and_then(|index| self.slots.get(index)), range.side) {
+        let result = match (index.and_then(|index| self.slots.get(index)), range.side) {
             (Some(home), _) => home.history(range),
             (None, Side::After(_)) => Err(Reason::NotRecovered),
             (None, Side::Before(_) | Side::Last) => Ok(answer(channel, None, &[], false)),
-        }
+        };
+        self.make_room(env);
+        result
     }
 }
 

@@ -318,6 +318,7 @@ impl Homes {
             self.kept_bytes += home.unheard_bytes();
             env.tally.channels -= 1;
             self.let_be(env, index);
+            self.make_room(env);
         }
         refund
     }
@@ -391,9 +392,7 @@ impl Homes {
             return self.let_be(env, index);
         }
         self.lines.step(&mut self.slots, index, Some(Line::Kept));
-        if self.kept_bytes > env.config.limits.history.history_bytes_max {
-            self.make_room(env);
-        }
+        self.make_room(env);
     }
 
     /// Drops what is no longer kept of a channel.
@@ -441,8 +440,15 @@ impl Homes {
     }
 
     /// Forgets what was published to longest ago, until the rest fits.
-    #[cold]
+    #[inline]
     fn make_room(&mut self, env: &mut Env) {
+        if self.kept_bytes > env.config.limits.history.history_bytes_max {
+            self.forget_oldest(env);
+        }
+    }
+
+    #[cold]
+    fn forget_oldest(&mut self, env: &mut Env) {
         let max = env.config.limits.history.history_bytes_max;
         while self.kept_bytes > max {
             let mut lines = [Line::Idle, Line::Kept, Line::Document].into_iter();

@@ -144,9 +144,7 @@ impl Homes {
             self.restore_document(env, &channel, state);
         }
         self.review(env, index);
-        if self.kept_bytes > env.config.limits.history.history_bytes_max {
-            self.make_room(env);
-        }
+        self.make_room(env);
     }
 }
 

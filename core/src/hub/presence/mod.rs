@@ -241,6 +241,12 @@ impl Presence {
         !self.changed.is_empty() || !self.asked.is_empty()
     }
 
+    /// Whether anybody asks.
+    #[inline]
+    pub(super) fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     fn find(&self, channel: &str) -> Option<&Roster> {
         self.rosters.get(*self.names.get(channel)?)
     }

@@ -36,6 +36,8 @@ pub(in crate::hub) struct Sessions {
     bytes: usize,
     /// Those that a store does not know yet as they are.
     changed: Vec<SessionId>,
+    /// Large ones that a store is to be told of later, and when. Behind each other: the pause is the same for all.
+    postponed: VecDeque<(Instant, SessionId)>,
     /// What a store is to be told first.
     commands: VecDeque<StoreCommand>,
     /// Connections of this hub whose sessions' homes are to be told something, each once.
@@ -63,6 +65,7 @@ impl Sessions {
             owners: Founders::new(keys),
             bytes: 0,
             changed: Vec::new(),
+            postponed: VecDeque::new(),
             commands: VecDeque::new(),
             untold: VecDeque::new(),
         }
@@ -102,8 +105,9 @@ impl Sessions {
         let found = self.find(name).filter(|(_, session)| session.is_held_by(conn));
         let (index, session) = found.ok_or(Reason::SessionUnknown)?;
         let ttl = granted(env.config.limits.sessions.session_window, ttl);
-        session.ttl = ttl;
-        self.note(env, index);
+        if std::mem::replace(&mut session.ttl, ttl) != ttl {
+            self.note_in_passing(env, index);
+        }
         Ok(ttl)
     }
 
@@ -127,7 +131,7 @@ impl Sessions {
             env.tally.error(Reason::SessionsFull);
             self.remove(env, index);
         } else {
-            self.note(env, index);
+            self.note_in_passing(env, index);
         }
     }
 
@@ -243,7 +247,7 @@ impl Sessions {
             let since = kept.since.unwrap_or(env.now.unix);
             // A clock that was set back makes nobody wait longer.
             let waited = env.now.unix.saturating_sub(since);
-            let left = kept.ttl.min(limits.session_window).checked_sub(waited)?;
+            let left = granted(limits.session_window, Some(kept.ttl)).checked_sub(waited)?;
             let running = kept.since.is_none();
             let state = State::Waiting { until: env.now.mono, since };
             let session = Session::restored(name, kept, state);
@@ -273,6 +277,23 @@ impl Sessions {
             return Some(StoreCommand::KeepSession { session: name, record });
         }
         None
+    }
+
+    /// Sees that a store is told of those whose pause is over.
+    pub(in crate::hub) fn write_postponed(&mut self, env: &Env) {
+        while let Some((at, name)) = self.postponed.front().copied()
+            && at <= env.now.mono
+        {
+            self.postponed.pop_front();
+            if let Some((index, _)) = self.find(name).filter(|(_, session)| session.postponed) {
+                self.note(env, index);
+            }
+        }
+    }
+
+    /// When that of the next one is.
+    pub(in crate::hub) fn next_write(&self) -> Option<Instant> {
+        self.postponed.front().map(|(at, _)| *at)
     }
 
     /// When the next one has waited long enough; it may have been resumed since.
@@ -313,6 +334,8 @@ impl Sessions {
                 !session.changed || self.changed.contains(&session.name),
                 "what a store is to be told is listed"
             );
+            let later = || self.postponed.iter().any(|(_, name)| *name == session.name);
+            assert!(!session.postponed || later(), "what it is to be told later, too");
         }
         let bytes: usize = all().map(|session| session.bytes).sum();
         assert_eq!(self.bytes, bytes, "memory of sessions");
@@ -373,11 +396,31 @@ impl Sessions {
         if env.config.has_store()
             && let Some(session) = self.slots.get_mut(index).filter(|session| !session.changed)
         {
-            session.changed = true;
+            (session.changed, session.postponed) = (true, false);
+            session.written = Some(env.now.mono);
             self.changed.push(session.name);
         }
     }
+
+    /// The same for what its client may change with every message: all of a session is written each time, so that a large
+    /// one has a pause then.
+    fn note_in_passing(&mut self, env: &Env, index: u32) {
+        let Some(session) = self.slots.get_mut(index).filter(|_| env.config.store) else { return };
+        let recent = |at: Instant| env.now.mono.saturating_duration_since(at) < WRITE_PAUSE;
+        if session.changed || session.bytes <= LARGE_BYTES || !session.written.is_some_and(recent) {
+            return self.note(env, index);
+        }
+        if !std::mem::replace(&mut session.postponed, true) {
+            self.postponed.push_back((env.now.mono + WRITE_PAUSE, session.name));
+        }
+    }
 }
+
+/// Bytes of a session beyond which it is large.
+const LARGE_BYTES: usize = 4 * 1024;
+
+/// Between two times that a large one is written because of what its client has asked for.
+const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
 fn count(env: &mut Env, waiting: bool) -> &mut i64 {
     if waiting { &mut env.tally.sessions_waiting } else { &mut env.tally.sessions_held }

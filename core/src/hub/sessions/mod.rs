@@ -50,5 +50,8 @@ pub(super) struct Holder {
 
 /// How long a session waits that asks for so much, if it may wait for `window`.
 fn granted(window: Duration, ttl: Option<Duration>) -> Duration {
-    ttl.unwrap_or(window).min(window)
+    ttl.unwrap_or(window).min(window).min(WINDOW_MAX)
 }
+
+/// No session waits longer than ten years: moments beyond the end of the clock cannot be said.
+const WINDOW_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);

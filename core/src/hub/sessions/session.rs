@@ -25,6 +25,10 @@ pub(super) struct Session {
     pub(super) state: State,
     /// On the list of those that a store is to be told of.
     pub(super) changed: bool,
+    /// A store is told of it later.
+    pub(super) postponed: bool,
+    /// When a store was last told of it.
+    pub(super) written: Option<Instant>,
     /// A store may know of it.
     pub(super) stored: bool,
     /// Memory that it takes.
@@ -59,6 +63,8 @@ impl Session {
             channels: BTreeMap::new(),
             state: State::Held(conn),
             changed: false,
+            postponed: false,
+            written: None,
             stored: false,
             bytes,
         }
@@ -68,9 +74,20 @@ impl Session {
     pub(super) fn restored(name: SessionId, kept: Kept, state: State) -> Self {
         let Kept { public, user, ttl, since: _, channels } = kept;
         let owner = user.clone().map(Who::User);
-        let (changed, stored) = (false, true);
-        let mut this =
-            Self { name, public, user, owner, ttl, channels, state, changed, stored, bytes: 0 };
+        let mut this = Self {
+            name,
+            public,
+            user,
+            owner,
+            ttl,
+            channels,
+            state,
+            changed: false,
+            postponed: false,
+            written: None,
+            stored: true,
+            bytes: 0,
+        };
         this.bytes = this.weight();
         this
     }

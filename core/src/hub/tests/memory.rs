@@ -379,3 +379,29 @@ fn who_asks_for_metrics_meanwhile_gets_the_same_or_the_same_failure() {
     assert_eq!(asked(&rig), 3, "asked anew");
     assert!(!again.is_ended());
 }
+
+/// Whoever may subscribe may ask about any number of channels, and each is told a position.
+#[test]
+fn channels_that_are_only_asked_about_take_no_more_than_what_is_kept_may() {
+    const MAX: usize = 20_000;
+    let mut config = unlimited();
+    config.limits.history.history_bytes_max = MAX;
+    for event in ["get_state", "get_history", "subscribe"] {
+        let mut rig = Rig::alone_with(config.clone());
+        let client = rig.connect(0);
+        for n in 0..200 {
+            let channel = json!({"channel": format!("c{n}"), "positions": true});
+            let answer = rig.request(&client, event, &channel);
+            assert!(answer["data"]["epoch"].is_string(), "{answer}");
+            if event == "subscribe" {
+                rig.request(&client, "unsubscribe", &channel);
+            }
+            let kept = rig.hubs[0].hub().homes.kept_bytes();
+            assert!(kept <= MAX, "{event} has brought it to {kept} bytes");
+        }
+        // The last ones are those that are still known.
+        let answer = rig.request(&client, "get_state", &json!({"channel": "c199"}));
+        assert_eq!(answer["data"]["offset"], 0);
+        assert!(rig.hubs[0].hub().homes.kept_bytes() > MAX / 2, "there is room for many");
+    }
+}

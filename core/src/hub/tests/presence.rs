@@ -677,3 +677,29 @@ fn answers_that_nobody_reads_are_bounded() {
     let refused = answers.iter().filter(|answer| answer["error_code"] == "RATE_LIMIT_EXCEEDED");
     assert!((90..100).contains(&refused.count()));
 }
+
+/// Answers for connections that have gone meanwhile write nothing, and so bring about no other look.
+#[test]
+fn who_asks_behind_others_that_have_gone_is_answered_in_the_same_turn() {
+    let mut config = rooms(unlimited());
+    config.limits.delivery.outbox_bytes_max = 8 * 1024;
+    let mut rig = Rig::alone_with(config);
+    let wish = json!({ "info": { "x": "x".repeat(100) } });
+    let members: Vec<_> = (0..20).map(|_| hello(&mut rig, 0).0).collect();
+    for member in &members {
+        attend(&mut rig, member, "c", &wish);
+    }
+    let (gone, asks) = (rig.connect(0), rig.connect(0));
+    let ask = frame(
+        &json!({"type": "request", "event": "get_presence", "id": "q", "data": {"channel": "c"}}),
+    );
+    for _ in 0..200 {
+        rig.hubs[0].handle_bytes(rig.now, gone.conn, &mut ask.clone());
+    }
+    let mut last = ask;
+    rig.hubs[0].handle_bytes(rig.now, asks.conn, &mut last);
+    rig.hubs[0].handle_io_error(rig.now, gone.conn, io::ErrorKind::ConnectionReset);
+    rig.run();
+    let answer = asks.take().pop().expect("an answer");
+    assert_eq!(answer["data"]["count"], 20, "{answer}");
+}

@@ -1,6 +1,7 @@
 //! Sessions that outlive their connection, on whole hubs.
 
 use super::*;
+use crate::auth::Pattern;
 
 /// A session of `client`, which waits for a minute.
 fn keep(rig: &mut Rig, client: &Client) -> Value {
@@ -750,4 +751,77 @@ mod with_users {
         let (answer, _) = resume(&mut rig, &ada, &session, &json!({}));
         assert_eq!(answer["data"]["status"], "resumed");
     }
+}
+
+/// An embedding application may say that sessions wait for ever.
+#[test]
+fn a_window_without_an_end_is_a_long_one() {
+    let mut config = unlimited();
+    config.limits.sessions.session_window = Duration::MAX;
+    config.presence.push((Pattern::parse("room:*").unwrap(), true));
+    let mut rig = Rig::alone_with(config);
+    let first = rig.connect(0);
+    let session = rig.request(&first, "keep_session", &json!({}))["data"]["session"].clone();
+    let room = json!({"channel": "room:1", "presence": true});
+    assert_eq!(rig.request(&first, "subscribe", &room)["data"]["status"], "subscribed");
+    rig.hang_up(&first);
+    rig.wait(Duration::from_secs(365 * 86_400));
+    let next = rig.connect(0);
+    let (answer, _) = resume(&mut rig, &next, &session, &json!({}));
+    assert_eq!(subscriptions(&answer)[0].0, "room:1");
+}
+
+/// What a store is told of sessions: how often, and how much.
+fn written(rig: &mut Rig) -> (usize, usize) {
+    let records = std::mem::take(&mut rig.outputs).into_iter().filter_map(|output| {
+        let Output::Store(StoreCommand::KeepSession { record, .. }) = output else { return None };
+        Some(record.len())
+    });
+    records.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len))
+}
+
+/// A record is the whole session, so that one with many channels is not written for each message of its client.
+#[test]
+fn a_large_session_that_changes_all_the_time_is_written_now_and_then() {
+    let mut rig = Rig::alone_with(Config { store: true, ..unlimited() });
+    let client = rig.connect(0);
+    keep(&mut rig, &client);
+    for n in 0..500 {
+        rig.subscribe(&client, &format!("{n:0>200}"));
+    }
+    rig.wait(Duration::from_secs(2));
+    let (_, grown) = written(&mut rig);
+    for _ in 0..100 {
+        rig.subscribe(&client, "one more");
+        rig.request(&client, "unsubscribe", &json!({"channel": "one more"}));
+        rig.request(&client, "keep_session", &json!({"ttl": 60}));
+        rig.wait(Duration::from_millis(20));
+    }
+    let (count, bytes) = written(&mut rig);
+    assert!(count <= 4, "{count} times in two seconds, {bytes} bytes");
+    assert!(grown <= 1_000_000, "{grown} bytes for 500 channels of 200 bytes");
+
+    // What is last said is written all the same, and what a connection's end brings about at once.
+    rig.subscribe(&client, "last");
+    rig.wait(Duration::from_secs(2));
+    assert_eq!(written(&mut rig).0, 1);
+    rig.subscribe(&client, "behind it");
+    rig.hang_up(&client);
+    assert_eq!(written(&mut rig).0, 1);
+    rig.wait(Duration::from_secs(2));
+    assert_eq!(written(&mut rig).0, 0);
+}
+
+#[test]
+fn a_small_session_is_written_at_once() {
+    let mut rig = Rig::alone_with(Config { store: true, ..unlimited() });
+    let client = rig.connect(0);
+    keep(&mut rig, &client);
+    written(&mut rig);
+    for n in 0..10 {
+        rig.subscribe(&client, &format!("c{n}"));
+        assert_eq!(written(&mut rig).0, 1);
+    }
+    keep(&mut rig, &client);
+    assert_eq!(written(&mut rig).0, 0, "nothing is new");
 }
