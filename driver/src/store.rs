@@ -1,18 +1,19 @@
 //! What is kept over restarts: a thread that carries out what the hubs want kept, because it has to wait for a disk.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     error::Error,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use mahavishnu_core::{
-    hub::{AppendId, Placement, ShardId, StoreCommand, StoreEvent},
+    hub::{AppendId, Placement, SessionId, ShardId, StoreCommand, StoreEvent},
     metrics::StoreMetrics,
 };
 use tracing::{error, info, warn};
@@ -89,19 +90,65 @@ pub(crate) fn deal(
 
 /// A shard's way to the store.
 #[derive(Clone, Debug)]
-pub(crate) struct ToStore(Sender<(ShardId, StoreCommand)>);
+pub(crate) struct ToStore {
+    commands: Sender<(ShardId, StoreCommand)>,
+    records: Arc<Records>,
+}
+
+/// What shards have sent to the store.
+#[derive(Debug)]
+pub(crate) struct FromShards {
+    commands: Receiver<(ShardId, StoreCommand)>,
+    records: Arc<Records>,
+}
 
 impl ToStore {
-    pub(crate) fn new() -> (Self, Receiver<(ShardId, StoreCommand)>) {
-        let (sender, receiver) = mpsc::channel();
-        (Self(sender), receiver)
+    pub(crate) fn new() -> (Self, FromShards) {
+        let (sender, commands) = mpsc::channel();
+        let records = Arc::<Records>::default();
+        (Self { commands: sender, records: records.clone() }, FromShards { commands, records })
     }
 
-    /// What is under way is bounded by the hub, see
-    /// [`store_queue_bytes_max`](mahavishnu_core::limits::History::store_queue_bytes_max).
+    /// What is under way of messages is bounded by the hub, see
+    /// [`store_queue_bytes_max`](mahavishnu_core::limits::History::store_queue_bytes_max), and of sessions by [`Records`].
     pub(crate) fn send(&self, from: ShardId, command: StoreCommand) {
+        let command = match command {
+            StoreCommand::KeepSession { session, record } => {
+                if !self.records.put(session, record) {
+                    return;
+                }
+                StoreCommand::KeepSession { session, record: Bytes::new() }
+            }
+            StoreCommand::ForgetSession { session } => {
+                self.records.take(session);
+                command
+            }
+            StoreCommand::Append { .. }
+            | StoreCommand::Trim { .. }
+            | StoreCommand::Forget { .. } => command,
+        };
         // It ends after the shards.
-        let _ = self.0.send((from, command));
+        let _ = self.commands.send((from, command));
+    }
+}
+
+/// Sessions of which the store has yet to take the record. Of each the last one counts, so that however long the disk takes
+/// and however often they change, they are no more than the sessions themselves.
+#[derive(Debug, Default)]
+struct Records(Mutex<HashMap<SessionId, Bytes>>);
+
+impl Records {
+    /// Whether it is the first one.
+    fn put(&self, session: SessionId, record: Bytes) -> bool {
+        self.lock().insert(session, record).is_none()
+    }
+
+    fn take(&self, session: SessionId) -> Option<Bytes> {
+        self.lock().remove(&session)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Bytes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,14 +182,15 @@ impl Keeper {
     }
 
     /// Works until all shards have ended.
-    pub(crate) fn run(mut self, commands: &Receiver<(ShardId, StoreCommand)>) {
+    pub(crate) fn run(mut self, from: &FromShards) {
+        let commands = &from.commands;
         loop {
             let first = match self.sync_at {
                 None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => commands.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match first {
-                Ok(first) => self.keep(first, commands),
+                Ok(first) => self.keep(first, from),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -160,23 +208,33 @@ impl Keeper {
     }
 
     /// Everything that waits is one group: the longer the disk takes, the larger it is.
-    fn keep(
-        &mut self,
-        first: (ShardId, StoreCommand),
-        commands: &Receiver<(ShardId, StoreCommand)>,
-    ) {
+    fn keep(&mut self, first: (ShardId, StoreCommand), shards: &FromShards) {
         let mut group = Vec::new();
         let mut asked: Vec<(ShardId, AppendId)> = Vec::new();
         let mut bytes = 0;
-        for (from, command) in std::iter::once(first).chain(commands.try_iter()) {
-            if let StoreCommand::Append { id, round, .. } = &command {
-                asked.push((from, *id));
-                bytes += round.records.len();
+        for (from, command) in std::iter::once(first).chain(shards.commands.try_iter()) {
+            match command {
+                StoreCommand::KeepSession { session, .. } => {
+                    // One that was forgotten since is not kept first.
+                    let Some(record) = shards.records.take(session) else { continue };
+                    bytes += record.len();
+                    group.push(StoreCommand::KeepSession { session, record });
+                }
+                StoreCommand::Append { id, ref round, .. } => {
+                    asked.push((from, id));
+                    bytes += round.records.len();
+                    group.push(command);
+                }
+                StoreCommand::Trim { .. }
+                | StoreCommand::Forget { .. }
+                | StoreCommand::ForgetSession { .. } => group.push(command),
             }
-            group.push(command);
             if group.len() >= GROUP_COMMANDS_MAX || bytes >= GROUP_BYTES_MAX {
                 break;
             }
+        }
+        if group.is_empty() {
+            return;
         }
         let kept = self.commit(&group);
         if !kept {
@@ -300,7 +358,7 @@ fn told<P>(result: Result<Result<(), StoreFailed>, P>) -> Result<(), StoreFailed
 /// Commands of one group.
 const GROUP_COMMANDS_MAX: usize = 4096;
 
-/// Bytes of messages in one group, and one round more.
+/// Bytes of messages and sessions in one group, and one of them more.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How often it is told that a store still fails.

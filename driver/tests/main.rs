@@ -182,6 +182,7 @@ on_each! {
     }
     store {
         a_store_that_fails_refuses_publishers_and_is_tried_again,
+        a_store_that_stalls_is_told_of_a_session_as_it_is_then,
         what_is_kept_is_there_in_the_next_server,
     }
 }

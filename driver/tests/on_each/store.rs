@@ -6,9 +6,11 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use mahavishnu_driver::{
     BroadcastError, Server, Store, StoreFailed,
     core::{
+        config::Config,
         hub::{StoreCommand, StoreEvent},
         reason::Reason,
     },
@@ -29,6 +31,9 @@ struct State {
     panics: bool,
     /// Messages in the groups that were kept.
     kept: Vec<u64>,
+    /// How often sessions were, and the last of them.
+    sessions: usize,
+    session: Bytes,
     closed: bool,
 }
 
@@ -43,8 +48,17 @@ impl Store for Puppet {
             return Err("no space left".into());
         }
         for command in commands {
-            if let StoreCommand::Append { round, .. } = command {
-                state.kept.extend(round.first..=round.last());
+            match command {
+                StoreCommand::Append { round, .. } => {
+                    state.kept.extend(round.first..=round.last());
+                }
+                StoreCommand::KeepSession { record, .. } => {
+                    state.sessions += 1;
+                    state.session = record.clone();
+                }
+                StoreCommand::Trim { .. }
+                | StoreCommand::Forget { .. }
+                | StoreCommand::ForgetSession { .. } => {}
             }
         }
         Ok(())
@@ -85,6 +99,31 @@ pub(crate) fn a_store_that_fails_refuses_publishers_and_is_tried_again<R: Host>(
     end(server);
     let state = puppet.0.lock().unwrap();
     assert_eq!((&state.kept[..], state.closed), (&[1][..], true));
+}
+
+/// However often a session changes, so many of its records do not wait.
+pub(crate) fn a_store_that_stalls_is_told_of_a_session_as_it_is_then<R: Host>() {
+    let puppet = Puppet::default();
+    let mut config = Config::default();
+    config.limits.connections.messages_per_second = None;
+    let builder = Server::<R>::builder().config(config).store(puppet.clone(), Vec::new());
+    let (server, address) = start(builder);
+    let mut client = Client::connect(address);
+    {
+        let stalled = puppet.0.lock().unwrap();
+        assert_eq!(client.request("keep_session", &json!({}))["data"]["ttl"], 120);
+        for n in 0..100 {
+            let data = json!({ "channel": format!("c{n}") });
+            assert_eq!(client.request("subscribe", &data)["data"]["status"], "subscribed");
+        }
+        drop(stalled);
+    }
+    // The server's end is written too.
+    drop(client);
+    end(server);
+    let state = puppet.0.lock().unwrap();
+    assert!((1..=4).contains(&state.sessions), "{} records", state.sessions);
+    assert!(state.session.windows(3).any(|part| part == b"c99"), "the last one is whole");
 }
 
 pub(crate) fn what_is_kept_is_there_in_the_next_server<R: Host>() {
