@@ -25,6 +25,8 @@ pub(crate) struct Capacity {
     pub(crate) idempotency_bytes_max: usize,
     /// Bytes of messages and documents that are kept, for each shard.
     pub(crate) history_bytes_max: usize,
+    /// Bytes of members of channels, for each shard.
+    pub(crate) presence_bytes_max: usize,
     /// Bytes of sessions, for each shard.
     pub(crate) sessions_bytes_max: usize,
     /// The memory that this was computed from; `None` if none was named.
@@ -77,7 +79,12 @@ impl Capacity {
                     .max(settings.max_message_bytes.saturating_mul(4)),
                 idempotency_bytes_max: default.publishing.idempotency_bytes_max,
                 history_bytes_max: settings.history_bytes,
-                sessions_bytes_max: default.sessions.sessions_bytes_max,
+                presence_bytes_max: settings.presence_bytes,
+                // As many bytes for each as there are by default.
+                sessions_bytes_max: settings
+                    .sessions_max
+                    .saturating_mul(default.sessions.sessions_bytes_max)
+                    / default.sessions.sessions_max.max(1),
                 memory: None,
                 files: None,
             };
@@ -85,7 +92,10 @@ impl Capacity {
         let free = memory.saturating_sub(PROGRAM_BYTES + shards * SHARD_BYTES);
         // What is kept is there even if nobody is connected.
         let history = (settings.history_bytes as u64).min(free / 8 / shards);
-        let rest = free / 2 - history * shards;
+        let has_members = settings.presence_rules.iter().any(|rule| rule.value);
+        let presence = (settings.presence_bytes as u64).min(free / 16 / shards);
+        let reserved = history + if has_members { presence } else { 0 };
+        let rest = free / 2 - reserved * shards;
         let fit = usize::try_from(free / 2 / connection_bytes(settings.tls_enabled));
         let fit = fit.unwrap_or(usize::MAX).max(1);
         let part = |bytes: u64| usize::try_from(bytes / shards).unwrap_or(usize::MAX);
@@ -97,6 +107,7 @@ impl Capacity {
             partial_bytes_max: part(rest / 4),
             idempotency_bytes_max: part(rest / 16),
             history_bytes_max: usize::try_from(history).unwrap_or(usize::MAX),
+            presence_bytes_max: usize::try_from(presence).unwrap_or(usize::MAX),
             sessions_bytes_max: part(rest / 16),
             memory: Some(memory),
             files: None,
@@ -153,6 +164,13 @@ impl Capacity {
                 self.history_bytes_max
             ));
         }
+        let presence = settings.presence_bytes;
+        if self.presence_bytes_max < presence && presence != default_presence_bytes() {
+            warnings.push(format!(
+                "MAHAVISHNU_PRESENCE_BYTES={presence} is more than MAHAVISHNU_MEMORY_LIMIT leaves for the members of a shard's channels ({})",
+                self.presence_bytes_max
+            ));
+        }
         if self.partial_bytes_max < message {
             warnings.push(format!(
                 "MAHAVISHNU_MAX_MESSAGE_BYTES={message} is more than MAHAVISHNU_MEMORY_LIMIT leaves for unfinished input of a shard ({}): \
@@ -167,6 +185,10 @@ impl Capacity {
 /// What an idle connection takes: ours, and the kernel's share for its socket.
 fn connection_bytes(tls: bool) -> u64 {
     KERNEL_BYTES + if tls { TLS_BYTES } else { PLAIN_BYTES }
+}
+
+fn default_presence_bytes() -> usize {
+    Limits::default().presence.presence_bytes_max
 }
 
 fn default_history_bytes() -> usize {
@@ -322,8 +344,9 @@ mod tests {
 
     #[test]
     fn shards_share_what_there_is() {
-        let one = capacity(&[("MEMORY_LIMIT", "1G"), ("SHARDS", "1")]);
-        let four = capacity(&[("MEMORY_LIMIT", "1G"), ("SHARDS", "4")]);
+        let (limit, members) = (("MEMORY_LIMIT", "1G"), ("PRESENCE_RULES", "room:*"));
+        let one = capacity(&[limit, members, ("SHARDS", "1")]);
+        let four = capacity(&[limit, members, ("SHARDS", "4")]);
         assert!(4 * four.queued_bytes_max <= one.queued_bytes_max);
         assert!(4 * four.partial_bytes_max <= one.partial_bytes_max);
         for capacity in [one, four] {
@@ -331,6 +354,7 @@ mod tests {
                 + capacity.partial_bytes_max
                 + capacity.idempotency_bytes_max
                 + capacity.history_bytes_max
+                + capacity.presence_bytes_max
                 + capacity.sessions_bytes_max;
             let shards = if capacity == one { 1 } else { 4 };
             assert!(shards * all as u64 <= (1 << 30) / 2, "the other half is for connections");
@@ -352,18 +376,43 @@ mod tests {
     }
 
     #[test]
+    fn members_take_their_part_where_there_are_any() {
+        let with = |rules, bytes| {
+            let pairs = [("MEMORY_LIMIT", "512M"), ("SHARDS", "2"), ("PRESENCE_RULES", rules)];
+            let capacity = capacity(&[&pairs[..], &[("PRESENCE_BYTES", bytes)]].concat());
+            (capacity.presence_bytes_max as u64, capacity.queued_bytes_max)
+        };
+        let part = ((512 << 20) - PROGRAM_BYTES - 2 * SHARD_BYTES) / 16 / 2;
+        assert_eq!(with("room:*", "1073741824").0, part);
+        assert_eq!(with("room:*", "65536").0, 65_536, "no more than was asked for");
+        let [none, few, many] =
+            [("room:*=off", "1073741824"), ("room:*", "65536"), ("room:*", "1073741824")]
+                .map(|(rules, bytes)| with(rules, bytes).1);
+        assert!(none > few && few > many, "{none} {few} {many}");
+    }
+
+    #[test]
+    fn sessions_have_as_much_memory_each_however_many_there_may_be() {
+        let bytes =
+            |max| capacity(&[("MEMORY_LIMIT", "off"), ("SESSIONS_MAX", max)]).sessions_bytes_max;
+        assert_eq!((bytes("10000"), bytes("100000")), (16_777_216, 167_772_160));
+    }
+
+    #[test]
     fn what_does_not_fit_is_said() {
         let settings = load(&[
             ("MEMORY_LIMIT", "64M"),
             ("MAX_MESSAGE_BYTES", "16777216"),
             ("OUTBOX_BYTES", "67108864"),
             ("HISTORY_BYTES", "67108865"),
+            ("PRESENCE_BYTES", "67108865"),
         ])
         .settings;
         let warnings = Capacity::of(&settings).warnings(&settings);
         assert!(warnings[0].contains("OUTBOX_BYTES=67108864"), "{warnings:?}");
         assert!(warnings[1].contains("HISTORY_BYTES=67108865"), "{warnings:?}");
-        assert!(warnings[2].contains("MAX_MESSAGE_BYTES=16777216"), "{warnings:?}");
+        assert!(warnings[2].contains("PRESENCE_BYTES=67108865"), "{warnings:?}");
+        assert!(warnings[3].contains("MAX_MESSAGE_BYTES=16777216"), "{warnings:?}");
         let settings = load(&[("MEMORY_LIMIT", "64M")]).settings;
         assert_eq!(Capacity::of(&settings).warnings(&settings), [""; 0], "the default fits itself");
     }

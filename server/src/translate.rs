@@ -129,14 +129,18 @@ fn limits(settings: &Settings, capacity: &Capacity) -> Limits {
             history_channel_bytes_max: settings.history_channel_bytes,
             history_bytes_max: capacity.history_bytes_max,
             recover_messages_max: settings.recover_max,
+            state_bytes_max: settings.state_bytes,
             ..default.history
         },
         presence: limits::Presence {
             presence_members_max: settings.presence_members_max,
-            ..default.presence
+            presence_info_bytes_max: settings.presence_info_bytes,
+            presence_bytes_max: capacity.presence_bytes_max,
+            presence_changes_max: settings.presence_changes_max,
         },
         sessions: limits::Sessions {
             session_window: settings.session_seconds,
+            sessions_max: settings.sessions_max,
             sessions_bytes_max: capacity.sessions_bytes_max,
             ..default.sessions
         },
@@ -302,6 +306,11 @@ mod tests {
             ("REWIND_RULES", "pool:*=3"),
             ("PRESENCE_RULES", "pool:0=off,pool:*"),
             ("PRESENCE_MEMBERS_MAX", "4"),
+            ("PRESENCE_BYTES", "65536"),
+            ("PRESENCE_INFO_BYTES", "8"),
+            ("PRESENCE_CHANGES_MAX", "2"),
+            ("STATE_BYTES", "9"),
+            ("SESSIONS_MAX", "11"),
             ("SESSION_SECONDS", "0"),
         ]))
         .unwrap();
@@ -335,8 +344,18 @@ mod tests {
             (of_history.history_bytes_max, of_history.history_channel_bytes_max),
             (32 << 20, 16 << 20)
         );
-        assert_eq!((of_history.recover_messages_max, limits.presence.presence_members_max), (5, 4));
-        assert_eq!(limits.sessions.session_window, Duration::ZERO);
+        assert_eq!((of_history.recover_messages_max, of_history.state_bytes_max), (5, 9));
+        let of_presence = limits::Presence {
+            presence_members_max: 4,
+            presence_info_bytes_max: 8,
+            presence_bytes_max: 65_536,
+            presence_changes_max: 2,
+        };
+        assert_eq!(limits.presence, of_presence);
+        assert_eq!(
+            (limits.sessions.session_window, limits.sessions.sessions_max),
+            (Duration::ZERO, 11)
+        );
         assert_eq!(
             (
                 limits.auth.token_warning,

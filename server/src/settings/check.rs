@@ -246,6 +246,17 @@ impl Loaded {
                  the longest messages cannot be kept"
             ));
         }
+        let state_bytes = self.settings.state_bytes;
+        for (name, bytes, cannot) in [
+            ("MAX_MESSAGE_BYTES", max_message_bytes, "come in"),
+            ("OUTBOX_BYTES", outbox_bytes, "be read"),
+        ] {
+            if state_bytes > bytes {
+                self.warnings.push(format!(
+                    "MAHAVISHNU_STATE_BYTES={state_bytes} is more than MAHAVISHNU_{name}={bytes}: the largest documents cannot {cannot}"
+                ));
+            }
+        }
         if history_bytes < history_channel_bytes {
             self.warnings.push(format!(
                 "MAHAVISHNU_HISTORY_BYTES={history_bytes} is less than MAHAVISHNU_HISTORY_CHANNEL_BYTES={history_channel_bytes}: \

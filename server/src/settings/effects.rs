@@ -147,9 +147,19 @@ const IDLE: &[Idle] = &[
         why: "MAHAVISHNU_HISTORY_FILE is not set",
     },
     Idle {
-        names: &["MAHAVISHNU_PRESENCE_MEMBERS_MAX"],
+        names: &[
+            "MAHAVISHNU_PRESENCE_MEMBERS_MAX",
+            "MAHAVISHNU_PRESENCE_BYTES",
+            "MAHAVISHNU_PRESENCE_INFO_BYTES",
+            "MAHAVISHNU_PRESENCE_CHANGES_MAX",
+        ],
         is: |settings, _| !settings.presence_rules.iter().any(|rule| rule.value),
         why: "MAHAVISHNU_PRESENCE_RULES name no channels that have members",
+    },
+    Idle {
+        names: &["MAHAVISHNU_SESSIONS_MAX"],
+        is: |settings, _| settings.session_seconds.is_zero(),
+        why: "MAHAVISHNU_SESSION_SECONDS is 0",
     },
     Idle {
         names: &["MAHAVISHNU_RECORD_MAX_BYTES"],
@@ -222,7 +232,11 @@ mod tests {
         ("HISTORY_FSYNC", "no", &[("HISTORY_FILE", "h")]),
         ("RECOVER_MAX", "1", &[("HISTORY", "off"), ("HISTORY_RULES", "a=1/1")]),
         ("REWIND_RULES", "a=1", &[]),
-        ("PRESENCE_MEMBERS_MAX", "1", &[("PRESENCE_RULES", "a=off,b")]),
+        ("PRESENCE_MEMBERS_MAX", "1", PRESENCE),
+        ("PRESENCE_BYTES", "65536", PRESENCE),
+        ("PRESENCE_INFO_BYTES", "1", PRESENCE),
+        ("PRESENCE_CHANGES_MAX", "1", PRESENCE),
+        ("SESSIONS_MAX", "1", &[]),
         ("RECORD_MAX_BYTES", "1048576", &[("RECORD_FILE", "r")]),
     ];
     /// What takes the effect away from those that have one by default.
@@ -237,6 +251,10 @@ mod tests {
         ("RECOVER_MAX", ("HISTORY", "off")),
         ("REWIND_RULES", ("HISTORY", "off")),
         ("PRESENCE_MEMBERS_MAX", ("PRESENCE_RULES", "a=off")),
+        ("PRESENCE_BYTES", ("PRESENCE_RULES", "a=off")),
+        ("PRESENCE_INFO_BYTES", ("PRESENCE_RULES", "a=off")),
+        ("PRESENCE_CHANGES_MAX", ("PRESENCE_RULES", "a=off")),
+        ("SESSIONS_MAX", ("SESSION_SECONDS", "0")),
     ];
     const STRONG: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
     const TLS: Pairs = &[("TLS_ENABLED", "true"), ("CERT_FILE", "c.pem")];
@@ -248,6 +266,7 @@ mod tests {
     ];
     const KEYS: Pairs = &[("JWT_SECRET", STRONG)];
     const REDIS: Pairs = &[("REDIS_HOST", "localhost")];
+    const PRESENCE: Pairs = &[("PRESENCE_RULES", "a=off,b")];
     const DEFLATE: Pairs = &[("DEFLATE", "true")];
 
     fn says_so(name: &str, pairs: &[(&str, &str)]) -> bool {

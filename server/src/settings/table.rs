@@ -263,6 +263,8 @@ settings! {
         /// Keep messages, documents and sessions in this file, so that a restart loses none of them: nothing is published that
         /// could not be written to it. Not set: they are kept in memory.
         history_file: Option<PathBuf> = None, Maybe(Path), ["HISTORY_FILE"], Restart;
+        /// Bytes of a channel's document. A larger one is refused with `DECODE_ERROR` or 413; 0: every one is.
+        state_bytes: usize = 65_536, int::<usize>(0, 268_435_456), ["STATE_BYTES"], Live;
         /// When what was written to HISTORY_FILE is forced to the disk: `always` before each answer, `everysec` once a second,
         /// `no` when the system sees fit. The end of the process loses nothing in either case, a power cut what was not.
         history_fsync: Fsync = Fsync::EverySec, FSYNCS, ["HISTORY_FSYNC"], Restart;
@@ -278,8 +280,18 @@ settings! {
         presence_rules: Vec<ChannelRule<bool>> = Vec::new(), SWITCHES.or_bare("on"), ["PRESENCE_RULES"], Live;
         /// Members of one channel. A further one is refused with `RATE_LIMIT_EXCEEDED`.
         presence_members_max: u32 = 10_000, int::<u32>(1, 10_000_000), ["PRESENCE_MEMBERS_MAX"], Live;
+        /// Bytes that the members of all channels take, for each shard. A member that does not fit is refused with
+        /// `RATE_LIMIT_EXCEEDED`. MEMORY_LIMIT bounds it.
+        presence_bytes: usize = 67_108_864, int::<usize>(65_536, 1_099_511_627_776), ["PRESENCE_BYTES"], Live;
+        /// Bytes of what a member says of itself (`info`). More is refused with `DECODE_ERROR`.
+        presence_info_bytes: usize = 1_024, int::<usize>(0, 1_048_576), ["PRESENCE_INFO_BYTES"], Live;
+        /// Members who come and go at once that are told one by one. Over it those who watch are told how many, and ask.
+        presence_changes_max: u32 = 16, int::<u32>(0, 1_000_000), ["PRESENCE_CHANGES_MAX"], Live;
         /// Seconds that a session waits for its client after its connection has ended, at most. 0: there are no sessions.
         session_seconds: Duration = Duration::from_secs(120), seconds(0, 86_400), ["SESSION_SECONDS"], Live;
+        /// Sessions, with and without a connection, for each shard. A further one is refused with `RATE_LIMIT_EXCEEDED`. Their
+        /// memory is 1,677 bytes for each, or what MEMORY_LIMIT leaves for them.
+        sessions_max: usize = 10_000, int::<usize>(1, 10_000_000), ["SESSIONS_MAX"], Live;
     }
     "Recording" {
         /// Record everything that goes into the server to this file, for `mahavishnu replay`. It holds what clients send,

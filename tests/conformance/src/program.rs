@@ -137,7 +137,12 @@ fn said(
             rules.iter().map(rule).collect::<Vec<_>>().join(",")
         };
         "SESSION_SECONDS": limits.sessions.session_window, seconds;
+        "SESSIONS_MAX": limits.sessions.sessions_max, usize::to_string;
+        "STATE_BYTES": limits.history.state_bytes_max, usize::to_string;
         "PRESENCE_MEMBERS_MAX": limits.presence.presence_members_max, u32::to_string;
+        "PRESENCE_BYTES": limits.presence.presence_bytes_max, usize::to_string;
+        "PRESENCE_INFO_BYTES": limits.presence.presence_info_bytes_max, usize::to_string;
+        "PRESENCE_CHANGES_MAX": limits.presence.presence_changes_max, u32::to_string;
         "PRESENCE_RULES": presence, |rules: &Vec<_>| {
             let switch = |on: bool| if on { "on" } else { "off" };
             let rule = |(pattern, on): &(_, bool)| format!("{pattern}={}", switch(*on));

@@ -124,12 +124,10 @@ const LIST: &[(&str, &[&str])] = &[
         &["pings_are_answered_before_authentication_up_to_a_limit"],
     ),
     ("no setting says `position_keep`", &["numbers_end_with_their_epoch"]),
-    ("no setting says `presence_changes_max`", &["too_many_changes_are_told_by_their_number"]),
     ("no setting says `publish_batch_max`", &["the_batch_of_a_publish_is_limited"]),
     ("no setting says `publishes_in_flight_max`", &["busy"]),
     ("no setting says `queued_bytes_max`", &["outboxes_full"]),
     ("no setting says `revocations_max`", &["revocations_full"]),
-    ("no setting says `sessions_max`", &["sessions_full"]),
     ("no setting says `sockets_max`", &["made_room", "max_sockets", "sockets_are_limited"]),
     ("no setting says `tls_handshakes_max`", &["tls_handshakes_max"]),
 ];
