@@ -30,6 +30,7 @@ mod mailbox;
 pub mod poller;
 mod publish;
 mod runtime;
+mod sessions;
 mod shard;
 pub mod signal;
 mod socket;
@@ -44,6 +45,7 @@ pub use self::{
     },
     publish::Publish,
     runtime::{Descriptor, Runtime, Waiter},
+    sessions::{Session, SessionCounts, Stopped},
     store::{Store, StoreFailed},
 };
 pub use mahavishnu_core as core;

@@ -16,11 +16,12 @@ use bytes::Bytes;
 use mahavishnu_core::{
     auth::Revocation,
     hub::{
-        Command, CommandId, Listener, Look, Publication, Published, ShardId, ShardMessage,
-        StoreEvent,
+        Command, CommandId, Listener, Look, Publication, Published, SessionPage, ShardId,
+        ShardMessage, StoreEvent, Whose,
     },
     reason::Reason,
 };
+use uuid::Uuid;
 
 use crate::poller::TcpStream;
 
@@ -36,6 +37,9 @@ pub(crate) type Answer = Sender<Result<Published, Reason>>;
 /// Where the answer to a question goes: a JSON object.
 pub(crate) type Seen = Sender<Result<Bytes, Reason>>;
 
+/// Where the answer to a question about sessions goes.
+pub(crate) type Paged = Sender<SessionPage>;
+
 /// What a shard's mailbox carries.
 #[derive(Debug)]
 pub(crate) enum Mail {
@@ -46,6 +50,15 @@ pub(crate) enum Mail {
     Revoke(Revocation, Answer),
     /// A question about a channel.
     Look(Box<str>, Look, Seen),
+    /// A question about sessions.
+    Sessions {
+        of: Whose,
+        limit: u32,
+        after: Option<Uuid>,
+        answer: Paged,
+    },
+    /// Sessions to be ended.
+    EndSessions(Whose, Answer),
     /// A socket that another shard accepted.
     Socket(TcpStream, SocketAddr, Listener),
     Shard(ShardId, Vec<ShardMessage>),
@@ -177,6 +190,7 @@ pub(crate) struct Waiting {
     next: u64,
     answers: HashMap<u64, Answer>,
     looks: HashMap<u64, Seen>,
+    pages: HashMap<u64, Paged>,
 }
 
 impl Waiting {
@@ -196,6 +210,19 @@ impl Waiting {
         if let Some(seen) = self.looks.remove(&id.0) {
             // Whoever asked may have stopped waiting.
             let _ = seen.try_send(result);
+        }
+    }
+
+    pub(crate) fn add_page(&mut self, paged: Paged) -> CommandId {
+        self.next += 1;
+        self.pages.insert(self.next, paged);
+        CommandId(self.next)
+    }
+
+    pub(crate) fn paged(&mut self, id: CommandId, page: SessionPage) {
+        if let Some(paged) = self.pages.remove(&id.0) {
+            // Whoever asked may have stopped waiting.
+            let _ = paged.try_send(page);
         }
     }
 

@@ -245,6 +245,15 @@ impl<R: Runtime> Shard<R> {
                 let id = self.waiting.add_look(seen);
                 self.hub.handle_command(self.clock.now(), Command::Look { id, channel, look });
             }
+            Mail::Sessions { of, limit, after, answer } => {
+                let id = self.waiting.add_page(answer);
+                let command = Command::Sessions { id, of, limit, after };
+                self.hub.handle_command(self.clock.now(), command);
+            }
+            Mail::EndSessions(of, answer) => {
+                let id = Some(self.waiting.add(answer));
+                self.hub.handle_command(self.clock.now(), Command::EndSessions { id, of });
+            }
             Mail::Socket(stream, address, listener) => {
                 self.add(stream, address, listener);
                 if let Some(own) = self.own_mailbox() {
@@ -313,6 +322,7 @@ impl<R: Runtime> Shard<R> {
             }
             Output::Done { id, result } => self.waiting.done(id, result),
             Output::Looked { id, result } => self.waiting.seen(id, result),
+            Output::Sessions { id, page } => self.waiting.paged(id, page),
             Output::Audit { audit, result } => audit::log(&audit, result),
             Output::ClockSet { by, forward } => {
                 let (seconds, direction) =

@@ -51,7 +51,7 @@ pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
     Authorize, BroadcastError, ChannelState, Handle, History, HistoryEvent, HistoryRange,
     LookError, Presence, PresenceMember, Publish, Request, RequestResult, RevokeError,
-    ServerFailed,
+    ServerFailed, Session, SessionCounts, Stopped,
 };
 
 /// Collects what a server is to do, then starts it. Handlers run on smol's global executor.

@@ -39,7 +39,7 @@ pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
     Authorize, BroadcastError, ChannelState, Handle, History, HistoryEvent, HistoryRange,
     LookError, Presence, PresenceMember, Publish, Request, RequestResult, RevokeError,
-    ServerFailed,
+    ServerFailed, Session, SessionCounts, Stopped,
 };
 
 /// Collects what a server is to do, then starts it. [`Builder::start`] is called within a runtime; handlers run there.

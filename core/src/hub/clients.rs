@@ -590,6 +590,11 @@ impl Hub {
             Command::Failed(handler) => self.on_failed(handler),
             Command::Backlog(backlog) => self.questions.set_backlog(backlog),
             Command::Look { id, channel, look } => self.on_look_command(id, channel, look),
+            Command::Sessions { id, of, limit, after } => {
+                let page = self.sessions.page(&self.env, &of, limit, after);
+                self.outputs.push_back(Output::Sessions { id, page });
+            }
+            Command::EndSessions { id, of } => self.on_end_sessions(id, &of),
             Command::Disconnect { conn } => {
                 let here = conn.shard == self.env.place.shard;
                 let found = self.connections.get(conn);

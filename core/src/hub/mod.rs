@@ -81,7 +81,7 @@ pub use self::{
     types::{
         Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Look, Output,
         Peer, Place, Placement, Publication, PublicationOptions, Published, RequestError,
-        RequestId, ShardId, Timeout, TimeoutReason,
+        RequestId, SessionInfo, SessionPage, ShardId, Timeout, TimeoutReason, Whose,
     },
 };
 use crate::{config::Config, entropy::Entropy, metrics::Tally, time::Now};

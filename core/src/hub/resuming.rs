@@ -10,11 +10,11 @@ use super::{
     homes::Since,
     peers::Inner,
     sessions::{
-        About, Attached, End, Grant, Holder, Next, Rejoined, Resume, Resumption, SessionMessage,
-        Terms, Verdict,
+        About, Attached, End, Ended, Grant, Holder, Next, Rejoined, Resume, Resumption,
+        SessionMessage, Terms, Verdict,
     },
     store::SessionId,
-    types::ConnId,
+    types::{CommandId, ConnId, Output, Published, Whose},
 };
 use crate::{
     auth::Verb,
@@ -146,6 +146,34 @@ impl Hub {
                     self.close(conn, Reason::ResumedElsewhere);
                 }
             }
+            About::Over => {
+                if self.attached(session, conn).is_some() {
+                    self.close(conn, Reason::Disconnected);
+                }
+            }
+        }
+    }
+
+    /// The application ends sessions that are at home here.
+    pub(super) fn on_end_sessions(&mut self, id: Option<CommandId>, of: &Whose) {
+        let ended = self.sessions.end(&mut self.env, of);
+        let count = u32::try_from(ended.len()).unwrap_or(u32::MAX);
+        for Ended { session, public, by, next, attended } in ended {
+            for channel in attended {
+                let home = self.homes.of(&channel);
+                self.tell(home, Inner::Absent { channel, id: public });
+            }
+            if let Some(by) = by {
+                self.tell_host(session, by, About::Over);
+            }
+            if let Some(next) = next {
+                self.env.tally.resumed(Resumed::Unknown);
+                self.tell_host(session, next, About::Resumed(None));
+            }
+        }
+        if let Some(id) = id {
+            let published = Published { subscribers: count, ..Published::default() };
+            self.outputs.push_back(Output::Done { id, result: Ok(published) });
         }
     }
 

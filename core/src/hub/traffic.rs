@@ -72,6 +72,9 @@ impl Hub {
                     self.on_done(from, (bytes, 0));
                 }
             }
+            Inner::Absent { channel, id } => {
+                self.presence.session_over(&mut self.env, &channel, id);
+            }
             Inner::Presence { channel, segment } => self.on_presence(&channel, &segment),
             Inner::Deliver { channel, plain, positioned, first_offset } => {
                 let (remote, here) = (0, true);

@@ -316,6 +316,26 @@ pub enum Command {
         /// What is wanted.
         look: Look,
     },
+    /// Which sessions are there? Each hub answers for those that are at home there, by [`Output::Sessions`]: ask all.
+    Sessions {
+        /// Names the answer.
+        id: CommandId,
+        /// Which ones are counted.
+        of: Whose,
+        /// So many are listed at most, and no more than [`SessionPage::MAX`].
+        limit: u32,
+        /// The list begins behind the one with this `connection_id`.
+        after: Option<Uuid>,
+    },
+    /// End sessions that are at home at this hub: the store forgets them, those who have one are closed with 1008, and who
+    /// waits as a member of a channel has left it. With an id, [`Output::Done`] says how many, in
+    /// [`Published::subscribers`].
+    EndSessions {
+        /// Names the answer.
+        id: Option<CommandId>,
+        /// Which ones.
+        of: Whose,
+    },
     /// End one connection with close code 1008.
     Disconnect {
         /// Which.
@@ -334,6 +354,50 @@ pub enum Command {
     Reload(Arc<Config>),
     /// Close every connection with 1001 and take no new ones.
     Drain(DrainPlan),
+}
+
+/// Which sessions the application means. A session's own name is a secret: whoever knows it may resume it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// All.
+    Everybody,
+    /// A user's.
+    User(Box<str>),
+    /// The one of the client that others know by this name: `connection_id` of presence.
+    Client(Uuid),
+}
+
+/// A session, without its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The name by which others know its client; it stays the same however often the session is resumed.
+    pub connection_id: Uuid,
+    /// The user, if there is one.
+    pub user: Option<Arc<str>>,
+    /// How many channels it is subscribed to.
+    pub channels: u32,
+    /// How long it waits for its client after the end of a connection.
+    pub ttl: Duration,
+    /// So long it still waits. `None`: it has a connection.
+    pub waits: Option<Duration>,
+}
+
+/// The sessions of one hub that somebody asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionPage {
+    /// How many have a connection.
+    pub attached: u64,
+    /// How many wait for their client.
+    pub detached: u64,
+    /// Some of them, by their `connection_id`.
+    pub sessions: Vec<SessionInfo>,
+    /// There are no further ones behind them.
+    pub complete: bool,
+}
+
+impl SessionPage {
+    /// Sessions in one answer.
+    pub const MAX: u32 = 1_000;
 }
 
 /// What the application wants to know of a channel.
@@ -498,7 +562,14 @@ pub enum Output {
         /// The connection to answer.
         conn: ConnId,
     },
-    /// A [`Command::Publish`] or [`Command::Revoke`] with an id is done.
+    /// A [`Command::Sessions`] is answered.
+    Sessions {
+        /// The command.
+        id: CommandId,
+        /// The sessions.
+        page: SessionPage,
+    },
+    /// A [`Command::Publish`], [`Command::Revoke`] or [`Command::EndSessions`] with an id is done.
     Done {
         /// The command.
         id: CommandId,

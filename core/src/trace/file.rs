@@ -166,6 +166,8 @@ impl<'t> Input<'t> {
             | Call::Decide { .. }
             | Call::Revoke { .. }
             | Call::Look { .. }
+            | Call::Sessions { .. }
+            | Call::EndSessions { .. }
             | Call::Stored(_)
             | Call::Exposition { .. }
             | Call::Disconnect { .. }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::{
     Call, Conn, Digest, Mismatch, Record, Report, Taken,
@@ -173,6 +174,8 @@ impl<'t> Lane<'t> {
             | Call::PublishWith { .. }
             | Call::Revoke { .. }
             | Call::Look { .. }
+            | Call::Sessions { .. }
+            | Call::EndSessions { .. }
             | Call::Reply { .. }
             | Call::Decide { .. }
             | Call::Exposition { .. }
@@ -210,6 +213,15 @@ impl<'t> Lane<'t> {
                 channel: (*channel).into(),
                 look: asked.to_look()?,
             },
+            Call::Sessions { id, of, limit, after } => Command::Sessions {
+                id: CommandId(*id),
+                of: of.to_whose(),
+                limit: *limit,
+                after: after.map(Uuid::from_bytes),
+            },
+            Call::EndSessions { id, of } => {
+                Command::EndSessions { id: id.map(CommandId), of: of.to_whose() }
+            }
             Call::Reply { question: asked, result } => Command::Reply {
                 id: question(*asked),
                 result: match result {

@@ -32,7 +32,7 @@ use uuid::Uuid;
 use self::stored::Stored;
 use crate::{
     config::{Config, Hooks},
-    hub::{Look, Output, PublicationOptions},
+    hub::{Look, Output, PublicationOptions, Whose},
     protocol::{Condition, Epoch, Position},
     time::{Instant, Now},
     ws::Flush,
@@ -156,6 +156,44 @@ enum Call<'a> {
         data: &'a [u8],
         options: Carried<'a>,
     },
+    Sessions {
+        id: u64,
+        #[serde(borrow)]
+        of: Named<'a>,
+        limit: u32,
+        after: Option<[u8; 16]>,
+    },
+    EndSessions {
+        id: Option<u64>,
+        #[serde(borrow)]
+        of: Named<'a>,
+    },
+}
+
+/// Which sessions the application means.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Named<'a> {
+    Everybody,
+    User(#[serde(borrow)] &'a str),
+    Client([u8; 16]),
+}
+
+impl<'a> Named<'a> {
+    fn of(whose: &'a Whose) -> Self {
+        match whose {
+            Whose::Everybody => Self::Everybody,
+            Whose::User(user) => Self::User(user),
+            Whose::Client(id) => Self::Client(id.into_bytes()),
+        }
+    }
+
+    fn to_whose(&self) -> Whose {
+        match self {
+            Self::Everybody => Whose::Everybody,
+            Self::User(user) => Whose::User((*user).into()),
+            Self::Client(id) => Whose::Client(Uuid::from_bytes(*id)),
+        }
+    }
 }
 
 /// What the application wants to know of a channel.

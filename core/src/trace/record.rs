@@ -2,8 +2,10 @@
 
 use std::io::{self, IoSlice, Write};
 
+use uuid::Uuid;
+
 use super::{
-    Asked, Call, Carried, Conn, Digest, Record, Stored, Taken, Wanted, flush_number, nanos,
+    Asked, Call, Carried, Conn, Digest, Named, Record, Stored, Taken, Wanted, flush_number, nanos,
     output_digest,
 };
 use crate::{
@@ -113,6 +115,15 @@ impl Recorder {
             }
             Command::Look { id, channel, look } => {
                 Call::Look { id: id.0, channel, asked: Asked::of(look) }
+            }
+            Command::Sessions { id, of, limit, after } => Call::Sessions {
+                id: id.0,
+                of: Named::of(of),
+                limit: *limit,
+                after: after.map(Uuid::into_bytes),
+            },
+            Command::EndSessions { id, of } => {
+                Call::EndSessions { id: id.map(|id| id.0), of: Named::of(of) }
             }
             Command::Reload(config) => Call::Reload {
                 config: super::config_digest(config),

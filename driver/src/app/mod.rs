@@ -168,6 +168,7 @@ impl<R: Runtime> App<R> {
             | Output::ClockSet { .. }
             | Output::ManyChannels { .. }
             | Output::Looked { .. }
+            | Output::Sessions { .. }
             | Output::Store(_)
             | Output::Bus(_)
             | Output::Drained => {}

@@ -428,7 +428,7 @@ impl Rig {
                 assert!(!batch.is_empty() && usize::from(to.0) != shard);
                 self.mail.entry((shard as u16, to.0)).or_default().push_back(batch);
             }
-            Output::Looked { .. } => {}
+            Output::Looked { .. } | Output::Sessions { .. } => {}
             Output::Store(_) => unreachable!("no configuration here has a store"),
             Output::Bus(_) => unreachable!("no configuration here has a bus"),
             Output::Drained => {

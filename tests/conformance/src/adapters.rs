@@ -188,6 +188,16 @@ impl<R: Host> Driven for Running<R> {
         self.handle.sockets()
     }
 
+    fn sessions_of(&self, user: &str) -> Vec<(String, bool)> {
+        let sessions = R::block_on(self.handle.sessions_of(user)).expect("a running server");
+        let known = sessions.into_iter().map(|one| (one.connection_id, one.waits.is_some()));
+        known.collect()
+    }
+
+    fn end_sessions_of(&self, user: &str) -> u64 {
+        R::block_on(self.handle.end_sessions_of(user)).expect("a running server")
+    }
+
     fn connected(&self) -> Vec<ConnId> {
         self.connected.lock().unwrap().clone()
     }

@@ -129,6 +129,9 @@ pub(crate) trait Driven {
     fn disconnect(&self, conn: ConnId);
     fn reload(&self, config: &Config);
     fn sockets(&self) -> usize;
+    /// A user's sessions: by which name others know each client, and whether it waits for it.
+    fn sessions_of(&self, user: &str) -> Vec<(String, bool)>;
+    fn end_sessions_of(&self, user: &str) -> u64;
     /// Connections that were let in so far.
     fn connected(&self) -> Vec<ConnId>;
     /// Those that ended.

@@ -278,6 +278,14 @@ impl Driven for Running {
         !self.server().is_running()
     }
 
+    fn sessions_of(&self, _: &str) -> Vec<(String, bool)> {
+        not_applicable("the program has no application to ask");
+    }
+
+    fn end_sessions_of(&self, _: &str) -> u64 {
+        not_applicable("the program has no application to ask");
+    }
+
     fn disconnect(&self, _: ConnId) {
         not_applicable("only an application ends one connection");
     }

@@ -173,6 +173,18 @@ impl Rig {
         self.driven.sockets()
     }
 
+    /// A user's sessions, as the application is told: by which name others know each client, and whether it waits for it.
+    #[must_use]
+    pub fn sessions_of(&self, user: &str) -> Vec<(String, bool)> {
+        self.driven.sessions_of(user)
+    }
+
+    /// Ends a user's sessions, as the application does. How many those were.
+    #[must_use]
+    pub fn end_sessions_of(&self, user: &str) -> u64 {
+        self.driven.end_sessions_of(user)
+    }
+
     /// Waits until the server holds so many sockets.
     pub fn expect_sockets(&self, count: usize) {
         self.until(&format!("{count} sockets"), || (self.sockets() == count).then_some(()));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mahavishnu_core::{
     auth::Verb,
     config::Config,
-    hub::{ConnId, DrainPlan, Listener, Publication, Published},
+    hub::{ConnId, DrainPlan, Listener, Publication, Published, Whose},
     reason::Reason,
 };
 use mahavishnu_sim::{Hand, Handlers};
@@ -78,6 +78,17 @@ impl Driven for Running {
 
     fn sockets(&self) -> usize {
         self.0.borrow().sockets()
+    }
+
+    fn sessions_of(&self, user: &str) -> Vec<(String, bool)> {
+        let sessions = self.0.borrow_mut().sessions(&Whose::User(user.into()));
+        let known =
+            sessions.into_iter().map(|one| (one.connection_id.to_string(), one.waits.is_some()));
+        known.collect()
+    }
+
+    fn end_sessions_of(&self, user: &str) -> u64 {
+        self.0.borrow_mut().end_sessions(&Whose::User(user.into()))
     }
 
     fn connected(&self) -> Vec<ConnId> {

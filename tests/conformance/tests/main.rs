@@ -198,6 +198,7 @@ conformance! {
             a_session_ends_with_a_client_that_says_goodbye,
             a_session_is_its_users_and_permissions_are_judged_anew,
             the_application_decides_again_on_a_session,
+            the_application_ends_the_sessions_of_a_user,
         ;
         http:
             health_tells_of_connections,

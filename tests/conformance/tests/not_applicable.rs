@@ -77,6 +77,7 @@ const LIST: &[(&str, &[&str])] = &[
             "the_application_decides_on_publishes",
             "the_application_decides_on_reading",
             "the_application_decides_on_subscriptions",
+            "the_application_ends_the_sessions_of_a_user",
         ],
     ),
     ("the program has no application to tell of connections", &["disconnected"]),

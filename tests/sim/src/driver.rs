@@ -344,6 +344,10 @@ impl World {
                 invariants::queue(self, hub, to);
             }
             Output::Looked { result, .. } => self.digest.number(u64::from(result.is_ok())),
+            Output::Sessions { id, page } => {
+                self.digest.number(page.attached + page.detached);
+                self.notes.iter_mut().for_each(|notes| notes.pages.push((id, page.clone())));
+            }
             Output::Store(_) => unreachable!("no world has a store"),
             Output::Bus(_) => unreachable!("no world has a bus"),
             Output::Drained => {

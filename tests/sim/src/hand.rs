@@ -10,7 +10,7 @@ use mahavishnu_core::{
     entropy::Seed,
     hub::{
         Command, CommandId, ConnId, DrainPlan, Listener, Place, Placement, Publication, Published,
-        ShardId,
+        SessionInfo, SessionPage, ShardId, Whose,
     },
     reason::Reason,
 };
@@ -59,6 +59,7 @@ pub(crate) struct Notes {
     pub(crate) connected: Vec<ConnId>,
     pub(crate) ended: Vec<(ConnId, Reason)>,
     pub(crate) done: Vec<(CommandId, Result<Published, Reason>)>,
+    pub(crate) pages: Vec<(CommandId, SessionPage)>,
 }
 
 impl Hand {
@@ -198,8 +199,7 @@ impl Hand {
 
     /// Broadcasts as the application does, and waits for the outcome.
     pub fn broadcast(&mut self, publication: Publication) -> Result<Published, Reason> {
-        self.commands += 1;
-        let id = CommandId(self.commands);
+        let id = self.command_id();
         let place = Place {
             shard: ShardId(0),
             shards: self.world.nodes.len() as u16,
@@ -208,13 +208,47 @@ impl Hand {
         let home = usize::from(Placement::new(place).home(&publication.channel).0);
         let command = Command::Publish { id: Some(id), publication };
         self.act(|world| world.command(home, command));
+        self.noted(|notes| take(&mut notes.done, id))
+    }
+
+    /// The first sessions that each hub tells of, as the application asks.
+    pub fn sessions(&mut self, of: &Whose) -> Vec<SessionInfo> {
+        let mut found = Vec::new();
+        for hub in 0..self.world.nodes.len() {
+            let id = self.command_id();
+            let (of, limit) = (of.clone(), SessionPage::MAX);
+            self.act(|world| world.command(hub, Command::Sessions { id, of, limit, after: None }));
+            found.extend(self.noted(|notes| take(&mut notes.pages, id)).sessions);
+        }
+        found
+    }
+
+    /// Ends sessions, and says how many.
+    pub fn end_sessions(&mut self, of: &Whose) -> u64 {
+        let mut ended = 0;
+        for hub in 0..self.world.nodes.len() {
+            let id = self.command_id();
+            let command = Command::EndSessions { id: Some(id), of: of.clone() };
+            self.act(|world| world.command(hub, command));
+            let done = self.noted(|notes| take(&mut notes.done, id));
+            ended += u64::from(done.expect("sessions are ended").subscribers);
+        }
+        ended
+    }
+
+    fn command_id(&mut self) -> CommandId {
+        self.commands += 1;
+        CommandId(self.commands)
+    }
+
+    /// Goes on until something is noted.
+    fn noted<T>(&mut self, mut find: impl FnMut(&mut Notes) -> Option<T>) -> T {
         let deadline = self.world.clock.nanos + SECOND;
         loop {
-            let notes = self.world.notes.as_mut().expect("notes are taken");
-            if let Some(at) = notes.done.iter().position(|(done, _)| *done == id) {
-                return notes.done.swap_remove(at).1;
+            if let Some(found) = find(self.world.notes.as_mut().expect("notes are taken")) {
+                return found;
             }
-            assert!(self.step(deadline), "a broadcast has no outcome");
+            assert!(self.step(deadline), "a command has no outcome");
         }
     }
 
@@ -375,3 +409,9 @@ const ROOM: usize = 256 * 1024;
 const CHUNK: usize = 64 * 1024;
 /// Events without time passing: far more than thousands of messages take.
 const SPIN_STEPS: u64 = 1_000_000;
+
+/// What is noted under this id.
+fn take<T>(noted: &mut Vec<(CommandId, T)>, id: CommandId) -> Option<T> {
+    let at = noted.iter().position(|(noted, _)| *noted == id)?;
+    Some(noted.swap_remove(at).1)
+}

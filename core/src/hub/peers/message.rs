@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::{
     auth::Revocation,
     hub::{
@@ -89,6 +91,8 @@ pub(in crate::hub) enum Inner {
     },
     /// To the home: a connection left.
     Leave { channel: Arc<str>, form: Form, deflates: bool, presence: Option<Departure> },
+    /// To the home: the session of the member of this name is over. If it waits for another connection, it has left.
+    Absent { channel: Arc<str>, id: Uuid },
     /// From the home to every hub with somebody who watches: who came and went.
     Presence { channel: Arc<str>, segment: Segment },
     /// From the home to every hub with subscribers: a round of the channel, in the forms in which they take it.
@@ -153,7 +157,7 @@ impl Inner {
             Self::Joined { channel, .. } => channel.len() + size_of::<Start>(),
             Self::Look(look) => size_of::<Look>() + look.channel.len(),
             Self::Seen { result, .. } => result.as_ref().map_or(0, |json| json.len()),
-            Self::Leave { channel, .. } => channel.len(),
+            Self::Leave { channel, .. } | Self::Absent { channel, .. } => channel.len(),
             Self::Deliver { channel, plain, positioned, .. } => {
                 return round_weight(channel, plain, positioned.as_deref());
             }

@@ -342,6 +342,16 @@ impl Presence {
         self.change(env, index, |env, roster| roster.part(env, conn, id, Why::Lost));
     }
 
+    /// The session of a member is over, because somebody wants that. If it has no connection any more, nobody comes back.
+    pub(super) fn session_over(&mut self, env: &mut Env, channel: &str, id: Uuid) {
+        let Some(index) = self.names.get(channel).copied() else { return };
+        self.change(env, index, |env, roster| {
+            if roster.is_held(id) {
+                roster.remove(env, id, Why::Left);
+            }
+        });
+    }
+
     /// A new configuration is in force: where there is no presence any more, there are no members.
     pub(super) fn review(&mut self, env: &mut Env) {
         let indices: Vec<u32> = self.rosters.indices().collect();

@@ -95,6 +95,11 @@ impl Roster {
         self.held
     }
 
+    /// Whether a member is there whose connection is gone.
+    pub(super) fn is_held(&self, id: Uuid) -> bool {
+        self.members.get(&id).is_some_and(|member| member.held.is_some())
+    }
+
     /// Whether a member was held long enough at `at`.
     pub(super) fn is_due(&self, id: Uuid, at: Instant) -> bool {
         let until = self.members.get(&id).and_then(|member| member.held);

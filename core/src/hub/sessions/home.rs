@@ -1,6 +1,8 @@
 //! The sessions that are at home at this hub: who has each, and how long those still wait that nobody has.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use uuid::Uuid;
 
 use super::{
     Change, End, Grant, Holder, granted,
@@ -14,7 +16,7 @@ use crate::{
         env::Env,
         slab::Slab,
         store::{SessionId, StoreCommand},
-        types::ConnId,
+        types::{ConnId, SessionPage, Whose},
         visitors::Who,
     },
     limits,
@@ -54,6 +56,20 @@ pub(in crate::hub) enum Resume {
     /// This connection is to let it go. Who asked is answered when it has; if another one waited for that already, then
     /// that is the one to let go.
     Contended(ConnId),
+}
+
+/// A session that somebody has ended: who is to be told.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::hub) struct Ended {
+    pub(in crate::hub) session: SessionId,
+    /// The name by which others know its client.
+    pub(in crate::hub) public: Uuid,
+    /// The connection that has it.
+    pub(in crate::hub) by: Option<ConnId>,
+    /// The one that waits for it.
+    pub(in crate::hub) next: Option<ConnId>,
+    /// The channels of which it may be a member.
+    pub(in crate::hub) attended: Vec<Arc<str>>,
 }
 
 impl Sessions {
@@ -235,6 +251,51 @@ impl Sessions {
                 Resume::Contended(next)
             }
         }
+    }
+
+    /// Those that the application asks about.
+    pub(in crate::hub) fn page(
+        &self,
+        env: &Env,
+        of: &Whose,
+        limit: u32,
+        after: Option<Uuid>,
+    ) -> SessionPage {
+        let (now, limit) = (env.now.mono, limit.min(SessionPage::MAX) as usize);
+        let all = self.slots.indices().filter_map(|index| self.slots.get(index));
+        let (mut page, mut rest) = (SessionPage::default(), Vec::new());
+        for session in all.filter(|session| session.is_of(of, now)) {
+            *(if session.is_waiting() { &mut page.detached } else { &mut page.attached }) += 1;
+            if after.is_none_or(|after| session.public > after) {
+                rest.push(session);
+            }
+        }
+        rest.sort_unstable_by_key(|session| session.public);
+        page.complete = rest.len() <= limit;
+        page.sessions = rest.into_iter().take(limit).map(|session| session.info(now)).collect();
+        page
+    }
+
+    /// The application has had enough of some: they are forgotten.
+    pub(in crate::hub) fn end(&mut self, env: &mut Env, of: &Whose) -> Vec<Ended> {
+        let now = env.now.mono;
+        let mut ended = Vec::new();
+        let indices: Vec<u32> = self.slots.indices().collect();
+        for index in indices {
+            let Some(session) = self.slots.get(index).filter(|session| session.is_of(of, now))
+            else {
+                continue;
+            };
+            let (by, next) = match session.state {
+                State::Held(by) => (Some(by), None),
+                State::Contended { by, next } => (Some(by), Some(next)),
+                State::Waiting { .. } => (None, None),
+            };
+            let attended = session.attended().cloned().collect();
+            ended.push(Ended { session: session.name, public: session.public, by, next, attended });
+            self.remove(env, index);
+        }
+        ended
     }
 
     /// A session of an earlier run, as the store has it. A connection that had it then ended with that run.

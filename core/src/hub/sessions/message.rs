@@ -40,6 +40,8 @@ pub(in crate::hub) enum About {
     Resumed(Option<Box<Grant>>),
     /// From the home: another connection has the session; this one is to be closed.
     LetGo,
+    /// From the home: somebody has ended the session, and with it this connection.
+    Over,
 }
 
 /// What a connection gets that resumes a session.
@@ -74,7 +76,8 @@ impl SessionMessage {
             | About::Kept(_)
             | About::Ended(_)
             | About::Resumed(None)
-            | About::LetGo => 0,
+            | About::LetGo
+            | About::Over => 0,
         };
         size_of::<Self>() + own
     }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub(super) use self::{
     attached::{Attached, End},
-    home::{Resume, Sessions},
+    home::{Ended, Resume, Sessions},
     message::{About, Grant, SessionMessage},
     resumption::{Next, Rejoined, Resumption, Verdict},
 };

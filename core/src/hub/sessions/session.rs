@@ -7,7 +7,11 @@ use uuid::Uuid;
 
 use super::{Change, Grant, Holder, Terms, record::Kept};
 use crate::{
-    hub::{store::SessionId, types::ConnId, visitors::Who},
+    hub::{
+        store::SessionId,
+        types::{ConnId, SessionInfo, Whose},
+        visitors::Who,
+    },
     time::Instant,
 };
 
@@ -15,7 +19,7 @@ use crate::{
 pub(super) struct Session {
     pub(super) name: SessionId,
     /// Whoever has it is known to others by this.
-    public: Uuid,
+    pub(super) public: Uuid,
     pub(super) user: Option<Arc<str>>,
     /// Whom it counts for; nobody if it came from a store and has no user.
     pub(super) owner: Option<Who>,
@@ -117,6 +121,16 @@ impl Session {
         fixed_bytes(self.user.as_deref()) + channels.sum::<usize>()
     }
 
+    /// Whether it is one of those that are meant and has not waited long enough yet.
+    pub(super) fn is_of(&self, whose: &Whose, now: Instant) -> bool {
+        let meant = match whose {
+            Whose::Everybody => true,
+            Whose::User(user) => self.user.as_ref().is_some_and(|own| **own == **user),
+            Whose::Client(id) => self.public == *id,
+        };
+        meant && !self.is_due(now)
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.state, State::Waiting { .. })
     }
@@ -132,6 +146,27 @@ impl Session {
             State::Held(by) | State::Contended { by, .. } => by == conn,
             State::Waiting { .. } => false,
         }
+    }
+
+    /// What an application is told of it.
+    pub(super) fn info(&self, now: Instant) -> SessionInfo {
+        let waits = match self.state {
+            State::Waiting { until, .. } => Some(until.saturating_duration_since(now)),
+            State::Held(_) | State::Contended { .. } => None,
+        };
+        SessionInfo {
+            connection_id: self.public,
+            user: self.user.clone(),
+            channels: u32::try_from(self.channels.len()).unwrap_or(u32::MAX),
+            ttl: self.ttl,
+            waits,
+        }
+    }
+
+    /// The channels of which its client is a member, or watches them.
+    pub(super) fn attended(&self) -> impl Iterator<Item = &Arc<str>> {
+        let attended = self.channels.iter().filter(|(_, terms)| terms.presence.is_some());
+        attended.map(|(channel, _)| channel)
     }
 
     /// What the next connection gets.

@@ -15,6 +15,7 @@ mod publishing;
 mod recovery;
 mod requests;
 mod resume;
+mod session_records;
 mod sessions;
 mod shards;
 mod slow;

@@ -4,14 +4,14 @@ use super::*;
 use crate::auth::Pattern;
 
 /// A session of `client`, which waits for a minute.
-fn keep(rig: &mut Rig, client: &Client) -> Value {
+pub(super) fn keep(rig: &mut Rig, client: &Client) -> Value {
     let answer = rig.request(client, "keep_session", &json!({"ttl": 60}));
     assert_eq!(answer["data"]["ttl"], 60, "{answer}");
     answer["data"]["session"].clone()
 }
 
 /// The answer to `resume_session`, and what came after it.
-fn resume(
+pub(super) fn resume(
     rig: &mut Rig,
     client: &Client,
     session: &Value,
@@ -29,7 +29,7 @@ fn resume(
 }
 
 /// Subscribes with positions, and says where the channel stands.
-fn follow(rig: &mut Rig, client: &Client, channel: &str) -> Value {
+pub(super) fn follow(rig: &mut Rig, client: &Client, channel: &str) -> Value {
     let data = json!({"channel": channel, "positions": true});
     let answer = rig.request(client, "subscribe", &data);
     position(&answer["data"])
@@ -60,12 +60,12 @@ fn subscriptions(answer: &Value) -> Vec<(&str, Value)> {
     list.iter().map(|one| (one["channel"].as_str().unwrap(), entry(one))).collect()
 }
 
-fn is_unknown(answer: &Value) -> bool {
+pub(super) fn is_unknown(answer: &Value) -> bool {
     answer["error_code"] == "SESSION_UNKNOWN"
 }
 
 /// Sessions at home anywhere.
-fn sessions(rig: &Rig) -> usize {
+pub(super) fn sessions(rig: &Rig) -> usize {
     rig.hubs.iter().map(|hub| hub.hub().holdings().sessions).sum()
 }
 
@@ -769,59 +769,4 @@ fn a_window_without_an_end_is_a_long_one() {
     let next = rig.connect(0);
     let (answer, _) = resume(&mut rig, &next, &session, &json!({}));
     assert_eq!(subscriptions(&answer)[0].0, "room:1");
-}
-
-/// What a store is told of sessions: how often, and how much.
-fn written(rig: &mut Rig) -> (usize, usize) {
-    let records = std::mem::take(&mut rig.outputs).into_iter().filter_map(|output| {
-        let Output::Store(StoreCommand::KeepSession { record, .. }) = output else { return None };
-        Some(record.len())
-    });
-    records.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len))
-}
-
-/// A record is the whole session, so that one with many channels is not written for each message of its client.
-#[test]
-fn a_large_session_that_changes_all_the_time_is_written_now_and_then() {
-    let mut rig = Rig::alone_with(Config { store: true, ..unlimited() });
-    let client = rig.connect(0);
-    keep(&mut rig, &client);
-    for n in 0..500 {
-        rig.subscribe(&client, &format!("{n:0>200}"));
-    }
-    rig.wait(Duration::from_secs(2));
-    let (_, grown) = written(&mut rig);
-    for _ in 0..100 {
-        rig.subscribe(&client, "one more");
-        rig.request(&client, "unsubscribe", &json!({"channel": "one more"}));
-        rig.request(&client, "keep_session", &json!({"ttl": 60}));
-        rig.wait(Duration::from_millis(20));
-    }
-    let (count, bytes) = written(&mut rig);
-    assert!(count <= 4, "{count} times in two seconds, {bytes} bytes");
-    assert!(grown <= 1_000_000, "{grown} bytes for 500 channels of 200 bytes");
-
-    // What is last said is written all the same, and what a connection's end brings about at once.
-    rig.subscribe(&client, "last");
-    rig.wait(Duration::from_secs(2));
-    assert_eq!(written(&mut rig).0, 1);
-    rig.subscribe(&client, "behind it");
-    rig.hang_up(&client);
-    assert_eq!(written(&mut rig).0, 1);
-    rig.wait(Duration::from_secs(2));
-    assert_eq!(written(&mut rig).0, 0);
-}
-
-#[test]
-fn a_small_session_is_written_at_once() {
-    let mut rig = Rig::alone_with(Config { store: true, ..unlimited() });
-    let client = rig.connect(0);
-    keep(&mut rig, &client);
-    written(&mut rig);
-    for n in 0..10 {
-        rig.subscribe(&client, &format!("c{n}"));
-        assert_eq!(written(&mut rig).0, 1);
-    }
-    keep(&mut rig, &client);
-    assert_eq!(written(&mut rig).0, 0, "nothing is new");
 }

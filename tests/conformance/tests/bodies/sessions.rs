@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use mahavishnu_conformance::{App, Backend, Client, Rig, Setup, token};
+use mahavishnu_core::{auth::Pattern, config::Config};
 use serde_json::{Value, json};
 
 /// A session of `client`: its name.
@@ -196,4 +197,45 @@ fn once(channel: &str) -> Option<(Duration, bool)> {
     static ASKED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let first = ASKED.lock().expect("no panic").insert(channel.to_owned());
     Some((Duration::ZERO, first || !channel.starts_with("once:")))
+}
+
+pub(crate) fn the_application_ends_the_sessions_of_a_user(backend: Backend) {
+    let change = |config: &mut Config| {
+        token::demand(config);
+        config.presence.push((Pattern::parse("workflow:*").expect("a pattern"), true));
+    };
+    let rig = backend.start_with(Setup { shards: 2, ..Setup::new(change) });
+    let login = |user| rig.login(&token::good(rig.unix(), user, &["workflow:read"]));
+    let member = json!({ "channel": "workflow:1", "presence": true });
+    let mut watcher = login("eve");
+    let others = keep(&mut watcher);
+    watcher.request("subscribe", json!({ "channel": "workflow:1", "presence": "watch" }));
+    let (mut stays, mut goes) = (login("ada"), login("ada"));
+    let session = keep(&mut stays);
+    keep(&mut goes);
+    goes.request("subscribe", member);
+    let name = watcher.message()["data"]["connection_id"].clone();
+    drop(goes);
+    expect_sessions(&rig, 2, 1);
+
+    let known = rig.sessions_of("ada");
+    let waiting: Vec<_> =
+        known.iter().filter(|(_, waits)| *waits).map(|(name, _)| name.as_str()).collect();
+    assert_eq!((known.len(), waiting), (2, vec![name.as_str().expect("a name")]));
+    assert_eq!(rig.end_sessions_of("ada"), 2);
+
+    assert_eq!(stays.wait_close(1008), "Disconnected by the server");
+    let left = watcher.message();
+    assert_eq!(
+        (&left["event"], &left["data"]["reason"]),
+        (&json!("presence.left"), &json!("left"))
+    );
+    assert_eq!(left["data"]["connection_id"], name);
+    expect_sessions(&rig, 1, 0);
+    assert_eq!((rig.sessions_of("ada"), rig.end_sessions_of("ada")), (vec![], 0));
+    let answer = resume(&mut login("ada"), &session, json!({}));
+    assert_eq!(answer["error_code"], "SESSION_UNKNOWN");
+    drop(watcher);
+    expect_sessions(&rig, 0, 1);
+    assert_eq!(resume(&mut login("eve"), &others, json!({}))["data"]["status"], "resumed");
 }
