@@ -59,13 +59,19 @@ impl Client {
         self.try_send(command).unwrap_or_else(|| panic!("{} was not sent", readable(command)));
     }
 
-    fn try_send<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Option<()> {
+    /// Sends a command; `None` if the server has closed the connection.
+    pub fn try_send<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Option<()> {
         self.stream.write_all(&encode(command)).ok()
     }
 
-    /// Sends bytes as they are.
-    pub fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("a connection that is open");
+    /// Sends bytes as they are; `None` if the server has closed the connection.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        self.stream.write_all(bytes).ok()
+    }
+
+    /// This side's address.
+    pub fn local_address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("an address")
     }
 
     /// What comes next, push or answer; `None` if nothing came for so long, or the connection ended.
