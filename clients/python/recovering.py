@@ -10,6 +10,9 @@
 Events come in the order in which they were published, each once, over breaks of the connection too. Where something is
 missing stands a `Lost`. `positions` says where each channel stands; store it with what you made of the events, and give it to
 `follow` again after a restart of your program. See docs/history.md. Needs Python 3.10 and `websockets`.
+
+With `session={}` the server keeps what is subscribed to while the connection is gone: many channels come back by one message,
+and who is a member of a channel (`presence=True`) stays one, unnoticed by others, for `session={"ttl": seconds}` at most.
 """
 
 import asyncio
@@ -23,6 +26,10 @@ import websockets
 FINAL = {1002, 1007, 1008, 1009}
 # Errors of a server that is busy.
 LATER = {"RATE_LIMIT_EXCEEDED", "SERVER_ERROR"}
+# A close by which a session does not end: any code from 3000 to 4999.
+BACK_SOON = 4000
+# Requests about the session, by their ids.
+KEEP, RESUME = "keep the session", "resume the session"
 
 
 @dataclass
@@ -37,30 +44,59 @@ class Refused(Exception):
     """The server does not want this client, or this subscription."""
 
 
-async def follow(url, *channels, token=None, positions=None, backoff=(0.1, 10.0), **options):
+async def follow(
+    url, *channels, token=None, positions=None, session=None, presence=None, backoff=(0.1, 10.0), **options
+):
     """Yields the events of `channels`, and a `Lost` where some are missing. Raises `Refused` where coming again is no use.
 
-    `positions` is kept up to date: an event counts as had when the next one is asked for. `options` go to
-    `websockets.connect`.
+    `positions` is kept up to date: an event counts as had when the next one is asked for. So is `session`, if it is given: its
+    `name` is a secret, by which whoever is the same user has the session. It ends with the generator. `presence` is what
+    `subscribe` takes: True, "watch" or {"info": …}; then who comes and goes is yielded as well, as `presence.…` events.
+    `options` go to `websockets.connect`.
     """
     positions = {} if positions is None else positions
+
+    async def subscribe(socket, names):
+        for name in names:
+            await socket.send(request("subscribe", name, wish(name, positions.get(name), presence)))
+
+    async def begin(socket):
+        if session and "name" in session:
+            known = {name: positions[name] for name in channels if name in positions}
+            await socket.send(request("resume_session", RESUME, {"session": session["name"], "positions": known}))
+            return
+        if session is not None:
+            await socket.send(request("keep_session", KEEP, {"ttl": session["ttl"]} if "ttl" in session else {}))
+        await subscribe(socket, channels)
+
     delay = backoff[0]
     while True:
         try:
             async with websockets.connect(url, **options) as socket:
                 await enter(socket, token)
-                for channel in channels:
-                    await socket.send(request("subscribe", channel, wish(channel, positions.get(channel))))
+                await begin(socket)
                 async for text in socket:
                     message = json.loads(text)
+                    if message["type"] == "error" and message["correlation_id"] == KEEP:
+                        continue  # Then without: positions are enough to miss nothing.
+                    if message["error_code"] == "SESSION_UNKNOWN":
+                        del session["name"]  # Away for too long, or another server.
+                        await begin(socket)
+                        continue
                     if message["error_code"] in LATER:
                         break
                     if message["type"] == "error":
                         raise Refused(message["error_message"])
-                    if message["type"] == "response":
-                        lost = subscribed(message["data"], positions)
-                        if lost:
-                            yield lost
+                    if message["event"] == "keep_session":
+                        session["name"] = message["data"]["session"]
+                    elif message["type"] == "response":
+                        answers = message["data"].get("subscriptions", [message["data"]])
+                        answers = {answer["channel"]: answer for answer in answers if "error" not in answer}
+                        for lost in [subscribed(answer, positions) for answer in answers.values()]:
+                            if lost:
+                                yield lost
+                        if message["event"] == "resume_session":
+                            await subscribe(socket, [name for name in channels if name not in answers])
                         delay = backoff[0]
                     elif message["event"] == "channel.gap":
                         # Too slow, and some were left out: they are fetched as after a break.
@@ -68,8 +104,10 @@ async def follow(url, *channels, token=None, positions=None, backoff=(0.1, 10.0)
                     elif message["room"] in channels:
                         yield message
                         had(message, positions)
+                await socket.close(BACK_SOON)
         except websockets.ConnectionClosed as closed:
-            if closed.rcvd and closed.rcvd.code in FINAL:
+            elsewhere = closed.rcvd and closed.rcvd.reason == "Resumed elsewhere"
+            if elsewhere or closed.rcvd and closed.rcvd.code in FINAL:
                 raise Refused(closed.rcvd.reason) from closed
         except (OSError, asyncio.TimeoutError, websockets.InvalidHandshake) as error:
             if isinstance(error, websockets.InvalidStatus) and error.response.status_code in (401, 403):
@@ -94,10 +132,9 @@ async def enter(socket, token):
         raise Refused(welcome["error_message"] or "no welcome")
 
 
-def wish(channel, position):
-    if position:
-        return {"channel": channel, "recover": position}
-    return {"channel": channel, "positions": True}
+def wish(channel, position, presence):
+    data = {"channel": channel, "recover": position} if position else {"channel": channel, "positions": True}
+    return {**data, "presence": presence} if presence else data
 
 
 def subscribed(answer, positions):

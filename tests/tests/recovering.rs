@@ -3,6 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::TcpStream,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use mahavishnu_tests::{
-    Metrics, Server,
+    Client, Metrics, Server,
     browser::{Browser, Pages},
     foreign::{node_command, python_command},
     http,
@@ -48,6 +49,15 @@ impl Program {
 
     fn node(url: &str, last: u64) -> Self {
         Self::run(node_command("missing_nothing.mjs", &[url, &last.to_string()]))
+    }
+
+    /// One with a session, which is a member.
+    fn python_member(url: &str, last: u64) -> Self {
+        Self::run(python_command("missing_nothing.py", &[url, &last.to_string(), "session"]))
+    }
+
+    fn node_member(url: &str, last: u64) -> Self {
+        Self::run(node_command("missing_nothing.mjs", &[url, &last.to_string(), "session"]))
     }
 
     fn heard(&self) -> Vec<Value> {
@@ -147,6 +157,126 @@ fn misses_nothing_while_its_connection_breaks(run: fn(&str, u64) -> Program) {
         let sent = [("direction", "sent")];
         let deflated = metrics.count("mahavishnu_deflate_messages_total", &sent);
         assert_eq!(deflated > 0, !settings.is_empty(), "{deflated} messages were compressed");
+    }
+}
+
+/// What somebody hears who watches the channel, and who is there.
+struct Watcher(Client<TcpStream>);
+
+impl Watcher {
+    fn of(server: &Server) -> Self {
+        let mut client = server.hello();
+        client.request("subscribe", json!({ "channel": CHANNEL, "presence": "watch" }));
+        Self(client)
+    }
+
+    /// The next one who comes or goes: how, and by which name.
+    fn next(&mut self) -> (Value, Value) {
+        loop {
+            let mut message = self.0.message();
+            if message["event"].as_str().is_some_and(|event| event.starts_with("presence.")) {
+                return (message["event"].take(), message["data"]["connection_id"].take());
+            }
+        }
+    }
+
+    /// The members, if nobody has come or gone since this was last asked.
+    fn members(&mut self) -> Vec<Value> {
+        let id = self.0.ask("get_presence", json!({ "channel": CHANNEL }));
+        loop {
+            let mut message = self.0.message();
+            if message["correlation_id"] == id.as_str() {
+                let members = message["data"]["members"].as_array_mut().expect("a list");
+                return std::mem::take(members);
+            }
+            let event = message["event"].as_str().unwrap_or_default();
+            assert!(!event.starts_with("presence."), "{message}");
+        }
+    }
+}
+
+const ROOM: (&str, &str) = ("PRESENCE_RULES", "workflow:*");
+
+fn sessions(server: &Server, state: &str, count: u64) {
+    server.metrics_when(&format!("{count} sessions {state}"), |metrics| {
+        metrics.count("mahavishnu_sessions", &[("state", state)]) == count
+    });
+}
+
+/// Offline for so long that coming back fails again and again, and then for longer than its session waits.
+#[test]
+fn a_member_that_was_offline_takes_its_session_up_again() {
+    for run in [Program::python_member as fn(&str, u64) -> Program, Program::node_member] {
+        let (server, line) = start(&[ROOM]);
+        let mut watcher = Watcher::of(&server);
+        let program = run(&line.ws_url(), 40);
+        let (event, name) = watcher.next();
+        assert_eq!(event, "presence.joined");
+        let before = watcher.members();
+        assert_eq!((before.len(), &before[0]["info"]["name"]), (1, &json!("Ada")));
+        sessions(&server, "attached", 1);
+        (1..=5).for_each(|n| _ = publish(&server, n));
+        assert_complete(|| program.heard(), 5);
+
+        line.cut();
+        sessions(&server, "detached", 1);
+        (6..=30).for_each(|n| _ = publish(&server, n));
+        // Several times its longest pause between two attempts.
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(watcher.members(), before, "nobody has noticed");
+        line.mend();
+
+        assert_complete(|| program.heard(), 30);
+        sessions(&server, "attached", 1);
+        let metrics = server.metrics();
+        let resumed = metrics.count("mahavishnu_session_resumes_total", &[("result", "resumed")]);
+        let recovered = metrics.count("mahavishnu_recoveries_total", &[("result", "recovered")]);
+        assert_eq!((resumed, recovered), (1, 1));
+        assert_eq!(watcher.members(), before, "it is the same one, there all the time");
+
+        // It ends by itself, and says goodbye: so does its session.
+        (31..=40).for_each(|n| _ = publish(&server, n));
+        assert_complete(|| program.heard(), 40);
+        assert_eq!(watcher.next(), (json!("presence.left"), name));
+        sessions(&server, "attached", 0);
+        sessions(&server, "detached", 0);
+    }
+}
+
+#[test]
+fn a_member_whose_session_is_over_misses_nothing_and_is_another_one() {
+    for run in [Program::python_member as fn(&str, u64) -> Program, Program::node_member] {
+        let (server, line) = start(&[ROOM, ("SESSION_SECONDS", "0.5")]);
+        let mut watcher = Watcher::of(&server);
+        let program = run(&line.ws_url(), 30);
+        let (_, first) = watcher.next();
+        sessions(&server, "attached", 1);
+        (1..=5).for_each(|n| _ = publish(&server, n));
+        assert_complete(|| program.heard(), 5);
+        line.cut();
+        (6..=20).for_each(|n| _ = publish(&server, n));
+        assert_eq!(watcher.next(), (json!("presence.left"), first.clone()));
+        line.mend();
+        assert_complete(|| program.heard(), 20);
+        let (event, second) = watcher.next();
+        assert_eq!((event, second == first), (json!("presence.joined"), false));
+        sessions(&server, "attached", 1);
+    }
+}
+
+/// Its connection breaks at any moment, in the middle of taking the session up too.
+#[test]
+fn a_member_misses_nothing_while_its_connection_breaks() {
+    for run in [Program::python_member as fn(&str, u64) -> Program, Program::node_member] {
+        const LAST: u64 = 300;
+        let (server, line) = start(&[ROOM]);
+        let program = run(&line.ws_url(), LAST);
+        until_subscribed(&server);
+        storm(&server, &line, LAST, || program.heard());
+        assert_complete(|| program.heard(), LAST);
+        let metrics = server.metrics();
+        let resumed = metrics.count("mahavishnu_session_resumes_total", &[("result", "resumed")]);
+        assert!(resumed > 1, "{resumed} times");
     }
 }
 
