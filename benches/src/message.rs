@@ -53,12 +53,13 @@ impl Template {
         Ok(Self { opcode: OP_BINARY, data: 0..bytes.len(), bytes, id_at: None })
     }
 
-    /// Makes this the message with the given sequence number and time.
+    /// Makes this the message with the given sequence number and time. A time before 2001 is taken for then: a number in JSON
+    /// does not begin with zeros.
     pub fn stamp(&mut self, sequence: u64, unix_ns: u64) {
         let number = FIRST_NUMBER.saturating_add(sequence);
         let data_at = self.data.start;
         write_digits(&mut self.bytes, data_at + NUMBER_AT, NUMBER_DIGITS, number);
-        write_digits(&mut self.bytes, data_at + TIME_AT, TIME_DIGITS, unix_ns);
+        write_digits(&mut self.bytes, data_at + TIME_AT, TIME_DIGITS, unix_ns.max(FIRST_TIME));
         if let Some(id_at) = self.id_at {
             write_digits(&mut self.bytes, id_at, NUMBER_DIGITS, number);
         }
@@ -171,6 +172,8 @@ const FIRST_NUMBER: u64 = 1_000_000_000;
 const NUMBER_DIGITS: usize = 10;
 /// Nanoseconds since the Unix epoch have nineteen digits from 2001 to 2286.
 const TIME_DIGITS: usize = 19;
+/// The first time of so many digits.
+const FIRST_TIME: u64 = 1_000_000_000_000_000_000;
 const MARKER: &[u8] = br#""n":"#;
 const NUMBER_AT: usize = MARKER.len() + 1;
 const TIME_AT: usize = NUMBER_AT + NUMBER_DIGITS + br#","t":"#.len();
@@ -180,6 +183,16 @@ const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x8e];
 mod tests {
     use super::*;
     use crate::frame::{FrameError, FrameReader, apply_mask};
+
+    #[test]
+    fn a_message_is_json_whatever_the_time() {
+        let mut template = Template::publish("a", 64).unwrap();
+        for time in [0, 1, FIRST_TIME, u64::MAX / 2] {
+            template.stamp(7, time);
+            let message: Value = serde_json::from_str(&template.text()).unwrap();
+            assert_eq!(message["data"]["data"]["t"], time.max(FIRST_TIME));
+        }
+    }
 
     #[test]
     fn a_publish_is_what_the_protocol_wants() {
