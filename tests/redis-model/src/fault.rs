@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{connection::OutputLimit, data::Data, server::Redis, window::Window};
+use crate::{connection::OutputLimit, data::Data, server::Redis, store::Effect, window::Window};
 
 /// What a server that starts again finds on its disk.
 #[derive(Clone, Debug)]
@@ -63,11 +63,22 @@ impl Redis {
     /// Everything is deleted (`FLUSHALL`).
     pub fn flush_all(&mut self) {
         self.store.data = Data::default();
+        self.tell_replicas(0, &[b"FLUSHALL"]);
     }
 
     /// One key is deleted, as by eviction; `false` if it was not there.
     pub fn evict(&mut self, database: usize, key: &[u8]) -> bool {
-        self.store.remove(database, key)
+        let was = self.store.remove(database, key);
+        self.store.effects.clear();
+        self.tell_replicas(database, &[b"DEL", key]);
+        was
+    }
+
+    fn tell_replicas(&mut self, database: usize, words: &[&[u8]]) {
+        if !self.store.replica {
+            let words = words.iter().map(|word| word.to_vec()).collect();
+            self.written.push(vec![Effect { database, words }]);
+        }
     }
 
     /// Its keys, in order.
@@ -97,9 +108,9 @@ impl Redis {
 
     /// Nobody may give this command any more: `get`, `client|kill`; or again.
     pub fn forbid(&mut self, command: &str, forbidden: bool) {
-        self.forbidden.retain(|it| it != command);
+        self.store.forbidden.retain(|it| it != command);
         if forbidden {
-            self.forbidden.push(command.to_owned());
+            self.store.forbidden.push(command.to_owned());
         }
     }
 

@@ -69,6 +69,17 @@ const FRONT: &[Front] = &[
     front("sunsubscribe", -1, ANY_TIME, sunsubscribe),
 ];
 
+/// What Valkey 9 answers while a script runs for too long, too.
+const WHILE_BUSY: &[&str] = &[
+    "select",
+    "client|id",
+    "client|getname",
+    "client|setname",
+    "client|setinfo",
+    "client|no-evict",
+    "client|no-touch",
+];
+
 const fn front(
     name: &'static str,
     arity: i32,
@@ -140,8 +151,11 @@ fn find(it: &Redis, name: &str, words: &[Vec<u8>]) -> Result<Option<&'static Fro
 
 fn refuse(it: &Redis, name: &str, is: impl Fn(Flag) -> bool) -> Result<(), String> {
     let busy = crate::Window::Busy;
-    if it.store.windows.has(busy) && !["hello", "auth", "quit"].contains(&name) {
-        return Err(busy.error().into());
+    if it.store.windows.has(busy) {
+        let always = ["hello", "auth", "quit"].contains(&name);
+        if !always && !(it.version().is_valkey_9() && WHILE_BUSY.contains(&name)) {
+            return Err(busy.error().into());
+        }
     }
     command::refusal(&it.store, name, is).map_or(Ok(()), |error| Err(error.into()))
 }

@@ -24,6 +24,7 @@ mod connection;
 mod data;
 mod fault;
 mod front;
+mod group;
 mod number;
 mod replication;
 mod reply;
@@ -38,6 +39,7 @@ pub use self::{
     connection::{ConnId, OutputLimit},
     data::Data,
     fault::Disk,
+    group::Group,
     replication::Written,
     script::sha1 as script_name,
     server::Redis,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{command, server::Redis, store::Effect};
+use crate::{command, data::Data, server::Redis, store::Effect};
 
 /// What one command has changed on a primary: replicas get all of it or nothing.
 #[derive(Clone, Debug)]
@@ -14,15 +14,14 @@ impl Redis {
         std::mem::take(&mut self.written).into_iter().map(Written).collect()
     }
 
-    /// It is a replica from now on, with the data of its primary. Connections stay.
-    pub fn follow(&mut self, primary: &Self) {
-        self.store.data = primary.data();
-        self.store.replica = true;
-    }
-
     /// It is a replica from now on, or a primary, with the data that it has. Connections stay.
     pub fn set_replica(&mut self, replica: bool) {
         self.store.replica = replica;
+    }
+
+    /// It has these data from now on, and no others, as a replica after a full synchronisation.
+    pub fn set_data(&mut self, data: Data) {
+        self.store.data = data;
     }
 
     /// It takes no writes but those of its primary.

@@ -173,6 +173,12 @@ impl Caller<'_> {
         if !command.takes(words.len()) {
             return Err("ERR Wrong number of args calling Redis command from script".into());
         }
+        if self.store.forbidden.iter().any(|name| name == command.name) {
+            let name = command.name;
+            return Err(format!(
+                "ERR ACL failure in script: User default has no permissions to run '{name}'"
+            ));
+        }
         let write = command.is(Flag::Write);
         if write && self.flags.no_writes {
             return Err("ERR Write commands are not allowed from read-only scripts.".into());

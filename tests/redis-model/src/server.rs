@@ -32,8 +32,6 @@ pub struct Redis {
     pub(crate) next_number: u64,
     /// Users and passwords. A user without one needs none.
     pub(crate) users: BTreeMap<String, Option<String>>,
-    /// Commands that users may not give.
-    pub(crate) forbidden: Vec<String>,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) output_limit: OutputLimit,
     pub(crate) clients_max: usize,
@@ -62,7 +60,6 @@ impl Redis {
             next_connection: 1,
             next_number: 1,
             users: BTreeMap::from([("default".into(), None)]),
-            forbidden: Vec::new(),
             config: config.map(|(name, value)| (name.to_owned(), value)).into(),
             output_limit: OutputLimit::default(),
             clients_max: 10_000,
@@ -369,7 +366,7 @@ impl Redis {
         let Some(user) = &self.connection(id).user else {
             return Err("NOAUTH Authentication required.".into());
         };
-        if self.forbidden.iter().any(|it| it == name) {
+        if self.store.forbidden.iter().any(|it| it == name) {
             return Err(format!(
                 "NOPERM User {user} has no permissions to run the '{name}' command"
             ));

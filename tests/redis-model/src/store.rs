@@ -29,6 +29,8 @@ pub(crate) struct Store {
     pub(crate) numbers: Style,
     /// What is refused at present.
     pub(crate) windows: Windows,
+    /// Commands that users may not give.
+    pub(crate) forbidden: Vec<String>,
     /// It takes no writes but those of its primary.
     pub(crate) replica: bool,
     /// What runs comes from the primary.
@@ -96,6 +98,7 @@ impl Store {
             rewritten: None,
             numbers,
             windows: Windows::default(),
+            forbidden: Vec::new(),
             replica: false,
             applying: false,
         }

@@ -33,6 +33,10 @@ impl Version {
         self.number >= (7, 2, 0)
     }
 
+    pub(crate) fn is_valkey_9(self) -> bool {
+        self.name == "valkey" && self.number >= (9, 0, 0)
+    }
+
     pub(crate) fn text(self) -> String {
         let (major, minor, patch) = self.number;
         format!("{major}.{minor}.{patch}")

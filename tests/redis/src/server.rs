@@ -38,7 +38,7 @@ impl Redis {
             let dir = tempfile::tempdir().expect("a folder for its data");
             let (port, tls_port) = (ports::free(), ports::free());
             let mut this = Self { options: options.clone(), port, tls_port, dir, process: None };
-            if this.try_launch() {
+            if this.try_launch(is_pong) {
                 return this;
             }
             let log = std::fs::read_to_string(this.dir.path().join("log")).unwrap_or_default();
@@ -119,8 +119,26 @@ impl Redis {
     /// Starts it again on its port with what is on its disk, which is nothing without [`Options::aof`]. Kills it before if it
     /// runs.
     pub fn restart(&mut self) {
+        self.restart_until(is_pong);
+    }
+
+    /// Starts it again with many data, and waits no longer than until it says that it is loading them, which then takes some
+    /// seconds.
+    pub fn restart_loading(&mut self) {
+        let mut client = self.client();
+        client.ask(&["DEBUG", "POPULATE", "20000"]);
+        client.ask(&["SAVE"]);
+        let lines = ["key-load-delay 200", "loading-process-events-interval-bytes 1024"];
+        self.options.lines.extend(lines.map(str::to_owned));
+        self.restart_until(
+            |answer| matches!(answer, Value::Error(text) if text.starts_with("LOADING")),
+        );
+    }
+
+    fn restart_until(&mut self, ready: impl Fn(&Value) -> bool) {
         self.kill();
-        assert!(self.try_launch(), "{} did not start again:\n{}", self.options.kind, self.log());
+        let started = self.try_launch(ready);
+        assert!(started, "{} did not start again:\n{}", self.options.kind, self.log());
     }
 
     /// Starts it again on its port without its data.
@@ -174,21 +192,24 @@ impl Redis {
         panic!("{line} did not come:\n{}", self.log());
     }
 
-    /// Starts the process and waits until it answers; `false` if it ended.
-    fn try_launch(&mut self) -> bool {
+    /// Starts the process and waits until it answers PING like this; `false` if it ended.
+    fn try_launch(&mut self, ready: impl Fn(&Value) -> bool) -> bool {
         let dir = self.dir.path();
         let file = dir.join("redis.conf");
         let text = self.options.file(dir, self.port, self.tls_port);
         std::fs::write(&file, text).expect("its folder is ours");
         let mut process =
             Process::spawn(self.options.kind.program(), &[&file.display().to_string()], dir);
-        // With data to load it answers `-LOADING` first, and a replica without its primary `-MASTERDOWN` to some commands.
         let ready = process.wait("an answer", || {
-            self.try_client().is_some_and(|mut client| {
-                matches!(client.try_command(&["PING"]), Some(Value::Simple(_)))
-            })
+            let answer = self.try_client().and_then(|mut client| client.try_command(&["PING"]));
+            answer.is_some_and(|answer| ready(&answer))
         });
         self.process = ready.then_some(process);
         ready
     }
+}
+
+/// It is there. With data to load it answers `-LOADING` first.
+fn is_pong(answer: &Value) -> bool {
+    matches!(answer, Value::Simple(_))
 }
