@@ -153,7 +153,8 @@ fn refuse(it: &Redis, name: &str, is: impl Fn(Flag) -> bool) -> Result<(), Strin
     let busy = crate::Window::Busy;
     if it.store.windows.has(busy) {
         let always = ["hello", "auth", "quit"].contains(&name);
-        if !always && !(it.version().is_valkey_9() && WHILE_BUSY.contains(&name)) {
+        let allowed = always || it.version().is_valkey_9() && WHILE_BUSY.contains(&name);
+        if !allowed {
             return Err(busy.error().into());
         }
     }

@@ -31,7 +31,7 @@ impl Sentinel {
             "bind 127.0.0.1\nport {port}\ndir \"{}\"\nprotected-mode no\n\
              sentinel monitor {name} 127.0.0.1 {} {quorum}\n\
              sentinel down-after-milliseconds {name} {down_after_ms}\n\
-             sentinel failover-timeout {name} 5000\n",
+             sentinel failover-timeout {name} 1000\n",
             dir.path().display(),
             primary.port()
         );
