@@ -73,37 +73,41 @@ async def follow(
     while True:
         try:
             async with websockets.connect(url, **options) as socket:
-                await enter(socket, token)
-                await begin(socket)
-                async for text in socket:
-                    message = json.loads(text)
-                    if message["type"] == "error" and message["correlation_id"] == KEEP:
-                        continue  # Then without: positions are enough to miss nothing.
-                    if message["error_code"] == "SESSION_UNKNOWN":
-                        del session["name"]  # Away for too long, or another server.
-                        await begin(socket)
-                        continue
-                    if message["error_code"] in LATER:
-                        break
-                    if message["type"] == "error":
-                        raise Refused(message["error_message"])
-                    if message["event"] == "keep_session":
-                        session["name"] = message["data"]["session"]
-                    elif message["type"] == "response":
-                        answers = message["data"].get("subscriptions", [message["data"]])
-                        answers = {answer["channel"]: answer for answer in answers if "error" not in answer}
-                        for lost in [subscribed(answer, positions) for answer in answers.values()]:
-                            if lost:
-                                yield lost
-                        if message["event"] == "resume_session":
-                            await subscribe(socket, [name for name in channels if name not in answers])
-                        delay = backoff[0]
-                    elif message["event"] == "channel.gap":
-                        # Too slow, and some were left out: they are fetched as after a break.
-                        break
-                    elif message["room"] in channels:
-                        yield message
-                        had(message, positions)
+                try:
+                    await enter(socket, token)
+                    await begin(socket)
+                    async for text in socket:
+                        message = json.loads(text)
+                        if message["type"] == "error" and message["correlation_id"] == KEEP:
+                            continue  # Then without: positions are enough to miss nothing.
+                        if message["error_code"] == "SESSION_UNKNOWN":
+                            del session["name"]  # Away for too long, or another server.
+                            await begin(socket)
+                            continue
+                        if message["error_code"] in LATER:
+                            break
+                        if message["type"] == "error":
+                            raise Refused(message["error_message"])
+                        if message["event"] == "keep_session":
+                            session["name"] = message["data"]["session"]
+                        elif message["type"] == "response":
+                            answers = message["data"].get("subscriptions", [message["data"]])
+                            answers = {answer["channel"]: answer for answer in answers if "error" not in answer}
+                            for lost in [subscribed(answer, positions) for answer in answers.values()]:
+                                if lost:
+                                    yield lost
+                            if message["event"] == "resume_session":
+                                await subscribe(socket, [name for name in channels if name not in answers])
+                            delay = backoff[0]
+                        elif message["event"] == "channel.gap":
+                            # Too slow, and some were left out: they are fetched as after a break.
+                            break
+                        elif message["room"] in channels:
+                            yield message
+                            had(message, positions)
+                except (GeneratorExit, asyncio.CancelledError, Refused):
+                    await socket.close()  # Else it would be 1011, and the session would wait for somebody.
+                    raise
                 await socket.close(BACK_SOON)
         except websockets.ConnectionClosed as closed:
             elsewhere = closed.rcvd and closed.rcvd.reason == "Resumed elsewhere"

@@ -170,12 +170,15 @@ impl Watcher {
         Self(client)
     }
 
-    /// The next one who comes or goes: how, and by which name.
-    fn next(&mut self) -> (Value, Value) {
+    /// The next one who comes (`None`) or goes, and why; by which name.
+    fn next(&mut self) -> (Option<String>, Value) {
         loop {
             let mut message = self.0.message();
-            if message["event"].as_str().is_some_and(|event| event.starts_with("presence.")) {
-                return (message["event"].take(), message["data"]["connection_id"].take());
+            let reason = message["data"]["reason"].as_str().map(str::to_owned);
+            let event = message["event"].as_str().unwrap_or_default();
+            if event.starts_with("presence.") {
+                assert_eq!(event == "presence.left", reason.is_some(), "{message}");
+                return (reason, message["data"]["connection_id"].take());
             }
         }
     }
@@ -210,8 +213,8 @@ fn a_member_that_was_offline_takes_its_session_up_again() {
         let (server, line) = start(&[ROOM]);
         let mut watcher = Watcher::of(&server);
         let program = run(&line.ws_url(), 40);
-        let (event, name) = watcher.next();
-        assert_eq!(event, "presence.joined");
+        let (left, name) = watcher.next();
+        assert_eq!(left, None);
         let before = watcher.members();
         assert_eq!((before.len(), &before[0]["info"]["name"]), (1, &json!("Ada")));
         sessions(&server, "attached", 1);
@@ -237,7 +240,7 @@ fn a_member_that_was_offline_takes_its_session_up_again() {
         // It ends by itself, and says goodbye: so does its session.
         (31..=40).for_each(|n| _ = publish(&server, n));
         assert_complete(|| program.heard(), 40);
-        assert_eq!(watcher.next(), (json!("presence.left"), name));
+        assert_eq!(watcher.next(), (Some("left".to_owned()), name));
         sessions(&server, "attached", 0);
         sessions(&server, "detached", 0);
     }
@@ -255,11 +258,11 @@ fn a_member_whose_session_is_over_misses_nothing_and_is_another_one() {
         assert_complete(|| program.heard(), 5);
         line.cut();
         (6..=20).for_each(|n| _ = publish(&server, n));
-        assert_eq!(watcher.next(), (json!("presence.left"), first.clone()));
+        assert_eq!(watcher.next(), (Some("lost".to_owned()), first.clone()));
         line.mend();
         assert_complete(|| program.heard(), 20);
-        let (event, second) = watcher.next();
-        assert_eq!((event, second == first), (json!("presence.joined"), false));
+        let (left, second) = watcher.next();
+        assert_eq!((left, second == first), (None, false));
         sessions(&server, "attached", 1);
     }
 }
