@@ -1,6 +1,6 @@
 //! What goes wrong with a server, and what is set on it.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use crate::{connection::OutputLimit, data::Data, server::Redis, store::Effect, window::Window};
 
@@ -133,6 +133,14 @@ impl Redis {
     /// [version](crate::Version) does it.
     pub fn set_pushes_first(&mut self, first: bool) {
         self.pushes_first = first;
+    }
+
+    /// A [Sentinel](Self::new_sentinel) takes this one for the primary of this name, or knows none any more. Panics if it is
+    /// none.
+    pub fn set_primary(&mut self, name: &str, primary: Option<SocketAddr>) {
+        let primaries = self.sentinel.as_mut().expect("a Sentinel");
+        primaries.remove(name);
+        primaries.extend(primary.map(|primary| (name.to_owned(), primary)));
     }
 
     /// All connections are cut, as by `CLIENT KILL`.

@@ -52,6 +52,9 @@ const FRONT: &[Front] = &[
     front("role", 1, ANY_TIME, |it, _, _| Ok(Some(it.role()))),
     front("info", -1, ANY_TIME, |it, _, _| Ok(Some(Reply::Verbatim(it.info())))),
     front("config|get", -3, ANY_TIME, |it, _, words| Ok(Some(it.config(&words[2..])))),
+    front("sentinel|get-master-addr-by-name", 3, ANY_TIME, |it, _, words| {
+        Ok(Some(it.primary_of(&words[2])))
+    }),
     front("script|load", 3, &[Flag::Stale], |it, _, words| {
         Ok(Some(Reply::bulk(it.scripts.load(&words[2])?)))
     }),
@@ -68,6 +71,10 @@ const FRONT: &[Front] = &[
     front("ssubscribe", -2, ANY_TIME, ssubscribe),
     front("sunsubscribe", -1, ANY_TIME, sunsubscribe),
 ];
+
+/// What a Sentinel knows.
+const OF_SENTINELS: &[&str] =
+    &["hello", "auth", "quit", "ping", "client", "role", "info", "sentinel"];
 
 /// What Valkey 9 answers while a script runs for too long, too.
 const WHILE_BUSY: &[&str] = &[
@@ -99,7 +106,8 @@ pub(crate) fn is_command(name: &[u8]) -> bool {
 /// Executes a command of a connection.
 pub(crate) fn execute(it: &mut Redis, id: ConnId, words: &[Vec<u8>]) -> Spoken {
     let name = String::from_utf8_lossy(&words[0]).to_lowercase();
-    if let Some(data) = command::find(&words[0]) {
+    let known = it.sentinel.is_none() || OF_SENTINELS.contains(&name.as_str());
+    if let Some(data) = command::find(&words[0]).filter(|_| known) {
         if !data.takes(words.len()) {
             return Err(wrong_number(data.name));
         }
@@ -108,7 +116,7 @@ pub(crate) fn execute(it: &mut Redis, id: ConnId, words: &[Vec<u8>]) -> Spoken {
         let database = it.connection(id).database;
         return data.run(&mut it.store, database, words).map(Some);
     }
-    let Some(front) = find(it, &name, words)? else {
+    let Some(front) = (if known { find(it, &name, words)? } else { None }) else {
         let shown: String =
             words[1..].iter().map(|word| format!("'{}' ", String::from_utf8_lossy(word))).collect();
         let given = String::from_utf8_lossy(&words[0]);
@@ -134,6 +142,9 @@ pub(crate) fn execute(it: &mut Redis, id: ConnId, words: &[Vec<u8>]) -> Spoken {
 }
 
 fn find(it: &Redis, name: &str, words: &[Vec<u8>]) -> Result<Option<&'static Front>, String> {
+    if name == "sentinel" && it.sentinel.is_none() {
+        return Ok(None);
+    }
     let container = format!("{name}|");
     if !FRONT.iter().any(|front| front.name.starts_with(&container)) {
         return Ok(FRONT.iter().find(|front| front.name == name));

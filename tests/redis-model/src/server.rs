@@ -41,6 +41,8 @@ pub struct Redis {
     pub(crate) paused: Option<VecDeque<ConnId>>,
     /// It takes connections.
     pub(crate) running: bool,
+    /// It is a Sentinel, and knows these primaries.
+    pub(crate) sentinel: Option<BTreeMap<String, SocketAddr>>,
 }
 
 impl Redis {
@@ -66,7 +68,13 @@ impl Redis {
             written: Vec::new(),
             paused: None,
             running: true,
+            sentinel: None,
         }
+    }
+
+    /// A Sentinel that knows no primary. It hears of one by [`set_primary`](Self::set_primary) alone.
+    pub fn new_sentinel(version: Version) -> Self {
+        Self { sentinel: Some(BTreeMap::new()), ..Self::new(version) }
     }
 
     /// The commands that it knows, those of a container as `client|id`.
@@ -385,14 +393,32 @@ impl Redis {
             ("version", Reply::bulk(self.version.text())),
             ("proto", Reply::Integer(protocol)),
             ("id", number),
-            ("mode", Reply::bulk("standalone")),
+            ("mode", Reply::bulk(if self.sentinel.is_some() { "sentinel" } else { "standalone" })),
             ("role", Reply::bulk(role)),
             ("modules", Reply::Array(Vec::new())),
         ];
-        Reply::Map(pairs.into_iter().map(|(name, value)| (Reply::bulk(name), value)).collect())
+        let wanted = |name: &str| self.sentinel.is_none() || name != "role";
+        let pairs = pairs.into_iter().filter(|(name, _)| wanted(name));
+        Reply::Map(pairs.map(|(name, value)| (Reply::bulk(name), value)).collect())
+    }
+
+    /// `SENTINEL GET-MASTER-ADDR-BY-NAME`
+    pub(crate) fn primary_of(&self, name: &[u8]) -> Reply {
+        let name = String::from_utf8_lossy(name);
+        match self.sentinel.as_ref().and_then(|primaries| primaries.get(&*name)) {
+            Some(it) => Reply::Array(vec![
+                Reply::bulk(it.ip().to_string()),
+                Reply::bulk(it.port().to_string()),
+            ]),
+            None => Reply::NullArray,
+        }
     }
 
     pub(crate) fn role(&self) -> Reply {
+        if let Some(primaries) = &self.sentinel {
+            let names = primaries.keys().map(Reply::bulk).collect();
+            return Reply::Array(vec![Reply::bulk("sentinel"), Reply::Array(names)]);
+        }
         if self.store.replica {
             let parts = [Reply::bulk("slave"), Reply::bulk("127.0.0.1"), Reply::Integer(6379)];
             let rest = [Reply::bulk("connected"), Reply::Integer(0)];

@@ -30,6 +30,7 @@ const SAMPLES: &[&str] = &[
     "SCAN 0",
     "FLUSHALL",
     "HSET h f v",
+    "HSETNX h f v",
     "HGET h f",
     "HMGET h f",
     "HGETALL h",
@@ -95,7 +96,8 @@ const DESTRUCTIVE: &[&str] = &["FLUSHALL", "SCRIPT", "QUIT"];
 
 #[test]
 fn every_command_has_a_sample() {
-    for name in Model::commands() {
+    // That of a Sentinel is compared in scenarios.
+    for name in Model::commands().filter(|name| !name.starts_with("sentinel")) {
         let name = name.replace('|', " ").to_uppercase();
         assert!(
             SAMPLES.iter().any(|it| *it == name || it.starts_with(&format!("{name} "))),

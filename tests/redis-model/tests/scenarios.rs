@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use mahavishnu_redis_model::{
     ConnId, Disk, Group, OutputLimit, Redis as Model, Version, script_name,
 };
-use mahavishnu_test_redis::{Client, Options, Redis, Value, encode};
+use mahavishnu_test_redis::{Client, Options, Redis, Sentinel, Value, encode};
 
 const NOW: Duration = Duration::ZERO;
 const EPOCH: &str = "aaaaaaaaaa";
@@ -366,6 +366,36 @@ fn two_primaries_go_their_own_way_until_they_are_joined() {
     group.server(0).receive(NOW, connection, &encode(&["GET", "k"]));
     assert_eq!(group.server(0).take(connection), b"$3\r\nnew\r\n");
     assert_eq!(group.primary(), 1);
+}
+
+#[test]
+fn a_sentinel_says_where_the_primary_is_and_little_else() {
+    let primary = Redis::start();
+    let real = Sentinel::start("main", &primary, 1, 60_000);
+    let mut model = Model::new_sentinel(Version::REDIS_7_0);
+    model.set_primary("main", Some(primary.address()));
+    let mut client = Client::connect(real.address());
+    let connection = model.connect(NOW, client.local_address()).expect("it runs");
+    let keys = |value: &Value| match value {
+        Value::Map(pairs) => pairs.iter().map(|(key, _)| key.text()).collect::<Vec<_>>(),
+        other => panic!("not a map: {other:?}"),
+    };
+    let hello = ["HELLO", "3", "SETNAME", "me"];
+    let (real, modelled) = (client.ask(&hello), ask(&mut model, connection, &hello));
+    assert_eq!(keys(&real), keys(&modelled));
+    assert_eq!(real.at("mode"), modelled.at("mode"));
+    let commands: [&[&str]; 7] = [
+        &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"],
+        &["SENTINEL", "get-master-addr-by-name", "other"],
+        &["SENTINEL", "get-master-addr-by-name"],
+        &["ROLE"],
+        &["PING"],
+        &["GET", "k"],
+        &["EVALSHA", "x", "0"],
+    ];
+    for command in commands {
+        assert_eq!(client.command(command), ask(&mut model, connection, command), "{command:?}");
+    }
 }
 
 #[test]

@@ -19,6 +19,15 @@ pub(super) fn hset(store: &mut Store, database: usize, words: &[Vec<u8>]) -> Ans
     Ok(Reply::count(new))
 }
 
+pub(super) fn hsetnx(store: &mut Store, database: usize, words: &[Vec<u8>]) -> Answer {
+    let hash = store.get_or_new::<Hash>(database, &words[1])?;
+    let new = !hash.contains_key(&words[2]);
+    if new {
+        hash.insert(words[2].clone(), words[3].clone());
+    }
+    Ok(Reply::Integer(new.into()))
+}
+
 pub(super) fn hget(store: &mut Store, database: usize, words: &[Vec<u8>]) -> Answer {
     let hash = store.get::<Hash>(database, &words[1])?;
     Ok(Reply::bulk_or_null(hash.and_then(|hash| hash.get(&words[2]))))

@@ -55,6 +55,7 @@ const COMMANDS: &[Command] = &[
     command("scan", -2, &[], keys::scan),
     command("flushall", -1, &[Write], keys::flushall),
     command("hset", -4, &[Write, DenyOom], hashes::hset),
+    command("hsetnx", 4, &[Write, DenyOom], hashes::hsetnx),
     command("hget", 3, &[], hashes::hget),
     command("hmget", -3, &[], hashes::hmget),
     command("hgetall", 2, &[], hashes::hgetall),

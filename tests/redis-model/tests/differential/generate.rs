@@ -212,6 +212,7 @@ impl Generator {
             ]),
             16 => words(&["HSET", key, "f", "1", "g", "2", "f", "3"]),
             17 => words(&["HSET", key, "f", "1", "g"]),
+            18 if dice.chance(50) => words(&["HSETNX", key, dice.one(&["f", "g"]), "n"]),
             18 => words(&["HGET", key, dice.one(&["f", "e", "nothing"])]),
             19 => words(&["HMGET", key, "f", "g", "e", "s"]),
             20 => words(&["HGETALL", key]),
