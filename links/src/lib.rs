@@ -35,7 +35,6 @@ mod config;
 mod limits;
 mod link;
 pub mod redis;
-#[cfg_attr(not(test), expect(dead_code, reason = "nobody is spoken to yet"))]
 mod resp;
 mod secret;
 mod stats;

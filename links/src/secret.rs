@@ -16,9 +16,13 @@ impl Secret {
     }
 
     /// The password itself. Whoever calls this takes care that it is neither logged nor printed.
-    #[expect(dead_code, reason = "nobody logs in yet")]
     pub(crate) fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a text gives it away.
+    pub(crate) fn is_quoted_in(&self, text: &str) -> bool {
+        !self.0.is_empty() && text.contains(self.0.as_str())
     }
 }
 

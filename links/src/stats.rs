@@ -17,6 +17,8 @@ pub struct LinkStats {
     pub live: u64,
     /// Probes that were not back in time.
     pub probes_lost: u64,
+    /// What was to be told to all nodes and was not, because too much was under way.
+    pub dropped: u64,
     /// Live messages and entries that nobody of this version would write.
     pub poison: u64,
     /// Bytes that went to the socket.

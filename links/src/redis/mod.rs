@@ -42,3 +42,10 @@
 
 pub mod names;
 pub mod scripts;
+
+pub(crate) mod live;
+pub(crate) mod replies;
+pub(crate) mod request;
+
+/// Numbers of messages are not higher.
+pub(crate) const NUMBER_MAX: u64 = 99_999_999_999_999;

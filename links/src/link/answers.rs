@@ -1,0 +1,78 @@
+//! What a hub is told of its commands.
+
+use bytes::Bytes;
+use mahavishnu_core::hub::{AppendError, BusCommand, BusError, BusEvent};
+
+use crate::{
+    redis::replies::{self, Odd},
+    resp::Frame,
+};
+
+/// It was not done, or perhaps not. `None`: that is not told.
+pub(super) fn failed(command: &BusCommand, error: BusError) -> Option<BusEvent> {
+    Some(match command {
+        BusCommand::Follow { .. }
+        | BusCommand::Unfollow { .. }
+        | BusCommand::Beat { .. }
+        | BusCommand::Quit { .. }
+        | BusCommand::Tell { .. } => return None,
+        BusCommand::Append(append) => {
+            BusEvent::Appended { id: append.id, result: Err(AppendError::Bus(error)) }
+        }
+        BusCommand::Announce { id, .. } | BusCommand::Control { id, .. } => {
+            BusEvent::Announced { id: *id, result: Err(error) }
+        }
+        BusCommand::Read { id, .. } => BusEvent::Page { id: *id, result: Err(error) },
+        BusCommand::Heal(heal) => BusEvent::Healed { id: heal.id, result: Err(error) },
+        BusCommand::Fork { id, .. } => BusEvent::Healed { id: *id, result: Err(error) },
+        BusCommand::Visit(change) => BusEvent::Visited { id: change.id, result: Err(error) },
+        BusCommand::Visits { id, .. } => BusEvent::Visits { id: *id, result: Err(error) },
+    })
+}
+
+/// Redis has done it, or has found that it is otherwise. `None`: that is not told.
+pub(super) fn done(command: &BusCommand, reply: &Frame) -> Result<Option<BusEvent>, Odd> {
+    Ok(Some(match command {
+        BusCommand::Follow { .. } | BusCommand::Unfollow { .. } => return Err(Odd),
+        BusCommand::Append(append) => {
+            BusEvent::Appended { id: append.id, result: replies::appended(reply)? }
+        }
+        BusCommand::Announce { id, .. } => {
+            BusEvent::Announced { id: *id, result: Ok(replies::listeners(reply)?) }
+        }
+        BusCommand::Control { id, .. } => {
+            BusEvent::Announced { id: *id, result: replies::controlled(reply)? }
+        }
+        BusCommand::Read { id, .. } => {
+            BusEvent::Page { id: *id, result: Ok(replies::page(reply)?) }
+        }
+        BusCommand::Heal(heal) => {
+            BusEvent::Healed { id: heal.id, result: Ok(replies::moved(reply)?) }
+        }
+        BusCommand::Fork { id, .. } => {
+            BusEvent::Healed { id: *id, result: Ok(replies::moved(reply)?) }
+        }
+        BusCommand::Beat { .. } => match replies::beat(reply)? {
+            Some(nodes) => BusEvent::Beat { nodes: nodes.there, gone: nodes.gone },
+            None => BusEvent::LeaseLost,
+        },
+        BusCommand::Quit { .. } | BusCommand::Tell { .. } => {
+            replies::listeners(reply)?;
+            return Ok(None);
+        }
+        BusCommand::Visit(change) => {
+            BusEvent::Visited { id: change.id, result: Ok(replies::visited(reply)?) }
+        }
+        BusCommand::Visits { id, .. } => {
+            BusEvent::Visits { id: *id, result: Ok(replies::visits(reply)?) }
+        }
+    }))
+}
+
+/// The channel and what was published to it, if that is what a push is.
+pub(super) fn message(push: &[Frame]) -> Option<(&str, &Bytes)> {
+    match push {
+        [_, channel, message] => Some((replies::text(channel)?, message.as_bytes()?)),
+        _ => None,
+    }
+}
