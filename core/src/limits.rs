@@ -393,6 +393,9 @@ pub struct Bus {
     pub bus_page_bytes_max: usize,
     /// How long a channel that nobody is interested in any more is still followed. Default 30 s.
     pub bus_follow_time: Duration,
+    /// Nodes of the server that are known. Default 1,000. Over it: those with the lowest names are; connections of the others
+    /// do not count, and nobody waits for their answers.
+    pub nodes_max: usize,
 }
 
 impl Default for Bus {
@@ -403,6 +406,7 @@ impl Default for Bus {
             bus_hole_bytes_max: 1024 * 1024,
             bus_page_bytes_max: 256 * 1024,
             bus_follow_time: Duration::from_secs(30),
+            nodes_max: 1_000,
         }
     }
 }

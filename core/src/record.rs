@@ -141,7 +141,7 @@ impl<'a> From<Parts<'a>> for Message<'a> {
 
 /// First byte of a record. A change of the format is another number, so that what is older is still understood, and what is
 /// newer is refused and not misread.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -615,6 +615,9 @@ impl Hub {
                 Step::EndHttp(id) => self.end_http(id),
             }
         }
+        // The other nodes need not wait for the next beat.
+        self.nodes.refresh();
+        self.keep_lease();
         self.check_drained();
     }
 
@@ -629,6 +632,7 @@ impl Hub {
     /// Says so once the last connection is gone.
     fn check_drained(&mut self) {
         if self.drain.complete(&self.connections) {
+            self.nodes.quit(&mut self.calls);
             self.outputs.push_back(Output::Drained);
         }
     }

@@ -91,6 +91,7 @@ impl Hub {
         self.homes.sweep(&self.env);
         self.presence.expire(&mut self.env);
         self.sessions.write_postponed(&self.env);
+        self.keep_lease();
         self.go_on_with_handshakes();
         self.settle();
         self.go_on_with_requests();
@@ -338,7 +339,9 @@ impl Hub {
         let session = session.map(|at| timeout(at, TimeoutReason::Resume));
         let history = self.homes.next_deadline(&self.env);
         let history = history.map(|at| timeout(at, TimeoutReason::History));
-        [connection, question, session, drain, history]
+        let bus = self.nodes.next_deadline(&self.env);
+        let bus = bus.map(|at| timeout(at, TimeoutReason::Bus));
+        [connection, question, session, drain, history, bus]
             .into_iter()
             .flatten()
             .min_by_key(|timeout| timeout.at)

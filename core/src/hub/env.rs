@@ -46,7 +46,7 @@ impl Env {
             started: now.mono,
             names: [entropy.hash_keys(), entropy.hash_keys()],
             entropy,
-            tally: Tally::new(config.clone(), keys),
+            tally: Tally::new(config.clone(), keys, place.shard.0),
             codecs: Codecs::default(),
             scratch: Vec::new(),
             formatted: (now.unix, Timestamp::from_unix(now.unix)),

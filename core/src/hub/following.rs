@@ -5,6 +5,6 @@ use super::{Hub, bus::BusEvent};
 impl Hub {
     /// Something the bus tells.
     pub(super) fn on_bus(&mut self, event: BusEvent) {
-        self.nodes.hear(&mut self.env, &mut self.calls, &event);
+        self.hear_of_nodes(&event);
     }
 }

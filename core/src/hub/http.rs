@@ -11,6 +11,7 @@ use super::{
     env::Env,
     errands::{self, KeyUse, Owner, Publisher, Via},
     handshake::is_direct,
+    nodes::{Nodes, Overall},
     peers::Peers,
     reads::claims,
     tokens::Tokens,
@@ -60,8 +61,56 @@ struct HealthMetrics {
 struct Ready<'a> {
     status: &'a str,
     server: &'a str,
+    /// What this node calls itself; absent without a bus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
     checks: ReadyChecks<'a>,
     connections: ReadyConnections,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bus: Option<ReadyBus<'a>>,
+}
+
+/// How the bus does.
+#[derive(Serialize)]
+struct ReadyBus<'a> {
+    probe_ms: Option<f64>,
+    probe_age_ms: Option<u64>,
+    /// Up, of so many.
+    links: String,
+    nodes: usize,
+    /// Of these, so many have a lease and are not heard; absent if there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    silent: u32,
+    reconciled: bool,
+    /// Why it takes no writes, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    full: Option<&'a str>,
+    /// Why it is away, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl<'a> ReadyBus<'a> {
+    fn new(nodes: &Nodes, overall: &'a Overall) -> Self {
+        let Overall { probe_time, probe_age, up, total, reconciled, full, .. } = *overall;
+        // A thousandth of a millisecond is as exact as it gets.
+        let milliseconds = |time: Duration| time.as_micros() as f64 / 1e3;
+        Self {
+            probe_ms: probe_time.map(milliseconds),
+            probe_age_ms: probe_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            links: format!("{up}/{total}"),
+            nodes: nodes.len(),
+            silent: nodes.silent(),
+            reconciled,
+            full,
+            cause: overall.cause.as_deref(),
+        }
+    }
 }
 
 /// How full this instance is, and what bounds it.
@@ -80,6 +129,9 @@ struct ReadyChecks<'a> {
     /// not verify it, an expired certificate still works, and all instances would go at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<&'a str>,
+    /// Absent without a bus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bus: Option<&'a str>,
 }
 
 /// Those who asked for metrics. Who asks while another's are being put together gets the same: one text, however many
@@ -111,7 +163,14 @@ impl Scrapes {
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The answer to `/health`.
-pub(super) fn health(env: &mut Env, draining: bool, unanswered: bool, peers: &Peers) -> Answer {
+pub(super) fn health(
+    env: &mut Env,
+    draining: bool,
+    unanswered: bool,
+    peers: &Peers,
+    nodes: &Nodes,
+) -> Answer {
+    let bus = env.config.bus.as_ref().map(|_| nodes.overall(env).verdict.as_str());
     let timestamp = env.timestamp().zulu();
     let service = &env.config.service;
     let health = Health {
@@ -120,7 +179,7 @@ pub(super) fn health(env: &mut Env, draining: bool, unanswered: bool, peers: &Pe
         timestamp,
         checks: Checks {
             websocket: if draining { "draining" } else { "passing" },
-            redis: service.redis_check,
+            redis: bus.unwrap_or(service.redis_check),
             pools: if unanswered { "failing" } else { "passing" },
             metrics: service.metrics_check,
         },
@@ -134,25 +193,31 @@ pub(super) fn health(env: &mut Env, draining: bool, unanswered: bool, peers: &Pe
 }
 
 /// The answer to `/ready`: whether this instance should be sent new clients.
-pub(super) fn ready(env: &Env, accepting: bool, open: u64) -> Answer {
+pub(super) fn ready(env: &Env, accepting: bool, open: u64, nodes: &Nodes) -> Answer {
     let config = &env.config;
     let room = open < config.limits.connections.connections_max as u64;
+    let bus = config.bus.as_ref().map(|bus| (bus, nodes.overall(env)));
+    let delivers = bus.as_ref().is_none_or(|(_, overall)| overall.ready);
+    let is_ready = accepting && room && delivers;
     let word = |passing: bool| if passing { "passing" } else { "failing" };
     let ready = Ready {
-        status: if accepting && room { "ready" } else { "not_ready" },
+        status: if is_ready { "ready" } else { "not_ready" },
         server: &config.service.name,
+        node: bus.as_ref().map(|(bus, _)| &*bus.node_name),
         checks: ReadyChecks {
             accepting: word(accepting),
             capacity: word(room),
             certificate: certificate_state(env),
+            bus: bus.as_ref().map(|(_, overall)| overall.verdict.as_str()),
         },
         connections: ReadyConnections {
             open,
             max: config.limits.connections.connections_max,
             bound: config.connections_bound.as_str(),
         },
+        bus: bus.as_ref().map(|(_, overall)| ReadyBus::new(nodes, overall)),
     };
-    let status = match accepting && room {
+    let status = match is_ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -40,7 +40,8 @@ impl Hub {
             (Listener::Metrics, _) if reads => self.ask_metrics(id),
             (Listener::Main, "/health") if asks => {
                 let (draining, silent) = (self.drain.has_begun(), self.questions.is_unanswered());
-                let answer = answers::health(&mut self.env, draining, silent, &self.peers);
+                let (env, peers, nodes) = (&mut self.env, &self.peers, &self.nodes);
+                let answer = answers::health(env, draining, silent, peers, nodes);
                 self.respond(id, answers::to_question(answer, request.method()));
             }
             // A handshake that lost fields on its way is no question of a load balancer.
@@ -49,7 +50,7 @@ impl Hub {
             }
             (Listener::Main, "/ready" | "/" | "*") if asks => {
                 let accepting = !self.drain.has_begun();
-                let answer = answers::ready(&self.env, accepting, self.peers.open());
+                let answer = answers::ready(&self.env, accepting, self.peers.open(), &self.nodes);
                 self.respond(id, answers::to_question(answer, request.method()));
             }
             (Listener::Main, "/health" | "/ready" | "/") => {

@@ -27,6 +27,7 @@ mod homes;
 mod http;
 mod http_requests;
 mod keeping;
+mod leasing;
 mod looking;
 mod looks;
 mod nodes;
@@ -188,7 +189,7 @@ impl Hub {
             errands: Errands::default(),
             storing: Storing::new(keys()),
             calls: Calls::default(),
-            nodes: Nodes::default(),
+            nodes: Nodes::new(place, now),
             peers: Peers::new(place),
             questions: Questions::new(now.mono),
             drain: Drain::default(),

@@ -96,6 +96,7 @@ impl Hub {
             }
             Inner::Revoked { ticket, closed } => self.on_revoked(ticket, closed),
             Inner::Session(message) => self.on_session_message(*message),
+            Inner::Nodes(message) => self.on_nodes_message(from, *message),
             Inner::Enter { who, conn } => {
                 if let Some(reason) = self.visitors.enter(&self.env, who) {
                     self.tell(conn.shard, Inner::Evict { conn, reason });

@@ -649,6 +649,8 @@ pub enum TimeoutReason {
     History,
     /// A session whose client has not come back.
     Resume,
+    /// The bus: a lease, or what is due about channels there.
+    Bus,
     /// The end of a drain.
     Drain,
 }

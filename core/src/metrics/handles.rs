@@ -5,6 +5,7 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 
 use super::{
+    bus::BusHandles,
     tally::{OUTCOMES, PRESENCE_EVENTS as PRESENCE_WORDS, Resumed, STATUSES, Tally},
     *,
 };
@@ -52,7 +53,9 @@ impl Metrics {
             self.record(recorder, now, &mut before);
             self.handles = None;
         }
-        let handles = self.handles.get_or_insert_with(|| Handles::new(recorder, &tally.config));
+        let shard = tally.bus.shard;
+        let handles =
+            self.handles.get_or_insert_with(|| Handles::new(recorder, &tally.config, shard));
         handles.record(recorder, now, tally);
     }
 }
@@ -74,7 +77,7 @@ impl Registry<'_> {
         self.recorder.register_counter(&self.key(name, labels), &METADATA)
     }
 
-    fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+    pub(super) fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
         self.recorder.register_gauge(&self.key(name, labels), &METADATA)
     }
 
@@ -135,6 +138,8 @@ struct Handles {
     handlers_failed: Vec<Counter>,
     statuses: Vec<Counter>,
     presence_events: Vec<Counter>,
+    /// Only with a bus.
+    bus: Option<BusHandles>,
     /// By the number of their label.
     channels_by_label: Vec<(Counter, Histogram)>,
 }
@@ -147,7 +152,7 @@ impl std::fmt::Debug for Handles {
 
 impl Handles {
     /// Looks every handle up, which also makes every series visible at zero.
-    fn new(recorder: &dyn Recorder, config: &Config) -> Self {
+    fn new(recorder: &dyn Recorder, config: &Config, shard: u16) -> Self {
         let source = Registry { recorder, server: config.service.label.clone() };
         let by_reason = |name: &'static str| -> Vec<Counter> {
             let handle = |reason: &Reason| match ends_connections(*reason) {
@@ -233,6 +238,7 @@ impl Handles {
                 .iter()
                 .map(|event| source.counter(PRESENCE_EVENTS, &[("event", event)]))
                 .collect(),
+            bus: config.bus.as_ref().map(|_| BusHandles::new(&source, shard)),
             channels_by_label: Vec::new(),
             generation_in_force: 0,
             server: config.service.label.clone(),
@@ -300,6 +306,9 @@ impl Handles {
             (tally.closed.take(), &self.closed),
         ] {
             counts.iter_mut().zip(handles).for_each(|(count, handle)| add(count, handle));
+        }
+        if let Some(bus) = &self.bus {
+            bus.record(&mut tally.bus);
         }
         if self.generation_in_force != tally.generation {
             self.generation_in_force = tally.generation;

@@ -4,6 +4,7 @@
 //! through handles that were looked up before. Labels are the server's name, closed lists, and channel *patterns*:
 //! never user input, unless full channel names are switched on, and then capped.
 
+mod bus;
 mod handles;
 mod store;
 mod tally;
@@ -51,6 +52,10 @@ const LATENCY_BUCKETS: &[f64] =
 /// does not answer.
 const STORE_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Buckets of `mahavishnu_bus_probe_duration_seconds`: from a bus on the same machine to one that is about to be given up.
+const PROBE_BUCKETS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 3.0, 10.0];
 
 macro_rules! families {
     ($($konst:ident $name:literal $kind:ident [$($label:literal),*] $buckets:expr, $help:literal;)*) => {
@@ -149,6 +154,22 @@ families! {
         "Members of all channels with presence";
     PRESENCE_EVENTS "mahavishnu_presence_events_total" Counter ["server", "event"] &[],
         "Members who joined and left, and events that told of many of them at once";
+    REDIS_UP "mahavishnu_redis_up" Gauge ["server", "shard"] &[],
+        "Whether a shard's connection to Redis is up: 1, or 0";
+    PROBE_AGE "mahavishnu_bus_probe_age_seconds" Gauge ["server", "shard"] &[],
+        "Seconds since the last probe was sent that came back as a live message";
+    PROBE_DURATION "mahavishnu_bus_probe_duration_seconds" Histogram ["server"] PROBE_BUCKETS,
+        "Time that probes took to come back as a live message";
+    NODES "mahavishnu_nodes" Gauge ["server"] &[],
+        "Nodes that have a lease, this one among them";
+    NODES_SILENT "mahavishnu_bus_peers_silent" Gauge ["server"] &[],
+        "Nodes that have a lease and were not heard of for as long as one lasts";
+    NODES_GONE "mahavishnu_nodes_gone_total" Counter ["server"] &[],
+        "Nodes that have gone, or whose lease was over";
+    LEASE_LOST "mahavishnu_lease_lost_total" Counter ["server"] &[],
+        "How often this node's lease was over before it was renewed";
+    CLUSTER_CONNECTIONS "mahavishnu_cluster_connections" Gauge ["server"] &[],
+        "Active WebSocket connections of all nodes, as their leases say";
     REVOCATIONS "mahavishnu_revocations" Gauge ["server"] &[],
         "Revocations in force, those of the file not counted";
     RELOADS "mahavishnu_config_generation" Gauge ["server"] &[],

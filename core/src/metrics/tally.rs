@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::bus::BusTally;
 use crate::{
     config::Config,
     entropy::{KeyedMap, KeyedState},
@@ -63,6 +64,7 @@ pub struct Tally {
     pub(super) handlers_failed: Counts<{ Handler::NAMES.len() }>,
     pub(super) statuses: Counts<{ STATUSES.len() }>,
     pub(super) presence: Counts<{ PRESENCE_EVENTS.len() }>,
+    pub(crate) bus: BusTally,
     /// Broadcasts begun since the last hand-over: when, under which label, how many.
     pub(super) broadcasts: Vec<(Instant, u16, u32)>,
     /// Messages received since the last hand-over: when, of which kind, how many.
@@ -99,7 +101,7 @@ impl<const N: usize> Counts<N> {
 }
 
 impl Tally {
-    pub(crate) fn new(config: Arc<Config>, keys: KeyedState) -> Self {
+    pub(crate) fn new(config: Arc<Config>, keys: KeyedState, shard: u16) -> Self {
         Self {
             labels: Labels::new(&config, keys),
             config,
@@ -143,6 +145,7 @@ impl Tally {
             handlers_failed: Counts::default(),
             statuses: Counts::default(),
             presence: Counts::default(),
+            bus: BusTally::new(shard),
             broadcasts: Vec::new(),
             latencies: Vec::new(),
             unrecorded: (0, 0),
@@ -151,8 +154,9 @@ impl Tally {
 
     /// A new configuration is in force. What was counted so far belongs under the names of the old one.
     pub(crate) fn reload(&mut self, config: Arc<Config>, keys: KeyedState) {
-        let generation = self.generation + 1;
-        let mut before = std::mem::replace(self, Self { generation, ..Self::new(config, keys) });
+        let (generation, shard) = (self.generation + 1, self.bus.shard);
+        let fresh = Self { generation, ..Self::new(config, keys, shard) };
+        let mut before = std::mem::replace(self, fresh);
         before.forget_beyond(GENERATIONS_MAX);
         self.before = Some(Box::new(before));
     }
@@ -349,7 +353,7 @@ mod tests {
     use crate::entropy::{Entropy, Seed};
 
     fn tally() -> Tally {
-        Tally::new(Arc::default(), Entropy::new(Seed::from(1)).hash_keys())
+        Tally::new(Arc::default(), Entropy::new(Seed::from(1)).hash_keys(), 0)
     }
 
     #[test]

@@ -6,15 +6,14 @@ use super::command::{BusCommand, CallId};
 
 /// Commands of this hub that its driver has not taken yet.
 #[derive(Debug, Default)]
-#[allow(dead_code)] // Until channels and nodes use it.
 pub(in crate::hub) struct Calls {
     last_id: u64,
     commands: VecDeque<BusCommand>,
 }
 
-#[allow(dead_code)] // As above.
 impl Calls {
     /// A name for a command that is answered.
+    #[expect(dead_code, reason = "nothing that is answered by name is asked yet")]
     pub(in crate::hub) fn name(&mut self) -> CallId {
         self.last_id += 1;
         CallId(self.last_id)

@@ -10,6 +10,7 @@ use crate::{
         errands::{Kept, Verdict},
         homes::{Form, Lost, Shape, Start, Wish},
         looks::{Look, Looker},
+        nodes::NodesMessage,
         presence::{Attendance, Attended, Departure},
         sessions::SessionMessage,
         types::{ConnId, Publication, Published, ShardId},
@@ -110,6 +111,8 @@ pub(in crate::hub) enum Inner {
     Resolve { key: Box<str>, digest: u64, answer: Option<Kept> },
     /// To the home of a session, or from there to the hub of a connection.
     Session(Box<SessionMessage>),
+    /// Of nodes: how the bus does, and who is there.
+    Nodes(Box<NodesMessage>),
     /// To the home of an address or a user: one more connection.
     Enter { who: Who, conn: ConnId },
     /// From that home: this connection is one too many.
@@ -166,6 +169,7 @@ impl Inner {
                 key.len() + answer.as_ref().map_or(0, Kept::weight)
             }
             Self::Session(message) => message.weight(),
+            Self::Nodes(message) => message.weight(),
             Self::Revoke { revocation, .. } => {
                 let names = [&revocation.id, &revocation.user].into_iter().flatten();
                 size_of::<Revocation>() + names.map(|name| name.len()).sum::<usize>()

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 
 mod anew;
+mod cluster;
 mod credit;
 mod deadlines;
 mod deflate;
@@ -9,6 +10,7 @@ mod delivery;
 mod eviction;
 mod membership;
 mod memory;
+mod nodes;
 mod presence;
 mod proxied;
 mod publishing;
@@ -74,6 +76,8 @@ pub(super) struct Rig {
     wires: BTreeMap<ConnId, Rc<RefCell<Wire>>>,
     /// What the hubs asked the application.
     pub(super) outputs: Vec<Output>,
+    /// What each hub has sent its bus.
+    pub(super) commands: Vec<(usize, BusCommand)>,
     /// A hub that gets no turn, and what the others sent it.
     pub(super) stalled: Option<usize>,
     held: Vec<(usize, ShardId, Vec<ShardMessage>)>,
@@ -82,9 +86,14 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new(shards: u16, config: Config) -> Self {
         let now = Now { mono: Instant::now(), unix: START_UNIX };
+        Self::seeded(shards, config, 7, now)
+    }
+
+    /// The same from another seed and another moment.
+    pub(super) fn seeded(shards: u16, config: Config, seed: u64, now: Now) -> Self {
         let config = Arc::new(config);
         let hub = |shard| {
-            let place = Place { shard: ShardId(shard), shards, seed: Seed::from(7) };
+            let place = Place { shard: ShardId(shard), shards, seed: Seed::from(seed) };
             Recorded::new(Hub::new(config.clone(), place, now))
         };
         Self {
@@ -92,6 +101,7 @@ impl Rig {
             now,
             wires: BTreeMap::new(),
             outputs: Vec::new(),
+            commands: Vec::new(),
             stalled: None,
             held: Vec::new(),
         }
@@ -209,6 +219,8 @@ impl Rig {
             while let Some(output) = hub.poll_output(self.now) {
                 if let Output::Shard { to, batch } = output {
                     mail.push((index, to, batch));
+                } else if let Output::Bus(command) = output {
+                    self.commands.push((index, command));
                 } else {
                     self.outputs.push(output);
                 }

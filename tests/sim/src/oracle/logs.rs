@@ -26,16 +26,12 @@ pub(super) struct Log {
     told_at: Nanos,
     /// When it certainly was in force.
     alive_at: Nanos,
-    /// In which life of the process it was first asked for.
-    life: usize,
 }
 
 /// What was known when something was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) at: Nanos,
-    /// Of which life of the process.
-    life: usize,
     /// The channel's latest log, and where it stood.
     log: Option<u32>,
     top: u64,
@@ -104,12 +100,9 @@ impl Oracle {
     /// What is known of a channel at the moment.
     pub(crate) fn asked(&self, channel: u64) -> Asked {
         let logs = &self.logs[channel as usize];
-        let life = self.ledger.life();
-        let there = |(_, log): &(usize, &Log)| self.is_there(channel, log, life);
-        let log = logs.iter().enumerate().filter(there).max_by_key(|(_, log)| log.asked_at);
+        let log = logs.iter().enumerate().max_by_key(|(_, log)| log.asked_at);
         Asked {
             at: self.now,
-            life,
             log: log.map(|(at, _)| at as u32),
             top: log.map_or(0, |(_, log)| log.top),
         }
@@ -130,19 +123,12 @@ impl Oracle {
         *numbers.get(offset.checked_sub(1)? as usize)?
     }
 
-    /// Whether a log may be in force in this life of the process, as far as stores are concerned.
-    fn is_there(&self, channel: u64, log: &Log, life: usize) -> bool {
-        self.ledger.outlives(self.name(channel), &log.epoch, (log.life, life))
-    }
-
     /// The log that an answer names. A channel's numbers begin anew only if there was a reason.
     fn log_of(&mut self, channel: u64, epoch: &str, asked: Asked, who: usize) -> u32 {
         let (now, index) = (self.now, channel as usize);
         let found = self.logs[index].iter().position(|log| log.epoch == epoch);
         let at = found.unwrap_or_else(|| {
-            let there = self.logs[index].iter();
-            let there = there.filter(|log| self.is_there(channel, log, asked.life));
-            let before = there.map(|log| log.alive_at).max();
+            let before = self.logs[index].iter().map(|log| log.alive_at).max();
             let long_ago = now >= asked.at + self.options.position_keep_ms * MILLI;
             if before.is_some_and(|alive| !self.may_be_over(channel, alive)) && !long_ago {
                 self.fail("epoch", || {
@@ -156,24 +142,14 @@ impl Oracle {
                 asked_at: asked.at,
                 told_at: now,
                 alive_at: asked.at,
-                life: asked.life,
             });
             self.logs[index].len() - 1
         });
         let first_told = self.logs[index][at].told_at;
         let is_newer =
             |log: &Log| log.epoch != epoch && log.asked_at > first_told && asked.at > log.told_at;
-        let mut there =
-            self.logs[index].iter().filter(|log| self.is_there(channel, log, asked.life));
-        if there.any(is_newer) {
+        if self.logs[index].iter().any(is_newer) {
             self.fail("epoch", || format!("client {who}: {epoch} of {channel} has come back"));
-        }
-        let log = &mut self.logs[index][at];
-        log.life = log.life.min(asked.life);
-        if !self.is_there(channel, &self.logs[index][at], asked.life) {
-            self.fail("epoch", || {
-                format!("client {who}: {epoch} of {channel} was not in the store and is back")
-            });
         }
         let log = &mut self.logs[index][at];
         log.alive_at = log.alive_at.max(asked.at);
@@ -213,13 +189,11 @@ impl Oracle {
         known.alive_at = known.alive_at.max(publication.sent_at);
         let place = *publication.place.get_or_insert((log, offset));
         let same_id = publication.id.get_or_insert(*id) == id;
-        let kept = publication.kept.as_ref();
-        let as_kept = kept.is_none_or(|(epoch, at)| (&**epoch, *at) == (&*known.epoch, offset));
-        if there != number || place != (log, offset) || !same_id || !as_kept {
+        if there != number || place != (log, offset) || !same_id {
             let epoch = known.epoch.clone();
             self.fail("agreement", || {
                 format!(
-                    "client {who}: {number} is {offset} of {channel} in {epoch}; others have {there} there, or {number} at {place:?}, same id: {same_id}, as it is kept: {as_kept}"
+                    "client {who}: {number} is {offset} of {channel} in {epoch}; others have {there} there, or {number} at {place:?}, same id: {same_id}"
                 )
             });
         }
@@ -229,20 +203,20 @@ impl Oracle {
 /// What may have happened.
 impl Oracle {
     /// Whether a channel that certainly existed at `alive_at` may have been forgotten since.
-    pub(super) fn may_be_over(&self, channel: u64, alive_at: Nanos) -> bool {
+    fn may_be_over(&self, channel: u64, alive_at: Nanos) -> bool {
         self.generations(channel).any(Keep::is_off)
             || self.may_evict()
             || alive_at + self.options.position_keep_ms * MILLI <= self.now
     }
 
     /// Whether there may have been more than can be kept of all channels.
-    pub(super) fn may_evict(&self) -> bool {
+    fn may_evict(&self) -> bool {
         let homes = self.options.channels * HOME_BYTES_MAX;
         self.weight + homes > self.options.keep_bytes
     }
 
     /// What the configurations so far keep of a channel.
-    pub(super) fn generations(&self, channel: u64) -> impl Iterator<Item = Keep> {
+    fn generations(&self, channel: u64) -> impl Iterator<Item = Keep> {
         (0..=self.generation).map(move |generation| self.options.keep(channel, generation))
     }
 
@@ -258,7 +232,6 @@ impl Oracle {
         };
         self.generations(channel).any(over)
             || self.may_evict()
-            || self.may_have_aged(sent_at)
             // A round is dropped as a whole.
             || self.bytes(channel, log, offset, top, true) + self.options.round_bytes
                 > self.options.keep_channel_bytes
@@ -269,12 +242,10 @@ impl Oracle {
         let seen_at = self
             .number_of(channel, log, offset)
             .and_then(|number| self.publications[number as usize].seen_at);
-        let restart = self.ledger.last_restart();
         let over = |keep: Keep| {
             keep.is_off()
                 || (top + 1).saturating_sub(offset) > keep.messages
-                // What comes back after a restart is kept for as long again.
-                || seen_at.is_some_and(|seen| seen.max(restart) + keep.ms * MILLI < asked.at)
+                || seen_at.is_some_and(|seen| seen + keep.ms * MILLI < asked.at)
         };
         self.generations(channel).all(over)
             || self.bytes(channel, log, offset, top, false) > self.options.keep_channel_bytes
@@ -466,10 +437,8 @@ impl Oracle {
             ("off", _) => self.generations(channel).any(Keep::is_off),
             ("epoch", None) => true,
             ("epoch", Some(log)) => {
-                let known = &self.logs[channel as usize][log as usize];
-                self.may_be_over(channel, known.alive_at)
-                    || wish.asked.log != Some(log)
-                    || !self.is_there(channel, known, wish.asked.life)
+                let alive_at = self.logs[channel as usize][log as usize].alive_at;
+                self.may_be_over(channel, alive_at) || wish.asked.log != Some(log)
             }
             ("ahead", Some(log)) => {
                 wish.asked.log.is_some_and(|known| known != log) || since.offset > wish.asked.top
@@ -643,9 +612,8 @@ impl Oracle {
     pub(crate) fn history_refused(&mut self, channel: u64, look: &Look, who: usize) {
         let holds = match look.side {
             Side::After { log, offset } => {
-                let known = &self.logs[channel as usize][log as usize];
-                self.may_be_over(channel, known.alive_at)
-                    || !self.is_there(channel, known, look.asked.life)
+                let alive_at = self.logs[channel as usize][log as usize].alive_at;
+                self.may_be_over(channel, alive_at)
                     || look.asked.log != Some(log)
                     || offset > look.asked.top
             }
@@ -658,7 +626,7 @@ impl Oracle {
 }
 
 /// Memory of a round besides its frames, at most.
-pub(super) const ENTRY_BYTES_MAX: u64 = 128;
+const ENTRY_BYTES_MAX: u64 = 128;
 
 /// Memory of a channel besides its messages, at most.
 const HOME_BYTES_MAX: u64 = 600;

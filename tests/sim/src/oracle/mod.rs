@@ -6,15 +6,11 @@
 //! announced that accounts for exactly the hole.
 
 mod logs;
-mod stored;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{logs::Log, stored::Ledger};
-pub(crate) use self::{
-    logs::{Gap, Id, Look, Side, Since, Wish},
-    stored::StoredMessage,
-};
+use self::logs::Log;
+pub(crate) use self::logs::{Gap, Id, Look, Side, Since, Wish};
 use crate::{
     clock::{MICRO, MILLI, Nanos, SECOND, START_UNIX},
     message::{self, Delivery, ID_BYTES, Number},
@@ -55,8 +51,6 @@ struct Publication {
     /// Which life of the channel's numbers it is in, and where; for who has positions.
     place: Option<(u32, u64)>,
     id: Option<[u8; ID_BYTES]>,
-    /// The store has it, or had: in this epoch, under this number.
-    kept: Option<(Arc<str>, u64)>,
     /// When somebody first got it. A publisher may hear before that it is published.
     seen_at: Option<Nanos>,
     previous: Option<Number>,
@@ -110,7 +104,6 @@ pub(crate) struct Oracle {
     publications: Vec<Publication>,
     /// By channel: each life of its numbers that somebody was told of.
     logs: Vec<Vec<Log>>,
-    ledger: Ledger,
     /// By channel: how many publications anybody made, refused ones included.
     published: Vec<u64>,
     /// What all of them would count for if they were kept.
@@ -153,7 +146,6 @@ impl Oracle {
             generation: 0,
             publications: Vec::new(),
             logs: (0..channels).map(|_| Vec::new()).collect(),
-            ledger: Ledger::default(),
             published: vec![0; channels],
             weight: 0,
             names: channel_names(options.channels),
@@ -171,7 +163,6 @@ impl Oracle {
             brief_close: options.brief_end() + Duration::from_millis(BRIEF_GRACE_MS),
             slack: SECOND
                 + 4 * MICRO * (options.turn_us + options.link_us)
-                + MICRO * options.kept_us()
                 + MILLI * options.stalled_ms(),
             draining: false,
         }
@@ -201,7 +192,6 @@ impl Oracle {
             offset: None,
             place: None,
             id: None,
-            kept: None,
             seen_at: None,
             previous: None,
             next: None,
@@ -219,11 +209,6 @@ impl Oracle {
         publication.fate = fate;
         if fate == Fate::Refused && receivers > 0 {
             self.fail("refused", || format!("{number} was refused and reached {receivers}"));
-        }
-        match fate {
-            Fate::Published(_) => self.check_stored(number, "answered"),
-            Fate::Refused => self.check_not_stored(number),
-            Fate::Unknown => {}
         }
     }
 
@@ -300,7 +285,6 @@ impl Oracle {
         if publication.fate == Fate::Refused {
             self.fail("refused", || format!("client {who} got {number}, which was refused"));
         }
-        self.check_stored(number, "delivered");
     }
 
     /// Somebody whose token is the brief one got this: it must have been published before the token's end. While the

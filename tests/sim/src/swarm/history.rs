@@ -32,7 +32,6 @@ impl Options {
             page_max: 1_000,
             position_keep_ms: 86_400_000,
             queued_bytes: 256 << 20,
-            store_queue_bytes: 16 << 20,
             ..Self::zero(seed)
         }
     }
@@ -102,7 +101,6 @@ impl Options {
             recover_messages_max: self.recover_max as u32,
             history_page_max: self.page_max as u32,
             position_keep: Duration::from_millis(self.position_keep_ms),
-            store_queue_bytes_max: self.store_queue_bytes as usize,
             ..limits::History::default()
         }
     }

@@ -1,7 +1,6 @@
 //! What kind of world a seed stands for: every option, drawn from the seed, printable, and open to being overridden.
 
 mod history;
-mod store;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -175,16 +174,6 @@ options! {
     rewind_rule,
     /// `queued_bytes_max`.
     queued_bytes,
-    /// Whether there is a store.
-    store,
-    /// How long each step of a write takes, at most.
-    store_us,
-    /// Writes per 1000 of which nothing is kept.
-    store_fail_pm,
-    /// `store_queue_bytes_max`.
-    store_queue_bytes,
-    /// How often the process ends and is started again.
-    restarts,
     /// How it ends: 0 all clients leave, 1 a drain at once, 2 a drain over a while.
     ending,
 }
@@ -200,7 +189,6 @@ impl Options {
         this.draw_server(&mut r);
         this.draw_stalls(&mut Random::new(seed, 3));
         this.draw_history(&mut Random::new(seed, 4));
-        this.draw_store(&mut Random::new(seed, 5));
         // Many quick clients live short, and crumbs are costly: seeds take milliseconds, so that many can be searched.
         let costly = if this.chunk_max < 100 { 10 } else { 1 };
         let actions = ACTIONS_MAX * if this.clients() > 200 { 10 } else { 1 };
@@ -355,7 +343,6 @@ impl Options {
                 .collect();
         }
         config.history = self.history(generation);
-        config.store = self.store == 1;
         config.compat.offsets = self.offsets == 1;
         config.hooks.requests.insert("ask".into());
         config.hooks.authorize_subscribe = self.ask_subscribe == 1;

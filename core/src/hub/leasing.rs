@@ -1,0 +1,133 @@
+//! This node among the others: what its bus tells of them, and what follows from that here.
+
+use super::{
+    Hub,
+    bus::{BusEvent, Node, NodeId},
+    nodes::{Due, LinkCounts, NodeInfo, NodesMessage, Roll, Told},
+    peers::Inner,
+    types::ShardId,
+};
+use crate::record;
+
+impl Hub {
+    /// Something the bus has told, as far as it is about nodes.
+    pub(super) fn hear_of_nodes(&mut self, event: &BusEvent) {
+        if self.env.config.bus.is_none() {
+            return;
+        }
+        if let Some(link) = self.nodes.hear(&mut self.env, event) {
+            self.tell_all(|| NodesMessage::Link(link.clone()));
+        }
+        if self.is_first() {
+            self.hear_as_first(event);
+            self.keep_lease();
+        }
+    }
+
+    fn hear_as_first(&mut self, event: &BusEvent) {
+        match event {
+            BusEvent::Up { .. } => self.nodes.on_up(),
+            BusEvent::Reconciled => self.nodes.on_reconciled(),
+            BusEvent::Down => self.nodes.on_down(),
+            BusEvent::Beat { nodes, gone } => self.on_beat(nodes, gone),
+            BusEvent::LeaseLost => {
+                if self.nodes.on_lease_lost() {
+                    self.begin_anew();
+                }
+            }
+            BusEvent::Told { message } => match Told::parse(message) {
+                Some(Told::Alive(node)) if node != self.nodes.node() => {
+                    self.nodes.on_alive(&self.env, node);
+                }
+                // Or a node of a later version says something that nobody here knows.
+                Some(Told::Alive(_)) | None => {}
+            },
+            BusEvent::State(_)
+            | BusEvent::Standing { .. }
+            | BusEvent::Live { .. }
+            | BusEvent::Appended { .. }
+            | BusEvent::Announced { .. }
+            | BusEvent::Page { .. }
+            | BusEvent::Healed { .. }
+            | BusEvent::Control { .. }
+            | BusEvent::Visited { .. }
+            | BusEvent::Visits { .. } => {}
+        }
+    }
+
+    /// Another hub of this process tells of nodes.
+    pub(super) fn on_nodes_message(&mut self, from: ShardId, message: NodesMessage) {
+        match message {
+            NodesMessage::Link(link) => self.nodes.learn_link(&self.env, from, *link),
+            NodesMessage::Roll(roll) => self.take_roll(&roll),
+        }
+    }
+
+    /// Whether this hub speaks for its process.
+    pub(super) fn is_first(&self) -> bool {
+        self.env.place.shard == ShardId(0)
+    }
+
+    /// To all other hubs, if they take something in at present; it is said again before long.
+    fn tell_all(&mut self, message: impl Fn() -> NodesMessage) {
+        for shard in self.env.place.others() {
+            if !self.peers.is_full(shard) {
+                self.peers.send(&self.env, shard, Inner::Nodes(Box::new(message())));
+            }
+        }
+    }
+
+    /// What is due about the lease, at the first hub.
+    pub(super) fn keep_lease(&mut self) {
+        while let Some(due) = self.nodes.due(&self.env) {
+            match due {
+                Due::Lost => self.begin_anew(),
+                Due::Beat { first } => {
+                    let info = self.node_info();
+                    self.nodes.beat(&self.env, &mut self.calls, info, first);
+                }
+            }
+        }
+    }
+
+    fn node_info(&self) -> NodeInfo {
+        let config = &self.env.config;
+        let name = config.bus.as_ref().map(|bus| &*bus.node_name).unwrap_or_default();
+        NodeInfo {
+            name: name.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            connections: self.peers.open(),
+            links: LinkCounts { up: self.nodes.links_up(), total: self.env.place.shards.max(1) },
+            draining: self.drain.has_begun(),
+            record: record::VERSION,
+        }
+    }
+
+    fn on_beat(&mut self, nodes: &[Node], gone: &[NodeId]) {
+        let roll = self.nodes.on_beat(&self.env, nodes, gone);
+        self.call_roll(roll);
+    }
+
+    /// The lease is lost: what this process had is gone for the others, and it goes on as another node.
+    fn begin_anew(&mut self) {
+        self.env.tally.bus.lease_lost += 1;
+        let roll = self.nodes.begin_anew(&mut self.env, &mut self.calls);
+        self.call_roll(roll);
+    }
+
+    /// The first hub has learnt who is there: now all hubs know.
+    fn call_roll(&mut self, mut roll: Roll) {
+        self.take_roll(&roll);
+        roll.silent = self.nodes.listen(&self.env);
+        self.tell_all(|| NodesMessage::Roll(roll.clone()));
+        let connections = self.nodes.connections_elsewhere() + self.peers.open();
+        self.env.tally.bus.nodes(self.nodes.len(), roll.silent, connections);
+    }
+
+    fn take_roll(&mut self, roll: &Roll) {
+        let gone = self.nodes.take_roll(&self.env, roll);
+        if self.is_first() {
+            self.env.tally.bus.nodes_gone += gone.len() as u64;
+        }
+    }
+}

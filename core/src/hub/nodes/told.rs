@@ -1,0 +1,77 @@
+//! What nodes tell each other at once, and what nothing is kept of.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hub::bus::NodeId;
+
+/// One message of [`BusCommand::Tell`](crate::hub::BusCommand::Tell).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Told {
+    /// This node is there.
+    Alive(NodeId),
+}
+
+/// The same as JSON. A node of a later version may say something else, which is passed over.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Written {
+    Alive { node: Hex },
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Hex(NodeId);
+
+impl From<Hex> for String {
+    fn from(Hex(node): Hex) -> Self {
+        node.to_string()
+    }
+}
+
+impl TryFrom<String> for Hex {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let sound = text.len() == 16 && text.bytes().all(is_digit);
+        let number = sound.then(|| u64::from_str_radix(&text, 16).ok()).flatten();
+        number.map(|number| Self(NodeId(number))).ok_or("no node's name")
+    }
+}
+
+impl Told {
+    pub(in crate::hub) fn parse(json: &[u8]) -> Option<Self> {
+        Some(match serde_json::from_slice(json).ok()? {
+            Written::Alive { node: Hex(node) } => Self::Alive(node),
+        })
+    }
+
+    pub(in crate::hub) fn to_json(self) -> Vec<u8> {
+        let written = match self {
+            Self::Alive(node) => Written::Alive { node: Hex(node) },
+        };
+        // Writing plain data into memory cannot fail.
+        serde_json::to_vec(&written).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read_and_anything_else_is_passed_over() {
+        let alive = Told::Alive(NodeId(0xabc));
+        assert_eq!(alive.to_json(), br#"{"alive":{"node":"0000000000000abc"}}"#);
+        assert_eq!(Told::parse(&alive.to_json()), Some(alive));
+        for json in [
+            "",
+            "{}",
+            r#"{"later":{}}"#,
+            r#"{"alive":{"node":"abc"}}"#,
+            r#"{"alive":{"node":"+00000000000abc1"}}"#,
+        ] {
+            assert_eq!(Told::parse(json.as_bytes()), None, "{json}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What is counted of a hub's bus, and of the nodes behind it.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+
+use super::{
+    CLUSTER_CONNECTIONS, LEASE_LOST, NODES, NODES_GONE, NODES_SILENT, PROBE_AGE, PROBE_DURATION,
+    REDIS_UP, handles::Registry,
+};
+
+/// What a hub has counted of its bus since its tally was last recorded.
+#[derive(Debug, Default)]
+pub(crate) struct BusTally {
+    /// Whose bus it is.
+    pub(super) shard: u16,
+    /// Whether the bus is there, and how old the last proof of that is.
+    link: Option<(bool, Duration)>,
+    probes: Vec<Duration>,
+    /// Nodes, those of them that are not heard, connections of all.
+    nodes: Option<(usize, u32, u64)>,
+    pub(crate) lease_lost: u64,
+    pub(crate) nodes_gone: u64,
+}
+
+impl BusTally {
+    pub(crate) fn new(shard: u16) -> Self {
+        Self { shard, ..Self::default() }
+    }
+
+    /// So the bus does at present; `probe` has just come back.
+    pub(crate) fn link(&mut self, up: bool, age: Duration, probe: Option<Duration>) {
+        self.link = Some((up, age));
+        // Nobody may ever record them.
+        if self.probes.len() < PROBES_MAX {
+            self.probes.extend(probe);
+        }
+    }
+
+    /// So many nodes are there, so many of them silent, with so many connections.
+    pub(crate) fn nodes(&mut self, count: usize, silent: u32, connections: u64) {
+        self.nodes = Some((count, silent, connections));
+    }
+}
+
+/// A tally that is recorded each turn has one at most.
+const PROBES_MAX: usize = 64;
+
+/// Handles for one hub's bus.
+pub(super) struct BusHandles {
+    up: Gauge,
+    probe_age: Gauge,
+    probe_duration: Histogram,
+    nodes: Gauge,
+    silent: Gauge,
+    connections: Gauge,
+    lease_lost: Counter,
+    nodes_gone: Counter,
+}
+
+impl BusHandles {
+    pub(super) fn new(source: &Registry<'_>, shard: u16) -> Self {
+        let shard = shard.to_string();
+        let by_shard = [("shard", &*shard)];
+        Self {
+            up: source.gauge(REDIS_UP, &by_shard),
+            probe_age: source.gauge(PROBE_AGE, &by_shard),
+            probe_duration: source.histogram(PROBE_DURATION, &[]),
+            nodes: source.gauge(NODES, &[]),
+            silent: source.gauge(NODES_SILENT, &[]),
+            connections: source.gauge(CLUSTER_CONNECTIONS, &[]),
+            lease_lost: source.counter(LEASE_LOST, &[]),
+            nodes_gone: source.counter(NODES_GONE, &[]),
+        }
+    }
+
+    pub(super) fn record(&self, tally: &mut BusTally) {
+        if let Some((up, age)) = tally.link.take() {
+            self.up.set(f64::from(u8::from(up)));
+            self.probe_age.set(age.as_secs_f64());
+        }
+        for probe in tally.probes.drain(..) {
+            self.probe_duration.record(probe.as_secs_f64());
+        }
+        if let Some((count, silent, connections)) = tally.nodes.take() {
+            self.nodes.set(count as f64);
+            self.silent.set(f64::from(silent));
+            self.connections.set(connections as f64);
+        }
+        for (count, handle) in
+            [(&mut tally.lease_lost, &self.lease_lost), (&mut tally.nodes_gone, &self.nodes_gone)]
+        {
+            if *count > 0 {
+                handle.increment(std::mem::take(count));
+            }
+        }
+    }
+}
