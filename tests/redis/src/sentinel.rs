@@ -24,6 +24,17 @@ impl Sentinel {
     /// One that watches `primary` under `name`, and takes it for dead after `down_after_ms` of silence if `quorum` of them
     /// do.
     pub fn start(name: &str, primary: &Redis, quorum: u32, down_after_ms: u32) -> Self {
+        Self::with(name, primary, quorum, down_after_ms, &[])
+    }
+
+    /// The same with further lines in its configuration file: `requirepass secret`.
+    pub fn with(
+        name: &str,
+        primary: &Redis,
+        quorum: u32,
+        down_after_ms: u32,
+        lines: &[&str],
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a folder for its state");
         let port = ports::free();
         let file = dir.path().join("sentinel.conf");
@@ -35,6 +46,8 @@ impl Sentinel {
             dir.path().display(),
             primary.port()
         );
+        let password = primary.password().map(|it| format!("sentinel auth-pass {name} {it}\n"));
+        let text = text + &password.unwrap_or_default() + &lines.join("\n") + "\n";
         std::fs::write(&file, text).expect("its folder is ours");
         let kind: &Kind = primary.kind();
         let mut process = Process::spawn(
@@ -44,9 +57,9 @@ impl Sentinel {
         );
         let address = (Ipv4Addr::LOCALHOST, port).into();
         let ready = process.wait("a Sentinel", || {
-            Client::try_connect(address).is_some_and(|mut client| {
-                matches!(client.try_command(&["PING"]), Some(Value::Simple(_)))
-            })
+            // An error would be that it wants a password.
+            let answer = Client::try_connect(address).and_then(|mut it| it.try_command(&["PING"]));
+            matches!(answer, Some(Value::Simple(_) | Value::Error(_)))
         });
         assert!(ready, "Sentinel ended:\n{}", process.log());
         Self { port, _dir: dir, _process: process }

@@ -52,6 +52,11 @@ impl Redis {
         &self.options.kind
     }
 
+    /// The default user's password.
+    pub fn password(&self) -> Option<&str> {
+        self.options.password.as_deref()
+    }
+
     /// Its port, the same after a restart.
     pub fn port(&self) -> u16 {
         self.port

@@ -1,6 +1,10 @@
 //! What the starter of servers promises, on every server that is installed.
 
-use std::time::Duration;
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use mahavishnu_test_redis::{Client, Kind, Options, Redis, Sentinel, Value};
 
@@ -111,5 +115,78 @@ fn sentinels_name_the_new_primary_when_the_old_one_is_dead() {
     replica.wait_info("role:master");
     for sentinel in &sentinels {
         sentinel.wait_primary("main", replica.port());
+    }
+}
+
+#[test]
+fn sentinels_of_a_server_with_a_password_can_have_one_too() {
+    let primary = Redis::with(Options::default().password("secret"));
+    let sentinel = Sentinel::with("main", &primary, 1, 500, &["requirepass other"]);
+    let mut client = Client::connect(sentinel.address());
+    let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"];
+    let refused = client.command(&question);
+    assert!(matches!(&refused, Value::Error(text) if text.starts_with("NOAUTH")), "{refused:?}");
+    client.ask(&["AUTH", "other"]);
+    assert_eq!(client.ask(&question).items()[1].text(), primary.port().to_string());
+    // It may ask the primary: otherwise it would take it for dead.
+    std::thread::sleep(Duration::from_millis(1000));
+    let flags = client.ask(&["SENTINEL", "MASTER", "main"]);
+    let items = flags.items();
+    let at = items.iter().position(|item| item.text() == "flags").expect("it has flags");
+    assert_eq!(items[at + 1].text(), "master");
+}
+
+#[test]
+fn tls_is_another_port_and_may_want_certificates() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| dir.path().join(name);
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=redis.test",
+        ])
+        .args(["-addext", "subjectAltName=DNS:redis.test"])
+        .arg("-keyout")
+        .arg(file("key.pem"))
+        .arg("-out")
+        .arg(file("cert.pem"))
+        .output()
+        .expect("openssl");
+    assert!(made.status.success(), "{made:?}");
+    assert!(Kind::redis().has_tls());
+    for authority in [None, Some(file("cert.pem"))] {
+        let options =
+            Options::default().tls(&file("cert.pem"), &file("key.pem"), authority.as_deref());
+        let server = Redis::with(options);
+        for with_certificate in [true, false] {
+            let mut command = Command::new("openssl");
+            command.args([
+                "s_client",
+                "-quiet",
+                "-verify_return_error",
+                "-servername",
+                "redis.test",
+            ]);
+            command.arg("-connect").arg(server.tls_address().to_string());
+            command.arg("-CAfile").arg(file("cert.pem"));
+            if with_certificate {
+                command.arg("-cert").arg(file("cert.pem")).arg("-key").arg(file("key.pem"));
+            }
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut child = command.spawn().expect("openssl");
+            // It may have given up by now.
+            let _ = child.stdin.as_mut().expect("a pipe").write_all(b"PING\r\nQUIT\r\n");
+            let answer = child.wait_with_output().expect("its end").stdout;
+            let wanted = with_certificate || authority.is_none();
+            assert_eq!(answer.starts_with(b"+PONG"), wanted, "{authority:?}, {with_certificate}");
+        }
+        assert_eq!(server.ask(&["PING"]), Value::Simple("PONG".into()));
     }
 }
