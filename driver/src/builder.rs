@@ -14,11 +14,12 @@ use std::{
 
 use async_channel::{Receiver, Sender};
 use mahavishnu_core::{
-    config::Config,
+    config::{Bus, Config},
     entropy::Seed,
     hub::{Command, ConnId, DrainPlan, Listener, Place, Placement, ShardId, StoreEvent},
     reason::Reason,
 };
+use mahavishnu_links::LinkConfig;
 use tracing::error;
 
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     handle::Handle,
     listen,
     mailbox::{Mail, Mailbox},
+    resolve::Resolver,
     runtime::Runtime,
     shard::{self, Start},
     store::{self, Keeper, Kept, Store, ToStore},
@@ -56,6 +58,7 @@ pub struct Builder<R> {
     seed: Option<Seed>,
     handlers: Handlers,
     store: Option<Kept>,
+    redis: Option<LinkConfig>,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -182,14 +185,43 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
+    /// Makes all servers that name the same Redis one: what is published on any of them reaches the subscribers of all, with
+    /// the same numbers in the same order, and Redis keeps what was missed. What a server does while Redis is away is said by
+    /// [`Config::bus`]; without that, by its defaults.
+    ///
+    /// ```no_run
+    /// # use mahavishnu_driver::{Runtime, Server};
+    /// # fn with_redis<R: Runtime>() {
+    /// use mahavishnu_driver::links::{LinkConfig, Secret, Servers};
+    ///
+    /// let redis = LinkConfig {
+    ///     servers: Servers::Single { host: "redis.internal".into(), port: 6379 },
+    ///     password: Some(Secret::new("…")),
+    ///     ..LinkConfig::default()
+    /// };
+    /// let builder = Server::<R>::builder().redis(redis);
+    /// # drop(builder);
+    /// # }
+    /// ```
+    ///
+    /// Each shard has a connection of its own, which is made anew whenever it ends. The server starts whether Redis is there
+    /// or not: `/ready` says. A [`store`](Self::store) is not for such a server. Default: this server is alone.
+    pub fn redis(mut self, config: LinkConfig) -> Self {
+        self.redis = Some(config);
+        self
+    }
+
     /// Binds every address and starts the shards. Where handlers run is the runtime's to say, see [`Runtime::current`].
     ///
     /// # Errors
     ///
     /// The first address that cannot be resolved (within 10 s) or bound, named in the error: of the kind `NotFound` if a
-    /// name has none. Or the runtime has to be entered first.
+    /// name has none. Or the runtime has to be entered first; or there is both a store and a Redis, which is `InvalidInput`.
     pub async fn start(mut self) -> io::Result<Server<R>> {
         let runtime = R::current()?;
+        if self.store.is_some() && self.redis.is_some() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, TWO_STORES));
+        }
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for (address, kind) in &self.addresses {
@@ -208,6 +240,10 @@ impl<R: Runtime> Builder<R> {
         let shards = self.shards.unwrap_or(1).clamp(1, 64);
         self.config.hooks = self.handlers.hooks();
         self.config.store = self.store.is_some();
+        self.config.bus = self.redis.as_ref().map(|redis| {
+            let named = || Bus { node_name: redis.node_name.clone().into(), ..Bus::default() };
+            self.config.bus.take().unwrap_or_else(named)
+        });
         let (config, hooks) = (Arc::new(self.config.clone()), Arc::new(self.config.hooks));
         let handlers = Arc::new(self.handlers);
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| Mailbox::new()).unzip();
@@ -230,6 +266,10 @@ impl<R: Runtime> Builder<R> {
                 (Some(to_store), store::deal(contents, &placement, shards))
             }
         };
+        let redis = match self.redis {
+            Some(redis) => Some((Arc::new(redis), Resolver::start(mailboxes.clone())?)),
+            None => None,
+        };
         let mut kept = kept.into_iter();
         for ((inbox, mailbox), shard) in inboxes.into_iter().zip(mailboxes.iter()).zip(0u16..) {
             let start = Start {
@@ -241,6 +281,7 @@ impl<R: Runtime> Builder<R> {
                 listeners: std::mem::take(&mut listeners),
                 store: to_store.clone(),
                 kept: kept.next().unwrap_or_default(),
+                redis: redis.clone(),
             };
             let end = End { shard, tell: tell.clone(), mailboxes: mailboxes.clone() };
             let thread = std::thread::Builder::new().name(format!("shard-{shard}"));
@@ -253,7 +294,13 @@ impl<R: Runtime> Builder<R> {
             }
         }
         Ok(Server {
-            handle: Handle { mailboxes, placement, hooks, store: config.store },
+            handle: Handle {
+                mailboxes,
+                placement,
+                hooks,
+                store: config.store,
+                redis: config.bus.is_some(),
+            },
             addresses,
             threads,
             ended,
@@ -273,6 +320,7 @@ impl<R> Default for Builder<R> {
             seed: None,
             handlers: Handlers::default(),
             store: None,
+            redis: None,
             runtime: PhantomData,
         }
     }
@@ -444,6 +492,9 @@ impl<R: Runtime> Server<R> {
         self.failure.map_or(Ok(()), Err)
     }
 }
+
+/// What who wants both is told.
+const TWO_STORES: &str = "a server with Redis has no store of its own: Redis keeps what there is to keep, for all servers";
 
 fn random_seed() -> io::Result<Seed> {
     let mut bytes = [0; 32];

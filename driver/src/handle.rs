@@ -11,6 +11,7 @@ use mahavishnu_core::{
     hub::{Command, ConnId, DrainPlan, Placement, Publication, Published, ShardId},
     reason::Reason,
 };
+use mahavishnu_links::LinkConfig;
 use serde::Serialize;
 
 use crate::{
@@ -27,6 +28,8 @@ pub struct Handle {
     pub(crate) hooks: Arc<Hooks>,
     /// There is a store.
     pub(crate) store: bool,
+    /// There is a Redis.
+    pub(crate) redis: bool,
 }
 
 /// Why a broadcast was not made.
@@ -114,14 +117,24 @@ impl Handle {
     }
 
     /// Puts a new configuration in force on all shards. Live connections stay, but for those whose tokens it revokes;
-    /// subscriptions that it forbids are taken back. The application's own handlers and its store stay too.
+    /// subscriptions that it forbids are taken back. The application's own handlers, its store and its Redis stay too.
     pub async fn reload(&self, config: &Config) {
         let config = Arc::new(Config {
             hooks: Hooks::clone(&self.hooks),
             store: self.store,
+            bus: self.redis.then(|| config.bus.clone().unwrap_or_default()),
             ..config.clone()
         });
         self.tell_all(|| Command::Reload(config.clone())).await;
+    }
+
+    /// Tells all shards where Redis is from now on, or by which password. What is under way is done first where Redis is
+    /// still the same. Does nothing for a server that was built without [`Builder::redis`](crate::Builder::redis).
+    pub async fn reload_redis(&self, config: &LinkConfig) {
+        let config = Arc::new(config.clone());
+        for mailbox in self.mailboxes.iter() {
+            mailbox.send(Mail::Redis(config.clone())).await;
+        }
     }
 
     /// Sockets of any kind that the server holds.

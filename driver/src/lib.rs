@@ -24,11 +24,15 @@ mod audit;
 mod builder;
 mod clock;
 mod handle;
+mod link;
 mod listen;
 mod looks;
 mod mailbox;
+mod owner;
 pub mod poller;
 mod publish;
+mod reports;
+mod resolve;
 mod runtime;
 mod sessions;
 mod shard;
@@ -49,3 +53,4 @@ pub use self::{
     store::{Store, StoreFailed},
 };
 pub use mahavishnu_core as core;
+pub use mahavishnu_links as links;

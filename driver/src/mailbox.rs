@@ -21,9 +21,10 @@ use mahavishnu_core::{
     },
     reason::Reason,
 };
+use mahavishnu_links::LinkConfig;
 use uuid::Uuid;
 
-use crate::poller::TcpStream;
+use crate::{poller::TcpStream, resolve::Resolved};
 
 /// Commands of the application that may wait for a shard. One more waits in the application.
 const COMMANDS_MAX: usize = 1024;
@@ -64,6 +65,10 @@ pub(crate) enum Mail {
     Shard(ShardId, Vec<ShardMessage>),
     /// What the store has to tell.
     Store(Vec<StoreEvent>),
+    /// What became of the look-up with this number.
+    Resolved(u64, Resolved),
+    /// Redis is elsewhere, or wants another password.
+    Redis(Arc<LinkConfig>),
 }
 
 /// The sending side of a shard's mailbox.

@@ -11,11 +11,12 @@ use std::{
 
 use mahavishnu_core::{
     config::Config,
-    hub::{Command, ConnId, Handler, Hub, Listener, Output, Peer, Place, StoreEvent},
+    hub::{Command, Handler, Hub, Listener, Output, Peer, Place, StoreEvent},
     metrics::Metrics,
     trace::Recorded,
     ws::ReadBuffer,
 };
+use mahavishnu_links::LinkConfig;
 use tracing::{debug, error, warn};
 
 use crate::{
@@ -23,8 +24,11 @@ use crate::{
     app::{App, guard},
     audit,
     clock::Clock,
+    link::Wire,
     mailbox::{Inbox, Mail, Mailbox, Waiting},
+    owner::{Owner, place},
     poller::{Poller, TcpStream},
+    resolve::Resolver,
     runtime::Runtime,
     store::ToStore,
 };
@@ -52,6 +56,8 @@ pub(crate) struct Start<R: Runtime> {
     pub(crate) store: Option<ToStore>,
     /// What an earlier run has kept.
     pub(crate) kept: Vec<StoreEvent>,
+    /// Where Redis is, and who looks names up.
+    pub(crate) redis: Option<(Arc<LinkConfig>, Resolver)>,
 }
 
 /// A shard's state.
@@ -61,20 +67,22 @@ pub(crate) struct Shard<R: Runtime> {
     metrics: Metrics,
     /// The recorder has not panicked.
     counts: bool,
-    /// By the connections' indices.
-    pub(crate) sockets: Poller<ConnId, R::Waiter>,
+    /// The link's, and those of connections by their indices.
+    pub(crate) sockets: Poller<Owner, R::Waiter>,
     pub(crate) scratch: ReadBuffer,
     pub(crate) listening: Listening,
     pub(crate) mailboxes: Arc<[Mailbox]>,
     pub(crate) clock: Clock,
+    pub(crate) place: Place,
+    /// The link to Redis, if there is one.
+    pub(crate) wire: Option<Wire>,
     inbox: Inbox,
     waiting: Waiting,
     /// As many mails were taken as a turn takes: there may be more.
     has_mail: bool,
     drained: bool,
     /// When a drain is over whatever happens.
-    drained_by: Option<Instant>,
-    place: Place,
+    pub(crate) drained_by: Option<Instant>,
     app: App<R>,
     store: Option<ToStore>,
 }
@@ -94,9 +102,12 @@ impl<R: Runtime> Shard<R> {
         }
         let sockets = Poller::new()?;
         let listening = Listening::new(&sockets, start.listeners)?;
+        let wire =
+            start.redis.map(|(config, resolver)| Wire::new(config, resolver, start.place, now));
         let mut this = Self {
             hub,
             clock,
+            wire,
             metrics: Metrics::new(),
             counts: true,
             sockets,
@@ -154,15 +165,17 @@ impl<R: Runtime> Shard<R> {
             self.accept();
             next = self.turn();
         }
+        self.part_from_redis().await?;
         self.let_hear().await
     }
 
     fn is_idle(&self) -> bool {
-        self.sockets.is_idle() && !self.has_mail && !self.listening.is_waiting()
+        let stirred = self.wire.as_ref().is_some_and(Wire::is_stirred);
+        self.sockets.is_idle() && !self.has_mail && !self.listening.is_waiting() && !stirred
     }
 
     /// Waits until a socket, a mail or a moment makes a turn worth taking.
-    async fn wait(&mut self, deadline: Option<Instant>) {
+    pub(crate) async fn wait(&mut self, deadline: Option<Instant>) {
         let Self { sockets, inbox, .. } = self;
         poll_fn(|context| {
             let rings = sockets.poll_ready(context).is_ready()
@@ -175,7 +188,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Takes commands, sockets and other shards' messages. Whether there were any.
-    fn take_mail(&mut self) -> bool {
+    pub(crate) fn take_mail(&mut self) -> bool {
         for taken in 0..MAILS_PER_TURN {
             let Some(mail) = self.inbox.take() else {
                 self.has_mail = false;
@@ -197,7 +210,7 @@ impl<R: Runtime> Shard<R> {
         let _ = stream.set_nodelay(true);
         match self.hub.handle_accept(self.clock.now(), Peer { address, listener }) {
             Ok(conn) => {
-                if let Err(error) = self.sockets.add(conn.index(), stream, conn) {
+                if let Err(error) = self.sockets.add(place(conn), stream, Owner::Conn(conn)) {
                     debug!(%address, %error, "socket lost");
                     self.fail(conn, &error);
                 }
@@ -260,6 +273,18 @@ impl<R: Runtime> Shard<R> {
                     own.took_socket();
                 }
             }
+            Mail::Resolved(number, resolved) => {
+                let now = self.clock.now();
+                if let Some(wire) = &mut self.wire {
+                    wire.resolved(now, number, resolved);
+                }
+            }
+            Mail::Redis(config) => {
+                let now = self.clock.now();
+                if let Some(wire) = &mut self.wire {
+                    wire.reload(now, config);
+                }
+            }
             Mail::Shard(from, batch) => self.hub.handle_shard(self.clock.now(), from, batch),
             Mail::Store(events) => {
                 for event in events {
@@ -269,9 +294,10 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// One turn: timers, outputs, one write for each connection that has something; see the core's contract. Returns
-    /// when the next timer is due.
+    /// One turn: timers, outputs, one write for each connection that has something, and one for Redis; see the core's
+    /// contract and the link's. Returns when the next timer is due.
     fn turn(&mut self) -> Option<Instant> {
+        self.wind_link();
         let now = self.clock.now();
         self.hub.handle_timeout(now);
         loop {
@@ -287,13 +313,16 @@ impl<R: Runtime> Shard<R> {
                 break;
             }
         }
+        self.flush_link();
         self.hub.end_turn(self.clock.now());
         self.record_metrics();
         if self.app.records() && self.app.record(self.place.shard, &self.hub.take()) {
             self.hub.stop();
             self.hub.handle_command(self.clock.now(), Command::Failed(Handler::Record));
         }
-        self.hub.poll_timeout().map(|next| next.at)
+        let hub = self.hub.poll_timeout().map(|next| next.at);
+        let link = self.wire.as_ref().and_then(Wire::deadline);
+        hub.into_iter().chain(link).min()
     }
 
     /// Hands what the hub has counted to the recorder that the application has installed.
@@ -354,7 +383,12 @@ impl<R: Runtime> Shard<R> {
                 }
             }
             // Only a configuration that names a bus brings them about.
-            Output::Bus(_) => debug_assert!(false, "there is no bus"),
+            Output::Bus(command) => {
+                let now = self.clock.now();
+                if let Some(wire) = &mut self.wire {
+                    wire.command(now, command);
+                }
+            }
             Output::Drained => self.drained = true,
             Output::Connected { conn, peer, ref user, ref identity } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);

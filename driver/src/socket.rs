@@ -4,7 +4,12 @@ use std::io;
 
 use mahavishnu_core::{hub::ConnId, time::Now, ws::Flush};
 
-use crate::{poller::Read, runtime::Runtime, shard::Shard};
+use crate::{
+    owner::{Owner, place},
+    poller::Read,
+    runtime::Runtime,
+    shard::Shard,
+};
 
 impl<R: Runtime> Shard<R> {
     /// Feeds the hub with what the sockets have: each that has something is read once, so that a busy one takes turns with
@@ -17,7 +22,11 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn read(&mut self, index: usize) {
-        let Some(conn) = self.sockets.get(index).map(|socket| socket.owner) else { return };
+        let conn = match self.sockets.get(index).map(|socket| socket.owner) {
+            Some(Owner::Conn(conn)) => conn,
+            Some(Owner::Link) => return self.read_link(),
+            None => return,
+        };
         match self.sockets.read(index, &mut self.scratch) {
             Read::Nothing => {}
             Read::Bytes(count) => {
@@ -41,8 +50,10 @@ impl<R: Runtime> Shard<R> {
     /// Writes to the sockets that were full and have room again.
     pub(crate) fn write_on(&mut self) {
         while let Some(index) = self.sockets.next_writable() {
-            if let Some(conn) = self.sockets.get(index).map(|socket| socket.owner) {
-                self.write(self.clock.now(), conn);
+            match self.sockets.get(index).map(|socket| socket.owner) {
+                Some(Owner::Conn(conn)) => self.write(self.clock.now(), conn),
+                Some(Owner::Link) => self.link_is_writable(),
+                None => {}
             }
         }
     }
@@ -50,7 +61,7 @@ impl<R: Runtime> Shard<R> {
     /// Writes what the socket takes. One that is known to be full is left alone, unless the core gives it up. `now` is the
     /// turn's: reading the clocks for each of a thousand sockets would show.
     pub(crate) fn flush(&mut self, now: Now, conn: ConnId) {
-        let Some(socket) = self.sockets.get(conn.index()) else { return };
+        let Some(socket) = self.sockets.get(place(conn)) else { return };
         if !socket.is_blocked() || self.hub.hub().is_given_up(conn) {
             self.write(now, conn);
         }
@@ -58,7 +69,8 @@ impl<R: Runtime> Shard<R> {
 
     fn write(&mut self, now: Now, conn: ConnId) {
         // The index may have been given to another since.
-        let Some(socket) = self.sockets.get_mut(conn.index()).filter(|socket| socket.owner == conn)
+        let owns = Owner::Conn(conn);
+        let Some(socket) = self.sockets.get_mut(place(conn)).filter(|socket| socket.owner == owns)
         else {
             return;
         };
@@ -70,13 +82,13 @@ impl<R: Runtime> Shard<R> {
             Flush::Closed => return self.forget(conn),
         }
         if paused && self.hub.hub().wants_read(conn) {
-            self.sockets.resume(conn.index());
+            self.sockets.resume(place(conn));
         }
     }
 
     /// The connection is over: its socket is closed.
     fn forget(&mut self, conn: ConnId) {
-        self.sockets.remove(conn.index());
+        self.sockets.remove(place(conn));
         self.count_sockets();
     }
 }

@@ -353,6 +353,13 @@ impl Hub {
         self.connections.wants_read(conn, &self.env.config.limits.wire)
     }
 
+    /// Whether the driver should take anything in from the bus. False while a hub with subscribers does not keep up: what the
+    /// bus brings cannot be refused, so it has to wait outside.
+    #[must_use]
+    pub fn wants_bus(&self) -> bool {
+        self.peers.full() == 0
+    }
+
     /// Whether [`flush`](Self::flush) answers [`ws::Flush::Closed`] whatever the socket takes. A driver that leaves a socket
     /// alone until it is writable asks when the connection is dirty: the client may never read again.
     #[must_use]
