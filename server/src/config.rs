@@ -4,7 +4,7 @@ use crate::{
     cli::ServerArgs,
     exit::{Exit, Failure},
     memory::Capacity,
-    out, settings, tls,
+    out, redis, settings, tls,
 };
 
 /// Says whether a server would start with these settings: every problem and every warning, one line each.
@@ -17,6 +17,7 @@ pub(crate) fn check(args: &ServerArgs) -> Result<Exit, Failure> {
     for warning in tls::load(&loaded.settings, None)?.warnings {
         out::note(format_args!("warning: {warning}"));
     }
+    redis::link_config(&loaded)?;
     for warning in Capacity::of(&loaded.settings).warnings(&loaded.settings) {
         out::note(format_args!("warning: {warning}"));
     }

@@ -1,6 +1,9 @@
 //! `mahavishnu explain`: what a token may do with a channel, and which rule says so, by the code that decides it.
 
-use mahavishnu_core::auth::{Claims, Moment, Policy, Verb, Why};
+use mahavishnu_core::{
+    auth::{Claims, Moment, Policy, Verb, Why},
+    config::WhileAway,
+};
 
 use crate::{
     cli::ExplainArgs,
@@ -18,6 +21,9 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
         "publish" => Verb::Publish,
         _ => Verb::Subscribe,
     };
+    if let (Verb::Publish, Some(line)) = (verb, without_redis(&loaded, &args.channel)?) {
+        out::line(line)?;
+    }
     let Some(text) = publish::token(args.token.as_deref()) else {
         return without_token(&loaded, verb);
     };
@@ -48,6 +54,17 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     denied(&why)
+}
+
+/// What becomes of publishes to a channel while Redis is away, if there is to be one.
+fn without_redis(loaded: &Loaded, channel: &str) -> Result<Option<String>, Failure> {
+    let Some(bus) = translate::core_config(loaded)?.bus else { return Ok(None) };
+    let what = match bus.while_away.of(channel) {
+        WhileAway::Queue => format!("wait, {} s at most", bus.queue_time.as_secs_f64()),
+        WhileAway::Refuse => "are refused".to_owned(),
+        WhileAway::Local => "reach subscribers of their server alone".to_owned(),
+    };
+    Ok(Some(format!("while Redis is away: publishes {what}")))
 }
 
 fn denied(why: &str) -> Result<Exit, Failure> {

@@ -25,6 +25,7 @@ mod process;
 mod prometheus;
 mod publish;
 mod record;
+mod redis;
 mod replay;
 mod revoked;
 mod settings;

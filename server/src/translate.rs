@@ -5,13 +5,14 @@ use std::{convert::identity, time::Duration};
 use mahavishnu_core::{
     auth::Pattern,
     config::{
-        AnonymousPublish, Auth, Compat, Config, DeflateConfig, History, Hosts, MetricsConfig,
-        Origin, Origins, Service, SlowPolicy, SlowReaders,
+        AnonymousPublish, Auth, Bus, Compat, Config, DeflateConfig, History, Hosts, MetricsConfig,
+        Origin, Origins, Service, SlowPolicy, SlowReaders, WhileAwayRules,
     },
     limits::{self, Limits},
     protocol::CorrelationRule,
     wire,
 };
+use rustix::system::uname;
 
 use crate::{
     exit::{Exit, Failure},
@@ -30,8 +31,6 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
     Ok(Config {
         service: Service {
             name: settings.server_name.as_str().into(),
-            // Configured, but this node works alone: saying that Redis passes would be a lie.
-            redis_check: if settings.redis_host.is_some() { "unused" } else { "passing" },
             metrics_check: if settings.metrics_enabled { "passing" } else { "disabled" },
             ..Service::default()
         },
@@ -60,6 +59,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         },
         slow_readers: slow_readers(settings)?,
         history: history(settings)?,
+        bus: settings.has_redis().then(|| bus(settings)).transpose()?,
         presence: by_channel("PRESENCE_RULES", &settings.presence_rules, identity)?,
         deflate: deflate(settings)?,
         compat: Compat {
@@ -144,6 +144,7 @@ fn limits(settings: &Settings, capacity: &Capacity) -> Limits {
             sessions_bytes_max: capacity.sessions_bytes_max,
             ..default.sessions
         },
+        bus: limits::Bus { bus_queue_bytes_max: settings.redis_queue_bytes, ..default.bus },
         publishing: limits::Publishing {
             idempotency_bytes_max: capacity.idempotency_bytes_max,
             ..default.publishing
@@ -179,6 +180,27 @@ fn history(settings: &Settings) -> Result<History, Failure> {
         rules: by_channel("HISTORY_RULES", &settings.history_rules, identity)?,
         rewind: by_channel("REWIND_RULES", &settings.rewind_rules, identity)?,
     })
+}
+
+/// What this server is among the others, and what it does without Redis.
+fn bus(settings: &Settings) -> Result<Bus, Failure> {
+    Ok(Bus {
+        node_name: node_name(settings).into(),
+        lease: settings.node_lease,
+        queue_time: settings.redis_queue_seconds,
+        ready_grace: settings.redis_ready_grace,
+        heal: settings.redis_heal,
+        while_away: WhileAwayRules {
+            default: settings.redis_down,
+            rules: by_channel("REDIS_DOWN_RULES", &settings.redis_down_rules, identity)?,
+        },
+    })
+}
+
+/// What this server calls itself among the others.
+pub(crate) fn node_name(settings: &Settings) -> String {
+    let machine = || uname().nodename().to_string_lossy().into_owned();
+    settings.node_name.clone().unwrap_or_else(machine)
 }
 
 /// The rules of a setting as the core has them.
@@ -231,7 +253,7 @@ const ALL: &str = "*";
 
 #[cfg(test)]
 mod tests {
-    use mahavishnu_core::config::{Keep, PlainOnTls};
+    use mahavishnu_core::config::{Keep, PlainOnTls, WhileAway};
 
     use super::*;
     use crate::settings::testing::load;
@@ -312,6 +334,15 @@ mod tests {
             ("STATE_BYTES", "9"),
             ("SESSIONS_MAX", "11"),
             ("SESSION_SECONDS", "0"),
+            ("REDIS_HOST", "redis.example"),
+            ("REDIS_QUEUE_SECONDS", "1"),
+            ("REDIS_QUEUE_BYTES", "16777216"),
+            ("REDIS_DOWN", "refuse"),
+            ("REDIS_DOWN_RULES", "cursor:*=local"),
+            ("REDIS_READY_GRACE", "off"),
+            ("REDIS_HEAL", "false"),
+            ("NODE_NAME", "a1"),
+            ("NODE_LEASE", "3"),
         ]))
         .unwrap();
         assert_eq!(&*config.service.name, "prod");
@@ -338,6 +369,12 @@ mod tests {
         assert_eq!(on, [(false, false), (true, true)]);
         assert!(config.auth.end_removed_keys);
         assert!(config.origins.allow(Some(b"null")) && !config.origins.allow(Some(b"https://b")));
+        let bus = config.bus.unwrap();
+        assert_eq!((&*bus.node_name, bus.lease), ("a1", Duration::from_secs(3)));
+        assert_eq!((bus.queue_time, bus.ready_grace), (Duration::from_secs(1), None));
+        let away = [bus.while_away.of("cursor:1"), bus.while_away.of("global")];
+        assert_eq!((away, bus.heal), ([WhileAway::Local, WhileAway::Refuse], false));
+        assert_eq!(config.limits.bus.bus_queue_bytes_max, 16 << 20);
         let limits = config.limits;
         let of_history = &limits.history;
         assert_eq!(

@@ -8,6 +8,7 @@ use super::{
     PREFIX, Settings,
     effects::without_effect,
     keys::{self, Key},
+    passwords::Passwords,
     reader::{Problem, Reader},
     sources::{Request, Source, Sources},
     table::table,
@@ -24,6 +25,8 @@ pub(crate) struct Loaded {
     pub(crate) settings: Settings,
     /// Keys that tokens are verified with, the one without `kid` first.
     pub(crate) keys: Vec<Key>,
+    /// What this server shows to others.
+    pub(crate) passwords: Passwords,
     /// Rules of services, those of the policy file before the built-in ones.
     pub(crate) policies: PolicyFile,
     /// What the file of revoked tokens says.
@@ -49,6 +52,7 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
     let mut loaded = Loaded {
         settings,
         keys: Vec::new(),
+        passwords: Passwords::default(),
         policies: PolicyFile::default(),
         revoked: Arc::default(),
         problems,
@@ -61,6 +65,7 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
     loaded.check_tls();
     loaded.check_keys();
     loaded.check_network();
+    loaded.check_redis();
     loaded.check_limits();
     loaded.check_recording();
     loaded.check_effects();
@@ -106,6 +111,9 @@ impl Loaded {
         let (keys, problems) = keys::load(&self.settings);
         self.keys = keys;
         self.problems.extend(problems);
+        let (passwords, problems) = Passwords::load(&self.settings);
+        self.passwords = passwords;
+        self.problems.extend(problems);
     }
 
     /// The policy and the revoked tokens.
@@ -128,9 +136,6 @@ impl Loaded {
     fn check_build(&mut self) {
         if !self.settings.runtime.is_built_in() {
             self.problem("MAHAVISHNU_RUNTIME", self.settings.runtime.missing());
-        }
-        if let Some(host) = &self.settings.redis_host {
-            self.warnings.push(format!("MAHAVISHNU_REDIS_HOST={host}: Redis is not used by this build; this node works alone"));
         }
     }
 
@@ -218,6 +223,56 @@ impl Loaded {
                 let text = "MAHAVISHNU_ALLOW_REMOTE_PUBLISH is true and authentication is off: anyone who can reach it may publish";
                 self.warnings.push(text.into());
             }
+        }
+    }
+
+    /// Where Redis is and how it is spoken to, and what goes with it.
+    fn check_redis(&mut self) {
+        let settings = &self.settings;
+        let mut problems: Vec<(&'static str, &str)> = Vec::new();
+        if settings.redis_host.is_some() && !settings.redis_sentinels.is_empty() {
+            let text = "MAHAVISHNU_REDIS_HOST is set, too, and the sentinels are to say where Redis is; unset one of the two";
+            problems.push(("MAHAVISHNU_REDIS_SENTINELS", text));
+        }
+        if settings.redis_sentinel_master.is_none() && !settings.redis_sentinels.is_empty() {
+            let text =
+                "is not set, but MAHAVISHNU_REDIS_SENTINELS is: what do they call the primary?";
+            problems.push(("MAHAVISHNU_REDIS_SENTINEL_MASTER", text));
+        }
+        let broken = |name| self.problems.iter().any(|problem| problem.name == name);
+        if settings.has_redis()
+            && settings.redis_username.is_some()
+            && self.passwords.redis.is_none()
+            && !broken("MAHAVISHNU_REDIS_PASSWORD_FILE")
+        {
+            let text = "is set, but there is no MAHAVISHNU_REDIS_PASSWORD";
+            problems.push(("MAHAVISHNU_REDIS_USERNAME", text));
+        }
+        if !settings.redis_sentinels.is_empty()
+            && settings.redis_sentinel_username.is_some()
+            && self.passwords.sentinel.is_none()
+            && !broken("MAHAVISHNU_REDIS_SENTINEL_PASSWORD_FILE")
+        {
+            let text = "is set, but there is no MAHAVISHNU_REDIS_SENTINEL_PASSWORD";
+            problems.push(("MAHAVISHNU_REDIS_SENTINEL_USERNAME", text));
+        }
+        if settings.has_redis() && settings.history_file.is_some() {
+            let text = "with Redis (MAHAVISHNU_REDIS_HOST or MAHAVISHNU_REDIS_SENTINELS) it is Redis that keeps messages and documents, for all servers; unset one of the two";
+            problems.push(("MAHAVISHNU_HISTORY_FILE", text));
+        }
+        if settings.has_redis() && settings.record_file.is_some() {
+            let text = "a server with Redis cannot be recorded: what comes from Redis would be missing; unset one of the two";
+            problems.push(("MAHAVISHNU_RECORD_FILE", text));
+        }
+        for (name, text) in problems {
+            self.problem(name, text);
+        }
+        let Settings { redis_queue_bytes, max_message_bytes, .. } = self.settings;
+        if self.settings.has_redis() && redis_queue_bytes < max_message_bytes {
+            self.warnings.push(format!(
+                "MAHAVISHNU_REDIS_QUEUE_BYTES={redis_queue_bytes} is less than MAHAVISHNU_MAX_MESSAGE_BYTES={max_message_bytes}: \
+                 the longest messages cannot be published"
+            ));
         }
     }
 

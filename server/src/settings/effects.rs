@@ -102,9 +102,57 @@ const IDLE: &[Idle] = &[
         why: "MAHAVISHNU_METRICS_ENABLED is false",
     },
     Idle {
-        names: &["MAHAVISHNU_REDIS_PORT", "MAHAVISHNU_REDIS_DB", "MAHAVISHNU_REDIS_PASSWORD"],
-        is: |settings, _| settings.redis_host.is_none(),
-        why: "MAHAVISHNU_REDIS_HOST is not set",
+        names: &[
+            "MAHAVISHNU_REDIS_PORT",
+            "MAHAVISHNU_REDIS_DB",
+            "MAHAVISHNU_REDIS_USERNAME",
+            "MAHAVISHNU_REDIS_PASSWORD",
+            "MAHAVISHNU_REDIS_PASSWORD_FILE",
+            "MAHAVISHNU_REDIS_PREFIX",
+            "MAHAVISHNU_REDIS_TLS",
+            "MAHAVISHNU_REDIS_CONNECT_TIMEOUT",
+            "MAHAVISHNU_REDIS_TIMEOUT",
+            "MAHAVISHNU_REDIS_QUEUE_SECONDS",
+            "MAHAVISHNU_REDIS_QUEUE_BYTES",
+            "MAHAVISHNU_REDIS_DOWN",
+            "MAHAVISHNU_REDIS_DOWN_RULES",
+            "MAHAVISHNU_REDIS_READY_GRACE",
+            "MAHAVISHNU_REDIS_HEAL",
+            "MAHAVISHNU_NODE_NAME",
+            "MAHAVISHNU_NODE_LEASE",
+        ],
+        is: |settings, _| !settings.has_redis(),
+        why: "neither MAHAVISHNU_REDIS_HOST nor MAHAVISHNU_REDIS_SENTINELS is set",
+    },
+    Idle {
+        names: &["MAHAVISHNU_REDIS_PORT"],
+        is: |settings, _| !settings.redis_sentinels.is_empty(),
+        why: "the sentinels say where Redis is",
+    },
+    Idle {
+        names: &[
+            "MAHAVISHNU_REDIS_SENTINEL_MASTER",
+            "MAHAVISHNU_REDIS_SENTINEL_USERNAME",
+            "MAHAVISHNU_REDIS_SENTINEL_PASSWORD",
+            "MAHAVISHNU_REDIS_SENTINEL_PASSWORD_FILE",
+        ],
+        is: |settings, _| settings.redis_sentinels.is_empty(),
+        why: "MAHAVISHNU_REDIS_SENTINELS is not set",
+    },
+    Idle {
+        names: &[
+            "MAHAVISHNU_REDIS_CA_FILE",
+            "MAHAVISHNU_REDIS_CERT_FILE",
+            "MAHAVISHNU_REDIS_KEY_FILE",
+            "MAHAVISHNU_REDIS_TLS_NAME",
+        ],
+        is: |settings, _| !settings.redis_tls,
+        why: "MAHAVISHNU_REDIS_TLS is false",
+    },
+    Idle {
+        names: &["MAHAVISHNU_REDIS_KEY_FILE"],
+        is: |settings, _| settings.redis_tls && settings.redis_cert_file.is_none(),
+        why: "there is no MAHAVISHNU_REDIS_CERT_FILE",
     },
     Idle {
         names: &["MAHAVISHNU_RATE_LIMIT_LOOPBACK"],
@@ -221,7 +269,29 @@ mod tests {
         ("METRICS_CHANNEL_NAMES", "true", &[]),
         ("REDIS_PORT", "1", REDIS),
         ("REDIS_DB", "1", REDIS),
+        ("REDIS_USERNAME", "x", REDIS),
         ("REDIS_PASSWORD", "x", REDIS),
+        ("REDIS_PASSWORD_FILE", "p", REDIS),
+        ("REDIS_PREFIX", "x", REDIS),
+        ("REDIS_TLS", "true", REDIS),
+        ("REDIS_CA_FILE", "c", REDIS_TLS),
+        ("REDIS_CERT_FILE", "c", REDIS_TLS),
+        ("REDIS_KEY_FILE", "c", &[REDIS_TLS[0], REDIS_TLS[1], ("REDIS_CERT_FILE", "c")]),
+        ("REDIS_TLS_NAME", "x", REDIS_TLS),
+        ("REDIS_SENTINEL_MASTER", "x", SENTINELS),
+        ("REDIS_SENTINEL_USERNAME", "x", SENTINELS),
+        ("REDIS_SENTINEL_PASSWORD", "x", SENTINELS),
+        ("REDIS_SENTINEL_PASSWORD_FILE", "x", SENTINELS),
+        ("REDIS_CONNECT_TIMEOUT", "1", REDIS),
+        ("REDIS_TIMEOUT", "1", REDIS),
+        ("REDIS_QUEUE_SECONDS", "1", SENTINELS),
+        ("REDIS_QUEUE_BYTES", "1048576", REDIS),
+        ("REDIS_DOWN", "local", REDIS),
+        ("REDIS_DOWN_RULES", "a=refuse", REDIS),
+        ("REDIS_READY_GRACE", "off", REDIS),
+        ("REDIS_HEAL", "false", REDIS),
+        ("NODE_NAME", "a", REDIS),
+        ("NODE_LEASE", "5", REDIS),
         ("RATE_LIMIT_LOOPBACK", "true", &[("RATE_LIMIT", "1")]),
         ("MESSAGE_BURST", "1", &[]),
         ("PONG_TIMEOUT", "1", &[]),
@@ -267,6 +337,8 @@ mod tests {
     const KEYS: Pairs = &[("JWT_SECRET", STRONG)];
     const REDIS: Pairs = &[("REDIS_HOST", "localhost")];
     const PRESENCE: Pairs = &[("PRESENCE_RULES", "a=off,b")];
+    const REDIS_TLS: Pairs = &[("REDIS_HOST", "localhost"), ("REDIS_TLS", "true")];
+    const SENTINELS: Pairs = &[("REDIS_SENTINELS", "s"), ("REDIS_SENTINEL_MASTER", "m")];
     const DEFLATE: Pairs = &[("DEFLATE", "true")];
 
     fn says_so(name: &str, pairs: &[(&str, &str)]) -> bool {

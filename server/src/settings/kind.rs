@@ -140,6 +140,27 @@ impl<K: Kind> Kind for OrOff<K> {
     }
 }
 
+/// Another kind, for which nothing is a value too, or the word "off".
+pub(crate) struct OffOr<K>(pub(crate) K);
+
+impl<K: Kind> Kind for OffOr<K> {
+    type Value = Option<K::Value>;
+
+    fn parse(&self, text: &str) -> Option<Self::Value> {
+        if text.eq_ignore_ascii_case(OFF) { Some(None) } else { self.0.parse(text).map(Some) }
+    }
+
+    fn show(&self, value: &Self::Value) -> String {
+        value.as_ref().map_or_else(|| OFF.to_owned(), |value| self.0.show(value))
+    }
+
+    fn allowed(&self) -> String {
+        format!("{}, or {OFF}", self.0.allowed())
+    }
+}
+
+const OFF: &str = "off";
+
 /// Another kind, or nothing: an empty text counts as not set.
 pub(crate) struct Maybe<K>(pub(crate) K);
 
@@ -496,6 +517,10 @@ mod tests {
             assert_eq!(time.parse(text), None, "{text}");
         }
         assert_eq!(OrOff(time).parse("0"), Some(None));
+        let at_once = OffOr(seconds(0, 60));
+        assert_eq!(at_once.parse("0"), Some(Some(Duration::ZERO)));
+        assert_eq!(at_once.parse("OFF").map(|value| at_once.show(&value)).as_deref(), Some("off"));
+        assert_eq!(at_once.parse("never"), None);
     }
 
     #[test]

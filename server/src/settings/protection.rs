@@ -40,7 +40,7 @@ pub(crate) fn weakened(old: &Loaded, new: &Loaded) -> Weakened {
 }
 
 /// Variables of which the default protects less than any other value.
-const PROTECTIONS: [&str; 17] = [
+const PROTECTIONS: [&str; 18] = [
     "MAHAVISHNU_PROXY_PROTOCOL",
     "MAHAVISHNU_TLS_ENABLED",
     "MAHAVISHNU_CRL_FILE",
@@ -53,6 +53,7 @@ const PROTECTIONS: [&str; 17] = [
     "MAHAVISHNU_JWT_END_REMOVED_KEYS",
     "MAHAVISHNU_ALLOWED_ORIGINS",
     "MAHAVISHNU_ALLOWED_HOSTS",
+    "MAHAVISHNU_REDIS_TLS",
     "MAHAVISHNU_RATE_LIMIT",
     "MAHAVISHNU_RATE_LIMIT_LOOPBACK",
     "MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS",
@@ -78,13 +79,14 @@ mod tests {
 
     #[test]
     fn what_nobody_says_any_more_is_lost_and_what_is_said_is_said() {
-        let rows: [(&str, &str, &str); 10] = [
+        let rows: [(&str, &str, &str); 11] = [
             ("PROXY_PROTOCOL", "true", "false"),
             ("TLS_ENABLED", "true", "false"),
             ("VERIFY_CLIENT", "true", "false"),
             ("AUTH_ENABLED", "true", "false"),
             ("JWT_REQUIRE_EXP", "true", "false"),
             ("JWT_END_REMOVED_KEYS", "true", "false"),
+            ("REDIS_TLS", "true", "false"),
             ("RATE_LIMIT", "10", "off"),
             ("MAX_CONNECTIONS_PER_ADDRESS", "10", "off"),
             ("MAX_CONNECTIONS_PER_USER", "10", "off"),

@@ -78,7 +78,7 @@ pub(crate) fn changes(old: &Loaded, new: &Loaded) -> Changes {
                 of(old) != of(new) && old.settings.auth_policy == new.settings.auth_policy
             }
             "MAHAVISHNU_REVOKED_FILE" => old.revoked != new.revoked,
-            _ => false,
+            _ => !after.is_empty() && old.passwords.of(name) != new.passwords.of(name),
         };
         if before != after || secrets || content {
             list.push(name);

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use mahavishnu_core::{
     auth::TokenRules,
-    config::{Keep, PlainOnTls},
+    config::{Keep, PlainOnTls, WhileAway},
     tls::Grant,
 };
 use mahavishnu_store::Fsync;
@@ -15,11 +15,12 @@ use super::{
     bytes::{Memory, MemoryLimit},
     grants::Grants,
     kind::{
-        Bool, Host, HostList, Int, KeyList, Kind, List, Maybe, OneOf, OrOff, OriginList, Path,
-        Paths, SecretText, ServiceName, ShardCount, Text, int, seconds,
+        Bool, Host, HostList, Int, KeyList, Kind, List, Maybe, OffOr, OneOf, OrOff, OriginList,
+        Path, Paths, SecretText, ServiceName, ShardCount, Text, int, seconds,
     },
     networks::Networks,
     reader::{Reader, Reload, Variable},
+    redis::{Endpoint, Endpoints, KeyPrefix},
     value::{Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader},
 };
 
@@ -186,14 +187,64 @@ settings! {
         metrics_channel_names: bool = false, Bool, ["METRICS_CHANNEL_NAMES"], Live;
     }
     "Redis" {
-        /// Redis that joins several servers. Not used by this build: it works alone and says so.
+        /// Redis by which several servers are one: all of them name the same. Not set, nor REDIS_SENTINELS: this server is
+        /// alone.
         redis_host: Option<String> = None, Maybe(Host), ["REDIS_HOST"], Restart;
         /// Port of Redis.
         redis_port: u16 = 6379, int::<u16>(1, 65535), ["REDIS_PORT"], Restart;
-        /// Number of the Redis database.
-        redis_db: u32 = 0, int::<u32>(0, 65535), ["REDIS_DB"], Restart;
-        /// Password of Redis.
-        redis_password: Option<Secret> = None, Maybe(SecretText), ["REDIS_PASSWORD"], Restart;
+        /// Number of the Redis database. Servers of different ones hear nothing of each other.
+        redis_db: u16 = 0, int::<u16>(0, 65535), ["REDIS_DB"], Restart;
+        /// User of Redis' ACL. Not set: `default`.
+        redis_username: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["REDIS_USERNAME"], Live;
+        /// Password of Redis. A new one is used from the next connection on.
+        redis_password: Option<Secret> = None, Maybe(SecretText), ["REDIS_PASSWORD"], Live;
+        /// The same as a file. A line break at its end does not count.
+        redis_password_file: Option<PathBuf> = None, Maybe(Path), ["REDIS_PASSWORD_FILE"], Live;
+        /// First part of all keys and channels in Redis: servers that are to be one have the same.
+        redis_prefix: String = "mahavishnu".into(), KeyPrefix, ["REDIS_PREFIX"], Restart;
+        /// TLS to Redis.
+        redis_tls: bool = false, Bool, ["REDIS_TLS"], Live;
+        /// Certificates that Redis' certificate is trusted by, PEM. Not set: the system's authorities.
+        redis_ca_file: Option<PathBuf> = None, Maybe(Path), ["REDIS_CA_FILE"], Live;
+        /// Certificate chain that is shown to Redis, PEM. Not set: none.
+        redis_cert_file: Option<PathBuf> = None, Maybe(Path), ["REDIS_CERT_FILE"], Live;
+        /// Private key of REDIS_CERT_FILE, PEM, not encrypted. Not set: it is in REDIS_CERT_FILE.
+        redis_key_file: Option<PathBuf> = None, Maybe(Path), ["REDIS_KEY_FILE"], Live;
+        /// Name that Redis' certificate has to be for. Not set: the host's.
+        redis_tls_name: Option<String> = None, Maybe(Host), ["REDIS_TLS_NAME"], Live;
+        /// Sentinels that say where Redis is, instead of REDIS_HOST and REDIS_PORT: `10.0.0.1:26379,10.0.0.2`. Without a
+        /// port it is 26379.
+        redis_sentinels: Vec<Endpoint> = Vec::new(), Endpoints { port: 26379 }, ["REDIS_SENTINELS"], Restart;
+        /// What the sentinels call the primary.
+        redis_sentinel_master: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["REDIS_SENTINEL_MASTER"], Restart;
+        /// User of the sentinels' ACL.
+        redis_sentinel_username: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["REDIS_SENTINEL_USERNAME"], Live;
+        /// Password of the sentinels. Not set: they ask for none.
+        redis_sentinel_password: Option<Secret> = None, Maybe(SecretText), ["REDIS_SENTINEL_PASSWORD"], Live;
+        /// The same as a file. A line break at its end does not count.
+        redis_sentinel_password_file: Option<PathBuf> = None, Maybe(Path), ["REDIS_SENTINEL_PASSWORD_FILE"], Live;
+        /// Seconds that a connection to Redis may take until it can be used.
+        redis_connect_timeout: Duration = Duration::from_secs(2), seconds(100, 60), ["REDIS_CONNECT_TIMEOUT"], Live;
+        /// Seconds of silence, while Redis owes an answer, after which the connection is given up for another one.
+        redis_timeout: Duration = Duration::from_secs(5), seconds(500, 300), ["REDIS_TIMEOUT"], Live;
+        /// Seconds that publishes wait while Redis is away. Over it they are refused with 503, or answered with 504 if they
+        /// were under way and may have been published.
+        redis_queue_seconds: Duration = Duration::from_secs(5), seconds(0, 300), ["REDIS_QUEUE_SECONDS"], Live;
+        /// Bytes of publishes that wait for Redis or are under way to it, for each shard. Over it publishes are refused.
+        redis_queue_bytes: usize = 8_388_608, int::<usize>(65_536, 1_099_511_627_776), ["REDIS_QUEUE_BYTES"], Live;
+        /// What becomes of publishes while Redis is away: `queue`, they wait; `refuse`, 503 at once; `local`, subscribers of
+        /// this server get them without a number, and nobody else ever does.
+        redis_down: WhileAway = WhileAway::Queue, WHILE_AWAY, ["REDIS_DOWN"], Live;
+        /// REDIS_DOWN for some channels: `cursor:*=local,audit:*=refuse`. The first match counts.
+        redis_down_rules: Vec<ChannelRule<WhileAway>> = Vec::new(), AWAY, ["REDIS_DOWN_RULES"], Live;
+        /// Seconds that Redis may be away before `/ready` answers 503. off: never, for balancers that would have nobody left.
+        redis_ready_grace: Option<Duration> = Some(Duration::from_secs(10)), OffOr(seconds(0, 86_400)), ["REDIS_READY_GRACE"], Live;
+        /// Put back what Redis has lost, from what the servers remember. Otherwise its channels begin anew (epoch).
+        redis_heal: bool = true, Bool, ["REDIS_HEAL"], Live;
+        /// What this server calls itself among the others, for people. Not set: the machine's name.
+        node_name: Option<String> = None, Maybe(Text { bytes_max: 128 }), ["NODE_NAME"], Restart;
+        /// Seconds that the others count this server as there without a sign of life. It gives one five times as often.
+        node_lease: Duration = Duration::from_secs(10), seconds(1000, 3600), ["NODE_LEASE"], Restart;
     }
     "Limits" {
         /// New connections per minute and address; this machine is exempt.
@@ -329,6 +380,15 @@ const KEPT: ByChannel<Kept> = ByChannel::of("a size", Kept);
 /// A number of messages, by channel.
 const MESSAGES: ByChannel<Int<u32>> = ByChannel::of("a number", int(0, 1_000_000));
 
+const WHILE_AWAY: OneOf<WhileAway> = OneOf(&[
+    ("queue", WhileAway::Queue),
+    ("refuse", WhileAway::Refuse),
+    ("local", WhileAway::Local),
+]);
+
+/// What becomes of publishes while Redis is away, by channel.
+const AWAY: ByChannel<OneOf<WhileAway>> = ByChannel::of("a way", WHILE_AWAY);
+
 const CORRELATIONS: OneOf<Correlation> = OneOf(&[
     ("auto", Correlation::Auto),
     ("id", Correlation::Id),
@@ -360,6 +420,11 @@ impl Settings {
             leeway: self.jwt_leeway,
             ..TokenRules::default()
         }
+    }
+
+    /// Whether there is to be a Redis.
+    pub(crate) fn has_redis(&self) -> bool {
+        self.redis_host.is_some() || !self.redis_sentinels.is_empty()
     }
 
     /// Whether messages of any channel are kept.

@@ -96,7 +96,37 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("REDIS_HOST", "", "localhost", "localhost", "redis://h", "an IP address or a host name"),
     ("REDIS_PORT", "6379", "6380", "6380", "0", "a whole number from 1 to 65535"),
     ("REDIS_DB", "0", "15", "15", "zero", "a whole number from 0 to 65535"),
+    ("REDIS_USERNAME", "", "app", "app", "a\nb", "text of at most 256 bytes"),
     ("REDIS_PASSWORD", "", STRONG, "********", "", ""),
+    ("REDIS_PASSWORD_FILE", "", "", "", "", ""),
+    ("REDIS_PREFIX", "mahavishnu", "app:1", "app:1", "{a}", "1 to 64 letters, digits and . - _"),
+    ("REDIS_TLS", "false", "on", "true", "tls", "true or false"),
+    ("REDIS_CA_FILE", "", "/ca.pem", "/ca.pem", "", ""),
+    ("REDIS_CERT_FILE", "", "/c.pem", "/c.pem", "", ""),
+    ("REDIS_KEY_FILE", "", "/k.pem", "/k.pem", "", ""),
+    ("REDIS_TLS_NAME", "", "r.example", "r.example", "r:1", "an IP address or a host name"),
+    ("REDIS_SENTINELS", "", "", "", "a,", "host:port with commas between"),
+    ("REDIS_SENTINEL_MASTER", "", "m", "m", "a\nb", "text of at most 256 bytes"),
+    ("REDIS_SENTINEL_USERNAME", "", "app", "app", "a\nb", "text of at most 256 bytes"),
+    ("REDIS_SENTINEL_PASSWORD", "", STRONG, "********", "", ""),
+    ("REDIS_SENTINEL_PASSWORD_FILE", "", "", "", "", ""),
+    ("REDIS_CONNECT_TIMEOUT", "2", "0.1", "0.1", "0", "seconds from 0.1 to 60"),
+    ("REDIS_TIMEOUT", "5", "0.5", "0.5", "0.4", "seconds from 0.5 to 300"),
+    ("REDIS_QUEUE_SECONDS", "5", "0", "0", "301", "seconds from 0 to 300"),
+    (
+        "REDIS_QUEUE_BYTES",
+        "8388608",
+        "1048576",
+        "1048576",
+        "8M",
+        "a whole number from 65536 to 1099511627776",
+    ),
+    ("REDIS_DOWN", "queue", "Local", "local", "wait", "queue, refuse or local"),
+    ("REDIS_DOWN_RULES", "", "a:*=local", "a:*=local", "a", "pattern=way pairs with commas"),
+    ("REDIS_READY_GRACE", "10", "Off", "off", "never", "seconds from 0 to 86400, or off"),
+    ("REDIS_HEAL", "true", "no", "false", "maybe", "true or false"),
+    ("NODE_NAME", "", "a1", "a1", "a\nb", "text of at most 128 bytes"),
+    ("NODE_LEASE", "10", "2.5", "2.5", "0.5", "seconds from 1 to 3600"),
     ("RATE_LIMIT", "0", "100", "100", "-1", "a whole number from 1 to 1000000, or 0 for off"),
     ("RATE_LIMIT_LOOPBACK", "false", "true", "true", "x", "true or false"),
     (
@@ -338,6 +368,7 @@ fn secrets_are_in_no_output() {
         ("JWT_KEYS", "k1:hunter2-listed"),
         ("JWT_KEYS_FILE", file.to_str().unwrap()),
         ("REDIS_PASSWORD", "hunter2-redis"),
+        ("REDIS_SENTINEL_PASSWORD", "hunter2-sentinel"),
         ("JWT_SECRETT", "hunter2-mistyped"),
     ]);
     assert_eq!(loaded.problems.len(), 3, "{:?}", loaded.problems);
@@ -403,9 +434,11 @@ fn unknown_names_are_warned_about() {
 }
 
 #[test]
-fn what_is_risky_or_not_in_this_build_is_said() {
+fn what_is_risky_is_said() {
     let warnings = |pairs: &[(&str, &str)]| load(pairs).warnings.join("\n");
-    assert!(warnings(&[("REDIS_HOST", "localhost")]).contains("this node works alone"));
+    assert_eq!(warnings(&[("REDIS_HOST", "localhost")]), "");
+    let small = [("REDIS_HOST", "localhost"), ("REDIS_QUEUE_BYTES", "65536")];
+    assert!(warnings(&small).contains("cannot be published"));
     assert!(warnings(&[("HOST", "0.0.0.0")]).contains("anyone who can reach it may subscribe"));
     assert!(warnings(&[("JWT_SECRET", STRONG)]).contains("let in without a token"));
     assert!(warnings(&[("OUTBOX_BYTES", "4096")]).contains("cannot be delivered"));
@@ -415,6 +448,37 @@ fn what_is_risky_or_not_in_this_build_is_said() {
     assert!(!warnings(&off).contains("cannot be kept"), "nothing is kept anyway");
     assert!(warnings(&[("HISTORY_BYTES", "65536")]).contains("make all others forgotten"));
     assert_eq!(warnings(&[("HOST", "::1"), ("AUTH_ENABLED", "true"), ("JWT_SECRET", STRONG)]), "");
+}
+
+#[test]
+fn what_contradicts_redis_is_refused() {
+    let (redis, sentinels) = (("REDIS_HOST", "r"), ("REDIS_SENTINELS", "s"));
+    let master = ("REDIS_SENTINEL_MASTER", "m");
+    for (pairs, name, text) in [
+        (&[redis, ("HISTORY_FILE", "/h")][..], "HISTORY_FILE", "it is Redis that keeps"),
+        (&[sentinels, master, ("HISTORY_FILE", "/h")], "HISTORY_FILE", "it is Redis that keeps"),
+        (&[redis, ("RECORD_FILE", "/r")], "RECORD_FILE", "cannot be recorded"),
+        (&[redis, sentinels, master], "REDIS_SENTINELS", "MAHAVISHNU_REDIS_HOST is set, too"),
+        (&[sentinels], "REDIS_SENTINEL_MASTER", "what do they call the primary?"),
+        (&[redis, ("REDIS_USERNAME", "u")], "REDIS_USERNAME", "no MAHAVISHNU_REDIS_PASSWORD"),
+        (
+            &[sentinels, master, ("REDIS_SENTINEL_USERNAME", "u")],
+            "REDIS_SENTINEL_USERNAME",
+            "no MAHAVISHNU_REDIS_SENTINEL_PASSWORD",
+        ),
+    ] {
+        let loaded = load(pairs);
+        let [line] = lines(&loaded)[..] else { panic!("{pairs:?}: {:?}", loaded.problems) };
+        assert!(line.starts_with(&format!("MAHAVISHNU_{name}: ")) && line.contains(text), "{line}");
+    }
+    for fine in [
+        &[redis][..],
+        &[sentinels, master],
+        &[("HISTORY_FILE", "/h")],
+        &[redis, ("REDIS_USERNAME", "u"), ("REDIS_PASSWORD", "p")],
+    ] {
+        assert_eq!(lines(&load(fine)), [""; 0], "{fine:?}");
+    }
 }
 
 #[test]
@@ -471,4 +535,18 @@ fn changes_are_told_by_name_and_by_when_they_count() {
     assert_eq!(changes(&old, &old), Changes::default());
     let rotated = changes(&secret(STRONG), &secret("vT4yK8pQ2sW6xZ0bN3mJ7hG1fD5cR9aL"));
     assert_eq!(rotated, Changes { live: vec!["MAHAVISHNU_JWT_SECRET"], restart: vec![] });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    let with_file = |password: &str| {
+        std::fs::write(&path, password).unwrap();
+        load(&[("REDIS_PASSWORD_FILE", path.to_str().unwrap())])
+    };
+    let given = |password| load(&[("REDIS_PASSWORD", password)]);
+    for (old, new, name) in [
+        (given("one"), given("two"), "MAHAVISHNU_REDIS_PASSWORD"),
+        (with_file("one"), with_file("two"), "MAHAVISHNU_REDIS_PASSWORD_FILE"),
+    ] {
+        assert_eq!(changes(&old, &new), Changes { live: vec![name], restart: vec![] });
+        assert_eq!(changes(&old, &old), Changes::default());
+    }
 }

@@ -4,14 +4,14 @@
 
 mod serve;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
     config::{Config, PlainOnTls},
     hub::DrainPlan,
     metrics::{count_dropped_log_lines, count_refused_reloads},
 };
-use mahavishnu_driver::ServerFailed;
+use mahavishnu_driver::{ServerFailed, links::LinkConfig};
 use mahavishnu_store::{Contents, Store, StoreError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, info, warn};
@@ -26,6 +26,7 @@ use crate::{
     pid::{Candidates, Claim},
     prometheus,
     record::Recording,
+    redis,
     settings::{self, Loaded, LogFormat, Request, Runtime, Settings},
     tls, translate,
 };
@@ -38,6 +39,7 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     let log = Log::start(loaded.settings.log_format, loaded.settings.log_level)?;
     let tls = tls::load(&loaded.settings, Some(claim.dir()))?;
     config.tls = tls.server;
+    let redis = redis::link_config(&loaded)?;
     for warning in loaded.warnings.iter().chain(&tls.warnings) {
         warn!("{warning}");
     }
@@ -50,8 +52,12 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 0));
     let recording = record(&loaded.settings)?;
     let history = open_history(&loaded.settings)?;
-    let plan = Plan { history, ..Plan::new(&loaded.settings, config, render, recording) };
-    let running = Running { request, loaded, claim, log, aside: Aside::new(READ_TIMEOUT) };
+    let aside = Aside::new(READ_TIMEOUT);
+    let lease = loaded.settings.node_lease;
+    let joined = redis.clone().map(|redis| Joined { redis, lease });
+    let running = Running { request, loaded, joined, claim, log, aside };
+    let plan =
+        Plan { history, redis, ..Plan::new(&running.loaded.settings, config, render, recording) };
     match running.loaded.settings.runtime {
         #[cfg(feature = "tokio")]
         Runtime::Tokio => serve::on_tokio(running, plan),
@@ -68,10 +74,17 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
 struct Running {
     request: Request,
     loaded: Loaded,
+    joined: Option<Joined>,
     claim: Claim,
     log: Log,
     /// Where a reload reads its files.
     aside: Aside,
+}
+
+/// What makes a server one of several, as it was at the start.
+struct Joined {
+    redis: LinkConfig,
+    lease: Duration,
 }
 
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
@@ -84,6 +97,14 @@ struct Plan {
     shards: u16,
     recording: Option<Recording>,
     history: Option<(Store, Contents)>,
+    redis: Option<LinkConfig>,
+}
+
+/// What a reload puts in force.
+struct Fresh {
+    loaded: Loaded,
+    config: Config,
+    redis: Option<LinkConfig>,
 }
 
 impl Plan {
@@ -102,6 +123,7 @@ impl Plan {
             shards: settings.shards.resolve(),
             recording,
             history: None,
+            redis: None,
         }
     }
 }
@@ -149,23 +171,24 @@ impl Running {
     }
 
     /// Begins to read all sources again, certificates included.
-    fn read_again(&self) -> Reading<(Loaded, Config)> {
+    fn read_again(&self) -> Reading<Fresh> {
         let (request, dir) = (self.request.clone(), self.claim.dir().to_owned());
         self.aside.start(move || {
             let (loaded, mut config) = read(&request)?;
             let tls = tls::load(&loaded.settings, Some(&dir))?;
             config.tls = tls.server;
+            let redis = redis::link_config(&loaded)?;
             for warning in loaded.warnings.iter().chain(&tls.warnings) {
                 warn!("{warning}");
             }
-            Ok((loaded, config))
+            Ok(Fresh { loaded, config, redis })
         })
     }
 
     /// What was read is to be in force, unless something is wrong with it: that is logged and counted, and the old
     /// configuration stays as a whole.
-    fn judge(&mut self, read: Result<(Loaded, Config), Failure>) -> Option<(Loaded, Config)> {
-        let (loaded, config) = match read.and_then(|read| self.demand_protection(read)) {
+    fn judge(&mut self, read: Result<Fresh, Failure>) -> Option<Fresh> {
+        let fresh = match read.and_then(|read| self.demand_protection(read)) {
             Ok(read) => read,
             Err(failure) => {
                 for line in &failure.lines {
@@ -183,24 +206,35 @@ impl Running {
                 return None;
             }
         };
-        let changes = settings::changes(&self.loaded, &loaded);
+        let changes = settings::changes(&self.loaded, &fresh.loaded);
         if !changes.restart.is_empty() {
             warn!("changed, but not before the next start: {}", changes.restart.join(", "));
         }
-        self.log.set_level(loaded.settings.log_level);
-        Some((loaded, config))
+        self.log.set_level(fresh.loaded.settings.log_level);
+        Some(self.keep_redis(fresh))
+    }
+
+    /// What a reload cannot change about Redis stays.
+    fn keep_redis(&self, mut fresh: Fresh) -> Fresh {
+        let both = self.joined.as_ref().zip(fresh.redis.take());
+        fresh.redis = both.map(|(joined, fresh)| redis::reloaded(&joined.redis, fresh));
+        if let Some((bus, joined)) = fresh.config.bus.as_mut().zip(self.joined.as_ref()) {
+            bus.node_name = joined.redis.node_name.clone().into();
+            bus.lease = joined.lease;
+        }
+        fresh
     }
 
     /// A reload may take protection away only where it says so.
-    fn demand_protection(&self, read: (Loaded, Config)) -> Result<(Loaded, Config), Failure> {
-        let weakened = settings::weakened(&self.loaded, &read.0);
+    fn demand_protection(&self, fresh: Fresh) -> Result<Fresh, Failure> {
+        let weakened = settings::weakened(&self.loaded, &fresh.loaded);
         if !weakened.lost.is_empty() {
             return Err(Failure { exit: Exit::Configuration, lines: weakened.refusals() });
         }
         if !weakened.said.is_empty() {
             warn!(audit = "reload", "takes protection away: {}", weakened.said.join(", "));
         }
-        Ok(read)
+        Ok(fresh)
     }
 
     /// Tells whoever asked for a reload what became of it.

@@ -6,12 +6,11 @@ use std::{
     task::Poll,
 };
 
-use mahavishnu_core::config::Config;
 use mahavishnu_driver::{Runtime, Server, signal::Signal};
 use tracing::{info, warn};
 
-use super::{Plan, Running, bind_failure, shard_failure};
-use crate::{aside::Reading, exit::Failure, settings::Loaded};
+use super::{Fresh, Plan, Running, bind_failure, shard_failure};
+use crate::{aside::Reading, exit::Failure};
 
 /// Serves on tokio until a signal says stop.
 #[cfg(feature = "tokio")]
@@ -62,8 +61,11 @@ async fn serve<R: Runtime>(
             Next::Asked(Signal::Reload) if reading.is_some() => again = true,
             Next::Asked(Signal::Reload) => reading = Some(running.read_again()),
             Next::Read(read) => {
-                if let Some((loaded, config)) = running.judge(*read) {
+                if let Some(Fresh { loaded, config, redis }) = running.judge(*read) {
                     server.handle().reload(&config).await;
+                    if let Some(redis) = &redis {
+                        server.handle().reload_redis(redis).await;
+                    }
                     running.reloaded(loaded);
                 }
                 reading = std::mem::take(&mut again).then(|| running.read_again());
@@ -86,7 +88,7 @@ async fn serve<R: Runtime>(
 /// What a running server has to see to.
 enum Next {
     Asked(Signal),
-    Read(Box<Result<(Loaded, Config), Failure>>),
+    Read(Box<Result<Fresh, Failure>>),
 }
 
 async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
@@ -99,6 +101,9 @@ async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
     }
     if let Some((store, contents)) = plan.history {
         builder = builder.store(store, contents.into_events());
+    }
+    if let Some(redis) = plan.redis {
+        builder = builder.redis(redis);
     }
     builder.start().await.map_err(|error| bind_failure(&error, &plan.main))
 }
