@@ -151,10 +151,21 @@ impl Hub {
     }
 
     /// The home has let a subscription attend. If nothing has come of the subscription itself, what the home is told.
-    pub(super) fn attend(&mut self, id: ConnId, name: &str, watch: Watch) -> Option<Departure> {
+    /// `held`: by a session that is not resumed yet.
+    pub(super) fn attend(
+        &mut self,
+        id: ConnId,
+        name: &str,
+        watch: Watch,
+        held: bool,
+    ) -> Option<Departure> {
         let number = watch.number;
         let index = self.channels.find(name);
         match index.filter(|index| self.channels.has(&self.connections, *index, id)) {
+            Some(index) if held => {
+                self.watchers.add_held(index, id, watch);
+                None
+            }
             Some(index) => {
                 self.watchers.add(index, id, watch);
                 None

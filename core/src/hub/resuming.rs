@@ -443,6 +443,7 @@ impl Hub {
         let correlation = answer.correlation.as_deref();
         connections.answer_resumed(env, id, (public, &channels), correlation);
         self.list_untold(id);
+        self.watchers.let_go(id);
         self.channels.let_go(&self.connections, id, None);
         self.channels.go_on(&mut self.env, &mut self.connections, id);
     }

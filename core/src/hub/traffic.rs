@@ -270,7 +270,8 @@ impl Hub {
         let joined = self.channels.joined(env, connections, name, member, begins);
         let Some(joined) = joined else { return };
         let members = attended.as_ref().map(|attended| attended.members);
-        let presence = attended.and_then(|attended| self.attend(id, name, attended.watch));
+        let held = joined.answer.as_ref().is_some_and(|(answer, _)| answer.resumes);
+        let presence = attended.and_then(|attended| self.attend(id, name, attended.watch, held));
         if joined.leaves {
             let channel: Arc<str> = name.into();
             let home = self.homes.of(&channel);

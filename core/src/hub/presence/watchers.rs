@@ -32,6 +32,8 @@ pub(in crate::hub) struct Watchers {
     missed: BTreeSet<(ConnId, u32)>,
     /// Of these, those who were not written to since.
     unwritten: Vec<ConnId>,
+    /// Who watches again by a session that its client was not told is resumed: until then nothing of the channel comes.
+    held: BTreeSet<(ConnId, u32)>,
 }
 
 impl Watchers {
@@ -43,7 +45,21 @@ impl Watchers {
 
     /// A subscriber watches from now on.
     pub(in crate::hub) fn add(&mut self, channel: u32, conn: ConnId, watch: Watch) {
+        self.held.remove(&(conn, channel));
         self.watching.insert((channel, conn), watch);
+    }
+
+    /// A subscriber watches from now on, and is told from [`let_go`](Self::let_go) on.
+    pub(in crate::hub) fn add_held(&mut self, channel: u32, conn: ConnId, watch: Watch) {
+        self.add(channel, conn, watch);
+        self.held.insert((conn, channel));
+    }
+
+    /// A session is resumed: its client was told, and hears of what happens from now on.
+    pub(in crate::hub) fn let_go(&mut self, conn: ConnId) {
+        if !self.held.is_empty() {
+            self.held.retain(|(held, _)| *held != conn);
+        }
     }
 
     /// How a connection watches a channel, if it does.
@@ -55,6 +71,7 @@ impl Watchers {
     pub(in crate::hub) fn remove(&mut self, channel: u32, conn: ConnId) -> Option<Watch> {
         let watch = self.watching.remove(&(channel, conn))?;
         self.missed.remove(&(conn, channel));
+        self.held.remove(&(conn, channel));
         Some(watch)
     }
 
@@ -79,6 +96,9 @@ impl Watchers {
         let first = ConnId { index: 0, generation: 0, shard: env.place.shard };
         let all = self.watching.range((channel, first)..);
         for ((_, conn), _) in all.take_while(|((watched, _), _)| *watched == channel) {
+            if self.held.contains(&(*conn, channel)) {
+                continue;
+            }
             if connections.give_aside(*conn, segment, max) {
                 taken += messages;
             } else if policy == SlowPolicy::Disconnect {
@@ -139,6 +159,9 @@ impl Watchers {
         }
         for (conn, channel) in &self.missed {
             assert!(self.watching.contains_key(&(*channel, *conn)), "what was missed is watched");
+        }
+        for (conn, channel) in &self.held {
+            assert!(self.watching.contains_key(&(*channel, *conn)), "what is held is watched");
         }
     }
 }

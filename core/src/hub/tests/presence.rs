@@ -498,6 +498,43 @@ fn a_member_with_a_session_is_there_until_it_is_over() {
 }
 
 #[test]
+fn who_comes_meanwhile_is_not_told_before_a_session_is_resumed() {
+    let mut rig = Rig::new(2, rooms(unlimited()));
+    let (near, far) = (rig.channel_of(0), rig.channel_of(1));
+    // One that is at home where it is answered.
+    let (first, session) = (0..50)
+        .find_map(|_| {
+            let (client, _) = hello(&mut rig, 0);
+            let session = keep(&mut rig, &client);
+            let id = crate::hub::SessionId::parse(&session).unwrap();
+            let home = rig.hubs[0].hub().homes.placement().session_home(id);
+            (home == ShardId(0)).then_some((client, session))
+        })
+        .expect("one of fifty");
+    attend(&mut rig, &first, &near, &json!("watch"));
+    attend(&mut rig, &first, &far, &json!("watch"));
+    rig.hang_up(&first);
+
+    let (again, _) = hello(&mut rig, 0);
+    let [ada, eve] = [0, 0].map(|shard| hello(&mut rig, shard));
+    rig.stalled = Some(1);
+    rig.send(
+        &again,
+        &json!({"type": "request", "event": "resume_session", "id": "r",
+            "data": {"session": session}}),
+    );
+    attend(&mut rig, &ada.0, &near, &json!(true));
+    assert!(again.take().is_empty(), "one channel has not answered");
+    rig.stalled = None;
+    rig.run();
+    let came = again.take();
+    assert_eq!((came.len(), &came[0]["correlation_id"]), (1, &json!("r")), "{came:?}");
+    assert_eq!(members(&mut rig, &again, &near), [(ada.1, Value::Null)]);
+    attend(&mut rig, &eve.0, &near, &json!(true));
+    assert_eq!(told(&again), [joined(&eve.1)], "from now on");
+}
+
+#[test]
 fn who_ends_a_session_has_left() {
     let mut rig = Rig::new(1, rooms(Config::default()));
     let (watcher, _) = hello(&mut rig, 0);
