@@ -1,11 +1,15 @@
 //! The driver of each hub, as the core's contract has it: inputs, turns, flushes, outputs, one timer.
 
-use std::{collections::VecDeque, io};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+};
 
 use bytes::Bytes;
 use mahavishnu_core::{
     hub::{Command, ConnId, Hub, Output, Peer, ShardId, ShardMessage},
     metrics::Metrics,
+    reason::Reason,
     ws::Flush,
 };
 
@@ -25,6 +29,8 @@ pub(crate) struct Node {
     metrics: Metrics,
     /// Links by the hub's connection index.
     pub(crate) links: Vec<usize>,
+    /// Links of connections that the application was not told the end of: their index may be another's by then.
+    conns: BTreeMap<ConnId, usize>,
     turn_planned: bool,
     timer_at: Option<Nanos>,
     /// Links that the hub did not want to read.
@@ -48,6 +54,7 @@ impl Node {
             hub,
             metrics: Metrics::new(),
             links: Vec::new(),
+            conns: BTreeMap::new(),
             turn_planned: false,
             timer_at: None,
             unread: Vec::new(),
@@ -83,6 +90,7 @@ impl World {
                     node.links.resize(conn.index() + 1, usize::MAX);
                 }
                 node.links[conn.index()] = link;
+                node.conns.insert(conn, link);
                 self.plan_turn(hub);
                 self.feed(link);
             }
@@ -314,6 +322,17 @@ impl World {
                 self.digest.number(conn.index() as u64);
                 self.digest.number(reason as u64);
                 self.tally.disconnected += 1;
+                let unwanted = matches!(
+                    reason,
+                    Reason::Disconnected
+                        | Reason::TokenRevoked
+                        | Reason::KeyRemoved
+                        | Reason::CertificateRevoked
+                );
+                if let Some(link) = self.nodes[hub].conns.remove(&conn) {
+                    let peer_closed = reason == Reason::PeerClosed;
+                    self.oracle.connection_ended(link, peer_closed, unwanted);
+                }
                 self.story.ended(now, hub, conn, reason);
                 self.notes.iter_mut().for_each(|notes| notes.ended.push((conn, reason)));
             }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     client::{Client, Wishes},
     message::{self, Number},
-    oracle::{APPLICATION, Fate, Oracle},
+    oracle::{APPLICATION, Asked as Known, Carried, Fate, Oracle},
     swarm::{Options, channel_name},
 };
 
@@ -19,7 +19,7 @@ pub(crate) struct Answer<'a> {
 }
 
 /// An HTTP request that waits for its answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
     /// What it publishes; empty for other requests.
     pub(crate) numbers: Vec<(u64, Number)>,
@@ -27,6 +27,8 @@ pub(crate) struct Asked {
     pub(crate) key: Option<String>,
     /// Not its first time.
     pub(crate) again: bool,
+    /// It reads the document of a channel.
+    pub(crate) state: Option<(u64, Known)>,
 }
 
 /// Reads an answer, if all of it has come.
@@ -57,6 +59,32 @@ pub(crate) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: simulated\r\n\r\n").into_bytes()
 }
 
+/// Reads a document.
+pub(crate) fn get_state(
+    client: &mut Client,
+    options: &Options,
+    oracle: &Oracle,
+    wishes: &mut Wishes,
+) {
+    let channel = client.random.below(options.channels);
+    let name = channel_name(channel).replace(':', "%3A");
+    let token = authorization(client, options);
+    let head = format!("GET /state?channel={name} HTTP/1.1\r\nHost: simulated\r\n{token}\r\n");
+    wishes.bytes = head.into_bytes();
+    let state = Some((channel, oracle.asked(channel)));
+    client.asked = Some(Asked { state, ..Asked::default() });
+}
+
+fn authorization(client: &Client, options: &Options) -> String {
+    match options.auth {
+        1 => {
+            let tokens = &client.tokens.by_rights[client.rights as usize];
+            format!("Authorization: Bearer {}\r\n", tokens[0])
+        }
+        _ => String::new(),
+    }
+}
+
 /// Posts something new, or something again.
 pub(crate) fn post(
     client: &mut Client,
@@ -78,11 +106,7 @@ pub(crate) fn post(
         }
         client.remembered.push(asked.clone());
     }
-    let tokens = client.tokens.clone();
-    let token = match options.auth {
-        1 => format!("Authorization: Bearer {}\r\n", tokens.by_rights[client.rights as usize][0]),
-        _ => String::new(),
-    };
+    let token = authorization(client, options);
     let key =
         asked.key.as_ref().map(|key| format!("Idempotency-Key: {key}\r\n")).unwrap_or_default();
     let head = format!(
@@ -102,12 +126,19 @@ fn compose(client: &mut Client, options: &Options, oracle: &mut Oracle) -> Asked
     };
     let mut numbers = Vec::new();
     let mut messages = Vec::new();
-    for _ in 0..count {
+    for at in 0..count {
         let channel = client.random.below(options.channels);
         let padding = client.random.below(options.padding_max + 1) as usize;
         let number = oracle.publish(channel, padding, publisher);
         let mut data = Vec::new();
         message::write_data(&mut data, channel, number, padding);
+        if let Some(carried) = client.carry(options, channel) {
+            // Only the first one may have a condition.
+            let condition = carried.condition.filter(|_| at == 0);
+            let carried = Carried { condition, ..carried };
+            oracle.carries(channel, number, carried);
+            data.extend_from_slice(client.members_of(oracle, channel, number, carried).as_bytes());
+        }
         let data = String::from_utf8_lossy(&data);
         messages.push(format!(
             r#"{{"channel":"{}","event":"e","data":{data}}}"#,
@@ -116,7 +147,7 @@ fn compose(client: &mut Client, options: &Options, oracle: &mut Oracle) -> Asked
         numbers.push((channel, number));
     }
     let key = client.random.chance(400).then(|| format!("{}-{}", client.index, numbers[0].1));
-    Asked { numbers, body: format!("[{}]", messages.join(",")), key, again: false }
+    Asked { numbers, body: format!("[{}]", messages.join(",")), key, ..Asked::default() }
 }
 
 /// The server answered a request of an HTTP client.
@@ -134,6 +165,9 @@ pub(crate) fn on_answer(
         }
         return;
     };
+    if let Some((channel, known)) = asked.state {
+        return on_state(client, options, (channel, known), answer, oracle);
+    }
     if asked.numbers.is_empty() {
         if answer.status != 200 && answer.status != 404 {
             oracle.fail("answers", || format!("client {who}: {} for a GET", answer.status));
@@ -155,11 +189,19 @@ pub(crate) fn on_answer(
     match answer.status {
         200 => on_published(&asked, answer.body, oracle, who),
         // Whatever is refused is refused as a whole. A repeated one may have been carried out before.
-        403 | 429 | 503 | 504 if !asked.again => {
+        403 | 409 | 413 | 429 | 503 | 504 if !asked.again => {
+            let first = asked.numbers[0].1;
+            match answer.status {
+                409 => oracle.conflict(first, who),
+                413 if !asked.numbers.iter().any(|(_, number)| oracle.is_too_big(*number)) => {
+                    oracle.malformed(first, who);
+                }
+                _ => {}
+            }
             asked.numbers.iter().for_each(|(_, number)| oracle.answered(*number, Fate::Refused));
             client.remembered.retain(|known| known.key != asked.key);
         }
-        403 | 408 | 409 | 429 | 503 | 504 => {}
+        403 | 408 | 409 | 413 | 429 | 503 | 504 => {}
         status => oracle.fail("answers", || format!("client {who}: {status} for a publish")),
     }
 }
@@ -176,6 +218,38 @@ fn on_published(asked: &Asked, body: &[u8], oracle: &mut Oracle, who: usize) {
         }
         let subscribers = message["subscribers"].as_u64().unwrap_or(u64::MAX) as u32;
         oracle.answered(*number, Fate::Published(subscribers));
+        if oracle.carried(*number).is_some() {
+            oracle.set(*number, message, who);
+        }
+    }
+}
+
+/// A document was read, or was not.
+fn on_state(
+    client: &mut Client,
+    options: &Options,
+    (channel, known): (u64, Known),
+    answer: &Answer<'_>,
+    oracle: &mut Oracle,
+) {
+    let who = client.index;
+    let allowed = client.may_subscribe(options, channel);
+    let permitted = match answer.status {
+        200 => allowed,
+        403 => !allowed || options.ask_subscribe == 1,
+        _ => true,
+    };
+    if !permitted {
+        oracle.fail("permission", || format!("client {who}: {} for {channel}", answer.status));
+    }
+    match answer.status {
+        200 => {
+            let told: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+            let place = oracle.state(channel, known, &told, who);
+            client.saw_document(channel, place);
+        }
+        403 | 408 | 429 | 503 | 504 => {}
+        status => oracle.fail("answers", || format!("client {who}: {status} for a document")),
     }
 }
 

@@ -38,6 +38,18 @@ pub const INVARIANTS: &[(&str, &str)] = &[
         "what a subscription is told of what it missed is true: all of it comes, or the reason holds",
     ),
     ("history", "what is read of a channel is what was published there, and all that must be kept"),
+    (
+        "documents",
+        "a channel's document is the last that was accepted; a condition on it held when its publish was carried out",
+    ),
+    (
+        "members",
+        "who watches a channel knows who is in it: nobody leaves who had not come, or comes twice, and those whose session lasts stay",
+    ),
+    (
+        "sessions",
+        "a session can be resumed until its time is over, by its user, with all that it was subscribed to, and by nobody later or else",
+    ),
     ("content", "what comes is, byte for byte, what was published"),
     ("reach", "no more subscribers get a message than its publisher was told"),
     ("refused", "what was refused reaches nobody: all or nothing"),
@@ -107,7 +119,9 @@ pub(crate) fn outbox(hub: &Hub, conn: ConnId, options: &Options, link: &Link, or
     let elsewhere = if options.shards > 1 || options.ask_publish == 1 { 4 * 65_536 } else { 0 };
     // Each part of a history is a quarter of an outbox at most, or one message; clients wait for one before the next.
     let history = options.outbox_bytes / 4 + options.padding_max + 1_000;
-    let most = answers + elsewhere + history + 16_384;
+    // One document and one list of members at a time.
+    let read = options.state_bytes + options.outbox_bytes / 4 + 2_000;
+    let most = answers + elsewhere + history + read + 16_384;
     if own as u64 > most {
         oracle.fail("outbox", || format!("{own} bytes of answers, {most} at most"));
     }
@@ -122,7 +136,8 @@ pub(crate) fn queue(world: &mut World, from: usize, to: usize) {
     if world.notes.is_some() || held <= options.shard_queue_bytes {
         return;
     }
-    let message = options.padding_max + 1_000;
+    let document = if options.state_pm > 0 { 1_200 } else { 0 };
+    let message = options.padding_max + document + 1_000;
     let together = match options.posters {
         0 => message,
         _ => 5 * message + 5 * (options.shards - 1) * (options.shard_queue_bytes + 5 * message),

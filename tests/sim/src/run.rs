@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 use mahavishnu_core::hub::{Command, DrainPlan};
 
 use crate::{
-    client::{Kind, Pending, Wishes},
+    client::{Client, Kind, Pending, Phase, Wishes},
     clock::{MILLI, Nanos, SECOND},
     invariants, message,
     oracle::Violation,
@@ -75,6 +76,7 @@ impl World {
         self.heal();
         for attempt in 0.. {
             self.converge();
+            self.read_documents();
             if self.probe() || self.oracle.violation.is_some() {
                 break;
             }
@@ -127,10 +129,42 @@ impl World {
             }
         }
         let missing = self.missing();
-        self.oracle.fail("convergence", || missing);
+        match self.wrong_list().filter(|_| self.has_everybody()) {
+            Some(wrong) => self.oracle.fail("members", || wrong),
+            None => self.oracle.fail("convergence", || missing),
+        }
     }
 
     fn is_converged(&self) -> bool {
+        self.has_everybody() && self.wrong_list().is_none()
+    }
+
+    /// A list of members that is not as it should be.
+    fn wrong_list(&self) -> Option<String> {
+        // Where there is not room for all, some come and go for ever.
+        if self.options.attend_pm == 0 || self.options.connections_max > 0 {
+            return None;
+        }
+        (0..self.options.channels).find_map(|channel| {
+            let member = |client: &Client| {
+                let by = client.attending.by(channel)?;
+                Some((client.attending.name.clone(), by.info()?))
+            };
+            let there: BTreeMap<String, u64> = self.clients.iter().filter_map(member).collect();
+            self.clients.iter().find_map(|client| {
+                let list = client.attending.list(channel)?;
+                let heard = list.members.iter().map(|(name, heard)| (name.clone(), heard.info));
+                let heard: BTreeMap<String, u64> = heard.collect();
+                let right = list.complete && heard == there;
+                (!right).then(|| {
+                    let (who, complete) = (client.index, list.complete);
+                    format!("client {who} knows {heard:?} in channel {channel}, complete: {complete}, there are {there:?}")
+                })
+            })
+        })
+    }
+
+    fn has_everybody(&self) -> bool {
         self.clients.iter().all(|client| {
             if client.kind == Kind::Poster {
                 return client.asked.is_none() || client.link.is_none();
@@ -156,7 +190,7 @@ impl World {
                     || !client.pending.is_empty()
                     || members.into_iter().any(|(wanted, member)| *wanted != member.on))
         });
-        let describe = |client: &crate::client::Client| {
+        let describe = |client: &Client| {
             let conn = client.link.map(|link| self.links[link].conn);
             let on: Vec<bool> = client.members.iter().map(|member| member.on).collect();
             format!(
@@ -170,6 +204,27 @@ impl World {
             )
         };
         bad.map(describe).take(3).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Everybody reads a document: it must be the last one.
+    fn read_documents(&mut self) {
+        for client in 0..self.clients.len() {
+            let who = &mut self.clients[client];
+            let readable = self.options.state_pm > 0 && who.is_good() && who.phase == Phase::Open;
+            if let Some(link) = who.link.filter(|_| readable) {
+                let mut wishes = Wishes::default();
+                let channel = client as u64 % self.options.channels;
+                who.read_document(channel, &self.oracle, &mut wishes);
+                self.grant_now(link, wishes);
+            }
+        }
+        for _ in 0..PROBE_SECONDS {
+            let open = self.clients.iter().any(|client| client.is_reading());
+            if !open || self.oracle.violation.is_some() {
+                return;
+            }
+            self.run_for(SECOND);
+        }
     }
 
     /// Publishes once to every channel: each subscriber must get it, and a pong besides.
@@ -270,6 +325,10 @@ impl World {
         }
         // Questions to the application and messages between hubs outlive their connections.
         self.run_for(self.options.request_ms * MILLI * (self.options.channels + 1) + SECOND);
+        if self.options.sessions_pm > 0 {
+            // Sessions outlive their connections, and members their sessions by a second.
+            self.run_for(self.options.session_ms * MILLI + 3 * SECOND);
+        }
     }
 }
 

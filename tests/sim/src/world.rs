@@ -13,7 +13,7 @@ use mahavishnu_core::{
 
 use crate::{
     app::Application,
-    client::{Client, Kind, Phase, Tokens, Wishes},
+    client::{Client, Kind, Phase, Tokens, USERS, Wishes},
     clock::{Agenda, Clock, MICRO, MILLI, Nanos, SECOND, START_UNIX},
     driver::Node,
     hand::Notes,
@@ -352,7 +352,8 @@ impl World {
         let who = &mut self.clients[client];
         let Some(link) = who.link else {
             let gone = self.healing && !who.is_good();
-            if !gone && !self.closing_time {
+            let away = !self.healing && who.keeping.is_away(self.clock.nanos);
+            if !gone && !away && !self.closing_time {
                 self.connect(client);
             }
             return;
@@ -516,20 +517,20 @@ fn people(options: &Options) -> Vec<Client> {
         (Kind::Hostile, options.hostile),
         (Kind::Storming, options.storming),
     ];
-    let tokens = Arc::new(tokens(options));
+    let tokens = USERS.map(|user| Arc::new(tokens_of(options, user)));
     let everyone = kinds.iter().flat_map(|(kind, count)| (0..*count).map(|_| *kind));
     everyone
         .enumerate()
-        .map(|(index, kind)| Client::new(index, kind, options, tokens.clone()))
+        .map(|(index, kind)| Client::new(index, kind, options, tokens[index % USERS.len()].clone()))
         .collect()
 }
 
 /// Good tokens are good and bad ones bad, whatever the wall clock does within a year.
-pub(crate) fn tokens(options: &Options) -> Tokens {
+pub(crate) fn tokens_of(options: &Options, user: &str) -> Tokens {
     let year = Duration::from_secs(366 * 86_400);
     let token = |rights: Rights, secret: &[u8], issued_at: Duration, years: u32| {
         let spec = TokenSpec {
-            user: Some("someone"),
+            user: Some(user),
             permissions: rights.permissions(),
             issued_at,
             expires_in: Some(year * years),
@@ -547,7 +548,7 @@ pub(crate) fn tokens(options: &Options) -> Tokens {
     };
     let brief = |rights: Rights| {
         let spec = TokenSpec {
-            user: Some("someone"),
+            user: Some(user),
             permissions: rights.permissions(),
             issued_at: START_UNIX,
             expires_in: Some(options.brief_end() - START_UNIX),

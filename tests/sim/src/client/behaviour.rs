@@ -86,12 +86,13 @@ impl Client {
             _ => {}
         }
         if !self.healing && self.phase != Phase::Away {
-            self.leave_perhaps(options, wishes);
+            self.leave_perhaps(options, oracle, wishes);
             self.blink_perhaps(options, wishes);
+            self.break_perhaps(options, oracle, wishes);
         }
     }
 
-    fn leave_perhaps(&mut self, options: &Options, wishes: &mut Wishes) {
+    fn leave_perhaps(&mut self, options: &Options, oracle: &mut Oracle, wishes: &mut Wishes) {
         let storm = if self.kind == Kind::Storming { 200 } else { 0 };
         if self.random.chance(options.reset_pm + storm / 2) {
             wishes.reset = true;
@@ -99,8 +100,7 @@ impl Client {
             wishes.fin = true;
             self.said_all = true;
         } else if self.random.chance(storm / 4) && self.phase == Phase::Open {
-            self.phase = Phase::Closing;
-            self.send_frame(8, &1000u16.to_be_bytes(), wishes);
+            self.say_goodbye(1000, oracle, wishes);
         }
     }
 
@@ -117,6 +117,10 @@ impl Client {
 
     fn act(&mut self, options: &Options, oracle: &mut Oracle, wishes: &mut Wishes) {
         let roll = self.random.below(1000);
+        if self.tend_session(options, oracle, wishes) {
+            return;
+        }
+        self.ask_for_lists(options, oracle, wishes);
         if std::mem::take(&mut self.unsure) {
             // Leaves all that it may not have any more; what it wants it asks for again.
             (0..options.channels).for_each(|channel| self.unsubscribe(channel, wishes));
@@ -130,6 +134,7 @@ impl Client {
         if self.positions {
             self.look(options, oracle, wishes);
         }
+        self.read_perhaps(options, oracle, wishes);
         match self.kind {
             Kind::Publisher => self.publish_burst(options, oracle, wishes),
             Kind::Sluggard => {
@@ -168,7 +173,7 @@ impl Client {
         &mut self,
         options: &Options,
         per_mille: u64,
-        oracle: &Oracle,
+        oracle: &mut Oracle,
         wishes: &mut Wishes,
     ) {
         for channel in 0..options.channels {
@@ -198,7 +203,7 @@ impl Client {
         );
     }
 
-    fn unsubscribe(&mut self, channel: u64, wishes: &mut Wishes) {
+    pub(super) fn unsubscribe(&mut self, channel: u64, wishes: &mut Wishes) {
         let name = channel_name(channel);
         self.ask(
             Pending::Unsubscribe(channel),
@@ -209,7 +214,7 @@ impl Client {
     }
 
     /// Comes and goes, without waiting for answers.
-    fn churn(&mut self, options: &Options, oracle: &Oracle, wishes: &mut Wishes) {
+    fn churn(&mut self, options: &Options, oracle: &mut Oracle, wishes: &mut Wishes) {
         let channel = self.random.below(options.channels);
         for _ in 0..self.random.range(1, 5) {
             if self.random.chance(500) {
@@ -220,7 +225,7 @@ impl Client {
         }
     }
 
-    fn try_any_channel(&mut self, options: &Options, oracle: &Oracle, wishes: &mut Wishes) {
+    fn try_any_channel(&mut self, options: &Options, oracle: &mut Oracle, wishes: &mut Wishes) {
         let channel = self.random.below(options.channels);
         self.subscribe(options, channel, oracle, wishes);
     }
@@ -237,6 +242,12 @@ impl Client {
             let number = oracle.publish(channel, padding, publisher);
             let mut data = Vec::new();
             message::write_data(&mut data, channel, number, padding);
+            if let Some(carried) = self.carry(options, channel) {
+                oracle.carries(channel, number, carried);
+                data.extend_from_slice(
+                    self.members_of(oracle, channel, number, carried).as_bytes(),
+                );
+            }
             self.ask(
                 Pending::Publish(channel, number),
                 |id| message::publish(&name, &data, id),
@@ -246,8 +257,7 @@ impl Client {
     }
 
     fn post_or_get(&mut self, options: &Options, oracle: &mut Oracle, wishes: &mut Wishes) {
-        let nothing =
-            || http::Asked { numbers: Vec::new(), body: String::new(), key: None, again: false };
+        let nothing = http::Asked::default;
         match self.random.below(10) {
             0 => {
                 wishes.bytes = http::get("/health");
@@ -257,6 +267,7 @@ impl Client {
                 wishes.bytes = http::get("/nothing");
                 self.asked = Some(nothing());
             }
+            2 if options.state_pm > 0 => http::get_state(self, options, oracle, wishes),
             _ => http::post(self, options, oracle, wishes),
         }
     }

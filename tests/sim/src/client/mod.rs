@@ -1,18 +1,23 @@
 //! A simulated client: what it knows, and what it makes of the bytes that come.
 
+mod attend;
 mod behaviour;
+mod document;
 mod recall;
+mod resume;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use self::recall::Memory;
+pub(crate) use self::resume::USERS;
+use self::{attend::Attending, document::Papers, recall::Memory, resume::Keeping};
 use crate::{
+    clock::Nanos,
     frame,
     http::{self, Asked},
     message::{self, Number},
-    oracle::{Fate, Look, Membership, Oracle, Wish},
+    oracle::{Asked as Known, Fate, Look, Membership, Oracle, Wish},
     random::Random,
     swarm::{Options, Rights},
 };
@@ -53,6 +58,16 @@ pub(crate) enum Pending {
     Unsubscribe(u64),
     /// History.
     Look(u64, Look),
+    /// A document.
+    State(u64, Known),
+    /// Who is in a channel: asked when, whether it is the beginning of the list, and whether only how many.
+    List(u64, Nanos, bool, bool),
+    /// A session, for so long.
+    Keep(Option<u64>),
+    /// A session that it had, asked for when.
+    Resume(usize, Nanos),
+    /// One that it may not have.
+    Thief,
     Publish(u64, Number),
     Ping,
     Ask,
@@ -71,6 +86,11 @@ impl Pending {
                 Some(channel)
             }
             Self::Look(..)
+            | Self::State(..)
+            | Self::List(..)
+            | Self::Keep(_)
+            | Self::Resume(..)
+            | Self::Thief
             | Self::Publish(..)
             | Self::Ping
             | Self::Ask
@@ -117,6 +137,11 @@ pub(crate) struct Client {
     /// Asks for positions.
     pub(crate) positions: bool,
     memory: Memory,
+    papers: Papers,
+    pub(crate) attending: Attending,
+    pub(crate) keeping: Keeping,
+    /// It was told that another connection has its session.
+    close_text_is_elsewhere: bool,
     /// Chance of what it does about that.
     recall: Random,
     /// A subscription may be over without the client's having been told.
@@ -179,6 +204,10 @@ impl Client {
             left: vec![(0, 0); channels],
             positions: recall.chance(options.positions_pm),
             memory: Memory::new(options),
+            papers: Papers::new(options, index),
+            attending: Attending::new(options, index),
+            keeping: Keeping::new(options, index),
+            close_text_is_elsewhere: false,
             recall,
             unsure: false,
             eager: false,
@@ -208,6 +237,11 @@ impl Client {
     /// Whether its subscriptions must be complete once the world is healed.
     pub(crate) fn is_good(&self) -> bool {
         matches!(self.kind, Kind::Subscriber | Kind::Publisher | Kind::Sluggard)
+    }
+
+    /// Whether it waits for a document.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.pending.values().any(|pending| matches!(pending, Pending::State(..)))
     }
 
     pub(crate) fn may_subscribe(&self, options: &Options, channel: u64) -> bool {
@@ -336,6 +370,11 @@ impl Client {
                 if payload.ends_with(b"Server shutting down") && !oracle.draining {
                     oracle.fail("drain", || format!("client {} was sent away", self.index));
                 }
+                if payload.ends_with(b"Resumed elsewhere") {
+                    self.close_text_is_elsewhere = true;
+                    let link = self.link.unwrap_or_default();
+                    oracle.resumed_elsewhere(self.keeping.session, link, self.index);
+                }
                 if matches!(code, 1002 | 1003 | 1007 | 1009) {
                     oracle.fail("blame", || format!("client {} did nothing: {code}", self.index));
                 }
@@ -359,13 +398,21 @@ impl Client {
         let pending = correlation.and_then(|correlation| self.pending.remove(&correlation));
         let correlation = correlation.unwrap_or(0);
         match message["type"].as_str().unwrap_or_default() {
-            "event" if message["event"] == "session.created" => self.on_welcome(options, oracle),
+            "event" if message["event"] == "session.created" => {
+                self.on_welcome(options, &message["data"], oracle);
+            }
             "event" if message["event"] == "session.token_expiring" => {
                 if !self.brief {
                     oracle.fail("rights", || format!("client {who}: its token expires not"));
                 }
             }
             "event" if message["event"] == "channel.gap" => self.on_gap(&message["data"], oracle),
+            "event"
+                if let Some(event) = message["event"].as_str()
+                    && event.starts_with("presence.") =>
+            {
+                self.on_presence(event, &message, oracle);
+            }
             "response" | "ack" | "pong" => match pending {
                 Some(pending) => self.on_answer(options, pending, correlation, &message, oracle),
                 None => {
@@ -377,7 +424,7 @@ impl Client {
         }
     }
 
-    fn on_welcome(&mut self, options: &Options, oracle: &mut Oracle) {
+    fn on_welcome(&mut self, options: &Options, data: &Value, oracle: &mut Oracle) {
         let who = self.index;
         if self.phase == Phase::Closing {
             return;
@@ -390,6 +437,9 @@ impl Client {
                 .fail("auth", || format!("client {who} was welcomed without a good token"));
         }
         self.phase = Phase::Open;
+        let name = data["connection_id"].as_str().unwrap_or_default().to_owned();
+        oracle.named(&name, self.link.unwrap_or_default(), self.user(options), who);
+        self.attending.name = name;
     }
 
     fn on_answer(
@@ -421,6 +471,7 @@ impl Client {
                         oracle.check_beginning(member, who);
                         self.remember(channel);
                         self.members[channel as usize].on = false;
+                        self.attending.set(channel, None);
                     }
                 }
             }
@@ -433,6 +484,24 @@ impl Client {
             Pending::Look(channel, look) => {
                 self.on_history(options, channel, &look, &message["data"], oracle);
             }
+            Pending::List(channel, asked_at, first, is_count) => {
+                let list = (channel, asked_at, first, is_count);
+                self.on_list(options, list, &message["data"], oracle);
+            }
+            Pending::Keep(ttl) => self.on_kept(options, ttl, &message["data"], oracle),
+            Pending::Resume(session, asked_at) => {
+                self.on_resumed(options, (session, asked_at), &message["data"], oracle);
+            }
+            Pending::Thief => {
+                oracle.fail("sessions", || format!("client {who} has stolen: {message}"));
+            }
+            Pending::State(channel, asked) => {
+                if !self.may_subscribe(options, channel) {
+                    oracle.fail("permission", || format!("client {who} may not read {channel}"));
+                }
+                let place = oracle.state(channel, asked, &message["data"], who);
+                self.saw_document(channel, place);
+            }
             Pending::Publish(channel, number) => {
                 if !self.may_publish(options, channel) {
                     oracle.fail("permission", || {
@@ -441,6 +510,12 @@ impl Client {
                 }
                 let subscribers = message["data"]["subscribers"].as_u64().unwrap_or(u64::MAX);
                 oracle.answered(number, Fate::Published(subscribers as u32));
+                if let Some(carried) = oracle.carried(number) {
+                    let place = oracle.set(number, &message["data"], who);
+                    if carried.state.is_some() {
+                        self.saw_document(channel, place);
+                    }
+                }
             }
             Pending::Ping => self.pongs += 1,
             // From here on a good token is in force.
@@ -469,13 +544,28 @@ impl Client {
                 }
                 oracle.busy += u64::from(message["error_message"] == "Server busy");
                 oracle.answered(number, Fate::Refused);
+                match code {
+                    "CONFLICT" => oracle.conflict(number, who),
+                    "DECODE_ERROR" => oracle.malformed(number, who),
+                    _ => {}
+                }
             }
+            Some(Pending::Keep(_)) => self.on_not_kept(options, message, oracle),
+            Some(Pending::Resume(session, _)) => self.on_not_resumed(session, message, oracle),
+            Some(Pending::Thief) => self.on_not_stolen(options, message, oracle),
+            Some(Pending::Start(channel, wish))
+                if forbidden && wish.presence.is_some() && !options.has_presence(channel) => {}
             Some(Pending::Subscribe(channel) | Pending::Start(channel, _)) => {
                 if forbidden && options.ask_subscribe == 0 && self.may_subscribe(options, channel) {
                     oracle.fail("permission", || format!("client {who} may see {channel}"));
                 }
                 if let Some(Pending::Start(_, wish)) = pending {
                     self.on_not_started(channel, &wish, message, oracle);
+                }
+            }
+            Some(Pending::State(channel, _)) if forbidden => {
+                if options.ask_subscribe == 0 && self.may_subscribe(options, channel) {
+                    oracle.fail("permission", || format!("client {who} may read {channel}"));
                 }
             }
             Some(Pending::Look(channel, look)) => {
@@ -494,6 +584,9 @@ impl Client {
 
     /// The socket is gone. What was asked stays unanswered.
     pub(crate) fn on_gone(&mut self, oracle: &mut Oracle) {
+        self.leave_behind(oracle);
+        self.attending.forget();
+        self.close_text_is_elsewhere = false;
         for channel in 0..self.members.len() {
             self.remember(channel as u64);
             let member = &mut self.members[channel];

@@ -30,17 +30,33 @@ impl Client {
         &mut self,
         options: &Options,
         channel: u64,
-        oracle: &Oracle,
+        oracle: &mut Oracle,
         wishes: &mut Wishes,
     ) {
+        let open = self.pending.values().any(|of| of.membership() == Some(channel));
+        if self.attending.is_on() && open {
+            // Nothing changes by that, whatever comes of what it has asked for.
+            return self.subscribe_plainly(channel, wishes);
+        }
         let wish = if self.positions { self.wish(options, channel, oracle) } else { None };
-        match wish {
-            Some(wish) => self.subscribe_with(channel, wish, oracle, wishes),
-            None => self.subscribe_plainly(channel, wishes),
+        match (wish, self.attendance(options, channel)) {
+            (None, None) => self.subscribe_plainly(channel, wishes),
+            (wish, presence) => {
+                let plain = Wish { asked: oracle.asked(channel), ..Wish::default() };
+                let wish = Wish { presence, ..wish.unwrap_or(plain) };
+                self.subscribe_with(options, channel, wish, oracle, wishes);
+            }
         }
     }
 
-    fn subscribe_with(&mut self, channel: u64, wish: Wish, oracle: &Oracle, wishes: &mut Wishes) {
+    fn subscribe_with(
+        &mut self,
+        options: &Options,
+        channel: u64,
+        wish: Wish,
+        oracle: &mut Oracle,
+        wishes: &mut Wishes,
+    ) {
         let name = channel_name(channel);
         let mut data = format!(r#""channel":"{name}""#);
         if let Some(Since { log, offset, id }) = wish.since {
@@ -63,6 +79,10 @@ impl Client {
         }
         if wish.strict {
             data += r#","strict":true"#;
+        }
+        if let Some(by) = wish.presence {
+            data += &format!(r#","presence":{}"#, by.to_text(options.info_bytes));
+            self.asks_to_attend(channel, by, oracle);
         }
         self.ask(
             Pending::Start(channel, wish),
@@ -125,8 +145,11 @@ impl Client {
     ) {
         // Who leaves takes back what the server has not carried out yet, and is told so in the least words.
         let (left, answered) = self.left[channel as usize];
-        let taken_back =
-            if wish.positions { data.get("epoch").is_none() } else { correlation < answered };
+        let taken_back = match (wish.positions, wish.presence) {
+            (true, _) => data.get("epoch").is_none(),
+            (_, Some(_)) => data.get("presence").is_none(),
+            (false, None) => correlation < answered,
+        };
         if correlation < left && taken_back {
             return;
         }
@@ -134,6 +157,12 @@ impl Client {
         member.answered = member.answered.max(correlation);
         oracle.started(member, channel, wish, data, self.index);
         self.remember(channel);
+        self.on_attended(channel, wish.presence, data, oracle);
+    }
+
+    /// Where it left off in a channel.
+    pub(super) fn left_off(&self, channel: u64) -> Option<(u32, u64)> {
+        self.memory.left_off[channel as usize]
     }
 
     /// A subscription that asked for something was refused.
@@ -145,6 +174,9 @@ impl Client {
         oracle: &mut Oracle,
     ) {
         let who = self.index;
+        if let Some(by) = wish.presence {
+            self.on_not_attended(channel, by, message, oracle);
+        }
         if message["error_code"] != "NOT_RECOVERED" {
             // Whether it still is a subscriber, if it was one, it does not know.
             self.unsure |= self.members[channel as usize].on;
@@ -157,6 +189,7 @@ impl Client {
         oracle.check_beginning(member, who);
         member.on = false;
         self.memory.left_off[channel as usize] = None;
+        self.attending.set(channel, None);
     }
 
     /// Keeps in mind where it is in a channel.

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{Membership, Oracle};
+use super::{Attendance, Membership, Oracle};
 use crate::{
     clock::{MILLI, Nanos},
     message::{self, ID_BYTES, Number},
@@ -16,7 +16,7 @@ use crate::{
 /// One life of a channel's numbers.
 #[derive(Debug)]
 pub(super) struct Log {
-    epoch: String,
+    pub(super) epoch: String,
     /// By offset, from 1 on.
     numbers: Vec<Option<Number>>,
     /// The highest offset that somebody was told.
@@ -25,7 +25,7 @@ pub(super) struct Log {
     asked_at: Nanos,
     told_at: Nanos,
     /// When it certainly was in force.
-    alive_at: Nanos,
+    pub(super) alive_at: Nanos,
 }
 
 /// What was known when something was asked.
@@ -33,7 +33,7 @@ pub(super) struct Log {
 pub(crate) struct Asked {
     pub(crate) at: Nanos,
     /// The channel's latest log, and where it stood.
-    log: Option<u32>,
+    pub(super) log: Option<u32>,
     top: u64,
 }
 
@@ -51,6 +51,7 @@ pub(crate) struct Wish {
     pub(crate) since: Option<Since>,
     pub(crate) rewind: Option<u64>,
     pub(crate) strict: bool,
+    pub(crate) presence: Option<Attendance>,
 }
 
 /// Where a client left off, or says so.
@@ -108,6 +109,14 @@ impl Oracle {
         }
     }
 
+    /// The same, for something that was asked before, when more may have been known of it than now.
+    pub(crate) fn asked_at(&self, channel: u64, at: Nanos) -> Asked {
+        let logs = &self.logs[channel as usize];
+        let before = logs.iter().enumerate().filter(|(_, log)| log.told_at < at);
+        let log = before.max_by_key(|(_, log)| log.asked_at);
+        Asked { at, log: log.map(|(at, _)| at as u32), top: 0 }
+    }
+
     pub(crate) fn epoch(&self, channel: u64, log: u32) -> &str {
         &self.logs[channel as usize][log as usize].epoch
     }
@@ -124,7 +133,7 @@ impl Oracle {
     }
 
     /// The log that an answer names. A channel's numbers begin anew only if there was a reason.
-    fn log_of(&mut self, channel: u64, epoch: &str, asked: Asked, who: usize) -> u32 {
+    pub(super) fn log_of(&mut self, channel: u64, epoch: &str, asked: Asked, who: usize) -> u32 {
         let (now, index) = (self.now, channel as usize);
         let found = self.logs[index].iter().position(|log| log.epoch == epoch);
         let at = found.unwrap_or_else(|| {
@@ -157,7 +166,7 @@ impl Oracle {
     }
 
     /// A log's top was told.
-    fn top_of(&mut self, channel: u64, log: u32, top: u64, asked: Asked, who: usize) {
+    pub(super) fn top_of(&mut self, channel: u64, log: u32, top: u64, asked: Asked, who: usize) {
         let known = &mut self.logs[channel as usize][log as usize];
         known.top = known.top.max(top);
         if asked.log == Some(log) && top < asked.top {
@@ -176,7 +185,28 @@ impl Oracle {
         (number, id): (Number, &[u8; ID_BYTES]),
         who: usize,
     ) {
+        self.stands(channel, log, offset, number, who);
+        let Some(publication) = self.publications.get_mut(number as usize) else { return };
+        if publication.id.get_or_insert(*id) != id {
+            self.fail("agreement", || {
+                format!("client {who}: {number} of {channel} has another id")
+            });
+        }
+    }
+
+    /// An event has this number: where only that is told.
+    pub(super) fn stands(
+        &mut self,
+        channel: u64,
+        log: u32,
+        offset: u64,
+        number: Number,
+        who: usize,
+    ) {
         let now = self.now;
+        if offset == 0 {
+            return self.fail("agreement", || format!("client {who}: {number} is 0 of {channel}"));
+        }
         let known = &mut self.logs[channel as usize][log as usize];
         let at = offset as usize - 1;
         if known.numbers.len() <= at {
@@ -188,12 +218,11 @@ impl Oracle {
         publication.seen_at.get_or_insert(now);
         known.alive_at = known.alive_at.max(publication.sent_at);
         let place = *publication.place.get_or_insert((log, offset));
-        let same_id = publication.id.get_or_insert(*id) == id;
-        if there != number || place != (log, offset) || !same_id {
+        if there != number || place != (log, offset) {
             let epoch = known.epoch.clone();
             self.fail("agreement", || {
                 format!(
-                    "client {who}: {number} is {offset} of {channel} in {epoch}; others have {there} there, or {number} at {place:?}, same id: {same_id}"
+                    "client {who}: {number} is {offset} of {channel} in {epoch}; others have {there} there, or {number} at {place:?}"
                 )
             });
         }
@@ -203,14 +232,14 @@ impl Oracle {
 /// What may have happened.
 impl Oracle {
     /// Whether a channel that certainly existed at `alive_at` may have been forgotten since.
-    fn may_be_over(&self, channel: u64, alive_at: Nanos) -> bool {
+    pub(super) fn may_be_over(&self, channel: u64, alive_at: Nanos) -> bool {
         self.generations(channel).any(Keep::is_off)
             || self.may_evict()
             || alive_at + self.options.position_keep_ms * MILLI <= self.now
     }
 
     /// Whether there may have been more than can be kept of all channels.
-    fn may_evict(&self) -> bool {
+    pub(super) fn may_evict(&self) -> bool {
         let homes = self.options.channels * HOME_BYTES_MAX;
         self.weight + homes > self.options.keep_bytes
     }
@@ -288,7 +317,8 @@ impl Oracle {
         let fresh = Membership { on: true, since: self.now, answered, ..Membership::default() };
         self.check_beginning(member, who);
         if !wish.positions {
-            *member = Membership { rewound: true, ..fresh };
+            let rewound = wish.rewind.is_some() || self.options.rewinds(channel) > 0;
+            *member = Membership { rewound, ..fresh };
             if answer.get("epoch").is_some() {
                 self.fail("content", || {
                     format!("client {who} did not ask for positions: {answer}")

@@ -5,12 +5,20 @@
 //! must see the numbers without a hole. Both together mean: no loss, no duplicate, no reordering, unless a gap was
 //! announced that accounts for exactly the hole.
 
+mod documents;
 mod logs;
+mod members;
+mod sessions;
 
 use std::{sync::Arc, time::Duration};
 
-use self::logs::Log;
-pub(crate) use self::logs::{Gap, Id, Look, Side, Since, Wish};
+use self::{documents::Documents, logs::Log, members::Members, sessions::Sessions};
+pub(crate) use self::{
+    documents::{Carried, Condition, document},
+    logs::{Asked, Gap, Id, Look, Side, Since, Wish},
+    members::{Attendance, List},
+    sessions::Estate,
+};
 use crate::{
     clock::{MICRO, MILLI, Nanos, SECOND, START_UNIX},
     message::{self, Delivery, ID_BYTES, Number},
@@ -104,6 +112,9 @@ pub(crate) struct Oracle {
     publications: Vec<Publication>,
     /// By channel: each life of its numbers that somebody was told of.
     logs: Vec<Vec<Log>>,
+    documents: Documents,
+    members: Members,
+    sessions: Sessions,
     /// By channel: how many publications anybody made, refused ones included.
     published: Vec<u64>,
     /// What all of them would count for if they were kept.
@@ -146,6 +157,9 @@ impl Oracle {
             generation: 0,
             publications: Vec::new(),
             logs: (0..channels).map(|_| Vec::new()).collect(),
+            documents: Documents::default(),
+            members: Members::default(),
+            sessions: Sessions::default(),
             published: vec![0; channels],
             weight: 0,
             names: channel_names(options.channels),
@@ -228,6 +242,12 @@ impl Oracle {
                 ..Membership::default()
             };
         }
+    }
+
+    /// A subscription goes on with what is published from now on.
+    pub(crate) fn rejoined(&self, member: &mut Membership) {
+        let answered = member.answered;
+        *member = Membership { on: true, since: self.now, answered, ..Membership::default() };
     }
 
     /// An event came. `who` is for the report.

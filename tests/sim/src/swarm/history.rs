@@ -32,6 +32,11 @@ impl Options {
             page_max: 1_000,
             position_keep_ms: 86_400_000,
             queued_bytes: 256 << 20,
+            members_max: 10_000,
+            info_bytes: 1_024,
+            changes_max: 16,
+            sessions_max: 10_000,
+            state_bytes: 65_536,
             ..Self::zero(seed)
         }
     }
@@ -101,6 +106,7 @@ impl Options {
             recover_messages_max: self.recover_max as u32,
             history_page_max: self.page_max as u32,
             position_keep: Duration::from_millis(self.position_keep_ms),
+            state_bytes_max: self.state_bytes as usize,
             ..limits::History::default()
         }
     }

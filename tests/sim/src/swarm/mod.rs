@@ -1,6 +1,7 @@
 //! What kind of world a seed stands for: every option, drawn from the seed, printable, and open to being overridden.
 
 mod history;
+mod lasting;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -174,6 +175,28 @@ options! {
     rewind_rule,
     /// `queued_bytes_max`.
     queued_bytes,
+    /// Clients per 1000 that are members of channels, or watch who is.
+    attend_pm,
+    /// `presence_members_max`.
+    members_max,
+    /// `presence_info_bytes_max`.
+    info_bytes,
+    /// `presence_changes_max`.
+    changes_max,
+    /// Clients per 1000 that keep a session, and resume it when they come back.
+    sessions_pm,
+    /// `session_window`; 0: there are none.
+    session_ms,
+    /// `sessions_max`.
+    sessions_max,
+    /// How often per 1000 actions those who keep one lose their connection.
+    break_pm,
+    /// How often per 1000 actions they try to resume what is not theirs.
+    thief_pm,
+    /// Publishes per 1000 that carry a document or a condition on one.
+    state_pm,
+    /// `state_bytes_max`.
+    state_bytes,
     /// How it ends: 0 all clients leave, 1 a drain at once, 2 a drain over a while.
     ending,
 }
@@ -189,6 +212,9 @@ impl Options {
         this.draw_server(&mut r);
         this.draw_stalls(&mut Random::new(seed, 3));
         this.draw_history(&mut Random::new(seed, 4));
+        this.draw_members(&mut Random::new(seed, 5));
+        this.draw_sessions(&mut Random::new(seed, 6));
+        this.draw_documents(&mut Random::new(seed, 7));
         // Many quick clients live short, and crumbs are costly: seeds take milliseconds, so that many can be searched.
         let costly = if this.chunk_max < 100 { 10 } else { 1 };
         let actions = ACTIONS_MAX * if this.clients() > 200 { 10 } else { 1 };
@@ -343,6 +369,7 @@ impl Options {
                 .collect();
         }
         config.history = self.history(generation);
+        config.presence = self.presence();
         config.compat.offsets = self.offsets == 1;
         config.hooks.requests.insert("ask".into());
         config.hooks.authorize_subscribe = self.ask_subscribe == 1;
@@ -393,6 +420,8 @@ impl Options {
                 queued_bytes_max: self.queued_bytes as usize,
             },
             history: self.history_limits(),
+            presence: self.presence_limits(),
+            sessions: self.session_limits(),
             requests: limits::Requests {
                 request_timeout: millis(self.request_ms),
                 requests_in_flight_max: self.in_flight as u16,

@@ -1,0 +1,319 @@
+//! Sessions: until when each certainly can be resumed, from when on it certainly cannot, and what it consists of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{Attendance, Oracle};
+use crate::clock::{MILLI, Nanos, SECOND};
+
+/// What a connection had when it was gone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Estate {
+    /// What it certainly was subscribed to, and how it attended.
+    pub(crate) sure: BTreeMap<u64, Option<Attendance>>,
+    /// What it may have been subscribed to besides.
+    pub(crate) perhaps: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: String,
+    user: Option<&'static str>,
+    /// The name by which others know whoever has it.
+    name: String,
+    /// For how long it waits: at least and at most.
+    ttl: (Nanos, Nanos),
+    /// The connection that has it, or had it last.
+    holder: usize,
+    /// Connections that asked for it and were not answered.
+    claims: BTreeSet<usize>,
+    /// Somebody has asked for it since its holder has it.
+    claimed: bool,
+    /// If nobody has it: until when it can be resumed, at least and at most.
+    until: Option<(Nanos, Nanos)>,
+    /// Until when a member may stay that an earlier connection was: what is not resumed stays as long as it was to.
+    stays: Nanos,
+    /// `None`: nobody knows.
+    estate: Option<Estate>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    all: Vec<Session>,
+    ids: BTreeMap<String, usize>,
+    /// Connections that have ended: when, and whether a session ended with them.
+    ended: BTreeMap<usize, (Nanos, bool)>,
+    /// Close codes that clients have sent of their own accord.
+    said: BTreeMap<usize, u16>,
+    /// When somebody asked to keep one and was not answered: it may exist.
+    asked: BTreeMap<usize, Nanos>,
+}
+
+impl Sessions {
+    pub(super) fn ended_at(&self, link: usize) -> Option<Nanos> {
+        self.ended.get(&link).map(|(at, _)| *at)
+    }
+
+    /// Until when a member may stay whose connection has or had a session; `None`: a connection has it, or may have it.
+    pub(super) fn stays(&self, session: usize) -> Option<Nanos> {
+        let session = &self.all[session];
+        let until = session.until.filter(|_| session.claims.is_empty());
+        until.map(|(_, most)| most.max(session.stays))
+    }
+
+    /// Whether the member that a session's connection was cannot be lost yet.
+    pub(super) fn must_stay(&self, session: usize, channel: u64, info: u64, now: Nanos) -> bool {
+        let session = &self.all[session];
+        let had = session.estate.as_ref().and_then(|estate| *estate.sure.get(&channel)?);
+        let lasts = session.until.is_none_or(|(least, _)| now < least);
+        info > 0 && had == Some(Attendance::Join(info)) && !session.claimed && lasts
+    }
+}
+
+/// What happens to connections.
+impl Oracle {
+    /// A client closes of its own accord.
+    pub(crate) fn said_close(&mut self, link: usize, code: u16) {
+        self.sessions.said.insert(link, code);
+    }
+
+    /// A hub is done with a connection. `peer_closed`: because the client said so; `unwanted`: somebody decided that it is
+    /// not to go on.
+    pub(crate) fn connection_ended(&mut self, link: usize, peer_closed: bool, unwanted: bool) {
+        let done = self.sessions.said.get(&link).is_none_or(|code| *code == 1000);
+        let over = unwanted || (peer_closed && done);
+        let now = self.now;
+        self.sessions.ended.insert(link, (now, over));
+        self.name_ended(link);
+        for at in 0..self.sessions.all.len() {
+            self.session_loses(at, link);
+        }
+    }
+
+    fn session_loses(&mut self, at: usize, link: usize) {
+        let Some(&(ended, over)) = self.sessions.ended.get(&link) else { return };
+        let session = &mut self.sessions.all[at];
+        let (least, most) = session.ttl;
+        if session.holder == link && session.until.is_none() {
+            let until = if over { (0, ended) } else { (ended + least, ended + most) };
+            session.until = Some(until);
+            session.stays = session.stays.max(until.1);
+        } else if session.claims.remove(&link) {
+            // It may have had it, or not.
+            let (least, before) = session.until.unwrap_or((Nanos::MAX, 0));
+            let least = if over { 0 } else { least };
+            if session.until.is_some() {
+                session.until = Some((least, before.max(ended + most)));
+            } else if over {
+                session.until = Some((0, Nanos::MAX - FAR));
+            }
+        }
+    }
+}
+
+/// What clients ask for, and are told.
+impl Oracle {
+    pub(crate) fn asks_to_keep(&mut self, link: usize, name: &str) {
+        let now = self.now;
+        self.sessions.asked.insert(link, now);
+        self.name_asks_to_keep(name);
+    }
+
+    /// A session is kept. Which one it is.
+    pub(crate) fn kept(
+        &mut self,
+        (link, name): (usize, &str),
+        user: Option<&'static str>,
+        wanted: Option<u64>,
+        answer: &Value,
+        who: usize,
+    ) -> Option<usize> {
+        self.sessions.asked.remove(&link);
+        let id = answer["session"].as_str().unwrap_or_default().to_owned();
+        let seconds = self.options.session_ms / 1_000;
+        let due = wanted.unwrap_or(seconds).min(seconds);
+        if id.len() != 32 || answer["ttl"].as_u64() != Some(due) || due == 0 {
+            self.fail("sessions", || format!("client {who} wanted {wanted:?} and got {answer}"));
+            return None;
+        }
+        let ttl = (due * SECOND, due * SECOND);
+        if let Some(&at) = self.sessions.ids.get(&id) {
+            let session = &mut self.sessions.all[at];
+            if session.holder != link {
+                self.fail("sessions", || format!("client {who} was given somebody's session"));
+                return None;
+            }
+            // What it was told before it ended.
+            if session.until.is_none() {
+                session.ttl = ttl;
+            }
+            return Some(at);
+        }
+        let at = self.sessions.all.len();
+        self.sessions.all.push(Session {
+            id: id.clone(),
+            user,
+            name: name.to_owned(),
+            ttl,
+            holder: link,
+            claims: BTreeSet::new(),
+            claimed: false,
+            until: None,
+            stays: 0,
+            estate: None,
+        });
+        self.sessions.ids.insert(id, at);
+        self.name_has_session(name, at);
+        self.session_loses(at, link);
+        Some(at)
+    }
+
+    /// The session's time is being changed.
+    pub(crate) fn asks_to_keep_on(&mut self, session: usize, wanted: Option<u64>) {
+        let seconds = self.options.session_ms / 1_000;
+        let due = wanted.unwrap_or(seconds).min(seconds) * SECOND;
+        let (least, most) = &mut self.sessions.all[session].ttl;
+        (*least, *most) = (due.min(*least), due.max(*most));
+    }
+
+    /// A session was refused for there being too many: a hub has no more than all of them.
+    pub(crate) fn sessions_full(&mut self, who: usize) {
+        let max = self.options.sessions_max;
+        let alive = |session: &&Session| {
+            session.until.is_none_or(|(_, most)| self.now <= most + self.slack)
+        };
+        let window = self.options.session_ms * MILLI + self.slack;
+        let known = self.sessions.all.iter().filter(alive).count();
+        let unknown = self.sessions.asked.iter().filter(|(link, asked)| {
+            let ended = self.sessions.ended_at(**link);
+            ended.is_none_or(|ended| self.now <= ended.max(**asked) + window)
+        });
+        let all = (known + unknown.count()) as u64;
+        if all < max {
+            self.fail("sessions", || format!("client {who}: {all} sessions, and they are full"));
+        }
+    }
+
+    pub(crate) fn session_id(&self, session: usize) -> &str {
+        &self.sessions.all[session].id
+    }
+
+    /// For how long a session waits, at most.
+    pub(crate) fn longest_ttl(&self, session: usize) -> Nanos {
+        self.sessions.all[session].ttl.1
+    }
+
+    /// A session that is not this user's, or is: one of many, by `roll`.
+    pub(crate) fn session_of(
+        &self,
+        is_same: bool,
+        user: Option<&'static str>,
+        roll: u64,
+    ) -> Option<usize> {
+        let fits = |at: &usize| (self.sessions.all[*at].user == user) == is_same;
+        let all: Vec<usize> = (0..self.sessions.all.len()).rev().filter(fits).take(8).collect();
+        all.get((roll % 8) as usize).copied()
+    }
+
+    /// A connection asks for a session.
+    pub(crate) fn claims(&mut self, session: usize, link: usize) {
+        let session = &mut self.sessions.all[session];
+        session.claims.insert(link);
+        session.claimed = true;
+    }
+
+    /// It was not even looked at.
+    pub(crate) fn claim_failed(&mut self, session: usize, link: usize) {
+        self.sessions.all[session].claims.remove(&link);
+    }
+
+    /// A session is unknown, it is said.
+    pub(crate) fn session_denied(&mut self, session: usize, link: usize, who: usize) {
+        let now = self.now;
+        let session = &mut self.sessions.all[session];
+        session.claims.remove(&link);
+        let contended = !session.claims.is_empty();
+        let lasts = session.until.is_none_or(|(least, _)| now < least);
+        if lasts && !contended {
+            let until = session.until;
+            self.fail("sessions", || {
+                format!("client {who}: its session lasts until {until:?} and is unknown")
+            });
+        }
+    }
+
+    /// A session was resumed. What it had.
+    pub(crate) fn session_granted(
+        &mut self,
+        (session, link): (usize, usize),
+        user: Option<&'static str>,
+        asked_at: Nanos,
+        name: &str,
+        who: usize,
+    ) -> Option<Estate> {
+        // A session is as punctual as the messages about it.
+        let slack = self.slack - SECOND + 10 * MILLI;
+        let ended = self.sessions.ended_at(self.sessions.all[session].holder);
+        let found = &mut self.sessions.all[session];
+        let (holder, until) = (found.holder, found.until);
+        let due = found.claims.remove(&link);
+        let alone = found.claims.is_empty();
+        let wrong = if found.user != user {
+            Some("another user's")
+        } else if until.is_some_and(|(_, most)| alone && asked_at > most + slack) {
+            Some("one whose time is over")
+        } else if found.name != name {
+            Some("one of another name")
+        } else if ended.is_none() && holder != link {
+            Some("one that somebody has")
+        } else {
+            None
+        };
+        if let Some(what) = wrong {
+            self.fail("sessions", || {
+                format!("client {who} at {asked_at} has resumed {what}, it lasted until {until:?}")
+            });
+        }
+        let found = &mut self.sessions.all[session];
+        found.holder = link;
+        found.until = None;
+        found.claimed = !alone;
+        let estate = found.estate.take();
+        let gone = !due;
+        self.session_loses(session, link);
+        // Who asked and is gone was reckoned with before.
+        if gone && self.sessions.ended_at(link).is_none() {
+            self.fail("sessions", || format!("client {who} did not ask for its session"));
+        }
+        estate
+    }
+
+    /// Whoever has a session is gone, and this is what it had.
+    pub(crate) fn bequeath(&mut self, session: usize, link: usize, estate: Estate) {
+        let session = &mut self.sessions.all[session];
+        if session.holder == link && !session.claimed {
+            session.estate = Some(estate);
+        }
+    }
+
+    /// Somebody may have had a session for a while, and have lost part of it.
+    pub(crate) fn shake(&mut self, session: usize) {
+        self.sessions.all[session].estate = None;
+    }
+
+    /// A connection was closed since somebody else has its session, it is said.
+    pub(crate) fn resumed_elsewhere(&mut self, session: Option<usize>, link: usize, who: usize) {
+        let is_so = session.is_some_and(|session| {
+            let session = &self.sessions.all[session];
+            session.holder != link || session.claimed
+        });
+        if !is_so {
+            self.fail("sessions", || format!("client {who}: nobody else has its session"));
+        }
+    }
+}
+
+/// Longer than any world, and far from the end of numbers.
+const FAR: Nanos = 1 << 60;
