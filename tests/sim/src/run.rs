@@ -155,7 +155,7 @@ impl World {
                 let list = client.attending.list(channel)?;
                 let heard = list.members.iter().map(|(name, heard)| (name.clone(), heard.info));
                 let heard: BTreeMap<String, u64> = heard.collect();
-                let right = list.complete && heard == there;
+                let right = list.complete && !list.is_suspect && heard == there;
                 (!right).then(|| {
                     let (who, complete) = (client.index, list.complete);
                     format!("client {who} knows {heard:?} in channel {channel}, complete: {complete}, there are {there:?}")

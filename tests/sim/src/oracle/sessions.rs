@@ -30,6 +30,8 @@ struct Session {
     claims: BTreeSet<usize>,
     /// Somebody has asked for it since its holder has it.
     claimed: bool,
+    /// Until then somebody whose connection has ended may be heard of yet who asked for it.
+    unsettled: Nanos,
     /// If nobody has it: until when it can be resumed, at least and at most.
     until: Option<(Nanos, Nanos)>,
     /// Until when a member may stay that an earlier connection was: what is not resumed stays as long as it was to.
@@ -101,6 +103,7 @@ impl Oracle {
             session.until = Some(until);
             session.stays = session.stays.max(until.1);
         } else if session.claims.remove(&link) {
+            session.unsettled = ended + self.slack;
             // It may have had it, or not.
             let (least, before) = session.until.unwrap_or((Nanos::MAX, 0));
             let least = if over { 0 } else { least };
@@ -160,6 +163,7 @@ impl Oracle {
             holder: link,
             claims: BTreeSet::new(),
             claimed: false,
+            unsettled: 0,
             until: None,
             stays: 0,
             estate: None,
@@ -279,7 +283,7 @@ impl Oracle {
         let found = &mut self.sessions.all[session];
         found.holder = link;
         found.until = None;
-        found.claimed = !alone;
+        found.claimed = !alone || self.now < found.unsettled;
         let estate = found.estate.take();
         let gone = !due;
         self.session_loses(session, link);
