@@ -205,7 +205,8 @@ impl Oracle {
         what: impl FnOnce() -> String,
     ) {
         let Options { slow_policy, reloads, .. } = self.options;
-        let closes = slow_policy == 0 || (slow_policy == 3 && reloads == 0 && channel % 3 == 0);
+        let closes =
+            slow_policy == 0 || (slow_policy == 3 && reloads == 0 && channel.is_multiple_of(3));
         list.is_suspect = true;
         if closes {
             self.fail("members", || format!("client {who}, channel {channel}: {}", what()));
