@@ -26,6 +26,8 @@ struct Session {
     ttl: (Nanos, Nanos),
     /// The connection that has it, or had it last.
     holder: usize,
+    /// Connections that had it before.
+    past: BTreeSet<usize>,
     /// Connections that asked for it and were not answered.
     claims: BTreeSet<usize>,
     /// Somebody has asked for it since its holder has it.
@@ -144,6 +146,10 @@ impl Oracle {
         let ttl = (due * SECOND, due * SECOND);
         if let Some(&at) = self.sessions.ids.get(&id) {
             let session = &mut self.sessions.all[at];
+            if session.past.contains(&link) {
+                // It was told late: somebody else has it by now.
+                return Some(at);
+            }
             if session.holder != link {
                 self.fail("sessions", || format!("client {who} was given somebody's session"));
                 return None;
@@ -161,6 +167,7 @@ impl Oracle {
             name: name.to_owned(),
             ttl,
             holder: link,
+            past: BTreeSet::new(),
             claims: BTreeSet::new(),
             claimed: false,
             unsettled: 0,
@@ -263,9 +270,14 @@ impl Oracle {
         let found = &mut self.sessions.all[session];
         let (holder, until) = (found.holder, found.until);
         let due = found.claims.remove(&link);
+        let told_late = !due && holder != link && self.sessions.ended.contains_key(&link);
         let alone = found.claims.is_empty();
         let wrong = if found.user != user {
             Some("another user's")
+        } else if told_late {
+            // It is gone already, and who came behind it may have been told before.
+            found.estate = None;
+            return None;
         } else if until.is_some_and(|(_, most)| alone && asked_at > most + slack) {
             Some("one whose time is over")
         } else if found.name != name {
@@ -281,6 +293,7 @@ impl Oracle {
             });
         }
         let found = &mut self.sessions.all[session];
+        found.past.insert(holder);
         found.holder = link;
         found.until = None;
         found.claimed = !alone || self.now < found.unsettled;
