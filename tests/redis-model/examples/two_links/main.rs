@@ -1,7 +1,7 @@
 //! Two links over one modelled Redis, on virtual time.
 //!
-//! Both follow a channel and append to it; Redis is paused, restarted, out of reach, and forgets its scripts meanwhile. Both hear everything
-//! once and in one order, but for what came while they were away. `cargo test` runs it too.
+//! Both follow a channel and append to it; Redis is paused, restarted, out of reach, and forgets its scripts meanwhile.
+//! Both hear everything once and in one order, but for what came while they were away. `cargo test` runs it too.
 
 mod world;
 
