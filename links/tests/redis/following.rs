@@ -1,0 +1,230 @@
+//! What is followed, and what is told of it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use mahavishnu_core::hub::{Append, CallId, Live, Standing};
+use mahavishnu_links::{BusCommand, BusEvent, LinkConfig};
+use mahavishnu_test_redis::Redis;
+
+use crate::node::{Input, Node, RETENTION, at, config, epoch};
+
+fn announce(node: &mut Node, channel: &str) -> Result<u32, mahavishnu_core::hub::BusError> {
+    let id = node.call();
+    let records = Bytes::from_static(b"r");
+    node.command(BusCommand::Announce { id, channel: channel.into(), count: 2, records });
+    announced(node, id)
+}
+
+fn announced(node: &mut Node, id: CallId) -> Result<u32, mahavishnu_core::hub::BusError> {
+    node.find("an announcement's answer", |event| match event {
+        BusEvent::Announced { id: of, result } if *of == id => Some(*result),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_is_announced_is_heard_and_not_kept() {
+    let redis = Redis::start();
+    let (mut a, mut b) = (Node::start(&redis, 1), Node::start(&redis, 2));
+    assert_eq!(announce(&mut a, "c"), Ok(0));
+    b.follow("c", epoch(1));
+    assert_eq!(announce(&mut a, "c"), Ok(1));
+    assert_eq!(b.live("c"), Live::Announced { count: 2, records: Bytes::from_static(b"r") });
+    assert_eq!(a.read("c", 0, 9).unwrap().standing.unwrap().position.offset, 0);
+}
+
+#[test]
+fn what_is_not_followed_any_more_is_not_heard() {
+    let redis = Redis::start();
+    let (mut a, mut b) = (Node::start(&redis, 1), Node::start(&redis, 2));
+    b.follow("c", epoch(1));
+    b.follow("d", epoch(1));
+    b.command(BusCommand::Unfollow { channel: "c".into() });
+    let append = b.new_append("d", "r");
+    b.append(append).unwrap();
+    assert_eq!(announce(&mut a, "c"), Ok(0));
+    // And heard again by whoever follows it again, at once.
+    for _ in 0..20 {
+        b.command(BusCommand::Unfollow { channel: "c".into() });
+        b.command(BusCommand::Follow {
+            channel: "c".into(),
+            epoch: epoch(2),
+            retention: RETENTION,
+        });
+    }
+    let standing = b.standing("c");
+    assert_eq!(standing.position, at(epoch(1), 0));
+    let append = b.new_append("d", "r");
+    b.append(append).unwrap();
+    assert_eq!(announce(&mut a, "c"), Ok(1));
+    b.live("c");
+    assert_eq!(b.stats.sessions, 1, "no subscription has ended unasked");
+}
+
+/// What was published while a link was away is seen by where the channel stands once it is back.
+#[test]
+fn ten_thousand_channels_are_followed_again() {
+    let redis = Redis::start();
+    let mut a = Node::start(&redis, 1);
+    let mut b = Node::begin(config(&redis), 2, 0);
+    b.up();
+    for number in 0..10_000 {
+        let channel = format!("workflow:{number}").into();
+        b.command(BusCommand::Follow { channel, epoch: epoch(number), retention: RETENTION });
+    }
+    for _ in 0..10_000 {
+        b.wait("a standing", |event| matches!(event, BusEvent::Standing { .. }).then_some(()));
+    }
+    redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    b.down();
+    a.up();
+    let append = a.new_append("workflow:77", "r");
+    a.append(append).unwrap();
+    let mut told = std::collections::BTreeSet::new();
+    let mut moved = false;
+    b.wait("reconciled", |event| match event {
+        BusEvent::Standing { channel, standing } => {
+            assert_eq!(
+                standing.position.epoch,
+                epoch(channel.split_once(':').unwrap().1.parse().unwrap())
+            );
+            told.insert(channel.clone());
+            moved |= standing.position.offset == 1;
+            None
+        }
+        BusEvent::Live { live: Live::Round { first: 1, .. }, .. } => {
+            moved = true;
+            None
+        }
+        BusEvent::Reconciled => Some(()),
+        _ => None,
+    });
+    assert_eq!(told.len(), 10_000);
+    assert!(moved, "the append is heard or seen");
+}
+
+/// From time to time it is told where everything stands, without being asked.
+#[test]
+fn standings_are_told_from_time_to_time() {
+    let redis = Redis::start();
+    let mut config = config(&redis);
+    config.limits.standing_interval = Duration::from_millis(200);
+    let mut a = Node::begin(config, 1, 0);
+    a.up();
+    a.follow("c", epoch(1));
+    a.standing("c");
+    // Redis loses all: the channel begins anew, under an epoch that nobody has seen.
+    redis.ask(&["FLUSHALL"]);
+    let anew = a.find("another epoch", |event| match event {
+        BusEvent::Standing { standing, .. } if standing.position.epoch != epoch(1) => {
+            Some(*standing)
+        }
+        _ => None,
+    });
+    assert_eq!(anew, Standing { position: at(anew.position.epoch, 0), document: 0 });
+    redis.ask(&["FLUSHALL"]);
+    a.find("yet another epoch", |event| match event {
+        BusEvent::Standing { standing, .. }
+            if ![epoch(1), anew.position.epoch].contains(&standing.position.epoch) =>
+        {
+            Some(())
+        }
+        _ => None,
+    });
+}
+
+/// Of two deployments in one Redis neither hears the other.
+#[test]
+fn databases_are_apart() {
+    let redis = Redis::start();
+    let mut a = Node::start(&redis, 1);
+    let mut b = Node::begin(LinkConfig { db: 1, ..config(&redis) }, 2, 0);
+    b.up();
+    a.follow("c", epoch(1));
+    assert_eq!(b.follow("c", epoch(2)).position.epoch, epoch(2));
+    let append = b.new_append("c", "r");
+    assert_eq!(b.append(append).unwrap().nodes, 1);
+    assert_eq!(announce(&mut a, "c"), Ok(1));
+    assert_eq!(a.live("c"), Live::Announced { count: 2, records: Bytes::from_static(b"r") });
+}
+
+/// While the hub is full nothing is read, and no link is given up for it.
+#[test]
+fn a_full_hub_lets_redis_wait() {
+    let redis = Redis::start();
+    let mut a = Node::start(&redis, 1);
+    let mut config = config(&redis);
+    config.timeout = Duration::from_secs(1);
+    config.limits.probe_timeout = Duration::from_secs(1);
+    let mut b = Node::begin(config, 2, 0);
+    b.up();
+    b.follow("c", epoch(1));
+    b.tell(Input::Full(true));
+    std::thread::sleep(Duration::from_millis(50));
+    for _ in 0..10 {
+        let append = a.new_append("c", "r");
+        a.append(append).unwrap();
+    }
+    let events = b.gather(Duration::from_millis(2_500));
+    assert!(
+        !events.iter().any(|event| matches!(event, BusEvent::Live { .. } | BusEvent::Down)),
+        "{events:?}"
+    );
+    b.tell(Input::Full(false));
+    for first in 1..=10 {
+        let Live::Round { first: number, .. } = b.live("c") else { panic!() };
+        assert_eq!(number, first);
+    }
+    assert_eq!(b.stats.sessions, 1);
+}
+
+/// Lives of keys are renewed now and then, and by whoever follows.
+#[test]
+fn what_is_followed_is_kept() {
+    let redis = Redis::start();
+    let mut config = config(&redis);
+    config.limits.standing_interval = Duration::from_millis(100);
+    let mut a = Node::begin(config, 1, 0);
+    a.up();
+    let position = Duration::from_secs(4);
+    let retention =
+        mahavishnu_core::hub::Retention { time: Duration::from_secs(2), position, ..RETENTION };
+    a.command(BusCommand::Follow { channel: "c".into(), epoch: epoch(1), retention });
+    let append = Append { retention, ..a.new_append("c", "r") };
+    a.append(append).unwrap();
+    let deadline = Duration::from_secs(6);
+    let events = a.gather(deadline);
+    let epochs: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            BusEvent::Standing { standing, .. } => Some(standing.position.epoch),
+            _ => None,
+        })
+        .collect();
+    assert!(epochs.len() > 20 && epochs.iter().all(|it| *it == epoch(1)), "{epochs:?}");
+    let page = a.read("c", 0, 100).unwrap();
+    assert_eq!(
+        (page.standing.unwrap().position.offset, page.entries.len()),
+        (1, 0),
+        "messages are not"
+    );
+}
+
+#[test]
+fn another_configuration_is_another_connection() {
+    let redis = Redis::start();
+    let mut a = Node::start(&redis, 1);
+    a.follow("c", epoch(1));
+    let other = config(&redis);
+    a.tell(Input::Reload(Arc::new(LinkConfig {
+        timeout: Duration::from_secs(9),
+        ..other.clone()
+    })));
+    a.tell(Input::Reload(Arc::new(LinkConfig { node_name: "né w".into(), ..other })));
+    a.down();
+    assert_eq!(a.up(), 2, "the first change is none of the connection");
+    let list = redis.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).text();
+    assert!(list.contains("name=mahavishnu:n--w:0"), "{list}");
+    assert_eq!(list.lines().count(), 1, "{list}");
+}
