@@ -135,8 +135,8 @@ impl Redis {
         self.pushes_first = first;
     }
 
-    /// A [Sentinel](Self::new_sentinel) takes this one for the primary of this name, or knows none any more. Panics if it is
-    /// none.
+    /// A [Sentinel](Self::new_sentinel) takes this one for the primary of this name, or knows none any more. Panics if
+    /// it is none.
     pub fn set_primary(&mut self, name: &str, primary: Option<SocketAddr>) {
         let primaries = self.sentinel.as_mut().expect("a Sentinel");
         primaries.remove(name);

@@ -105,8 +105,8 @@ impl Group {
         self.servers[to].set_replica(false);
     }
 
-    /// All others become replicas of the primary: what they had besides is lost, and their connections are cut, as Sentinel
-    /// does it. Those that were stopped start.
+    /// All others become replicas of the primary: what they had besides is lost, and their connections are cut, as
+    /// Sentinel does it. Those that were stopped start.
     pub fn join(&mut self, now: Duration) {
         for (number, server) in self.servers.iter_mut().enumerate() {
             if number == self.primary {

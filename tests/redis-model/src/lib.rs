@@ -1,9 +1,9 @@
 //! A Redis without sockets, clock and threads, for simulated worlds.
 //!
-//! Connections are pipes of bytes, time is an argument, and everything is deterministic. Scripts are executed as they are
-//! shipped, by the Lua that Redis has within it. What goes wrong with a Redis are methods: restarts, windows in which it
-//! refuses, pauses, replicas that lag. A differential test runs the same commands here and on real servers, and wants the
-//! same answers.
+//! Connections are pipes of bytes, time is an argument, and everything is deterministic. Scripts are executed as they
+//! are shipped, by the Lua that Redis has within it. What goes wrong with a Redis are methods: restarts, windows in
+//! which it refuses, pauses, replicas that lag. A differential test runs the same commands here and on real servers,
+//! and wants the same answers.
 //!
 //! ```
 //! use std::time::Duration;

@@ -70,7 +70,8 @@ impl Scripts {
         self.loaded.clear();
     }
 
-    /// What a script of this name is for those who judge commands. One that is not there, or has no first line, is nothing.
+    /// What a script of this name is for those who judge commands. One that is not there, or has no first line, is
+    /// nothing.
     pub(crate) fn is(&self, name: &[u8], flag: Flag) -> bool {
         let Some(Script { flags, .. }) = self.loaded.get(&lower(name)) else {
             return flag == Flag::Stale;

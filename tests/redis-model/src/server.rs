@@ -19,8 +19,8 @@ use crate::{
 
 /// A server.
 ///
-/// Time is that of the caller's world, since its beginning, and never goes backwards; the server's own clock is ahead of it
-/// by a constant, until it [jumps](Self::jump_clock).
+/// Time is that of the caller's world, since its beginning, and never goes backwards; the server's own clock is ahead
+/// of it by a constant, until it [jumps](Self::jump_clock).
 #[derive(Debug)]
 pub struct Redis {
     version: Version,

@@ -1,4 +1,5 @@
-//! Which commands are refused when, and by which code: every command that the model knows, on it and on the real servers.
+//! Which commands are refused when, and by which code: every command that the model knows, on it and on the real
+//! servers.
 
 use std::{net::SocketAddr, time::Duration};
 

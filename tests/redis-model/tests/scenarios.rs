@@ -1,5 +1,5 @@
-//! What goes wrong with a Redis, on the model and on the oldest real one: the same is done to both, and both have to do the
-//! same.
+//! What goes wrong with a Redis, on the model and on the oldest real one: the same is done to both, and both have to do
+//! the same.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 

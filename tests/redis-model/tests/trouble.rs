@@ -1,6 +1,6 @@
-//! Links over a Redis in all kinds of trouble that leaves its data alone: what was answered is stored once, nobody hears it
-//! twice or in another order, and at the end everybody hears everybody. `TROUBLE_SEEDS` says how many worlds there are (12),
-//! `TROUBLE_SEED` with which they begin.
+//! Links over a Redis in all kinds of trouble that leaves its data alone: what was answered is stored once, nobody
+//! hears it twice or in another order, and at the end everybody hears everybody. `TROUBLE_SEEDS` says how many worlds
+//! there are (12), `TROUBLE_SEED` with which they begin.
 
 #[path = "../examples/two_links/world.rs"]
 mod world;

@@ -1,5 +1,5 @@
-//! Real servers of Redis and Valkey for tests, which [`Redis::start`] starts on a free port with their data in a temporary
-//! folder, and a small client to ask them. `scripts/setup-tests` installs them.
+//! Real servers of Redis and Valkey for tests, which [`Redis::start`] starts on a free port with their data in a
+//! temporary folder, and a small client to ask them. `scripts/setup-tests` installs them.
 
 #![forbid(unsafe_code)]
 

@@ -58,8 +58,8 @@ impl Options {
         self.line(&format!("maxmemory {bytes}"))
     }
 
-    /// TLS too, on [`Redis::tls_address`]; the plain port stays. With `authority`, clients have to show a certificate of
-    /// it. Only where [`Kind::has_tls`].
+    /// TLS too, on [`Redis::tls_address`]; the plain port stays. With `authority`, clients have to show a certificate
+    /// of it. Only where [`Kind::has_tls`].
     #[must_use]
     pub fn tls(mut self, certificate: &Path, key: &Path, authority: Option<&Path>) -> Self {
         let authority = authority.map(Path::to_owned);

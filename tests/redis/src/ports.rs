@@ -5,8 +5,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// A port that nobody listens on. Below those that the system gives out by itself, so that it is still free when a server
-/// that was killed is started again.
+/// A port that nobody listens on. Below those that the system gives out by itself, so that it is still free when a
+/// server that was killed is started again.
 pub(crate) fn free() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 20_000;

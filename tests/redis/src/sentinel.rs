@@ -21,8 +21,8 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    /// One that watches `primary` under `name`, and takes it for dead after `down_after_ms` of silence if `quorum` of them
-    /// do.
+    /// One that watches `primary` under `name`, and takes it for dead after `down_after_ms` of silence if `quorum` of
+    /// them do.
     pub fn start(name: &str, primary: &Redis, quorum: u32, down_after_ms: u32) -> Self {
         Self::with(name, primary, quorum, down_after_ms, &[])
     }

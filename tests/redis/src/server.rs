@@ -121,14 +121,14 @@ impl Redis {
         self.process.as_ref().expect("a server that runs").signal(signal);
     }
 
-    /// Starts it again on its port with what is on its disk, which is nothing without [`Options::aof`]. Kills it before if it
-    /// runs.
+    /// Starts it again on its port with what is on its disk, which is nothing without [`Options::aof`]. Kills it before
+    /// if it runs.
     pub fn restart(&mut self) {
         self.restart_until(is_pong);
     }
 
-    /// Starts it again with many data, and waits no longer than until it says that it is loading them, which then takes some
-    /// seconds.
+    /// Starts it again with many data, and waits no longer than until it says that it is loading them, which then takes
+    /// some seconds.
     pub fn restart_loading(&mut self) {
         let mut client = self.client();
         client.ask(&["DEBUG", "POPULATE", "20000"]);

@@ -1,5 +1,6 @@
-//! The same is done to the model and to each real server that is installed, and everything that comes back has to be the
-//! same. `DIFFERENTIAL_CASES` says how many runs there are on each (30), `DIFFERENTIAL_SEED` with which one they begin.
+//! The same is done to the model and to each real server that is installed, and everything that comes back has to be
+//! the same. `DIFFERENTIAL_CASES` says how many runs there are on each (30), `DIFFERENTIAL_SEED` with which one they
+//! begin.
 
 mod arguments;
 mod dice;

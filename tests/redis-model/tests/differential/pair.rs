@@ -280,8 +280,8 @@ fn closed() -> Value {
     Value::Simple("(closed)".into())
 }
 
-/// Answers and pushes of one connection without what may differ. Answers belong to commands in order; a subscription has
-/// none.
+/// Answers and pushes of one connection without what may differ. Answers belong to commands in order; a subscription
+/// has none.
 fn normal(commands: &[Words], values: Vec<Value>, ids: &mut Ids) -> Vec<Value> {
     let mut asked = commands.iter().filter(|words| {
         !words[0].eq_ignore_ascii_case(b"ssubscribe")
