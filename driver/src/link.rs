@@ -128,10 +128,14 @@ impl<R: Runtime> Shard<R> {
             while let Some(event) = wire.next_event() {
                 self.hub.handle_bus(now, event);
             }
-            // One action may bring another about.
-            while let Some(action) = self.wire.as_mut().and_then(|wire| wire.link.poll_action()) {
-                self.act(now, action);
-            }
+            self.act_for_link(now);
+        }
+    }
+
+    /// Does what the link wants done. One thing may bring another about.
+    fn act_for_link(&mut self, now: Now) {
+        while let Some(action) = self.wire.as_mut().and_then(|wire| wire.link.poll_action()) {
+            self.act(now, action);
         }
     }
 
@@ -266,29 +270,35 @@ impl<R: Runtime> Shard<R> {
         } else {
             self.sockets.pause(LINK);
         }
-        let Some(socket) = self.sockets.get_mut(LINK) else { return };
-        if wire.socket != Socket::Connected || socket.is_blocked() {
-            return;
+        while self.has_written_to_redis(now) {}
+    }
+
+    /// Writes once. `false`: there was nothing to write, or it was in vain.
+    fn has_written_to_redis(&mut self, now: Now) -> bool {
+        // First this: the link may prepare there what it sends.
+        self.act_for_link(now);
+        let (Some(wire), Some(socket)) = (&mut self.wire, self.sockets.get_mut(LINK)) else {
+            return false;
+        };
+        let bytes = wire.link.transmit();
+        if wire.socket != Socket::Connected || socket.is_blocked() || bytes.is_empty() {
+            return false;
         }
-        if let Err(error) = write_all(&mut socket.stream(), &mut wire.link) {
-            if error.kind() == io::ErrorKind::WouldBlock {
-                return socket.block();
+        let error = match socket.stream().write(bytes) {
+            Ok(0) => io::ErrorKind::WriteZero.into(),
+            Ok(count) => {
+                wire.link.transmitted(count);
+                return true;
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
+            Err(error) => error,
+        };
+        if error.kind() == io::ErrorKind::WouldBlock {
+            socket.block();
+        } else {
             self.sockets.remove(LINK);
             wire.lost(now, &error);
         }
+        false
     }
-}
-
-/// Writes everything, or until the socket takes no more.
-fn write_all(socket: &mut impl Write, link: &mut Link) -> io::Result<()> {
-    while !link.transmit().is_empty() {
-        match socket.write(link.transmit()) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => link.transmitted(count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

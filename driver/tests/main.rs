@@ -11,6 +11,7 @@
 mod on_each {
     pub(crate) mod handlers;
     pub(crate) mod poller;
+    pub(crate) mod redis;
     pub(crate) mod server;
     pub(crate) mod store;
 }
@@ -165,6 +166,13 @@ on_each! {
         a_socket_tells_why_it_is_not_connected,
         a_socket_that_has_found_itself_is_refused,
         newcomers_are_announced_once,
+    }
+    redis {
+        every_shard_has_a_connection_to_redis_and_ends_it,
+        a_connection_to_redis_is_made_anew_whenever_it_ends,
+        a_server_starts_before_its_redis,
+        a_new_password_of_redis_is_taken_without_a_restart,
+        a_server_with_redis_has_no_store,
     }
     server {
         broadcasts_reach_the_subscribers_in_order,
