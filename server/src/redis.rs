@@ -1,11 +1,18 @@
 //! Where Redis is and how it is spoken to: the link's configuration, from the settings.
 
-use mahavishnu_driver::links::{LinkConfig, Secret, Servers, tls};
+use std::path::Path;
+
+use mahavishnu_driver::links::{
+    LinkConfig, Secret, Servers,
+    tls::{self, ClientError},
+};
+use zeroize::Zeroizing;
 
 use crate::{
     exit::{Exit, Failure},
+    handed,
     settings::{self, Loaded, Settings},
-    translate,
+    translate, trust,
 };
 
 /// How this server speaks to Redis; `None`: there is to be none. `loaded` must be free of problems.
@@ -69,12 +76,40 @@ fn secret(secret: &settings::Secret) -> Secret {
 }
 
 fn tls(settings: &Settings) -> Result<Option<tls::Client>, Failure> {
-    if settings.redis_tls {
-        let text = "MAHAVISHNU_REDIS_TLS: TLS to Redis is not part of this build";
-        return Err(Failure::new(Exit::Configuration, text));
+    if !settings.redis_tls {
+        return Ok(None);
     }
-    Ok(None)
+    let authorities = match &settings.redis_ca_file {
+        Some(path) => read(CA_FILE, path)?,
+        None => trust::bundle()?.1,
+    };
+    let own = settings.redis_cert_file.as_deref();
+    let own = own.map(|certificate| {
+        let key = settings.redis_key_file.as_deref().unwrap_or(certificate);
+        Ok::<_, Failure>((read(CERT_FILE, certificate)?, read(KEY_FILE, key)?))
+    });
+    let own = own.transpose()?;
+    let own = own.as_ref().map(|(chain, key)| (chain.as_slice(), key.as_slice()));
+    let client = tls::Client::new(&authorities, own, settings.redis_tls_name.as_deref());
+    client.map(Some).map_err(|error| {
+        let name = match error {
+            ClientError::Authorities => CA_FILE,
+            ClientError::Certificate => CERT_FILE,
+            ClientError::Key | ClientError::Mismatch => KEY_FILE,
+            ClientError::Name => "MAHAVISHNU_REDIS_TLS_NAME",
+            ClientError::Library => "MAHAVISHNU_REDIS_TLS",
+        };
+        Failure::new(Exit::Configuration, format!("{name}: {error}"))
+    })
 }
+
+fn read(name: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    handed::bytes(path).map_err(|refused| refused.of(name))
+}
+
+const CA_FILE: &str = "MAHAVISHNU_REDIS_CA_FILE";
+const CERT_FILE: &str = "MAHAVISHNU_REDIS_CERT_FILE";
+const KEY_FILE: &str = "MAHAVISHNU_REDIS_KEY_FILE";
 
 #[cfg(test)]
 mod tests {
@@ -156,6 +191,48 @@ mod tests {
         };
         let reloaded = reloaded(&single("r", "1", "old"), single("elsewhere", "2", "new"));
         assert_eq!(reloaded, single("r", "1", "new"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_files_for_tls_is_said_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let made = rcgen::generate_simple_self_signed(["redis".to_owned()]).unwrap();
+        let other = rcgen::generate_simple_self_signed(["redis".to_owned()]).unwrap();
+        let cert = file("cert", &made.cert.pem());
+        let key = file("key", &made.signing_key.serialize_pem());
+        let other = file("other", &other.signing_key.serialize_pem());
+        let both = file("both", &(made.cert.pem() + &made.signing_key.serialize_pem()));
+        let empty = file("empty", "");
+        let tls = |pairs: &[(&str, &str)]| {
+            let base = [("REDIS_HOST", "r"), ("REDIS_TLS", "true")];
+            let config = link_config(&load(&[&base[..], pairs].concat()));
+            config.map(|config| config.unwrap().tls.is_some()).map_err(|error| error.to_string())
+        };
+        let (ca, own) = (("REDIS_CA_FILE", &*cert), ("REDIS_CERT_FILE", &*cert));
+        for fine in [
+            &[ca][..],
+            &[ca, ("REDIS_TLS_NAME", "r.example")],
+            &[ca, own, ("REDIS_KEY_FILE", &key)],
+            &[ca, ("REDIS_CERT_FILE", &both)],
+        ] {
+            assert_eq!(tls(fine), Ok(true), "{fine:?}");
+        }
+        for (wrong, name) in [
+            (&[("REDIS_CA_FILE", "/nonexistent")][..], "MAHAVISHNU_REDIS_CA_FILE: /nonexistent"),
+            (&[("REDIS_CA_FILE", &*empty)], "MAHAVISHNU_REDIS_CA_FILE: "),
+            (&[ca, ("REDIS_CERT_FILE", &*empty)], "MAHAVISHNU_REDIS_KEY_FILE: "),
+            (&[ca, ("REDIS_CERT_FILE", &*key)], "MAHAVISHNU_REDIS_CERT_FILE: "),
+            (&[ca, own], "MAHAVISHNU_REDIS_KEY_FILE: "),
+            (&[ca, own, ("REDIS_KEY_FILE", &*other)], "MAHAVISHNU_REDIS_KEY_FILE: "),
+        ] {
+            let error = tls(wrong).unwrap_err();
+            assert!(error.starts_with(name), "{error}");
+        }
     }
 
     #[test]

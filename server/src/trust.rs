@@ -7,6 +7,7 @@ use rustls::{
     ClientConfig,
     crypto::{CryptoProvider, aws_lc_rs},
 };
+use zeroize::Zeroizing;
 
 use crate::{
     exit::{Exit, Failure},
@@ -15,17 +16,25 @@ use crate::{
 
 /// The certificates of authorities: those of `SSL_CERT_FILE`, else the system's.
 pub(crate) fn roots() -> Result<Chain, Failure> {
+    bundle().map(|(chain, _)| chain)
+}
+
+/// The same, with the PEM document that they are from.
+pub(crate) fn bundle() -> Result<(Chain, Zeroizing<Vec<u8>>), Failure> {
     if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
         let path = Path::new(&path);
         let fault = |text: String| {
             Failure::new(Exit::Configuration, format!("{VARIABLE}: {}: {text}", path.display()))
         };
         let document = handed::bytes(path).map_err(|refused| refused.of(VARIABLE))?;
-        return Chain::from_pem(&document).map_err(|error| fault(error.to_string()));
+        let chain = Chain::from_pem(&document).map_err(|error| fault(error.to_string()))?;
+        return Ok((chain, document));
     }
-    let found =
-        BUNDLES.iter().find_map(|path| Chain::from_pem(&handed::bytes(Path::new(path)).ok()?).ok());
-    found.ok_or_else(|| {
+    let read = |path: &&str| {
+        let document = handed::bytes(Path::new(path)).ok()?;
+        Some((Chain::from_pem(&document).ok()?, document))
+    };
+    BUNDLES.iter().find_map(read).ok_or_else(|| {
         let text = format!("this system has no list of authorities; name one by {VARIABLE}");
         Failure::new(Exit::Configuration, text)
     })

@@ -41,7 +41,7 @@ struct Documents {
 /// Why a client cannot be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientError {
-    /// The document of authorities holds no certificate, or one that cannot be read.
+    /// The document of authorities holds no certificate that could be one of an authority.
     Authorities,
     /// The own certificate cannot be read.
     Certificate,
@@ -68,11 +68,10 @@ impl Client {
         own: Option<(&[u8], &[u8])>,
         name: Option<&str>,
     ) -> Result<Self, ClientError> {
+        let documents: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(authorities).collect();
         let mut roots = RootCertStore::empty();
-        for authority in CertificateDer::pem_slice_iter(authorities) {
-            let authority = authority.map_err(|_| ClientError::Authorities)?;
-            roots.add(authority).map_err(|_| ClientError::Authorities)?;
-        }
+        // A system's bundle may have one or two that are of no use any more.
+        roots.add_parsable_certificates(documents.map_err(|_| ClientError::Authorities)?);
         if roots.is_empty() {
             return Err(ClientError::Authorities);
         }
@@ -139,9 +138,7 @@ impl fmt::Debug for Client {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Authorities => {
-                "the file of authorities has no certificate, or one that cannot be read"
-            }
+            Self::Authorities => "the file of authorities has no certificate that can be read",
             Self::Certificate => "the own certificate cannot be read",
             Self::Key => "the own key cannot be read",
             Self::Mismatch => {
