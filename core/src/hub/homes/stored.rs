@@ -129,8 +129,8 @@ impl Homes {
         let Some(index) = self.found(env, &channel) else { return };
         let mut segments: Vec<(Segment, u64)> = Vec::new();
         for round in rounds.iter().filter(|_| !keep.is_off()) {
-            match segment(env, &channel, round, keep.time) {
-                Some(segment) => segments.push((segment, round.first)),
+            match read(env, &channel, round, keep.time) {
+                Some(read) => segments.extend(read),
                 // Nobody can read over what is missing.
                 None => segments.clear(),
             }
@@ -148,8 +148,16 @@ impl Homes {
     }
 }
 
-/// A round as subscribers get it. `None` if it is none, or too old.
-fn segment(env: &Env, channel: &str, round: &StoredRound, time: Duration) -> Option<Segment> {
+/// A round as subscribers get it, each part with the number of its first message. `None` if it is none, or too old.
+///
+/// What is stored as one round went out in as many as [`round_bytes_max`](crate::limits::Delivery::round_bytes_max) makes of
+/// it, and so it comes back: a log drops whole rounds.
+fn read(
+    env: &Env,
+    channel: &str,
+    round: &StoredRound,
+    time: Duration,
+) -> Option<Vec<(Segment, u64)>> {
     let messages: Result<Vec<_>, _> = record::decode(&round.records).ok()?.collect();
     let messages =
         messages.ok().filter(|messages| messages.len() as u64 == u64::from(round.count))?;
@@ -157,17 +165,46 @@ fn segment(env: &Env, channel: &str, round: &StoredRound, time: Duration) -> Opt
     if newest + time <= env.now.unix {
         return None;
     }
-    let (mut frames, mut text, mut last) = (Vec::new(), Vec::new(), 0);
+    let max = env.config.limits.delivery.round_bytes_max;
+    let (mut parts, mut part, mut text) = (Vec::new(), Part::new(round.first), Vec::new());
     for (message, number) in messages.iter().zip(round.first..) {
         let timestamp = Timestamp::from_unix(Duration::from_micros(message.unix_micros));
         let stamp = Stamp { id: message.id, timestamp: &timestamp };
         let offset = env.config.compat.offsets.then_some(number);
         text.clear();
         Envelope::broadcast(stamp, channel, message.event, message.data, offset).write(&mut text);
-        last = frames.len();
-        ws::encode_text(&mut frames, &text);
+        if part.count > 0 && part.frames.len() + ws::frame_len(text.len(), false) > max {
+            parts.push(std::mem::replace(&mut part, Part::new(number)).seal());
+        }
+        part.add(&text);
     }
-    frames.shrink_to_fit();
-    let last = u32::try_from(last).unwrap_or(u32::MAX);
-    Some(Segment::new(frames, round.count, Segment::NO_TAG, last))
+    parts.push(part.seal());
+    Some(parts)
+}
+
+/// Frames of a part of a round.
+struct Part {
+    first: u64,
+    frames: Vec<u8>,
+    count: u32,
+    /// Where the last frame begins.
+    last: usize,
+}
+
+impl Part {
+    fn new(first: u64) -> Self {
+        Self { first, frames: Vec::new(), count: 0, last: 0 }
+    }
+
+    fn add(&mut self, text: &[u8]) {
+        self.last = self.frames.len();
+        self.count += 1;
+        ws::encode_text(&mut self.frames, text);
+    }
+
+    fn seal(mut self) -> (Segment, u64) {
+        self.frames.shrink_to_fit();
+        let last = u32::try_from(self.last).unwrap_or(u32::MAX);
+        (Segment::new(self.frames, self.count, Segment::NO_TAG, last), self.first)
+    }
 }

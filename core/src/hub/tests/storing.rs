@@ -359,3 +359,31 @@ fn what_a_damaged_record_hides_is_not_recovered_over() {
         (1, &json!(3), &json!(3))
     );
 }
+
+#[test]
+fn what_was_stored_together_comes_back_in_rounds_of_the_usual_size() {
+    let mut config = config();
+    config.limits.delivery.round_bytes_max = 500;
+    config.limits.history.history_channel_bytes_max = 2_000;
+    let mut kept = Kept::new(1, config.clone());
+    let client = kept.rig.connect(0);
+    for n in 1..=9 {
+        kept.ask_to_publish(&client, "p", &message("c", n));
+    }
+    kept.answer(true);
+    // All that came while the first was written.
+    assert_eq!(kept.rounds(), [(Arc::from("c"), 2, 8)]);
+    kept.answer(true);
+    let read = |kept: &mut Kept| {
+        let client = kept.rig.connect(0);
+        let wish = json!({"channel": "c", "limit": 10});
+        let history = kept.rig.request(&client, "get_history", &wish);
+        history["data"]["events"].clone()
+    };
+    let before = read(&mut kept);
+    assert!(!before.as_array().unwrap().is_empty());
+
+    let mut kept = kept.restart(1, config);
+
+    assert_eq!(read(&mut kept), before);
+}
