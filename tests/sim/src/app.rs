@@ -106,6 +106,11 @@ impl Application {
         (delay.as_nanos() as Nanos, self.tickets)
     }
 
+    /// The process has ended, and with it all that it was asked.
+    pub(crate) fn forget(&mut self) {
+        self.answers.clear();
+    }
+
     /// Whom an answer is for.
     pub(crate) fn hub_of(&self, ticket: u64) -> Option<usize> {
         self.answers.get(&ticket).map(|(hub, _)| *hub)

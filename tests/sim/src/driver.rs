@@ -10,6 +10,7 @@ use mahavishnu_core::{
     hub::{Command, ConnId, Hub, Output, Peer, ShardId, ShardMessage},
     metrics::Metrics,
     reason::Reason,
+    time::Instant,
     ws::Flush,
 };
 
@@ -18,6 +19,7 @@ use crate::{
     invariants,
     message::Number,
     net::Sink,
+    recorder::Counts,
     turn::turn,
     world::{Event, World},
 };
@@ -67,6 +69,11 @@ impl Node {
         }
     }
 
+    /// Tells what it has counted.
+    pub(crate) fn report(&mut self, counts: &Counts, now: Instant) {
+        self.metrics.record(counts, now, self.hub.tally());
+    }
+
     /// Whether it has something to report.
     pub(crate) fn has_turn(&self) -> bool {
         self.turn_planned
@@ -77,6 +84,9 @@ impl Node {
 impl World {
     pub(crate) fn accept(&mut self, link: usize) {
         let end = &mut self.links[link];
+        if end.down.fin {
+            return; // It was for a process that has ended.
+        }
         let client = &self.clients[end.client];
         let address = if client.local { [127, 0, 0, 1] } else { [192, 0, 2, 1] };
         let peer = Peer { address: (address, 50_000).into(), listener: end.listener };
@@ -214,7 +224,7 @@ impl World {
             |world, conn| world.flush(hub, conn),
         );
         let node = &mut self.nodes[hub];
-        node.metrics.record(&*self.counts, self.clock.now().mono, node.hub.tally());
+        node.report(&self.counts, self.clock.now().mono);
         if let Some(next) = node.hub.poll_timeout() {
             let at = self.clock.nanos_of(next.at).max(self.clock.nanos);
             if node.timer_at.is_none_or(|planned| at < planned) {
@@ -367,7 +377,7 @@ impl World {
                 self.digest.number(page.attached + page.detached);
                 self.notes.iter_mut().for_each(|notes| notes.pages.push((id, page.clone())));
             }
-            Output::Store(_) => unreachable!("no world has a store"),
+            Output::Store(command) => self.store(hub, command),
             Output::Bus(_) => unreachable!("no world has a bus"),
             Output::Drained => {
                 if std::mem::replace(&mut self.nodes[hub].drained, true) {

@@ -183,11 +183,15 @@ pub(crate) fn on_answer(
     if !permitted {
         oracle.fail("permission", || format!("client {who}: {} for {}", answer.status, asked.body));
     }
-    if answer.status == 503 && answer.body.windows(11).any(|text| text == b"Server busy") {
+    if answer.status == 503 && says(answer, "Server busy") {
         oracle.busy += 1;
     }
     match answer.status {
         200 => on_published(&asked, answer.body, oracle, who),
+        503 if !asked.again && asked.numbers.len() > 1 && says(answer, "could not be kept") => {
+            oracle.refused_in_part(&asked.numbers);
+            client.remembered.retain(|known| known.key != asked.key);
+        }
         // Whatever is refused is refused as a whole. A repeated one may have been carried out before.
         403 | 409 | 413 | 429 | 503 | 504 if !asked.again => {
             let first = asked.numbers[0].1;
@@ -204,6 +208,10 @@ pub(crate) fn on_answer(
         403 | 408 | 409 | 413 | 429 | 503 | 504 => {}
         status => oracle.fail("answers", || format!("client {who}: {status} for a publish")),
     }
+}
+
+fn says(answer: &Answer<'_>, what: &str) -> bool {
+    answer.body.windows(what.len()).any(|text| text == what.as_bytes())
 }
 
 fn on_published(asked: &Asked, body: &[u8], oracle: &mut Oracle, who: usize) {

@@ -30,6 +30,10 @@ pub const INVARIANTS: &[(&str, &str)] = &[
         "one offset in one epoch of a channel is one event with one id, for everybody, ever",
     ),
     (
+        "stored",
+        "where there is a store nobody is told of a message before it is kept, and it stays there for as long as it is to",
+    ),
+    (
         "epoch",
         "a channel's numbers begin anew only for a reason, and never go back to an epoch that was",
     ),
@@ -207,7 +211,8 @@ fn patience(options: &Options) -> Option<Nanos> {
     };
     let http = options.patience_ms * 6;
     let questions = options.request_ms * (options.channels + 1);
-    let all = alive + http + questions + options.patience_ms * 2 + options.stalled_ms();
+    let stored = options.kept_us() / 1_000;
+    let all = alive + http + questions + options.patience_ms * 2 + options.stalled_ms() + stored;
     Some((all + 3_000) * MILLI)
 }
 

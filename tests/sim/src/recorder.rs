@@ -35,6 +35,12 @@ impl Counts {
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     }
 
+    /// Another process: gauges are of the present one.
+    pub(crate) fn begin_anew(&self) {
+        let map = self.gauges.lock().unwrap();
+        map.values().for_each(|gauge| gauge.store(0f64.to_bits(), Ordering::Relaxed));
+    }
+
     /// The value of a family's gauge, or of the series that have these labels.
     pub(crate) fn gauge(&self, family: &str, labels: &[&str]) -> f64 {
         let map = self.gauges.lock().unwrap();

@@ -24,6 +24,7 @@ use crate::{
     random::{Digest, Random},
     recorder::Counts,
     sabotage::Sabotage,
+    store::Store,
     story::Story,
     swarm::{Options, Rights, SECRET, channel_names},
 };
@@ -56,6 +57,16 @@ pub(crate) enum Event {
     Revoke,
     Reload,
     Look,
+    /// The process is to end.
+    Restart,
+    /// The store begins a group of this life of the process, and then has written it or not.
+    Write(u64),
+    Commit(u64),
+    /// A hub hears of its part of a group.
+    Kept {
+        hub: usize,
+        life: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -78,7 +89,12 @@ pub(crate) struct World {
     /// Nobody connects any more.
     pub(crate) closing_time: bool,
     pub(crate) generation: u64,
+    /// How often the process has ended.
+    pub(crate) life: u64,
+    pub(crate) store: Store,
     pub(crate) random: Random,
+    /// Chance of what restarts do.
+    pub(crate) restarting: Random,
     /// What a world led by hand is asked for.
     pub(crate) notes: Option<Notes>,
     sabotage: Sabotage,
@@ -131,7 +147,10 @@ impl World {
             draining: false,
             closing_time: false,
             generation: 0,
+            life: 0,
+            store: Store::new(options.seed, shards as usize),
             random: Random::new(options.seed, 1),
+            restarting: Random::new(options.seed, 9),
             notes: None,
             sabotage,
             wishes: Wishes::default(),
@@ -162,6 +181,9 @@ impl World {
         }
         for _ in 0..self.options.stalls {
             self.agenda.plan(self.random.below(duration), Event::Stall);
+        }
+        for _ in 0..self.options.restarts {
+            self.agenda.plan(self.restarting.below(duration), Event::Restart);
         }
         self.agenda.plan(SECOND, Event::Look);
     }
@@ -259,6 +281,10 @@ impl World {
                 invariants::look_around(self);
                 self.agenda.plan(self.clock.nanos + SECOND, Event::Look);
             }
+            Event::Restart => self.plan_restart(),
+            Event::Write(life) => self.write(life),
+            Event::Commit(life) => self.commit(life),
+            Event::Kept { hub, life } => self.kept(hub, life),
         }
     }
 
@@ -272,6 +298,7 @@ impl World {
             | Event::Writable(link) => Some(self.links[link].hub),
             Event::Turn(hub) | Event::Timer(hub) | Event::Command(hub) => Some(hub),
             Event::Mail { to, .. } => Some(to),
+            Event::Kept { hub, .. } => Some(hub),
             Event::Answer(ticket) => self.app.hub_of(ticket),
             Event::Wake(_)
             | Event::ToClient(..)
@@ -280,7 +307,10 @@ impl World {
             | Event::Jump
             | Event::Revoke
             | Event::Reload
-            | Event::Look => None,
+            | Event::Look
+            | Event::Restart
+            | Event::Write(_)
+            | Event::Commit(_) => None,
         }
     }
 
@@ -320,12 +350,7 @@ impl World {
 
     /// The application broadcasts, at the channel's home.
     pub(crate) fn publish(&mut self, channel: u64) -> u32 {
-        let place = Place {
-            shard: ShardId(0),
-            shards: self.nodes.len() as u16,
-            seed: Seed::from(self.options.seed),
-        };
-        let home = Placement::new(place).home(self.oracle.name(channel));
+        let home = Placement::new(self.place(0)).home(self.oracle.name(channel));
         let number = self.oracle.publish(channel, 0, APPLICATION as usize);
         let mut data = Vec::new();
         crate::message::write_data(&mut data, channel, number, 0);

@@ -40,15 +40,41 @@ fn seeds_hold_on_eight_shards() {
 #[test]
 fn seeds_that_once_broke_something_hold() {
     for (seed, what) in FOUND {
-        let options = Options::from_seed(*seed);
+        let options = first_kind(Options::from_seed(*seed));
         assert_eq!(run(&options, Wrong::Nothing, false).violation, None, "{what}\n{options}");
     }
 }
 
+/// A world as it was when these were found: nothing is stored, and the process does not end.
+fn first_kind(options: Options) -> Options {
+    Options { store: 0, restarts: 0, ..options }
+}
+
 #[test]
 fn a_seed_in_which_two_shards_once_waited_for_each_other_holds() {
-    let options = Options { shards: 2, ..Options::from_seed(2058) };
+    let options = first_kind(Options { shards: 2, ..Options::from_seed(2058) });
     assert_eq!(run(&options, Wrong::Nothing, false).violation, None, "{options}");
+}
+
+/// Worlds with a store whose process ends often. How many messages were told of.
+fn restarted(store: u64) -> u64 {
+    let run_on = |seed| {
+        let options = Options { store, restarts: 5, ..Options::from_seed(seed) };
+        let report = run(&options, Wrong::Nothing, false);
+        assert_eq!(report.violation, None, "{options}");
+        report.deliveries
+    };
+    (2_000..2_020).map(run_on).sum()
+}
+
+#[test]
+fn seeds_hold_over_restarts() {
+    assert!(restarted(0) > 0, "without a store");
+}
+
+#[test]
+fn seeds_hold_over_restarts_with_a_store() {
+    assert!(restarted(1) > 0, "with a store");
 }
 
 #[test]

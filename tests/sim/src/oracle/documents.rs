@@ -186,8 +186,8 @@ impl Oracle {
         let Some(log) = condition.log.or(asked.log) else {
             return condition.offset == 0 && self.others(channel, number).next().is_none();
         };
-        let alive_at = self.logs[channel as usize][log as usize].alive_at;
-        if self.may_be_over(channel, alive_at) {
+        let known = &self.logs[channel as usize][log as usize];
+        if self.may_be_over(channel, known.alive_at) || !self.is_there(channel, known, asked.life) {
             return false;
         }
         let is_it = |other: Number| {
@@ -304,6 +304,10 @@ impl Oracle {
             publish.carried.state.is_some()
                 && publish.known_at.is_some_and(|known| known < asked.at)
         });
+        // What was not in the store when the process ended is gone with it.
+        let logs = &self.logs[channel as usize];
+        let there = there
+            .filter(|((_, log, _), _)| self.is_there(channel, &logs[*log as usize], asked.life));
         there.map(|(_, number)| self.publications[*number as usize].sent_at).max()
     }
 }

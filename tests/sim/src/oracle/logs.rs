@@ -26,12 +26,16 @@ pub(super) struct Log {
     told_at: Nanos,
     /// When it certainly was in force.
     pub(super) alive_at: Nanos,
+    /// In which life of the process it was first asked for.
+    life: usize,
 }
 
 /// What was known when something was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) at: Nanos,
+    /// Of which life of the process.
+    pub(super) life: usize,
     /// The channel's latest log, and where it stood.
     pub(super) log: Option<u32>,
     top: u64,
@@ -101,9 +105,12 @@ impl Oracle {
     /// What is known of a channel at the moment.
     pub(crate) fn asked(&self, channel: u64) -> Asked {
         let logs = &self.logs[channel as usize];
-        let log = logs.iter().enumerate().max_by_key(|(_, log)| log.asked_at);
+        let life = self.ledger.life();
+        let there = |(_, log): &(usize, &Log)| self.is_there(channel, log, life);
+        let log = logs.iter().enumerate().filter(there).max_by_key(|(_, log)| log.asked_at);
         Asked {
             at: self.now,
+            life,
             log: log.map(|(at, _)| at as u32),
             top: log.map_or(0, |(_, log)| log.top),
         }
@@ -132,12 +139,19 @@ impl Oracle {
         *numbers.get(offset.checked_sub(1)? as usize)?
     }
 
+    /// Whether a log may be in force in this life of the process, as far as stores are concerned.
+    pub(super) fn is_there(&self, channel: u64, log: &Log, life: usize) -> bool {
+        self.ledger.outlives(self.name(channel), &log.epoch, (log.life, life))
+    }
+
     /// The log that an answer names. A channel's numbers begin anew only if there was a reason.
     pub(super) fn log_of(&mut self, channel: u64, epoch: &str, asked: Asked, who: usize) -> u32 {
         let (now, index) = (self.now, channel as usize);
         let found = self.logs[index].iter().position(|log| log.epoch == epoch);
         let at = found.unwrap_or_else(|| {
-            let before = self.logs[index].iter().map(|log| log.alive_at).max();
+            let there = self.logs[index].iter();
+            let there = there.filter(|log| self.is_there(channel, log, asked.life));
+            let before = there.map(|log| log.alive_at).max();
             let long_ago = now >= asked.at + self.options.position_keep_ms * MILLI;
             if before.is_some_and(|alive| !self.may_be_over(channel, alive)) && !long_ago {
                 self.fail("epoch", || {
@@ -151,14 +165,24 @@ impl Oracle {
                 asked_at: asked.at,
                 told_at: now,
                 alive_at: asked.at,
+                life: asked.life,
             });
             self.logs[index].len() - 1
         });
         let first_told = self.logs[index][at].told_at;
         let is_newer =
             |log: &Log| log.epoch != epoch && log.asked_at > first_told && asked.at > log.told_at;
-        if self.logs[index].iter().any(is_newer) {
+        let mut there =
+            self.logs[index].iter().filter(|log| self.is_there(channel, log, asked.life));
+        if there.any(is_newer) {
             self.fail("epoch", || format!("client {who}: {epoch} of {channel} has come back"));
+        }
+        let log = &mut self.logs[index][at];
+        log.life = log.life.min(asked.life);
+        if !self.is_there(channel, &self.logs[index][at], asked.life) {
+            self.fail("epoch", || {
+                format!("client {who}: {epoch} of {channel} was not in the store and is back")
+            });
         }
         let log = &mut self.logs[index][at];
         log.alive_at = log.alive_at.max(asked.at);
@@ -218,11 +242,13 @@ impl Oracle {
         publication.seen_at.get_or_insert(now);
         known.alive_at = known.alive_at.max(publication.sent_at);
         let place = *publication.place.get_or_insert((log, offset));
-        if there != number || place != (log, offset) {
+        let kept = publication.kept.as_ref();
+        let as_kept = kept.is_none_or(|(epoch, at)| (&**epoch, *at) == (&*known.epoch, offset));
+        if there != number || place != (log, offset) || !as_kept {
             let epoch = known.epoch.clone();
             self.fail("agreement", || {
                 format!(
-                    "client {who}: {number} is {offset} of {channel} in {epoch}; others have {there} there, or {number} at {place:?}"
+                    "client {who}: {number} is {offset} of {channel} in {epoch}; others have {there} there, or {number} at {place:?}, as it is kept: {as_kept}"
                 )
             });
         }
@@ -245,7 +271,7 @@ impl Oracle {
     }
 
     /// What the configurations so far keep of a channel.
-    fn generations(&self, channel: u64) -> impl Iterator<Item = Keep> {
+    pub(super) fn generations(&self, channel: u64) -> impl Iterator<Item = Keep> {
         (0..=self.generation).map(move |generation| self.options.keep(channel, generation))
     }
 
@@ -261,6 +287,7 @@ impl Oracle {
         };
         self.generations(channel).any(over)
             || self.may_evict()
+            || self.may_have_aged(sent_at)
             // A round is dropped as a whole.
             || self.bytes(channel, log, offset, top, true) + self.options.round_bytes
                 > self.options.keep_channel_bytes
@@ -271,10 +298,12 @@ impl Oracle {
         let seen_at = self
             .number_of(channel, log, offset)
             .and_then(|number| self.publications[number as usize].seen_at);
+        let restart = self.ledger.last_restart();
         let over = |keep: Keep| {
             keep.is_off()
                 || (top + 1).saturating_sub(offset) > keep.messages
-                || seen_at.is_some_and(|seen| seen + keep.ms * MILLI < asked.at)
+                // What comes back after a restart is kept for as long again.
+                || seen_at.is_some_and(|seen| seen.max(restart) + keep.ms * MILLI < asked.at)
         };
         self.generations(channel).all(over)
             || self.bytes(channel, log, offset, top, false) > self.options.keep_channel_bytes
@@ -467,8 +496,10 @@ impl Oracle {
             ("off", _) => self.generations(channel).any(Keep::is_off),
             ("epoch", None) => true,
             ("epoch", Some(log)) => {
-                let alive_at = self.logs[channel as usize][log as usize].alive_at;
-                self.may_be_over(channel, alive_at) || wish.asked.log != Some(log)
+                let known = &self.logs[channel as usize][log as usize];
+                self.may_be_over(channel, known.alive_at)
+                    || wish.asked.log != Some(log)
+                    || !self.is_there(channel, known, wish.asked.life)
             }
             ("ahead", Some(log)) => {
                 wish.asked.log.is_some_and(|known| known != log) || since.offset > wish.asked.top
@@ -642,8 +673,9 @@ impl Oracle {
     pub(crate) fn history_refused(&mut self, channel: u64, look: &Look, who: usize) {
         let holds = match look.side {
             Side::After { log, offset } => {
-                let alive_at = self.logs[channel as usize][log as usize].alive_at;
-                self.may_be_over(channel, alive_at)
+                let known = &self.logs[channel as usize][log as usize];
+                self.may_be_over(channel, known.alive_at)
+                    || !self.is_there(channel, known, look.asked.life)
                     || look.asked.log != Some(log)
                     || offset > look.asked.top
             }
@@ -656,7 +688,7 @@ impl Oracle {
 }
 
 /// Memory of a round besides its frames, at most.
-const ENTRY_BYTES_MAX: u64 = 128;
+pub(super) const ENTRY_BYTES_MAX: u64 = 128;
 
 /// Memory of a channel besides its messages, at most.
 const HOME_BYTES_MAX: u64 = 600;

@@ -9,15 +9,19 @@ mod documents;
 mod logs;
 mod members;
 mod sessions;
+mod stored;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{documents::Documents, logs::Log, members::Members, sessions::Sessions};
+use self::{
+    documents::Documents, logs::Log, members::Members, sessions::Sessions, stored::Ledger,
+};
 pub(crate) use self::{
     documents::{Carried, Condition, document},
     logs::{Asked, Gap, Id, Look, Side, Since, Wish},
     members::{Attendance, List},
     sessions::Estate,
+    stored::StoredMessage,
 };
 use crate::{
     clock::{MICRO, MILLI, Nanos, SECOND, START_UNIX},
@@ -59,6 +63,8 @@ struct Publication {
     /// Which life of the channel's numbers it is in, and where; for who has positions.
     place: Option<(u32, u64)>,
     id: Option<[u8; ID_BYTES]>,
+    /// The store has it, or had: in this epoch, under this number.
+    kept: Option<(Arc<str>, u64)>,
     /// When somebody first got it. A publisher may hear before that it is published.
     seen_at: Option<Nanos>,
     previous: Option<Number>,
@@ -115,6 +121,7 @@ pub(crate) struct Oracle {
     documents: Documents,
     members: Members,
     sessions: Sessions,
+    ledger: Ledger,
     /// By channel: how many publications anybody made, refused ones included.
     published: Vec<u64>,
     /// What all of them would count for if they were kept.
@@ -160,6 +167,7 @@ impl Oracle {
             documents: Documents::default(),
             members: Members::default(),
             sessions: Sessions::default(),
+            ledger: Ledger::default(),
             published: vec![0; channels],
             weight: 0,
             names: channel_names(options.channels),
@@ -177,6 +185,7 @@ impl Oracle {
             brief_close: options.brief_end() + Duration::from_millis(BRIEF_GRACE_MS),
             slack: SECOND
                 + 4 * MICRO * (options.turn_us + options.link_us)
+                + MICRO * options.kept_us()
                 + MILLI * options.stalled_ms(),
             draining: false,
         }
@@ -206,6 +215,7 @@ impl Oracle {
             offset: None,
             place: None,
             id: None,
+            kept: None,
             seen_at: None,
             previous: None,
             next: None,
@@ -223,6 +233,11 @@ impl Oracle {
         publication.fate = fate;
         if fate == Fate::Refused && receivers > 0 {
             self.fail("refused", || format!("{number} was refused and reached {receivers}"));
+        }
+        match fate {
+            Fate::Published(_) => self.check_stored(number, "answered"),
+            Fate::Refused => self.check_not_stored(number),
+            Fate::Unknown => {}
         }
     }
 
@@ -305,6 +320,7 @@ impl Oracle {
         if publication.fate == Fate::Refused {
             self.fail("refused", || format!("client {who} got {number}, which was refused"));
         }
+        self.check_stored(number, "delivered");
     }
 
     /// Somebody whose token is the brief one got this: it must have been published before the token's end. While the

@@ -37,6 +37,7 @@ impl Options {
             changes_max: 16,
             sessions_max: 10_000,
             state_bytes: 65_536,
+            store_queue_bytes: 16 << 20,
             ..Self::zero(seed)
         }
     }
@@ -107,6 +108,7 @@ impl Options {
             history_page_max: self.page_max as u32,
             position_keep: Duration::from_millis(self.position_keep_ms),
             state_bytes_max: self.state_bytes as usize,
+            store_queue_bytes_max: self.store_queue_bytes as usize,
             ..limits::History::default()
         }
     }

@@ -2,6 +2,7 @@
 
 mod history;
 mod lasting;
+mod store;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -197,6 +198,16 @@ options! {
     state_pm,
     /// `state_bytes_max`.
     state_bytes,
+    /// Whether there is a store.
+    store,
+    /// How long each step of a write takes, at most.
+    store_us,
+    /// Writes per 1000 of which nothing is kept.
+    store_fail_pm,
+    /// `store_queue_bytes_max`.
+    store_queue_bytes,
+    /// How often the process ends and is started again.
+    restarts,
     /// How it ends: 0 all clients leave, 1 a drain at once, 2 a drain over a while.
     ending,
 }
@@ -215,6 +226,7 @@ impl Options {
         this.draw_members(&mut Random::new(seed, 5));
         this.draw_sessions(&mut Random::new(seed, 6));
         this.draw_documents(&mut Random::new(seed, 7));
+        this.draw_store(&mut Random::new(seed, 8));
         // Many quick clients live short, and crumbs are costly: seeds take milliseconds, so that many can be searched.
         let costly = if this.chunk_max < 100 { 10 } else { 1 };
         let actions = ACTIONS_MAX * if this.clients() > 200 { 10 } else { 1 };
@@ -370,6 +382,7 @@ impl Options {
         }
         config.history = self.history(generation);
         config.presence = self.presence();
+        config.store = self.store == 1;
         config.compat.offsets = self.offsets == 1;
         config.hooks.requests.insert("ask".into());
         config.hooks.authorize_subscribe = self.ask_subscribe == 1;
