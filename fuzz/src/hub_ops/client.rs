@@ -8,7 +8,7 @@ use std::{
 use mahavishnu_framing::{Decoded, OP_CLOSE, OP_PING, OP_PONG, OP_TEXT, decode, encode_client};
 use serde_json::Value;
 
-use super::ops::Slow;
+use super::{ops::Slow, store::Kept};
 
 /// What comes out of a socket, checked as it comes.
 #[derive(Debug)]
@@ -144,6 +144,7 @@ impl Client {
             ("response", Some("resume_session")) => self.on_resumed(&message),
             ("response" | "ack", Some("subscribe")) => self.on_membership(&message, true),
             ("response" | "ack", Some("unsubscribe")) => self.on_membership(&message, false),
+            ("response", Some("get_history")) => self.on_history(&message, rules),
             _ => {}
         }
     }
@@ -159,9 +160,43 @@ impl Client {
             // The home's confirmation was overtaken: the client has asked to leave since.
             return;
         }
+        if subscribed && let Some(epoch) = message["data"]["epoch"].as_str() {
+            return self.on_started(channel, epoch, &message["data"]);
+        }
         // A confirmation may be repeated; only a new subscription begins to count anew.
         if seen.subscribed != subscribed {
             *seen = Seen { subscribed, next: None, left_by: seen.left_by };
+        }
+    }
+
+    /// From here on it comes from where the answer says.
+    fn on_started(&mut self, channel: &str, epoch: &str, data: &Value) {
+        let offset = data["offset"].as_u64().expect("a number");
+        let first = data["missed"].as_u64().or(data["rewound"].as_u64()).unwrap_or_default();
+        assert_eq!(data["recovered"] == true, data["missed"].is_u64(), "{data}");
+        assert!(first <= offset, "more than there was: {data}");
+        let seen = self.channels.entry(channel.to_owned()).or_default();
+        let left_by = seen.left_by;
+        *seen = Seen { subscribed: true, next: Some(offset + 1 - first), left_by };
+        self.positions.insert(channel.to_owned(), (epoch.to_owned(), offset));
+    }
+
+    /// Events of one channel, one after the other, none of them beyond its last.
+    fn on_history(&mut self, message: &Value, rules: &Rules<'_>) {
+        let data = &message["data"];
+        let top = data["offset"].as_u64().expect("a number");
+        let mut next = None;
+        for event in data["events"].as_array().expect("a list") {
+            let number = event["data"]["n"].as_u64().expect("a number");
+            let offset = event["offset"].as_u64().expect("a number");
+            let known = usize::try_from(number).ok().and_then(|number| rules.published.get(number));
+            assert_eq!(known.map(String::as_str), data["channel"].as_str(), "{message}");
+            assert!(next.is_none_or(|next| next == offset) && offset <= top, "{message}");
+            rules.check_kept(number, offset);
+            next = Some(offset + 1);
+        }
+        if let (Some(channel), Some(epoch)) = (data["channel"].as_str(), data["epoch"].as_str()) {
+            self.positions.insert(channel.to_owned(), (epoch.to_owned(), top));
         }
     }
 
@@ -200,6 +235,7 @@ impl Client {
         let seen = self.channels.get_mut(room).filter(|seen| seen.subscribed);
         let Some(seen) = seen else { panic!("not subscribed: {message}") };
         let offset = message["offset"].as_u64().expect("offsets are switched on");
+        rules.check_kept(number, offset);
         match seen.next {
             Some(next) if rules.slow == Some(Slow::Latest) || rules.slow.is_none() => {
                 assert!(offset >= next, "{offset} after {next}: {message}");
@@ -249,6 +285,17 @@ pub(super) struct Rules<'r> {
     pub(super) slow: Option<Slow>,
     /// The channel of each broadcast, by its number.
     pub(super) published: &'r [String],
+    /// Under which number the store has each, if there is one.
+    pub(super) kept: Option<&'r Kept>,
+}
+
+impl Rules<'_> {
+    /// Somebody is told of a message.
+    fn check_kept(&self, number: u64, offset: u64) {
+        if let Some(kept) = self.kept {
+            assert_eq!(kept.get(&number), Some(&offset), "message {number} as it is kept");
+        }
+    }
 }
 
 /// A masked text frame.

@@ -6,6 +6,8 @@
 //!   only the newest.
 //! - Answers and questions belong to the connection that asked; ids of what is gone do nothing.
 //! - What is written is well-formed, and nothing follows a close frame.
+//! - What was missed, or is to come first, comes as the answer says: all of it, in order, before what is new.
+//! - With a store nobody is told of a message before it is kept, and then of the number under which it is.
 //! - After a timeout was handled nothing is due any more.
 //! - Silence ends every connection within its deadlines, and then nothing is held any more.
 //! - The same script gives the same bytes.
@@ -13,6 +15,8 @@
 mod client;
 mod ops;
 mod rig;
+mod store;
+mod wishes;
 
 use arbitrary::{Arbitrary, Unstructured};
 

@@ -37,6 +37,13 @@ pub(super) struct Setup {
     pub(super) small_round: bool,
 }
 
+impl Setup {
+    /// Whether there is a store. It has no byte of its own, so that scripts from before stay what they are.
+    pub(super) fn has_store(&self) -> bool {
+        self.shards / 3 % 4 == 1
+    }
+}
+
 /// The slow-reader policy of all channels.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
 pub(super) enum Slow {
@@ -107,7 +114,8 @@ pub(super) enum Op {
     TurnOf {
         shard: u8,
     },
-    /// The messages of one hub for another arrive.
+    /// The messages of one hub for another arrive; if it is the same one, the store answers, and has kept nothing if `to` is
+    /// a multiple of four.
     Carry {
         from: u8,
         to: u8,
@@ -146,7 +154,9 @@ pub(super) enum Token {
 pub(super) enum What {
     Auth(Option<Token>),
     Refresh(Token),
+    /// From a number on with a wish: see `wishes`.
     Subscribe(u8),
+    /// From a number on a request for history.
     SubscribeByEvent(u8),
     Unsubscribe(u8),
     Publish {
@@ -172,6 +182,7 @@ pub(super) enum What {
 pub(super) enum Http {
     Health,
     Ready,
+    /// Half of the channels alone, without a key: reads that channel's history.
     Publish {
         channel: u8,
         second: Option<u8>,

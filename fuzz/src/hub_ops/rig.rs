@@ -15,7 +15,7 @@ use mahavishnu_core::{
     entropy::Seed,
     hub::{
         Command, CommandId, ConnId, DrainPlan, Hub, Listener, Output, Peer, Place, Publication,
-        RequestError, RequestId, ShardId, ShardMessage,
+        RequestError, RequestId, ShardId, ShardMessage, StoreEvent,
     },
     limits::{self, Limits},
     time::Now,
@@ -29,6 +29,8 @@ use serde_json::{Value, json};
 use super::{
     client::{self, Client, Rules},
     ops::{Answer, Control, Ending, Http, Op, Setup, Slow, Time, Token, What},
+    store::Store,
+    wishes::{self, Positions},
 };
 use crate::trace::{START_UNIX, start};
 
@@ -53,7 +55,8 @@ pub(super) struct Rig {
     commands: Vec<bool>,
     /// Sessions that clients were told of, and where channels stood.
     sessions: Vec<String>,
-    positions: BTreeMap<String, (String, u64)>,
+    positions: Positions,
+    store: Store,
     /// Connections that the application was told of.
     told: BTreeMap<ConnId, bool>,
     requests: u32,
@@ -83,6 +86,7 @@ impl Rig {
             questions: Vec::new(),
             sessions: Vec::new(),
             positions: BTreeMap::new(),
+            store: Store::default(),
             published: Vec::new(),
             commands: Vec::new(),
             told: BTreeMap::new(),
@@ -143,6 +147,9 @@ impl Rig {
             Op::TurnOf { shard } => self.turn(usize::from(*shard) % self.hubs.len()),
             Op::Carry { from, to } => {
                 let count = self.hubs.len() as u16;
+                if u16::from(*from) % count == u16::from(*to) % count {
+                    return self.answer_stored(*to % 4 != 0);
+                }
                 self.carry((u16::from(*from) % count, u16::from(*to) % count));
             }
             Op::Publish { shard, channel, wide, ask } => {
@@ -221,9 +228,14 @@ impl Rig {
             What::Auth(token) => request("auth", json!({ "token": token.map(token_text) })),
             What::Refresh(token) => request("refresh_token", json!({ "token": token_text(token) })),
             What::Subscribe(channel) => {
-                request("subscribe", json!({ "channel": channel_name(channel) }))
+                let name = channel_name(channel);
+                request("subscribe", wishes::subscription(channel, name, &self.positions))
             }
             What::SubscribeByEvent(channel) => {
+                let name = channel_name(channel);
+                if let Some(data) = wishes::history(channel, name, &self.positions) {
+                    return request("get_history", data);
+                }
                 json!({ "type": "event", "id": id, "event": "subscribe", "data": { "channel": channel_name(channel) } })
             }
             What::Unsubscribe(channel) => {
@@ -268,6 +280,12 @@ impl Rig {
             Http::Health => get("/health"),
             Http::Ready => get("/ready"),
             Http::Unknown => get("/unknown"),
+            Http::Publish { channel, second: None, key: None } if channel >= 128 => {
+                let name = channel_name(channel);
+                let path = wishes::get_history(channel, name, &self.positions);
+                let token = token_text(Token::Admin);
+                format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n")
+            }
             Http::Half => "GET / HTTP/1.1\r\nHos".to_owned(),
             Http::Publish { channel, second, key } => {
                 let channels = std::iter::once(channel).chain(second);
@@ -351,7 +369,9 @@ impl Rig {
             self.slow = None;
         }
         self.setup.small_outbox &= setup.small_outbox;
-        let config = Arc::new(config(setup));
+        // Whether there is a store is settled once and for all.
+        let store = self.setup.has_store();
+        let config = Arc::new(Config { store, ..config(setup) });
         for hub in &mut self.hubs {
             hub.handle_command(self.now, Command::Reload(config.clone()));
         }
@@ -429,7 +449,7 @@ impl Rig {
                 self.mail.entry((shard as u16, to.0)).or_default().push_back(batch);
             }
             Output::Looked { .. } | Output::Sessions { .. } => {}
-            Output::Store(_) => unreachable!("no configuration here has a store"),
+            Output::Store(command) => self.store.take(shard, command),
             Output::Bus(_) => unreachable!("no configuration here has a bus"),
             Output::Drained => {
                 // Those that were left at the deadline are gone without a word of their own.
@@ -444,6 +464,13 @@ impl Rig {
         self.hubs[usize::from(way.1)].handle_shard(self.now, ShardId(way.0), batch);
     }
 
+    /// The store answers the append that has waited longest.
+    fn answer_stored(&mut self, kept: bool) {
+        if let Some((shard, id)) = self.store.answer(kept) {
+            self.hubs[shard].handle_store(self.now, StoreEvent::Appended { id, kept });
+        }
+    }
+
     fn flush(&mut self, id: ConnId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let hub = &mut self.hubs[usize::from(id.shard().0)];
@@ -452,7 +479,8 @@ impl Rig {
         self.digest.write_usize(client.written - before);
         if !client.ended {
             let auth = !self.ever_open;
-            client.read(&Rules { auth, slow: self.slow, published: &self.published });
+            let kept = self.setup.has_store().then(|| self.store.kept());
+            client.read(&Rules { auth, slow: self.slow, published: &self.published, kept });
             self.sessions.append(&mut client.sessions);
             self.positions.append(&mut client.positions);
         }
@@ -545,9 +573,10 @@ impl Rig {
                 .filter(|(_, batches)| !batches.is_empty())
                 .map(|(way, _)| *way)
                 .collect();
-            if ways.is_empty() {
+            if ways.is_empty() && self.store.is_idle() {
                 return;
             }
+            self.answer_stored(true);
             ways.into_iter().for_each(|way| self.carry(way));
         }
         panic!("the hubs do not come to rest");
@@ -583,6 +612,7 @@ fn config(setup: &Setup) -> Config {
     config.hooks.authorize_subscribe = setup.ask_subscribe;
     config.hooks.authorize_publish = setup.ask_publish;
     config.hooks.lifecycle = true;
+    config.store = setup.has_store();
     config
 }
 
@@ -667,7 +697,7 @@ static TOKENS: LazyLock<(String, String)> = LazyLock::new(|| {
 });
 
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes, for tests";
-const CHANNELS: [&str; 5] = ["workflow:1", "workflow:2", "pool:1", "global", "a"];
+pub(super) const CHANNELS: [&str; 5] = ["workflow:1", "workflow:2", "pool:1", "global", "a"];
 const OUTBOX_MAX: usize = 1024 * 1024;
 const SMALL_OUTBOX_MAX: usize = 2048;
 const WATERMARK: usize = 4096;
