@@ -237,7 +237,9 @@ pub struct History {
     /// messages are kept. Default 24 h. Afterwards who comes back is not recovered, reason `epoch`.
     pub position_keep: Duration,
     /// Bytes of messages that wait until the store has kept them, per hub. Default 16 MiB. From it on publishes are refused:
-    /// `SERVER_ERROR` "Server busy". Publishes of several messages that were let in before may lie beyond it.
+    /// `SERVER_ERROR` "Server busy". Publishes of several messages that were let in before may lie beyond it. What is kept goes
+    /// to other hubs whatever is under way to them: so much may lie beyond
+    /// [`shard_queue_bytes_max`](Shards::shard_queue_bytes_max).
     pub store_queue_bytes_max: usize,
     /// Bytes of a channel's document. Default 64 KiB. Over it the publish is refused: `DECODE_ERROR` or 413.
     pub state_bytes_max: usize,

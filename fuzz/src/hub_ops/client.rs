@@ -172,7 +172,8 @@ impl Client {
     /// From here on it comes from where the answer says.
     fn on_started(&mut self, channel: &str, epoch: &str, data: &Value) {
         let offset = data["offset"].as_u64().expect("a number");
-        let first = data["missed"].as_u64().or(data["rewound"].as_u64()).unwrap_or_default();
+        let first =
+            data["missed"].as_u64().or_else(|| data["rewound"].as_u64()).unwrap_or_default();
         assert_eq!(data["recovered"] == true, data["missed"].is_u64(), "{data}");
         assert!(first <= offset, "more than there was: {data}");
         let seen = self.channels.entry(channel.to_owned()).or_default();

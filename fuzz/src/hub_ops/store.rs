@@ -38,7 +38,10 @@ impl Store {
         if let StoreCommand::Append { channel, .. } = &command {
             let another = |(_, waits): &(usize, StoreCommand)| match waits {
                 StoreCommand::Append { channel: of, .. } => of == channel,
-                _ => false,
+                StoreCommand::Trim { .. }
+                | StoreCommand::Forget { .. }
+                | StoreCommand::KeepSession { .. }
+                | StoreCommand::ForgetSession { .. } => false,
             };
             assert!(!self.waiting.iter().any(another), "two rounds of one channel are under way");
         }

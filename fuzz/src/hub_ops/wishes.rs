@@ -20,7 +20,7 @@ pub(super) fn subscription(which: u8, channel: &str, positions: &Positions) -> V
         (1 | 2, Some((epoch, offset))) => {
             let offset = (offset + u64::from(round % 5 == 4)).saturating_sub(round as u64 % 6);
             data["recover"] = json!({ "epoch": epoch, "offset": offset });
-            if round % 3 == 0 {
+            if round.is_multiple_of(3) {
                 data["rewind"] = json!(3);
             }
         }
@@ -40,7 +40,7 @@ pub(super) fn history(which: u8, channel: &str, positions: &Positions) -> Option
         0..25 => return None,
         _ => json!({ "channel": channel }),
     };
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         data["limit"] = json!(round % 7);
     }
     match (round % 3, positions.get(channel)) {

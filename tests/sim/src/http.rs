@@ -99,7 +99,9 @@ pub(crate) fn post(
     } else {
         compose(client, options, oracle)
     };
-    if asked.key.is_some() && !asked.again {
+    // A request of which the store may keep a part is not repeated: its key may be free, and that part would come twice.
+    let whole = asked.numbers.len() == 1 || options.store * options.store_fail_pm == 0;
+    if asked.key.is_some() && !asked.again && whole {
         // Servers forget keys, so do clients, and sooner.
         if client.remembered.len() == REMEMBERED_MAX {
             client.remembered.remove(0);

@@ -118,9 +118,13 @@ pub(crate) fn outbox(hub: &Hub, conn: ConnId, options: &Options, link: &Link, or
         oracle.fail("outbox", || format!("{broadcasts} bytes of broadcasts, {allowed} allowed"));
     }
     // The shortest message that is answered has 23 bytes in its frame, an answer at most 400 and its names; questions to
-    // the application are answered later, publishes by other hubs likewise.
+    // the application are answered later, publishes by other hubs and by the store likewise.
     let answers = options.watermark_bytes + link.chunk as u64 * 20 + options.in_flight * 1_000;
-    let elsewhere = if options.shards > 1 || options.ask_publish == 1 { 4 * 65_536 } else { 0 };
+    let elsewhere = if options.shards > 1 || options.ask_publish == 1 || options.store == 1 {
+        4 * 65_536
+    } else {
+        0
+    };
     // Each part of a history is a quarter of an outbox at most, or one message; clients wait for one before the next.
     let history = options.outbox_bytes / 4 + options.padding_max + 1_000;
     // One document and one list of members at a time.
@@ -146,9 +150,11 @@ pub(crate) fn queue(world: &mut World, from: usize, to: usize) {
         0 => message,
         _ => 5 * message + 5 * (options.shards - 1) * (options.shard_queue_bytes + 5 * message),
     };
+    // What the store has kept goes out whatever is under way.
+    let kept = options.store * 5 * (options.store_queue_bytes + 5 * message);
     // The form with positions is counted when a round is sealed, not when it is gathered.
     let forms = if options.positions_pm > 0 { 2 } else { 1 };
-    let most = forms * (options.shard_queue_bytes + together);
+    let most = forms * (options.shard_queue_bytes + together + kept);
     if held > most {
         world.oracle.fail("queue", || format!("{held} bytes from {from} to {to}, {most} at most"));
     }
