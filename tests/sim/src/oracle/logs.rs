@@ -121,7 +121,8 @@ impl Oracle {
         let logs = &self.logs[channel as usize];
         let before = logs.iter().enumerate().filter(|(_, log)| log.told_at < at);
         let log = before.max_by_key(|(_, log)| log.asked_at);
-        Asked { at, log: log.map(|(at, _)| at as u32), top: 0 }
+        let life = self.ledger.life();
+        Asked { at, life, log: log.map(|(at, _)| at as u32), top: 0 }
     }
 
     pub(crate) fn epoch(&self, channel: u64, log: u32) -> &str {

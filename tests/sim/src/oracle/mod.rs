@@ -13,9 +13,7 @@ mod stored;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{
-    documents::Documents, logs::Log, members::Members, sessions::Sessions, stored::Ledger,
-};
+use self::{documents::Documents, logs::Log, members::Members, sessions::Sessions, stored::Ledger};
 pub(crate) use self::{
     documents::{Carried, Condition, document},
     logs::{Asked, Gap, Id, Look, Side, Since, Wish},
