@@ -48,6 +48,10 @@ impl Link {
     }
 
     fn handle_push(&mut self, now: Now, push: &[Frame]) {
+        // Nothing was subscribed to before.
+        if !self.is_up() {
+            return;
+        }
         match push.first().and_then(replies::text) {
             Some("smessage") => {
                 if let Some((channel, message)) = answers::message(push) {
