@@ -14,7 +14,7 @@ pub struct LinkConfig {
     pub db: u16,
     /// Who logs in; `None`: Redis' user `default`.
     pub username: Option<Box<str>>,
-    /// By which password. `None`: nobody logs in.
+    /// By which password. `None`: a user without one, or, without a user, nobody logs in.
     pub password: Option<Secret>,
     /// First part of the names of all keys and channels, `mahavishnu` by default. Without braces.
     pub prefix: Box<str>,

@@ -25,7 +25,7 @@ pub struct LinkLimits {
     pub control_bytes_max: usize,
     /// Addresses of one name that are tried, 16.
     pub addresses_max: usize,
-    /// Between two probes, 1 s.
+    /// Between two probes, 1 s. Also how often it is told how the bus does.
     pub probe_interval: Duration,
     /// A probe that has not come back after this time, though Redis has taken it, ends the connection: 10 s.
     pub probe_timeout: Duration,

@@ -40,7 +40,14 @@ impl Control {
         self.is_told
     }
 
-    /// To be read again: a connection is new, or some time has passed.
+    /// From time to time it is read, should a message have been lost.
+    pub(super) fn check(&mut self) {
+        if self.is_told && self.reading == Reading::Live {
+            self.reading = Reading::Due;
+        }
+    }
+
+    /// To be read again: a connection is new.
     pub(super) fn restart(&mut self) {
         if self.is_told {
             self.reading = Reading::Due;

@@ -41,6 +41,8 @@ struct Followed {
     renewed: Option<(Instant, Retention)>,
     /// It was told where it stands since the link is up.
     told: bool,
+    /// The hub wants to be told again, and is going to be.
+    asked: bool,
 }
 
 /// A channel, and for which interest.
@@ -93,8 +95,8 @@ impl Follows {
             self.places.get(&channel).and_then(|place| self.list.get_mut(*place))
         {
             followed.retention = retention;
-            let named = Named { channel, generation: followed.generation };
-            if up {
+            if up && !std::mem::replace(&mut followed.asked, true) {
+                let named = Named { channel, generation: followed.generation };
                 self.asks.push_back(Wish { named, subscribe: false, found: false });
             }
             return;
@@ -110,6 +112,7 @@ impl Follows {
             kept: None,
             renewed: None,
             told: false,
+            asked: false,
         });
         self.untold += 1;
         if up {
@@ -153,7 +156,9 @@ impl Follows {
             let other = usize::try_from(entropy.below(place as u64 + 1)).unwrap_or(0);
             wishes.swap(place, other);
         }
-        self.list.iter_mut().for_each(|followed| followed.told = false);
+        for followed in &mut self.list {
+            (followed.told, followed.asked) = (false, false);
+        }
         self.untold = self.list.len();
         self.asks = wishes.into();
     }
@@ -215,6 +220,7 @@ impl Follows {
                 let epoch = epoch.unwrap_or_else(|| Epoch::from_random(entropy.next_u64()));
                 with.push((epoch, followed.retention.position.max(followed.retention.time)));
             }
+            followed.asked = false;
             if let Some(wish) = self.asks.pop_front() {
                 batch.channels.push(wish.named.channel);
                 batch.generations.push(wish.named.generation);

@@ -219,7 +219,7 @@ impl Link {
     /// Redis has closed the connection.
     pub fn handle_eof(&mut self, now: Now) {
         if self.pipe.is_some() {
-            self.miss(now, Outage::Eof, "it has closed the connection");
+            self.miss(now, Outage::Eof, CLOSED);
         }
         self.settle(now);
     }
@@ -533,5 +533,7 @@ impl Link {
     }
 }
 
+/// Why there is no connection any more.
+const CLOSED: &str = "it has closed the connection";
 /// Of what Redis says about why not.
 const CAUSE_CHARS_MAX: usize = 200;

@@ -29,6 +29,8 @@ pub(super) struct Pipe {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Tls(Arc<str>),
+    /// Redis has ended TLS, as it should.
+    Closed,
     Resp(Broken),
 }
 
@@ -100,7 +102,7 @@ impl Pipe {
         self.decoder.feed(&self.scratch);
         self.scratch.clear();
         self.encrypt();
-        result.map_err(Fault::Tls)
+        if result.map_err(Fault::Tls)? { Err(Fault::Closed) } else { Ok(()) }
     }
 
     /// The next reply or push.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use mahavishnu_core::time::Now;
 
 use crate::{
-    LinkConfig, RedisInfo, Servers,
+    LinkConfig, RedisInfo, Secret, Servers,
     redis::{
         names::Names,
         replies::{self, Refusal},
@@ -91,9 +91,10 @@ pub(super) fn hello(out: &mut Vec<u8>, config: &LinkConfig, shard: u16, sentinel
         config.node_name.chars().map(|c| if c.is_ascii_graphic() { c } else { '-' }).collect();
     let name = format!("mahavishnu:{node}:{shard}");
     let mut args: Vec<Arg<'_>> = vec!["HELLO".into(), "3".into()];
-    if let Some(password) = password {
+    if username.is_some() || password.is_some() {
         let username = username.as_deref().unwrap_or("default");
-        args.extend(["AUTH".into(), username.into(), Arg::from(password.reveal())]);
+        let password = password.as_ref().map_or("", Secret::reveal);
+        args.extend(["AUTH".into(), username.into(), Arg::from(password)]);
     }
     args.extend(["SETNAME".into(), Arg::from(&name)]);
     command(out, &args);

@@ -9,7 +9,7 @@ use mahavishnu_core::{
 };
 
 use super::{
-    Link, answers,
+    CLOSED, Link, answers,
     calls::{Call, What},
     pipe::Fault,
 };
@@ -39,6 +39,7 @@ impl Link {
     pub(super) fn break_off(&mut self, now: Now, fault: Fault) {
         match fault {
             Fault::Tls(cause) => self.miss(now, Outage::Tls, &cause),
+            Fault::Closed => self.miss(now, Outage::Eof, CLOSED),
             Fault::Resp(Broken::Format) => {
                 self.miss(now, Outage::Broken, "it does not speak RESP3")
             }

@@ -192,6 +192,7 @@ impl Link {
         });
         let mut marker = self.calls.make(What::Marker, 0);
         marker.begin = begin;
+        self.stats.commands += 2;
         self.calls.owe(marker);
     }
 

@@ -21,7 +21,7 @@ impl Link {
         if self.is_up() && self.next_check <= now.mono {
             self.plan_check(now);
             self.follows.check(now.mono);
-            self.control.restart();
+            self.control.check();
         }
         if self.next_tick <= now.mono {
             self.next_tick = now.mono + self.config.limits.probe_interval;

@@ -17,7 +17,7 @@ impl Session {
         match *client {}
     }
 
-    pub(crate) fn receive(&self, _wire: &[u8], _plain: &mut Vec<u8>) -> Result<(), Arc<str>> {
+    pub(crate) fn receive(&self, _wire: &[u8], _plain: &mut Vec<u8>) -> Result<bool, Arc<str>> {
         match *self {}
     }
 

@@ -27,8 +27,12 @@ impl Session {
         Ok(this)
     }
 
-    /// Takes in `wire` and appends what it says to `plain`. Fails with why it is over.
-    pub(crate) fn receive(&mut self, mut wire: &[u8], plain: &mut Vec<u8>) -> Result<(), Arc<str>> {
+    /// Takes in `wire` and appends what it says to `plain`; whether that is all there will be. Fails with why it is over.
+    pub(crate) fn receive(
+        &mut self,
+        mut wire: &[u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<bool, Arc<str>> {
         while !wire.is_empty() {
             let taken = self
                 .0
@@ -45,10 +49,10 @@ impl Session {
                 reader.consume(count);
             }
             if taken == 0 || state.peer_has_closed() {
-                return Err("TLS: closed by Redis".into());
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Appends to `wire` what is to be sent, and encrypts as much of `plain` as there is room for: how much that was.
