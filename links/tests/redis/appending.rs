@@ -12,7 +12,7 @@ use mahavishnu_core::{
 };
 use mahavishnu_test_redis::{Kind, Options, Redis};
 
-use crate::node::{Node, RETENTION, at, epoch};
+use crate::node::{Node, RETENTION, at, epoch, on_each};
 
 fn entry(first: u64, count: u32, records: &'static str) -> PageEntry {
     PageEntry { first, count, records: Bytes::from(records) }
@@ -90,141 +90,151 @@ fn who_knows_more_than_redis_appends_nothing() {
 
 #[test]
 fn documents_change_under_conditions() {
-    let redis = Redis::start();
-    let mut a = Node::start(&redis, 1);
-    let follow = a.follow("c", epoch(1)).position.epoch;
-    let mut set = |state: &'static str, offset, epoch| {
-        let condition = Some(Condition { offset, epoch });
-        let append =
-            Append { state: Some(Bytes::from(state)), condition, ..a.new_append("c", "r") };
-        let result = a.append(append);
-        result.map(|made| made.first.offset)
-    };
-    assert_eq!(set("{\"n\":0}", 1, None), Err(AppendError::StateConflict));
-    assert_eq!(set("{\"n\":1}", 0, None), Ok(1));
-    assert_eq!(set("{\"n\":2}", 0, None), Err(AppendError::StateConflict));
-    assert_eq!(set("{\"n\":2}", 1, Some(epoch(7))), Err(AppendError::StateConflict));
-    assert_eq!(set("{\"n\":2}", 1, Some(follow)), Ok(2));
-    let Live::Round { state, .. } = a.live("c") else { panic!() };
-    assert_eq!(state.as_deref(), Some(&b"{\"n\":1}"[..]));
-    let page = a.read("c", 2, 0).unwrap();
-    assert_eq!(page.document.as_deref(), Some(&b"{\"n\":2}"[..]));
-    assert_eq!(page.standing, Some(Standing { position: at(follow, 2), document: 2 }));
-    // Messages without one leave it.
-    let append = a.new_append("c", "r");
-    assert_eq!(a.append(append).unwrap().first.offset, 3);
-    assert_eq!(a.follow("c", epoch(1)), Standing { position: at(follow, 3), document: 2 });
+    on_each(|redis| {
+        let mut a = Node::start(redis, 1);
+        let follow = a.follow("c", epoch(1)).position.epoch;
+        let mut set = |state: &'static str, offset, epoch| {
+            let condition = Some(Condition { offset, epoch });
+            let append =
+                Append { state: Some(Bytes::from(state)), condition, ..a.new_append("c", "r") };
+            let result = a.append(append);
+            result.map(|made| made.first.offset)
+        };
+        assert_eq!(set("{\"n\":0}", 1, None), Err(AppendError::StateConflict));
+        assert_eq!(set("{\"n\":1}", 0, None), Ok(1));
+        assert_eq!(set("{\"n\":2}", 0, None), Err(AppendError::StateConflict));
+        assert_eq!(set("{\"n\":2}", 1, Some(epoch(7))), Err(AppendError::StateConflict));
+        assert_eq!(set("{\"n\":2}", 1, Some(follow)), Ok(2));
+        let Live::Round { state, .. } = a.live("c") else { panic!() };
+        assert_eq!(state.as_deref(), Some(&b"{\"n\":1}"[..]));
+        let page = a.read("c", 2, 0).unwrap();
+        assert_eq!(page.document.as_deref(), Some(&b"{\"n\":2}"[..]));
+        assert_eq!(page.standing, Some(Standing { position: at(follow, 2), document: 2 }));
+        // Messages without one leave it.
+        let append = a.new_append("c", "r");
+        assert_eq!(a.append(append).unwrap().first.offset, 3);
+        assert_eq!(a.follow("c", epoch(1)), Standing { position: at(follow, 3), document: 2 });
+    });
 }
 
 #[test]
 fn a_key_is_good_for_one_message() {
-    let redis = Redis::start();
-    let (mut a, mut b) = (Node::start(&redis, 1), Node::start(&redis, 2));
-    let once = |digest| Some(Once { key: "k#0".into(), digest, keep: Duration::from_secs(300) });
-    let append = Append { once: once(7), ..a.new_append("c", "one") };
-    let made = a.append(append).unwrap();
-    // Whoever asks for the same elsewhere is told of that.
-    let append = Append { once: once(7), ..b.new_append("c", "one") };
-    assert_eq!(b.append(append), Ok(Appended { nodes: 0, repeated: true, ..made }));
-    let append = Append { once: once(8), ..b.new_append("c", "other") };
-    assert_eq!(b.append(append), Err(AppendError::KeyConflict));
-    assert_eq!(a.read("c", 0, 1_000).unwrap().entries.len(), 1);
+    on_each(|redis| {
+        let (mut a, mut b) = (Node::start(redis, 1), Node::start(redis, 2));
+        let once =
+            |digest| Some(Once { key: "k#0".into(), digest, keep: Duration::from_secs(300) });
+        let append = Append { once: once(7), ..a.new_append("c", "one") };
+        let made = a.append(append).unwrap();
+        // Whoever asks for the same elsewhere is told of that.
+        let append = Append { once: once(7), ..b.new_append("c", "one") };
+        assert_eq!(b.append(append), Ok(Appended { nodes: 0, repeated: true, ..made }));
+        let append = Append { once: once(8), ..b.new_append("c", "other") };
+        assert_eq!(b.append(append), Err(AppendError::KeyConflict));
+        assert_eq!(a.read("c", 0, 1_000).unwrap().entries.len(), 1);
+    });
 }
 
 #[test]
 fn pages_are_as_long_as_asked_for_and_go_on() {
-    let redis = Redis::start();
-    let mut a = Node::start(&redis, 1);
-    for _ in 0..40 {
-        let append = Append { count: 2, ..a.new_append("c", "0123456789") };
-        a.append(append).unwrap();
-    }
-    let (mut after, mut pages) = (0, Vec::new());
-    loop {
-        let page = a.read("c", after, 95).unwrap();
-        pages.push(page.entries.len());
-        after = page.entries.last().map_or(0, |last| last.first + u64::from(last.count) - 1);
-        if !page.more {
-            break;
+    on_each(|redis| {
+        let mut a = Node::start(redis, 1);
+        for _ in 0..40 {
+            let append = Append { count: 2, ..a.new_append("c", "0123456789") };
+            a.append(append).unwrap();
         }
-    }
-    assert_eq!((after, pages), (80, vec![9, 9, 9, 9, 4]));
-    // One entry comes whatever its size; whoever begins within a round has it whole.
-    assert_eq!(a.read("c", 78, 1).unwrap().entries, [entry(79, 2, "0123456789")]);
-    assert_eq!(a.read("c", 77, 1).unwrap().entries, [entry(77, 2, "0123456789")]);
+        let (mut after, mut pages) = (0, Vec::new());
+        loop {
+            let page = a.read("c", after, 95).unwrap();
+            pages.push(page.entries.len());
+            after = page.entries.last().map_or(0, |last| last.first + u64::from(last.count) - 1);
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!((after, pages), (80, vec![9, 9, 9, 9, 4]));
+        // One entry comes whatever its size; whoever begins within a round has it whole.
+        assert_eq!(a.read("c", 78, 1).unwrap().entries, [entry(79, 2, "0123456789")]);
+        assert_eq!(a.read("c", 77, 1).unwrap().entries, [entry(77, 2, "0123456789")]);
+    });
 }
 
 #[test]
 fn history_is_as_long_as_it_is_to_be() {
-    let redis = Redis::start();
-    let mut a = Node::start(&redis, 1);
-    for count in [3, 3, 3, 1] {
-        let retention = Retention { messages: 5, ..RETENTION };
-        let append = Append { count, retention, ..a.new_append("c", "r") };
-        a.append(append).unwrap();
-    }
-    let firsts: Vec<_> = a.read("c", 0, 100).unwrap().entries.iter().map(|it| it.first).collect();
-    // A round of which the five last messages have a part stays whole.
-    assert_eq!(firsts, [4, 7, 10]);
-    let off = Retention { messages: 0, ..RETENTION };
-    let append = Append { retention: off, ..a.new_append("off", "r") };
-    assert_eq!(a.append(append).unwrap().first.offset, 1);
-    let page = a.read("off", 0, 100).unwrap();
-    assert_eq!((page.standing.unwrap().position.offset, page.entries.len()), (1, 0));
-    // Everything in Redis has an end.
-    let mut client = redis.client();
-    for key in client.ask(&["KEYS", "*"]).items() {
-        let life = client.ask(&["PTTL", &key.text()]).integer();
-        assert!(life > 0 || key.text().ends_with(":layout"), "{} lives for {life}", key.text());
-    }
+    on_each(|redis| {
+        let mut a = Node::start(redis, 1);
+        for count in [3, 3, 3, 1] {
+            let retention = Retention { messages: 5, ..RETENTION };
+            let append = Append { count, retention, ..a.new_append("c", "r") };
+            a.append(append).unwrap();
+        }
+        let firsts: Vec<_> =
+            a.read("c", 0, 100).unwrap().entries.iter().map(|it| it.first).collect();
+        // A round of which the five last messages have a part stays whole.
+        assert_eq!(firsts, [4, 7, 10]);
+        let off = Retention { messages: 0, ..RETENTION };
+        let append = Append { retention: off, ..a.new_append("off", "r") };
+        assert_eq!(a.append(append).unwrap().first.offset, 1);
+        let page = a.read("off", 0, 100).unwrap();
+        assert_eq!((page.standing.unwrap().position.offset, page.entries.len()), (1, 0));
+        // Everything in Redis has an end.
+        let mut client = redis.client();
+        for key in client.ask(&["KEYS", "*"]).items() {
+            let life = client.ask(&["PTTL", &key.text()]).integer();
+            assert!(life > 0 || key.text().ends_with(":layout"), "{} lives for {life}", key.text());
+        }
+    });
 }
 
 /// Of what is too large for pub/sub only a notice comes; unless it is not kept.
 #[test]
 fn a_large_message_is_read() {
-    let redis = Redis::start();
-    let (mut a, mut b) = (Node::start(&redis, 1), Node::start(&redis, 2));
-    let founded = b.follow("c", epoch(1)).position.epoch;
-    let large: &'static str = "x".repeat(1 << 20).leak();
-    let append = a.new_append("c", large);
-    a.append(append).unwrap();
-    let notice = Live::Round { epoch: founded, first: 1, count: 1, records: None, state: None };
-    assert_eq!(b.live("c"), notice);
-    assert_eq!(b.read("c", 0, 1_000).unwrap().entries, [entry(1, 1, large)]);
+    on_each(|redis| {
+        let (mut a, mut b) = (Node::start(redis, 1), Node::start(redis, 2));
+        let founded = b.follow("c", epoch(1)).position.epoch;
+        let large: &'static str = "x".repeat(1 << 20).leak();
+        let append = a.new_append("c", large);
+        a.append(append).unwrap();
+        let notice = Live::Round { epoch: founded, first: 1, count: 1, records: None, state: None };
+        assert_eq!(b.live("c"), notice);
+        assert_eq!(b.read("c", 0, 1_000).unwrap().entries, [entry(1, 1, large)]);
 
-    let off = Retention { messages: 0, ..RETENTION };
-    let append = Append { retention: off, ..a.new_append("c", large) };
-    a.append(append).unwrap();
-    assert_eq!(b.live("c"), round(founded, 2, large));
+        let off = Retention { messages: 0, ..RETENTION };
+        let append = Append { retention: off, ..a.new_append("c", large) };
+        a.append(append).unwrap();
+        assert_eq!(b.live("c"), round(founded, 2, large));
+    });
 }
 
 /// Whatever is wrong about a key, it is said, and nothing else suffers.
 #[test]
 fn what_is_not_of_this_version_fails_alone() {
-    let redis = Redis::start();
-    let mut a = Node::start(&redis, 1);
-    a.follow("bad", epoch(1));
-    a.follow("good", epoch(1));
-    let mut client = redis.client();
-    for key in client.ask(&["KEYS", "*:m:bad"]).items() {
-        client.ask(&["SET", &key.text(), "x"]);
-    }
-    let append = a.new_append("bad", "r");
-    assert_eq!(a.append(append), Err(AppendError::Bus(BusError::Failed)));
-    assert_eq!(a.read("bad", 0, 9), Err(BusError::Failed));
-    redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-    a.down();
-    a.find("poison", |event| match event {
-        mahavishnu_links::BusEvent::Live { channel, live: Live::Poison } if &**channel == "bad" => {
-            Some(())
+    on_each(|redis| {
+        let mut a = Node::start(redis, 1);
+        a.follow("bad", epoch(1));
+        a.follow("good", epoch(1));
+        let mut client = redis.client();
+        for key in client.ask(&["KEYS", "*:m:bad"]).items() {
+            client.ask(&["SET", &key.text(), "x"]);
         }
-        _ => None,
+        let append = a.new_append("bad", "r");
+        assert_eq!(a.append(append), Err(AppendError::Bus(BusError::Failed)));
+        assert_eq!(a.read("bad", 0, 9), Err(BusError::Failed));
+        redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        a.down();
+        a.find("poison", |event| match event {
+            mahavishnu_links::BusEvent::Live { channel, live: Live::Poison }
+                if &**channel == "bad" =>
+            {
+                Some(())
+            }
+            _ => None,
+        });
+        assert_eq!(a.standing("good").position.offset, 0);
+        let append = Append { id: CallId(1 << 53), ..a.new_append("good", "r") };
+        assert_eq!(a.append(append), Err(AppendError::Bus(BusError::Failed)));
+        let append = a.new_append("good", "r");
+        assert!(a.append(append).is_ok());
     });
-    assert_eq!(a.standing("good").position.offset, 0);
-    let append = Append { id: CallId(1 << 53), ..a.new_append("good", "r") };
-    assert_eq!(a.append(append), Err(AppendError::Bus(BusError::Failed)));
-    let append = a.new_append("good", "r");
-    assert!(a.append(append).is_ok());
 }
 
 /// Whoever writes to a channel for the first time takes the place of whoever has not for longest.

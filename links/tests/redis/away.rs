@@ -6,87 +6,92 @@ use mahavishnu_core::hub::{Append, AppendError, BusError, Live};
 use mahavishnu_links::{BusCommand, BusEvent, ErrorClass, LinkConfig, Outage};
 use mahavishnu_test_redis::{Options, Redis};
 
-use crate::node::{Input, Node, RETENTION, at, config, epoch};
+use crate::node::{Input, Node, RETENTION, at, config, epoch, on_each};
 
 #[test]
 fn a_connection_that_is_cut_comes_back() {
-    let redis = Redis::start();
-    let (mut a, mut b) = (Node::start(&redis, 1), Node::start(&redis, 2));
-    let founded = a.follow("c", epoch(1)).position.epoch;
-    for session in 2..5 {
-        redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-        a.down();
-        let append = a.new_append("c", "r");
-        let id = append.id;
-        a.command(BusCommand::Append(Box::new(append)));
-        let early = a.appended(id);
-        b.down();
-        b.up();
-        assert_eq!(a.up(), session);
-        let append = b.new_append("c", "r");
-        b.append(append).unwrap();
-        a.find("the round", |event| match event {
-            BusEvent::Live { live: Live::Round { epoch, .. }, .. } if *epoch == founded => Some(()),
-            _ => None,
-        });
-        assert!(matches!(early, Ok(_) | Err(AppendError::Bus(BusError::Away))), "{early:?}");
-    }
-    assert_eq!(a.stats.outages[Outage::Eof as usize], 3);
+    on_each(|redis| {
+        let (mut a, mut b) = (Node::start(redis, 1), Node::start(redis, 2));
+        let founded = a.follow("c", epoch(1)).position.epoch;
+        for session in 2..5 {
+            redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+            a.down();
+            let append = a.new_append("c", "r");
+            let id = append.id;
+            a.command(BusCommand::Append(Box::new(append)));
+            let early = a.appended(id);
+            b.down();
+            b.up();
+            assert_eq!(a.up(), session);
+            let append = b.new_append("c", "r");
+            b.append(append).unwrap();
+            a.find("the round", |event| match event {
+                BusEvent::Live { live: Live::Round { epoch, .. }, .. } if *epoch == founded => {
+                    Some(())
+                }
+                _ => None,
+            });
+            assert!(matches!(early, Ok(_) | Err(AppendError::Bus(BusError::Away))), "{early:?}");
+        }
+        assert_eq!(a.stats.outages[Outage::Eof as usize], 3);
+    });
 }
 
 #[test]
 fn scripts_that_redis_has_forgotten_are_given_to_it_again() {
-    let redis = Redis::start();
-    let mut a = Node::start(&redis, 1);
-    a.follow("c", epoch(1));
-    redis.ask(&["SCRIPT", "FLUSH"]);
-    let appends: Vec<_> = (0..50).map(|_| a.new_append("c", "r")).collect();
-    for append in &appends {
-        a.command(BusCommand::Append(Box::new(append.clone())));
-    }
-    let firsts: Vec<_> =
-        appends.iter().map(|append| a.appended(append.id).unwrap().first.offset).collect();
-    let mut sorted = firsts.clone();
-    sorted.sort_unstable();
-    assert_eq!(sorted, (1..=50).collect::<Vec<_>>(), "{firsts:?}");
-    a.read("c", 0, 9).unwrap();
-    a.wait("a second", |event| matches!(event, BusEvent::State(_)).then_some(()));
-    assert!(a.stats.errors[ErrorClass::Script as usize] > 0);
-    assert_eq!(a.stats.sessions, 1);
+    on_each(|redis| {
+        let mut a = Node::start(redis, 1);
+        a.follow("c", epoch(1));
+        redis.ask(&["SCRIPT", "FLUSH"]);
+        let appends: Vec<_> = (0..50).map(|_| a.new_append("c", "r")).collect();
+        for append in &appends {
+            a.command(BusCommand::Append(Box::new(append.clone())));
+        }
+        let firsts: Vec<_> =
+            appends.iter().map(|append| a.appended(append.id).unwrap().first.offset).collect();
+        let mut sorted = firsts.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (1..=50).collect::<Vec<_>>(), "{firsts:?}");
+        a.read("c", 0, 9).unwrap();
+        a.wait("a second", |event| matches!(event, BusEvent::State(_)).then_some(()));
+        assert!(a.stats.errors[ErrorClass::Script as usize] > 0);
+        assert_eq!(a.stats.sessions, 1);
+    });
 }
 
 /// Redis stands still for longer than a link waits. What was sent before is carried out when it goes on, though nobody waits
 /// for it any more: the repetition finds it made.
 #[test]
 fn redis_stands_still() {
-    let redis = Redis::start();
-    let mut config = config(&redis);
-    config.timeout = Duration::from_millis(700);
-    config.connect_timeout = Duration::from_millis(300);
-    let mut a = Node::begin(config, 1, 0);
-    a.up();
-    a.follow("c", epoch(1));
-    let append = a.new_append("c", "before");
-    a.append(append).unwrap();
-    redis.pause();
-    let append = a.new_append("c", "while it stands still");
-    a.command(BusCommand::Append(Box::new(append.clone())));
-    assert_eq!(a.appended(append.id), Err(AppendError::Bus(BusError::Unknown)));
-    a.down();
-    let state = a.state("why it is away", |state| state.cause.is_some());
-    assert!(!state.up && state.cause.as_ref().unwrap().contains("no answer"), "{state:?}");
-    redis.resume();
-    a.up();
-    let made = a.append(append).unwrap();
-    assert_eq!((made.first.offset, made.repeated), (2, true));
-    assert_eq!(a.read("c", 0, 100).unwrap().entries.len(), 2);
-    // The connection before is gone from Redis, too.
-    let clients = redis.ask(&["CLIENT", "LIST"]).text();
-    assert_eq!(
-        clients.lines().filter(|line| line.contains("name=mahavishnu:test:0")).count(),
-        1,
-        "{clients}"
-    );
+    on_each(|redis| {
+        let mut config = config(redis);
+        config.timeout = Duration::from_millis(700);
+        config.connect_timeout = Duration::from_millis(300);
+        let mut a = Node::begin(config, 1, 0);
+        a.up();
+        a.follow("c", epoch(1));
+        let append = a.new_append("c", "before");
+        a.append(append).unwrap();
+        redis.pause();
+        let append = a.new_append("c", "while it stands still");
+        a.command(BusCommand::Append(Box::new(append.clone())));
+        assert_eq!(a.appended(append.id), Err(AppendError::Bus(BusError::Unknown)));
+        a.down();
+        let state = a.state("why it is away", |state| state.cause.is_some());
+        assert!(!state.up && state.cause.as_ref().unwrap().contains("no answer"), "{state:?}");
+        redis.resume();
+        a.up();
+        let made = a.append(append).unwrap();
+        assert_eq!((made.first.offset, made.repeated), (2, true));
+        assert_eq!(a.read("c", 0, 100).unwrap().entries.len(), 2);
+        // The connection before is gone from Redis, too.
+        let clients = redis.ask(&["CLIENT", "LIST"]).text();
+        assert_eq!(
+            clients.lines().filter(|line| line.contains("name=mahavishnu:test:0")).count(),
+            1,
+            "{clients}"
+        );
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use mahavishnu_core::hub::{Append, CallId, Live, Standing};
 use mahavishnu_links::{BusCommand, BusEvent, LinkConfig};
 use mahavishnu_test_redis::Redis;
 
-use crate::node::{Input, Node, RETENTION, at, config, epoch};
+use crate::node::{Input, Node, RETENTION, at, config, epoch, on_each};
 
 fn announce(node: &mut Node, channel: &str) -> Result<u32, mahavishnu_core::hub::BusError> {
     let id = node.call();
@@ -36,30 +36,31 @@ fn what_is_announced_is_heard_and_not_kept() {
 
 #[test]
 fn what_is_not_followed_any_more_is_not_heard() {
-    let redis = Redis::start();
-    let (mut a, mut b) = (Node::start(&redis, 1), Node::start(&redis, 2));
-    b.follow("c", epoch(1));
-    b.follow("d", epoch(1));
-    b.command(BusCommand::Unfollow { channel: "c".into() });
-    let append = b.new_append("d", "r");
-    b.append(append).unwrap();
-    assert_eq!(announce(&mut a, "c"), Ok(0));
-    // And heard again by whoever follows it again, at once.
-    for _ in 0..20 {
+    on_each(|redis| {
+        let (mut a, mut b) = (Node::start(redis, 1), Node::start(redis, 2));
+        b.follow("c", epoch(1));
+        b.follow("d", epoch(1));
         b.command(BusCommand::Unfollow { channel: "c".into() });
-        b.command(BusCommand::Follow {
-            channel: "c".into(),
-            epoch: epoch(2),
-            retention: RETENTION,
-        });
-    }
-    let standing = b.standing("c");
-    assert_eq!(standing.position, at(epoch(1), 0));
-    let append = b.new_append("d", "r");
-    b.append(append).unwrap();
-    assert_eq!(announce(&mut a, "c"), Ok(1));
-    b.live("c");
-    assert_eq!(b.stats.sessions, 1, "no subscription has ended unasked");
+        let append = b.new_append("d", "r");
+        b.append(append).unwrap();
+        assert_eq!(announce(&mut a, "c"), Ok(0));
+        // And heard again by whoever follows it again, at once.
+        for _ in 0..20 {
+            b.command(BusCommand::Unfollow { channel: "c".into() });
+            b.command(BusCommand::Follow {
+                channel: "c".into(),
+                epoch: epoch(2),
+                retention: RETENTION,
+            });
+        }
+        let standing = b.standing("c");
+        assert_eq!(standing.position, at(epoch(1), 0));
+        let append = b.new_append("d", "r");
+        b.append(append).unwrap();
+        assert_eq!(announce(&mut a, "c"), Ok(1));
+        b.live("c");
+        assert_eq!(b.stats.sessions, 1, "no subscription has ended unasked");
+    });
 }
 
 /// What was published while a link was away is seen by where the channel stands once it is back.

@@ -1,6 +1,7 @@
 //! Links against real servers of Redis and Valkey. `scripts/setup-tests` installs them.
 
 #![expect(
+    clippy::disallowed_macros,
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::expect_used,

@@ -21,7 +21,7 @@ use mahavishnu_core::{
 use mahavishnu_links::{
     Action, BusCommand, BusEvent, Link, LinkConfig, LinkStats, Secret, Servers,
 };
-use mahavishnu_test_redis::Redis;
+use mahavishnu_test_redis::{Kind, Options, Redis};
 
 /// A node with one hub, of which nothing is there but its link.
 pub(crate) struct Node {
@@ -52,6 +52,14 @@ pub(crate) const RETENTION: Retention = Retention {
     time: Duration::from_secs(300),
     position: Duration::from_secs(86_400),
 };
+
+/// Runs a test on every server that is installed.
+pub(crate) fn on_each(test: impl Fn(&Redis)) {
+    for kind in Kind::all() {
+        eprintln!("on {kind}");
+        test(&Redis::with(Options::of(kind)));
+    }
+}
 
 pub(crate) fn config(redis: &Redis) -> LinkConfig {
     let address = redis.address();

@@ -7,7 +7,7 @@ use mahavishnu_core::hub::{Alive, BusError, Visit, VisitChange, VisitName, Visit
 use mahavishnu_links::{BusCommand, BusEvent, NodeId};
 use mahavishnu_test_redis::{Options, Redis};
 
-use crate::node::{Node, config};
+use crate::node::{Node, config, on_each};
 
 const LEASE: Duration = Duration::from_millis(400);
 
@@ -34,26 +34,27 @@ fn beaten(node: &mut Node) -> Option<(Vec<u64>, Vec<u64>)> {
 
 #[test]
 fn leases_are_renewed_or_lost() {
-    let redis = Redis::start();
-    let (mut a, mut b) = (Node::start(&redis, 1), Node::start(&redis, u64::MAX));
-    beat(&a, false, LEASE);
-    assert_eq!(beaten(&mut a), None, "it never had one");
-    beat(&a, true, Duration::from_secs(60));
-    assert_eq!(beaten(&mut a), Some((vec![1], vec![])));
-    beat(&b, true, LEASE);
-    assert_eq!(beaten(&mut b), Some((vec![1, u64::MAX], vec![])));
-    std::thread::sleep(LEASE + Duration::from_millis(100));
-    beat(&a, false, LEASE);
-    assert_eq!(beaten(&mut a), Some((vec![1], vec![u64::MAX])), "told to whoever comes first");
-    beat(&b, false, LEASE);
-    assert_eq!(beaten(&mut b), None);
-    beat(&a, false, LEASE);
-    assert_eq!(beaten(&mut a), Some((vec![1], vec![])), "and to nobody else");
-    a.command(BusCommand::Quit { node: a.id });
-    beat(&b, true, LEASE);
-    let (nodes, _) = beaten(&mut b).unwrap();
-    assert!(nodes.contains(&u64::MAX), "{nodes:?}");
-    assert_eq!(redis.ask(&["HLEN", "mahavishnu:{n}:nodes"]).integer(), 1);
+    on_each(|redis| {
+        let (mut a, mut b) = (Node::start(redis, 1), Node::start(redis, u64::MAX));
+        beat(&a, false, LEASE);
+        assert_eq!(beaten(&mut a), None, "it never had one");
+        beat(&a, true, Duration::from_secs(60));
+        assert_eq!(beaten(&mut a), Some((vec![1], vec![])));
+        beat(&b, true, LEASE);
+        assert_eq!(beaten(&mut b), Some((vec![1, u64::MAX], vec![])));
+        std::thread::sleep(LEASE + Duration::from_millis(100));
+        beat(&a, false, LEASE);
+        assert_eq!(beaten(&mut a), Some((vec![1], vec![u64::MAX])), "told to whoever comes first");
+        beat(&b, false, LEASE);
+        assert_eq!(beaten(&mut b), None);
+        beat(&a, false, LEASE);
+        assert_eq!(beaten(&mut a), Some((vec![1], vec![])), "and to nobody else");
+        a.command(BusCommand::Quit { node: a.id });
+        beat(&b, true, LEASE);
+        let (nodes, _) = beaten(&mut b).unwrap();
+        assert!(nodes.contains(&u64::MAX), "{nodes:?}");
+        assert_eq!(redis.ask(&["HLEN", "mahavishnu:{n}:nodes"]).integer(), 1);
+    });
 }
 
 fn control(node: &mut Node, command: &str, keep: Duration) -> Result<u32, BusError> {
@@ -76,72 +77,75 @@ fn told(events: &[BusEvent]) -> Vec<String> {
 /// Everything that is kept comes before the link is reconciled, and each of it once, whatever happens to the connection.
 #[test]
 fn nodes_are_told_everything_once_and_in_order() {
-    let redis = Redis::start();
-    let (mut a, mut b) = (Node::start(&redis, 1), Node::start(&redis, 2));
-    let hour = Duration::from_secs(3_600);
-    for number in 0..150 {
-        assert_eq!(control(&mut a, &format!("{number}"), hour), Ok(2));
-    }
-    assert_eq!(control(&mut a, "soon over", Duration::from_millis(1)), Ok(2));
-    let numbers = |range: std::ops::Range<u32>| range.map(|it| it.to_string()).collect::<Vec<_>>();
-    let mut expected = numbers(0..150);
-    expected.push("soon over".into());
-    assert_eq!(told(&b.gather(Duration::from_millis(200))), expected);
+    on_each(|redis| {
+        let (mut a, mut b) = (Node::start(redis, 1), Node::start(redis, 2));
+        let hour = Duration::from_secs(3_600);
+        for number in 0..150 {
+            assert_eq!(control(&mut a, &format!("{number}"), hour), Ok(2));
+        }
+        assert_eq!(control(&mut a, "soon over", Duration::from_millis(1)), Ok(2));
+        let numbers =
+            |range: std::ops::Range<u32>| range.map(|it| it.to_string()).collect::<Vec<_>>();
+        let mut expected = numbers(0..150);
+        expected.push("soon over".into());
+        assert_eq!(told(&b.gather(Duration::from_millis(200))), expected);
 
-    let mut late = Node::begin(config(&redis), 3, 0);
-    let mut before = Vec::new();
-    late.wait("reconciled", |event| {
-        before.push(event.clone());
-        matches!(event, BusEvent::Reconciled).then_some(())
+        let mut late = Node::begin(config(redis), 3, 0);
+        let mut before = Vec::new();
+        late.wait("reconciled", |event| {
+            before.push(event.clone());
+            matches!(event, BusEvent::Reconciled).then_some(())
+        });
+        assert_eq!(told(&before), numbers(0..150));
+        // A hub that is not the first is told nothing.
+        let mut second = Node::begin(config(redis), 3, 1);
+        second.up();
+
+        redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        for node in [&mut a, &mut b, &mut late] {
+            node.down();
+            node.up();
+        }
+        assert_eq!(control(&mut b, "150", hour), Ok(3));
+        for node in [&mut b, &mut late] {
+            assert_eq!(told(&node.gather(Duration::from_millis(200))), ["150"]);
+        }
+        assert_eq!(told(&second.gather(Duration::from_millis(1))), Vec::<String>::new());
+        assert_eq!(control(&mut a, &"x".repeat((64 << 10) + 1), hour), Err(BusError::Failed));
     });
-    assert_eq!(told(&before), numbers(0..150));
-    // A hub that is not the first is told nothing.
-    let mut second = Node::begin(config(&redis), 3, 1);
-    second.up();
-
-    redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-    for node in [&mut a, &mut b, &mut late] {
-        node.down();
-        node.up();
-    }
-    assert_eq!(control(&mut b, "150", hour), Ok(3));
-    for node in [&mut b, &mut late] {
-        assert_eq!(told(&node.gather(Duration::from_millis(200))), ["150"]);
-    }
-    assert_eq!(told(&second.gather(Duration::from_millis(1))), Vec::<String>::new());
-    assert_eq!(control(&mut a, &"x".repeat((64 << 10) + 1), hour), Err(BusError::Failed));
 }
 
 /// A failover has lost what was told last, and what comes then has a lower name than that.
 #[test]
 fn what_is_told_after_a_loss_is_told() {
-    let redis = Redis::start();
-    let mut config = config(&redis);
-    config.limits.standing_interval = Duration::from_millis(100);
-    let mut a = Node::begin(config, 1, 0);
-    a.up();
-    let stream = "mahavishnu:{n}:control";
-    let far = "99999999999999";
-    let mut client = redis.client();
-    client.ask(&["XADD", stream, "1000-0", far, "first"]);
-    client.ask(&["XADD", stream, "3000-0", far, "lost"]);
-    let expect = |a: &mut Node, expected: &str| {
-        let (at, text) = a.find("something told", |event| match event {
-            BusEvent::Control { at, command } => Some((at.clone(), command.clone())),
-            _ => None,
-        });
-        assert_eq!(&*text, expected.as_bytes(), "{at}");
-    };
-    expect(&mut a, "first");
-    expect(&mut a, "lost");
-    client.ask(&["DEL", stream]);
-    client.ask(&["XADD", stream, "1000-0", far, "first"]);
-    client.ask(&["XADD", stream, "2000-0", far, "instead"]);
-    expect(&mut a, "instead");
-    client.ask(&["XADD", stream, "2500-0", far, "next"]);
-    expect(&mut a, "next");
-    // And nothing of it twice.
-    assert_eq!(told(&a.gather(Duration::from_millis(500))), Vec::<String>::new());
+    on_each(|redis| {
+        let mut config = config(redis);
+        config.limits.standing_interval = Duration::from_millis(100);
+        let mut a = Node::begin(config, 1, 0);
+        a.up();
+        let stream = "mahavishnu:{n}:control";
+        let far = "99999999999999";
+        let mut client = redis.client();
+        client.ask(&["XADD", stream, "1000-0", far, "first"]);
+        client.ask(&["XADD", stream, "3000-0", far, "lost"]);
+        let expect = |a: &mut Node, expected: &str| {
+            let (at, text) = a.find("something told", |event| match event {
+                BusEvent::Control { at, command } => Some((at.clone(), command.clone())),
+                _ => None,
+            });
+            assert_eq!(&*text, expected.as_bytes(), "{at}");
+        };
+        expect(&mut a, "first");
+        expect(&mut a, "lost");
+        client.ask(&["DEL", stream]);
+        client.ask(&["XADD", stream, "1000-0", far, "first"]);
+        client.ask(&["XADD", stream, "2000-0", far, "instead"]);
+        expect(&mut a, "instead");
+        client.ask(&["XADD", stream, "2500-0", far, "next"]);
+        expect(&mut a, "next");
+        // And nothing of it twice.
+        assert_eq!(told(&a.gather(Duration::from_millis(500))), Vec::<String>::new());
+    });
 }
 
 #[test]
@@ -199,39 +203,44 @@ fn change(
 
 #[test]
 fn connections_of_users_are_counted() {
-    let redis = Redis::start();
-    let mut a = Node::start(&redis, 1);
-    let (minute, none) = (Duration::from_secs(60), Duration::ZERO);
-    let both = || alive(&[1, 2], none);
-    let visited = |entered, connections| Visited { entered, connections };
-    let (one, two, three) = (visitor(1, 1), visitor(1, 2), visitor(2, 3));
-    assert_eq!(change(&mut a, &[], &[one, two], both(), Some(2)), visited(true, 2));
-    assert_eq!(change(&mut a, &[], &[two], both(), Some(2)), visited(true, 2), "one counts once");
-    assert_eq!(change(&mut a, &[], &[three], both(), Some(2)), visited(false, 2));
-    assert_eq!(
-        change(&mut a, &[one], &[three], both(), Some(2)),
-        visited(true, 2),
-        "first who has gone"
-    );
-    // Node 2 is gone, but perhaps it is only that it is not known yet.
-    assert_eq!(change(&mut a, &[], &[one], alive(&[1], minute), Some(2)), visited(false, 2));
-    assert_eq!(change(&mut a, &[], &[one], alive(&[1], none), Some(2)), visited(true, 2));
+    on_each(|redis| {
+        let mut a = Node::start(redis, 1);
+        let (minute, none) = (Duration::from_secs(60), Duration::ZERO);
+        let both = || alive(&[1, 2], none);
+        let visited = |entered, connections| Visited { entered, connections };
+        let (one, two, three) = (visitor(1, 1), visitor(1, 2), visitor(2, 3));
+        assert_eq!(change(&mut a, &[], &[one, two], both(), Some(2)), visited(true, 2));
+        assert_eq!(
+            change(&mut a, &[], &[two], both(), Some(2)),
+            visited(true, 2),
+            "one counts once"
+        );
+        assert_eq!(change(&mut a, &[], &[three], both(), Some(2)), visited(false, 2));
+        assert_eq!(
+            change(&mut a, &[one], &[three], both(), Some(2)),
+            visited(true, 2),
+            "first who has gone"
+        );
+        // Node 2 is gone, but perhaps it is only that it is not known yet.
+        assert_eq!(change(&mut a, &[], &[one], alive(&[1], minute), Some(2)), visited(false, 2));
+        assert_eq!(change(&mut a, &[], &[one], alive(&[1], none), Some(2)), visited(true, 2));
 
-    let id = a.call();
-    a.command(BusCommand::Visits { id, user: "ada".into(), alive: both(), max: 1 });
-    let visits = a.find("an answer", |event| match event {
-        BusEvent::Visits { id: of, result } if *of == id => Some(result.clone().unwrap()),
-        _ => None,
+        let id = a.call();
+        a.command(BusCommand::Visits { id, user: "ada".into(), alive: both(), max: 1 });
+        let visits = a.find("an answer", |event| match event {
+            BusEvent::Visits { id: of, result } if *of == id => Some(result.clone().unwrap()),
+            _ => None,
+        });
+        let info = Bytes::from(format!("{{\"of\":\"{one}\"}}"));
+        assert_eq!((visits.connections, visits.visits), (2, vec![Visit { name: one, info }]));
+        let id = a.call();
+        a.command(BusCommand::Visits { id, user: "ada".into(), alive: alive(&[9], none), max: 9 });
+        let visits = a.find("an answer", |event| match event {
+            BusEvent::Visits { id: of, result } if *of == id => Some(result.clone().unwrap()),
+            _ => None,
+        });
+        assert_eq!((visits.connections, visits.visits.len()), (0, 0));
     });
-    let info = Bytes::from(format!("{{\"of\":\"{one}\"}}"));
-    assert_eq!((visits.connections, visits.visits), (2, vec![Visit { name: one, info }]));
-    let id = a.call();
-    a.command(BusCommand::Visits { id, user: "ada".into(), alive: alive(&[9], none), max: 9 });
-    let visits = a.find("an answer", |event| match event {
-        BusEvent::Visits { id: of, result } if *of == id => Some(result.clone().unwrap()),
-        _ => None,
-    });
-    assert_eq!((visits.connections, visits.visits.len()), (0, 0));
 }
 
 /// The rights that the documentation gives are enough, and no more than that.

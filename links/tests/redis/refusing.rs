@@ -6,7 +6,7 @@ use mahavishnu_core::hub::{AppendError, BusError};
 use mahavishnu_links::{BusCommand, BusEvent, Outage};
 use mahavishnu_test_redis::{Options, Redis};
 
-use crate::node::{Input, Node, config, epoch, with_password};
+use crate::node::{Input, Node, config, epoch, on_each, with_password};
 
 fn refusal(node: &mut Node, part: &str) -> String {
     let state = node
@@ -67,33 +67,34 @@ fn a_replica_is_not_what_is_looked_for() {
 /// Without room nothing is written, and what is there can be read; with room again everything goes on.
 #[test]
 fn redis_is_full() {
-    let redis = Redis::start();
-    let mut a = Node::start(&redis, 1);
-    let founded = a.follow("c", epoch(1)).position.epoch;
-    let append = a.new_append("c", "r");
-    a.append(append).unwrap();
-    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
-    let append = a.new_append("c", "r");
-    assert_eq!(a.append(append.clone()), Err(AppendError::Bus(BusError::Full)));
-    a.state("full", |state| state.full == Some("OOM"));
-    assert_eq!(a.read("c", 0, 9).unwrap().entries.len(), 1);
-    // Of a channel that is there it is told where it stands, and nothing is begun.
-    a.command(BusCommand::Follow {
-        channel: "new".into(),
-        epoch: epoch(2),
-        retention: crate::node::RETENTION,
+    on_each(|redis| {
+        let mut a = Node::start(redis, 1);
+        let founded = a.follow("c", epoch(1)).position.epoch;
+        let append = a.new_append("c", "r");
+        a.append(append).unwrap();
+        redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+        let append = a.new_append("c", "r");
+        assert_eq!(a.append(append.clone()), Err(AppendError::Bus(BusError::Full)));
+        a.state("full", |state| state.full == Some("OOM"));
+        assert_eq!(a.read("c", 0, 9).unwrap().entries.len(), 1);
+        // Of a channel that is there it is told where it stands, and nothing is begun.
+        a.command(BusCommand::Follow {
+            channel: "new".into(),
+            epoch: epoch(2),
+            retention: crate::node::RETENTION,
+        });
+        assert_eq!(a.follow("c", epoch(1)).position.epoch, founded);
+        redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        a.down();
+        a.wait("up", |event| matches!(event, BusEvent::Up { .. }).then_some(()));
+        assert_eq!(a.standing("c").position.epoch, founded);
+        redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+        a.wait("reconciled", |event| matches!(event, BusEvent::Reconciled).then_some(()));
+        a.state("not full", |state| state.full.is_none() && state.up);
+        let made = a.append(append).unwrap();
+        assert_eq!((made.first.offset, made.repeated), (2, false));
+        assert_eq!(a.stats.sessions, 2);
     });
-    assert_eq!(a.follow("c", epoch(1)).position.epoch, founded);
-    redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-    a.down();
-    a.wait("up", |event| matches!(event, BusEvent::Up { .. }).then_some(()));
-    assert_eq!(a.standing("c").position.epoch, founded);
-    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
-    a.wait("reconciled", |event| matches!(event, BusEvent::Reconciled).then_some(()));
-    a.state("not full", |state| state.full.is_none() && state.up);
-    let made = a.append(append).unwrap();
-    assert_eq!((made.first.offset, made.repeated), (2, false));
-    assert_eq!(a.stats.sessions, 2);
 }
 
 #[test]
