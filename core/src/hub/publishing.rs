@@ -297,6 +297,8 @@ impl Hub {
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
         let Some(ticket) = self.errands.publish(&self.env, publisher, waiting) else { return };
         let firm = results.len() + publications.len() > 1;
+        // More than were counted: behind a channel's first document its other messages have to be kept as well.
+        let mut waiting = 0;
         results.reserve_exact(publications.len());
         for publication in publications {
             let home = self.homes.of(&publication.channel);
@@ -305,15 +307,17 @@ impl Hub {
             let ticket = Ticket { item, ..ticket };
             if home != self.env.place.shard {
                 self.tell(home, Inner::Publish { ticket, firm, held: 0, publication });
+                waiting += 1;
             } else if self.is_publication_stored(&publication) {
                 self.store(ticket, None, publication);
+                waiting += 1;
             } else {
                 outcome.published = self.broadcast_whole(&publication);
             }
             results.push(outcome);
         }
         // Answers of other hubs and of the store come in later turns, so none can have come yet.
-        self.errands.set_results(ticket, results);
+        self.errands.set_results(ticket, results, waiting);
     }
 
     /// Whether a hub that one of the messages has to pass takes nothing in at present, as far as this one knows. The

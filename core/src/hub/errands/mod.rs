@@ -146,12 +146,12 @@ impl Errands {
         self.hold(env, Errand::Publish { publisher, results: Vec::new(), waiting })
     }
 
-    /// What became of the messages so far; those of other homes are filled in by [`published`](Self::published).
-    pub(super) fn set_results(&mut self, ticket: Ticket, so_far: Vec<Outcome>) {
-        if let Some(Errand::Publish { results, .. }) =
+    /// What became of the messages so far; those that are waited for are filled in by [`published`](Self::published).
+    pub(super) fn set_results(&mut self, ticket: Ticket, so_far: Vec<Outcome>, left: u32) {
+        if let Some(Errand::Publish { results, waiting, .. }) =
             self.slots.get_at_mut(ticket.index, ticket.generation)
         {
-            *results = so_far;
+            (*results, *waiting) = (so_far, left);
         }
     }
 
@@ -373,7 +373,7 @@ mod tests {
         let env = env(Config::default());
         let mut errands = Errands::default();
         let ticket = errands.publish(&env, command(), 2).unwrap();
-        errands.set_results(ticket, vec![outcome("a", NOBODY), outcome("b", NOBODY)]);
+        errands.set_results(ticket, vec![outcome("a", NOBODY), outcome("b", NOBODY)], 2);
 
         let second = Published { subscribers: 3, offset: 7, epoch: None };
         assert!(errands.published(Ticket { item: 1, ..ticket }, second).is_none());

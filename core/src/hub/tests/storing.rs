@@ -387,3 +387,31 @@ fn what_was_stored_together_comes_back_in_rounds_of_the_usual_size() {
 
     assert_eq!(read(&mut kept), before);
 }
+
+#[test]
+fn behind_a_channels_first_document_its_other_messages_wait_as_well() {
+    let mut config = config();
+    config.history.default = Keep::OFF;
+    // Each message is a round of its own.
+    config.limits.delivery.round_bytes_max = 1;
+    let mut kept = Kept::new(1, config);
+    let subscriber = kept.rig.connect(0);
+    kept.rig.subscribe(&subscriber, "c");
+    let mut first = message("c", 1);
+    first["state"] = json!({"n": 1});
+    let body = json!({"messages": [first, message("c", 2)]});
+    let publisher = kept.rig.socket(0);
+    kept.rig.bytes(&publisher, &post(&body.to_string()));
+
+    kept.answer(true);
+    assert_eq!(numbers(&subscriber.take()), [1]);
+    assert_eq!(publisher.take_text(), "", "the second is not kept yet");
+    kept.answer(true);
+
+    assert_eq!(numbers(&subscriber.take()), [2]);
+    let answer = publisher.take_text();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"subscribers\":2"),
+        "{answer}"
+    );
+}
