@@ -7,6 +7,7 @@ mod browser;
 mod certificates;
 mod channels;
 mod clients;
+mod cluster;
 mod dialogues;
 mod formats;
 mod heads;
