@@ -25,6 +25,7 @@ mod proxies;
 mod reasons;
 mod recording;
 mod recovering;
+mod redis;
 mod shards;
 mod soak;
 mod subcommands;
