@@ -506,7 +506,7 @@ fn who_comes_meanwhile_is_not_told_before_a_session_is_resumed() {
         .find_map(|_| {
             let (client, _) = hello(&mut rig, 0);
             let session = keep(&mut rig, &client);
-            let id = crate::hub::SessionId::parse(&session).unwrap();
+            let id = SessionId::parse(&session).unwrap();
             let home = rig.hubs[0].hub().homes.placement().session_home(id);
             (home == ShardId(0)).then_some((client, session))
         })

@@ -109,7 +109,6 @@ impl Options {
             position_keep: Duration::from_millis(self.position_keep_ms),
             state_bytes_max: self.state_bytes as usize,
             store_queue_bytes_max: self.store_queue_bytes as usize,
-            ..limits::History::default()
         }
     }
 }
