@@ -398,6 +398,9 @@ pub struct Bus {
     /// Nodes of the server that are known. Default 1,000. Over it: those with the lowest names are; connections of the others
     /// do not count, and nobody waits for their answers.
     pub nodes_max: usize,
+    /// How long who revokes tokens or ends connections waits for the other nodes to have done the same. Default 2 s. Over it:
+    /// the answer says how many have.
+    pub confirm_time: Duration,
 }
 
 impl Default for Bus {
@@ -409,6 +412,7 @@ impl Default for Bus {
             bus_page_bytes_max: 256 * 1024,
             bus_follow_time: Duration::from_secs(30),
             nodes_max: 1_000,
+            confirm_time: Duration::from_secs(2),
         }
     }
 }

@@ -1,13 +1,20 @@
-//! What an operator may ask for later: who revoked what, and who tried to. One line each; neither a token nor a key.
+//! What an operator may ask for later: who revoked or disconnected whom, and who tried to. One line each; neither a token nor a key.
 
 use mahavishnu_core::{
-    hub::{Audit, Published},
+    hub::{Audit, OrderKind, Published, Whom},
     reason::Reason,
 };
 use tracing::{info, warn};
 
 /// Writes one line. Names are quoted and escaped by the log: they are a client's words.
 pub(crate) fn log(audit: &Audit, result: Result<Published, Reason>) {
+    match audit.kind {
+        OrderKind::Revoke => log_revocation(audit, result),
+        OrderKind::Disconnect => log_disconnect(audit, result),
+    }
+}
+
+fn log_revocation(audit: &Audit, result: Result<Published, Reason>) {
     let address = audit.peer.map(|peer| peer.to_string());
     let (by, address) = (audit.user.as_deref(), address.as_deref());
     let revocation = audit.revocation.as_ref();
@@ -19,11 +26,40 @@ pub(crate) fn log(audit: &Audit, result: Result<Published, Reason>) {
         Ok(Published { subscribers: closed, .. }) => {
             info!(audit = "revoke", by, address, jti, user, issued_before, closed, "revoked");
         }
+        Err(Reason::RevokedHere) => {
+            warn!(audit = "revoke", by, address, jti, user, issued_before, "revoked on this node");
+        }
         Err(reason) => {
             let reason = reason.name();
             warn!(
                 audit = "revoke",
                 by, address, jti, user, issued_before, reason, "revocation refused"
+            );
+        }
+    }
+}
+
+fn log_disconnect(audit: &Audit, result: Result<Published, Reason>) {
+    let address = audit.peer.map(|peer| peer.to_string());
+    let (by, address) = (audit.user.as_deref(), address.as_deref());
+    let (user, connection) = match &audit.whom {
+        Some(Whom::User(user)) => (Some(&**user), None),
+        Some(Whom::Connection(name)) => (None, Some(name.to_string())),
+        None => (None, None),
+    };
+    let connection = connection.as_deref();
+    match result {
+        Ok(Published { subscribers: closed, .. }) => {
+            info!(audit = "disconnect", by, address, user, connection, closed, "disconnected");
+        }
+        Err(Reason::DisconnectedHere) => {
+            warn!(audit = "disconnect", by, address, user, connection, "disconnected on this node");
+        }
+        Err(reason) => {
+            let reason = reason.name();
+            warn!(
+                audit = "disconnect",
+                by, address, user, connection, reason, "disconnecting refused"
             );
         }
     }

@@ -299,6 +299,14 @@ reasons! {
     BadRevocation "bad_revocation": None, Some(400), Some("DECODE_ERROR"), Message("decode_error"), Never, "Invalid revocation";
     /// `revocations_max` are in force.
     RevocationsFull "revocations_full": None, Some(503), Some("SERVER_ERROR"), Message("revocations_full"), Later, "Too many revocations on this server";
+    /// The bus is away, so that tokens are revoked on this node only; the other nodes are told as soon as it is back.
+    RevokedHere "revoked_here": None, Some(503), Some("SERVER_ERROR"), Message("revoked_here"), Later, "Revoked on this node; the others follow when the bus is back";
+    /// To end connections, or to ask for others', takes full access.
+    OperatorsOnly "operators_only": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "For operators only";
+    /// A request to end connections whose JSON does not fit.
+    BadDisconnect "bad_disconnect": None, Some(400), Some("DECODE_ERROR"), Message("decode_error"), Never, "Invalid disconnect request";
+    /// The bus is away, so that connections have ended on this node only.
+    DisconnectedHere "disconnected_here": None, Some(503), Some("SERVER_ERROR"), Message("disconnected_here"), Later, "Disconnected on this node only: the others cannot be told";
     /// No such request.
     UnknownRequest "unknown_request": None, None, Some("UNKNOWN_REQUEST"), Message("unknown_request"), Never, "Unknown request event";
     /// What came after a position cannot be had: another epoch, or no longer kept, and the client insisted.

@@ -602,7 +602,7 @@ impl Hub {
                     self.close(conn, Reason::Disconnected);
                 }
             }
-            Command::Revoke { id, revocation } => self.on_revoke_command(id, &revocation),
+            Command::Revoke { id, revocation } => self.on_revoke_command(id, revocation),
             Command::Reload(config) => self.on_reload(config),
             Command::Drain(plan) => self.on_drain(plan),
         }

@@ -56,7 +56,7 @@ impl Hub {
             (Listener::Main, "/health" | "/ready" | "/") => {
                 self.answer_not_allowed(id, answers::ASKED_BY);
             }
-            (Listener::Main, "/publish" | "/revoke")
+            (Listener::Main, "/publish" | "/revoke" | "/disconnect")
                 if *request.method() == Method::POST
                     && !answers::declares_body(request.headers()) =>
             {
@@ -68,7 +68,12 @@ impl Hub {
             (Listener::Main, "/revoke") if *request.method() == Method::POST => {
                 self.on_http_revoke(id, request);
             }
-            (Listener::Main, "/publish" | "/revoke") => self.answer_not_allowed(id, "POST"),
+            (Listener::Main, "/disconnect") if *request.method() == Method::POST => {
+                self.on_http_disconnect(id, request);
+            }
+            (Listener::Main, "/publish" | "/revoke" | "/disconnect") => {
+                self.answer_not_allowed(id, "POST")
+            }
             _ if !reads => self.answer_not_allowed(id, "GET, HEAD"),
             (Listener::Main, _) if let Some(resource) = resource => {
                 self.on_http_look(id, resource, request);

@@ -21,12 +21,16 @@ impl Hub {
         if self.is_first() {
             self.hear_as_first(event);
             self.keep_lease();
+            self.env.tally.bus.unsent(self.nodes.unsent());
         }
     }
 
     fn hear_as_first(&mut self, event: &BusEvent) {
         match event {
-            BusEvent::Up { .. } => self.nodes.on_up(),
+            BusEvent::Up { .. } => {
+                self.nodes.on_up();
+                self.nodes.spread_unsent(&self.env, &mut self.calls);
+            }
             BusEvent::Reconciled => self.nodes.on_reconciled(),
             BusEvent::Down => self.nodes.on_down(),
             BusEvent::Beat { nodes, gone } => self.on_beat(nodes, gone),
@@ -39,17 +43,21 @@ impl Hub {
                 Some(Told::Alive(node)) if node != self.nodes.node() => {
                     self.nodes.on_alive(&self.env, node);
                 }
+                Some(Told::CarriedOut { order, node, closed }) => {
+                    let done = self.nodes.on_confirmed(order, node, closed);
+                    self.answer_spread(done);
+                }
                 // Or a node of a later version says something that nobody here knows.
                 Some(Told::Alive(_)) | None => {}
             },
+            BusEvent::Control { at: _, command } => self.on_control(command),
+            BusEvent::Announced { id, result } => self.on_announced(*id, *result),
             BusEvent::State(_)
             | BusEvent::Standing { .. }
             | BusEvent::Live { .. }
             | BusEvent::Appended { .. }
-            | BusEvent::Announced { .. }
             | BusEvent::Page { .. }
             | BusEvent::Healed { .. }
-            | BusEvent::Control { .. }
             | BusEvent::Visited { .. }
             | BusEvent::Visits { .. } => {}
         }
@@ -60,6 +68,8 @@ impl Hub {
         match message {
             NodesMessage::Link(link) => self.nodes.learn_link(&self.env, from, *link),
             NodesMessage::Roll(roll) => self.take_roll(&roll),
+            NodesMessage::Spread { ticket, order } => self.on_spread(ticket, order),
+            NodesMessage::HasSpread { ticket, spread } => self.on_spread_done(ticket, spread),
         }
     }
 
@@ -77,8 +87,10 @@ impl Hub {
         }
     }
 
-    /// What is due about the lease, at the first hub.
+    /// What is due about the lease, and about those who wait for other nodes: at the first hub.
     pub(super) fn keep_lease(&mut self) {
+        let late = self.nodes.take_late(&self.env);
+        self.answer_spread(late);
         while let Some(due) = self.nodes.due(&self.env) {
             match due {
                 Due::Lost => self.begin_anew(),
@@ -106,6 +118,7 @@ impl Hub {
     fn on_beat(&mut self, nodes: &[Node], gone: &[NodeId]) {
         let roll = self.nodes.on_beat(&self.env, nodes, gone);
         self.call_roll(roll);
+        self.nodes.spread_unsent(&self.env, &mut self.calls);
     }
 
     /// The lease is lost: what this process had is gone for the others, and it goes on as another node.
@@ -128,6 +141,8 @@ impl Hub {
         let gone = self.nodes.take_roll(&self.env, roll);
         if self.is_first() {
             self.env.tally.bus.nodes_gone += gone.len() as u64;
+            let done = self.nodes.on_gone(&gone);
+            self.answer_spread(done);
         }
     }
 }

@@ -31,6 +31,7 @@ mod leasing;
 mod looking;
 mod looks;
 mod nodes;
+mod ordering;
 mod peers;
 mod presence;
 mod publishing;
@@ -75,6 +76,7 @@ pub use self::{
         Heal, HealEntry, Live, Moved, Node, NodeId, Once, Page as BusPage, PageEntry, Retention,
         Standing, Visit, VisitChange, VisitName, Visited, Visits, Writer,
     },
+    nodes::{OrderKind, Whom},
     peers::ShardMessage,
     store::{
         AppendId, SessionId, StoreCommand, StoreEvent, StoredChannel, StoredRound, StoredState,

@@ -1,35 +1,28 @@
-//! What goes through channels and between hubs: subscriptions, rounds, questions, revocations; what is published is in
-//! `publishing`. Each method carries on between departments what one of them has found out.
+//! What goes through channels and between hubs: subscriptions, rounds, questions; what is published is in `publishing`. Each method carries on between departments what one of them has found out.
 
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use http::Request;
 
 use super::{
     Hub,
     attending::Wishes,
     channels::{Left, Subscribe},
     connections::AnswerTo,
-    errands::{self, Asker, Publisher, RevokeDone},
+    errands::Publisher,
     homes::{Form, Lost, Sealed, Start, Wish},
-    http::Refused,
-    peers::{Inner, Joiner, Ticket, Withheld},
+    peers::{Inner, Joiner, Withheld},
     presence::{Attended, Departure, Why},
     questions::{About, Question, is_object},
     tokens::Withdrawn,
-    types::{
-        Audit, CommandId, ConnId, Handler, Output, Publication, Published, RequestError, RequestId,
-        ShardId,
-    },
+    types::{ConnId, Handler, Output, Publication, RequestError, RequestId, ShardId},
     visitors::Who,
 };
 use crate::{
-    auth::{Revocation, Verb},
+    auth::Verb,
     config::Config,
     protocol::{self, Answer},
     reason::Reason,
-    ws::Payload,
 };
 
 /// Between hubs.
@@ -90,11 +83,11 @@ impl Hub {
             Inner::Resolve { key, digest, answer } => {
                 self.keys.resolve(&key, digest, answer, &self.env.config.limits.publishing);
             }
-            Inner::Revoke { ticket, revocation } => {
-                let closed = self.apply_revocation(&revocation);
-                self.tell(ticket.shard, Inner::Revoked { ticket, closed });
+            Inner::Order { ticket, order } => {
+                let closed = self.obey(&order);
+                self.tell(ticket.shard, Inner::CarriedOut { ticket, closed });
             }
-            Inner::Revoked { ticket, closed } => self.on_revoked(ticket, closed),
+            Inner::CarriedOut { ticket, closed } => self.on_carried_out(ticket, closed),
             Inner::Session(message) => self.on_session_message(*message),
             Inner::Nodes(message) => self.on_nodes_message(from, *message),
             Inner::Enter { who, conn } => {
@@ -548,80 +541,6 @@ impl Hub {
             }
             About::Publish { publisher, .. } => self.fail_publish(publisher, reason),
             About::Look(look) => self.on_seen(look.looker, Err(reason)),
-        }
-    }
-}
-
-/// Revocations. The hub that is asked tells the others and answers when all have done it: from then on no hub accepts
-/// such a token or delivers to its connection.
-impl Hub {
-    pub(super) fn on_http_revoke(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
-        let peer = self.connections.get(id).map(|conn| conn.peer());
-        let mut audit = Box::new(Audit { peer, user: None, revocation: None });
-        let asker = Asker::Http(id);
-        match errands::revoke::check(&self.env, &self.tokens, request, &mut audit) {
-            Ok(revocation) => self.revoke(asker, audit, &revocation),
-            Err(refused) => self.fail_revoke(asker, audit, &refused),
-        }
-    }
-
-    /// The application, or an operator through it, revokes.
-    pub(super) fn on_revoke_command(&mut self, id: Option<CommandId>, revocation: &Revocation) {
-        let audit = Audit { peer: None, user: None, revocation: Some(revocation.clone()) };
-        let (asker, audit) = (Asker::Command(id), Box::new(audit));
-        match revocation.check() {
-            Ok(()) => self.revoke(asker, audit, revocation),
-            Err(_) => self.fail_revoke(asker, audit, &Reason::BadRevocation.into()),
-        }
-    }
-
-    fn revoke(&mut self, asker: Asker, audit: Box<Audit>, revocation: &Revocation) {
-        // Others may be revoking at this moment, so a hub can come to hold a few more than the limit.
-        let max = self.env.config.limits.revocations.revocations_max;
-        if self.tokens.revoked() >= max || self.errands.revoking() >= max {
-            return self.fail_revoke(asker, audit, &Reason::RevocationsFull.into());
-        }
-        let place = self.env.place;
-        let waiting = u32::from(place.shards.max(1));
-        let Some(ticket) = self.errands.revoke(&self.env, asker, audit, waiting) else { return };
-        for shard in place.others() {
-            let revocation = Box::new(revocation.clone());
-            self.tell(shard, Inner::Revoke { ticket, revocation });
-        }
-        let closed = self.apply_revocation(revocation);
-        self.on_revoked(ticket, closed);
-    }
-
-    /// How many connections ended.
-    fn apply_revocation(&mut self, revocation: &Revocation) -> u32 {
-        self.tokens.revoke(&mut self.env, revocation);
-        self.end_tokens(|claims| revocation.fits(claims))
-    }
-
-    /// A hub has carried it out.
-    fn on_revoked(&mut self, ticket: Ticket, closed: u32) {
-        let Some(done) = self.errands.revoked(ticket, closed) else { return };
-        let RevokeDone { asker, audit, closed } = done;
-        let result = Ok(Published { subscribers: closed, offset: 0, epoch: None });
-        self.outputs.push_back(Output::Audit { audit, result });
-        match asker {
-            Asker::Http(conn) => {
-                let answer = format!("{{\"status\":\"revoked\",\"closed\":{closed}}}");
-                self.answer_json(conn, answer.into());
-            }
-            Asker::Command(id) => {
-                self.outputs.extend(id.map(|id| Output::Done { id, result }));
-            }
-        }
-    }
-
-    fn fail_revoke(&mut self, asker: Asker, audit: Box<Audit>, refused: &Refused) {
-        if self.tokens.is_refusal_noted(&self.env) {
-            self.outputs.push_back(Output::Audit { audit, result: Err(refused.reason) });
-        }
-        match asker {
-            Asker::Http(conn) => self.refuse_http(conn, refused),
-            Asker::Command(id) => self.fail_command(id, refused.reason),
         }
     }
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     bus::{BusCommand, NodeId},
+    nodes::{OrderKind, Whom},
     peers::ShardMessage,
     store::{SessionId, StoreCommand},
 };
@@ -496,16 +497,20 @@ pub struct RequestError {
     pub message: Box<str>,
 }
 
-/// A revocation of tokens or an attempt at one: who wanted what. For a log that can be read later. There is neither a
-/// token nor a key in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A revocation of tokens, an end of connections, or an attempt at one: who wanted what. For a log that can be read later.
+/// There is neither a token nor a key in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
+    /// What was wanted.
+    pub kind: OrderKind,
     /// Where the request came from; `None`: the embedding application.
     pub peer: Option<SocketAddr>,
     /// Whose token it carried, if that verified and names somebody.
     pub user: Option<Arc<str>>,
     /// Which tokens were meant; `None` if it was refused before that was looked at.
     pub revocation: Option<Revocation>,
+    /// Whose connections were meant; `None` likewise.
+    pub whom: Option<Whom>,
 }
 
 /// What a hub asks its driver to do.

@@ -6,7 +6,7 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::{
     CLUSTER_CONNECTIONS, LEASE_LOST, NODES, NODES_GONE, NODES_SILENT, PROBE_AGE, PROBE_DURATION,
-    REDIS_UP, handles::Registry,
+    REDIS_UP, UNKNOWN_ORDERS, UNSENT_ORDERS, handles::Registry,
 };
 
 /// What a hub has counted of its bus since its tally was last recorded.
@@ -19,8 +19,12 @@ pub(crate) struct BusTally {
     probes: Vec<Duration>,
     /// Nodes, those of them that are not heard, connections of all.
     nodes: Option<(usize, u32, u64)>,
+    /// Orders that the bus has not taken: now, and when this was last told.
+    unsent: (usize, usize),
     pub(crate) lease_lost: u64,
     pub(crate) nodes_gone: u64,
+    /// Of later versions, or of nobody who belongs here.
+    pub(crate) unknown_orders: u64,
 }
 
 impl BusTally {
@@ -35,6 +39,11 @@ impl BusTally {
         if self.probes.len() < PROBES_MAX {
             self.probes.extend(probe);
         }
+    }
+
+    /// So many orders wait until the bus takes them.
+    pub(crate) fn unsent(&mut self, orders: usize) {
+        self.unsent.0 = orders;
     }
 
     /// So many nodes are there, so many of them silent, with so many connections.
@@ -56,6 +65,8 @@ pub(super) struct BusHandles {
     connections: Gauge,
     lease_lost: Counter,
     nodes_gone: Counter,
+    unknown_orders: Counter,
+    unsent_orders: Gauge,
 }
 
 impl BusHandles {
@@ -71,6 +82,8 @@ impl BusHandles {
             connections: source.gauge(CLUSTER_CONNECTIONS, &[]),
             lease_lost: source.counter(LEASE_LOST, &[]),
             nodes_gone: source.counter(NODES_GONE, &[]),
+            unknown_orders: source.counter(UNKNOWN_ORDERS, &[]),
+            unsent_orders: source.gauge(UNSENT_ORDERS, &[]),
         }
     }
 
@@ -87,9 +100,16 @@ impl BusHandles {
             self.silent.set(f64::from(silent));
             self.connections.set(connections as f64);
         }
-        for (count, handle) in
-            [(&mut tally.lease_lost, &self.lease_lost), (&mut tally.nodes_gone, &self.nodes_gone)]
-        {
+        let (unsent, told) = tally.unsent;
+        if unsent != told {
+            tally.unsent = (unsent, unsent);
+            self.unsent_orders.set(unsent as f64);
+        }
+        for (count, handle) in [
+            (&mut tally.lease_lost, &self.lease_lost),
+            (&mut tally.nodes_gone, &self.nodes_gone),
+            (&mut tally.unknown_orders, &self.unknown_orders),
+        ] {
             if *count > 0 {
                 handle.increment(std::mem::take(count));
             }

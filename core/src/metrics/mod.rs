@@ -168,6 +168,10 @@ families! {
         "Nodes that have gone, or whose lease was over";
     LEASE_LOST "mahavishnu_lease_lost_total" Counter ["server"] &[],
         "How often this node's lease was over before it was renewed";
+    UNKNOWN_ORDERS "mahavishnu_unknown_orders_total" Counter ["server"] &[],
+        "Orders for all nodes that this one does not know how to carry out";
+    UNSENT_ORDERS "mahavishnu_unsent_orders" Gauge ["server"] &[],
+        "Revocations that other nodes are told as soon as the bus takes them";
     CLUSTER_CONNECTIONS "mahavishnu_cluster_connections" Gauge ["server"] &[],
         "Active WebSocket connections of all nodes, as their leases say";
     REVOCATIONS "mahavishnu_revocations" Gauge ["server"] &[],

@@ -385,6 +385,8 @@ conformance! {
         RevokeForbidden: tokens::revoke_forbidden;
         BadRevocation: tokens::bad_revocation;
         RevocationsFull: tokens::revocations_full;
+        OperatorsOnly: tokens::operators_only;
+        BadDisconnect: tokens::bad_disconnect;
         Decode: messages::decode;
         SubscribeForbidden: messages::subscribe_forbidden;
         PublishForbidden: messages::publish_forbidden;

@@ -13,7 +13,6 @@ pub(in crate::hub) struct Calls {
 
 impl Calls {
     /// A name for a command that is answered.
-    #[expect(dead_code, reason = "nothing that is answered by name is asked yet")]
     pub(in crate::hub) fn name(&mut self) -> CallId {
         self.last_id += 1;
         CallId(self.last_id)

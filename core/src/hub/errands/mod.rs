@@ -1,8 +1,8 @@
-//! Errands: what waits for other hubs. A publish whose messages have other homes, a claim of an idempotency key, a
-//! revocation of tokens. Whoever wanted it is answered when all have answered.
+//! Errands: what waits for other hubs. A publish whose messages have other homes, a claim of an idempotency key, an order
+//! that all carry out. Whoever wanted it is answered when all have answered.
 
 mod keys;
-pub(super) mod revoke;
+pub(super) mod orders;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use crate::protocol::Epoch;
 pub(super) use self::keys::{Kept, Keys, Owner, Verdict, owned};
 use super::{
     env::Env,
+    nodes::{OrderId, OrderKind, Spread},
     peers::Ticket,
     slab::Slab,
     types::{Audit, CommandId, ConnId, Publication, Published},
@@ -21,8 +22,8 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Errands {
     slots: Slab<Errand>,
-    /// How many of them are revocations.
-    revoking: usize,
+    /// How many of them are orders.
+    ordered: usize,
 }
 
 #[derive(Debug)]
@@ -33,8 +34,8 @@ enum Errand {
     First { publisher: Publisher, first: Outcome, rest: Vec<Publication> },
     /// Not carried out yet: its idempotency key is being asked for.
     Claim { publisher: Publisher, publications: Vec<Publication> },
-    /// Not all hubs have ended connections.
-    Revoke { asker: Asker, audit: Box<Audit>, closed: u32, waiting: u32 },
+    /// Not all hubs have carried it out, or not all nodes.
+    Order { order: Box<OrderDone>, waiting: u32 },
 }
 
 /// Who published, and under which key.
@@ -66,11 +67,16 @@ impl Via {
     }
 }
 
-/// Who waits for a revocation.
+/// Who waits for an order.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asker {
     Http(ConnId),
     Command(Option<CommandId>),
+    /// Another node, whose order has this name, if it is to be confirmed.
+    Node {
+        id: OrderId,
+        confirms: bool,
+    },
 }
 
 /// What became of a message.
@@ -107,13 +113,17 @@ pub(super) struct ClaimDone {
     pub(super) publications: Vec<Publication>,
 }
 
-/// A revocation that all hubs have carried out.
+/// An order that all hubs have carried out.
 #[derive(Debug)]
-pub(super) struct RevokeDone {
+pub(super) struct OrderDone {
     pub(super) asker: Asker,
-    pub(super) audit: Box<Audit>,
+    pub(super) kind: OrderKind,
+    /// What is to be written down of it.
+    pub(super) audit: Option<Box<Audit>>,
     /// Connections that ended.
     pub(super) closed: u32,
+    /// How far it has come among the nodes, if there may be others.
+    pub(super) spread: Option<Spread>,
 }
 
 impl Errands {
@@ -121,14 +131,14 @@ impl Errands {
         self.slots.len()
     }
 
-    /// Revocations under way.
-    pub(super) fn revoking(&self) -> usize {
-        self.revoking
+    /// Orders under way.
+    pub(super) fn ordered(&self) -> usize {
+        self.ordered
     }
 
     /// As many publishes wait for other hubs as may.
     pub(super) fn is_crowded(&self, env: &Env) -> bool {
-        self.slots.len() - self.revoking >= env.config.limits.publishing.publishes_in_flight_max
+        self.slots.len() - self.ordered >= env.config.limits.publishing.publishes_in_flight_max
     }
 
     fn hold(&mut self, env: &Env, errand: Errand) -> Option<Ticket> {
@@ -192,7 +202,7 @@ impl Errands {
                 let results = vec![Outcome { published, ..first }];
                 Some(PublishDone { publisher, results, rest })
             }
-            Errand::Claim { .. } | Errand::Revoke { .. } => None,
+            Errand::Claim { .. } | Errand::Order { .. } => None,
         }
     }
 
@@ -204,7 +214,7 @@ impl Errands {
         }
         match self.slots.remove(ticket.index)? {
             Errand::Publish { publisher, .. } | Errand::First { publisher, .. } => Some(publisher),
-            Errand::Claim { .. } | Errand::Revoke { .. } => None,
+            Errand::Claim { .. } | Errand::Order { .. } => None,
         }
     }
 
@@ -228,37 +238,51 @@ impl Errands {
             Errand::Claim { publisher, publications } => {
                 Some(ClaimDone { publisher, publications })
             }
-            Errand::Publish { .. } | Errand::First { .. } | Errand::Revoke { .. } => None,
+            Errand::Publish { .. } | Errand::First { .. } | Errand::Order { .. } => None,
         }
     }
 
-    /// Keeps a revocation until `waiting` hubs have carried it out. It is not asked whether it is crowded: however busy
-    /// publishers keep this hub, a token that has leaked is revoked at once.
-    pub(super) fn revoke(
+    /// Keeps an order until `waiting` hubs have carried it out; with a bus the other nodes are one more. It is not asked
+    /// whether it is crowded: however busy publishers keep this hub, a token that has leaked is revoked at once.
+    pub(super) fn order(
         &mut self,
         env: &Env,
         asker: Asker,
-        audit: Box<Audit>,
+        kind: OrderKind,
+        audit: Option<Box<Audit>>,
         waiting: u32,
     ) -> Option<Ticket> {
-        let ticket = self.hold(env, Errand::Revoke { asker, audit, closed: 0, waiting })?;
-        self.revoking += 1;
+        let order = Box::new(OrderDone { asker, kind, audit, closed: 0, spread: None });
+        let ticket = self.hold(env, Errand::Order { order, waiting })?;
+        self.ordered += 1;
         Some(ticket)
     }
 
     /// A hub has ended `count` connections. What is done with that, if it was the last.
-    pub(super) fn revoked(&mut self, ticket: Ticket, count: u32) -> Option<RevokeDone> {
+    pub(super) fn carried_out(&mut self, ticket: Ticket, count: u32) -> Option<OrderDone> {
+        self.note(ticket, |order| order.closed = order.closed.saturating_add(count))
+    }
+
+    /// The other nodes have carried an order out, or nobody waits for them any longer.
+    pub(super) fn spread(&mut self, ticket: Ticket, spread: Spread) -> Option<OrderDone> {
+        self.note(ticket, |order| {
+            order.closed = order.closed.saturating_add(spread.closed);
+            order.spread = Some(spread);
+        })
+    }
+
+    fn note(&mut self, ticket: Ticket, note: impl FnOnce(&mut OrderDone)) -> Option<OrderDone> {
         let errand = self.slots.get_at_mut(ticket.index, ticket.generation)?;
-        let Errand::Revoke { closed, waiting, .. } = errand else { return None };
-        *closed = closed.saturating_add(count);
+        let Errand::Order { order, waiting } = errand else { return None };
+        note(order);
         *waiting -= 1;
         if *waiting > 0 {
             return None;
         }
         match self.slots.remove(ticket.index)? {
-            Errand::Revoke { asker, audit, closed, .. } => {
-                self.revoking -= 1;
-                Some(RevokeDone { asker, audit, closed })
+            Errand::Order { order, .. } => {
+                self.ordered -= 1;
+                Some(*order)
             }
             Errand::Publish { .. } | Errand::First { .. } | Errand::Claim { .. } => None,
         }
@@ -268,10 +292,10 @@ impl Errands {
     #[cfg(debug_assertions)]
     pub(super) fn check(&self) {
         let errands = || self.slots.indices().filter_map(|index| self.slots.get(index));
-        let revoking = errands().filter(|errand| matches!(errand, Errand::Revoke { .. })).count();
-        assert_eq!(self.revoking, revoking, "revocations under way");
+        let ordered = errands().filter(|errand| matches!(errand, Errand::Order { .. })).count();
+        assert_eq!(self.ordered, ordered, "orders under way");
         let waits = |errand: &Errand| match errand {
-            Errand::Publish { waiting, .. } | Errand::Revoke { waiting, .. } => *waiting > 0,
+            Errand::Publish { waiting, .. } | Errand::Order { waiting, .. } => *waiting > 0,
             Errand::Claim { .. } | Errand::First { .. } => true,
         };
         assert!(errands().all(waits), "what waits for nobody is done");
@@ -392,26 +416,29 @@ mod tests {
         let claim = errands.claim(&env, command(), Vec::new()).unwrap();
 
         assert!(errands.published(claim, NOBODY).is_none());
-        assert!(errands.refused(claim).is_none() && errands.revoked(claim, 1).is_none());
+        assert!(errands.refused(claim).is_none() && errands.carried_out(claim, 1).is_none());
         assert!(errands.claimed(claim).is_some() && errands.claimed(claim).is_none());
     }
 
     #[test]
-    fn revocations_add_up_and_crowd_nobody_out() {
+    fn orders_add_up_and_crowd_nobody_out() {
         let mut config = Config::default();
         config.limits.publishing.publishes_in_flight_max = 1;
         let env = env(config);
         let mut errands = Errands::default();
-        let audit = Box::new(Audit { peer: None, user: None, revocation: None });
-        let ticket = errands.revoke(&env, Asker::Command(None), audit, 2).unwrap();
+        let (asker, kind) = (Asker::Command(None), OrderKind::Revoke);
+        let ticket = errands.order(&env, asker, kind, None, 3).unwrap();
 
         assert!(!errands.is_crowded(&env));
         errands.publish(&env, command(), 1).unwrap();
         assert!(errands.is_crowded(&env));
-        assert!(errands.revoked(ticket, 2).is_none());
-        assert_eq!(errands.revoked(ticket, 3).unwrap().closed, 5);
+        assert!(errands.carried_out(ticket, 2).is_none());
+        let spread = Spread { told: true, nodes: 2, confirmed: 2, closed: 4, kept: false };
+        assert!(errands.spread(ticket, spread).is_none());
+        let done = errands.carried_out(ticket, 3).unwrap();
 
-        assert_eq!((errands.len(), errands.revoking()), (1, 0));
+        assert_eq!((done.closed, done.spread), (9, Some(spread)));
+        assert_eq!((errands.len(), errands.ordered()), (1, 0));
         errands.check();
     }
 

@@ -58,6 +58,15 @@ impl Lease {
         self.informed = true;
     }
 
+    pub(in crate::hub) fn is_informed(&self) -> bool {
+        self.informed
+    }
+
+    /// Whether the bus is there.
+    pub(in crate::hub) fn is_up(&self) -> bool {
+        self.up
+    }
+
     pub(in crate::hub) fn down(&mut self) {
         self.up = false;
         self.under_way = None;

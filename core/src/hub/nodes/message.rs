@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{links::Link, members::Member};
-use crate::hub::bus::NodeId;
+use super::{links::Link, members::Member, order::Order, spreading::Spread};
+use crate::hub::{bus::NodeId, peers::Ticket};
 
 /// One message.
 #[derive(Debug)]
@@ -12,6 +12,10 @@ pub(in crate::hub) enum NodesMessage {
     Link(Box<Link>),
     /// From the first hub: who is there.
     Roll(Roll),
+    /// To the first hub: tell all nodes.
+    Spread { ticket: Ticket, order: Order },
+    /// From the first hub to the one that was asked: so far that has come.
+    HasSpread { ticket: Ticket, spread: Spread },
 }
 
 /// Who is there.
@@ -34,6 +38,8 @@ impl NodesMessage {
             + match self {
                 Self::Link(_) => size_of::<Link>(),
                 Self::Roll(roll) => roll.gone.len() * size_of::<NodeId>(),
+                Self::Spread { order, .. } => order.weight(),
+                Self::HasSpread { .. } => 0,
             }
     }
 }

@@ -8,27 +8,34 @@ mod lease;
 mod links;
 mod members;
 mod message;
+mod order;
+mod spreading;
 mod told;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::order::{OrderKind, Whom};
 pub(super) use self::{
     info::{LinkCounts, NodeInfo},
     lease::Due,
     links::{Overall, Verdict},
     message::{NodesMessage, Roll},
+    order::{Entry, Order, OrderId, WhomError},
+    spreading::Spread,
     told::Told,
 };
 use self::{
     lease::Lease,
     links::{Link, Links},
     members::{Hearing, Members},
+    spreading::{Done, Spreading, Terms},
 };
 use super::{
-    bus::{BusCommand, BusEvent, Calls, Node, NodeId},
+    bus::{BusCommand, BusError, BusEvent, CallId, Calls, Node, NodeId},
     env::Env,
+    peers::Ticket,
     types::{Place, ShardId},
 };
 use crate::time::{Instant, Now};
@@ -46,6 +53,8 @@ pub(super) struct Nodes {
     lease: Lease,
     /// Only the first hub's is used.
     hearing: Hearing,
+    /// Only the first hub's is used.
+    spreading: Spreading,
 }
 
 impl Nodes {
@@ -57,6 +66,7 @@ impl Nodes {
             links: Links::new(place.shard, place.shards, now.mono),
             lease: Lease::new(now.mono),
             hearing: Hearing::default(),
+            spreading: Spreading::default(),
         }
     }
 
@@ -129,9 +139,10 @@ impl Nodes {
         self.lease.refresh();
     }
 
-    /// When something is due about the lease.
+    /// When something is due about the lease, or somebody has waited for other nodes for long enough.
     pub(super) fn next_deadline(&self, env: &Env) -> Option<Instant> {
-        self.lease.next_deadline(lease_of(env)?)
+        let lease = self.lease.next_deadline(lease_of(env)?);
+        lease.into_iter().chain(self.spreading.next_deadline()).min()
     }
 
     pub(super) fn due(&self, env: &Env) -> Option<Due> {
@@ -207,6 +218,86 @@ impl Nodes {
         if self.lease.end() {
             calls.send(BusCommand::Quit { node: self.own });
         }
+    }
+}
+
+/// Orders, at the first hub.
+impl Nodes {
+    /// Tells all nodes of an order. What is done with that, if it is at once.
+    pub(super) fn spread(
+        &mut self,
+        env: &mut Env,
+        calls: &mut Calls,
+        ticket: Ticket,
+        order: Order,
+    ) -> Option<Done> {
+        let entry = Entry { id: OrderId(env.entropy.next_u64()), from: self.own, order };
+        let others = || self.members.ids().iter().copied().filter(|id| *id != self.own).collect();
+        let others = self.lease.is_up().then(others);
+        let when = (env.now.mono, terms(env));
+        self.spreading.begin(when, calls, ticket, entry, others)
+    }
+
+    /// The bus has answered a call.
+    pub(super) fn on_announced(
+        &mut self,
+        env: &Env,
+        call: CallId,
+        result: Result<u32, BusError>,
+    ) -> Option<Done> {
+        self.spreading.on_announced(call, result, terms(env))
+    }
+
+    /// Tells all nodes of what they could not be told before.
+    pub(super) fn spread_unsent(&mut self, env: &Env, calls: &mut Calls) {
+        if self.lease.is_up() {
+            self.spreading.go_on(calls, terms(env));
+        }
+    }
+
+    /// Orders that the bus has not taken.
+    pub(super) fn unsent(&self) -> usize {
+        self.spreading.unsent()
+    }
+
+    /// A node has carried an order out.
+    pub(super) fn on_confirmed(
+        &mut self,
+        order: OrderId,
+        node: NodeId,
+        closed: u32,
+    ) -> Option<Done> {
+        self.spreading.on_confirmed(order, node, closed)
+    }
+
+    /// Nobody waits for these nodes any more.
+    pub(super) fn on_gone(&mut self, gone: &[NodeId]) -> Vec<Done> {
+        self.spreading.on_gone(gone)
+    }
+
+    /// Those who have waited for other nodes for long enough.
+    pub(super) fn take_late(&mut self, env: &Env) -> Vec<Done> {
+        self.spreading.take_late(env.now.mono)
+    }
+
+    /// Whether others may count on it that what all nodes are told is carried out here.
+    pub(super) fn is_informed(&self) -> bool {
+        self.lease.is_informed()
+    }
+
+    /// Tells whoever waits for it that this process has carried an order out.
+    pub(super) fn confirm(&self, calls: &mut Calls, order: OrderId, closed: u32) {
+        calls.send(tell(Told::CarriedOut { order, node: self.own, closed }));
+    }
+}
+
+/// What bounds orders.
+fn terms(env: &Env) -> Terms {
+    let limits = &env.config.limits;
+    Terms {
+        unsent_max: limits.revocations.revocations_max,
+        revocation_keep: limits.revocations.revocation_keep,
+        confirm_time: limits.bus.confirm_time,
     }
 }
 

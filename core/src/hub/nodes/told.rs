@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::order::OrderId;
 use crate::hub::bus::NodeId;
 
 /// One message of [`BusCommand::Tell`](crate::hub::BusCommand::Tell).
@@ -9,6 +10,8 @@ use crate::hub::bus::NodeId;
 pub(in crate::hub) enum Told {
     /// This node is there.
     Alive(NodeId),
+    /// A node has carried an order out, by which so many connections have ended there.
+    CarriedOut { order: OrderId, node: NodeId, closed: u32 },
 }
 
 /// The same as JSON. A node of a later version may say something else, which is passed over.
@@ -16,15 +19,17 @@ pub(in crate::hub) enum Told {
 #[serde(rename_all = "snake_case")]
 enum Written {
     Alive { node: Hex },
+    CarriedOut { order: Hex, node: Hex, closed: u32 },
 }
 
+/// A number as nodes and orders are named: sixteen digits.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-struct Hex(NodeId);
+pub(super) struct Hex(pub(super) u64);
 
 impl From<Hex> for String {
-    fn from(Hex(node): Hex) -> Self {
-        node.to_string()
+    fn from(Hex(number): Hex) -> Self {
+        format!("{number:016x}")
     }
 }
 
@@ -35,20 +40,26 @@ impl TryFrom<String> for Hex {
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let sound = text.len() == 16 && text.bytes().all(is_digit);
         let number = sound.then(|| u64::from_str_radix(&text, 16).ok()).flatten();
-        number.map(|number| Self(NodeId(number))).ok_or("no node's name")
+        number.map(Self).ok_or("not sixteen digits")
     }
 }
 
 impl Told {
     pub(in crate::hub) fn parse(json: &[u8]) -> Option<Self> {
         Some(match serde_json::from_slice(json).ok()? {
-            Written::Alive { node: Hex(node) } => Self::Alive(node),
+            Written::Alive { node: Hex(node) } => Self::Alive(NodeId(node)),
+            Written::CarriedOut { order: Hex(order), node: Hex(node), closed } => {
+                Self::CarriedOut { order: OrderId(order), node: NodeId(node), closed }
+            }
         })
     }
 
     pub(in crate::hub) fn to_json(self) -> Vec<u8> {
         let written = match self {
-            Self::Alive(node) => Written::Alive { node: Hex(node) },
+            Self::Alive(node) => Written::Alive { node: Hex(node.0) },
+            Self::CarriedOut { order, node, closed } => {
+                Written::CarriedOut { order: Hex(order.0), node: Hex(node.0), closed }
+            }
         };
         // Writing plain data into memory cannot fail.
         serde_json::to_vec(&written).unwrap_or_default()
@@ -63,7 +74,14 @@ mod tests {
     fn what_is_written_can_be_read_and_anything_else_is_passed_over() {
         let alive = Told::Alive(NodeId(0xabc));
         assert_eq!(alive.to_json(), br#"{"alive":{"node":"0000000000000abc"}}"#);
-        assert_eq!(Told::parse(&alive.to_json()), Some(alive));
+        let carried_out = Told::CarriedOut { order: OrderId(1), node: NodeId(2), closed: 3 };
+        assert_eq!(
+            carried_out.to_json(),
+            br#"{"carried_out":{"order":"0000000000000001","node":"0000000000000002","closed":3}}"#
+        );
+        for told in [alive, carried_out] {
+            assert_eq!(Told::parse(&told.to_json()), Some(told));
+        }
         for json in [
             "",
             "{}",

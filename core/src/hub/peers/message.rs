@@ -5,12 +5,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::{
-    auth::Revocation,
     hub::{
         errands::{Kept, Verdict},
         homes::{Form, Lost, Shape, Start, Wish},
         looks::{Look, Looker},
-        nodes::NodesMessage,
+        nodes::{NodesMessage, Order},
         presence::{Attendance, Attended, Departure},
         sessions::SessionMessage,
         types::{ConnId, Publication, Published, ShardId},
@@ -119,10 +118,10 @@ pub(in crate::hub) enum Inner {
     Evict { conn: ConnId, reason: Reason },
     /// To that home: one connection less.
     Exit { who: Who },
-    /// To all: revoke these tokens.
-    Revoke { ticket: Ticket, revocation: Box<Revocation> },
+    /// To all: carry this out.
+    Order { ticket: Ticket, order: Box<Order> },
     /// To the hub that was asked: done, and so many connections ended.
-    Revoked { ticket: Ticket, closed: u32 },
+    CarriedOut { ticket: Ticket, closed: u32 },
     /// To all: what this hub has, and had.
     Census(Census),
     /// To the sender of so many bytes: done with them. `firm` of them were publishes that could not be refused.
@@ -170,15 +169,12 @@ impl Inner {
             }
             Self::Session(message) => message.weight(),
             Self::Nodes(message) => message.weight(),
-            Self::Revoke { revocation, .. } => {
-                let names = [&revocation.id, &revocation.user].into_iter().flatten();
-                size_of::<Revocation>() + names.map(|name| name.len()).sum::<usize>()
-            }
+            Self::Order { order, .. } => order.weight(),
             Self::Enter { who: Who::User(user), .. } | Self::Exit { who: Who::User(user) } => {
                 user.len()
             }
             Self::Published { .. }
-            | Self::Revoked { .. }
+            | Self::CarriedOut { .. }
             | Self::Refused { .. }
             | Self::Claimed { .. }
             | Self::Enter { .. }

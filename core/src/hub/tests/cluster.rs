@@ -118,6 +118,19 @@ impl Cluster {
         self.nodes[node].hubs[0].hub().nodes.node()
     }
 
+    /// The answer to a request with a body of JSON: its status, and its body. Nothing yet if it waits for other nodes.
+    pub(super) fn post(&mut self, node: usize, path: &str, headers: &str, body: &str) -> Client {
+        let client = self.nodes[node].socket(0);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.nodes[node].bytes(&client, head.as_bytes());
+        self.run();
+        client
+    }
+
     /// The answer to a request without a body: its status, and its body as JSON.
     pub(super) fn get(&mut self, node: usize, shard: usize, target: &str) -> (u16, Value) {
         let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");

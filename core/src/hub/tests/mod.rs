@@ -11,6 +11,8 @@ mod eviction;
 mod membership;
 mod memory;
 mod nodes;
+#[cfg(feature = "jwt")]
+mod orders;
 mod presence;
 mod proxied;
 mod publishing;

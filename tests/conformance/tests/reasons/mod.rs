@@ -27,6 +27,8 @@ pub(crate) const EXCUSED: &[(Reason, &str)] = &[
         Reason::NotKept,
         "needs a store that fails; in the core, and under the driver on each runtime",
     ),
+    (Reason::RevokedHere, "needs a bus that is away; in the core"),
+    (Reason::DisconnectedHere, "needs a bus that is away; in the core"),
     (Reason::Internal, "a bug"),
 ];
 

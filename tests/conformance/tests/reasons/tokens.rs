@@ -17,9 +17,17 @@ fn short(rig: &Rig) -> String {
 }
 
 fn revoke(rig: &Rig, permissions: &[&str], body: &Value) -> Response {
+    order(rig, "/revoke", permissions, body)
+}
+
+fn disconnect(rig: &Rig, permissions: &[&str], body: &Value) -> Response {
+    order(rig, "/disconnect", permissions, body)
+}
+
+fn order(rig: &Rig, path: &str, permissions: &[&str], body: &Value) -> Response {
     let bearer = format!("Bearer {}", token::good(rig.unix(), "root", permissions));
     let request = post(&[("Authorization", bearer.as_str())], body);
-    let request = String::from_utf8(request).expect("text").replace("/publish", "/revoke");
+    let request = String::from_utf8(request).expect("text").replace("/publish", path);
     rig.raw().exchange(request.as_bytes())
 }
 
@@ -93,6 +101,26 @@ pub(crate) fn revocations_full(backend: Backend, reason: Reason) {
     assert_eq!(revoke(&rig, &["admin"], &json!({ "user": "ada" })).status, 200);
     answered(&revoke(&rig, &["admin"], &json!({ "user": "eve" })), reason);
     rig.expect_error_counted(reason);
+}
+
+pub(crate) fn operators_only(backend: Backend, reason: Reason) {
+    let rig = backend.start(token::demand);
+    let mut client = rig.login(&token::good(rig.unix(), "ada", &[]));
+    let user = json!({ "user": "ada" });
+    answered(&disconnect(&rig, &["write", "workflow:read"], &user), reason);
+    rig.expect_error_counted(reason);
+
+    let answer = disconnect(&rig, &["admin"], &user);
+    assert_eq!(answer.json(), json!({ "status": "disconnected", "closed": 1 }));
+    assert_eq!(client.expect_close(1008), Reason::Disconnected.row().text);
+    drop(rig.login(&token::good(rig.unix(), "ada", &[])));
+}
+
+pub(crate) fn bad_disconnect(backend: Backend, reason: Reason) {
+    let rig = backend.start(token::demand);
+    answered(&disconnect(&rig, &["admin"], &json!({})), reason);
+    rig.expect_error_counted(reason);
+    answered(&disconnect(&rig, &["admin"], &json!({ "connection_id": "ada" })), reason);
 }
 
 /// A reload takes the key away that the connection's token was signed with.

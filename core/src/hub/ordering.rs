@@ -1,0 +1,208 @@
+//! Orders: what an operator wants on all hubs of all nodes, revocations of tokens and ends of connections.
+//!
+//! The hub that is asked tells the others and answers when all have done it: from then on no hub accepts such a token or
+//! delivers to its connection. With a bus the first hub tells the other nodes, whose first hubs do the same there and confirm
+//! it.
+
+use http::Request;
+
+use super::{
+    Hub,
+    bus::{BusError, CallId},
+    errands::{self, Asker, OrderDone},
+    http::Refused,
+    nodes::{Entry, NodesMessage, Order, OrderKind, Spread, Whom},
+    peers::{Inner, Ticket},
+    types::{Audit, CommandId, ConnId, Output, Published, ShardId},
+};
+use crate::{auth::Revocation, reason::Reason, ws::Payload};
+
+/// Giving them.
+impl Hub {
+    pub(super) fn on_http_revoke(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
+        let peer = self.connections.get(id).map(|conn| conn.peer());
+        let mut audit = Box::new(Audit { peer, ..Audit::default() });
+        let asker = Asker::Http(id);
+        match errands::orders::revocation(&self.env, &self.tokens, request, &mut audit) {
+            Ok(revocation) => self.revoke(asker, audit, revocation),
+            Err(refused) => self.fail_order(asker, audit, &refused),
+        }
+    }
+
+    pub(super) fn on_http_disconnect(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
+        let peer = self.connections.get(id).map(|conn| conn.peer());
+        let kind = OrderKind::Disconnect;
+        let mut audit = Box::new(Audit { peer, kind, ..Audit::default() });
+        let asker = Asker::Http(id);
+        match errands::orders::disconnect(&self.env, &self.tokens, request, &mut audit) {
+            Ok(whom) => self.disconnect(asker, audit, whom),
+            Err(refused) => self.fail_order(asker, audit, &refused),
+        }
+    }
+
+    /// The application, or an operator through it, revokes.
+    pub(super) fn on_revoke_command(&mut self, id: Option<CommandId>, revocation: Revocation) {
+        let revoked = Some(revocation.clone());
+        let audit = Box::new(Audit { revocation: revoked, ..Audit::default() });
+        let asker = Asker::Command(id);
+        match revocation.check() {
+            Ok(()) => self.revoke(asker, audit, revocation),
+            Err(_) => self.fail_order(asker, audit, &Reason::BadRevocation.into()),
+        }
+    }
+
+    fn revoke(&mut self, asker: Asker, audit: Box<Audit>, revocation: Revocation) {
+        // Others may be revoking at this moment, so a hub can come to hold a few more than the limit.
+        let max = self.env.config.limits.revocations.revocations_max;
+        if self.tokens.revoked() >= max || self.errands.ordered() >= max {
+            return self.fail_order(asker, audit, &Reason::RevocationsFull.into());
+        }
+        self.give(asker, Some(audit), Order::Revoke(revocation));
+    }
+
+    fn disconnect(&mut self, asker: Asker, audit: Box<Audit>, whom: Whom) {
+        if self.errands.ordered() >= self.env.config.limits.revocations.revocations_max {
+            return self.fail_order(asker, audit, &Reason::Busy.into());
+        }
+        self.give(asker, Some(audit), Order::Disconnect(whom));
+    }
+
+    fn give(&mut self, asker: Asker, audit: Option<Box<Audit>>, order: Order) {
+        let place = self.env.place;
+        // What another node has ordered, all nodes have been told.
+        let spreads = self.env.config.bus.is_some() && !matches!(asker, Asker::Node { .. });
+        let waiting = u32::from(place.shards.max(1)) + u32::from(spreads);
+        let kind = order.kind();
+        let Some(ticket) = self.errands.order(&self.env, asker, kind, audit, waiting) else {
+            return;
+        };
+        for shard in place.others() {
+            let order = Box::new(order.clone());
+            self.tell(shard, Inner::Order { ticket, order });
+        }
+        let closed = self.obey(&order);
+        self.on_carried_out(ticket, closed);
+        if spreads {
+            self.tell(ShardId(0), Inner::Nodes(Box::new(NodesMessage::Spread { ticket, order })));
+        }
+    }
+
+    /// How many connections ended.
+    pub(super) fn obey(&mut self, order: &Order) -> u32 {
+        match order {
+            Order::Revoke(revocation) => {
+                self.tokens.revoke(&mut self.env, revocation);
+                self.end_tokens(|claims| revocation.fits(claims))
+            }
+            Order::Disconnect(whom) => self.end_connections(whom),
+        }
+    }
+
+    fn end_connections(&mut self, whom: &Whom) -> u32 {
+        let mut ended = 0;
+        for id in self.connections.active() {
+            let is_meant = match whom {
+                Whom::User(user) => {
+                    let own = self.connections.get(id).and_then(|conn| conn.user());
+                    own.is_some_and(|own| own == *user)
+                }
+                // Who has resumed a session goes by the name of its first connection.
+                Whom::Connection(name) => {
+                    *name == self.public_name(id) || *name == self.env.public_name(id)
+                }
+            };
+            if is_meant {
+                self.close(id, Reason::Disconnected);
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    /// A hub has carried an order out.
+    pub(super) fn on_carried_out(&mut self, ticket: Ticket, closed: u32) {
+        if let Some(done) = self.errands.carried_out(ticket, closed) {
+            self.on_order_done(done);
+        }
+    }
+
+    fn on_order_done(&mut self, done: OrderDone) {
+        let OrderDone { asker, kind, audit, closed, spread } = done;
+        let result = match spread.map_or(Ok(()), |spread| spread.result(kind)) {
+            Ok(()) => Ok(Published { subscribers: closed, offset: 0, epoch: None }),
+            Err(reason) => Err(reason),
+        };
+        if let Some(audit) = audit {
+            self.outputs.push_back(Output::Audit { audit, result });
+        }
+        match (asker, result) {
+            (Asker::Http(conn), Ok(_)) => {
+                let answer = errands::orders::answer(kind, closed, spread);
+                self.answer_json(conn, answer.into());
+            }
+            (Asker::Http(conn), Err(reason)) => self.refuse_http(conn, &reason.into()),
+            (Asker::Command(id), result) => {
+                self.outputs.extend(id.map(|id| Output::Done { id, result }));
+            }
+            (Asker::Node { id, confirms }, _) => {
+                if confirms {
+                    self.nodes.confirm(&mut self.calls, id, closed);
+                }
+            }
+        }
+    }
+
+    fn fail_order(&mut self, asker: Asker, audit: Box<Audit>, refused: &Refused) {
+        if self.tokens.is_refusal_noted(&self.env) {
+            self.outputs.push_back(Output::Audit { audit, result: Err(refused.reason) });
+        }
+        match asker {
+            Asker::Http(conn) => self.refuse_http(conn, refused),
+            Asker::Command(id) => self.fail_command(id, refused.reason),
+            Asker::Node { .. } => {}
+        }
+    }
+}
+
+/// Between nodes, at the first hub.
+impl Hub {
+    /// A hub of this process wants all nodes to be told.
+    pub(super) fn on_spread(&mut self, ticket: Ticket, order: Order) {
+        let done = self.nodes.spread(&mut self.env, &mut self.calls, ticket, order);
+        self.answer_spread(done);
+    }
+
+    /// The bus has answered a call, perhaps one by which nodes were told of an order.
+    pub(super) fn on_announced(&mut self, id: CallId, result: Result<u32, BusError>) {
+        let done = self.nodes.on_announced(&self.env, id, result);
+        self.answer_spread(done);
+    }
+
+    /// All nodes are told of an order.
+    pub(super) fn on_control(&mut self, command: &[u8]) {
+        let Some(Entry { id, from, order }) = Entry::parse(command) else {
+            self.env.tally.bus.unknown_orders += 1;
+            return;
+        };
+        // What this one has ordered was carried out here before.
+        if from != self.nodes.node() {
+            let confirms = self.nodes.is_informed();
+            self.give(Asker::Node { id, confirms }, None, order);
+        }
+    }
+
+    /// Those who waited for other nodes need not wait any more.
+    pub(super) fn answer_spread(&mut self, done: impl IntoIterator<Item = (Ticket, Spread)>) {
+        for (ticket, spread) in done {
+            let message = NodesMessage::HasSpread { ticket, spread };
+            self.tell(ticket.shard, Inner::Nodes(Box::new(message)));
+        }
+    }
+
+    /// At the hub that was asked: how far the order has come.
+    pub(super) fn on_spread_done(&mut self, ticket: Ticket, spread: Spread) {
+        if let Some(done) = self.errands.spread(ticket, spread) {
+            self.on_order_done(done);
+        }
+    }
+}
