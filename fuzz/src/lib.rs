@@ -16,6 +16,7 @@ pub mod frames;
 pub mod head;
 pub mod hub_ops;
 pub mod jwt;
+pub mod links;
 pub mod publish;
 pub mod records;
 pub mod seeds;
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("traces", traces::run),
     ("documents", documents::run),
     ("records", records::run),
+    ("links", links::run),
 ];
 
 /// A target: panics if a property does not hold for these bytes.

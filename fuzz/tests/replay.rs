@@ -82,6 +82,11 @@ fn records() {
 }
 
 #[test]
+fn links() {
+    replay("links");
+}
+
+#[test]
 fn every_target_is_replayed_and_has_its_binary() {
     for (name, _) in TARGETS {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
