@@ -1,7 +1,7 @@
 //! What Redis owes, in order, and what it could not do at the moment.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -54,6 +54,8 @@ pub(super) struct Calls {
     pause: Duration,
     weight: usize,
     last_order: u64,
+    /// Scripts that are being given to Redis again.
+    loading: BTreeSet<Script>,
 }
 
 impl Calls {
@@ -66,6 +68,9 @@ impl Calls {
 
     /// It was written.
     pub(super) fn owe(&mut self, call: Call) {
+        if let What::Load(script) = call.what {
+            self.loading.insert(script);
+        }
         self.owed.push_back(call);
     }
 
@@ -76,7 +81,11 @@ impl Calls {
 
     /// It was answered. Whoever keeps it for later says so by [`park`](Self::park).
     pub(super) fn take(&mut self) -> Option<Call> {
-        self.owed.pop_front()
+        let call = self.owed.pop_front()?;
+        if let What::Load(script) = &call.what {
+            self.loading.remove(script);
+        }
+        Some(call)
     }
 
     /// It will not be asked for again.
@@ -117,8 +126,9 @@ impl Calls {
         self.pause = Duration::ZERO;
     }
 
+    /// Whether a script is being given to Redis again.
     pub(super) fn is_loading(&self, script: Script) -> bool {
-        self.owed.iter().any(|call| matches!(call.what, What::Load(other) if other == script))
+        self.loading.contains(&script)
     }
 
     pub(super) fn is_owed(&self) -> bool {
@@ -142,6 +152,7 @@ impl Calls {
     /// Everything: what was owed, and what was not even tried.
     pub(super) fn clear(&mut self) -> (VecDeque<Call>, Vec<Call>) {
         (self.weight, self.again, self.pause) = (0, None, Duration::ZERO);
+        self.loading.clear();
         let parked = std::mem::take(&mut self.parked);
         (std::mem::take(&mut self.owed), parked.into_values().collect())
     }

@@ -39,6 +39,19 @@
 //! # Scripts
 //!
 //! Every change is one [script](scripts): compare, write, tell, in this order. Scripts write first what can be refused.
+//!
+//! # Rights
+//!
+//! What a user of Redis needs (ACL), with the prefix `mahavishnu`. Without those to name, kill or describe a client, and to
+//! read the configuration, a link does too.
+//!
+//! ```text
+//! ~mahavishnu:* &mahavishnu:* -@all
+//! +hello +auth +ping +select +role +evalsha +script|load +time +spublish +ssubscribe +sunsubscribe
+//! +client|setname +client|info +client|kill +client|setinfo +client|no-evict +config|get
+//! +hmget +hget +hset +hsetnx +hdel +hgetall +hlen +hexists +get +set +del +pexpire +pttl
+//! +xadd +xdel +xlen +xrange +xrevrange +zadd +zscore +zrem +zrangebyscore
+//! ```
 
 pub mod names;
 pub mod scripts;
