@@ -391,8 +391,12 @@ pub struct Bus {
     /// Bytes of a channel's messages that came behind a hole and wait until it is filled. Default 1 MiB. Over it: they are
     /// dropped and read again.
     pub bus_hole_bytes_max: usize,
+    /// The same of all channels. Default 16 MiB.
+    pub bus_holes_bytes_max: usize,
     /// Bytes that are read of a channel at once. Default 256 KiB.
     pub bus_page_bytes_max: usize,
+    /// Pages that are asked for at a time. Default 16. Over it: channels wait for their turn.
+    pub bus_reads_max: usize,
     /// How long a channel that nobody is interested in any more is still followed. Default 30 s.
     pub bus_follow_time: Duration,
     /// Nodes of the server that are known. Default 1,000. Over it: those with the lowest names are; connections of the others
@@ -409,7 +413,9 @@ impl Default for Bus {
             bus_queue_bytes_max: 8 * 1024 * 1024,
             bus_waiting_bytes_max: 16 * 1024 * 1024,
             bus_hole_bytes_max: 1024 * 1024,
+            bus_holes_bytes_max: 16 * 1024 * 1024,
             bus_page_bytes_max: 256 * 1024,
+            bus_reads_max: 16,
             bus_follow_time: Duration::from_secs(30),
             nodes_max: 1_000,
             confirm_time: Duration::from_secs(2),

@@ -339,6 +339,11 @@ reasons! {
     Busy "busy": Some(1013), Some(503), Some("SERVER_ERROR"), Message("busy"), Later, "Server busy";
     /// The store cannot keep the message, so it is not published: its disk is full, or fails.
     NotKept "not_kept": None, Some(503), Some("SERVER_ERROR"), Message("not_kept"), Later, "The message could not be kept";
+    /// The bus between nodes is away, or takes nothing in: the message was certainly not published.
+    BusAway "bus_away": None, Some(503), Some("SERVER_ERROR"), Message("bus_away"), Later, "The message bus is away";
+    /// The bus between nodes went away meanwhile: the message was published, or not. Under an idempotency key it can be sent
+    /// again.
+    BusUnknown "bus_unknown": None, Some(504), Some("SERVER_ERROR"), Message("bus_unknown"), Later, "It is not known whether the message was published";
 }
 
 #[cfg(test)]

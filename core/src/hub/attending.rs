@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Hub,
-    homes::{Since, Wish},
+    homes::{Known, Since, Wish},
     looks::Query,
     peers::{Inner, Joiner},
     presence::{Asked, Attendance, Card, Departure, Page, Told, Wanted, Watch, Why},
@@ -121,13 +121,13 @@ impl Hub {
         Some(Box::new(Attendance { number, id: self.public_name(id), card }))
     }
 
-    /// A connection of hub `from` subscribes to a channel that is at home here.
+    /// A connection of hub `from` subscribes to a channel that is at home here, with its wish; so much is known of the channel.
     pub(super) fn on_join(
         &mut self,
         from: ShardId,
         channel: Arc<str>,
         member: Joiner,
-        wish: Option<&Wish>,
+        wish: (Option<&Wish>, Known),
         presence: Option<Box<Attendance>>,
     ) {
         let env = &mut self.env;

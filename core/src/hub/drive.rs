@@ -92,6 +92,9 @@ impl Hub {
         self.presence.expire(&mut self.env);
         self.sessions.write_postponed(&self.env);
         self.keep_lease();
+        if self.env.config.bus.is_some() {
+            self.on_bus_time();
+        }
         self.go_on_with_handshakes();
         self.settle();
         self.go_on_with_requests();
@@ -204,8 +207,11 @@ impl Hub {
         self.turn.inputs = 0;
         self.go_on_with_requests();
         self.seal_all();
-        if self.env.config.has_store() {
-            self.store_ready();
+        if self.env.keeps {
+            match self.env.config.bus {
+                Some(_) => self.append_ready(),
+                None => self.store_ready(),
+            }
         }
         let begins = !self.turn.handed_out;
         if begins {
@@ -339,8 +345,9 @@ impl Hub {
         let session = session.map(|at| timeout(at, TimeoutReason::Resume));
         let history = self.homes.next_deadline(&self.env);
         let history = history.map(|at| timeout(at, TimeoutReason::History));
-        let bus = self.nodes.next_deadline(&self.env);
-        let bus = bus.map(|at| timeout(at, TimeoutReason::Bus));
+        let bus = self.nodes.next_deadline(&self.env).into_iter();
+        let bus = bus.chain(self.following.next_deadline()).chain(self.appending.next_deadline());
+        let bus = bus.min().map(|at| timeout(at, TimeoutReason::Bus));
         [connection, question, session, drain, history, bus]
             .into_iter()
             .flatten()

@@ -29,6 +29,8 @@ pub(super) struct Env {
     pub(super) entropy: Entropy,
     pub(super) tally: Tally,
     pub(super) codecs: Codecs,
+    /// Messages may have to be kept elsewhere before they are published: there is a store, or a bus.
+    pub(super) keeps: bool,
     /// Where messages are put together before they are copied behind their frame header.
     pub(super) scratch: Vec<u8>,
     /// What connections' public names are drawn with.
@@ -48,6 +50,7 @@ impl Env {
             entropy,
             tally: Tally::new(config.clone(), keys, place.shard.0),
             codecs: Codecs::default(),
+            keeps: config.store || config.bus.is_some(),
             scratch: Vec::new(),
             formatted: (now.unix, Timestamp::from_unix(now.unix)),
             config,
@@ -88,6 +91,7 @@ impl Env {
         self.codecs.reset();
         let keys = self.entropy.hash_keys();
         self.tally.reload(config.clone(), keys);
+        self.keeps = config.store || config.bus.is_some();
         self.config = config;
     }
 

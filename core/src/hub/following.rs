@@ -1,10 +1,470 @@
-//! Channels on a bus: what it tells of them, and what becomes of that.
+//! Channels on a bus: what it tells of them, and what becomes of that. Each method carries on between departments what one
+//! of them has found out.
 
-use super::{Hub, bus::BusEvent};
+use std::{sync::Arc, time::Duration};
 
+use super::{
+    Hub,
+    bus::{BusCommand, BusError, BusEvent, CallId, Live, Page, Standing},
+    channels::Missing,
+    connections::Cause,
+    follow::{Followed, Phase, Place, Round, Verdict, judge, last, messages},
+    homes::{Anchor, Known},
+    peers::Inner,
+    types::ShardId,
+};
+use crate::{
+    metrics::{Epochs, Holes},
+    protocol::Position,
+    record,
+};
+
+/// Events.
 impl Hub {
     /// Something the bus tells.
     pub(super) fn on_bus(&mut self, event: BusEvent) {
         self.hear_of_nodes(&event);
+        match event {
+            BusEvent::Up { .. } => {
+                self.following.on_up();
+                self.appending.on_up();
+            }
+            BusEvent::Down => {
+                self.following.on_down();
+                self.appending.on_down();
+            }
+            BusEvent::Standing { channel, standing } => self.on_standing(&channel, &standing),
+            BusEvent::Live { channel, live } => self.on_live(&channel, live),
+            BusEvent::Page { id, result } => self.on_page(id, result),
+            BusEvent::Healed { id, result } => self.on_healed(id, result),
+            BusEvent::Appended { id, result } => self.on_bus_appended(id, result),
+            BusEvent::Announced { id, result } => self.on_bus_announced(id, result),
+            BusEvent::Reconciled
+            | BusEvent::State(_)
+            | BusEvent::Beat { .. }
+            | BusEvent::LeaseLost
+            | BusEvent::Control { .. }
+            | BusEvent::Told { .. }
+            | BusEvent::Visited { .. }
+            | BusEvent::Visits { .. } => {}
+        }
+        self.read_ready();
+    }
+
+    /// Where a channel stands: for the first time, after the bus was away, or from time to time.
+    fn on_standing(&mut self, channel: &str, standing: &Standing) {
+        let Some(place) = self.following.find(channel) else { return };
+        let Some(followed) = self.following.get_mut(place) else { return };
+        let Some(anchor) = self.homes.anchor(followed.home) else { return };
+        let same = anchor.settled
+            && anchor.position == standing.position
+            && anchor.document == standing.document;
+        let (offset, settled) =
+            (standing.position.offset, same && offset_is_sure(followed, &anchor));
+        match followed.phase {
+            Phase::Adrift if settled => self.become_live(place),
+            Phase::Live if same => {}
+            Phase::Adrift | Phase::Live => {
+                followed.holed |= followed.phase == Phase::Live;
+                followed.lowest = Some(offset);
+                self.following.wish_to_read(place, None);
+            }
+            // What is asked for already will tell more.
+            Phase::Queued | Phase::Reading(_) | Phase::Mending(..) | Phase::Resting => {}
+        }
+    }
+
+    /// A round as it comes.
+    pub(super) fn on_live(&mut self, channel: &str, live: Live) {
+        let Some(place) = self.following.find(channel) else { return };
+        match live {
+            // Nothing of these is kept: they are for who is there now.
+            Live::Announced { count, records } => {
+                return self.deliver_announced(channel, &records, count);
+            }
+            Live::Poison => self.env.tally.bus_poison += 1,
+            Live::Round { .. } | Live::Forked { .. } => {}
+        }
+        match self.following.get(place).map(|followed| followed.phase) {
+            Some(Phase::Live) => self.apply(place, live),
+            Some(Phase::Reading(_) | Phase::Mending(..)) => {
+                self.following.hold(&self.env, place, live);
+            }
+            // It is part of what will be read.
+            Some(Phase::Adrift | Phase::Queued | Phase::Resting) | None => {}
+        }
+    }
+
+    /// The same, of a channel of which everything from before is here.
+    fn apply(&mut self, place: Place, live: Live) {
+        let Some(followed) = self.following.get(place) else { return };
+        let Some(anchor) = self.homes.anchor(followed.home) else { return };
+        let Position { epoch, offset: top } = anchor.position;
+        match live {
+            Live::Round { epoch: of, first, count, records: Some(records), state }
+                if of == epoch && first == top + 1 =>
+            {
+                match messages(&records, count).zip(last(first, count)) {
+                    Some((messages, _)) => {
+                        self.deliver_next(place, &messages);
+                        if let Some(document) = state {
+                            let of = (first, Some(&document));
+                            self.put_document(place, of);
+                        }
+                    }
+                    None => {
+                        self.env.tally.bus_poison += 1;
+                        self.find_hole(place);
+                    }
+                }
+            }
+            Live::Round { epoch: of, first, .. } if of == epoch && first == top + 1 => {
+                // It is too large to come by itself.
+                self.following.wish_to_read(place, None);
+            }
+            Live::Round { epoch: of, first, count, .. } if of == epoch => {
+                if last(first, count).is_none_or(|last| last > top) {
+                    self.find_hole(place);
+                }
+            }
+            Live::Forked { position } if position.epoch == epoch => {}
+            Live::Forked { position } if position.offset == top => {
+                self.adopt(place, position, Epochs::Forked);
+            }
+            Live::Round { .. } | Live::Forked { .. } | Live::Poison => self.find_hole(place),
+            Live::Announced { .. } => {}
+        }
+    }
+
+    /// Something is missing.
+    pub(super) fn find_hole(&mut self, place: Place) {
+        if let Some(followed) = self.following.get_mut(place) {
+            followed.holed = true;
+        }
+        self.following.wish_to_read(place, None);
+    }
+
+    /// Messages of which nothing is kept, for the subscribers of this node.
+    pub(super) fn deliver_announced(&mut self, channel: &str, records: &[u8], count: u32) {
+        match messages(records, count) {
+            Some(messages) => self.deliver_unnumbered(channel, &messages),
+            None => self.env.tally.bus_poison += 1,
+        }
+    }
+
+    pub(super) fn deliver_unnumbered(&mut self, channel: &str, messages: &[record::Message<'_>]) {
+        self.seal_channel(channel);
+        if let Some(sealed) = self.homes.announce(&mut self.env, channel, messages) {
+            self.note_heard(channel, messages.len());
+            self.peers.charge_all(&self.env, sealed.remote, sealed.plain.segment.len());
+            self.send_out(sealed);
+        }
+    }
+
+    /// The next messages of a channel.
+    fn deliver_next(&mut self, place: Place, messages: &[record::Message<'_>]) {
+        let Some(followed) = self.following.get_mut(place) else { return };
+        let (name, home) = (followed.name.clone(), followed.home);
+        let Some(anchor) = self.homes.anchor(home) else { return };
+        let (Some(first), Some(newest)) = (messages.first(), messages.last()) else { return };
+        let from = Position { offset: anchor.position.offset + 1, ..anchor.position };
+        followed.newest = Some((anchor.position.offset + messages.len() as u64, newest.id));
+        self.note_heard(&name, messages.len());
+        for message in messages {
+            let done = self.homes.take(&mut self.env, (home, &name), message);
+            self.on_broadcast(done);
+        }
+        if self.appending.is_known(&name, first.id) {
+            self.conclude(&name, from);
+        }
+    }
+
+    fn note_heard(&mut self, channel: &str, messages: usize) {
+        let label = self.env.tally.label(&self.env.config, channel);
+        self.env.tally.heard(self.env.now.mono, label, messages);
+    }
+
+    fn put_document(&mut self, place: Place, document: (u64, Option<&bytes::Bytes>)) {
+        let Some(followed) = self.following.get(place) else { return };
+        let (name, home) = (followed.name.clone(), followed.home);
+        self.homes.put_document(&mut self.env, (home, &name), document);
     }
 }
+
+/// Reading what the bus keeps.
+impl Hub {
+    /// Asks for as many pages as may be asked for.
+    pub(super) fn read_ready(&mut self) {
+        while let Some(place) = self.following.next_to_read(&self.env) {
+            let Some(followed) = self.following.get(place) else { continue };
+            let Some(anchor) = self.homes.anchor(followed.home) else { continue };
+            // The last message that is here is read again, to be compared.
+            let after = match (followed.goes_on, anchor.settled) {
+                (Some(after), _) => after,
+                (None, true) => {
+                    let top = anchor.position.offset;
+                    followed.lowest.map_or(top, |lowest| lowest.min(top)).saturating_sub(1)
+                }
+                (None, false) => 0,
+            };
+            let id = self.calls.name();
+            let channel = followed.name.clone();
+            let bytes_max = self.env.config.limits.bus.bus_page_bytes_max;
+            self.following.reading(place, id);
+            self.calls.send(BusCommand::Read { id, channel, after, bytes_max });
+        }
+    }
+
+    fn on_page(&mut self, id: CallId, result: Result<Page, BusError>) {
+        let Some(place) = self.following.read(id) else { return };
+        let page = match result {
+            Ok(page) => page,
+            Err(error) => return self.put_off(place, error),
+        };
+        let Some(followed) = self.following.get(place) else { return };
+        let (name, home, goes_on) = (followed.name.clone(), followed.home, followed.goes_on);
+        self.seal_channel(&name);
+        let Some(anchor) = self.homes.anchor(home) else { return };
+        let Some(followed) = self.following.get(place) else { return };
+        let known = |number| followed.known_id(number).or_else(|| self.homes.id_of(home, number));
+        let judged = judge(&anchor, &page, known, |epoch| followed.is_past(epoch));
+        match judged.verdict {
+            Verdict::Fresh if page.standing.is_none() => self.restore(place, None),
+            Verdict::Fresh if anchor.is_told(page.standing) && goes_on.is_none() => {
+                // Who subscribed meanwhile was told a position that holds.
+                self.homes.settle(home, true);
+                self.catch_up(place, &page, &judged.rounds);
+            }
+            Verdict::Fresh => self.load(place, &page, &judged.rounds, goes_on),
+            Verdict::Follows => self.catch_up(place, &page, &judged.rounds),
+            Verdict::Other => {
+                let Some(standing) = page.standing else { return };
+                let before = judged.rounds.first().map(|round| round.first - 1);
+                let offset = before.unwrap_or(standing.position.offset);
+                let position = Position { offset, ..standing.position };
+                self.adopt(place, position, Epochs::Founded);
+                self.catch_up(place, &page, &judged.rounds);
+            }
+            Verdict::Lost => self.on_lost(place, &page, &judged.rounds),
+            Verdict::Diverged => {
+                let found = page.standing.map(|standing| standing.position);
+                self.fork(place, found);
+            }
+        }
+    }
+
+    /// The bus did not do it.
+    pub(super) fn put_off(&mut self, place: Place, error: BusError) {
+        match error {
+            // Where the channel stands is told when it is there again.
+            BusError::Away | BusError::Unknown => self.following.set_phase(place, Phase::Adrift),
+            BusError::Full | BusError::Failed => self.following.rest(&self.env, place),
+        }
+    }
+
+    /// The first that is known of a channel. Nobody here was told a position of it; who subscribes already has been told that.
+    fn load(&mut self, place: Place, page: &Page, rounds: &[Round<'_>], goes_on: Option<u64>) {
+        let Some(standing) = page.standing else { return };
+        let Some(followed) = self.following.get(place) else { return };
+        let (name, home) = (followed.name.clone(), followed.home);
+        let Some(anchor) = self.homes.anchor(home) else { return };
+        let bus = standing.position;
+        let mut at = anchor.position;
+        if goes_on.is_none() || at.epoch != bus.epoch {
+            let before = rounds.first().map(|round| round.first - 1);
+            at = Position { offset: before.unwrap_or(bus.offset), ..bus };
+            self.renumber(place, at);
+        }
+        let begun = at.offset;
+        for round in rounds.iter().filter(|round| round.last > begun) {
+            if round.first > at.offset + 1 {
+                // Nobody can read over what is missing, or is none.
+                at.offset = round.first - 1;
+                self.homes.restart(&self.env, home, at);
+            }
+            let messages = round.beyond(at.offset);
+            at.offset = round.last;
+            match messages {
+                Some(messages) => self.homes.load(&mut self.env, (home, &name), messages),
+                None => self.homes.restart(&self.env, home, at),
+            }
+        }
+        if let Some(followed) = self.following.get_mut(place) {
+            let newest = rounds.last().and_then(|round| round.messages.as_ref()?.last());
+            followed.newest = newest.map(|message| (at.offset, message.id));
+        }
+        let more = next(page, rounds, goes_on);
+        if more.is_none() && at.offset < bus.offset {
+            at.offset = bus.offset;
+            self.homes.restart(&self.env, home, at);
+        }
+        if anchor.subscribers > 0 && at != anchor.position {
+            let known = at.epoch == anchor.position.epoch;
+            let offsets = known.then_some((anchor.position.offset + 1, at.offset));
+            let cause = if known { Cause::Trimmed } else { Cause::Epoch };
+            self.tell_missing(&name, home, Missing { offsets, cause, position: at });
+        }
+        if more.is_some() {
+            return self.following.wish_to_read(place, more);
+        }
+        self.put_document(place, (standing.document, page.document.as_ref()));
+        self.homes.settle(home, true);
+        self.verify(place, rounds);
+        self.become_live(place);
+    }
+
+    /// What has come since the last message that is here. What there is none of any more is told.
+    fn catch_up(&mut self, place: Place, page: &Page, rounds: &[Round<'_>]) {
+        let Some(standing) = page.standing else { return };
+        let Some(followed) = self.following.get(place) else { return };
+        let (home, goes_on) = (followed.home, followed.goes_on);
+        let mut seen = goes_on.is_some();
+        let top = |this: &Self| this.homes.anchor(home).map_or(0, |at| at.position.offset);
+        for round in rounds {
+            let at = top(self);
+            if round.last > at {
+                if round.first > at + 1 {
+                    // What is missing in the middle was not dropped for its age.
+                    let cause = if seen { Cause::Failover } else { Cause::Trimmed };
+                    self.miss(place, round.first - 1, cause);
+                }
+                match round.beyond(top(self)) {
+                    Some(messages) => self.deliver_next(place, messages),
+                    None => {
+                        self.env.tally.bus_poison += 1;
+                        self.miss(place, round.last, Cause::Poison);
+                    }
+                }
+            }
+            seen = true;
+        }
+        if let Some(after) = next(page, rounds, goes_on) {
+            return self.following.wish_to_read(place, Some(after));
+        }
+        if top(self) < standing.position.offset {
+            self.miss(place, standing.position.offset, Cause::Trimmed);
+        }
+        self.put_document(place, (standing.document, page.document.as_ref()));
+        self.verify(place, rounds);
+        if let Some(followed) = self.following.get_mut(place)
+            && std::mem::take(&mut followed.holed)
+        {
+            self.env.tally.bus_hole(Holes::Filled);
+        }
+        self.become_live(place);
+    }
+
+    /// All messages up to a number that are not here will not come.
+    fn miss(&mut self, place: Place, to: u64, cause: Cause) {
+        let Some(followed) = self.following.get_mut(place) else { return };
+        followed.holed = false;
+        let (name, home) = (followed.name.clone(), followed.home);
+        self.seal_channel(&name);
+        let Some(anchor) = self.homes.anchor(home) else { return };
+        let position = Position { offset: to, ..anchor.position };
+        let offsets = Some((anchor.position.offset + 1, to));
+        self.homes.restart(&self.env, home, position);
+        self.env.tally.bus_hole(Holes::Announced);
+        self.tell_missing(&name, home, Missing { offsets, cause, position });
+    }
+
+    /// Another life of the channel's numbers has begun, behind `position`: nobody knows what was lost by that.
+    pub(super) fn adopt(&mut self, place: Place, position: Position, why: Epochs) {
+        let Some(followed) = self.following.get_mut(place) else { return };
+        followed.holed = false;
+        let (name, home) = (followed.name.clone(), followed.home);
+        self.seal_channel(&name);
+        self.renumber(place, position);
+        self.homes.settle(home, true);
+        self.env.tally.bus_epoch(why);
+        let cause = match why {
+            Epochs::Founded => Cause::Epoch,
+            Epochs::Forked => Cause::Failover,
+        };
+        self.tell_missing(&name, home, Missing { offsets: None, cause, position });
+    }
+
+    /// The channel's numbers are of another life from now on; so they are should the bus lose them.
+    fn renumber(&mut self, place: Place, position: Position) {
+        let Some(followed) = self.following.get_mut(place) else { return };
+        let (channel, home) = (followed.name.clone(), followed.home);
+        let Some(before) = self.homes.anchor(home) else { return };
+        let other = before.position.epoch != position.epoch;
+        followed.begin(Some(before.position.epoch).filter(|_| other && before.settled));
+        self.homes.restart(&self.env, home, position);
+        if other {
+            let retention = self.retention(&channel, (0, 0));
+            self.calls.send(BusCommand::Follow { channel, epoch: position.epoch, retention });
+        }
+    }
+
+    /// The ids of messages here are those of the bus. Of one that is not new it stays so: what has not come to a replica in
+    /// this time does not come any more.
+    fn verify(&mut self, place: Place, rounds: &[Round<'_>]) {
+        let Some(followed) = self.following.get_mut(place) else { return };
+        let Some(anchor) = self.homes.anchor(followed.home) else { return };
+        let newest = rounds.last().and_then(|round| round.messages.as_ref()?.last());
+        let old = newest.map(|message| Duration::from_micros(message.unix_micros));
+        let old = old.map_or(rounds.is_empty(), |at| at + REPLICATED_AFTER <= self.env.now.unix);
+        followed.verified = Some(anchor.position).filter(|_| old);
+    }
+
+    /// Everything is here that the bus has, but for what came meanwhile.
+    pub(super) fn become_live(&mut self, place: Place) {
+        self.following.set_phase(place, Phase::Live);
+        let Some(followed) = self.following.get_mut(place) else { return };
+        followed.lowest = None;
+        let name = followed.name.clone();
+        while let Some(live) = self.following.next_held(place) {
+            self.apply(place, live);
+        }
+        if self.following.is_live(place) && self.following.has_spilled(place) {
+            self.find_hole(place);
+        }
+        if self.following.is_live(place) {
+            while let Some(parked) = self.following.next_parked(place) {
+                self.answer_parked(parked, Known::All);
+            }
+            self.review_interest(&name);
+            self.appending.wake(&name);
+        }
+    }
+
+    /// Tells all subscribers of this node what they will not get.
+    fn tell_missing(&mut self, channel: &Arc<str>, home: u32, missing: Missing) {
+        let (mut remote, here) = self.homes.hubs(&self.env, home);
+        while remote != 0 {
+            let shard = ShardId(remote.trailing_zeros() as u16);
+            remote &= remote - 1;
+            let missing = Box::new(missing);
+            self.tell(shard, Inner::Missing { channel: channel.clone(), missing });
+        }
+        if here {
+            self.on_missing(channel, &missing);
+        }
+    }
+
+    /// Messages of a channel with subscribers here will not come.
+    pub(super) fn on_missing(&mut self, channel: &str, missing: &Missing) {
+        let Some(index) = self.channels.find(channel) else { return };
+        // What came before goes out before.
+        self.hand_out_channel(index);
+        if let Some(index) = self.channels.find(channel) {
+            self.channels.announce(&mut self.env, &mut self.connections, index, missing);
+        }
+    }
+}
+
+/// Where the next page begins, if there is one.
+pub(super) fn next(page: &Page, rounds: &[Round<'_>], goes_on: Option<u64>) -> Option<u64> {
+    let last = rounds.last().filter(|_| page.more)?.last;
+    Some(last).filter(|last| goes_on.is_none_or(|before| *last > before))
+}
+
+/// Whether the last message here need not be compared with the bus' any more.
+fn offset_is_sure(followed: &Followed, anchor: &Anchor) -> bool {
+    anchor.position.offset == 0 || followed.verified == Some(anchor.position)
+}
+
+/// A message that is older than this has come to every replica that ever takes the place of its primary, or never does.
+const REPLICATED_AFTER: Duration = Duration::from_secs(60);

@@ -291,7 +291,7 @@ pub(super) fn check_publish(
     let owner = Owner::Client(user.as_deref(), conn.ip);
     let key = key.map(|key| KeyUse {
         key: errands::owned(owner, key),
-        digest: placement.digest(&publications),
+        digest: placement.digest(&publications, config.bus.is_some()),
     });
     Ok((Publisher { via: Via::Http(id), key: key.map(Box::new) }, publications))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Hub,
+    bus::Once,
     peers::{Inner, Ticket},
     store::{AppendId, StoreCommand, StoreEvent, StoredRound, StoredState},
     storing::Waiting,
@@ -17,15 +18,16 @@ use crate::{
 
 impl Hub {
     /// Whether a message of a channel that is at home here has to be kept before it is published. A document is kept
-    /// whether messages are or not, and then the channel's numbers have to be, too.
+    /// whether messages are or not, and then the channel's numbers have to be, too. With a bus that is so with all of them.
     #[inline]
     pub(super) fn is_stored(&self, channel: &str, with_document: bool) -> bool {
-        self.env.config.has_store() && self.has_to_be_kept(channel, with_document)
+        self.env.keeps && self.has_to_be_kept(channel, with_document)
     }
 
     #[cold]
     fn has_to_be_kept(&self, channel: &str, with_document: bool) -> bool {
         with_document
+            || self.env.config.bus.is_some()
             || !self.env.config.history.of(channel).is_off()
             || self.homes.has_document(channel)
             || self.storing.has(channel)
@@ -37,14 +39,27 @@ impl Hub {
         self.is_stored(&publication.channel, with_document)
     }
 
-    /// A message waits for the store; who has this ticket is told what becomes of it.
+    /// A message waits for the store, or for the bus; who has this ticket is told what becomes of it.
     pub(super) fn store(
         &mut self,
         ticket: Ticket,
         credit: Option<usize>,
         publication: Publication,
+        once: Option<Box<Once>>,
     ) {
-        self.storing.add(&mut self.env, ticket, credit, publication);
+        match self.env.config.bus {
+            Some(_) => self.append(ticket, credit, publication, once),
+            None => self.storing.add(&mut self.env, ticket, credit, publication),
+        }
+    }
+
+    /// Whether as much waits for either as may.
+    pub(super) fn is_store_full(&self) -> bool {
+        self.env.keeps
+            && match self.env.config.bus {
+                Some(_) => self.appending.is_full(&self.env),
+                None => self.storing.is_full(&self.env),
+            }
     }
 
     /// Sends the store what waits, a round of each channel that has none under way.
@@ -85,14 +100,7 @@ impl Hub {
                 document = next;
                 state = Some(StoredState { offset: next, document: json });
             }
-            let message = record::Message {
-                id: one.id,
-                unix_micros: one.unix_micros,
-                event: &one.publication.event,
-                data: std::str::from_utf8(&one.publication.data).unwrap_or("{}"),
-                traceparent: None,
-            };
-            record::push(&mut records, message);
+            record::push(&mut records, one.message());
             round.push(one);
             next += 1;
         }
@@ -135,7 +143,7 @@ impl Hub {
         self.on_broadcast(done)
     }
 
-    fn answer_stored(&mut self, waiting: Waiting, result: Result<Published, Reason>) {
+    pub(super) fn answer_stored(&mut self, waiting: Waiting, result: Result<Published, Reason>) {
         let Waiting { publication, ticket, credit, .. } = waiting;
         let answer = match result {
             Ok(published) => Inner::Published { ticket, published },

@@ -8,6 +8,7 @@ use http::Request;
 use super::{
     Hub,
     connections::AnswerTo,
+    homes::Known,
     looks::{self, Looker, Query, Range},
     peers::Inner,
     presence::{Asked, Page},
@@ -149,11 +150,12 @@ impl Hub {
         off.then_some(Reason::PresenceOff)
     }
 
-    /// Somebody asks this hub, at which the channel is at home.
-    pub(super) fn on_look(&mut self, from: ShardId, look: looks::Look) {
+    /// Somebody asks this hub, at which the channel is at home and so much of it is known.
+    pub(super) fn answer_look(&mut self, from: ShardId, look: looks::Look, known: Known) {
         let looks::Look { looker, channel, query } = look;
         self.seal_channel(&channel);
         let result = match query {
+            Query::History(_) | Query::State if known == Known::Nothing => Err(Reason::BusAway),
             Query::History(range) => self.homes.history(&mut self.env, &channel, range),
             Query::State => Ok(self.homes.state(&mut self.env, &channel)),
             Query::Presence(page) => {

@@ -9,6 +9,8 @@
 //! segment; at the end of the turn the segment is handed to every subscriber's outbox, and each dirty connection is written
 //! once.
 
+mod append;
+mod appending;
 mod attending;
 mod bus;
 mod channels;
@@ -20,16 +22,19 @@ mod drain;
 mod drive;
 mod env;
 mod errands;
+mod follow;
 mod following;
 mod forwarded;
 mod handshake;
 mod homes;
 mod http;
 mod http_requests;
+mod interest;
 mod keeping;
 mod leasing;
 mod looking;
 mod looks;
+mod mending;
 mod nodes;
 mod ordering;
 mod peers;
@@ -54,12 +59,14 @@ mod visitors;
 use std::{collections::VecDeque, sync::Arc};
 
 use self::{
+    append::Appending,
     bus::Calls,
     channels::Channels,
     connections::Connections,
     drain::Drain,
     env::Env,
     errands::{Errands, Keys},
+    follow::Following,
     homes::Homes,
     nodes::Nodes,
     peers::{Census, Peers},
@@ -106,6 +113,10 @@ pub struct Hub {
     storing: Storing,
     /// What goes to the bus.
     calls: Calls,
+    /// Channels that are followed on the bus.
+    following: Following,
+    /// What waits for the bus.
+    appending: Appending,
     nodes: Nodes,
     peers: Peers,
     questions: Questions,
@@ -145,6 +156,8 @@ pub struct Holdings {
     pub channels: usize,
     /// Channels that are at home here.
     pub homes: usize,
+    /// Channels that are followed on the bus.
+    pub followed: usize,
     /// Channels at home here that somebody is in or watches, and connections here that watch one.
     pub presence: usize,
     /// Questions to the application.
@@ -177,6 +190,9 @@ impl Hub {
             entropy = shared.fork();
         }
         let mut env = Env::new(config, place, entropy, now);
+        let mut stream = place.stream();
+        // The first that it gives is the node's name.
+        let _ = stream.next_u64();
         let mut keys = || env.entropy.hash_keys();
         Self {
             channels: Channels::new(keys()),
@@ -190,6 +206,8 @@ impl Hub {
             connections: Connections::new(&env.config, place.shard, now),
             errands: Errands::default(),
             storing: Storing::new(keys()),
+            following: Following::new(stream.hash_keys()),
+            appending: Appending::new(stream.hash_keys(), place),
             calls: Calls::default(),
             nodes: Nodes::new(place, now),
             peers: Peers::new(place),
@@ -247,6 +265,7 @@ impl Hub {
             open: self.census().open,
             channels: self.channels.len(),
             homes: self.homes.len(),
+            followed: self.following.len(),
             presence: self.presence.len() + self.watchers.len(),
             questions: self.questions.len(),
             publishes: self.errands.len(),
@@ -305,6 +324,8 @@ impl Hub {
         self.watchers.check(|channel, conn| channels.has(connections, channel, conn));
         self.errands.check();
         self.storing.check();
+        self.following.check();
+        self.appending.check();
         self.keys.check();
         self.questions.check(&self.connections);
         self.sessions.check();

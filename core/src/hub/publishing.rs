@@ -5,10 +5,11 @@ use http::Request;
 
 use super::{
     Hub,
+    bus::Once,
     errands::{self, ClaimDone, KeyUse, Outcome, Owner, PublishDone, Publisher, Verdict, Via},
     homes::{Broadcast, Broadcasted},
     http::check_publish,
-    peers::{Inner, Ticket, publish_weight},
+    peers::{Inner, PublishOnce, Ticket, publish_weight},
     questions::{channels_of, is_object},
     types::{CommandId, ConnId, Output, Publication, PublicationOptions, Published},
 };
@@ -94,7 +95,8 @@ impl Hub {
     }
 
     fn key_use(&self, owner: Owner<'_>, key: &str, publications: &[Publication]) -> Box<KeyUse> {
-        let digest = self.homes.placement().digest(publications);
+        let nodes = self.env.config.bus.is_some();
+        let digest = self.homes.placement().digest(publications, nodes);
         Box::new(KeyUse { key: errands::owned(owner, key), digest })
     }
 
@@ -295,6 +297,7 @@ impl Hub {
             return self.finish_publish(publisher, &results);
         }
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+        let key = self.key_everywhere(&publisher);
         let Some(ticket) = self.errands.publish(&self.env, publisher, waiting) else { return };
         let firm = results.len() + publications.len() > 1;
         // More than were counted: behind a channel's first document its other messages have to be kept as well.
@@ -306,10 +309,12 @@ impl Hub {
             let item = u32::try_from(results.len()).unwrap_or(u32::MAX);
             let ticket = Ticket { item, ..ticket };
             if home != self.env.place.shard {
-                self.tell(home, Inner::Publish { ticket, firm, held: 0, publication });
+                let once = self.once(key.as_ref(), item);
+                self.tell(home, publish(ticket, (firm, 0), publication, once));
                 waiting += 1;
             } else if self.is_publication_stored(&publication) {
-                self.store(ticket, None, publication);
+                let once = self.once(key.as_ref(), item);
+                self.store(ticket, None, publication, once);
                 waiting += 1;
             } else {
                 outcome.published = self.broadcast_whole(&publication);
@@ -324,7 +329,7 @@ impl Hub {
     /// homes of the others may know of more.
     fn is_busy_for(&self, publications: &[Publication]) -> bool {
         let full = self.peers.full();
-        let store_is_full = self.env.config.has_store() && self.storing.is_full(&self.env);
+        let store_is_full = self.is_store_full();
         (full != 0 || store_is_full)
             && publications.iter().any(|publication| {
                 let home = self.homes.of(&publication.channel);
@@ -338,10 +343,11 @@ impl Hub {
 
     pub(super) fn on_published(&mut self, ticket: Ticket, published: Published) {
         let Some(done) = self.errands.published(ticket, published) else { return };
-        let PublishDone { publisher, results, rest } = done;
-        match rest.is_empty() {
-            true => self.finish_publish(publisher, &results),
-            false => self.carry_out_firmly(publisher, results, rest),
+        let PublishDone { publisher, results, rest, refused } = done;
+        match refused {
+            Some(reason) => self.give_up(publisher, reason),
+            None if rest.is_empty() => self.finish_publish(publisher, &results),
+            None => self.carry_out_firmly(publisher, results, rest),
         }
     }
 
@@ -369,9 +375,15 @@ impl Hub {
     }
 
     /// Another hub asks to broadcast.
-    pub(super) fn on_home_publish(&mut self, ticket: Ticket, firm: bool, publication: Publication) {
+    pub(super) fn on_home_publish(
+        &mut self,
+        ticket: Ticket,
+        firm: bool,
+        publication: Publication,
+        once: Option<Box<Once>>,
+    ) {
         if self.is_publication_stored(&publication) {
-            return self.store_for(ticket, firm, publication);
+            return self.store_for(ticket, firm, publication, once);
         }
         let publication = &publication;
         if !firm {
@@ -394,16 +406,35 @@ impl Hub {
 
     /// The same, where it has to be kept first.
     #[cold]
-    fn store_for(&mut self, ticket: Ticket, firm: bool, publication: Publication) {
+    fn store_for(
+        &mut self,
+        ticket: Ticket,
+        firm: bool,
+        publication: Publication,
+        once: Option<Box<Once>>,
+    ) {
         let remote = self.homes.remote(&publication.channel);
         if firm {
             let credit = Some(publish_weight(&publication));
-            self.store(ticket, credit, publication);
-        } else if self.storing.is_full(&self.env) || self.peers.full() & remote != 0 {
+            self.store(ticket, credit, publication, once);
+        } else if self.is_store_full() || self.peers.full() & remote != 0 {
             self.tell(ticket.shard, Inner::Refused { ticket, reason: Reason::Busy });
         } else {
-            self.store(ticket, None, publication);
+            self.store(ticket, None, publication, once);
         }
+    }
+
+    /// The idempotency key of a publish, if it is to hold on all nodes.
+    fn key_everywhere(&self, publisher: &Publisher) -> Option<KeyUse> {
+        let key = publisher.key.as_ref().filter(|_| self.env.config.bus.is_some())?;
+        Some((**key).clone())
+    }
+
+    /// The same for one message of it.
+    fn once(&self, key: Option<&KeyUse>, item: u32) -> Option<Box<Once>> {
+        let KeyUse { key, digest } = key?;
+        let keep = self.env.config.limits.publishing.idempotency_ttl;
+        Some(Box::new(Once { key: format!("{key}#{item}").into(), digest: *digest, keep }))
     }
 
     /// All messages are broadcast: tells the publisher.
@@ -475,6 +506,7 @@ impl Hub {
         let rest = publications.split_off(publications.len().min(1));
         let Some(first) = publications.pop() else { return };
         let (home, outcome) = (self.homes.of(&first.channel), Outcome::open(&first));
+        let once = self.once(self.key_everywhere(&publisher).as_ref(), 0);
         if home != self.env.place.shard {
             // They wait here, but on the credit of the hub that is asked.
             let held = rest.iter().map(Publication::weight).sum::<usize>();
@@ -482,13 +514,12 @@ impl Hub {
             let Some(ticket) = self.errands.first(&self.env, publisher, outcome, rest) else {
                 return;
             };
-            return self
-                .tell(home, Inner::Publish { ticket, firm: false, held, publication: first });
+            return self.tell(home, publish(ticket, (false, held), first, once));
         }
         if self.is_publication_stored(&first) {
             let ticket = self.errands.first(&self.env, publisher, outcome, rest);
             if let Some(ticket) = ticket {
-                self.store(ticket, None, first);
+                self.store(ticket, None, first, once);
             }
             return;
         }
@@ -523,5 +554,20 @@ impl Hub {
             Some(options) => self.homes.broadcast_with(&mut self.env, broadcast, options, None),
         };
         self.on_broadcast(done)
+    }
+}
+
+/// For the home of a message's channel. `held`: bytes of further messages that wait for this one.
+fn publish(
+    ticket: Ticket,
+    (firm, held): (bool, u32),
+    publication: Publication,
+    once: Option<Box<Once>>,
+) -> Inner {
+    match once {
+        None => Inner::Publish { ticket, firm, held, publication },
+        Some(once) => {
+            Inner::PublishOnce(Box::new(PublishOnce { ticket, firm, held, publication, once }))
+        }
     }
 }

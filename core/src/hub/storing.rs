@@ -14,7 +14,10 @@ use super::{
     store::{AppendId, StoreCommand},
     types::Publication,
 };
-use crate::entropy::{KeyedMap, KeyedState};
+use crate::{
+    entropy::{KeyedMap, KeyedState},
+    record,
+};
 
 /// A message that waits.
 #[derive(Debug)]
@@ -30,8 +33,31 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// One that is published now.
+    pub(super) fn new(
+        env: &mut Env,
+        ticket: Ticket,
+        credit: Option<usize>,
+        publication: Publication,
+    ) -> Self {
+        let id = env.entropy.uuid();
+        let unix_micros = u64::try_from(env.now.unix.as_micros()).unwrap_or(u64::MAX);
+        Self { publication, ticket, credit, id, unix_micros }
+    }
+
+    /// As it is kept.
+    pub(super) fn message(&self) -> record::Message<'_> {
+        record::Message {
+            id: self.id,
+            unix_micros: self.unix_micros,
+            event: &self.publication.event,
+            data: std::str::from_utf8(&self.publication.data).unwrap_or("{}"),
+            traceparent: None,
+        }
+    }
+
     /// Bytes that it takes.
-    fn weight(&self) -> usize {
+    pub(super) fn weight(&self) -> usize {
         size_of::<Self>() + self.publication.weight()
     }
 }
@@ -87,9 +113,7 @@ impl Storing {
         credit: Option<usize>,
         publication: Publication,
     ) {
-        let id = env.entropy.uuid();
-        let unix_micros = u64::try_from(env.now.unix.as_micros()).unwrap_or(u64::MAX);
-        let waiting = Waiting { publication, ticket, credit, id, unix_micros };
+        let waiting = Waiting::new(env, ticket, credit, publication);
         self.bytes += waiting.weight();
         match self.queues.get_mut(&*waiting.publication.channel) {
             Some(queue) => queue.next.push_back(waiting),

@@ -10,8 +10,9 @@ use super::{
     channels::{Left, Subscribe},
     connections::AnswerTo,
     errands::Publisher,
-    homes::{Form, Lost, Sealed, Start, Wish},
-    peers::{Inner, Joiner, Withheld},
+    follow::Parked,
+    homes::{Form, Known, Lost, Sealed, Start, Wish},
+    peers::{Inner, Joiner, PublishOnce, Withheld},
     presence::{Attended, Departure, Why},
     questions::{About, Question, is_object},
     tokens::Withdrawn,
@@ -39,22 +40,33 @@ impl Hub {
     pub(super) fn on_shard(&mut self, from: ShardId, message: Inner) {
         match message {
             Inner::Publish { ticket, firm, held: _, publication } => {
-                self.on_home_publish(ticket, firm, publication)
+                self.on_home_publish(ticket, firm, publication, None)
+            }
+            Inner::PublishOnce(publish) => {
+                let PublishOnce { ticket, firm, publication, once, .. } = *publish;
+                self.on_home_publish(ticket, firm, publication, Some(once));
             }
             Inner::Published { ticket, published } => self.on_published(ticket, published),
             Inner::Refused { ticket, reason } => {
-                if let Some(publisher) = self.errands.refused(ticket) {
+                if let Some((publisher, reason)) = self.errands.refused(ticket, reason) {
                     self.give_up(publisher, reason);
                 }
             }
+            Inner::Join { channel, member, wish, presence } if self.env.config.bus.is_some() => {
+                self.on_interest(Parked::Join { from, channel, member, wish, presence });
+            }
             Inner::Join { channel, member, wish, presence } => {
                 self.seal_channel(&channel);
-                self.on_join(from, channel, member, wish.as_deref(), presence);
+                self.on_join(from, channel, member, (wish.as_deref(), Known::All), presence);
             }
             Inner::Joined { channel, member, start, presence } => {
                 self.on_joined(&channel, member, start, presence)
             }
-            Inner::Look(look) => self.on_look(from, *look),
+            Inner::Look(look) if self.needs_bus(look.query) => {
+                self.on_interest(Parked::Look { from, look });
+            }
+            Inner::Look(look) => self.answer_look(from, *look, Known::All),
+            Inner::Missing { channel, missing } => self.on_missing(&channel, &missing),
             Inner::Seen { looker, result } => self.on_seen(looker, result),
             Inner::Leave { channel, form, deflates, presence } => {
                 if let Some(departure) = presence {
@@ -63,6 +75,9 @@ impl Hub {
                 let refund = self.homes.leave(&mut self.env, from, &channel, (form, deflates));
                 if let Some(bytes) = refund {
                     self.on_done(from, (bytes, 0));
+                }
+                if self.env.config.bus.is_some() {
+                    self.review_interest(&channel);
                 }
             }
             Inner::Absent { channel, id } => {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use siphasher::sip::SipHasher13;
 use uuid::Uuid;
 
 use super::{
@@ -74,10 +75,14 @@ impl Place {
     /// This life of the process among the nodes of a server: of all its hubs the same, and of no other process.
     #[must_use]
     pub fn node(self) -> NodeId {
-        // A stream of its own: what the hubs draw from the seed stays as it is.
+        NodeId(self.stream().next_u64())
+    }
+
+    /// Randomness for what has to do with other nodes: what the hubs draw from the seed is the same with them and without.
+    pub(in crate::hub) fn stream(self) -> Entropy {
         let mut seed = self.seed;
         seed.0.iter_mut().zip(NODE_STREAM).for_each(|(byte, other)| *byte ^= other);
-        NodeId(Entropy::new(seed).next_u64())
+        Entropy::new(seed)
     }
 
     /// The other hubs of its process.
@@ -86,7 +91,7 @@ impl Place {
     }
 }
 
-/// Tells the seed of [`Place::node`] from the process's.
+/// Tells the seed of [`Place::stream`] from the process's.
 const NODE_STREAM: &[u8; 32] = b"the name of a node among others.";
 
 /// Where channels are at home, for drivers that hand a publish to the right hub at once.
@@ -125,13 +130,38 @@ impl Placement {
         ShardId(((hash * u128::from(self.shards)) >> 64) as u16)
     }
 
-    /// A number that tells one content from another; equal on all hubs of a process.
-    pub(in crate::hub) fn digest(&self, content: &[Publication]) -> u64 {
+    /// A number that tells one content from another; equal on all hubs of a process, or of all nodes.
+    pub(in crate::hub) fn digest(&self, content: &[Publication], nodes: bool) -> u64 {
+        if nodes {
+            return digest_everywhere(content);
+        }
         let mut digest = self.keys.build_hasher();
         content.len().hash(&mut digest);
         content.iter().for_each(|publication| publication.content().hash(&mut digest));
         digest.finish()
     }
+}
+
+/// A number that is the same wherever and by whichever version of the program it is computed.
+fn digest_everywhere(content: &[Publication]) -> u64 {
+    let mut digest = SipHasher13::new();
+    let mut part = |bytes: &[u8]| {
+        digest.write(&(bytes.len() as u64).to_le_bytes());
+        digest.write(bytes);
+    };
+    for Publication { channel, event, data, options } in content {
+        [channel.as_bytes(), event.as_bytes(), data].into_iter().for_each(&mut part);
+        let options = options.as_deref();
+        let told = options.is_some_and(|options| options.positions);
+        let state = options.and_then(|options| options.state.as_deref());
+        let condition = options.and_then(|options| options.condition);
+        part(&[u8::from(told), u8::from(state.is_some()), u8::from(condition.is_some())]);
+        part(state.unwrap_or_default());
+        let epoch = condition.and_then(|condition| condition.epoch);
+        part(epoch.as_ref().map_or(&[][..], |epoch| epoch.as_str().as_bytes()));
+        part(&condition.map_or(0, |condition| condition.offset).to_le_bytes());
+    }
+    digest.finish()
 }
 
 /// Which of the server's ports a connection came in by.

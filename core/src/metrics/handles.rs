@@ -6,6 +6,7 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, 
 
 use super::{
     bus::BusHandles,
+    follow::FollowHandles,
     tally::{OUTCOMES, PRESENCE_EVENTS as PRESENCE_WORDS, Resumed, STATUSES, Tally},
     *,
 };
@@ -142,6 +143,8 @@ struct Handles {
     bus: Option<BusHandles>,
     /// By the number of their label.
     channels_by_label: Vec<(Counter, Histogram)>,
+    /// The same.
+    followed: Option<FollowHandles>,
 }
 
 impl std::fmt::Debug for Handles {
@@ -240,6 +243,7 @@ impl Handles {
                 .collect(),
             bus: config.bus.as_ref().map(|_| BusHandles::new(&source, shard)),
             channels_by_label: Vec::new(),
+            followed: config.bus.as_ref().map(|_| FollowHandles::new(&source)),
             generation_in_force: 0,
             server: config.service.label.clone(),
         };
@@ -256,16 +260,6 @@ impl Handles {
 
     /// Hands the counts of a turn over.
     fn record(&mut self, recorder: &dyn Recorder, now: Instant, tally: &mut Tally) {
-        fn add(count: &mut u64, handle: &Counter) {
-            if *count > 0 {
-                handle.increment(std::mem::take(count));
-            }
-        }
-        fn shift(change: &mut i64, handle: &Gauge) {
-            if *change != 0 {
-                handle.increment(std::mem::take(change) as f64);
-            }
-        }
         add(&mut tally.connections, &self.connections);
         add(&mut tally.secure_connections, &self.secure_connections);
         add(&mut tally.handshakes, &self.handshakes);
@@ -331,11 +325,40 @@ impl Handles {
             total.increment(u64::from(count));
             duration.record_many(now.saturating_duration_since(at).as_secs_f64(), count as usize);
         }
+        if let Some(followed) = &self.followed {
+            followed.record(tally);
+            self.record_published(now, tally);
+        }
         for (at, kind, count) in tally.latencies.drain(..) {
             let Some(handle) = self.latency.get(kind.index()) else { continue };
             handle.record_many(now.saturating_duration_since(at).as_secs_f64(), count as usize);
         }
         tally.recorded();
+    }
+
+    /// With a bus a broadcast is counted where it was published, and its duration where it was delivered.
+    fn record_published(&self, now: Instant, tally: &mut Tally) {
+        for (count, (total, _)) in tally.published.iter_mut().zip(&self.channels_by_label) {
+            add(count, total);
+        }
+        for (at, label, count) in tally.heard.drain(..) {
+            if let Some((_, duration)) = self.channels_by_label.get(usize::from(label)) {
+                let took = now.saturating_duration_since(at).as_secs_f64();
+                duration.record_many(took, count as usize);
+            }
+        }
+    }
+}
+
+pub(super) fn add(count: &mut u64, handle: &Counter) {
+    if *count > 0 {
+        handle.increment(std::mem::take(count));
+    }
+}
+
+pub(super) fn shift(change: &mut i64, handle: &Gauge) {
+    if *change != 0 {
+        handle.increment(std::mem::take(change) as f64);
     }
 }
 
@@ -381,7 +404,7 @@ pub fn describe(recorder: &dyn Recorder) {
             }
             Type::Gauge => recorder.describe_gauge(family.name.into(), None, family.help.into()),
             Type::Histogram => {
-                let unit = Some(Unit::Seconds);
+                let unit = family.name.ends_with("_seconds").then_some(Unit::Seconds);
                 recorder.describe_histogram(family.name.into(), unit, family.help.into());
             }
         }

@@ -5,11 +5,15 @@
 //! never user input, unless full channel names are switched on, and then capped.
 
 mod bus;
+mod follow;
 mod handles;
 mod store;
 mod tally;
 
-pub(crate) use self::tally::{PresenceEvent, Resumed};
+pub(crate) use self::{
+    follow::{Epochs, Heals, Holes},
+    tally::{PresenceEvent, Resumed},
+};
 pub use self::{
     handles::{Metrics, count_dropped_log_lines, count_refused_reloads, describe},
     store::StoreMetrics,
@@ -38,7 +42,7 @@ pub struct Family {
     pub labels: &'static [&'static str],
     /// HELP text.
     pub help: &'static str,
-    /// Upper bounds of a histogram's buckets, in seconds.
+    /// Upper bounds of a histogram's buckets, in seconds unless the name says otherwise.
     pub buckets: &'static [f64],
 }
 
@@ -47,6 +51,12 @@ const BROADCAST_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 /// Buckets of `websocket_latency_seconds`: the same and 10.
 const LATENCY_BUCKETS: &[f64] =
     &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Buckets of `mahavishnu_bus_append_duration_seconds`: from a round trip within a machine to a bus that does not answer.
+const APPEND_BUCKETS: &[f64] =
+    &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// Buckets of `mahavishnu_bus_append_messages`.
+const APPEND_MESSAGES_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// Buckets of `mahavishnu_history_store_commit_duration_seconds`: from what an operating system takes at once to a disk that
 /// does not answer.
@@ -128,6 +138,22 @@ families! {
         "Groups that could not be written, whose publishers were refused: commit; what could not be forced to the disk: sync";
     STORE_DURATION "mahavishnu_history_store_commit_duration_seconds" Histogram ["server"] STORE_BUCKETS,
         "Time taken to write a group to the file";
+    BUS_FOLLOWED "mahavishnu_bus_followed_channels" Gauge ["server"] &[],
+        "Channels that are followed on the bus; absent without one, as are all bus families";
+    BUS_APPEND_DURATION "mahavishnu_bus_append_duration_seconds" Histogram ["server"] APPEND_BUCKETS,
+        "Time from sending messages of a channel to the bus until it has numbered and kept them";
+    BUS_APPEND_MESSAGES "mahavishnu_bus_append_messages" Histogram ["server"] APPEND_MESSAGES_BUCKETS,
+        "Messages of a channel that were sent to the bus together";
+    BUS_HOLES "mahavishnu_bus_holes_total" Counter ["server", "result"] &[],
+        "Holes in what came from the bus: filled by reading, or announced to subscribers as lost";
+    BUS_HEALS "mahavishnu_bus_heals_total" Counter ["server", "cause"] &[],
+        "Channels of which the bus had lost something that this node has put back: their tail, or all";
+    BUS_FORKS "mahavishnu_bus_forks_total" Counter ["server"] &[],
+        "Channels of which this node has begun a new epoch because the bus had other messages under the same numbers";
+    BUS_EPOCHS "mahavishnu_bus_epochs_total" Counter ["server", "cause"] &[],
+        "Channels whose subscribers were told of a new epoch: founded anew on the bus, or forked";
+    BUS_POISON "mahavishnu_bus_poison_total" Counter ["server"] &[],
+        "Entries of the bus that are no messages of any known version";
     CONNECTIONS_LIMIT "mahavishnu_connections_limit" Gauge ["server", "bound"] &[],
         "WebSocket connections that are let in at once, with what bounds them: setting, memory or files";
     UNDER_WAY "mahavishnu_shard_queue_bytes" Gauge ["server"] &[],

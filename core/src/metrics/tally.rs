@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::bus::BusTally;
+use super::{
+    bus::BusTally,
+    follow::{Epochs, Heals, Holes},
+};
 use crate::{
     config::Config,
     entropy::{KeyedMap, KeyedState},
@@ -43,6 +46,18 @@ pub struct Tally {
     pub(crate) document_bytes: i64,
     pub(crate) recovered_messages: u64,
     pub(super) recoveries: Counts<{ OUTCOMES.len() }>,
+    pub(crate) bus_followed: i64,
+    pub(crate) bus_poison: u64,
+    pub(crate) bus_forks: u64,
+    pub(super) bus_holes: Counts<{ Holes::NAMES.len() }>,
+    pub(super) bus_heals: Counts<{ Heals::NAMES.len() }>,
+    pub(super) bus_epochs: Counts<{ Epochs::NAMES.len() }>,
+    /// Messages that a bus has numbered, by label: their delivery is counted where it happens.
+    pub(super) published: Vec<u64>,
+    /// Messages that came from a bus since the last hand-over: when, under which label, how many.
+    pub(super) heard: Vec<(Instant, u16, u32)>,
+    /// Appends that were answered since the last hand-over: how long it took, and how many messages it was.
+    pub(super) appends: Vec<(Duration, u32)>,
     pub(crate) under_way: i64,
     pub(crate) revocations: i64,
     pub(crate) sessions_held: i64,
@@ -71,6 +86,7 @@ pub struct Tally {
     pub(super) latencies: Vec<(Instant, Kind, u32)>,
     /// How many of the two lists were there at the end of the turn before.
     unrecorded: (usize, usize),
+    unrecorded_of_bus: (usize, usize),
 }
 
 /// One count for each of a closed list, with a flag so that the usual empty case costs one comparison.
@@ -124,6 +140,15 @@ impl Tally {
             document_bytes: 0,
             recovered_messages: 0,
             recoveries: Counts::default(),
+            bus_followed: 0,
+            bus_poison: 0,
+            bus_forks: 0,
+            bus_holes: Counts::default(),
+            bus_heals: Counts::default(),
+            bus_epochs: Counts::default(),
+            published: Vec::new(),
+            heard: Vec::new(),
+            appends: Vec::new(),
             under_way: 0,
             revocations: 0,
             sessions_held: 0,
@@ -149,6 +174,7 @@ impl Tally {
             broadcasts: Vec::new(),
             latencies: Vec::new(),
             unrecorded: (0, 0),
+            unrecorded_of_bus: (0, 0),
         }
     }
 
@@ -172,6 +198,12 @@ impl Tally {
 
     /// A turn is over. Times of one that nobody has recorded are dropped, so that they do not pile up; counts add up.
     pub(crate) fn end_turn(&mut self) {
+        let (heard, appends) = self.unrecorded_of_bus;
+        if self.heard.len() + self.appends.len() > 0 {
+            self.heard.drain(..heard.min(self.heard.len()));
+            self.appends.drain(..appends.min(self.appends.len()));
+            self.unrecorded_of_bus = (self.heard.len(), self.appends.len());
+        }
         let (broadcasts, latencies) = self.unrecorded;
         if self.broadcasts.len() + self.latencies.len() == 0 {
             return;
@@ -184,6 +216,7 @@ impl Tally {
     /// Everything was recorded.
     pub(super) fn recorded(&mut self) {
         self.unrecorded = (0, 0);
+        self.unrecorded_of_bus = (0, 0);
     }
 
     /// The label under which `channel` is counted.
@@ -267,6 +300,39 @@ impl Tally {
             _ => self.broadcasts.push((at, label, 1)),
         }
     }
+
+    /// A bus has numbered messages of this hub.
+    pub(crate) fn published(&mut self, label: u16, messages: usize) {
+        let at = usize::from(label);
+        if self.published.len() <= at {
+            self.published.resize(at + 1, 0);
+        }
+        if let Some(count) = self.published.get_mut(at) {
+            *count += messages as u64;
+        }
+    }
+
+    /// Messages of a bus are handed to subscribers here.
+    pub(crate) fn heard(&mut self, at: Instant, label: u16, messages: usize) {
+        self.heard.push((at, label, u32::try_from(messages).unwrap_or(u32::MAX)));
+    }
+
+    /// A bus has answered an append of so many messages.
+    pub(crate) fn appended(&mut self, took: Duration, messages: u32) {
+        self.appends.push((took, messages));
+    }
+
+    pub(crate) fn bus_hole(&mut self, hole: Holes) {
+        self.bus_holes.add(hole as usize, 1);
+    }
+
+    pub(crate) fn bus_healed(&mut self, heal: Heals) {
+        self.bus_heals.add(heal as usize, 1);
+    }
+
+    pub(crate) fn bus_epoch(&mut self, epoch: Epochs) {
+        self.bus_epochs.add(epoch as usize, 1);
+    }
 }
 
 /// What came of asking for a session.
@@ -339,7 +405,7 @@ const GENERATIONS_MAX: usize = 16;
 
 /// What may come of asking for what was missed.
 pub(super) const OUTCOMES: &[&str] =
-    &["recovered", "epoch", "trimmed", "ahead", "diverged", "too_many", "off"];
+    &["recovered", "epoch", "trimmed", "ahead", "diverged", "too_many", "off", "unavailable"];
 
 /// Statuses that plain HTTP requests are answered with; others are counted as the last.
 pub(super) const STATUSES: &[u16] = &[

@@ -41,8 +41,8 @@ pub struct Welcome<'a> {
 pub struct Gap<'a> {
     /// Where.
     pub channel: &'a str,
-    /// How many.
-    pub lost: u64,
+    /// How many. `None`: nobody knows.
+    pub lost: Option<u64>,
     /// The first one lost, if the channel counts.
     pub first_offset: Option<u64>,
     /// The last one lost, if the channel counts.
@@ -54,7 +54,7 @@ pub struct Gap<'a> {
 /// What a subscriber with positions is told of a gap besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GapPosition<'a> {
-    /// Why the events did not come: `slow`, `trimmed`, …
+    /// Why the events did not come: `slow`, `trimmed`, `failover`, `epoch`, `poison`.
     pub reason: &'a str,
     /// Where the subscriber stands behind the gap: what comes next comes after this.
     pub position: Position,

@@ -284,14 +284,14 @@ fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome<'_>) {
 fn write_gap(out: &mut Vec<u8>, gap: &Gap<'_>) {
     out.extend_from_slice(b"{\"channel\":");
     write_string(out, gap.channel);
-    out.extend_from_slice(b",\"lost\":");
-    write_number(out, gap.lost);
-    for (name, offset) in
-        [(&b",\"first_offset\":"[..], gap.first_offset), (b",\"last_offset\":", gap.last_offset)]
-    {
+    for (name, number) in [
+        (&b",\"lost\":"[..], gap.lost),
+        (b",\"first_offset\":", gap.first_offset),
+        (b",\"last_offset\":", gap.last_offset),
+    ] {
         out.extend_from_slice(name);
-        match offset {
-            Some(offset) => write_number(out, offset),
+        match number {
+            Some(number) => write_number(out, number),
             None => out.extend_from_slice(b"null"),
         }
     }
@@ -488,12 +488,12 @@ mod tests {
                 let position = offset.map(|_| GapPosition { reason: word, position });
                 let gap = Gap {
                     channel: word,
-                    lost: number,
+                    lost: offset.map(|_| number),
                     first_offset: offset,
                     last_offset: None,
                     position,
                 };
-                let mut data = json!({ "channel": word, "lost": number, "first_offset": offset, "last_offset": null });
+                let mut data = json!({ "channel": word, "lost": gap.lost, "first_offset": offset, "last_offset": null });
                 if let Some(GapPosition { reason, position }) = position {
                     data["reason"] = json!(reason);
                     data["epoch"] = json!(position.epoch.as_str());

@@ -19,6 +19,23 @@ impl Timestamp {
         Self(text)
     }
 
+    /// The time after the epoch of a moment in the form of [`as_str`](Self::as_str); `None` if it is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Duration> {
+        let number = |at: std::ops::Range<usize>| {
+            let digits = text.get(at)?;
+            let sound = digits.bytes().all(|digit| digit.is_ascii_digit());
+            sound.then(|| digits.parse::<u32>().ok()).flatten()
+        };
+        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+        let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+        let days = days(year, month, day)?;
+        let seconds = u64::from(days) * 86_400 + u64::from(hour * 3600 + minute * 60 + second);
+        let unix = Duration::from_secs(seconds) + Duration::from_micros(number(20..26)?.into());
+        // Whatever else stands there, or is out of range, makes another text.
+        (Self::from_unix(unix).as_str() == text).then_some(unix)
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -65,6 +82,16 @@ fn write_seconds(text: &mut [u8; 32], unix: u64) {
     ] {
         digits(place, number);
     }
+}
+
+/// Days after the epoch, the other way round; `None`: before it. Days that there are none of come out as others.
+fn days(year: u32, month: u32, day: u32) -> Option<u32> {
+    let (month, year) =
+        if month > 2 { (month - 3, year) } else { (month + 9, year.checked_sub(1)?) };
+    let (era, of_era) = (year / 400, year % 400);
+    let of_year = (153 * month + 2) / 5 + day.checked_sub(1)?;
+    let of_era = of_era * 365 + of_era / 4 - of_era / 100 + of_year;
+    (era * 146_097 + of_era).checked_sub(719_468)
 }
 
 /// Year, month and day so many days after the epoch, in the Gregorian calendar.
@@ -145,6 +172,17 @@ mod tests {
             let read: jiff::Timestamp = timestamp.as_str().parse().unwrap();
             prop_assert_eq!(read.as_microsecond().unsigned_abs(), micros);
             prop_assert_eq!(timestamp.as_str().len(), 32);
+            prop_assert_eq!(Timestamp::parse(timestamp.as_str()), Some(Duration::from_micros(micros)));
+        }
+
+        #[test]
+        fn what_is_no_moment_is_none(text: String, place in 0..32_usize, byte: u8) {
+            prop_assert_eq!(Timestamp::parse(&text), None);
+            let mut near = Timestamp::from_unix(Duration::from_secs(1_739_269_800)).0;
+            near[place] = byte;
+            if let Some(read) = std::str::from_utf8(&near).ok().and_then(Timestamp::parse) {
+                prop_assert_eq!(Timestamp::from_unix(read).0, near);
+            }
         }
     }
 }

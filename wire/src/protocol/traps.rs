@@ -222,7 +222,7 @@ fn every_message() -> Vec<Value> {
     };
     let gap = Gap {
         channel: "pool:7",
-        lost: 3,
+        lost: Some(3),
         first_offset: Some(4),
         last_offset: Some(6),
         position: None,

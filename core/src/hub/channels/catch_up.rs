@@ -28,6 +28,8 @@ pub(super) struct CatchUp {
     /// Bytes of those that it missed; the rest was published since.
     missed_bytes: usize,
     bytes: usize,
+    /// Among it is word of messages that nobody got.
+    noticed: bool,
 }
 
 impl CatchUp {
@@ -36,7 +38,7 @@ impl CatchUp {
         let segments: VecDeque<_> = pages.into_iter().map(|page| page.segment).collect();
         let bytes = segments.iter().map(Segment::len).sum();
         let member = Member { conn: 0, subscription: 0 };
-        Self { member, form, held: true, segments, missed_bytes: bytes, bytes }
+        Self { member, form, held: true, segments, missed_bytes: bytes, bytes, noticed: false }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -70,6 +72,13 @@ impl CatchUp {
         }
         self.segments.truncate(kept);
         (self.bytes, self.missed_bytes) = (bytes, self.missed_bytes.min(bytes));
+    }
+
+    /// Puts word of messages that nobody got behind everything.
+    pub(super) fn notice(&mut self, word: Segment) {
+        self.bytes += word.len();
+        self.segments.push_back(word);
+        self.noticed = true;
     }
 
     fn messages(&self) -> u64 {
@@ -279,27 +288,28 @@ impl Channels {
         }
     }
 
-    /// Gives up what a connection has yet to be sent of a channel. The messages that it loses by that.
+    /// Gives up what a connection has yet to be sent of a channel. The messages that it loses by that, and whether it does not
+    /// hear either of more that nobody got.
     pub(super) fn drop_rest(
         &mut self,
         connections: &mut Connections,
         id: ConnId,
         index: u32,
-    ) -> u64 {
+    ) -> (u64, bool) {
         let held =
             |conn: &Conn| conn.subscriptions.iter().find(|held| held.channel == index).copied();
-        let Some(held) = connections.get(id).and_then(held) else { return 0 };
+        let Some(held) = connections.get(id).and_then(held) else { return (0, false) };
         if held.member.list() != List::Catching {
-            return 0;
+            return (0, false);
         }
         let Some(catching) = self
             .slots
             .get_mut(index)
             .and_then(|channel| channel.catching.get_mut(held.member.index()))
         else {
-            return 0;
+            return (0, false);
         };
-        let lost = catching.messages();
+        let lost = (catching.messages(), std::mem::take(&mut catching.noticed));
         catching.segments = VecDeque::new();
         (catching.bytes, catching.missed_bytes) = (0, 0);
         if !catching.held {

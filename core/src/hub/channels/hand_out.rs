@@ -59,7 +59,9 @@ impl Channels {
         round: &Round,
     ) {
         let Some(channel) = self.slots.get_mut(round.channel) else { return };
-        channel.next_offset = round.first_offset + u64::from(round.messages());
+        if round.first_offset > 0 {
+            channel.next_offset = round.first_offset + u64::from(round.messages());
+        }
         let (policy, catching) = (channel.policy, !channel.catching.is_empty());
         self.hand_out_in(env, connections, round, Form::Plain);
         if round.positioned.is_some() {

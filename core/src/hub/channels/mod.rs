@@ -4,6 +4,7 @@ mod catch_up;
 mod founders;
 mod hand_out;
 mod membership;
+mod missing;
 mod slow;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,7 @@ mod tests;
 use std::{collections::VecDeque, sync::Arc};
 
 use self::catch_up::CatchUp;
-pub(super) use self::founders::Founders;
+pub(super) use self::{founders::Founders, missing::Missing};
 use super::{
     connections::{AnswerTo, Conn, List, MemberAt},
     homes::{Form, Page, Shape},

@@ -4,12 +4,12 @@ use super::{Channels, Round};
 use crate::{
     config::SlowPolicy,
     hub::{
-        connections::{Conn, Connections, Gap, List, Subscription},
+        connections::{Cause, Conn, Connections, Gap, List, Subscription},
         env::Env,
         homes::Form,
         types::ConnId,
     },
-    protocol::Kind,
+    protocol::{Kind, Position},
     reason::Reason,
 };
 
@@ -94,26 +94,34 @@ impl Channels {
     }
 
     /// Drops what a connection has queued of a channel, or all but the newest message where that is its policy. `rest` were
-    /// dropped already that would have come behind. Returns the messages dropped.
-    fn drop_queued(&self, conn: &mut Conn, index: u32, policy: SlowPolicy, rest: u64) -> u32 {
+    /// dropped already that would have come behind, or that and word of more that nobody had got (`unknown`). Returns the
+    /// messages dropped.
+    fn drop_queued(
+        &self,
+        conn: &mut Conn,
+        index: u32,
+        policy: SlowPolicy,
+        (rest, unknown): (u64, bool),
+    ) -> u32 {
         let Some(channel) = self.slots.get(index) else { return 0 };
         let (tag, next_offset) = (channel.tag, channel.next_offset);
-        if policy == SlowPolicy::Latest && rest == 0 {
+        if policy == SlowPolicy::Latest && rest == 0 && !unknown {
             return conn.ws.outbox_mut().drop_older(tag);
         }
         let dropped = u64::from(conn.ws.outbox_mut().drop_tag(tag)) + rest;
-        let lost = dropped;
-        if dropped > 0 {
-            let gap = Gap {
-                channel: index,
-                lost,
-                first_offset: next_offset - lost,
-                last_offset: next_offset - 1,
-            };
+        if dropped > 0 || unknown {
+            // Messages that have no numbers may be among them.
+            let offsets = next_offset.checked_sub(dropped).filter(|first| *first > 0);
+            let offsets = offsets.map(|first| (first, next_offset - 1));
+            let lost = Some(dropped).filter(|_| !unknown);
+            let offsets = offsets.filter(|_| !unknown);
+            let gap = Gap { channel: index, lost, offsets, cause: Cause::Slow };
             // What is queued came before what was lost already.
             conn.add_gap(gap, |known| {
-                known.lost += lost;
-                known.first_offset -= lost;
+                known.lost = known.lost.zip(gap.lost).map(|(behind, more)| behind + more);
+                let ends = known.offsets.filter(|_| known.lost.is_some());
+                let from = |first: u64| first.checked_sub(dropped).filter(|first| *first > 0);
+                known.offsets = ends.and_then(|(first, last)| Some((from(first)?, last)));
             });
         }
         u32::try_from(dropped).unwrap_or(u32::MAX)
@@ -151,8 +159,11 @@ impl Channels {
             let Some(channel) = self.slots.get(gap.channel) else { continue };
             keep_queued(connections, id, channel.tag);
             let positioned = list == Some(List::Members(Form::Positioned));
-            let epoch = channel.epoch.filter(|_| positioned);
-            connections.send_gap(env, id, &channel.name, gap, epoch);
+            let offset =
+                gap.offsets.map_or_else(|| channel.next_offset.saturating_sub(1), |(_, last)| last);
+            let position = channel.epoch.map(|epoch| Position { epoch, offset });
+            let position = position.filter(|_| positioned);
+            connections.send_gap(env, id, &channel.name, gap, position);
         }
         connections.mark_dirty(id.index);
     }
@@ -186,12 +197,10 @@ fn conflate(env: &mut Env, conn: &mut Conn, round: &Round, form: Form) -> bool {
 
 /// Adds a lost round to what the connection will be told.
 pub(super) fn note_gap(conn: &mut Conn, round: &Round) {
-    let Round { channel, first_offset, .. } = round;
     let lost = u64::from(round.messages());
-    let last_offset = first_offset + lost - 1;
-    let gap = Gap { channel: *channel, lost, first_offset: *first_offset, last_offset };
-    conn.add_gap(gap, |known| {
-        known.lost += lost;
-        known.last_offset = last_offset;
-    });
+    // A round without numbers has none that it begins with.
+    let first = Some(round.first_offset).filter(|first| *first > 0);
+    let offsets = first.map(|first| (first, first + lost - 1));
+    let gap = Gap { channel: round.channel, lost: Some(lost), offsets, cause: Cause::Slow };
+    conn.add_gap(gap, |known| known.extend(gap.lost, gap.offsets));
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     config::Config,
     hub::{
-        connections::{Connections, Gap},
+        connections::{Cause, Connections, Gap},
         env::Env,
         homes::Sealed,
         testing::{Full, active, connections, drain, end, env, keys},
@@ -107,7 +107,7 @@ fn who_lost_something_is_told_what_when_there_is_room() {
     for offset in 0..3 {
         assert!(rig.hand_out("c", 90, offset).is_empty());
     }
-    let gaps = [Gap { channel: 0, lost: 2, first_offset: 1, last_offset: 2 }];
+    let gaps = [Gap { channel: 0, lost: Some(2), offsets: Some((1, 2)), cause: Cause::Slow }];
     assert_eq!(rig.connections.edit(id).unwrap().take_gaps(), gaps);
 
     rig.connections.edit(id).unwrap().add_gap(gaps[0], |_| ());

@@ -47,13 +47,52 @@ pub(in crate::hub) struct Rare {
     pub(in crate::hub) certified: bool,
 }
 
-/// Messages of one channel that were dropped for one subscriber.
+/// Messages of one channel that one subscriber does not get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::hub) struct Gap {
     pub(in crate::hub) channel: u32,
-    pub(in crate::hub) lost: u64,
-    pub(in crate::hub) first_offset: u64,
-    pub(in crate::hub) last_offset: u64,
+    /// How many; `None`: nobody knows.
+    pub(in crate::hub) lost: Option<u64>,
+    /// The numbers of the first and the last, if they have any.
+    pub(in crate::hub) offsets: Option<(u64, u64)>,
+    pub(in crate::hub) cause: Cause,
+}
+
+/// Why messages did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Cause {
+    /// The subscriber did not take them.
+    Slow,
+    /// They were no longer kept when they were asked for.
+    Trimmed,
+    /// The bus has lost them, or two of it have gone on apart.
+    Failover,
+    /// The channel's numbers have begun anew.
+    Epoch,
+    /// They are nothing that a subscriber could be sent.
+    Poison,
+}
+
+impl Cause {
+    /// The word that clients are told.
+    pub(in crate::hub) fn as_str(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+            Self::Trimmed => "trimmed",
+            Self::Failover => "failover",
+            Self::Epoch => "epoch",
+            Self::Poison => "poison",
+        }
+    }
+}
+
+impl Gap {
+    /// So many more are lost behind it, with these numbers.
+    pub(in crate::hub) fn extend(&mut self, lost: Option<u64>, offsets: Option<(u64, u64)>) {
+        self.lost = self.lost.zip(lost).map(|(before, more)| before + more);
+        let ends = self.offsets.zip(offsets);
+        self.offsets = ends.map(|((first, _), (_, last))| (first, last));
+    }
 }
 
 impl Rare {

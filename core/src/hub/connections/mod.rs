@@ -33,7 +33,7 @@ use self::{
 pub(super) use self::{
     conn::{Conn, Phase, may_publish_anonymously},
     eviction::Admission,
-    extras::Gap,
+    extras::{Cause, Gap},
     proxy::AfterHeader,
     send::AnswerTo,
     subscriptions::{List, MemberAt, Subscription},

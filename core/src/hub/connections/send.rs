@@ -14,8 +14,7 @@ use crate::{
         types::{ConnId, Published, RequestError},
     },
     protocol::{
-        self, Answer, Envelope, Epoch, GapPosition, Position, PresenceChanges, ResumedSession,
-        Welcome,
+        self, Answer, Envelope, GapPosition, Position, PresenceChanges, ResumedSession, Welcome,
     },
     reason::Reason,
 };
@@ -248,20 +247,17 @@ impl Connections {
         id: ConnId,
         channel: &str,
         gap: Gap,
-        epoch: Option<Epoch>,
+        position: Option<Position>,
     ) {
-        let position = |epoch| GapPosition {
-            reason: "slow",
-            position: Position { epoch, offset: gap.last_offset },
-        };
+        let reason = gap.cause.as_str();
         let timestamp = env.timestamp();
         let stamp = env.stamp(&timestamp);
         let lost = protocol::Gap {
             channel,
             lost: gap.lost,
-            first_offset: Some(gap.first_offset),
-            last_offset: Some(gap.last_offset),
-            position: epoch.map(position),
+            first_offset: gap.offsets.map(|(first, _)| first),
+            last_offset: gap.offsets.map(|(_, last)| last),
+            position: position.map(|position| GapPosition { reason, position }),
         };
         self.send(env, id, Envelope::gap(stamp, lost));
     }

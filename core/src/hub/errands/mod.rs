@@ -7,7 +7,7 @@ pub(super) mod orders;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::protocol::Epoch;
+use crate::{protocol::Epoch, reason::Reason};
 
 pub(super) use self::keys::{Kept, Keys, Owner, Verdict, owned};
 use super::{
@@ -29,7 +29,15 @@ pub(super) struct Errands {
 #[derive(Debug)]
 enum Errand {
     /// Not all homes have answered.
-    Publish { publisher: Publisher, results: Vec<Outcome>, waiting: u32 },
+    Publish {
+        publisher: Publisher,
+        results: Vec<Outcome>,
+        waiting: u32,
+        /// A message was published.
+        some: bool,
+        /// A message was not, because the bus is away: the others may have been.
+        away: bool,
+    },
     /// Its first message is conditional, and its home has not answered: without it the rest is not published.
     First { publisher: Publisher, first: Outcome, rest: Vec<Publication> },
     /// Not carried out yet: its idempotency key is being asked for.
@@ -104,6 +112,8 @@ pub(super) struct PublishDone {
     pub(super) results: Vec<Outcome>,
     /// What can be published now.
     pub(super) rest: Vec<Publication>,
+    /// Why it is not known to be published as a whole, if it is not.
+    pub(super) refused: Option<Reason>,
 }
 
 /// A publish whose key's home has answered.
@@ -153,7 +163,10 @@ impl Errands {
         publisher: Publisher,
         waiting: u32,
     ) -> Option<Ticket> {
-        self.hold(env, Errand::Publish { publisher, results: Vec::new(), waiting })
+        self.hold(
+            env,
+            Errand::Publish { publisher, results: Vec::new(), waiting, some: false, away: false },
+        )
     }
 
     /// What became of the messages so far; those that are waited for are filled in by [`published`](Self::published).
@@ -183,7 +196,8 @@ impl Errands {
         published: Published,
     ) -> Option<PublishDone> {
         let errand = self.slots.get_at_mut(ticket.index, ticket.generation)?;
-        if let Errand::Publish { results, waiting, .. } = errand {
+        if let Errand::Publish { results, waiting, some, .. } = errand {
+            *some = true;
             if let Some(outcome) = results.get_mut(ticket.item as usize) {
                 outcome.published = published;
             }
@@ -195,25 +209,41 @@ impl Errands {
             return None;
         }
         match self.slots.remove(ticket.index)? {
-            Errand::Publish { publisher, results, .. } => {
-                Some(PublishDone { publisher, results, rest: Vec::new() })
+            Errand::Publish { publisher, results, away, .. } => {
+                let refused = away.then_some(Reason::BusUnknown);
+                Some(PublishDone { publisher, results, rest: Vec::new(), refused })
             }
             Errand::First { publisher, first, rest } => {
                 let results = vec![Outcome { published, ..first }];
-                Some(PublishDone { publisher, results, rest })
+                Some(PublishDone { publisher, results, rest, refused: None })
             }
             Errand::Claim { .. } | Errand::Order { .. } => None,
         }
     }
 
-    /// A home has not broadcast the one message of a publish, or the first, and so it has come to nothing.
-    pub(super) fn refused(&mut self, ticket: Ticket) -> Option<Publisher> {
-        let errand = self.slots.get_at(ticket.index, ticket.generation)?;
-        if !matches!(errand, Errand::Publish { .. } | Errand::First { .. }) {
-            return None;
+    /// A home has not broadcast the one message of a publish, or the first, and so it has come to nothing. Or the bus is away,
+    /// and then only when all are answered it is known whether it has come to nothing.
+    pub(super) fn refused(
+        &mut self,
+        ticket: Ticket,
+        reason: Reason,
+    ) -> Option<(Publisher, Reason)> {
+        match self.slots.get_at_mut(ticket.index, ticket.generation)? {
+            Errand::Publish { waiting, away, .. } if reason == Reason::BusAway && *waiting > 1 => {
+                (*waiting, *away) = (*waiting - 1, true);
+                return None;
+            }
+            Errand::Publish { .. } | Errand::First { .. } => {}
+            Errand::Claim { .. } | Errand::Order { .. } => return None,
         }
         match self.slots.remove(ticket.index)? {
-            Errand::Publish { publisher, .. } | Errand::First { publisher, .. } => Some(publisher),
+            Errand::Publish { publisher, results, some, .. } => {
+                // Some of the results may be there from the start.
+                let before = results.iter().any(|outcome| outcome.published.offset > 0);
+                let unknown = reason == Reason::BusAway && (some || before);
+                Some((publisher, if unknown { Reason::BusUnknown } else { reason }))
+            }
+            Errand::First { publisher, .. } => Some((publisher, reason)),
             Errand::Claim { .. } | Errand::Order { .. } => None,
         }
     }
@@ -416,7 +446,10 @@ mod tests {
         let claim = errands.claim(&env, command(), Vec::new()).unwrap();
 
         assert!(errands.published(claim, NOBODY).is_none());
-        assert!(errands.refused(claim).is_none() && errands.carried_out(claim, 1).is_none());
+        assert!(
+            errands.refused(claim, Reason::Busy).is_none()
+                && errands.carried_out(claim, 1).is_none()
+        );
         assert!(errands.claimed(claim).is_some() && errands.claimed(claim).is_none());
     }
 
@@ -454,7 +487,10 @@ mod tests {
         let done = errands.published(kept, first).unwrap();
 
         assert_eq!((done.results, done.rest), (vec![outcome("a", first)], rest()));
-        assert!(errands.refused(given_up).is_some() && errands.refused(kept).is_none());
+        assert!(
+            errands.refused(given_up, Reason::Busy).is_some()
+                && errands.refused(kept, Reason::Busy).is_none()
+        );
         assert_eq!(errands.len(), 0);
         errands.check();
     }

@@ -25,6 +25,14 @@ pub(super) struct Documents {
 }
 
 impl Document {
+    pub(super) fn new(offset: u64, json: Bytes) -> Self {
+        Self { offset, json }
+    }
+
+    pub(super) fn json(&self) -> &Bytes {
+        &self.json
+    }
+
     /// Number of the message that it came with.
     pub(super) fn offset(&self) -> u64 {
         self.offset
@@ -75,7 +83,7 @@ impl Homes {
         self.set_document(env, channel, Document { offset, json });
     }
 
-    fn set_document(&mut self, env: &mut Env, channel: &str, document: Document) {
+    pub(super) fn set_document(&mut self, env: &mut Env, channel: &str, document: Document) {
         let Some(&index) = self.names.get(channel) else { return };
         self.drop_document(index);
         let Some(home) = self.slots.get_mut(index) else { return };

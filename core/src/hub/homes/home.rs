@@ -38,6 +38,10 @@ pub(super) struct Home {
     pub(super) storing: bool,
     /// The store holds something of it.
     pub(super) stored: bool,
+    /// It is followed on the bus.
+    pub(super) followed: bool,
+    /// Its numbers are those of the bus.
+    pub(super) settled: bool,
     /// Since when it is in its line.
     pub(super) since: Instant,
     /// What recovering subscribers of this turn are sent.
@@ -109,6 +113,8 @@ impl Home {
             told: false,
             storing: false,
             stored: false,
+            followed: false,
+            settled: false,
             links: Links::default(),
             since: env.now.mono,
             pages: None,
@@ -135,6 +141,7 @@ impl Home {
     pub(super) fn is_of_use(&self) -> bool {
         self.subscribers() > 0
             || self.storing
+            || self.followed
             || self.document.is_some()
             || (!self.keep.is_off() && (self.told || self.log.top > 0))
     }
@@ -145,9 +152,9 @@ impl Home {
         self.document.as_ref().map_or(0, |document| document.weight())
     }
 
-    /// Nothing of it is on its way, to subscribers or into the store.
-    pub(super) fn is_round_empty(&self) -> bool {
-        self.round.messages == 0 && !self.storing
+    /// Nothing of it is on its way, to subscribers or into the store, nor expected from the bus.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.round.messages == 0 && !self.storing && !self.followed
     }
 
     pub(super) fn bounds(&self, env: &Env) -> Bounds {
@@ -258,7 +265,7 @@ impl Home {
         };
         let positioned = numbered.map(|segment| Box::new(shape(segment, positioned)));
         let plain = shape(segment, plain);
-        let own = usize::from(env.place.shard.0);
+        let here = self.is_here(env);
         let before = self.log.bytes();
         let bounds = self.bounds(env);
         self.log.push(plain.segment.clone(), first, round.numbered, bounds);
@@ -270,7 +277,7 @@ impl Home {
             positioned,
             first_offset: first,
             remote: self.remote,
-            here: self.by_shard.get(own).is_some_and(|own| *own > 0),
+            here,
         })
     }
 }
@@ -291,6 +298,22 @@ impl Home {
             self.remote |= bit(from);
         }
         first
+    }
+
+    /// Whether anybody takes compressed messages, by form.
+    pub(super) fn deflating(&self) -> [bool; 2] {
+        self.takers.map(|takers| takers.deflates > 0)
+    }
+
+    /// Whether anybody takes messages in this form.
+    pub(super) fn takes(&self, form: Form) -> bool {
+        self.takers.get(form.index()).is_some_and(|takers| takers.subscribers > 0)
+    }
+
+    /// Whether there are subscribers on this hub.
+    pub(super) fn is_here(&self, env: &Env) -> bool {
+        let own = self.by_shard.get(usize::from(env.place.shard.0));
+        own.is_some_and(|own| *own > 0)
     }
 
     /// If no other of its hub is left, the bytes of the present round.

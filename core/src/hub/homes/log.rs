@@ -35,7 +35,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn last(&self) -> u64 {
+    pub(super) fn last(&self) -> u64 {
         self.first + u64::from(self.segment.messages()) - 1
     }
 
@@ -68,6 +68,8 @@ pub(in crate::hub) enum Lost {
     TooMany,
     /// Nothing of this channel is kept.
     Off,
+    /// The bus is away, so that nobody knows: it can be tried again.
+    Unavailable,
 }
 
 impl Lost {
@@ -85,7 +87,13 @@ impl Lost {
             Self::Diverged => "diverged",
             Self::TooMany => "too_many",
             Self::Off => "off",
+            Self::Unavailable => "unavailable",
         }
+    }
+
+    /// While not all is known.
+    pub(super) fn for_now(self) -> Self {
+        if self == Self::Off { self } else { Self::Unavailable }
     }
 }
 
@@ -124,6 +132,12 @@ impl Log {
             this.push(segment, first, numbered, bounds);
         }
         this
+    }
+
+    /// Goes on behind another message, perhaps in another life of the numbers: nothing from before may be read any more.
+    pub(super) fn restart(&mut self, position: Position) {
+        *self =
+            Self { top: position.offset, oldest: position.offset + 1, ..Self::new(position.epoch) };
     }
 
     /// Where the channel stands, once its round is sealed.
@@ -244,7 +258,7 @@ impl Log {
     }
 
     /// The `id` of a message, if it is kept.
-    fn id_of(&self, number: u64) -> Option<&[u8]> {
+    pub(super) fn id_of(&self, number: u64) -> Option<&[u8]> {
         if number < self.oldest {
             return None;
         }

@@ -1,6 +1,7 @@
 //! Channels at home: one hub is each channel's authority. It numbers the channel's messages, so their order is total,
 //! gathers those of a turn into one shared segment, and keeps the last ones for those who missed them.
 
+mod bus;
 mod documents;
 mod forms;
 mod history;
@@ -16,15 +17,16 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
+pub(super) use self::{
+    bus::Anchor,
+    forms::Form,
+    home::{Sealed, Shape},
+    log::{Lost, Page, Since},
+};
 use self::{
     documents::Documents,
     home::Home,
     lines::{Line, Lines},
-};
-pub(super) use self::{
-    forms::Form,
-    home::{Sealed, Shape},
-    log::{Lost, Page, Since},
 };
 use super::{
     env::Env,
@@ -150,6 +152,17 @@ impl Start {
     }
 }
 
+/// How much a home knows of what was published to its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// All.
+    All,
+    /// All up to its last message. There may be more, which will come.
+    SoFar,
+    /// Nothing, not even the channel's numbers.
+    Nothing,
+}
+
 impl Homes {
     pub(super) fn new(keys: KeyedState, place: Place) -> Self {
         Self {
@@ -222,9 +235,22 @@ impl Homes {
             Some(&index) => Some(index),
             None => self.found_unheard(env, broadcast.channel),
         };
-        let Some((index, home)) = found.and_then(|at| Some((at, self.slots.get_mut(at)?))) else {
-            return Broadcasted::default();
-        };
+        match found {
+            Some(index) => self.add(env, index, broadcast, stamp),
+            None => Broadcasted::default(),
+        }
+    }
+
+    /// Adds a broadcast to the round of the channel at `index`.
+    #[inline]
+    fn add(
+        &mut self,
+        env: &mut Env,
+        index: u32,
+        broadcast: Broadcast<'_>,
+        stamp: Option<Stamp<'_>>,
+    ) -> Broadcasted {
+        let Some(home) = self.slots.get_mut(index) else { return Broadcasted::default() };
         let offset = home.encode(env, broadcast, stamp);
         let frame_max = ws::frame_len(env.scratch.len(), false);
         let sealed = if home.has_room(env, frame_max) { None } else { home.seal(env) };
@@ -275,14 +301,14 @@ impl Homes {
         from: ShardId,
         channel: &Arc<str>,
         member: Joiner,
-        wish: Option<&Wish>,
+        (wish, known): (Option<&Wish>, Known),
     ) -> Result<Option<Box<Start>>, Lost> {
         let index = match self.names.get(channel) {
             Some(&index) => Some(index),
             None => self.found(env, channel),
         };
         let Some(index) = index else { return Ok(None) };
-        let start = wish.and_then(|wish| self.start(env, index, wish)).map(Box::new);
+        let start = wish.and_then(|wish| self.start(env, index, wish, known)).map(Box::new);
         if wish.is_some_and(|wish| wish.strict)
             && let Some(Err(lost)) = start.as_ref().and_then(|start| start.recovered)
         {
@@ -458,7 +484,7 @@ impl Homes {
             let Some(home) = self.slots.get_mut(index) else { break };
             self.kept_bytes -= home.log.bytes();
             home.log.clear();
-            let (heard, quiet) = (home.subscribers() > 0, home.is_round_empty());
+            let (heard, quiet) = (home.subscribers() > 0, home.is_quiet());
             if line == Line::Document {
                 self.drop_document(index);
                 self.leave_store(index);
@@ -508,7 +534,7 @@ impl Homes {
                         self.trim(env, index);
                         self.let_be(env, index);
                     }
-                    Line::Idle if home.is_round_empty() => self.forget(index),
+                    Line::Idle if home.is_quiet() => self.forget(index),
                     Line::Idle => self.lines.step(&mut self.slots, index, None),
                     Line::Document => return,
                 }
@@ -520,13 +546,16 @@ impl Homes {
 /// Reading.
 impl Homes {
     /// Where who subscribes starts, and what comes first.
-    fn start(&mut self, env: &mut Env, index: u32, wish: &Wish) -> Option<Start> {
+    fn start(&mut self, env: &mut Env, index: u32, wish: &Wish, known: Known) -> Option<Start> {
         self.trim(env, index);
         let most = env.config.limits.history.recover_messages_max;
         let home = self.slots.get_mut(index)?;
         home.told |= wish.positions;
         let (position, keep) = (home.log.position(), home.keep);
-        let recovered = wish.since.as_ref().map(|since| home.log.recover(since, keep, most));
+        let recovered = wish.since.as_ref().map(|since| {
+            let recovered = home.log.recover(since, keep, most);
+            recovered.map_err(|lost| if known == Known::All { lost } else { lost.for_now() })
+        });
         let (mut from, mut rewound) = (recovered.and_then(Result::ok), None);
         if from.is_none()
             && let Some(count) = wish.rewind
@@ -547,7 +576,8 @@ impl Homes {
         if let Some(outcome) = recovered {
             env.tally.recovered(outcome.map_err(Lost::index));
         }
-        Some(Start { position, recoverable: !keep.is_off(), recovered, rewound, pages })
+        let recoverable = !keep.is_off() && known != Known::Nothing;
+        Some(Start { position, recoverable, recovered, rewound, pages })
     }
 }
 
@@ -584,7 +614,7 @@ impl Homes {
         for home in homes() {
             let expected = match (home.log.is_empty(), home.subscribers() == 0) {
                 (false, _) => Some(Line::Kept),
-                (true, true) if home.is_round_empty() => Some(Line::Idle),
+                (true, true) if home.is_quiet() => Some(Line::Idle),
                 (true, true) => home.links.line(),
                 (true, false) => home.document.as_ref().map(|_| Line::Document),
             };

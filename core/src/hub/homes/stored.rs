@@ -66,7 +66,7 @@ impl Homes {
         let Some(&index) = self.names.get(channel) else { return };
         if let Some(home) = self.slots.get_mut(index).filter(|_| over) {
             home.storing = false;
-            let quiet = home.is_round_empty();
+            let quiet = home.is_quiet();
             self.leave_store(index);
             if quiet {
                 self.let_be(env, index);
@@ -166,20 +166,32 @@ fn read(
         return None;
     }
     let max = env.config.limits.delivery.round_bytes_max;
-    let (mut parts, mut part, mut text) = (Vec::new(), Part::new(round.first), Vec::new());
-    for (message, number) in messages.iter().zip(round.first..) {
+    Some(encode(channel, &messages, (round.first, env.config.compat.offsets), max))
+}
+
+/// Messages as subscribers get them, the first of which has this number; whether they carry it. In parts of so many bytes at
+/// most, but one message.
+pub(super) fn encode(
+    channel: &str,
+    messages: &[record::Message<'_>],
+    (first, numbered): (u64, bool),
+    bytes_max: usize,
+) -> Vec<(Segment, u64)> {
+    let (mut parts, mut part, mut text) = (Vec::new(), Part::new(first), Vec::new());
+    for (message, number) in messages.iter().zip(first..) {
         let timestamp = Timestamp::from_unix(Duration::from_micros(message.unix_micros));
         let stamp = Stamp { id: message.id, timestamp: &timestamp };
-        let offset = env.config.compat.offsets.then_some(number);
+        let offset = numbered.then_some(number);
         text.clear();
         Envelope::broadcast(stamp, channel, message.event, message.data, offset).write(&mut text);
-        if part.count > 0 && part.frames.len() + ws::frame_len(text.len(), false) > max {
+        let frame_len = ws::frame_len(text.len(), false);
+        if part.count > 0 && part.frames.len() + frame_len > bytes_max {
             parts.push(std::mem::replace(&mut part, Part::new(number)).seal());
         }
         part.add(&text);
     }
     parts.push(part.seal());
-    Some(parts)
+    parts
 }
 
 /// Frames of a part of a round.

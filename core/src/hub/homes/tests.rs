@@ -42,7 +42,7 @@ impl Rig {
         let form = wish.as_ref().map_or(Form::Plain, Wish::form);
         let member = Joiner { conn: conn(0), deflates: false, form };
         self.seal();
-        self.homes.join(&mut self.env, from, &"c".into(), member, wish.as_ref())
+        self.homes.join(&mut self.env, from, &"c".into(), member, (wish.as_ref(), Known::All))
     }
 
     fn join(&mut self, from: ShardId) {

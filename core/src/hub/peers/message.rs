@@ -6,6 +6,8 @@ use uuid::Uuid;
 
 use crate::{
     hub::{
+        bus::Once,
+        channels::Missing,
         errands::{Kept, Verdict},
         homes::{Form, Lost, Shape, Start, Wish},
         looks::{Look, Looker},
@@ -37,7 +39,11 @@ impl ShardMessage {
     pub fn can_be_refused(&self) -> bool {
         matches!(
             self.0,
-            Inner::Publish { .. } | Inner::Deliver { .. } | Inner::Claim { .. } | Inner::Look(_)
+            Inner::Publish { .. }
+                | Inner::PublishOnce(_)
+                | Inner::Deliver { .. }
+                | Inner::Claim { .. }
+                | Inner::Look(_)
         )
     }
 }
@@ -97,6 +103,11 @@ pub(in crate::hub) enum Inner {
     Presence { channel: Arc<str>, segment: Segment },
     /// From the home to every hub with subscribers: a round of the channel, in the forms in which they take it.
     Deliver { channel: Arc<str>, plain: Shape, positioned: Option<Box<Shape>>, first_offset: u64 },
+    /// From the home to every hub with subscribers: messages of the channel that none of them gets.
+    Missing { channel: Arc<str>, missing: Box<Missing> },
+    /// To a channel's home, as [`Publish`](Self::Publish): broadcast this, unless it was published under its key by whichever
+    /// node.
+    PublishOnce(Box<PublishOnce>),
     /// To the home: what is known of a channel?
     Look(Box<Look>),
     /// From the home: this, a JSON object.
@@ -128,6 +139,16 @@ pub(in crate::hub) enum Inner {
     Done { bytes: usize, firm: usize },
 }
 
+/// A message that is published once.
+#[derive(Debug)]
+pub(in crate::hub) struct PublishOnce {
+    pub(in crate::hub) ticket: Ticket,
+    pub(in crate::hub) firm: bool,
+    pub(in crate::hub) held: u32,
+    pub(in crate::hub) publication: Publication,
+    pub(in crate::hub) once: Box<Once>,
+}
+
 /// What a hub has, and had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::hub) struct Census {
@@ -150,6 +171,10 @@ impl Inner {
             Self::Publish { publication, held, .. } => {
                 return publish_weight(publication) + *held as usize;
             }
+            Self::PublishOnce(publish) => {
+                return publish_weight(&publish.publication) + publish.held as usize;
+            }
+            Self::Missing { channel, .. } => channel.len() + size_of::<Missing>(),
             Self::Join { channel, presence, .. } => {
                 let presence = presence.as_ref().map_or(0, |presence| presence.weight());
                 channel.len() + size_of::<Wish>() + presence
@@ -188,7 +213,13 @@ impl Inner {
     /// Whether its receiver is done with it when it has been carried out, as with most. A round has yet to be handed to
     /// its subscribers then, and a publish that may not be refused may have to wait.
     pub(in crate::hub) fn is_done_at_once(&self) -> bool {
-        !matches!(self, Self::Deliver { .. } | Self::Publish { firm: true, .. })
+        !self.is_firm() && !matches!(self, Self::Deliver { .. })
+    }
+
+    /// Whether it is a publish that may not be refused.
+    pub(in crate::hub) fn is_firm(&self) -> bool {
+        let once = matches!(self, Self::PublishOnce(publish) if publish.firm);
+        once || matches!(self, Self::Publish { firm: true, .. })
     }
 }
 

@@ -7,7 +7,7 @@ use self::credit::Credits;
 pub use self::message::ShardMessage;
 pub(super) use self::{
     credit::{Withheld, bit},
-    message::{Census, Inner, Joiner, Ticket, publish_weight, round_weight},
+    message::{Census, Inner, Joiner, PublishOnce, Ticket, publish_weight, round_weight},
 };
 use super::{
     env::Env,
@@ -41,8 +41,7 @@ impl Peers {
 
     /// Puts a message for another hub into its batch, on credit.
     pub(super) fn send(&mut self, env: &Env, to: ShardId, message: Inner) {
-        let (weight, firm) =
-            (message.weight(), matches!(message, Inner::Publish { firm: true, .. }));
+        let (weight, firm) = (message.weight(), message.is_firm());
         if self.put(to, message) {
             self.credits.charge(to, weight, env.config.limits.shards.shard_queue_bytes_max);
             if firm {

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 
 mod anew;
+mod bus;
 mod cluster;
 mod credit;
 mod deadlines;

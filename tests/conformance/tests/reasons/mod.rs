@@ -29,6 +29,8 @@ pub(crate) const EXCUSED: &[(Reason, &str)] = &[
     ),
     (Reason::RevokedHere, "needs a bus that is away; in the core"),
     (Reason::DisconnectedHere, "needs a bus that is away; in the core"),
+    (Reason::BusAway, "needs a bus that goes away; in the core"),
+    (Reason::BusUnknown, "needs a bus that goes away; in the core"),
     (Reason::Internal, "a bug"),
 ];
 

@@ -1,0 +1,264 @@
+//! Publishing where there is a bus: it gives each message its number, and everybody is told of it by the bus, this node too.
+
+use std::sync::Arc;
+
+use super::{
+    Hub,
+    append::{Kind, Outcome, Pending, Round, UnderWay},
+    bus::{Append, AppendError, Appended, BusCommand, BusError, CallId, Live, Once},
+    follow::Phase,
+    peers::Ticket,
+    storing::Waiting,
+    types::{Publication, Published},
+};
+use crate::{
+    config::WhileAway,
+    protocol::{Epoch, Position},
+    reason::Reason,
+    record,
+};
+
+impl Hub {
+    /// A message waits for the bus; who has this ticket is told what becomes of it.
+    pub(super) fn append(
+        &mut self,
+        ticket: Ticket,
+        credit: Option<usize>,
+        publication: Publication,
+        once: Option<Box<Once>>,
+    ) {
+        let waiting = Waiting::new(&mut self.env, ticket, credit, publication);
+        let pending = Pending { waiting, since: self.env.now.mono, once };
+        let config = self.env.config.bus.as_ref();
+        let rule = config.map(|bus| bus.while_away.of(&pending.waiting.publication.channel));
+        match rule.filter(|_| !self.following.is_up()) {
+            Some(WhileAway::Refuse) => {
+                let outcome = Outcome::Answered(pending.waiting, Err(Reason::BusAway));
+                self.appending.settle(outcome);
+            }
+            Some(WhileAway::Local) if !pending.is_alone() => {
+                self.appending.settle(Outcome::Local(pending.waiting));
+            }
+            _ => self.appending.add(&self.env, pending),
+        }
+    }
+
+    /// Sends the bus what waits, a round of each channel that has none under way.
+    pub(super) fn append_ready(&mut self) {
+        if self.appending.is_empty() {
+            return;
+        }
+        while let Some(outcome) = self.appending.next_outcome() {
+            match outcome {
+                Outcome::Answered(waiting, result) => self.answer_stored(waiting, result),
+                Outcome::Local(waiting) => self.publish_here(waiting),
+            }
+        }
+        while let Some(channel) = self.appending.next_ready() {
+            self.append_next(&channel);
+        }
+        self.settle();
+    }
+
+    /// For the subscribers of this node alone, as the bus is away.
+    fn publish_here(&mut self, waiting: Waiting) {
+        let channel: Arc<str> = (&*waiting.publication.channel).into();
+        self.deliver_unnumbered(&channel, &[waiting.message()]);
+        let subscribers = self.homes.subscribers(&channel);
+        self.note_published(&channel, 1);
+        self.answer_stored(waiting, Ok(Published { subscribers, ..Published::default() }));
+    }
+
+    fn append_next(&mut self, channel: &Arc<str>) {
+        let Some(known) = self.reconciled(channel) else { return };
+        if self.appending.under_way(channel).is_some() {
+            self.appending.resend(channel);
+        } else {
+            let max = self.env.config.limits.delivery.round_bytes_max;
+            let round = self.appending.take(channel, max);
+            match self.under_way(channel, round) {
+                Some(under_way) => self.appending.begin(channel, under_way),
+                None => return,
+            }
+        }
+        if let Some(under_way) = self.appending.under_way(channel) {
+            let command = self.command(channel, under_way, known);
+            self.calls.send(command);
+        }
+    }
+
+    /// What of a channel is here, which the bus is to have, too; the outer `None`: that is not known at present.
+    fn reconciled(&mut self, channel: &Arc<str>) -> Option<Option<Position>> {
+        let place = self.following.find(channel);
+        let followed = place.and_then(|place| self.following.get(place));
+        let home = followed.map(|followed| (followed.home, followed.phase == Phase::Live));
+        match home {
+            Some((home, true)) => Some(self.homes.anchor(home).map(|anchor| anchor.position)),
+            // It goes on when that is known.
+            Some((_, false)) => {
+                self.appending.wait(channel, false);
+                None
+            }
+            // It may have been followed before.
+            None if self.following.is_up() => Some(self.homes.last_known(channel)),
+            None => {
+                self.appending.wait(channel, true);
+                None
+            }
+        }
+    }
+
+    fn under_way(&mut self, channel: &Arc<str>, round: Vec<Pending>) -> Option<UnderWay> {
+        let first = round.first()?;
+        let (first_id, alone) = (first.waiting.id, first.is_alone());
+        let mut records = Vec::new();
+        round.iter().for_each(|pending| record::push(&mut records, pending.waiting.message()));
+        let count = u32::try_from(round.len()).unwrap_or(u32::MAX);
+        let off = self.env.config.history.of(channel).is_off();
+        let kind = match off && !alone {
+            true => Kind::Announce,
+            false => {
+                let options = first.waiting.publication.options.as_deref();
+                let once = first.once.as_deref().cloned();
+                let (state, condition) = options
+                    .map_or((None, None), |options| (options.state.clone(), options.condition));
+                let (kept, bytes) = self.homes.kept_of(channel);
+                let kept = (kept + u64::from(count), bytes + records.len());
+                let retention = self.retention(channel, kept);
+                let epoch = Epoch::from_random(self.env.entropy.next_u64());
+                Kind::Append(Box::new(Round { epoch, retention, state, condition, once }))
+            }
+        };
+        Some(UnderWay {
+            id: self.calls.name(),
+            round,
+            count,
+            records: records.into(),
+            kind,
+            first_id,
+            tried: false,
+            sent: self.env.now.mono,
+        })
+    }
+
+    fn command(
+        &self,
+        channel: &Arc<str>,
+        under_way: &UnderWay,
+        known: Option<Position>,
+    ) -> BusCommand {
+        let UnderWay { id, count, records, .. } = under_way;
+        let (id, channel, count, records) = (*id, channel.clone(), *count, records.clone());
+        match &under_way.kind {
+            Kind::Announce => BusCommand::Announce { id, channel, count, records },
+            Kind::Append(round) => BusCommand::Append(Box::new(Append {
+                id,
+                writer: self.appending.writer,
+                channel,
+                count,
+                records,
+                known,
+                epoch: round.epoch,
+                retention: round.retention,
+                state: round.state.clone(),
+                condition: round.condition,
+                once: round.once.clone(),
+            })),
+        }
+    }
+}
+
+/// Answers.
+impl Hub {
+    pub(super) fn on_bus_appended(&mut self, id: CallId, result: Result<Appended, AppendError>) {
+        let Some(channel) = self.appending.answered(id) else { return };
+        match result {
+            Ok(appended) => self.on_made(&channel, appended),
+            Err(AppendError::Behind(_)) => self.on_behind(&channel),
+            Err(AppendError::StateConflict) => self.fail_append(&channel, Reason::StateConflict),
+            Err(AppendError::KeyConflict) => self.fail_append(&channel, Reason::KeyReused),
+            Err(AppendError::Bus(error)) => self.on_not_made(&channel, error),
+        }
+    }
+
+    /// Messages of which nothing is kept were told to everybody, or were not.
+    pub(super) fn on_bus_announced(&mut self, id: CallId, result: Result<u32, BusError>) {
+        let Some(channel) = self.appending.answered(id) else { return };
+        match result {
+            Ok(_) => {
+                let Some(done) = self.appending.done(&self.env, &channel) else { return };
+                let subscribers = self.homes.subscribers(&channel);
+                self.note_published(&channel, done.round.len());
+                for pending in done.round {
+                    let published = Published { subscribers, ..Published::default() };
+                    self.answer_stored(pending.waiting, Ok(published));
+                }
+            }
+            // Nobody tells them twice.
+            Err(BusError::Unknown) => self.fail_append(&channel, Reason::BusUnknown),
+            Err(error) => self.on_not_made(&channel, error),
+        }
+    }
+
+    fn on_made(&mut self, channel: &Arc<str>, appended: Appended) {
+        let Appended { first: Position { epoch, offset: first }, repeated, .. } = appended;
+        if let Some(under_way) = self.appending.under_way(channel)
+            && let Kind::Append(round) = &under_way.kind
+        {
+            let UnderWay { count, records, sent, .. } = under_way;
+            let took = self.env.now.mono.saturating_duration_since(*sent);
+            self.env.tally.appended(took, *count);
+            // Which messages it was is not known if it was made before: under its key it may have been another's.
+            let records = Some(records.clone()).filter(|_| !repeated);
+            let (count, state) = (*count, round.state.clone());
+            if !repeated || self.homes.last_known(channel).is_some_and(|at| at.epoch == epoch) {
+                self.on_live(channel, Live::Round { epoch, first, count, records, state });
+            }
+        }
+        self.conclude(channel, appended.first);
+    }
+
+    /// What is under way was appended there.
+    pub(super) fn conclude(&mut self, channel: &Arc<str>, first: Position) {
+        let Some(done) = self.appending.done(&self.env, channel) else { return };
+        let subscribers = self.homes.subscribers(channel);
+        self.note_published(channel, done.round.len());
+        for (pending, offset) in done.round.into_iter().zip(first.offset..) {
+            let published = Published { subscribers, offset, epoch: Some(first.epoch) };
+            self.answer_stored(pending.waiting, Ok(published));
+        }
+    }
+
+    /// The bus has less than is here, or something else: it is tried again when that is settled.
+    fn on_behind(&mut self, channel: &Arc<str>) {
+        self.appending.retry(&self.env, channel, false);
+        let Some(place) = self.follow(channel) else { return };
+        if self.following.is_live(place) {
+            self.following.wish_to_read(place, None);
+        }
+        self.review_interest(channel);
+    }
+
+    fn on_not_made(&mut self, channel: &Arc<str>, error: BusError) {
+        match error {
+            BusError::Away | BusError::Full => self.appending.retry(&self.env, channel, false),
+            BusError::Unknown => self.appending.retry(&self.env, channel, true),
+            BusError::Failed => self.fail_append(channel, Reason::NotKept),
+        }
+    }
+
+    fn fail_append(&mut self, channel: &Arc<str>, reason: Reason) {
+        let Some(done) = self.appending.done(&self.env, channel) else { return };
+        // What became of it when it was first sent nobody knows.
+        let unsure = done.tried && reason == Reason::NotKept;
+        let reason = if unsure { Reason::BusUnknown } else { reason };
+        for pending in done.round {
+            self.answer_stored(pending.waiting, Err(reason));
+        }
+    }
+
+    fn note_published(&mut self, channel: &str, messages: usize) {
+        let label = self.env.tally.label(&self.env.config, channel);
+        self.env.tally.published(label, messages);
+    }
+}

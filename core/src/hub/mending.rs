@@ -1,0 +1,112 @@
+//! Putting a bus right: what it has lost and is still here is put back, and where two histories have come apart a new epoch
+//! begins.
+
+use std::time::Duration;
+
+use super::{
+    Hub,
+    bus::{BusCommand, BusError, CallId, Heal, Moved, Page, Retention, Standing},
+    follow::{Mend, Place, Round},
+    following::next,
+};
+use crate::{
+    metrics::{Epochs, Heals},
+    protocol::{Epoch, Position},
+};
+
+impl Hub {
+    /// The bus has less than is here, or is back in an epoch that was over.
+    pub(super) fn on_lost(&mut self, place: Place, page: &Page, rounds: &[Round<'_>]) {
+        let Some(followed) = self.following.get_mut(place) else { return };
+        let Some(anchor) = self.homes.anchor(followed.home) else { return };
+        if let Some(after) = next(page, rounds, followed.goes_on) {
+            return self.following.wish_to_read(place, Some(after));
+        }
+        let found = page.standing.map(|standing| standing.position);
+        let same = found.filter(|found| found.epoch == anchor.position.epoch);
+        let offset = same.map_or(0, |found| found.offset);
+        // Its last message is to be compared with the one of that number here.
+        let compared = offset == 0
+            || followed.lowest.is_some_and(|lowest| lowest <= offset)
+            || rounds.iter().any(|round| (round.first..=round.last).contains(&offset));
+        if !compared {
+            followed.lowest = Some(offset);
+            return self.following.wish_to_read(place, None);
+        }
+        let heals = self.env.config.bus.as_ref().is_some_and(|bus| bus.heal);
+        match heals {
+            true => self.restore(place, page.standing),
+            false => self.fork(place, found),
+        }
+    }
+
+    /// Puts back what is here and not there.
+    pub(super) fn restore(&mut self, place: Place, found: Option<Standing>) {
+        let Some(followed) = self.following.get(place) else { return };
+        let (channel, home) = (followed.name.clone(), followed.home);
+        let Some(anchor) = self.homes.anchor(home) else { return };
+        let id = self.calls.name();
+        let same = found.filter(|found| found.position.epoch == anchor.position.epoch);
+        let document = self.homes.document(home);
+        let document = document.filter(|_| same.is_none_or(|found| found.document == 0));
+        let heal = Heal {
+            id,
+            found: found.map(|found| found.position),
+            to: anchor.position,
+            entries: self.homes.records(home, same.map_or(0, |found| found.position.offset)),
+            document,
+            retention: self.retention(&channel, self.homes.kept_of(&channel)),
+            channel,
+        };
+        self.following.mending(place, id, Mend::Heal { all: same.is_none() });
+        self.calls.send(BusCommand::Heal(Box::new(heal)));
+    }
+
+    /// The bus has something else than is here: neither can be taken back.
+    pub(super) fn fork(&mut self, place: Place, found: Option<Position>) {
+        let Some(followed) = self.following.get(place) else { return };
+        let channel = followed.name.clone();
+        let epoch = Epoch::from_random(self.env.entropy.next_u64());
+        let id = self.calls.name();
+        let position = Position { epoch, offset: found.map_or(0, |found| found.offset) };
+        self.following.mending(place, id, Mend::Fork { position });
+        self.calls.send(BusCommand::Fork { id, channel, found, epoch });
+    }
+
+    pub(super) fn on_healed(&mut self, id: CallId, result: Result<Moved, BusError>) {
+        let Some((place, mend)) = self.following.mended(id) else { return };
+        match (result, mend) {
+            (Ok(Moved::Done), Mend::Heal { all }) => {
+                let Some(home) = self.following.get(place).map(|followed| followed.home) else {
+                    return;
+                };
+                self.env.tally.bus_healed(if all { Heals::All } else { Heals::Tail });
+                self.homes.settle(home, true);
+                self.become_live(place);
+            }
+            (Ok(Moved::Done), Mend::Fork { position }) => {
+                self.env.tally.bus_forks += 1;
+                self.adopt(place, position, Epochs::Forked);
+                self.become_live(place);
+            }
+            (Ok(Moved::Elsewhere(_)), _) => {
+                if let Some(followed) = self.following.get_mut(place) {
+                    followed.lowest = None;
+                }
+                self.following.wish_to_read(place, None);
+            }
+            (Err(error), _) => self.put_off(place, error),
+        }
+    }
+
+    /// How long the bus is to keep what is published to a channel, of which so many messages take so many bytes.
+    pub(super) fn retention(&self, channel: &str, (count, bytes): (u64, usize)) -> Retention {
+        let (keep, limits) = (self.env.config.history.of(channel), &self.env.config.limits.history);
+        let time = if keep.is_off() { Duration::ZERO } else { keep.time };
+        // A bus counts messages: of large ones it is to keep fewer.
+        let mean = (bytes as u64).checked_div(count).unwrap_or_default().max(1);
+        let fit = (limits.history_channel_bytes_max as u64 / mean).max(1);
+        let messages = if keep.is_off() { 0 } else { u64::from(keep.messages).min(fit) };
+        Retention { messages, time, position: limits.position_keep.max(time) }
+    }
+}

@@ -1,0 +1,242 @@
+//! What is behind the bus: logs, numbers, documents, and who has appended what.
+
+use super::*;
+use crate::record;
+
+/// Everything that is kept. A clone is a replica.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Server {
+    pub(super) channels: BTreeMap<Arc<str>, Channel>,
+    once: BTreeMap<Box<str>, (u64, Position)>,
+    /// Why it takes nothing in.
+    pub(super) full: bool,
+    /// A round of more bytes comes without its messages.
+    pub(super) notice: Option<usize>,
+    /// Reads that were asked for.
+    pub(super) reads: usize,
+    /// Appends that were made, without repeated ones.
+    pub(super) appends: Vec<(Arc<str>, u32)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Channel {
+    pub(super) epoch: Epoch,
+    pub(super) top: u64,
+    pub(super) entries: Vec<PageEntry>,
+    document: Option<(u64, Bytes)>,
+    writers: BTreeMap<Writer, (CallId, u64)>,
+}
+
+impl Channel {
+    fn new(epoch: Epoch) -> Self {
+        Self { epoch, top: 0, entries: Vec::new(), document: None, writers: BTreeMap::new() }
+    }
+
+    pub(super) fn position(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.top }
+    }
+
+    fn standing(&self) -> Standing {
+        let document = self.document.as_ref().map_or(0, |(offset, _)| *offset);
+        Standing { position: self.position(), document }
+    }
+
+    /// Messages below this are gone.
+    pub(super) fn trim(&mut self, oldest: u64) {
+        self.entries.retain(|entry| entry.first + u64::from(entry.count) > oldest);
+    }
+
+    /// Ids of what is kept, by number.
+    pub(super) fn ids(&self) -> BTreeMap<u64, Uuid> {
+        let mut ids = BTreeMap::new();
+        for entry in &self.entries {
+            let messages = record::decode(&entry.records).unwrap();
+            ids.extend((entry.first..).zip(messages.map(|message| message.unwrap().id)));
+        }
+        ids
+    }
+}
+
+type Pushed = Vec<(Arc<str>, Live)>;
+
+impl Server {
+    pub(super) fn standing_or_found(&mut self, channel: &Arc<str>, epoch: Epoch) -> Standing {
+        self.channels.entry(channel.clone()).or_insert_with(|| Channel::new(epoch)).standing()
+    }
+
+    pub(super) fn channel(&mut self, name: &str) -> &mut Channel {
+        self.channels.get_mut(name).unwrap()
+    }
+
+    /// Carries a command out: its answer, and what all who follow are told.
+    pub(super) fn execute(&mut self, command: &BusCommand) -> (Option<BusEvent>, Pushed) {
+        let mut pushed = Vec::new();
+        let reply = match command {
+            BusCommand::Follow { channel, epoch, .. } => {
+                let standing = self.standing_or_found(channel, *epoch);
+                Some(BusEvent::Standing { channel: channel.clone(), standing })
+            }
+            BusCommand::Append(append) => {
+                let result = self.append(append, &mut pushed);
+                Some(BusEvent::Appended { id: append.id, result })
+            }
+            BusCommand::Announce { id, channel, count, records } => {
+                let live = Live::Announced { count: *count, records: records.clone() };
+                pushed.push((channel.clone(), live));
+                Some(BusEvent::Announced { id: *id, result: Ok(1) })
+            }
+            BusCommand::Read { id, channel, after, bytes_max } => {
+                self.reads += 1;
+                let result = Ok(self.read(channel, *after, *bytes_max));
+                Some(BusEvent::Page { id: *id, result })
+            }
+            BusCommand::Heal(heal) => {
+                let result = if self.full { Err(BusError::Full) } else { Ok(self.heal(heal)) };
+                Some(BusEvent::Healed { id: heal.id, result })
+            }
+            BusCommand::Fork { id, channel, found, epoch } => {
+                let moved = self.fork(channel, *found, *epoch, &mut pushed);
+                Some(BusEvent::Healed { id: *id, result: Ok(moved) })
+            }
+            _ => None,
+        };
+        (reply, pushed)
+    }
+
+    fn append(&mut self, append: &Append, pushed: &mut Pushed) -> Result<Appended, AppendError> {
+        if self.full {
+            return Err(AppendError::Bus(BusError::Full));
+        }
+        assert!(append.count > 0);
+        let alone = append.state.is_some() || append.condition.is_some() || append.once.is_some();
+        assert!(append.count == 1 || !alone, "it is an append of its own");
+        let repeated = |first| Ok(Appended { first, nodes: 0, repeated: true });
+        if let Some(once) = &append.once
+            && let Some((digest, first)) = self.once.get(&once.key)
+        {
+            let same = *digest == once.digest;
+            return if same { repeated(*first) } else { Err(AppendError::KeyConflict) };
+        }
+        let known = self.channels.get(&append.channel);
+        if let Some(known) = known
+            && let Some((made, first)) = known.writers.get(&append.writer)
+            && append.id <= *made
+        {
+            assert_eq!(append.id, *made, "one is under way at most");
+            return repeated(Position { epoch: known.epoch, offset: *first });
+        }
+        if let Some(wanted) = append.known
+            && known.is_none_or(|at| at.epoch != wanted.epoch || at.top < wanted.offset)
+        {
+            return Err(AppendError::Behind(known.map(Channel::position)));
+        }
+        if let Some(condition) = append.condition {
+            let document = known.and_then(|known| known.document.as_ref()).map_or(0, |(at, _)| *at);
+            let epoch = known.map(|known| known.epoch);
+            let holds = document == condition.offset
+                && condition.epoch.is_none_or(|wanted| Some(wanted) == epoch);
+            if !holds {
+                return Err(AppendError::StateConflict);
+            }
+        }
+        let channel = self
+            .channels
+            .entry(append.channel.clone())
+            .or_insert_with(|| Channel::new(append.epoch));
+        let first = channel.top + 1;
+        channel.top += u64::from(append.count);
+        if append.retention.messages > 0 {
+            let records = append.records.clone();
+            channel.entries.push(PageEntry { first, count: append.count, records });
+            channel.trim((channel.top + 1).saturating_sub(append.retention.messages));
+        }
+        if let Some(state) = &append.state {
+            channel.document = Some((first, state.clone()));
+        }
+        channel.writers.insert(append.writer, (append.id, first));
+        let at = Position { epoch: channel.epoch, offset: first };
+        if let Some(once) = &append.once {
+            self.once.insert(once.key.clone(), (once.digest, at));
+        }
+        self.appends.push((append.channel.clone(), append.count));
+        let small = self.notice.is_none_or(|max| append.records.len() <= max);
+        let live = Live::Round {
+            epoch: at.epoch,
+            first,
+            count: append.count,
+            records: Some(append.records.clone()).filter(|_| small),
+            state: append.state.clone().filter(|_| small),
+        };
+        pushed.push((append.channel.clone(), live));
+        Ok(Appended { first: at, nodes: 1, repeated: false })
+    }
+
+    fn read(&self, channel: &str, after: u64, bytes_max: usize) -> BusPage {
+        let Some(channel) = self.channels.get(channel) else {
+            return BusPage { standing: None, entries: Vec::new(), more: false, document: None };
+        };
+        let (mut entries, mut bytes, mut more) = (Vec::new(), 0, false);
+        let behind = |entry: &&PageEntry| entry.first + u64::from(entry.count) > after + 1;
+        for entry in channel.entries.iter().filter(behind) {
+            bytes += entry.records.len();
+            if bytes > bytes_max && !entries.is_empty() {
+                more = true;
+                break;
+            }
+            entries.push(entry.clone());
+        }
+        let document = channel.document.as_ref().map(|(_, json)| json.clone());
+        BusPage { standing: Some(channel.standing()), entries, more, document }
+    }
+
+    fn heal(&mut self, heal: &Heal) -> Moved {
+        let known = self.channels.get(&heal.channel).map(Channel::position);
+        if known != heal.found {
+            return Moved::Elsewhere(known);
+        }
+        let mut next = None;
+        for entry in &heal.entries {
+            assert!(next.is_none_or(|next| next == entry.first), "consecutive rounds");
+            next = Some(entry.first + u64::from(entry.count));
+            let messages = record::decode(&entry.records).unwrap();
+            assert_eq!(messages.count(), entry.count as usize);
+        }
+        assert!(next.is_none_or(|next| next == heal.to.offset + 1), "they end where it says");
+        let channel = self
+            .channels
+            .entry(heal.channel.clone())
+            .or_insert_with(|| Channel::new(heal.to.epoch));
+        if channel.epoch != heal.to.epoch {
+            *channel = Channel::new(heal.to.epoch);
+        }
+        assert!(channel.top <= heal.to.offset);
+        for entry in heal.entries.iter().filter(|entry| entry.first > channel.top) {
+            let HealEntry { first, count, records, .. } = entry.clone();
+            channel.entries.push(PageEntry { first, count, records });
+        }
+        channel.top = heal.to.offset;
+        if channel.document.is_none() {
+            channel.document.clone_from(&heal.document);
+        }
+        Moved::Done
+    }
+
+    fn fork(
+        &mut self,
+        name: &Arc<str>,
+        found: Option<Position>,
+        epoch: Epoch,
+        pushed: &mut Pushed,
+    ) -> Moved {
+        let known = self.channels.get(name).map(Channel::position);
+        if known != found {
+            return Moved::Elsewhere(known);
+        }
+        let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::new(epoch));
+        channel.epoch = epoch;
+        channel.entries.clear();
+        channel.writers.clear();
+        pushed.push((name.clone(), Live::Forked { position: channel.position() }));
+        Moved::Done
+    }
+}

@@ -1,0 +1,230 @@
+//! What the bus has lost, and what two of it have made of it.
+
+use super::*;
+
+/// Two nodes with a subscriber each, that have heard three events.
+fn pair(config: Config) -> (Nodes, Vec<Client>, Value) {
+    let mut nodes = Nodes::with(2, 1, config);
+    let (first, start) = nodes.subscriber(0, 0, "a");
+    let (second, _) = nodes.subscriber(1, 0, "a");
+    for n in 1..4 {
+        nodes.post(0, "a", n);
+        nodes.settle();
+    }
+    for client in [&first, &second] {
+        assert_eq!(heard(client), events(1..4, 1));
+    }
+    (nodes, vec![first, second], start)
+}
+
+fn reconnect(nodes: &mut Nodes) {
+    for node in 0..nodes.rigs.len() {
+        nodes.down(node);
+    }
+    for node in 0..nodes.rigs.len() {
+        nodes.up(node);
+    }
+}
+
+#[test]
+fn nothing_lost_is_nothing_told() {
+    let (mut nodes, clients, _) = pair(config());
+    reconnect(&mut nodes);
+    nodes.post(1, "a", 4);
+    nodes.settle();
+    for client in &clients {
+        assert_eq!(heard(client), events([4], 4));
+    }
+}
+
+#[test]
+fn what_a_replica_had_not_got_is_put_back() {
+    let (mut nodes, clients, _) = pair(config());
+    let mut replica = nodes.server.clone();
+    let whole = nodes.server.channel("a").clone();
+    let channel = replica.channel("a");
+    channel.entries.truncate(1);
+    channel.top = 1;
+    nodes.server = replica;
+    reconnect(&mut nodes);
+    let channel = nodes.server.channel("a");
+    assert_eq!(channel.position(), whole.position());
+    assert_eq!(channel.ids(), whole.ids(), "the very messages");
+    nodes.post(1, "a", 4);
+    nodes.settle();
+    for client in &clients {
+        assert_eq!(heard(client), events([4], 4), "nobody has noticed");
+    }
+}
+
+#[test]
+fn a_bus_that_has_lost_everything_is_given_it_back_under_the_old_epoch() {
+    for while_up in [false, true] {
+        let (mut nodes, clients, start) = pair(config());
+        let ids = nodes.server.channel("a").ids();
+        nodes.server.channels.clear();
+        if while_up {
+            // Whoever appends next finds out.
+            nodes.post(1, "a", 4);
+            nodes.settle();
+        } else {
+            reconnect(&mut nodes);
+            nodes.post(1, "a", 4);
+            nodes.settle();
+        }
+        let channel = nodes.server.channel("a").clone();
+        assert_eq!(start["epoch"], channel.epoch.as_str());
+        assert_eq!(channel.top, 4);
+        for (number, id) in ids {
+            assert_eq!(channel.ids().get(&number), Some(&id));
+        }
+        for client in &clients {
+            assert_eq!(heard(client), events([4], 4));
+        }
+    }
+}
+
+#[test]
+fn a_document_is_put_back_too() {
+    let mut nodes = Nodes::new(2, 1);
+    let (client, _) = nodes.subscriber(0, 0, "a");
+    let data = json!({"channel": "a", "event": "e", "data": {"n": 1}, "state": {"v": 1}});
+    nodes.request(0, &client, "publish", &data);
+    nodes.server.channels.clear();
+    reconnect(&mut nodes);
+    let reader = nodes.connect(1, 0);
+    let (answer, _) = nodes.request(1, &reader, "get_state", &json!({"channel": "a"}));
+    assert_eq!(
+        (&answer["data"]["state"], &answer["data"]["offset"]),
+        (&json!({"v": 1}), &json!(1))
+    );
+}
+
+#[test]
+fn without_healing_a_loss_is_a_new_epoch() {
+    let mut config = config();
+    config.bus.as_mut().unwrap().heal = false;
+    let (mut nodes, clients, start) = pair(config);
+    let channel = nodes.server.channel("a");
+    channel.entries.truncate(1);
+    channel.top = 1;
+    reconnect(&mut nodes);
+    assert_ne!(start["epoch"], nodes.server.channel("a").epoch.as_str());
+    nodes.post(1, "a", 4);
+    nodes.settle();
+    // Who came first has found out, and the other one finds it done.
+    for (client, reason) in clients.iter().zip(["failover", "epoch"]) {
+        let expected = [Heard::Gap(None, reason.into(), 1), Heard::Event(4, 2)];
+        assert_eq!(heard(client), expected);
+    }
+}
+
+/// Two primaries: each has gone on alone, and one of them is left.
+#[test]
+fn two_messages_under_one_number_are_told_apart_by_a_new_epoch() {
+    for (mine, theirs) in [(1, 1), (1, 3), (3, 1)] {
+        let (mut nodes, clients, start) = pair(config());
+        nodes.down(1);
+        let other = nodes.server.clone();
+        for n in 10..10 + mine {
+            nodes.post(0, "a", n);
+            nodes.settle();
+        }
+        nodes.down(0);
+        let lost = std::mem::replace(&mut nodes.server, other);
+        nodes.up(1);
+        for n in 20..20 + theirs {
+            nodes.post(1, "a", n);
+            nodes.settle();
+        }
+        nodes.up(0);
+        nodes.post(1, "a", 30);
+        nodes.settle();
+
+        assert_ne!(start["epoch"], nodes.server.channel("a").epoch.as_str());
+        assert_eq!(lost.channels["a"].top, 3 + mine);
+        let own: Vec<_> = heard(&clients[0]);
+        let at = own.iter().position(|heard| matches!(heard, Heard::Gap(None, ..))).unwrap();
+        assert_eq!(own[..at], events(10..10 + mine, 4));
+        assert!(matches!(own.last(), Some(Heard::Event(30, _))), "{own:?}");
+        let theirs_heard: Vec<_> = heard(&clients[1]);
+        assert_eq!(theirs_heard[..theirs as usize], events(20..20 + theirs, 4));
+        assert!(matches!(theirs_heard[theirs as usize], Heard::Gap(None, ..)), "{theirs_heard:?}");
+        assert_eq!(theirs_heard.last(), own.last(), "the same number for both");
+    }
+}
+
+#[test]
+fn who_founds_a_channel_anew_begins_an_epoch_that_all_are_told_of() {
+    let (mut nodes, clients, start) = pair(config());
+    nodes.down(0);
+    nodes.down(1);
+    nodes.server.channels.clear();
+    // Somebody who knows nothing of what was before.
+    let mut third = Nodes::strangers(1, 1);
+    third.server = nodes.server.clone();
+    third.post(0, "a", 9);
+    third.settle();
+    nodes.server = third.server.clone();
+    nodes.up(0);
+    nodes.up(1);
+    nodes.post(0, "a", 10);
+    nodes.settle();
+    let epoch = nodes.server.channel("a").epoch;
+    assert_ne!(start["epoch"], epoch.as_str());
+    for client in &clients {
+        let messages = client.take();
+        let gap = messages.iter().find(|message| message["event"] == "channel.gap").unwrap();
+        let lost = json!({
+            "channel": "a", "lost": null, "first_offset": null, "last_offset": null,
+            "reason": "epoch", "epoch": epoch.as_str(), "offset": 0,
+        });
+        assert_eq!(gap["data"], lost);
+        let all: Vec<_> = messages.iter().filter_map(hear).collect();
+        assert_eq!(all[1..], events([9, 10], 1), "what was published in it is not lost");
+    }
+}
+
+#[test]
+fn a_message_that_one_node_alone_had_is_put_back_by_it() {
+    let (mut nodes, clients, _) = pair(config());
+    nodes.down(1);
+    let replica = nodes.server.clone();
+    nodes.post(0, "a", 4);
+    nodes.settle();
+    nodes.down(0);
+    nodes.server = replica;
+    nodes.up(1);
+    nodes.up(0);
+    nodes.check();
+    nodes.post(1, "a", 5);
+    nodes.settle();
+    for client in &clients {
+        assert_eq!(heard(client), events([4, 5], 4));
+    }
+}
+
+#[test]
+fn a_channel_that_nobody_follows_any_more_is_not_begun_again_under_its_old_epoch() {
+    let mut nodes = Nodes::new(1, 1);
+    let (client, start) = nodes.subscriber(0, 0, "a");
+    nodes.post(0, "a", 1);
+    nodes.settle();
+    nodes.rigs[0].hang_up(&client);
+    nodes.wait(Duration::from_secs(31));
+    nodes.settle();
+    assert!(nodes.link(0, 0).follows.is_empty());
+    nodes.server.channels.clear();
+    nodes.post(0, "a", 2);
+    nodes.settle();
+    nodes.wait(Duration::from_secs(1));
+    nodes.settle();
+    assert_eq!(nodes.done().len(), 2);
+    let (_, again) = nodes.subscriber(0, 0, "a");
+    assert_eq!((&again["epoch"], &again["offset"]), (&start["epoch"], &json!(2)));
+    assert_eq!(
+        nodes.server.channel("a").ids().len(),
+        2,
+        "the first was put back before the second"
+    );
+}
