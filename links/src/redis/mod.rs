@@ -48,7 +48,7 @@
 //! ```text
 //! ~mahavishnu:* &mahavishnu:* -@all
 //! +hello +auth +ping +select +role +evalsha +script|load +time +spublish +ssubscribe +sunsubscribe
-//! +client|setname +client|info +client|kill +client|setinfo +client|no-evict +config|get
+//! +client|setname +client|info +client|kill +client|no-evict +config|get
 //! +hmget +hget +hset +hsetnx +hdel +hgetall +hlen +hexists +get +set +del +pexpire +pttl
 //! +xadd +xdel +xlen +xrange +xrevrange +zadd +zscore +zrem +zrangebyscore
 //! ```

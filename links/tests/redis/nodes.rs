@@ -249,7 +249,7 @@ fn few_rights_are_enough() {
     let documentation = include_str!("../../src/redis/mod.rs");
     let (_, rules) = documentation.split_once("```text\n").expect("rights");
     let (rules, _) = rules.split_once("//! ```").expect("an end of them");
-    let rules = rules.replace("//! ", "").replace('\n', " ");
+    let rules = rules.replace("//! ", "").split_whitespace().collect::<Vec<_>>().join(" ");
     // What a link can do without, it does without.
     let optional = ["+client|", "+config|"];
     let few = rules.split(' ').filter(|rule| !optional.iter().any(|start| rule.starts_with(start)));
