@@ -102,6 +102,10 @@ impl Decoder {
         }
         let extent = std::mem::take(&mut self.extent);
         let bytes = self.buffer.split_to(extent.end).freeze();
+        if bytes.len() > KEPT_BYTES {
+            // What is behind it is little, and would keep all of its memory.
+            self.buffer = BytesMut::from(&*self.buffer);
+        }
         match resp3::parse_frame(bytes) {
             Ok((frame, rest)) if rest.is_empty() => Ok(Some(frame)),
             Ok(_) | Err(_) => Err(Broken::Format),
@@ -205,6 +209,8 @@ fn length(line: &[u8]) -> Result<Option<u64>, Broken> {
     text.and_then(|text| text.parse().ok()).map(Some).ok_or(Broken::Format)
 }
 
+/// Memory of a frame that is used again for the next ones.
+const KEPT_BYTES: usize = 256 << 10;
 /// As the decoder has it: errors, numbers and states, all of them short.
 const LINE_BYTES_MAX: usize = resp3::MAX_LINE_LENGTH;
 
@@ -286,6 +292,23 @@ mod tests {
         decoder.feed(b"*9999999999\r\n");
         assert_eq!(decoder.next(), Ok(None));
         assert!(decoder.buffer.capacity() < 1_000);
+    }
+
+    #[test]
+    fn the_memory_of_a_large_frame_is_given_back() {
+        let mut decoder = Decoder::new(64 << 20, 8);
+        let body = vec![b'x'; 4 << 20];
+        let mut bytes =
+            [format!("${}\r\n", body.len()).as_bytes(), &body, b"\r\n+OK\r\n:1"].concat();
+        for chunk in bytes.chunks_mut(64 << 10) {
+            decoder.feed(chunk);
+        }
+        assert!(matches!(decoder.next(), Ok(Some(Frame::BulkString(Some(text)))) if text == body));
+        assert!(matches!(decoder.next(), Ok(Some(Frame::SimpleString(_)))));
+        assert_eq!(decoder.next(), Ok(None));
+        assert!(decoder.buffer.capacity() < 1_000);
+        decoder.feed(b"7\r\n");
+        assert_eq!(decoder.next(), Ok(Some(Frame::Integer(17))));
     }
 
     fn frames() -> impl Strategy<Value = Vec<u8>> {
