@@ -34,10 +34,10 @@ impl Hub {
         match rule.filter(|_| !self.following.is_up()) {
             Some(WhileAway::Refuse) => {
                 let outcome = Outcome::Answered(pending.waiting, Err(Reason::BusAway));
-                self.appending.settle(outcome);
+                self.appending.decide(outcome);
             }
             Some(WhileAway::Local) if !pending.is_alone() => {
-                self.appending.settle(Outcome::Local(pending.waiting));
+                self.appending.decide(Outcome::Local(pending.waiting));
             }
             _ => self.appending.add(&self.env, pending),
         }
@@ -229,7 +229,7 @@ impl Hub {
         }
     }
 
-    /// The bus has less than is here, or something else: it is tried again when that is settled.
+    /// The bus has less than is here, or something else: it is tried again when that is agreed.
     fn on_behind(&mut self, channel: &Arc<str>) {
         self.appending.retry(&self.env, channel, false);
         let Some(place) = self.follow(channel) else { return };

@@ -56,13 +56,13 @@ impl Hub {
         let Some(place) = self.following.find(channel) else { return };
         let Some(followed) = self.following.get_mut(place) else { return };
         let Some(anchor) = self.homes.anchor(followed.home) else { return };
-        let same = anchor.settled
+        let same = anchor.agreed
             && anchor.position == standing.position
             && anchor.document == standing.document;
-        let (offset, settled) =
+        let (offset, agreed) =
             (standing.position.offset, same && offset_is_sure(followed, &anchor));
         match followed.phase {
-            Phase::Adrift if settled => self.become_live(place),
+            Phase::Adrift if agreed => self.become_live(place),
             Phase::Live if same => {}
             Phase::Adrift | Phase::Live => {
                 followed.holed |= followed.phase == Phase::Live;
@@ -199,7 +199,7 @@ impl Hub {
             let Some(followed) = self.following.get(place) else { continue };
             let Some(anchor) = self.homes.anchor(followed.home) else { continue };
             // The last message that is here is read again, to be compared.
-            let after = match (followed.goes_on, anchor.settled) {
+            let after = match (followed.goes_on, anchor.agreed) {
                 (Some(after), _) => after,
                 (None, true) => {
                     let top = anchor.position.offset;
@@ -232,7 +232,7 @@ impl Hub {
             Verdict::Fresh if page.standing.is_none() => self.restore(place, None),
             Verdict::Fresh if anchor.is_told(page.standing) && goes_on.is_none() => {
                 // Who subscribed meanwhile was told a position that holds.
-                self.homes.settle(home, true);
+                self.homes.agree(home, true);
                 self.catch_up(place, &page, &judged.rounds);
             }
             Verdict::Fresh => self.load(place, &page, &judged.rounds, goes_on),
@@ -308,7 +308,7 @@ impl Hub {
             return self.following.wish_to_read(place, more);
         }
         self.put_document(place, (standing.document, page.document.as_ref()));
-        self.homes.settle(home, true);
+        self.homes.agree(home, true);
         self.verify(place, rounds);
         self.become_live(place);
     }
@@ -375,7 +375,7 @@ impl Hub {
         let (name, home) = (followed.name.clone(), followed.home);
         self.seal_channel(&name);
         self.renumber(place, position);
-        self.homes.settle(home, true);
+        self.homes.agree(home, true);
         self.env.tally.bus_epoch(why);
         let cause = match why {
             Epochs::Founded => Cause::Epoch,
@@ -390,7 +390,7 @@ impl Hub {
         let (channel, home) = (followed.name.clone(), followed.home);
         let Some(before) = self.homes.anchor(home) else { return };
         let other = before.position.epoch != position.epoch;
-        followed.begin(Some(before.position.epoch).filter(|_| other && before.settled));
+        followed.begin(Some(before.position.epoch).filter(|_| other && before.agreed));
         self.homes.restart(&self.env, home, position);
         if other {
             let retention = self.retention(&channel, (0, 0));

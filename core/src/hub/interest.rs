@@ -48,8 +48,8 @@ impl Hub {
     /// How much is known here of a followed channel.
     fn known(&self, place: Place) -> Known {
         let Some(followed) = self.following.get(place) else { return Known::Nothing };
-        let settled = self.homes.anchor(followed.home).is_some_and(|anchor| anchor.settled);
-        match (followed.phase == Phase::Live, settled) {
+        let agreed = self.homes.anchor(followed.home).is_some_and(|anchor| anchor.agreed);
+        match (followed.phase == Phase::Live, agreed) {
             (true, _) => Known::All,
             (false, true) => Known::SoFar,
             (false, false) => Known::Nothing,

@@ -81,7 +81,7 @@ impl Hub {
                     return;
                 };
                 self.env.tally.bus_healed(if all { Heals::All } else { Heals::Tail });
-                self.homes.settle(home, true);
+                self.homes.agree(home, true);
                 self.become_live(place);
             }
             (Ok(Moved::Done), Mend::Fork { position }) => {

@@ -42,9 +42,11 @@ impl Recorded {
     }
 
     /// Begins to record; call it on every hub of the process before any input. False, and no record, once there are
-    /// connections, and under a configuration with TLS, whose randomness no seed can bring back.
+    /// connections, and under a configuration with TLS, whose randomness no seed can bring back, or with a bus, whose words
+    /// are not noted.
     pub fn start(&mut self, now: Now) -> bool {
-        let fresh = self.hub.sockets() == 0 && self.hub.config().tls.is_none();
+        let config = self.hub.config();
+        let fresh = self.hub.sockets() == 0 && config.tls.is_none() && config.bus.is_none();
         if fresh {
             let recorder = Recorder::new(now, self.hub.place(), self.hub.config());
             self.recorder = Some(Box::new(recorder));

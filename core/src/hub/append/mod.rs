@@ -44,7 +44,7 @@ pub(super) struct Appending {
     last: u64,
     /// Bytes of all messages, twice while they are under way.
     bytes: usize,
-    /// What is settled without the bus, to be answered in the same turn.
+    /// What is decided without the bus, to be answered in the same turn.
     outcomes: VecDeque<Outcome>,
 }
 
@@ -82,8 +82,8 @@ impl Appending {
         self.queues.is_empty() && self.outcomes.is_empty()
     }
 
-    /// Something that is settled at once.
-    pub(super) fn settle(&mut self, outcome: Outcome) {
+    /// Something that is decided at once.
+    pub(super) fn decide(&mut self, outcome: Outcome) {
         self.outcomes.push_back(outcome);
     }
 

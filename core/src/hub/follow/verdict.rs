@@ -54,7 +54,7 @@ pub(in crate::hub) fn judge<'p>(
     let rounds: Vec<_> = page.entries.iter().filter_map(round).collect();
     let own = anchor.position;
     let verdict = match page.standing.map(|standing| standing.position) {
-        _ if !anchor.settled => Verdict::Fresh,
+        _ if !anchor.agreed => Verdict::Fresh,
         None => Verdict::Lost,
         Some(bus) if bus.epoch != own.epoch && past(bus.epoch) => Verdict::Lost,
         Some(bus) if bus.epoch != own.epoch => Verdict::Other,

@@ -28,7 +28,7 @@ pub(in crate::hub) struct Anchor {
     /// Behind its last message.
     pub(in crate::hub) position: Position,
     /// The numbers are those of the bus.
-    pub(in crate::hub) settled: bool,
+    pub(in crate::hub) agreed: bool,
     /// Number of the message that its document came with; 0: it has none.
     pub(in crate::hub) document: u64,
     /// Subscribers on all hubs.
@@ -69,7 +69,7 @@ impl Homes {
         let home = self.slots.get(index)?;
         Some(Anchor {
             position: home.log.position(),
-            settled: home.settled,
+            agreed: home.agreed,
             document: home.document.as_ref().map_or(0, |document| document.offset()),
             subscribers: home.subscribers(),
         })
@@ -78,7 +78,7 @@ impl Homes {
     /// Where a channel stood on the bus when that was last known.
     pub(in crate::hub) fn last_known(&self, channel: &str) -> Option<Position> {
         let home = self.names.get(channel).and_then(|index| self.slots.get(*index));
-        home.filter(|home| home.settled).map(|home| home.log.position())
+        home.filter(|home| home.agreed).map(|home| home.log.position())
     }
 
     /// The other hubs with subscribers, a bit for each, and whether there are some here.
@@ -159,10 +159,10 @@ impl Homes {
     }
 
     /// The channel's numbers are those of the bus from now on, or are not known to be.
-    pub(in crate::hub) fn settle(&mut self, index: u32, settled: bool) {
+    pub(in crate::hub) fn agree(&mut self, index: u32, agreed: bool) {
         if let Some(home) = self.slots.get_mut(index) {
-            home.settled = settled;
-            home.told |= settled;
+            home.agreed = agreed;
+            home.told |= agreed;
         }
     }
 

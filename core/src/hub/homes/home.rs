@@ -41,7 +41,7 @@ pub(super) struct Home {
     /// It is followed on the bus.
     pub(super) followed: bool,
     /// Its numbers are those of the bus.
-    pub(super) settled: bool,
+    pub(super) agreed: bool,
     /// Since when it is in its line.
     pub(super) since: Instant,
     /// What recovering subscribers of this turn are sent.
@@ -114,7 +114,7 @@ impl Home {
             storing: false,
             stored: false,
             followed: false,
-            settled: false,
+            agreed: false,
             links: Links::default(),
             since: env.now.mono,
             pages: None,
