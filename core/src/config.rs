@@ -335,6 +335,9 @@ pub struct Bus {
     pub heal: bool,
     /// What becomes of publishes while the bus is away.
     pub while_away: WhileAwayRules,
+    /// Whether users' connections are told to the other nodes: for operators, and so that limits on a user's connections hold
+    /// over all nodes. Default true. Those that are open when it is switched on are not.
+    pub track_connections: bool,
 }
 
 impl Default for Bus {
@@ -346,6 +349,7 @@ impl Default for Bus {
             ready_grace: Some(Duration::from_secs(10)),
             heal: true,
             while_away: WhileAwayRules::default(),
+            track_connections: true,
         }
     }
 }

@@ -89,6 +89,11 @@ pub struct Connections {
     /// Bytes of memory for heads, bodies and messages of which the end has not come, over all connections. Default
     /// 128 MiB. Over it: those that began first are ended, with 1013 or 503.
     pub partial_bytes_max: usize,
+    /// Connections in one answer to `GET /connections`. Default 1,000. Over it: the others are only counted.
+    pub connections_listed_max: u32,
+    /// Open WebSocket connections on all nodes, as far as this one knows: what leases say is up to two seconds old, and so
+    /// many as come in that time may lie beyond it. Default `None`: off. Over it: accepted, then closed 1013.
+    pub connections_cluster_max: Option<u64>,
 }
 
 impl Default for Connections {
@@ -104,6 +109,8 @@ impl Default for Connections {
             messages_per_second: Some(100),
             messages_burst: 150,
             partial_bytes_max: 128 * 1024 * 1024,
+            connections_listed_max: 1_000,
+            connections_cluster_max: None,
         }
     }
 }

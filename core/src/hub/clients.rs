@@ -219,7 +219,8 @@ impl Hub {
         if self.questions.backlog() == Backlog::All {
             return Some(Reason::Busy);
         }
-        if self.peers.open() >= limits.connections.connections_max as u64 {
+        if self.peers.open() >= limits.connections.connections_max as u64 || self.is_cluster_full()
+        {
             return Some(Reason::MaxConnections);
         }
         // What hubs tell each other of their connections is a turn old, so that two could admit the last one at the same
@@ -233,9 +234,19 @@ impl Hub {
         })
     }
 
-    /// Counts a connection under its user, if it has one.
+    /// Whether all nodes together have as many connections as they may.
+    pub(super) fn is_cluster_full(&self) -> bool {
+        let max = self.env.config.limits.connections.connections_cluster_max;
+        let all = || self.peers.open().saturating_add(self.nodes.connections_elsewhere());
+        max.is_some_and(|max| all() >= max)
+    }
+
+    /// Counts a connection under its user, if it has one and somebody wants to know.
     fn enter_user(&mut self, id: ConnId) -> Option<Reason> {
-        self.env.config.limits.connections.connections_per_user_max?;
+        let limited = self.env.config.limits.connections.connections_per_user_max.is_some();
+        if !limited && !self.tracks() {
+            return None;
+        }
         let user = self.connections.get(id)?.user()?;
         self.enter(id, Who::User(user))
     }
@@ -270,7 +281,7 @@ impl Hub {
         let left = if renamed { conn.exit_as_user() } else { None };
         tokens::put(&self.env, conn, token);
         let active = conn.is_active();
-        self.exit(left);
+        self.exit(id, left);
         if renamed {
             self.rename_session(id);
         }
@@ -718,7 +729,7 @@ impl Hub {
             self.end_session(id, end);
         }
         for who in ended.left {
-            self.exit(who);
+            self.exit(id, who);
         }
     }
 

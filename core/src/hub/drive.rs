@@ -95,6 +95,7 @@ impl Hub {
         if self.env.config.bus.is_some() {
             self.on_bus_time();
         }
+        self.visits.renew(self.env.now.mono);
         self.go_on_with_handshakes();
         self.settle();
         self.go_on_with_requests();
@@ -245,6 +246,7 @@ impl Hub {
         {
             return Some(output);
         }
+        self.tell_visits();
         if let Some(command) = self.calls.next() {
             return Some(Output::Bus(command));
         }
@@ -347,6 +349,7 @@ impl Hub {
         let history = history.map(|at| timeout(at, TimeoutReason::History));
         let bus = self.nodes.next_deadline(&self.env).into_iter();
         let bus = bus.chain(self.following.next_deadline()).chain(self.appending.next_deadline());
+        let bus = bus.chain(self.visits.next_deadline());
         let bus = bus.min().map(|at| timeout(at, TimeoutReason::Bus));
         [connection, question, session, drain, history, bus]
             .into_iter()

@@ -193,9 +193,14 @@ pub(super) fn health(
 }
 
 /// The answer to `/ready`: whether this instance should be sent new clients.
-pub(super) fn ready(env: &Env, accepting: bool, open: u64, nodes: &Nodes) -> Answer {
+pub(super) fn ready(
+    env: &Env,
+    (accepting, crowded): (bool, bool),
+    open: u64,
+    nodes: &Nodes,
+) -> Answer {
     let config = &env.config;
-    let room = open < config.limits.connections.connections_max as u64;
+    let room = open < config.limits.connections.connections_max as u64 && !crowded;
     let bus = config.bus.as_ref().map(|bus| (bus, nodes.overall(env)));
     let delivers = bus.as_ref().is_none_or(|(_, overall)| overall.ready);
     let is_ready = accepting && room && delivers;

@@ -29,8 +29,9 @@ impl Hub {
             return self.refuse_http(id, &Reason::HostForbidden.into());
         }
         let resource = Resource::at(path);
+        let is_guarded = resource.is_some() || path == "/connections";
         // What is read there is for those who may subscribe, and a page that may not connect may not.
-        if (!reads || resource.is_some())
+        if (!reads || is_guarded)
             && !handshake::is_origin_allowed(&self.env.config, request.headers())
         {
             return self.refuse_http(id, &Reason::OriginForbidden.into());
@@ -49,8 +50,8 @@ impl Hub {
                 self.answer_reason(id, Reason::UpgradeRequired);
             }
             (Listener::Main, "/ready" | "/" | "*") if asks => {
-                let accepting = !self.drain.has_begun();
-                let answer = answers::ready(&self.env, accepting, self.peers.open(), &self.nodes);
+                let state = (!self.drain.has_begun(), self.is_cluster_full());
+                let answer = answers::ready(&self.env, state, self.peers.open(), &self.nodes);
                 self.respond(id, answers::to_question(answer, request.method()));
             }
             (Listener::Main, "/health" | "/ready" | "/") => {
@@ -75,6 +76,7 @@ impl Hub {
                 self.answer_not_allowed(id, "POST")
             }
             _ if !reads => self.answer_not_allowed(id, "GET, HEAD"),
+            (Listener::Main, "/connections") => self.on_http_connections(id, request),
             (Listener::Main, _) if let Some(resource) = resource => {
                 self.on_http_look(id, resource, request);
             }

@@ -18,6 +18,7 @@ impl Hub {
         if let Some(link) = self.nodes.hear(&mut self.env, event) {
             self.tell_all(|| NodesMessage::Link(link.clone()));
         }
+        self.hear_of_visits(event);
         if self.is_first() {
             self.hear_as_first(event);
             self.keep_lease();
@@ -138,10 +139,13 @@ impl Hub {
     }
 
     fn take_roll(&mut self, roll: &Roll) {
-        let gone = self.nodes.take_roll(&self.env, roll);
+        let news = self.nodes.take_roll(&self.env, roll);
+        if news.renamed {
+            self.visits.on_renamed();
+        }
         if self.is_first() {
-            self.env.tally.bus.nodes_gone += gone.len() as u64;
-            let done = self.nodes.on_gone(&gone);
+            self.env.tally.bus.nodes_gone += news.gone.len() as u64;
+            let done = self.nodes.on_gone(&news.gone);
             self.answer_spread(done);
         }
     }

@@ -52,6 +52,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tracking;
 mod traffic;
 mod types;
 mod visitors;
@@ -68,7 +69,7 @@ use self::{
     errands::{Errands, Keys},
     follow::Following,
     homes::Homes,
-    nodes::Nodes,
+    nodes::{Nodes, Tracking},
     peers::{Census, Peers},
     presence::{Presence, Watchers},
     questions::Questions,
@@ -118,6 +119,8 @@ pub struct Hub {
     /// What waits for the bus.
     appending: Appending,
     nodes: Nodes,
+    /// Where users are connected that are at home here.
+    visits: Tracking,
     peers: Peers,
     questions: Questions,
     visitors: Visitors,
@@ -194,8 +197,9 @@ impl Hub {
         // The first that it gives is the node's name.
         let _ = stream.next_u64();
         let mut keys = || env.entropy.hash_keys();
+        let names = keys();
         Self {
-            channels: Channels::new(keys()),
+            channels: Channels::new(names),
             homes: Homes::new(keys(), place),
             keys: Keys::new(keys()),
             visitors: Visitors::new(keys(), keys()),
@@ -210,6 +214,7 @@ impl Hub {
             appending: Appending::new(stream.hash_keys(), place),
             calls: Calls::default(),
             nodes: Nodes::new(place, now),
+            visits: Tracking::new(names),
             peers: Peers::new(place),
             questions: Questions::new(now.mono),
             drain: Drain::default(),
@@ -269,7 +274,7 @@ impl Hub {
             presence: self.presence.len() + self.watchers.len(),
             questions: self.questions.len(),
             publishes: self.errands.len(),
-            visitors: self.visitors.len(),
+            visitors: self.visitors.len() + self.visits.len(),
             sessions: self.sessions.len(),
             withheld: self.peers.withheld(),
             timers: self.connections.timers() + self.questions.timers() + self.sessions.timers(),
@@ -327,6 +332,7 @@ impl Hub {
         self.following.check();
         self.appending.check();
         self.keys.check();
+        self.visits.check();
         self.questions.check(&self.connections);
         self.sessions.check();
         let phases = self.connections.ids().into_iter().filter_map(|id| self.connections.get(id));

@@ -87,6 +87,13 @@ pub(super) fn check_read(
     Ok(Read { channel: channel.into(), user: claims.and_then(|claims| claims.user), query })
 }
 
+/// The user whom a query names.
+pub(super) fn user(query: &str) -> Result<Arc<str>, Refused> {
+    let parameters = Parameters::parse(query)?;
+    let user = parameters.text("user").filter(|user| (1..=USER_BYTES_MAX).contains(&user.len()));
+    user.map(Arc::from).ok_or_else(|| invalid("user has 1 to 256 bytes"))
+}
+
 /// `epoch` and `after`, or `before`, and `limit`.
 fn history_request(parameters: &Parameters<'_>) -> Result<HistoryRequest<'static>, Refused> {
     let (epoch, after) = (parameters.text("epoch"), parameters.number("after")?);
@@ -198,6 +205,9 @@ fn hex(digit: u8) -> Option<u8> {
         _ => None,
     }
 }
+
+/// Bytes of a user's name.
+const USER_BYTES_MAX: usize = 256;
 
 /// Each is compared with all before it.
 const PARAMETERS_MAX: usize = 32;

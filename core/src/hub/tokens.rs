@@ -29,6 +29,8 @@ pub(super) struct Token {
     pub(super) claims: Claims,
     /// When it was, by the wall clock.
     accepted: Duration,
+    /// When the first of this user's on this connection was, by the wall clock.
+    since: Duration,
     /// The key that it was signed with, as a number that means nothing outside this hub. `None`: it stands for a
     /// certificate.
     key: Option<u64>,
@@ -63,7 +65,12 @@ impl Withdrawn {
 impl Token {
     /// What a client's certificate says and permits, as if a token had said it.
     pub(super) fn of_certificate(now: Now, claims: Claims) -> Self {
-        Self { claims, accepted: now.unix, key: None }
+        Self { claims, accepted: now.unix, since: now.unix, key: None }
+    }
+
+    /// When its connection said for the first time whose it is, by the wall clock.
+    pub(super) fn since(&self) -> Duration {
+        self.since
     }
 
     /// `None`: it never expires.
@@ -105,7 +112,8 @@ impl Tokens {
         if self.is_revoked(env, &claims) {
             return Err(Denied::Revoked);
         }
-        Ok(Token { claims, accepted: unix, key: Some(key.number(&self.key_numbers)) })
+        let key = Some(key.number(&self.key_numbers));
+        Ok(Token { claims, accepted: unix, since: unix, key })
     }
 
     fn is_revoked(&self, env: &Env, claims: &Claims) -> bool {
@@ -163,7 +171,8 @@ impl Tokens {
         {
             let permissions = identity.permissions(&auth.certificates).unwrap_or_default();
             let claims = Claims { permissions, ..token.claims.clone() };
-            rare.token = Some(Arc::new(Token::of_certificate(env.now, claims)));
+            let fresh = Token::of_certificate(env.now, claims);
+            rare.token = Some(Arc::new(Token { since: token.since, ..fresh }));
         }
         let token = rare.token.clone()?;
         rare.access = Some(Box::new(env.config.policy.access(&token.claims.permissions)));
@@ -179,9 +188,11 @@ impl Tokens {
 }
 
 /// Puts a token in force, in the place of the one before.
-pub(super) fn put(env: &Env, conn: &mut Conn, token: Token) {
+pub(super) fn put(env: &Env, conn: &mut Conn, mut token: Token) {
     let access: Access = env.config.policy.access(&token.claims.permissions);
     let rare = conn.rare_mut();
+    let before = rare.token.as_ref().filter(|before| before.claims.user == token.claims.user);
+    token.since = before.map_or(token.since, |before| before.since);
     rare.certified = token.key.is_none();
     rare.token = Some(Arc::new(token));
     rare.access = Some(Box::new(access));

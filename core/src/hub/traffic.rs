@@ -105,8 +105,8 @@ impl Hub {
             Inner::CarriedOut { ticket, closed } => self.on_carried_out(ticket, closed),
             Inner::Session(message) => self.on_session_message(*message),
             Inner::Nodes(message) => self.on_nodes_message(from, *message),
-            Inner::Enter { who, conn } => {
-                if let Some(reason) = self.visitors.enter(&self.env, who) {
+            Inner::Enter { who, conn, contact } => {
+                if let Some(reason) = self.on_enter(who, conn, contact) {
                     self.tell(conn.shard, Inner::Evict { conn, reason });
                 }
             }
@@ -115,7 +115,12 @@ impl Hub {
                     self.close(conn, reason);
                 }
             }
-            Inner::Exit { who } => self.visitors.leave(&who),
+            Inner::Exit { who, conn } => self.on_exit(&who, conn),
+            Inner::Survey { ticket, user } => {
+                let (found, total) = self.connections_of(&user);
+                self.tell(ticket.shard, Inner::Surveyed { ticket, found, total });
+            }
+            Inner::Surveyed { ticket, found, total } => self.on_surveyed(ticket, found, total),
             Inner::Census(census) => self.peers.learn(from, census),
             Inner::Done { bytes, firm } => self.on_done(from, (bytes, firm)),
         }
@@ -141,18 +146,19 @@ impl Hub {
             // Connections that come and go would otherwise be told to a hub that does not listen, without end.
             return Some(Reason::Busy);
         }
+        let contact = self.contact(conn, &who);
         self.connections.edit(conn)?.entered.add(who.bit());
         if home == self.env.place.shard {
-            return self.visitors.enter(&self.env, who);
+            return self.on_enter(who, conn, contact);
         }
-        self.tell(home, Inner::Enter { who, conn });
+        self.tell(home, Inner::Enter { who, conn, contact });
         None
     }
 
     /// A connection does not count there any more.
-    pub(super) fn exit(&mut self, who: Option<Who>) {
+    pub(super) fn exit(&mut self, conn: ConnId, who: Option<Who>) {
         if let Some(who) = who {
-            self.tell(self.homes.placement().home_of(&who), Inner::Exit { who });
+            self.tell(self.homes.placement().home_of(&who), Inner::Exit { who, conn });
         }
     }
 

@@ -4,6 +4,8 @@
 mod keys;
 pub(super) mod orders;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -12,7 +14,7 @@ use crate::{protocol::Epoch, reason::Reason};
 pub(super) use self::keys::{Kept, Keys, Owner, Verdict, owned};
 use super::{
     env::Env,
-    nodes::{OrderId, OrderKind, Spread},
+    nodes::{Contact, OrderId, OrderKind, Spread},
     peers::Ticket,
     slab::Slab,
     types::{Audit, CommandId, ConnId, Publication, Published},
@@ -44,6 +46,8 @@ enum Errand {
     Claim { publisher: Publisher, publications: Vec<Publication> },
     /// Not all hubs have carried it out, or not all nodes.
     Order { order: Box<OrderDone>, waiting: u32 },
+    /// Not all hubs have said where a user is connected.
+    Survey { survey: Box<Survey>, waiting: u32 },
 }
 
 /// Who published, and under which key.
@@ -136,6 +140,18 @@ pub(super) struct OrderDone {
     pub(super) spread: Option<Spread>,
 }
 
+/// Where a user is connected, for an operator.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// Who asked.
+    pub(super) conn: ConnId,
+    pub(super) user: Arc<str>,
+    pub(super) found: Vec<Contact>,
+    pub(super) total: u32,
+    /// There is nobody else to be asked.
+    pub(super) complete: bool,
+}
+
 impl Errands {
     pub(super) fn len(&self) -> usize {
         self.slots.len()
@@ -217,7 +233,7 @@ impl Errands {
                 let results = vec![Outcome { published, ..first }];
                 Some(PublishDone { publisher, results, rest, refused: None })
             }
-            Errand::Claim { .. } | Errand::Order { .. } => None,
+            Errand::Claim { .. } | Errand::Order { .. } | Errand::Survey { .. } => None,
         }
     }
 
@@ -234,7 +250,7 @@ impl Errands {
                 return None;
             }
             Errand::Publish { .. } | Errand::First { .. } => {}
-            Errand::Claim { .. } | Errand::Order { .. } => return None,
+            Errand::Claim { .. } | Errand::Order { .. } | Errand::Survey { .. } => return None,
         }
         match self.slots.remove(ticket.index)? {
             Errand::Publish { publisher, results, some, .. } => {
@@ -244,7 +260,7 @@ impl Errands {
                 Some((publisher, if unknown { Reason::BusUnknown } else { reason }))
             }
             Errand::First { publisher, .. } => Some((publisher, reason)),
-            Errand::Claim { .. } | Errand::Order { .. } => None,
+            Errand::Claim { .. } | Errand::Order { .. } | Errand::Survey { .. } => None,
         }
     }
 
@@ -268,7 +284,10 @@ impl Errands {
             Errand::Claim { publisher, publications } => {
                 Some(ClaimDone { publisher, publications })
             }
-            Errand::Publish { .. } | Errand::First { .. } | Errand::Order { .. } => None,
+            Errand::Publish { .. }
+            | Errand::First { .. }
+            | Errand::Order { .. }
+            | Errand::Survey { .. } => None,
         }
     }
 
@@ -314,7 +333,39 @@ impl Errands {
                 self.ordered -= 1;
                 Some(*order)
             }
-            Errand::Publish { .. } | Errand::First { .. } | Errand::Claim { .. } => None,
+            Errand::Publish { .. }
+            | Errand::First { .. }
+            | Errand::Claim { .. }
+            | Errand::Survey { .. } => None,
+        }
+    }
+
+    /// Keeps a question until `waiting` hubs have answered it.
+    pub(super) fn survey(&mut self, env: &Env, survey: Survey, waiting: u32) -> Option<Ticket> {
+        self.hold(env, Errand::Survey { survey: Box::new(survey), waiting })
+    }
+
+    /// A hub has said where the user is connected there. All of it, if it was the last.
+    pub(super) fn surveyed(
+        &mut self,
+        ticket: Ticket,
+        found: Vec<Contact>,
+        total: u32,
+    ) -> Option<Survey> {
+        let errand = self.slots.get_at_mut(ticket.index, ticket.generation)?;
+        let Errand::Survey { survey, waiting } = errand else { return None };
+        survey.found.extend(found);
+        survey.total = survey.total.saturating_add(total);
+        *waiting -= 1;
+        if *waiting > 0 {
+            return None;
+        }
+        match self.slots.remove(ticket.index)? {
+            Errand::Survey { survey, .. } => Some(*survey),
+            Errand::Publish { .. }
+            | Errand::First { .. }
+            | Errand::Claim { .. }
+            | Errand::Order { .. } => None,
         }
     }
 
@@ -325,7 +376,9 @@ impl Errands {
         let ordered = errands().filter(|errand| matches!(errand, Errand::Order { .. })).count();
         assert_eq!(self.ordered, ordered, "orders under way");
         let waits = |errand: &Errand| match errand {
-            Errand::Publish { waiting, .. } | Errand::Order { waiting, .. } => *waiting > 0,
+            Errand::Publish { waiting, .. }
+            | Errand::Order { waiting, .. }
+            | Errand::Survey { waiting, .. } => *waiting > 0,
             Errand::Claim { .. } | Errand::First { .. } => true,
         };
         assert!(errands().all(waits), "what waits for nobody is done");

@@ -47,6 +47,12 @@ impl Members {
         self.ids.binary_search(&node).is_ok()
     }
 
+    /// What a node calls itself.
+    pub(in crate::hub) fn name_of(&self, node: NodeId) -> Option<&str> {
+        let place = self.ids.binary_search(&node).ok()?;
+        self.all.get(place).map(|member| &*member.info.name)
+    }
+
     /// These are there from now on. Those that were and are not any more.
     pub(in crate::hub) fn replace(&mut self, all: Arc<[Member]>) -> Vec<NodeId> {
         if *all != *self.all {

@@ -11,8 +11,9 @@ mod message;
 mod order;
 mod spreading;
 mod told;
+mod visits;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -25,6 +26,7 @@ pub(super) use self::{
     order::{Entry, Order, OrderId, WhomError},
     spreading::Spread,
     told::Told,
+    visits::{Contact, Terms as VisitTerms, Tracking},
 };
 use self::{
     lease::Lease,
@@ -57,6 +59,15 @@ pub(super) struct Nodes {
     spreading: Spreading,
 }
 
+/// What has become of nodes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct News {
+    /// These have gone, with all that they had: an earlier life of this process may be among them.
+    pub(super) gone: Vec<NodeId>,
+    /// This process has another name: what it had under the one before is to be put anew.
+    pub(super) renamed: bool,
+}
+
 impl Nodes {
     pub(super) fn new(place: Place, now: Now) -> Self {
         Self {
@@ -73,6 +84,17 @@ impl Nodes {
     /// The present life of this process. It ends when its lease is lost.
     pub(super) fn node(&self) -> NodeId {
         self.own
+    }
+
+    /// The nodes that have a lease, as far as is known.
+    pub(super) fn ids(&self) -> &Arc<[NodeId]> {
+        self.members.ids()
+    }
+
+    /// What a node calls itself, as far as is known.
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        let name = self.members.name_of(node).filter(|name| !name.is_empty());
+        name.map_or_else(|| node.to_string(), str::to_owned)
     }
 
     /// Connections on all other nodes, by what they said last.
@@ -190,10 +212,9 @@ impl Nodes {
         self.hearing.hear(node, env.now.mono);
     }
 
-    /// At the first hub, and then as it has told the others: who is there. Those that have gone, with all that they had: an
-    /// earlier life of this process may be among them.
-    pub(super) fn take_roll(&mut self, env: &Env, roll: &Roll) -> Vec<NodeId> {
-        self.own = roll.own;
+    /// At the first hub, and then as it has told the others: who is there.
+    pub(super) fn take_roll(&mut self, env: &Env, roll: &Roll) -> News {
+        let renamed = std::mem::replace(&mut self.own, roll.own) != roll.own;
         let mut gone = self.members.replace(roll.all.clone());
         gone.extend(roll.gone.iter().copied());
         gone.sort_unstable();
@@ -201,7 +222,7 @@ impl Nodes {
         gone.retain(|node| *node != self.own);
         self.silent = roll.silent;
         self.judge(env);
-        gone
+        News { gone, renamed }
     }
 
     /// At the first hub: who has not been heard of late.

@@ -11,7 +11,7 @@ use crate::{
         errands::{Kept, Verdict},
         homes::{Form, Lost, Shape, Start, Wish},
         looks::{Look, Looker},
-        nodes::{NodesMessage, Order},
+        nodes::{Contact, NodesMessage, Order},
         presence::{Attendance, Attended, Departure},
         sessions::SessionMessage,
         types::{ConnId, Publication, Published, ShardId},
@@ -124,11 +124,15 @@ pub(in crate::hub) enum Inner {
     /// Of nodes: how the bus does, and who is there.
     Nodes(Box<NodesMessage>),
     /// To the home of an address or a user: one more connection.
-    Enter { who: Who, conn: ConnId },
+    Enter { who: Who, conn: ConnId, contact: Option<Box<Contact>> },
     /// From that home: this connection is one too many.
     Evict { conn: ConnId, reason: Reason },
     /// To that home: one connection less.
-    Exit { who: Who },
+    Exit { who: Who, conn: ConnId },
+    /// To all: where is this user connected?
+    Survey { ticket: Ticket, user: Arc<str> },
+    /// To the hub that was asked: there, and so often.
+    Surveyed { ticket: Ticket, found: Vec<Contact>, total: u32 },
     /// To all: carry this out.
     Order { ticket: Ticket, order: Box<Order> },
     /// To the hub that was asked: done, and so many connections ended.
@@ -195,9 +199,11 @@ impl Inner {
             Self::Session(message) => message.weight(),
             Self::Nodes(message) => message.weight(),
             Self::Order { order, .. } => order.weight(),
-            Self::Enter { who: Who::User(user), .. } | Self::Exit { who: Who::User(user) } => {
-                user.len()
+            Self::Enter { who: Who::User(user), contact, .. } => {
+                user.len() + contact.as_ref().map_or(0, |_| size_of::<Contact>())
             }
+            Self::Exit { who: Who::User(user), .. } | Self::Survey { user, .. } => user.len(),
+            Self::Surveyed { found, .. } => found.len() * size_of::<Contact>(),
             Self::Published { .. }
             | Self::CarriedOut { .. }
             | Self::Refused { .. }

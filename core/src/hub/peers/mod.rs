@@ -261,14 +261,14 @@ mod tests {
     use crate::{
         config::Config,
         hub::{
-            testing::{OTHER, env},
+            testing::{OTHER, conn, env},
             types::Publication,
             visitors::Who,
         },
     };
 
     fn exit() -> Inner {
-        Inner::Exit { who: Who::Everyone }
+        Inner::Exit { who: Who::Everyone, conn: conn(0) }
     }
 
     #[test]

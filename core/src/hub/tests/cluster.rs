@@ -27,6 +27,8 @@ pub(super) struct TestBus {
     events: VecDeque<(usize, usize, BusEvent)>,
     /// Commands that came to it, in order.
     pub(super) log: Vec<(usize, BusCommand)>,
+    /// By user: connections, with what is known of them and when they were put.
+    pub(super) users: BTreeMap<Box<str>, BTreeMap<VisitName, (Bytes, Instant)>>,
     /// It takes no writes.
     pub(super) full: bool,
     /// What nodes tell all others is lost on the way.
@@ -133,7 +135,17 @@ impl Cluster {
 
     /// The answer to a request without a body: its status, and its body as JSON.
     pub(super) fn get(&mut self, node: usize, shard: usize, target: &str) -> (u16, Value) {
-        let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.get_with(node, shard, target, "")
+    }
+
+    pub(super) fn get_with(
+        &mut self,
+        node: usize,
+        shard: usize,
+        target: &str,
+        headers: &str,
+    ) -> (u16, Value) {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
         let client = self.nodes[node].socket(shard);
         self.nodes[node].bytes(&client, head.as_bytes());
         self.run();
@@ -146,6 +158,10 @@ pub(super) fn parsed(response: &str) -> (u16, Value) {
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or((response, "null"));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     (status.unwrap_or_default(), serde_json::from_str(body).unwrap_or_default())
+}
+
+fn counts(alive: &Alive, name: VisitName, put: Instant, now: Instant) -> bool {
+    alive.nodes.contains(&name.node) || put + alive.grace > now
 }
 
 impl TestBus {
@@ -207,6 +223,32 @@ impl TestBus {
         }
     }
 
+    fn visit(&mut self, change: VisitChange) -> Visited {
+        let now = self.mono();
+        let visits = self.users.entry((&*change.user).into()).or_default();
+        change.gone.iter().for_each(|name| drop(visits.remove(name)));
+        let fresh = change.come.iter().filter(|visit| !visits.contains_key(&visit.name)).count();
+        let is_over = |count: usize| change.max.is_some_and(|max| count + fresh > max as usize);
+        if change.sweep || is_over(visits.len()) {
+            visits.retain(|name, (_, put)| counts(&change.alive, *name, *put, now));
+        }
+        let entered = !is_over(visits.len());
+        if entered {
+            visits.extend(change.come.into_iter().map(|visit| (visit.name, (visit.info, now))));
+        }
+        Visited { entered, connections: visits.len() as u32 }
+    }
+
+    fn visits(&self, user: &str, alive: &Alive, max: u32) -> Visits {
+        let now = self.mono();
+        let all = self.users.get(user).into_iter().flatten();
+        let all = all.filter(|(name, (_, put))| counts(alive, **name, *put, now));
+        let visits: Vec<_> =
+            all.map(|(name, (info, _))| Visit { name: *name, info: info.clone() }).collect();
+        let connections = visits.len() as u32;
+        Visits { connections, visits: visits.into_iter().take(max as usize).collect() }
+    }
+
     fn carry_out(&mut self, node: usize, shard: usize, command: BusCommand) {
         self.log.push((node, command.clone()));
         let up = self.links.get(&(node, shard)).is_some_and(|link| link.up);
@@ -246,6 +288,16 @@ impl TestBus {
                 };
                 self.tell(node, shard, BusEvent::Announced { id, result });
             }
+            BusCommand::Visit(change) => {
+                let id = change.id;
+                let result = if up { Ok(self.visit(*change)) } else { Err(BusError::Away) };
+                self.tell(node, shard, BusEvent::Visited { id, result });
+            }
+            BusCommand::Visits { id, user, alive, max } => {
+                let result =
+                    if up { Ok(self.visits(&user, &alive, max)) } else { Err(BusError::Away) };
+                self.tell(node, shard, BusEvent::Visits { id, result });
+            }
             BusCommand::Beat { .. } | BusCommand::Quit { .. } | BusCommand::Tell { .. } => {}
             BusCommand::Follow { .. }
             | BusCommand::Unfollow { .. }
@@ -253,9 +305,7 @@ impl TestBus {
             | BusCommand::Announce { .. }
             | BusCommand::Read { .. }
             | BusCommand::Heal(_)
-            | BusCommand::Fork { .. }
-            | BusCommand::Visit(_)
-            | BusCommand::Visits { .. } => {}
+            | BusCommand::Fork { .. } => {}
         }
     }
 }

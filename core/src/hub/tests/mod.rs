@@ -31,6 +31,8 @@ mod tls;
 #[cfg(feature = "jwt")]
 mod tokens;
 mod trace;
+#[cfg(feature = "jwt")]
+mod tracking;
 mod visitors;
 
 use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc, time::Duration};

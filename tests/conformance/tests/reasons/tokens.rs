@@ -110,6 +110,12 @@ pub(crate) fn operators_only(backend: Backend, reason: Reason) {
     answered(&disconnect(&rig, &["write", "workflow:read"], &user), reason);
     rig.expect_error_counted(reason);
 
+    let root = token::good(rig.unix(), "root", &["admin"]);
+    let head = format!("HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {root}\r\n\r\n");
+    let listed = rig.raw().exchange(format!("GET /connections?user=ada {head}").as_bytes());
+    assert_eq!((listed.status, &listed.json()["total"]), (200, &json!(1)));
+    assert_eq!(listed.json()["complete"], true);
+
     let answer = disconnect(&rig, &["admin"], &user);
     assert_eq!(answer.json(), json!({ "status": "disconnected", "closed": 1 }));
     assert_eq!(client.expect_close(1008), Reason::Disconnected.row().text);
