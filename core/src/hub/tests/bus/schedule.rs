@@ -117,6 +117,8 @@ struct Run {
     /// By `n`: the node that was asked, as long as its answer is due.
     due: BTreeMap<u64, usize>,
     next: u64,
+    /// Some have perhaps heard what the present primary never had.
+    failed_over: bool,
 }
 
 impl Run {
@@ -134,6 +136,7 @@ impl Run {
             world: World::default(),
             due: BTreeMap::new(),
             next: 0,
+            failed_over: false,
         }
     }
 
@@ -184,7 +187,9 @@ impl Run {
                 (self.nodes.server, self.replica) = <_>::default();
             }
             Step::Trim { channel } => {
-                if let Some(channel) = nodes.server.channels.get_mut(CHANNELS[channel]) {
+                // What is not kept any more cannot be compared, so that nobody could tell two histories apart.
+                let channel = nodes.server.channels.get_mut(CHANNELS[channel]);
+                if let Some(channel) = channel.filter(|_| !self.failed_over) {
                     channel.trim(channel.top);
                 }
             }
@@ -207,6 +212,7 @@ impl Run {
     }
 
     fn failover(&mut self, split: bool) {
+        self.failed_over = true;
         // One that goes on alone does so only until the next.
         for link in 0..NODES * SHARDS {
             let at = self.nodes.link(link / SHARDS, link % SHARDS);
