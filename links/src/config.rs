@@ -54,6 +54,17 @@ pub enum Servers {
     },
 }
 
+impl LinkConfig {
+    /// All passwords.
+    pub(crate) fn secrets(&self) -> [Option<&Secret>; 2] {
+        let sentinel = match &self.servers {
+            Servers::Sentinel { password, .. } => password.as_ref(),
+            Servers::Single { .. } => None,
+        };
+        [self.password.as_ref(), sentinel]
+    }
+}
+
 impl Default for LinkConfig {
     fn default() -> Self {
         Self {

@@ -43,7 +43,7 @@ pub mod tls;
 pub use self::{
     config::{LinkConfig, Servers},
     limits::LinkLimits,
-    link::{Action, Link},
+    link::{Action, Asked, Inquiry, Link, Reply},
     secret::Secret,
     stats::{ErrorClass, LinkStats, Outage, RedisInfo},
 };

@@ -42,6 +42,11 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// Run a recording (MAHAVISHNU_RECORD_FILE) again and say whether the same comes out.
     Replay(Box<ReplayArgs>),
+    /// Print the nodes that hold a lease in Redis, one a line.
+    Nodes(NodesArgs),
+    /// Look after what servers keep in Redis.
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
     /// Look into certificates.
     #[command(subcommand)]
     Cert(CertCommand),
@@ -81,6 +86,61 @@ pub(crate) enum TokenCommand {
 pub(crate) enum PolicyCommand {
     /// Print the rules that count, in the format of MAHAVISHNU_POLICY_FILE.
     Show(PolicyShowArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MigrateCommand {
+    /// Say what lies in Redis and whether it is for this program. It is not: exit code 5. Redis is away: 2.
+    Status(RedisArgs),
+    /// Begin the layout of keys if there is none. The first node does that by itself.
+    Up(MigrateUpArgs),
+    /// Remove every key of MAHAVISHNU_REDIS_PREFIX in MAHAVISHNU_REDIS_DB, and none besides. Stop all nodes first.
+    Down(MigrateDownArgs),
+}
+
+/// Which Redis.
+#[derive(Args, Debug)]
+pub(crate) struct RedisArgs {
+    /// File of MAHAVISHNU_ variables, of which those of Redis count [default: .env if there is one]. The environment wins
+    /// over it.
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+}
+
+impl RedisArgs {
+    pub(crate) fn request(&self) -> Request {
+        Request { env_file: self.env_file.clone(), overrides: Vec::new() }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MigrateUpArgs {
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MigrateDownArgs {
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Even though nodes hold leases, which put back what they still have, or though the layout is of another version.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodesArgs {
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
+    /// Print a JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,15 +9,15 @@ pub(crate) enum Exit {
     Ok = 0,
     /// Anything that has no code of its own, wrong usage included.
     General = 1,
-    /// `stop`, `status`, `reload`: no server is running.
+    /// `stop`, `status`, `reload`: no server is running. `migrate`, `nodes`: Redis is away.
     NotRunning = 2,
-    /// `start`: a server holds the state directory.
+    /// `start`: a server holds the state directory. `migrate down`: nodes are there.
     AlreadyRunning = 3,
     /// `status`: the server runs but does not answer that it is healthy.
     Unhealthy = 4,
-    /// A setting is missing, malformed or contradicts another.
+    /// A setting is missing, malformed or contradicts another. `migrate`: what lies in Redis is not for this program.
     Configuration = 5,
-    /// A file, port or process may not be touched by this user.
+    /// A file, port or process may not be touched by this user. `migrate`, `nodes`: Redis refuses the user.
     Permission = 6,
     /// `stop`: the server was still there after `--timeout`.
     Timeout = 7,

@@ -18,6 +18,7 @@ mod health;
 mod history;
 mod logging;
 mod memory;
+mod migrate;
 mod out;
 mod pid;
 mod policy;
@@ -44,7 +45,8 @@ use clap::Parser;
 
 use crate::{
     cli::{
-        CertCommand, Cli, Command, ConfigCommand, PolicyCommand, TokenCommand, WebsocketCommand,
+        CertCommand, Cli, Command, ConfigCommand, MigrateCommand, PolicyCommand, TokenCommand,
+        WebsocketCommand,
     },
     exit::{Exit, Failure},
 };
@@ -84,6 +86,10 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::History(args) => history::history(&args),
         Command::Tail(args) => subscribe::tail(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Nodes(args) => migrate::nodes(&args),
+        Command::Migrate(MigrateCommand::Status(args)) => migrate::status(&args),
+        Command::Migrate(MigrateCommand::Up(args)) => migrate::up(&args),
+        Command::Migrate(MigrateCommand::Down(args)) => migrate::down(&args),
         Command::Cert(CertCommand::Check(args)) => tls::check(&args),
         Command::Config(ConfigCommand::Check(args)) => config::check(&args),
         Command::Config(ConfigCommand::Show(args)) => config::show(&args),

@@ -20,6 +20,7 @@ mod limits;
 mod limits_slow;
 mod memory;
 mod metrics;
+mod migrate;
 mod old_clients;
 mod proxies;
 mod reasons;

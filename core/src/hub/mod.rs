@@ -84,7 +84,7 @@ pub use self::{
         Heal, HealEntry, Live, Moved, Node, NodeId, Once, Page as BusPage, PageEntry, Retention,
         Standing, Visit, VisitChange, VisitName, Visited, Visits, Writer,
     },
-    nodes::{OrderKind, Whom},
+    nodes::{LinkCounts, NodeInfo, OrderKind, Whom},
     peers::ShardMessage,
     store::{
         AppendId, SessionId, StoreCommand, StoreEvent, StoredChannel, StoredRound, StoredState,

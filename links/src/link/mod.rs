@@ -12,6 +12,7 @@ mod calls;
 mod control;
 mod finder;
 mod follows;
+mod inquiry;
 mod pipe;
 mod prepare;
 mod probes;
@@ -29,6 +30,7 @@ use mahavishnu_core::{
     time::{Instant, Now},
 };
 
+pub use self::inquiry::{Asked, Inquiry, Reply};
 use self::{
     calls::{Calls, What},
     control::Control,
@@ -449,20 +451,12 @@ impl Link {
     }
 
     fn describe(&self, cause: &str) -> Arc<str> {
-        let secrets = self.secrets();
+        let secrets = self.config.secrets();
         let quotes = secrets.into_iter().flatten().any(|secret| secret.is_quoted_in(cause));
-        let cause = if quotes { "an error that quotes a password" } else { cause };
+        let cause = if quotes { inquiry::QUOTES } else { cause };
         let short: String = cause.chars().take(CAUSE_CHARS_MAX).collect();
         let who = if self.finder.is_asking() { "Sentinel" } else { "Redis" };
         format!("{who} at {}: {short}", self.finder.host()).into()
-    }
-
-    fn secrets(&self) -> [Option<&crate::Secret>; 2] {
-        let sentinel = match &self.config.servers {
-            crate::Servers::Sentinel { password, .. } => password.as_ref(),
-            crate::Servers::Single { .. } => None,
-        };
-        [self.config.password.as_ref(), sentinel]
     }
 
     /// The connection, or the attempt to make one, is over.

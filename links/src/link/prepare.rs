@@ -1,12 +1,13 @@
 //! What is done first on a connection to Redis, and what it finds.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use mahavishnu_core::time::Now;
 
 use crate::{
     LinkConfig, RedisInfo, Secret, Servers,
     redis::{
+        self, LAYOUT, VERSION_MIN,
         names::Names,
         replies::{self, Refusal},
         request::Sha,
@@ -82,14 +83,14 @@ pub(super) enum Verdict {
 }
 
 /// Writes `HELLO`.
-pub(super) fn hello(out: &mut Vec<u8>, config: &LinkConfig, shard: u16, sentinel: bool) {
+pub(super) fn hello(out: &mut Vec<u8>, config: &LinkConfig, whose: impl Display, sentinel: bool) {
     let (username, password) = match &config.servers {
         Servers::Sentinel { username, password, .. } if sentinel => (username, password),
         Servers::Sentinel { .. } | Servers::Single { .. } => (&config.username, &config.password),
     };
     let node: String =
         config.node_name.chars().map(|c| if c.is_ascii_graphic() { c } else { '-' }).collect();
-    let name = format!("mahavishnu:{node}:{shard}");
+    let name = format!("mahavishnu:{node}:{whose}");
     let mut args: Vec<Arg<'_>> = vec!["HELLO".into(), "3".into()];
     if username.is_some() || password.is_some() {
         let username = username.as_deref().unwrap_or("default");
@@ -163,11 +164,8 @@ pub(super) fn steps(
 /// Writes what begins the layout, and reads it again: another node may have been faster. Tells the steps.
 pub(super) fn founding(out: &mut Vec<u8>, names: &Names, now: Now) -> Vec<Step> {
     let layout = names.layout();
-    let by = concat!("mahavishnu ", env!("CARGO_PKG_VERSION"));
-    let fields: [(&str, Arg<'_>); 3] =
-        [("version", LAYOUT.into()), ("by", by.into()), ("at", now.unix.as_secs().into())];
-    for (name, value) in fields {
-        command(out, &["HSETNX".into(), (&layout).into(), name.into(), value]);
+    for (name, value) in redis::founding(now.unix) {
+        command(out, &["HSETNX".into(), (&layout).into(), name.into(), (&value).into()]);
     }
     command(out, &["HGET".into(), (&layout).into(), "version".into()]);
     vec![Step::Other, Step::Other, Step::Other, Step::Layout]
@@ -290,8 +288,3 @@ impl Findings {
         }
     }
 }
-
-/// The version of what lies in Redis.
-const LAYOUT: &str = "1";
-/// The first version with sharded pub/sub and with flags of scripts.
-const VERSION_MIN: u32 = 7;

@@ -53,12 +53,27 @@
 //! +xadd +xdel +xlen +xrange +xrevrange +zadd +zscore +zrem +zrangebyscore
 //! ```
 
+use std::time::Duration;
+
 pub mod names;
 pub mod scripts;
 
 pub(crate) mod live;
 pub(crate) mod replies;
 pub(crate) mod request;
+
+/// The version of what lies in Redis.
+pub const LAYOUT: &str = "1";
+
+/// The first version of Redis with sharded pub/sub and with flags of scripts: 7.
+pub const VERSION_MIN: u32 = 7;
+
+/// Fields of the hash `P:layout` that begin it, at this time since the Unix epoch. They are written where there are none.
+#[must_use]
+pub fn founding(unix: Duration) -> [(&'static str, String); 3] {
+    let by = concat!("mahavishnu ", env!("CARGO_PKG_VERSION"));
+    [("version", LAYOUT.into()), ("by", by.into()), ("at", unix.as_secs().to_string())]
+}
 
 /// Numbers of messages are not higher.
 pub(crate) const NUMBER_MAX: u64 = 99_999_999_999_999;

@@ -102,6 +102,50 @@ impl Names {
         format!("{}:layout", self.prefix)
     }
 
+    /// A pattern that all keys fit; others may fit it too.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        let mut pattern = String::new();
+        for c in self.prefix.chars() {
+            if "*?[]^-\\".contains(c) {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern + ":*"
+    }
+
+    /// What a key is for. `None`: it is none of these names, and of nobody who has this prefix.
+    #[must_use]
+    pub fn kind(&self, key: &[u8]) -> Option<KeyKind> {
+        let rest = key.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b":")?;
+        if rest == b"layout" {
+            return Some(KeyKind::Layout);
+        }
+        let rest = rest.strip_prefix(b"{")?;
+        let end = rest.windows(2).position(|two| two == b"}:")?;
+        let (tag, rest) = (rest.get(..end)?, rest.get(end + 2..)?);
+        if tag == NODES_TAG.as_bytes() {
+            return Some(match rest {
+                b"leases" | b"nodes" => KeyKind::Nodes,
+                b"control" => KeyKind::Control,
+                _ if rest.starts_with(b"probe:") => KeyKind::Probe,
+                _ => KeyKind::Other,
+            });
+        }
+        if !TAGS.iter().any(|known| known.as_bytes() == tag) {
+            return None;
+        }
+        Some(match rest.split_at_checked(2).unwrap_or_default().0 {
+            b"m:" => KeyKind::Meta,
+            b"l:" => KeyKind::Log,
+            b"d:" => KeyKind::Document,
+            b"i:" => KeyKind::Once,
+            b"u:" => KeyKind::User,
+            _ => KeyKind::Other,
+        })
+    }
+
     /// The channel of pub/sub on which a channel's rounds come.
     #[must_use]
     pub fn live(&self, channel: &str) -> String {
@@ -134,6 +178,31 @@ impl Names {
     fn key(&self, tag: &str, kind: &str, name: &str) -> String {
         format!("{}:{{{tag}}}:{kind}:{name}", self.prefix)
     }
+}
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyKind {
+    /// The version of all this.
+    Layout,
+    /// Leases, and what nodes say of themselves.
+    Nodes,
+    /// What all nodes were told.
+    Control,
+    /// The last probe of a link.
+    Probe,
+    /// A channel's epoch, last number and writers.
+    Meta,
+    /// A channel's messages.
+    Log,
+    /// A channel's document.
+    Document,
+    /// An idempotency key.
+    Once,
+    /// A user's connections.
+    User,
+    /// Of another version of the program.
+    Other,
 }
 
 /// As Redis Cluster computes slots: CRC-16/XMODEM.
@@ -180,6 +249,36 @@ mod tests {
         assert_eq!(names.live_control(), "mahavishnu:3:{n}:control");
         assert_eq!(names.live_link("0a.1"), "mahavishnu:3:{n}:link:0a.1");
         assert_eq!(names.layout(), "mahavishnu:layout");
+    }
+
+    #[test]
+    fn keys_are_told_from_those_of_others() {
+        let names = Names::new("m", 0);
+        let kind = |key: &str| names.kind(key.as_bytes());
+        for (key, expected) in [
+            (names.layout(), KeyKind::Layout),
+            (names.leases(), KeyKind::Nodes),
+            (names.nodes(), KeyKind::Nodes),
+            (names.control(), KeyKind::Control),
+            (names.probe("a.1"), KeyKind::Probe),
+            (names.meta("a}:b"), KeyKind::Meta),
+            (names.log(""), KeyKind::Log),
+            (names.document("c"), KeyKind::Document),
+            (names.once("c", "k#0"), KeyKind::Once),
+            (names.user("ada"), KeyKind::User),
+            ("m:{n}:later".into(), KeyKind::Other),
+            ("m:{emj}:z:later".into(), KeyKind::Other),
+            ("m:{emj}:".into(), KeyKind::Other),
+        ] {
+            assert_eq!(kind(&key), Some(expected), "{key}");
+        }
+        let others = ["m:b", "mm", "x", "m:layout"].map(|prefix| Names::new(prefix, 0).meta("c"));
+        for key in
+            others.iter().map(String::as_str).chain(["m:ingress", "m:{mine}:x", "m:", "", "m"])
+        {
+            assert_eq!(kind(key), None, "{key}");
+        }
+        assert_eq!(Names::new("a-b*", 0).pattern(), r"a\-b\*:*");
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl Loaded {
         self.demand(|problem| names.contains(&problem.name))
     }
 
+    /// Fails if something is wrong with where Redis is and how it is spoken to.
+    pub(crate) fn demand_redis(&self) -> Result<(), Failure> {
+        self.demand(|problem| problem.name.starts_with("MAHAVISHNU_REDIS_"))
+    }
+
     fn demand(&self, relevant: impl Fn(&Problem) -> bool) -> Result<(), Failure> {
         let problems: Vec<_> = self.problems.iter().filter(|problem| relevant(problem)).collect();
         if problems.is_empty() {

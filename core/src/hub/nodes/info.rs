@@ -5,32 +5,35 @@ use serde::{Deserialize, Serialize};
 /// What a node says of itself. What it does not say is what a node of an older version would mean.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(in crate::hub) struct NodeInfo {
+pub struct NodeInfo {
     /// What it calls itself.
-    pub(in crate::hub) name: Box<str>,
+    pub name: Box<str>,
     /// Of its program.
-    pub(in crate::hub) version: Box<str>,
+    pub version: Box<str>,
     /// Open WebSocket connections.
-    pub(in crate::hub) connections: u64,
+    pub connections: u64,
     /// Its connections to the bus.
-    pub(in crate::hub) links: LinkCounts,
+    pub links: LinkCounts,
     /// It is about to go.
-    pub(in crate::hub) draining: bool,
+    pub draining: bool,
     /// The version of [records](crate::record) that it writes; it reads those before as well.
-    pub(in crate::hub) record: u8,
+    pub record: u8,
 }
 
 /// How many of a node's connections to the bus are up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(in crate::hub) struct LinkCounts {
-    pub(in crate::hub) up: u16,
-    pub(in crate::hub) total: u16,
+pub struct LinkCounts {
+    /// Those that are up.
+    pub up: u16,
+    /// All, one for each hub.
+    pub total: u16,
 }
 
 impl NodeInfo {
-    /// Reads what another node says. What cannot be read says nothing.
-    pub(in crate::hub) fn parse(json: &[u8]) -> Self {
+    /// Reads what another node says: a JSON object of at most 4,096 bytes. What cannot be read says nothing.
+    #[must_use]
+    pub fn parse(json: &[u8]) -> Self {
         let Some(json) = json.get(..json.len().min(INFO_BYTES_MAX)) else { return Self::default() };
         let mut this: Self = serde_json::from_slice(json).unwrap_or_default();
         for text in [&mut this.name, &mut this.version] {

@@ -17,9 +17,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-pub use self::order::{OrderKind, Whom};
-pub(super) use self::{
+pub use self::{
     info::{LinkCounts, NodeInfo},
+    order::{OrderKind, Whom},
+};
+pub(super) use self::{
     lease::Due,
     links::{Overall, Verdict},
     message::{NodesMessage, Roll},
