@@ -75,8 +75,12 @@ impl Homes {
     }
 
     /// Sees that the store does not remember numbers of a channel whose messages are no longer kept: they go on without it.
+    /// Not while a round is on its way: it may carry a document, and would be forgotten behind it.
     pub(super) fn leave_store(&mut self, index: u32) {
         let Some(home) = self.slots.get_mut(index) else { return };
+        if home.storing {
+            return self.tell_trimmed(index);
+        }
         if home.keep.is_off() && home.document.is_none() && std::mem::take(&mut home.stored) {
             let channel = home.name.clone();
             self.commands.push_back(StoreCommand::Forget { channel });

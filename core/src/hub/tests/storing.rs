@@ -415,3 +415,31 @@ fn behind_a_channels_first_document_its_other_messages_wait_as_well() {
         "{answer}"
     );
 }
+
+#[test]
+fn a_document_on_its_way_is_not_forgotten_with_the_messages_before_it() {
+    let mut kept = Kept::new(1, config());
+    let client = kept.rig.connect(0);
+    kept.ask_to_publish(&client, "1", &message("c", 1));
+    kept.answer(true);
+    let mut with = message("c", 2);
+    with["state"] = json!({"n": 2});
+    kept.ask_to_publish(&client, "2", &with);
+    let mut off = config();
+    off.history.default = Keep::OFF;
+    let reload = Command::Reload(Arc::new(off.clone()));
+    kept.rig.hubs[0].handle_command(kept.rig.now, reload);
+    kept.rig.run();
+
+    let commands = kept.take();
+    let appended = |command: &StoreCommand| matches!(command, StoreCommand::Append { .. });
+    assert!(commands.iter().any(appended), "{commands:?}");
+    let forgets = |command: &StoreCommand| matches!(command, StoreCommand::Forget { .. });
+    assert!(!commands.iter().any(forgets), "{commands:?}");
+    kept.answer(true);
+
+    let mut kept = kept.restart(1, off);
+    let client = kept.rig.connect(0);
+    let state = kept.rig.request(&client, "get_state", &json!({"channel": "c"}));
+    assert_eq!((&state["data"]["offset"], &state["data"]["state"]), (&json!(2), &json!({"n": 2})));
+}

@@ -194,7 +194,7 @@ impl Oracle {
     pub(super) fn top_of(&mut self, channel: u64, log: u32, top: u64, asked: Asked, who: usize) {
         let known = &mut self.logs[channel as usize][log as usize];
         known.top = known.top.max(top);
-        if asked.log == Some(log) && top < asked.top {
+        if asked.log == Some(log) && top < asked.top && !self.may_number_again(channel) {
             self.fail("epoch", || {
                 format!("client {who}: channel {channel} goes back from {} to {top}", asked.top)
             });
@@ -232,6 +232,7 @@ impl Oracle {
         if offset == 0 {
             return self.fail("agreement", || format!("client {who}: {number} is 0 of {channel}"));
         }
+        let again = self.may_number_again(channel);
         let known = &mut self.logs[channel as usize][log as usize];
         let at = offset as usize - 1;
         if known.numbers.len() <= at {
@@ -245,7 +246,8 @@ impl Oracle {
         let place = *publication.place.get_or_insert((log, offset));
         let kept = publication.kept.as_ref();
         let as_kept = kept.is_none_or(|(epoch, at)| (&**epoch, *at) == (&*known.epoch, offset));
-        if there != number || place != (log, offset) || !as_kept {
+        let is_so = there == number && place == (log, offset) && as_kept;
+        if !is_so && !again {
             let epoch = known.epoch.clone();
             self.fail("agreement", || {
                 format!(
@@ -503,7 +505,9 @@ impl Oracle {
                     || !self.is_there(channel, known, wish.asked.life)
             }
             ("ahead", Some(log)) => {
-                wish.asked.log.is_some_and(|known| known != log) || since.offset > wish.asked.top
+                wish.asked.log.is_some_and(|known| known != log)
+                    || since.offset > wish.asked.top
+                    || self.may_number_again(channel)
             }
             ("diverged", Some(_)) => since.id == Id::Wrong,
             ("trimmed", Some(log)) => {
@@ -679,6 +683,7 @@ impl Oracle {
                     || !self.is_there(channel, known, look.asked.life)
                     || look.asked.log != Some(log)
                     || offset > look.asked.top
+                    || self.may_number_again(channel)
             }
             Side::Before(_) | Side::Last => false,
         };

@@ -173,6 +173,14 @@ impl Oracle {
         }
     }
 
+    /// Whether numbers of a channel may be given out twice: its messages were not to be kept for a while, and the process ended
+    /// before the store had forgotten the channel.
+    pub(super) fn may_number_again(&self, channel: u64) -> bool {
+        self.options.store == 1
+            && self.ledger.life() > 0
+            && self.generations(channel).any(Keep::is_off)
+    }
+
     /// Whether the age of what was sent then may be another by now: after a restart it is counted by the wall clock.
     pub(super) fn may_have_aged(&self, sent_at: Nanos) -> bool {
         self.jumped_at > 0 && self.ledger.last_restart() > sent_at
