@@ -58,6 +58,9 @@ pub struct Config {
     pub presence: Vec<(Pattern, bool)>,
     /// Compression of messages.
     pub deflate: DeflateConfig,
+    /// When the server stops, clients are told by `session.closing` to come back after a time of their own, spread evenly over
+    /// this one, so that they do not all come at once. Default zero: they are told nothing.
+    pub drain_return: Duration,
     /// Rules that keep old clients working.
     pub compat: Compat,
     /// What the embedding application wants to be asked or told.
@@ -88,6 +91,7 @@ impl Default for Config {
             bus: None,
             presence: Vec::new(),
             deflate: DeflateConfig::default(),
+            drain_return: Duration::ZERO,
             compat: Compat::default(),
             hooks: Hooks::default(),
             metrics: MetricsConfig::default(),

@@ -620,6 +620,9 @@ impl Hub {
     }
 
     fn on_drain(&mut self, plan: DrainPlan) {
+        if !self.drain.has_begun() {
+            self.tell_closing(plan);
+        }
         for step in self.drain.begin(&self.env, &mut self.connections, plan) {
             match step {
                 Step::Close(id) => self.close(id, Reason::Shutdown),
@@ -632,6 +635,23 @@ impl Hub {
         self.check_drained();
     }
 
+    /// Tells each client when to come back, if that is wanted.
+    fn tell_closing(&mut self, plan: DrainPlan) {
+        let within = u64::try_from(self.env.config.drain_return.as_millis()).unwrap_or(u64::MAX);
+        if within == 0 {
+            return;
+        }
+        for id in self.connections.active() {
+            let after = self.env.entropy.below(within.saturating_add(1));
+            let (seconds, tenths) = (after / 1000, after % 1000 / 100);
+            let deadline = plan.deadline.as_secs();
+            let data = format!(
+                "{{\"reason\":\"restart\",\"return_after\":{seconds}.{tenths},\"deadline\":{deadline}}}"
+            );
+            self.connections.send_closing(&mut self.env, id, &data);
+        }
+    }
+
     fn on_drain_deadline(&mut self) {
         for id in self.connections.ids() {
             self.retire(id, Reason::CloseTimeout);
@@ -641,11 +661,21 @@ impl Hub {
     }
 
     /// Says so once the last connection is gone.
-    fn check_drained(&mut self) {
+    pub(super) fn check_drained(&mut self) {
+        if self.owes_the_bus() && self.drain.may_wait(self.env.now.mono) {
+            return;
+        }
         if self.drain.complete(&self.connections) {
             self.nodes.quit(&mut self.calls);
             self.outputs.push_back(Output::Drained);
         }
+    }
+
+    /// Whether something is still to be done before this process is gone for the other nodes: what was published is on its way,
+    /// or the other hubs have connections, for which the first one holds the lease.
+    fn owes_the_bus(&self) -> bool {
+        let others = || self.is_first() && self.peers.sockets() > 0;
+        self.env.config.bus.is_some() && (!self.appending.is_empty() || others())
     }
 
     /// Ends a WebSocket connection for `reason`: membership and counts at once, the close handshake in its own time.

@@ -84,6 +84,11 @@ impl Drain {
         }
     }
 
+    /// Whether it goes on although no connection is left, `now`: something else may have to be awaited.
+    pub(super) fn may_wait(&self, now: Instant) -> bool {
+        matches!(self.stage, Stage::Draining(deadline) if now < deadline)
+    }
+
     /// Whether a drain is complete by now, which is said once.
     #[must_use]
     pub(super) fn complete(&mut self, connections: &Connections) -> bool {

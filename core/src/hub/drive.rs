@@ -238,6 +238,9 @@ impl Hub {
         {
             self.tell_presence();
         }
+        if self.drain.has_begun() && self.env.config.bus.is_some() {
+            self.check_drained();
+        }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }

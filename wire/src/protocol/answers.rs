@@ -275,6 +275,13 @@ impl<'a> Envelope<'a> {
         Self { event, data: Data::Expiring(expiring), ..Self::blank(stamp, Kind::Event) }
     }
 
+    /// Tells a connection that the server is about to stop. `data` is `{reason, return_after, deadline}`.
+    #[must_use]
+    pub fn closing(stamp: Stamp<'a>, data: &'a str) -> Self {
+        let event = Some(event::SESSION_CLOSING);
+        Self { event, data: Data::Raw(data), ..Self::blank(stamp, Kind::Event) }
+    }
+
     /// Tells a subscriber that it no longer is one. `why` is `token` or `policy`.
     #[must_use]
     pub fn withdrawn(stamp: Stamp<'a>, channel: &'a str, why: &'a str) -> Self {

@@ -91,6 +91,8 @@ pub mod event {
     pub const GET_HISTORY: &str = "get_history";
     /// The connection's token is about to expire.
     pub const SESSION_TOKEN_EXPIRING: &str = "session.token_expiring";
+    /// The server is about to stop, and says when to come back.
+    pub const SESSION_CLOSING: &str = "session.closing";
     /// A subscription was taken back: it is no longer permitted.
     pub const CHANNEL_WITHDRAWN: &str = "channel.withdrawn";
     /// Events were lost: the reader was too slow, or they are no longer kept.

@@ -286,6 +286,12 @@ impl Connections {
         self.send(env, id, Envelope::expiring(stamp, expiring));
     }
 
+    pub(in crate::hub) fn send_closing(&mut self, env: &mut Env, id: ConnId, data: &str) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::closing(stamp, data));
+    }
+
     pub(in crate::hub) fn send_withdrawn(
         &mut self,
         env: &mut Env,

@@ -221,3 +221,66 @@ fn without_a_bus_nothing_is_said_of_one() {
             "connections": {"open": 0, "max": 10_000, "bound": "setting"}})
     );
 }
+
+fn drain(cluster: &mut Cluster, node: usize) {
+    let rig = &mut cluster.nodes[node];
+    for hub in &mut rig.hubs {
+        hub.handle_command(rig.now, Command::Drain(DrainPlan::default()));
+    }
+    cluster.run();
+}
+
+fn drained(cluster: &Cluster, node: usize) -> usize {
+    let outputs = cluster.nodes[node].outputs.iter();
+    outputs.filter(|output| matches!(output, Output::Drained)).count()
+}
+
+#[test]
+fn a_node_that_stops_says_so_at_once_and_gives_its_lease_up_last() {
+    let mut cluster = Cluster::new(2, 2, &with_bus());
+    cluster.wait(2);
+    let client = cluster.nodes[0].connect(1);
+    cluster.wait(2);
+    let own = cluster.id(0);
+
+    drain(&mut cluster, 0);
+
+    let (info, _) = &cluster.bus.leases[&own];
+    let info: Value = serde_json::from_slice(info).unwrap();
+    assert_eq!(info["draining"], true);
+    assert_eq!(drained(&cluster, 0), 0, "a client is still there, at the other hub");
+    cluster.nodes[0].hang_up(&client);
+    cluster.run();
+    assert_eq!(drained(&cluster, 0), 2);
+    assert!(!cluster.bus.leases.contains_key(&own));
+    cluster.wait(2);
+    assert_eq!(known(&cluster, 1), [1, 1]);
+    assert!(!cluster.bus.leases.contains_key(&own), "it gives no further sign");
+}
+
+#[test]
+fn clients_are_told_when_to_come_back_only_if_that_is_wanted() {
+    let spread = Config { drain_return: Duration::from_secs(5), ..quiet() };
+    for (config, told) in [(quiet(), false), (spread, true)] {
+        let mut rig = Rig::new(1, config);
+        let clients: Vec<_> = (0..20).map(|_| rig.connect(0)).collect();
+        rig.hubs[0].handle_command(rig.now, Command::Drain(DrainPlan::default()));
+        rig.run();
+        let mut times = Vec::new();
+        for client in clients {
+            let frames = client.take_frames();
+            let (last, first) = frames.split_last().unwrap();
+            assert_eq!((last.0, first.len()), (8, usize::from(told)), "the close comes last");
+            for (_, payload) in first {
+                let message: Value = serde_json::from_slice(payload).unwrap();
+                assert_eq!(message["event"], "session.closing");
+                assert_eq!(message["data"]["reason"], "restart");
+                assert_eq!(message["data"]["deadline"], 10);
+                times.push(message["data"]["return_after"].as_f64().unwrap());
+            }
+        }
+        assert!(times.iter().all(|time| (0.0..=5.0).contains(time)), "{times:?}");
+        let spread = times.iter().any(|time| *time < 2.0) && times.iter().any(|time| *time > 3.0);
+        assert_eq!(spread, told, "{times:?}");
+    }
+}
