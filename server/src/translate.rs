@@ -194,6 +194,7 @@ fn bus(settings: &Settings) -> Result<Bus, Failure> {
             default: settings.redis_down,
             rules: by_channel("REDIS_DOWN_RULES", &settings.redis_down_rules, identity)?,
         },
+        ..Bus::default()
     })
 }
 
