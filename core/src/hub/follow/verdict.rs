@@ -57,6 +57,8 @@ pub(in crate::hub) fn judge<'p>(
         _ if !anchor.agreed => Verdict::Fresh,
         None => Verdict::Lost,
         Some(bus) if bus.epoch != own.epoch && past(bus.epoch) => Verdict::Lost,
+        // Nothing was published under it: the bus knew nothing any more, and has begun anew for somebody who follows.
+        Some(bus) if bus.epoch != own.epoch && bus.offset == 0 && own.offset > 0 => Verdict::Lost,
         Some(bus) if bus.epoch != own.epoch => Verdict::Other,
         Some(_) if rounds.iter().any(|round| round.differs(own, &id)) => Verdict::Diverged,
         Some(bus) if bus.offset < own.offset => Verdict::Lost,

@@ -84,6 +84,29 @@ fn a_bus_that_has_lost_everything_is_given_it_back_under_the_old_epoch() {
     }
 }
 
+/// As a link does that follows a channel again of which Redis knows nothing any more: by an epoch that nobody has seen.
+#[test]
+fn a_bus_that_has_begun_anew_with_nothing_is_given_back_what_it_had() {
+    let (mut nodes, clients, start) = pair(config());
+    nodes.down(0);
+    nodes.down(1);
+    nodes.server.channels.clear();
+    let mut third = Nodes::strangers(1, 1);
+    third.server = nodes.server.clone();
+    third.subscriber(0, 0, "a");
+    nodes.server = third.server.clone();
+    assert_ne!(start["epoch"], nodes.server.channel("a").epoch.as_str());
+    nodes.up(0);
+    nodes.up(1);
+    nodes.post(1, "a", 4);
+    nodes.settle();
+    let channel = nodes.server.channel("a").clone();
+    assert_eq!((&start["epoch"], channel.top), (&json!(channel.epoch.as_str()), 4));
+    for client in &clients {
+        assert_eq!(heard(client), events([4], 4), "nobody has noticed");
+    }
+}
+
 #[test]
 fn a_document_is_put_back_too() {
     let mut nodes = Nodes::new(2, 1);
