@@ -69,14 +69,14 @@ impl Client {
         let now = Now { mono: Instant::now(), unix: token::unix_now() };
         let inquiry = Inquiry::new(config, asked, host, now).map_err(|cause| away(&who, &cause))?;
         let mut this = Self { inquiry, stream, timeout, who, greeting: Reply::Nothing };
-        this.greeting = match this.exchange()? {
-            // Who does not know HELLO is older than all that we know.
-            Reply::Error(ErrorClass::Poison, text) => {
-                return Err(Failure::new(Exit::Configuration, this.told(&text)));
-            }
-            Reply::Error(class, text) => return Err(this.refused(class, &text)),
-            greeting => greeting,
-        };
+        this.greeting = this.exchange()?;
+        if let Reply::Error(class, text) = &this.greeting {
+            return Err(match *class == ErrorClass::Poison {
+                // Who does not know HELLO is older than all that we know.
+                true => Failure::new(Exit::Configuration, this.told(text)),
+                false => this.refused(*class, text),
+            });
+        }
         Ok(this)
     }
 
@@ -97,10 +97,11 @@ impl Client {
     /// Nothing is answered in time (2), or that it may not be (6), or that it cannot be.
     pub(super) fn ask(&mut self, words: &[&[u8]]) -> Result<Reply, Failure> {
         self.inquiry.ask(words);
-        match self.exchange()? {
-            Reply::Error(class, text) => Err(self.refused(class, &text)),
-            reply => Ok(reply),
+        let reply = self.exchange()?;
+        if let Reply::Error(class, text) = &reply {
+            return Err(self.refused(*class, text));
         }
+        Ok(reply)
     }
 
     /// What was answered is not what was asked for.
