@@ -24,6 +24,7 @@ on_each_runtime! {
     a_client_without_positions_hears_all_nodes,
     redis_killed_and_started_again_loses_nothing,
     redis_that_has_lost_everything_is_healed,
+    a_channel_is_the_same_after_redis_has_lost_it,
     a_redis_that_stands_still_loses_nothing,
     connections_that_redis_ends_lose_nothing,
     a_node_that_is_killed_loses_nothing,
@@ -160,6 +161,35 @@ fn redis_that_has_lost_everything_is_healed(runtime: &str) {
     load.wait_for(100);
     // An event may have reached one node and not the others: two of them may put different things back.
     load.finish().assert_honest();
+}
+
+fn a_channel_is_the_same_after_redis_has_lost_it(runtime: &str) {
+    let mut cluster = cluster(runtime, &[], Options::default());
+    let mut clients: Vec<_> = cluster.nodes.iter().map(Server::hello).collect();
+    let wish = json!({ "channel": "workflow:1", "positions": true });
+    let positions: Vec<_> = clients.iter_mut().map(|it| follow(it, wish.clone())).collect();
+    let epoch = &positions[0].0;
+    for n in 1..=5 {
+        publish(&cluster.nodes[0], "workflow:1", n);
+    }
+    clients.iter_mut().for_each(|it| assert_eq!(it.numbers(5), [1, 2, 3, 4, 5]));
+
+    cluster.redis.restart_empty();
+    cluster.wait_whole();
+
+    let answer = publish(&cluster.nodes[1], "workflow:1", 6);
+    let published = &answer["messages"][0];
+    assert_eq!((&published["epoch"], &published["offset"]), (&json!(epoch), &json!(6)), "{answer}");
+    for client in &mut clients {
+        let event = client.message();
+        assert_eq!((&event["data"]["n"], &event["offset"]), (&json!(6), &json!(6)), "{event}");
+    }
+    let recover = json!({ "epoch": epoch, "offset": 0 });
+    let wish = json!({ "channel": "workflow:1", "recover": recover });
+    let mut late = cluster.nodes[2].hello();
+    let answer = late.request("subscribe", wish);
+    assert_eq!(answer["data"]["missed"], 6, "{answer}");
+    assert_eq!(late.numbers(6), [1, 2, 3, 4, 5, 6]);
 }
 
 fn a_redis_that_stands_still_loses_nothing(runtime: &str) {
