@@ -20,7 +20,7 @@ pub(super) fn on_tokio(running: Running, plan: Plan) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::io("runtime", &error))?.block_on(async {
         let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-        serve::<Tokio>(running, plan, async || signals.next().await).await
+        Box::pin(serve::<Tokio>(running, plan, async || signals.next().await)).await
     })
 }
 
@@ -32,7 +32,7 @@ pub(super) fn on_smol(running: Running, plan: Plan) -> Result<(), Failure> {
     // Not `smol::block_on`: this thread would take the reactor, and wake the shards whenever their pollers have something.
     smol::future::block_on(async {
         let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-        serve::<Smol>(running, plan, async || signals.next().await).await
+        Box::pin(serve::<Smol>(running, plan, async || signals.next().await)).await
     })
 }
 
