@@ -198,15 +198,7 @@ impl Hub {
         while let Some(place) = self.following.next_to_read(&self.env) {
             let Some(followed) = self.following.get(place) else { continue };
             let Some(anchor) = self.homes.anchor(followed.home) else { continue };
-            // The last message that is here is read again, to be compared.
-            let after = match (followed.goes_on, anchor.agreed) {
-                (Some(after), _) => after,
-                (None, true) => {
-                    let top = anchor.position.offset;
-                    followed.lowest.map_or(top, |lowest| lowest.min(top)).saturating_sub(1)
-                }
-                (None, false) => 0,
-            };
+            let after = read_after(followed, &anchor);
             let id = self.calls.name();
             let channel = followed.name.clone();
             let bytes_max = self.env.config.limits.bus.bus_page_bytes_max;
@@ -237,6 +229,8 @@ impl Hub {
             }
             Verdict::Fresh => self.load(place, &page, &judged.rounds, goes_on),
             Verdict::Follows => self.catch_up(place, &page, &judged.rounds),
+            // What its first messages are is told by another page.
+            Verdict::Other if read_after(followed, &anchor) > 0 => self.read_anew(place),
             Verdict::Other => {
                 let Some(standing) = page.standing else { return };
                 let before = judged.rounds.first().map(|round| round.first - 1);
@@ -251,6 +245,14 @@ impl Hub {
                 self.fork(place, found);
             }
         }
+    }
+
+    /// The channel is to be read from its beginning.
+    fn read_anew(&mut self, place: Place) {
+        if let Some(followed) = self.following.get_mut(place) {
+            followed.lowest = Some(0);
+        }
+        self.following.wish_to_read(place, None);
     }
 
     /// The bus did not do it.
@@ -459,6 +461,18 @@ impl Hub {
 pub(super) fn next(page: &Page, rounds: &[Round<'_>], goes_on: Option<u64>) -> Option<u64> {
     let last = rounds.last().filter(|_| page.more)?.last;
     Some(last).filter(|last| goes_on.is_none_or(|before| *last > before))
+}
+
+/// The number behind which the next page of a channel begins. The last message that is here is read again, to be compared.
+fn read_after(followed: &Followed, anchor: &Anchor) -> u64 {
+    match (followed.goes_on, anchor.agreed) {
+        (Some(after), _) => after,
+        (None, true) => {
+            let top = anchor.position.offset;
+            followed.lowest.map_or(top, |lowest| lowest.min(top)).saturating_sub(1)
+        }
+        (None, false) => 0,
+    }
 }
 
 /// Whether the last message here need not be compared with the bus' any more.

@@ -251,3 +251,30 @@ fn a_channel_that_nobody_follows_any_more_is_not_begun_again_under_its_old_epoch
         "the first was put back before the second"
     );
 }
+
+/// Redis has lost everything, and before anybody has noticed a node publishes that does not follow the channel.
+#[test]
+fn the_first_messages_of_an_epoch_that_a_stranger_begins_are_heard() {
+    for first in 1..5 {
+        let mut nodes = Nodes::new(3, 1);
+        let (client, start) = nodes.subscriber(0, 0, "a");
+        for n in 1..4 {
+            nodes.post(0, "a", n);
+            nodes.settle();
+        }
+        assert_eq!(heard(&client), events(1..4, 1));
+        nodes.server.channels.clear();
+        let new: Vec<_> = (10..10 + first).collect();
+        for n in &new {
+            nodes.post(2, "a", *n);
+        }
+        nodes.settle();
+        nodes.post(1, "a", 20);
+        nodes.settle();
+
+        assert_ne!(start["epoch"], nodes.server.channel("a").epoch.as_str());
+        let mut expected = vec![Heard::Gap(None, "epoch".into(), 0)];
+        expected.extend(events(new.into_iter().chain([20]), 1));
+        assert_eq!(heard(&client), expected);
+    }
+}
