@@ -17,6 +17,7 @@
 mod app;
 mod client;
 mod clock;
+mod cluster;
 mod driver;
 mod frame;
 mod hand;
@@ -39,6 +40,7 @@ mod turn;
 mod world;
 
 pub use app::{After, Handlers};
+pub use cluster::{ClusterOptions, ClusterReport, Fault, run_cluster};
 pub use hand::{Hand, Line, Setup};
 pub use invariants::INVARIANTS;
 pub use oracle::Violation;

@@ -64,7 +64,7 @@ pub fn run(options: &Options, wrong: Wrong, verbose: bool) -> Report {
 }
 
 /// What a panic said.
-fn words_of(cause: &(dyn Any + Send)) -> String {
+pub(crate) fn words_of(cause: &(dyn Any + Send)) -> String {
     let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

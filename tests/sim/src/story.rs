@@ -21,6 +21,10 @@ impl Story {
         Self { wanted, text: String::new() }
     }
 
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     pub(crate) fn tell(&mut self, at: Nanos, event: &Event) {
         if self.wanted && !matches!(event, Event::Turn(_) | Event::Look | Event::Timer(_)) {
             let _ =
