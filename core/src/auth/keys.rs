@@ -1,6 +1,6 @@
 //! The keys that tokens are verified with, and which secrets are too weak to be one.
 
-use std::{fmt, hash::BuildHasher};
+use std::{fmt, hash::BuildHasher, num::NonZeroU64};
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 
@@ -104,7 +104,7 @@ impl KeySet {
     }
 
     /// A number for each key, as [`Key::number`] makes it.
-    pub(crate) fn numbers(&self, keyed: &KeyedState) -> Vec<u64> {
+    pub(crate) fn numbers(&self, keyed: &KeyedState) -> Vec<NonZeroU64> {
         self.keys.iter().map(|key| key.number(keyed)).collect()
     }
 
@@ -136,9 +136,10 @@ impl KeySet {
 impl Key {
     /// Tells this key from others by its name, algorithms and content. Whoever does not know `keyed` learns nothing about
     /// the key from it.
-    pub(crate) fn number(&self, keyed: &KeyedState) -> u64 {
+    pub(crate) fn number(&self, keyed: &KeyedState) -> NonZeroU64 {
         let content = self.decoding.try_get_as_bytes().unwrap_or_default();
-        keyed.hash_one((&self.kid, self.algorithms.first().map(|first| *first as u8), content))
+        let algorithm = self.algorithms.first().map(|first| *first as u8);
+        NonZeroU64::new(keyed.hash_one((&self.kid, algorithm, content))).unwrap_or(NonZeroU64::MIN)
     }
 }
 

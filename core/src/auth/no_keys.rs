@@ -1,6 +1,6 @@
 //! The keys of a build that verifies no tokens: none.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use super::claims::{Claims, Denied, TokenRules};
 use crate::entropy::KeyedState;
@@ -46,13 +46,13 @@ impl KeySet {
     }
 
     /// The numbers of no keys.
-    pub(crate) fn numbers(&self, _keyed: &KeyedState) -> Vec<u64> {
+    pub(crate) fn numbers(&self, _keyed: &KeyedState) -> Vec<NonZeroU64> {
         Vec::new()
     }
 }
 
 impl Key {
-    pub(crate) fn number(&self, _keyed: &KeyedState) -> u64 {
+    pub(crate) fn number(&self, _keyed: &KeyedState) -> NonZeroU64 {
         match self.0 {}
     }
 }

@@ -4,7 +4,7 @@
 //! one comes up, the wall clock decides. A wall clock that was set is noticed within a turn, and every deadline is worked
 //! out anew: a token that has expired by the new time ends its connection, one that lives longer keeps it.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use super::{
     clock::{Leap, WallClock},
@@ -29,11 +29,11 @@ pub(super) struct Token {
     pub(super) claims: Claims,
     /// When it was, by the wall clock.
     accepted: Duration,
-    /// When the first of this user's on this connection was, by the wall clock.
-    since: Duration,
+    /// When the first of this user's on this connection was, in seconds since the Unix epoch.
+    since_seconds: u64,
     /// The key that it was signed with, as a number that means nothing outside this hub. `None`: it stands for a
     /// certificate.
-    key: Option<u64>,
+    key: Option<NonZeroU64>,
 }
 
 /// When something is due about a token, by the wall clock.
@@ -65,12 +65,12 @@ impl Withdrawn {
 impl Token {
     /// What a client's certificate says and permits, as if a token had said it.
     pub(super) fn of_certificate(now: Now, claims: Claims) -> Self {
-        Self { claims, accepted: now.unix, since: now.unix, key: None }
+        Self { claims, accepted: now.unix, since_seconds: now.unix.as_secs(), key: None }
     }
 
     /// When its connection said for the first time whose it is, by the wall clock.
     pub(super) fn since(&self) -> Duration {
-        self.since
+        Duration::from_secs(self.since_seconds)
     }
 
     /// `None`: it never expires.
@@ -113,7 +113,7 @@ impl Tokens {
             return Err(Denied::Revoked);
         }
         let key = Some(key.number(&self.key_numbers));
-        Ok(Token { claims, accepted: unix, since: unix, key })
+        Ok(Token { claims, accepted: unix, since_seconds: unix.as_secs(), key })
     }
 
     fn is_revoked(&self, env: &Env, claims: &Claims) -> bool {
@@ -156,13 +156,18 @@ impl Tokens {
     }
 
     /// The numbers of the configuration's keys.
-    pub(super) fn key_numbers(&self, config: &Config) -> Vec<u64> {
+    pub(super) fn key_numbers(&self, config: &Config) -> Vec<NonZeroU64> {
         config.auth.keys.numbers(&self.key_numbers)
     }
 
     /// Works out what a connection may do under a new configuration, whose keys have these `numbers`. Why it may not even
     /// stay, if so.
-    pub(super) fn review(&self, env: &Env, conn: &mut Conn, numbers: &[u64]) -> Option<Reason> {
+    pub(super) fn review(
+        &self,
+        env: &Env,
+        conn: &mut Conn,
+        numbers: &[NonZeroU64],
+    ) -> Option<Reason> {
         let auth = &env.config.auth;
         let rare = conn.rare_if_any()?;
         // What a certificate permits is said by the configuration.
@@ -172,11 +177,11 @@ impl Tokens {
             let permissions = identity.permissions(&auth.certificates).unwrap_or_default();
             let claims = Claims { permissions, ..token.claims.clone() };
             let fresh = Token::of_certificate(env.now, claims);
-            rare.token = Some(Arc::new(Token { since: token.since, ..fresh }));
+            rare.token = Some(Arc::new(Token { since_seconds: token.since_seconds, ..fresh }));
         }
         let token = rare.token.clone()?;
         rare.access = Some(Box::new(env.config.policy.access(&token.claims.permissions)));
-        let removed = |key: u64| auth.end_removed_keys && !numbers.contains(&key);
+        let removed = |key: NonZeroU64| auth.end_removed_keys && !numbers.contains(&key);
         if self.is_revoked(env, &token.claims) {
             Some(Reason::TokenRevoked)
         } else if token.key.is_some_and(removed) {
@@ -192,7 +197,7 @@ pub(super) fn put(env: &Env, conn: &mut Conn, mut token: Token) {
     let access: Access = env.config.policy.access(&token.claims.permissions);
     let rare = conn.rare_mut();
     let before = rare.token.as_ref().filter(|before| before.claims.user == token.claims.user);
-    token.since = before.map_or(token.since, |before| before.since);
+    token.since_seconds = before.map_or(token.since_seconds, |before| before.since_seconds);
     rare.certified = token.key.is_none();
     rare.token = Some(Arc::new(token));
     rare.access = Some(Box::new(access));
