@@ -34,6 +34,8 @@ pub(crate) struct Node {
     /// Links of connections that the application was not told the end of: their index may be another's by then.
     conns: BTreeMap<ConnId, usize>,
     turn_planned: bool,
+    /// When the first of the things happened that its next turn is about.
+    busy_since: Nanos,
     timer_at: Option<Nanos>,
     /// Links that the hub did not want to read.
     unread: Vec<usize>,
@@ -58,6 +60,7 @@ impl Node {
             links: Vec::new(),
             conns: BTreeMap::new(),
             turn_planned: false,
+            busy_since: 0,
             timer_at: None,
             unread: Vec::new(),
             mail: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -182,6 +185,7 @@ impl World {
     pub(crate) fn plan_turn(&mut self, hub: usize) {
         if !self.nodes[hub].turn_planned {
             self.nodes[hub].turn_planned = true;
+            self.nodes[hub].busy_since = self.clock.nanos;
             let delay = self.random.below(self.options.turn_us * MICRO + 1);
             self.agenda.plan(self.clock.nanos + delay, Event::Turn(hub));
         }
@@ -341,7 +345,8 @@ impl World {
                 );
                 if let Some(link) = self.nodes[hub].conns.remove(&conn) {
                     let peer_closed = reason == Reason::PeerClosed;
-                    self.oracle.connection_ended(link, peer_closed, unwanted);
+                    let since = self.nodes[hub].busy_since;
+                    self.oracle.connection_ended((link, since), peer_closed, unwanted);
                 }
                 self.story.ended(now, hub, conn, reason);
                 self.notes.iter_mut().for_each(|notes| notes.ended.push((conn, reason)));

@@ -68,6 +68,11 @@ impl Attending {
         self.channels[channel as usize].is_doubtful = true;
     }
 
+    /// Whether it does not know how it attends a channel.
+    pub(super) fn is_doubtful(&self, channel: u64) -> bool {
+        self.channels[channel as usize].is_doubtful
+    }
+
     /// Who is in a channel, if it watches that.
     pub(crate) fn list(&self, channel: u64) -> Option<&List> {
         let attended = &self.channels[channel as usize];

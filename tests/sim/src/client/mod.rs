@@ -563,6 +563,10 @@ impl Client {
                     self.on_not_started(channel, &wish, message, oracle);
                 }
             }
+            // What it was to settle is as it was.
+            Some(Pending::Unsubscribe(channel)) => {
+                self.unsure |= self.members[channel as usize].on;
+            }
             Some(Pending::State(channel, _)) if forbidden => {
                 if options.ask_subscribe == 0 && self.may_subscribe(options, channel) {
                     oracle.fail("permission", || format!("client {who} may read {channel}"));

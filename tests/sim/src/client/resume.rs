@@ -227,10 +227,10 @@ impl Client {
             channels.push(channel);
             let position = positions.get(&channel).copied();
             self.on_resumed_channel(options, (channel, position), asked, entry, oracle);
-            let had = estate.as_ref().and_then(|estate| estate.sure.get(&channel));
+            let had = estate.as_ref().and_then(|estate| estate.attended(channel));
             if self.members[channel as usize].on {
                 match had {
-                    Some(by) => self.attending.set(channel, *by),
+                    Some(by) => self.attending.set(channel, by),
                     None => {
                         self.attending.doubt(channel);
                         self.keeping.doubtful.push(channel);
@@ -238,7 +238,7 @@ impl Client {
                 }
             }
         }
-        let Some(Estate { sure, perhaps }) = estate else { return };
+        let Some(Estate { sure, perhaps, doubtful: _ }) = estate else { return };
         let lost = sure.keys().find(|channel| !channels.contains(channel));
         let more = channels.iter().find(|of| !sure.contains_key(of) && !perhaps.contains(of));
         if lost.is_some() || more.is_some() {
@@ -345,6 +345,9 @@ impl Client {
                 estate.perhaps.insert(channel);
             } else if is_on {
                 estate.sure.insert(channel, self.attending.by(channel));
+                if self.attending.is_doubtful(channel) {
+                    estate.doubtful.insert(channel);
+                }
             }
         }
         oracle.bequeath(session, link, estate);

@@ -12,8 +12,17 @@ use crate::clock::{MILLI, Nanos, SECOND};
 pub(crate) struct Estate {
     /// What it certainly was subscribed to, and how it attended.
     pub(crate) sure: BTreeMap<u64, Option<Attendance>>,
+    /// What it was subscribed to without knowing how it attended: it was resumed, and not subscribed to again.
+    pub(crate) doubtful: BTreeSet<u64>,
     /// What it may have been subscribed to besides.
     pub(crate) perhaps: BTreeSet<u64>,
+}
+
+impl Estate {
+    /// How it attended a channel, if that is certain.
+    pub(crate) fn attended(&self, channel: u64) -> Option<Option<Attendance>> {
+        self.sure.get(&channel).copied().filter(|_| !self.doubtful.contains(&channel))
+    }
 }
 
 #[derive(Debug)]
@@ -42,13 +51,24 @@ struct Session {
     estate: Option<Estate>,
 }
 
+/// The end of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    /// A hub tells it at the end of its turn: not before then,
+    since: Nanos,
+    /// and by then.
+    by: Nanos,
+    /// A session ended with it.
+    over: bool,
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     all: Vec<Session>,
     ids: BTreeMap<String, usize>,
-    /// Connections that have ended: when, and whether a session ended with them.
-    ended: BTreeMap<usize, (Nanos, bool)>,
+    /// Connections that have ended.
+    ended: BTreeMap<usize, Ended>,
     /// Close codes that clients have sent of their own accord.
     said: BTreeMap<usize, u16>,
     /// When somebody asked to keep one and was not answered: it may exist.
@@ -57,7 +77,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn ended_at(&self, link: usize) -> Option<Nanos> {
-        self.ended.get(&link).map(|(at, _)| *at)
+        self.ended.get(&link).map(|ended| ended.by)
     }
 
     /// Until when a member may stay whose connection has or had a session; `None`: a connection has it, or may have it.
@@ -70,7 +90,7 @@ impl Sessions {
     /// Whether the member that a session's connection was cannot be lost yet.
     pub(super) fn must_stay(&self, session: usize, channel: u64, info: u64, now: Nanos) -> bool {
         let session = &self.all[session];
-        let had = session.estate.as_ref().and_then(|estate| *estate.sure.get(&channel)?);
+        let had = session.estate.as_ref().and_then(|estate| estate.attended(channel)?);
         let lasts = session.until.is_none_or(|(least, _)| now < least);
         info > 0 && had == Some(Attendance::Join(info)) && !session.claimed && lasts
     }
@@ -83,13 +103,18 @@ impl Oracle {
         self.sessions.said.insert(link, code);
     }
 
-    /// A hub is done with a connection. `peer_closed`: because the client said so; `unwanted`: somebody decided that it is
-    /// not to go on.
-    pub(crate) fn connection_ended(&mut self, link: usize, peer_closed: bool, unwanted: bool) {
+    /// A hub is done with a connection, not before `since`. `peer_closed`: because the client said so; `unwanted`: somebody
+    /// decided that it is not to go on.
+    pub(crate) fn connection_ended(
+        &mut self,
+        (link, since): (usize, Nanos),
+        peer_closed: bool,
+        unwanted: bool,
+    ) {
         let done = self.sessions.said.get(&link).is_none_or(|code| *code == 1000);
         let over = unwanted || (peer_closed && done);
-        let now = self.now;
-        self.sessions.ended.insert(link, (now, over));
+        let ended = Ended { since, by: self.now, over };
+        self.sessions.ended.insert(link, ended);
         self.name_ended(link);
         for at in 0..self.sessions.all.len() {
             self.session_loses(at, link);
@@ -97,20 +122,20 @@ impl Oracle {
     }
 
     fn session_loses(&mut self, at: usize, link: usize) {
-        let Some(&(ended, over)) = self.sessions.ended.get(&link) else { return };
+        let Some(&Ended { since, by, over }) = self.sessions.ended.get(&link) else { return };
         let session = &mut self.sessions.all[at];
         let (least, most) = session.ttl;
         if session.holder == link && session.until.is_none() {
-            let until = if over { (0, ended) } else { (ended + least, ended + most) };
+            let until = if over { (0, by) } else { (since + least, by + most) };
             session.until = Some(until);
             session.stays = session.stays.max(until.1);
         } else if session.claims.remove(&link) {
-            session.unsettled = ended + self.slack;
+            session.unsettled = by + self.slack;
             // It may have had it, or not.
             let (least, before) = session.until.unwrap_or((Nanos::MAX, 0));
             let least = if over { 0 } else { least };
             if session.until.is_some() {
-                session.until = Some((least, before.max(ended + most)));
+                session.until = Some((least, before.max(by + most)));
             } else if over {
                 session.until = Some((0, Nanos::MAX - FAR));
             }
