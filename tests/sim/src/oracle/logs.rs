@@ -219,7 +219,7 @@ impl Oracle {
         }
     }
 
-    /// An event has this number: where only that is told.
+    /// An event has this number: where only that is told, perhaps before the event's round is sealed.
     pub(super) fn stands(
         &mut self,
         channel: u64,
@@ -228,7 +228,6 @@ impl Oracle {
         number: Number,
         who: usize,
     ) {
-        let now = self.now;
         if offset == 0 {
             return self.fail("agreement", || format!("client {who}: {number} is 0 of {channel}"));
         }
@@ -241,7 +240,6 @@ impl Oracle {
         known.top = known.top.max(offset);
         let there = *known.numbers[at].get_or_insert(number);
         let Some(publication) = self.publications.get_mut(number as usize) else { return };
-        publication.seen_at.get_or_insert(now);
         known.alive_at = known.alive_at.max(publication.sent_at);
         let place = *publication.place.get_or_insert((log, offset));
         let kept = publication.kept.as_ref();
