@@ -186,6 +186,7 @@ pub(crate) fn after_turn(world: &mut World, _hub: usize) {
 
 /// Once a second: who should be gone by now?
 pub(crate) fn look_around(world: &mut World) {
+    world.oracle.check_owed();
     let Some(patience) = patience(&world.options) else { return };
     let now = world.clock.nanos;
     for (index, link) in world.links.iter().enumerate() {

@@ -62,6 +62,17 @@ struct Ended {
     over: bool,
 }
 
+/// Somebody was told what can only be if a connection has ended. A hub may say so before it tells of the end, which comes
+/// with its next turn.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    /// What was told came by then.
+    at: Nanos,
+    /// And if the session ended with it.
+    over: bool,
+    who: usize,
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
@@ -69,6 +80,8 @@ pub(super) struct Sessions {
     ids: BTreeMap<String, usize>,
     /// Connections that have ended.
     ended: BTreeMap<usize, Ended>,
+    /// Connections of which nobody has heard the end yet, and which must have ended.
+    owed: BTreeMap<usize, Owed>,
     /// Close codes that clients have sent of their own accord.
     said: BTreeMap<usize, u16>,
     /// When somebody asked to keep one and was not answered: it may exist.
@@ -115,9 +128,38 @@ impl Oracle {
         let over = unwanted || (peer_closed && done);
         let ended = Ended { since, by: self.now, over };
         self.sessions.ended.insert(link, ended);
+        self.settle_owed(link, ended);
         self.name_ended(link);
         for at in 0..self.sessions.all.len() {
             self.session_loses(at, link);
+        }
+    }
+
+    /// A connection has ended of which that may have been said before.
+    fn settle_owed(&mut self, link: usize, ended: Ended) {
+        let Some(Owed { at, over, who }) = self.sessions.owed.remove(&link) else { return };
+        if ended.since > at || (over && !ended.over) {
+            self.fail("sessions", || {
+                format!("client {who} was told at {at} of an end, over: {over}; it was {ended:?}")
+            });
+        }
+    }
+
+    /// A connection must have ended, as somebody was told.
+    fn owes_end(&mut self, link: usize, over: bool, who: usize) {
+        let fresh = Owed { at: self.now, over, who };
+        let owed = self.sessions.owed.entry(link).or_insert(fresh);
+        owed.over |= over;
+    }
+
+    /// Whoever must have ended has ended by now.
+    pub(crate) fn check_owed(&mut self) {
+        let late = |(_, owed): &(&usize, &Owed)| owed.at + self.slack < self.now;
+        let late = self.sessions.owed.iter().find(late).map(|(link, owed)| (*link, *owed));
+        if let Some((link, Owed { at, who, .. })) = late {
+            self.fail("sessions", || {
+                format!("client {who} was told at {at} what cannot be: connection {link} goes on")
+            });
         }
     }
 
@@ -271,9 +313,12 @@ impl Oracle {
         let session = &mut self.sessions.all[session];
         session.claims.remove(&link);
         let contended = !session.claims.is_empty();
-        let lasts = session.until.is_none_or(|(least, _)| now < least);
+        let (holder, until) = (session.holder, session.until);
+        if until.is_none() && !contended {
+            return self.owes_end(holder, true, who);
+        }
+        let lasts = until.is_some_and(|(least, _)| now < least);
         if lasts && !contended {
-            let until = session.until;
             self.fail("sessions", || {
                 format!("client {who}: its session lasts until {until:?} and is unknown")
             });
@@ -307,11 +352,12 @@ impl Oracle {
             Some("one whose time is over")
         } else if found.name != name {
             Some("one of another name")
-        } else if ended.is_none() && holder != link {
-            Some("one that somebody has")
         } else {
             None
         };
+        if ended.is_none() && holder != link {
+            self.owes_end(holder, false, who);
+        }
         if let Some(what) = wrong {
             self.fail("sessions", || {
                 format!("client {who} at {asked_at} has resumed {what}, it lasted until {until:?}")
