@@ -152,7 +152,7 @@ impl Client {
             "DECODE_ERROR" if !too_much => {
                 oracle.fail("members", || format!("client {who} did not say too much: {message}"));
             }
-            "RATE_LIMIT_EXCEEDED" if message["error_message"] == "Too many members" => {
+            "RATE_LIMIT_EXCEEDED" if message["error_message"] == TOO_MANY_MEMBERS => {
                 oracle.members_full(channel, &self.attending.name, who);
                 self.attending.channels[channel as usize].is_full = true;
             }
@@ -258,3 +258,6 @@ impl Client {
         }
     }
 }
+
+/// What who is refused for that is told: it is no subscriber either, whatever it was before.
+pub(super) const TOO_MANY_MEMBERS: &str = "Too many members";

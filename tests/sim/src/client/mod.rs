@@ -419,7 +419,7 @@ impl Client {
                     oracle.fail("answers", || format!("client {who}: no such request: {message}"))
                 }
             },
-            "error" => self.on_error(options, pending, &message, oracle),
+            "error" => self.on_error(options, (pending, correlation), &message, oracle),
             _ => oracle.fail("content", || format!("client {who} got {message}")),
         }
     }
@@ -461,18 +461,14 @@ impl Client {
                     let left = &mut self.left[channel as usize];
                     left.1 = left.1.max(correlation);
                 }
+                if !on {
+                    return self.on_left(channel, correlation, oracle);
+                }
                 let member = &mut self.members[channel as usize];
                 // Answers may come out of order; the request that was made last counts.
                 if correlation > member.answered {
                     member.answered = correlation;
-                    if on {
-                        oracle.joined(member, channel);
-                    } else {
-                        oracle.check_beginning(member, who);
-                        self.remember(channel);
-                        self.members[channel as usize].on = false;
-                        self.attending.set(channel, None);
-                    }
+                    oracle.joined(member, channel);
                 }
             }
             Pending::Start(channel, wish) => {
@@ -527,10 +523,22 @@ impl Client {
         }
     }
 
+    /// It is no subscriber any more, by the answer to this request.
+    fn on_left(&mut self, channel: u64, correlation: u64, oracle: &mut Oracle) {
+        let member = &mut self.members[channel as usize];
+        if correlation > member.answered {
+            member.answered = correlation;
+            oracle.check_beginning(member, self.index);
+            self.remember(channel);
+            self.members[channel as usize].on = false;
+            self.attending.set(channel, None);
+        }
+    }
+
     fn on_error(
         &mut self,
         options: &Options,
-        pending: Option<Pending>,
+        (pending, correlation): (Option<Pending>, u64),
         message: &Value,
         oracle: &mut Oracle,
     ) {
@@ -560,7 +568,7 @@ impl Client {
                     oracle.fail("permission", || format!("client {who} may see {channel}"));
                 }
                 if let Some(Pending::Start(_, wish)) = pending {
-                    self.on_not_started(channel, &wish, message, oracle);
+                    self.on_not_started(channel, &wish, correlation, message, oracle);
                 }
             }
             // What it was to settle is as it was.

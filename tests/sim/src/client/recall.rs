@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Client, Pending, Wishes};
+use super::{Client, Pending, Wishes, attend::TOO_MANY_MEMBERS};
 use crate::{
     oracle::{Gap, Id, Look, Oracle, Side, Since, Wish},
     swarm::{Options, channel_name},
@@ -170,12 +170,16 @@ impl Client {
         &mut self,
         channel: u64,
         wish: &Wish,
+        correlation: u64,
         message: &Value,
         oracle: &mut Oracle,
     ) {
         let who = self.index;
         if let Some(by) = wish.presence {
             self.on_not_attended(channel, by, message, oracle);
+        }
+        if message["error_message"] == TOO_MANY_MEMBERS {
+            return self.on_left(channel, correlation, oracle);
         }
         if message["error_code"] != "NOT_RECOVERED" {
             // Whether it still is a subscriber, if it was one, it does not know.
