@@ -142,7 +142,7 @@ impl Client {
     pub(super) fn on_not_attended(
         &mut self,
         channel: u64,
-        by: Attendance,
+        (by, asked_at): (Attendance, u64),
         message: &Value,
         oracle: &mut Oracle,
     ) {
@@ -153,7 +153,7 @@ impl Client {
                 oracle.fail("members", || format!("client {who} did not say too much: {message}"));
             }
             "RATE_LIMIT_EXCEEDED" if message["error_message"] == TOO_MANY_MEMBERS => {
-                oracle.members_full(channel, &self.attending.name, who);
+                oracle.members_full(channel, &self.attending.name, asked_at, who);
                 self.attending.channels[channel as usize].is_full = true;
             }
             _ => {}

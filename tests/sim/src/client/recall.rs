@@ -176,7 +176,7 @@ impl Client {
     ) {
         let who = self.index;
         if let Some(by) = wish.presence {
-            self.on_not_attended(channel, by, message, oracle);
+            self.on_not_attended(channel, (by, wish.asked.at), message, oracle);
         }
         if message["error_message"] == TOO_MANY_MEMBERS {
             return self.on_left(channel, correlation, oracle);

@@ -139,14 +139,14 @@ impl Oracle {
         until.is_none_or(|until| at <= until + self.slack)
     }
 
-    /// A member was refused because there are too many.
-    pub(crate) fn members_full(&mut self, channel: u64, name: &str, who: usize) {
+    /// A member, which asked then, was refused because there are too many. The answer may be read long after it was given.
+    pub(crate) fn members_full(&mut self, channel: u64, name: &str, asked_at: Nanos, who: usize) {
         let asked = self.members.asked.get(&channel);
         let names: BTreeSet<&str> = asked
             .into_iter()
             .flatten()
             .map(|(name, _)| &**name)
-            .filter(|other| *other != name && self.may_be_there(other, self.now))
+            .filter(|other| *other != name && self.may_be_there(other, asked_at))
             .collect();
         let count = names.len() as u64;
         if count < self.options.members_max {
