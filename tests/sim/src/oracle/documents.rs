@@ -287,6 +287,7 @@ impl Oracle {
             return Err("not what was published");
         }
         self.accepted(channel, log, offset, number, who);
+        self.check_stored(number, "read");
         if self.newest(channel, Some((log, offset)), asked).is_some() {
             return Err("there is a newer one");
         }
