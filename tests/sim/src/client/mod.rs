@@ -461,14 +461,15 @@ impl Client {
                     let left = &mut self.left[channel as usize];
                     left.1 = left.1.max(correlation);
                 }
-                if !on {
-                    return self.on_left(channel, correlation, oracle);
-                }
                 let member = &mut self.members[channel as usize];
                 // Answers may come out of order; the request that was made last counts.
                 if correlation > member.answered {
                     member.answered = correlation;
-                    oracle.joined(member, channel);
+                    if on {
+                        oracle.joined(member, channel);
+                    } else {
+                        self.leaves(channel, correlation, oracle);
+                    }
                 }
             }
             Pending::Start(channel, wish) => {
@@ -524,15 +525,13 @@ impl Client {
     }
 
     /// It is no subscriber any more, by the answer to this request.
-    fn on_left(&mut self, channel: u64, correlation: u64, oracle: &mut Oracle) {
+    fn leaves(&mut self, channel: u64, correlation: u64, oracle: &mut Oracle) {
         let member = &mut self.members[channel as usize];
-        if correlation > member.answered {
-            member.answered = correlation;
-            oracle.check_beginning(member, self.index);
-            self.remember(channel);
-            self.members[channel as usize].on = false;
-            self.attending.set(channel, None);
-        }
+        member.answered = member.answered.max(correlation);
+        oracle.check_beginning(member, self.index);
+        self.remember(channel);
+        self.members[channel as usize].on = false;
+        self.attending.set(channel, None);
     }
 
     fn on_error(

@@ -179,7 +179,8 @@ impl Client {
             self.on_not_attended(channel, (by, wish.asked.at), message, oracle);
         }
         if message["error_message"] == TOO_MANY_MEMBERS {
-            return self.on_left(channel, correlation, oracle);
+            // Whichever was asked for last: what its home was asked for is answered in the order in which it was done.
+            return self.leaves(channel, correlation, oracle);
         }
         if message["error_code"] != "NOT_RECOVERED" {
             // Whether it still is a subscriber, if it was one, it does not know.
