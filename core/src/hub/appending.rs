@@ -99,6 +99,13 @@ impl Hub {
                 self.appending.wait(channel, false);
                 None
             }
+            // What the bus has is looked at before anything is sent again: it may have been put back by another node.
+            None if self.following.is_up() && self.appending.unsure(channel).is_some() => {
+                self.appending.wait(channel, false);
+                let place = self.follow(channel)?;
+                self.following.set_idle(&self.env, place, true);
+                None
+            }
             // It may have been followed before.
             None if self.following.is_up() => Some(self.homes.last_known(channel)),
             None => {

@@ -166,7 +166,7 @@ impl Hub {
         let Some(followed) = self.following.get_mut(place) else { return };
         let (name, home) = (followed.name.clone(), followed.home);
         let Some(anchor) = self.homes.anchor(home) else { return };
-        let (Some(first), Some(newest)) = (messages.first(), messages.last()) else { return };
+        let Some(newest) = messages.last() else { return };
         let from = Position { offset: anchor.position.offset + 1, ..anchor.position };
         followed.newest = Some((anchor.position.offset + messages.len() as u64, newest.id));
         self.note_heard(&name, messages.len());
@@ -174,8 +174,21 @@ impl Hub {
             let done = self.homes.take(&mut self.env, (home, &name), message);
             self.on_broadcast(done);
         }
-        if self.appending.is_known(&name, first.id) {
-            self.conclude(&name, from);
+        self.conclude_known(&name, from, messages);
+    }
+
+    /// These messages have numbers from `first` on. What of them was sent from here, and nobody knew what became of it, was
+    /// appended.
+    fn conclude_known(
+        &mut self,
+        channel: &Arc<str>,
+        first: Position,
+        messages: &[record::Message<'_>],
+    ) {
+        let Some(id) = self.appending.unsure(channel) else { return };
+        if let Some(index) = messages.iter().position(|message| message.id == id) {
+            let offset = first.offset + index as u64;
+            self.conclude(channel, Position { offset, ..first });
         }
     }
 
@@ -287,7 +300,11 @@ impl Hub {
             let messages = round.beyond(at.offset);
             at.offset = round.last;
             match messages {
-                Some(messages) => self.homes.load(&mut self.env, (home, &name), messages),
+                Some(messages) => {
+                    self.homes.load(&mut self.env, (home, &name), messages);
+                    let first = at.offset + 1 - messages.len() as u64;
+                    self.conclude_known(&name, Position { offset: first, ..at }, messages);
+                }
                 None => self.homes.restart(&self.env, home, at),
             }
         }

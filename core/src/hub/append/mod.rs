@@ -216,11 +216,11 @@ impl Appending {
         self.resting.push_back((env.now.mono + RESTED_AFTER, channel.clone()));
     }
 
-    /// A message has come of which it was not known whether it was appended: then it was.
-    pub(super) fn is_known(&self, channel: &str, id: Uuid) -> bool {
-        let under_way = self.queues.get(channel).filter(|queue| queue.is_unsure());
-        let under_way = under_way.and_then(|queue| queue.under_way.as_ref());
-        under_way.is_some_and(|under_way| under_way.first_id == id)
+    /// What is under way was sent before, and nobody knows what became of it: the id of its first message. Once that has come,
+    /// it was appended.
+    pub(super) fn unsure(&self, channel: &str) -> Option<Uuid> {
+        let queue = self.queues.get(channel).filter(|queue| queue.is_unsure())?;
+        queue.under_way.as_ref().map(|under_way| under_way.first_id)
     }
 
     /// Nothing of the channel is under way: the next append may go, or nothing waits.

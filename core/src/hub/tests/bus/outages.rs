@@ -246,3 +246,35 @@ fn repeated_under_its_key_a_request_publishes_what_is_missing() {
     assert_eq!(heard(&client), events([1, 3], 1));
     assert_eq!(nodes.server.channel(&b).top, 1);
 }
+
+/// The node that published does not follow the channel, or not yet: it finds what became of its message in what another one
+/// has put back.
+#[test]
+fn an_append_that_another_node_has_put_back_is_not_made_again_by_who_does_not_follow() {
+    for subscribes in [false, true] {
+        let mut nodes = Nodes::new(2, 1);
+        let (client, _) = nodes.subscriber(0, 0, "a");
+        nodes.post(1, "a", 1);
+        assert!(nodes.execute(1, 0), "it is carried out, and the answer is lost");
+        while nodes.tell(0, 0) {}
+        assert_eq!(heard(&client), events([1], 1));
+        nodes.down(1);
+        nodes.down(0);
+        nodes.server.channels.clear();
+        nodes.up(0);
+        nodes.settle();
+        assert_eq!(nodes.server.channel("a").top, 1, "it is put back");
+        if subscribes {
+            let other = nodes.connect(1, 0);
+            nodes.ask(1, &other, "subscribe", &json!({"channel": "a", "positions": true}));
+        }
+        nodes.up(1);
+        nodes.wait(Duration::from_secs(1));
+        let done = nodes.done();
+        let [(1, Ok(published))] = done[..] else { panic!("{done:?}") };
+        assert_eq!(published.offset, 1);
+        nodes.post(1, "a", 2);
+        nodes.settle();
+        assert_eq!(heard(&client), events([2], 2), "once");
+    }
+}
