@@ -71,19 +71,15 @@ impl Hub {
         resumed.unwrap_or_else(|| self.env.public_name(id))
     }
 
-    /// Who is in a channel, or wants to be, and subscribes to it again starts anew at once; others when its home has heard of
-    /// it. If it is a member and wants to be one, it is one meanwhile.
+    /// Who subscribes again with a wish for presence starts anew at once; others when its home has heard of it. If it is a
+    /// member and wants to be one, it is one meanwhile.
     pub(super) fn start_anew(&mut self, id: ConnId, name: &str, wishes: &Wishes) {
-        let Wishes { start, presence } = wishes;
         let Some(index) = self.channels.find(name) else { return };
-        let subscribed = self.channels.has(&self.connections, index, id);
-        let watch = self.watchers.get(index, id);
-        let attends = presence.is_some() || (watch.is_some() && start.is_some());
-        if !subscribed || !attends {
+        if wishes.presence.is_none() || !self.channels.has(&self.connections, index, id) {
             return;
         }
-        let same = watch.is_some_and(|watch| watch.id == self.public_name(id));
-        let stays = presence.is_some() && same;
+        let watch = self.watchers.get(index, id);
+        let stays = watch.is_some_and(|watch| watch.id == self.public_name(id));
         self.unsubscribe(id, name, if stays { Why::Held(MEANWHILE) } else { Why::Left });
     }
 
@@ -175,6 +171,19 @@ impl Hub {
                 Some(Departure { conn: id, number, why })
             }
         }
+    }
+}
+
+/// Those who subscribe again without a word of presence.
+impl Hub {
+    /// The home has let a subscription begin anew, or has not: then it attends no more. If nothing has come of it here, what
+    /// the home is told.
+    pub(super) fn attend_on(&mut self, index: u32, id: ConnId) -> Option<Departure> {
+        if self.channels.has(&self.connections, index, id) {
+            return None;
+        }
+        let Watch { number, .. } = self.watchers.remove(index, id)?;
+        Some(Departure { conn: id, number, why: Why::Left })
     }
 }
 

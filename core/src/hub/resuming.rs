@@ -430,9 +430,12 @@ impl Hub {
             let index = self.channels.find(name);
             let has = |index| self.channels.has(&self.connections, index, id);
             let rejoined = result.is_ok() || index.is_some_and(has);
+            // Perhaps it is not what the session had: it may have attended by itself before.
+            let presence = index.and_then(|index| self.presence_terms(index, id));
+            let terms = Terms { presence, ..terms.clone() };
             let Some(attached) = self.connections.session_mut(id) else { return };
             match rejoined {
-                true => attached.rejoined(name, terms, *changed),
+                true => attached.rejoined(name, &terms, *changed),
                 false => attached.unsubscribed(name.clone()),
             }
         }

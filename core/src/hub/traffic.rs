@@ -254,7 +254,8 @@ impl Hub {
         start: Result<Option<Box<Start>>, Lost>,
         presence: Option<Result<Box<Attended>, Reason>>,
     ) {
-        if let Some(index) = self.channels.find(name) {
+        let index = self.channels.find(name);
+        if let Some(index) = index {
             // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
             // the channel.
             self.hand_out_channel(index);
@@ -263,8 +264,13 @@ impl Hub {
                 let (env, connections) = (&mut self.env, &mut self.connections);
                 if let Some(left) = self.channels.leave(env, connections, index, member.conn) {
                     self.note_unsubscribed(member.conn, &left.channel);
-                    // As a member it stays if that is what it wants to be: its home knows by now.
-                    self.leave(member.conn, left, Why::Left);
+                    match (&presence, &start) {
+                        // Who has said nothing of presence attends as before.
+                        (None, Ok(_)) => self.tell_left(left, None),
+                        (None, Err(_)) => self.leave(member.conn, left, Why::Lost),
+                        // As a member it stays if that is what it wants to be: its home knows by now.
+                        (Some(_), _) => self.leave(member.conn, left, Why::Left),
+                    }
                 }
             }
         }
@@ -285,7 +291,10 @@ impl Hub {
         let Some(joined) = joined else { return };
         let members = attended.as_ref().map(|attended| attended.members);
         let held = joined.answer.as_ref().is_some_and(|(answer, _)| answer.resumes);
-        let presence = attended.and_then(|attended| self.attend(id, name, attended.watch, held));
+        let presence = match attended {
+            Some(attended) => self.attend(id, name, attended.watch, held),
+            None => index.and_then(|index| self.attend_on(index, id)),
+        };
         if joined.leaves {
             let channel: Arc<str> = name.into();
             let home = self.homes.of(&channel);
@@ -347,9 +356,13 @@ impl Hub {
 
     /// Tells a channel's home that a connection has left, and what becomes of the member that it was.
     pub(super) fn leave(&mut self, id: ConnId, left: Left, why: Why) {
-        let Left { channel, index, form, deflates } = left;
-        let watched = self.watchers.remove(index, id);
+        let watched = self.watchers.remove(left.index, id);
         let presence = watched.map(|watch| Departure { conn: id, number: watch.number, why });
+        self.tell_left(left, presence);
+    }
+
+    fn tell_left(&mut self, left: Left, presence: Option<Departure>) {
+        let Left { channel, index: _, form, deflates } = left;
         self.tell(self.homes.of(&channel), Inner::Leave { channel, form, deflates, presence });
     }
 

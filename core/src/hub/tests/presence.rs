@@ -408,6 +408,55 @@ fn a_member_that_asks_for_more_is_there_all_the_time() {
 }
 
 #[test]
+fn who_says_nothing_of_presence_attends_as_before() {
+    for shards in [1, 2] {
+        let mut rig = Rig::new(shards, rooms(silent()));
+        let channel = rig.channel_of(shards - 1);
+        let (watcher, _) = hello(&mut rig, 0);
+        attend(&mut rig, &watcher, &channel, &json!("watch"));
+        let (member, name) = hello(&mut rig, 0);
+        let session = keep(&mut rig, &member);
+        let info = json!({"info": {"a": 1}});
+        // Before its home has answered, and behind that.
+        let positions = json!({"channel": channel, "positions": true});
+        let again = json!({"type": "request", "event": "subscribe", "id": "p", "data": positions});
+        let mut both = frame(&subscribe_message(&channel, &info));
+        both.extend(frame(&again));
+        rig.bytes(&member, &both);
+        member.take();
+        let answer = rig.request(&member, "subscribe", &positions);
+        assert!(answer["data"]["epoch"].is_string(), "{answer}");
+        assert_eq!(answer["data"].get("presence"), None, "it did not ask");
+        assert_eq!(told(&watcher), [joined(&name)], "{shards} shards");
+        let there = vec![(name.clone(), json!({"a": 1}))];
+        assert_eq!(members(&mut rig, &watcher, &channel), there);
+        let (other, other_name) = hello(&mut rig, 0);
+        attend(&mut rig, &other, &channel, &json!(true));
+        assert_eq!(told(&member), [joined(&other_name)], "it watches as before");
+        rig.hang_up(&other);
+        watcher.take();
+
+        // Its session knows.
+        rig.hang_up(&member);
+        let (again, _) = hello(&mut rig, 0);
+        rig.request(&again, "resume_session", &json!({ "session": session }));
+        assert_eq!(members(&mut rig, &watcher, &channel), there);
+        // Recovery in vain, and insisted on: it subscribes no more, and is no member any more.
+        let recover = json!({"epoch": "0000000000", "offset": 5});
+        let strict = json!({"channel": channel, "recover": recover, "strict": true});
+        let answer = rig.request(&again, "subscribe", &strict);
+        assert_eq!(error(&answer), "NOT_RECOVERED");
+        assert_eq!(told(&watcher), [left(&name, "lost")]);
+        assert_eq!(members(&mut rig, &watcher, &channel), []);
+        for client in [&again, &watcher] {
+            rig.hang_up(client);
+        }
+        rig.wait(Duration::from_secs(40));
+        assert!(rig.hubs.iter().all(|hub| hub.hub().holdings().presence == 0));
+    }
+}
+
+#[test]
 fn a_reload_can_switch_it_off_and_on() {
     let mut rig = Rig::new(2, rooms(Config::default()));
     let channel = rig.channel_of(1);
