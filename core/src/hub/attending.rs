@@ -88,8 +88,11 @@ impl Hub {
     pub(super) fn departure(&self, id: ConnId, reason: Reason, session: Option<End>) -> Why {
         let Some(conn) = self.connections.get(id) else { return Why::of(reason, None) };
         let attached = conn.rare().session.as_deref().filter(|attached| attached.kept);
+        let window = self.env.config.limits.sessions.session_window;
         match (session, attached) {
-            (Some(End::Waits), Some(attached)) => Why::Held(attached.ttl + MEANWHILE),
+            (Some(End::Waits), Some(attached)) if !window.is_zero() => {
+                Why::Held(attached.ttl.min(window) + MEANWHILE)
+            }
             _ => Why::of(reason, conn.ws.peer_close().and_then(|close| close.code)),
         }
     }
@@ -273,4 +276,4 @@ impl Hub {
 }
 
 /// For so long a member stays whose connection is about to come back: that is under way already.
-const MEANWHILE: Duration = Duration::from_secs(1);
+pub(super) const MEANWHILE: Duration = Duration::from_secs(1);

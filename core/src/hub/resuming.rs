@@ -3,12 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use uuid::Uuid;
+
 use super::{
     Hub,
-    attending::Wishes,
+    attending::{MEANWHILE, Wishes},
     connections::{AnswerTo, Conn},
     homes::Since,
     peers::Inner,
+    presence::Why,
     sessions::{
         About, Attached, End, Ended, Grant, Holder, Next, Rejoined, Resume, Resumption,
         SessionMessage, Terms, Verdict,
@@ -130,11 +133,7 @@ impl Hub {
             }
             About::Changed(changes) => self.sessions.change(env, session, conn, changes),
             About::Renamed(who) => self.sessions.rename(env, session, conn, who),
-            About::Ended(end) => {
-                if let Some((next, resume)) = self.sessions.ended(env, session, conn, end) {
-                    self.tell_resumed(session, next, resume);
-                }
-            }
+            About::Ended { end, took_up } => self.on_session_ended(session, conn, (end, took_up)),
             About::Resume(who) => {
                 let resume = self.sessions.resume(env, session, conn, &who);
                 self.tell_resumed(session, conn, resume);
@@ -154,14 +153,37 @@ impl Hub {
         }
     }
 
+    /// A connection has ended that had a session, or wanted it. If it did not take up all, some of the session's places may
+    /// wait since an earlier one had it.
+    fn on_session_ended(&mut self, session: SessionId, conn: ConnId, (end, took_up): (End, bool)) {
+        let places = if took_up { None } else { self.sessions.places(session, conn) };
+        if let Some((next, resume)) = self.sessions.ended(&mut self.env, session, conn, end) {
+            self.tell_resumed(session, next, resume);
+        }
+        let Some(time) = self.sessions.waits(&self.env, session) else { return };
+        let why = match end {
+            End::Over => Why::Left,
+            End::Waits if time.is_zero() => Why::Lost,
+            End::Waits => Why::Held(time + MEANWHILE),
+        };
+        if let Some((id, channels)) = places {
+            channels.into_iter().for_each(|channel| self.settle_place(channel, id, why));
+        }
+    }
+
+    /// Tells a channel's home what becomes of a session's place there that waits for a connection, if it does.
+    fn settle_place(&mut self, channel: Arc<str>, id: Uuid, why: Why) {
+        let home = self.homes.of(&channel);
+        self.tell(home, Inner::Absent { channel, id, why });
+    }
+
     /// The application ends sessions that are at home here.
     pub(super) fn on_end_sessions(&mut self, id: Option<CommandId>, of: &Whose) {
         let ended = self.sessions.end(&mut self.env, of);
         let count = u32::try_from(ended.len()).unwrap_or(u32::MAX);
         for Ended { session, public, by, next, attended } in ended {
             for channel in attended {
-                let home = self.homes.of(&channel);
-                self.tell(home, Inner::Absent { channel, id: public });
+                self.settle_place(channel, public, Why::Left);
             }
             if let Some(by) = by {
                 self.tell_host(session, by, About::Over);
@@ -324,8 +346,9 @@ impl Hub {
             return;
         };
         self.tell_changes(session, id);
-        self.connections.take_session(id);
-        self.tell_home(session, id, About::Ended(end));
+        let attached = self.connections.take_session(id);
+        let took_up = attached.is_none_or(|attached| attached.resumption.is_none());
+        self.tell_home(session, id, About::Ended { end, took_up });
     }
 
     /// What is under way to resume a connection's session.
@@ -424,7 +447,10 @@ impl Hub {
         for name in resumption.dropped() {
             attached.unsubscribed(name.clone());
         }
+        let given_up: Vec<_> = resumption.given_up().cloned().collect();
         let (answer, channels) = resumption.finish();
+        let public = self.public_name(id);
+        given_up.into_iter().for_each(|name| self.settle_place(name, public, Why::Left));
         for Rejoined { name, terms, changed, result } in &channels {
             // Who was refused may have it all the same: it had subscribed before.
             let index = self.channels.find(name);
@@ -432,6 +458,9 @@ impl Hub {
             let rejoined = result.is_ok() || index.is_some_and(has);
             // Perhaps it is not what the session had: it may have attended by itself before.
             let presence = index.and_then(|index| self.presence_terms(index, id));
+            if terms.presence.is_some() && presence.is_none() {
+                self.settle_place(name.clone(), public, Why::Lost);
+            }
             let terms = Terms { presence, ..terms.clone() };
             let Some(attached) = self.connections.session_mut(id) else { return };
             match rejoined {
@@ -441,7 +470,6 @@ impl Hub {
         }
         let refused = channels.iter().filter_map(|channel| channel.result.err());
         refused.for_each(|reason| self.env.tally.error(reason));
-        let public = self.public_name(id);
         let (env, connections) = (&mut self.env, &mut self.connections);
         let correlation = answer.correlation.as_deref();
         connections.answer_resumed(env, id, (public, &channels), correlation);

@@ -80,8 +80,8 @@ impl Hub {
                     self.review_interest(&channel);
                 }
             }
-            Inner::Absent { channel, id } => {
-                self.presence.session_over(&mut self.env, &channel, id);
+            Inner::Absent { channel, id, why } => {
+                self.presence.settle_held(&mut self.env, &channel, id, why);
             }
             Inner::Presence { channel, segment } => self.on_presence(&channel, &segment),
             Inner::Deliver { channel, plain, positioned, first_offset } => {

@@ -12,7 +12,7 @@ use crate::{
         homes::{Form, Lost, Shape, Start, Wish},
         looks::{Look, Looker},
         nodes::{Contact, NodesMessage, Order},
-        presence::{Attendance, Attended, Departure},
+        presence::{Attendance, Attended, Departure, Why},
         sessions::SessionMessage,
         types::{ConnId, Publication, Published, ShardId},
         visitors::Who,
@@ -97,8 +97,8 @@ pub(in crate::hub) enum Inner {
     },
     /// To the home: a connection left.
     Leave { channel: Arc<str>, form: Form, deflates: bool, presence: Option<Departure> },
-    /// To the home: the session of the member of this name is over. If it waits for another connection, it has left.
-    Absent { channel: Arc<str>, id: Uuid },
+    /// To the home: what becomes of the member of this name if it waits for another connection. None comes, or it takes longer.
+    Absent { channel: Arc<str>, id: Uuid, why: Why },
     /// From the home to every hub with somebody who watches: who came and went.
     Presence { channel: Arc<str>, segment: Segment },
     /// From the home to every hub with subscribers: a round of the channel, in the forms in which they take it.

@@ -342,14 +342,21 @@ impl Presence {
         self.change(env, index, |env, roster| roster.part(env, conn, id, Why::Lost));
     }
 
-    /// The session of a member is over, because somebody wants that. If it has no connection any more, nobody comes back.
-    pub(super) fn session_over(&mut self, env: &mut Env, channel: &str, id: Uuid) {
+    /// What becomes of the member of this name if it has no connection any more: nobody comes back, or that may take so long
+    /// from now on.
+    pub(super) fn settle_held(&mut self, env: &mut Env, channel: &str, id: Uuid, why: Why) {
         let Some(index) = self.names.get(channel).copied() else { return };
-        self.change(env, index, |env, roster| {
-            if roster.is_held(id) {
-                roster.remove(env, id, Why::Left);
+        let until = self.change(env, index, |env, roster| match why {
+            _ if !roster.is_held(id) => None,
+            Why::Held(time) => roster.hold_on(id, env.now.mono + time),
+            Why::Left | Why::Lost => {
+                roster.remove(env, id, why);
+                None
             }
         });
+        if let Some(until) = until.flatten() {
+            self.timers.arm(until, (index, id));
+        }
     }
 
     /// A new configuration is in force: where there is no presence any more, there are no members.

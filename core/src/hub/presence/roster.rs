@@ -187,6 +187,13 @@ impl Roster {
         Some(until)
     }
 
+    /// A member that is held stays until then. Until when.
+    pub(super) fn hold_on(&mut self, id: Uuid, until: Instant) -> Option<Instant> {
+        let held = self.members.get_mut(&id)?.held.as_mut()?;
+        *held = until;
+        Some(until)
+    }
+
     /// A connection is no member any more, if it was one and no other has taken its place.
     pub(super) fn part(&mut self, env: &mut Env, conn: ConnId, id: Uuid, why: Why) {
         if self.members.get(&id).is_some_and(|member| member.conn == conn) {

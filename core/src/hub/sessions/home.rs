@@ -208,6 +208,29 @@ impl Sessions {
         }
     }
 
+    /// The name of who has a session by this connection, and the channels of which it may be a member.
+    pub(in crate::hub) fn places(
+        &self,
+        name: SessionId,
+        conn: ConnId,
+    ) -> Option<(Uuid, Vec<Arc<str>>)> {
+        let session = self.slots.get(*self.names.get(&name)?)?;
+        let places = || (session.public, session.attended().cloned().collect());
+        session.is_held_by(conn).then(places)
+    }
+
+    /// For how long a session waits for its client yet; not at all if there is none. `None`: a connection has it.
+    pub(in crate::hub) fn waits(&self, env: &Env, name: SessionId) -> Option<Duration> {
+        let session = self.names.get(&name).and_then(|index| self.slots.get(*index));
+        match session.map(|session| session.state) {
+            None => Some(Duration::ZERO),
+            Some(State::Waiting { until, .. }) => {
+                Some(until.saturating_duration_since(env.now.mono))
+            }
+            Some(State::Held(_) | State::Contended { .. }) => None,
+        }
+    }
+
     /// A connection wants the session. Whatever stands against it, it is told the same.
     pub(in crate::hub) fn resume(
         &mut self,

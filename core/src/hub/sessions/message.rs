@@ -33,7 +33,11 @@ pub(in crate::hub) enum About {
     /// To the home: the connection is somebody else's from now on.
     Renamed(Who),
     /// To the home: the connection is gone, or has the session no more.
-    Ended(End),
+    Ended {
+        end: End,
+        /// It did not want the session, or has taken up all of it.
+        took_up: bool,
+    },
     /// To the home: the connection wants the session.
     Resume(Who),
     /// From the home: the connection has the session, or there is none for it.
@@ -74,7 +78,7 @@ impl SessionMessage {
             }
             About::KeepOn { .. }
             | About::Kept(_)
-            | About::Ended(_)
+            | About::Ended { .. }
             | About::Resumed(None)
             | About::LetGo
             | About::Over => 0,

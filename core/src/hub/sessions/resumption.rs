@@ -218,6 +218,12 @@ impl Resumption {
         dropped.map(|channel| &channel.name)
     }
 
+    /// Those of them where somebody was a member, or watched.
+    pub(in crate::hub) fn given_up(&self) -> impl Iterator<Item = &Arc<str>> {
+        let dropped = self.channels.iter().filter(|channel| channel.state == State::Dropped);
+        dropped.filter(|channel| channel.terms.presence.is_some()).map(|channel| &channel.name)
+    }
+
     /// Whom to tell, and what came of the channels that the client still wants.
     pub(in crate::hub) fn finish(self) -> (AnswerTo, Vec<Rejoined>) {
         let rejoined = |channel: Channel| {

@@ -583,6 +583,79 @@ fn who_comes_meanwhile_is_not_told_before_a_session_is_resumed() {
     assert_eq!(told(&again), [joined(&eve.1)], "from now on");
 }
 
+/// A request to resume a session.
+fn resume_message(session: &str) -> Value {
+    json!({"type": "request", "event": "resume_session", "id": "r", "data": {"session": session}})
+}
+
+/// A member of a channel on the second of two hubs whose connection is gone; its name, and its session, which is at home
+/// there too.
+fn gone(rig: &mut Rig, channel: &str) -> (String, String) {
+    let (member, name, session) = (0..50)
+        .find_map(|_| {
+            let (client, name) = hello(rig, 0);
+            let session = keep(rig, &client);
+            let id = SessionId::parse(&session).unwrap();
+            let home = rig.hubs[0].hub().homes.placement().session_home(id);
+            (home == ShardId(1)).then_some((client, name, session))
+        })
+        .expect("one of fifty");
+    attend(rig, &member, channel, &json!(true));
+    rig.hang_up(&member);
+    (name, session)
+}
+
+#[test]
+fn a_place_that_is_not_taken_up_again_is_free_at_once() {
+    let mut rig = Rig::new(2, rooms(silent()));
+    let channel = rig.channel_of(1);
+    let (watcher, _) = hello(&mut rig, 0);
+    attend(&mut rig, &watcher, &channel, &json!("watch"));
+    // The client leaves the channel before it knows that it has it again.
+    let (name, session) = gone(&mut rig, &channel);
+    watcher.take();
+    let (again, _) = hello(&mut rig, 0);
+    let mut bytes = frame(&resume_message(&session));
+    bytes.extend(frame(
+        &json!({"type": "request", "event": "unsubscribe", "data": {"channel": channel}}),
+    ));
+    rig.bytes(&again, &bytes);
+    assert_eq!(told(&watcher), [left(&name, "left")]);
+
+    // It says that it does not come back, before it knows that it could.
+    let (name, session) = gone(&mut rig, &channel);
+    watcher.take();
+    let (again, _) = hello(&mut rig, 0);
+    let mut bytes = frame(&resume_message(&session));
+    ws::encode_frame(&mut bytes, Opcode::Close, &1000_u16.to_be_bytes(), Some([1, 2, 3, 4]));
+    rig.bytes(&again, &bytes);
+    assert_eq!(told(&watcher), [left(&name, "left")]);
+}
+
+#[test]
+fn a_place_waits_as_long_as_its_session() {
+    let mut rig = Rig::new(2, rooms(silent()));
+    let channel = rig.channel_of(1);
+    let (watcher, _) = hello(&mut rig, 0);
+    attend(&mut rig, &watcher, &channel, &json!("watch"));
+    let (name, session) = gone(&mut rig, &channel);
+    watcher.take();
+    rig.wait(Duration::from_secs(20));
+    // Another connection wants it, and breaks before it has it: the session waits anew.
+    let (again, _) = hello(&mut rig, 0);
+    rig.stalled = Some(1);
+    rig.send(&again, &resume_message(&session));
+    rig.hang_up(&again);
+    rig.stalled = None;
+    rig.run();
+    rig.wait(Duration::from_secs(25));
+    assert_eq!(told(&watcher), []);
+    let there = vec![(name.clone(), Value::Null)];
+    assert_eq!(members(&mut rig, &watcher, &channel), there);
+    rig.wait(Duration::from_secs(7));
+    assert_eq!(told(&watcher), [left(&name, "lost")]);
+}
+
 #[test]
 fn who_ends_a_session_has_left() {
     let mut rig = Rig::new(1, rooms(Config::default()));
