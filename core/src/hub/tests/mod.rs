@@ -14,6 +14,7 @@ mod memory;
 mod nodes;
 #[cfg(feature = "jwt")]
 mod orders;
+mod places;
 mod presence;
 mod proxied;
 mod publishing;

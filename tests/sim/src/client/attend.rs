@@ -101,6 +101,8 @@ impl Client {
             3..6 => Attendance::Watch,
             // The same as before.
             6..9 => attended.by.unwrap_or(Attendance::Join(info)),
+            // It goes on as before, without a word.
+            9..12 if attended.by.is_some() => return None,
             _ => Attendance::Join(info),
         };
         Some(if attended.is_full && healing { Attendance::Watch } else { wanted })
@@ -133,7 +135,8 @@ impl Client {
             None if data.get("presence").is_some() => {
                 oracle.fail("members", || format!("client {who} did not ask: {data}"));
             }
-            None => {}
+            // It attends as before, or not.
+            None => return,
         }
         self.attending.set(channel, by);
     }
