@@ -80,7 +80,7 @@ impl Hub {
         }
         let watch = self.watchers.get(index, id);
         let stays = watch.is_some_and(|watch| watch.id == self.public_name(id));
-        self.unsubscribe(id, name, if stays { Why::Held(MEANWHILE) } else { Why::Left });
+        self.take_out(id, name, if stays { Why::Held(MEANWHILE) } else { Why::Left });
     }
 
     /// What becomes of the members that a connection was that has ended for `reason`: those of a session wait a little longer

@@ -369,6 +369,11 @@ impl Hub {
     /// Takes a connection out of a channel; it is not an error if it is not in it.
     pub(super) fn unsubscribe(&mut self, id: ConnId, name: &str, why: Why) {
         self.questions.cancel_subscribe(&self.connections, id, name);
+        self.take_out(id, name, why);
+    }
+
+    /// The same, but for what the application has not decided on yet: that comes after it.
+    pub(super) fn take_out(&mut self, id: ConnId, name: &str, why: Why) {
         let Some(index) = self.channels.find(name) else { return };
         // What was published before this moment is still delivered.
         self.seal_channel(name);

@@ -322,6 +322,39 @@ fn the_application_has_a_say() {
     assert_eq!(look("x"), Err(Reason::PresenceOff));
 }
 
+/// Who is refused as a member is no subscriber, until it subscribes again: that the application was asked before makes no
+/// difference.
+#[test]
+fn what_the_application_decides_behind_a_refusal_holds() {
+    let mut config = rooms(Config::default());
+    config.hooks.authorize_subscribe = true;
+    config.limits.presence.presence_members_max = 0;
+    let mut rig = Rig::new(1, config);
+    let (client, _) = hello(&mut rig, 0);
+    let plain =
+        json!({"type": "request", "event": "subscribe", "id": "p", "data": {"channel": "c"}});
+    let decide = |rig: &mut Rig| {
+        let asked = std::mem::take(&mut rig.outputs);
+        for output in asked {
+            if let Output::Authorize { id, .. } = output {
+                rig.hubs[0].handle_command(rig.now, Command::Decide { id, allow: true });
+            }
+        }
+        rig.run();
+    };
+    rig.send(&client, &plain);
+    decide(&mut rig);
+    assert_eq!(client.take()[0]["data"]["status"], "subscribed");
+    rig.send(&client, &subscribe_message("c", &json!(true)));
+    rig.send(&client, &plain);
+    decide(&mut rig);
+    let came = client.take();
+    assert_eq!(came.len(), 2, "{came:?}");
+    assert_eq!(error(&came[0]), json!(Reason::PresenceFull.row().code));
+    assert_eq!(came[1]["data"]["status"], "subscribed");
+    assert_eq!(rig.hubs[0].hub().subscriptions(client.conn), 1, "as it was told");
+}
+
 /// Subscriptions that overtake each other's confirmations.
 #[test]
 fn whatever_overtakes_what_the_last_wish_counts() {
