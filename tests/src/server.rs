@@ -306,6 +306,12 @@ impl Server {
     pub fn log(&self) -> String {
         self.process.log()
     }
+
+    /// Waits until the log has this: what is written may be read later than something else that the server has done.
+    pub fn expect_log(&self, text: &str) {
+        let found = wait::within(wait::DEADLINE, || self.log().contains(text).then_some(()));
+        assert!(found.is_some(), "no {text:?}:\n{}", self.log());
+    }
 }
 
 impl Drop for Server {

@@ -292,7 +292,7 @@ fn a_reload_takes_no_protection_away_by_saying_nothing() {
         reload.stderr.contains("MAHAVISHNU_ALLOWED_ORIGINS: is not set any more"),
         "{reload:?}"
     );
-    assert!(server.log().contains("reload refused"));
+    server.expect_log("reload refused");
     assert_eq!(server.metrics().count("mahavishnu_config_reloads_refused_total", &[]), 1);
     assert!(!is_open());
     server.login(&token::of("ada", &["admin"]));
@@ -301,7 +301,7 @@ fn a_reload_takes_no_protection_away_by_saying_nothing() {
     let reload = server.run(&["websocket", "reload"]);
     assert_eq!(reload.code, Some(0), "who says so gets it: {reload:?}");
     assert!(is_open());
-    assert!(server.log().contains("takes protection away"));
+    server.expect_log("takes protection away");
 }
 
 /// Stopped for longer than a client may be silent. The ping that was due goes out first.
@@ -321,7 +321,7 @@ fn a_server_that_was_stopped_ends_nobody_for_its_own_silence() {
         let answer = client.request("subscribe", json!({ "channel": "global" }));
         assert_eq!(answer["data"]["status"], "subscribed", "{answer}");
     }
-    assert!(server.log().contains("did not run"), "{}", server.log());
+    server.expect_log("did not run");
 }
 
 #[test]

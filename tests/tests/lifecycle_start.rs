@@ -108,7 +108,7 @@ fn a_bad_secret_is_not_shown() {
 #[test]
 fn a_mistyped_variable_is_pointed_out() {
     let server = Server::with(&[("MAX_CONECTIONS", "5")]);
-    assert!(server.log().contains("MAHAVISHNU_MAX_CONNECTIONS"), "{}", server.log());
+    server.expect_log("MAHAVISHNU_MAX_CONNECTIONS");
 }
 
 #[test]

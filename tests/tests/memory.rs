@@ -143,7 +143,7 @@ fn the_bound_in_force_is_told_everywhere() {
     assert_eq!(metrics.count("mahavishnu_connections_limit", &[("bound", "memory")]), max);
     assert_eq!(metrics.count("mahavishnu_connections_limit", &[("bound", "setting")]), 0);
     let line = format!("at most {max} connections (64 MiB of memory)");
-    assert!(server.log().contains(&line), "{}", server.log());
+    server.expect_log(&line);
     let shown = server.run(&["config", "show"]);
     assert!(shown.stdout.contains(&line), "{}", shown.stdout);
 }

@@ -99,7 +99,7 @@ fn channels_share() {
     other.subscribe("one:more");
     until("a word to the operator", || server.log().contains("to who has many").then_some(()));
     assert_eq!(server.log().matches("to who has many").count(), 1, "{}", server.log());
-    assert!(server.log().contains("127.0.0.1"));
+    server.expect_log("127.0.0.1");
 }
 
 /// The server holds 100,000 channels: a hundred connections with a thousand each, of several addresses.

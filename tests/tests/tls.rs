@@ -348,7 +348,7 @@ fn a_ca_file_alone_demands_nothing() {
     let world = World::new();
     let server = world.server(&[("CA_FILE", world.trust()), ("VERIFY_CLIENT", "false")]);
     assert!(world.curl(&server, "/health", &[]).contains("\"healthy\""));
-    assert!(server.log().contains("MAHAVISHNU_CA_FILE has no effect"), "{}", server.log());
+    server.expect_log("MAHAVISHNU_CA_FILE has no effect");
 }
 
 #[test]

@@ -158,11 +158,7 @@ fn a_key_that_others_can_read_is_warned_about() {
     let (_dir, _authority, files) = world();
     std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let server = Server::with(&files.settings());
-    assert!(
-        server.log().contains("every user of this machine can read this key"),
-        "{}",
-        server.log()
-    );
+    server.expect_log("every user of this machine can read this key");
 }
 
 #[test]
