@@ -350,10 +350,8 @@ impl Hub {
         let session = session.map(|at| timeout(at, TimeoutReason::Resume));
         let history = self.homes.next_deadline(&self.env);
         let history = history.map(|at| timeout(at, TimeoutReason::History));
-        let bus = self.nodes.next_deadline(&self.env).into_iter();
-        let bus = bus.chain(self.following.next_deadline()).chain(self.appending.next_deadline());
-        let bus = bus.chain(self.visits.next_deadline());
-        let bus = bus.min().map(|at| timeout(at, TimeoutReason::Bus));
+        let bus = if self.env.config.bus.is_some() { self.next_bus_time() } else { None };
+        let bus = bus.map(|at| timeout(at, TimeoutReason::Bus));
         [connection, question, session, drain, history, bus]
             .into_iter()
             .flatten()
@@ -364,6 +362,17 @@ impl Hub {
     #[must_use]
     pub fn wants_read(&self, conn: ConnId) -> bool {
         self.connections.wants_read(conn, &self.env.config.limits.wire)
+    }
+
+    #[cold]
+    fn next_bus_time(&self) -> Option<Instant> {
+        let deadlines = [
+            self.nodes.next_deadline(&self.env),
+            self.following.next_deadline(),
+            self.appending.next_deadline(),
+            self.visits.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether the driver should take anything in from the bus. False while a hub with subscribers does not keep up: what the
