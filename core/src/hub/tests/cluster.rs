@@ -121,6 +121,7 @@ impl Cluster {
     }
 
     /// The answer to a request with a body of JSON: its status, and its body. Nothing yet if it waits for other nodes.
+    #[cfg(feature = "jwt")]
     pub(super) fn post(&mut self, node: usize, path: &str, headers: &str, body: &str) -> Client {
         let client = self.nodes[node].socket(0);
         let head = format!(
