@@ -225,7 +225,7 @@ fn connections_of_users_are_counted() {
         );
         // Node 2 is gone, but perhaps it is only that it is not known yet.
         assert_eq!(change(&mut a, &[], &[one], alive(&[1], minute), Some(2)), visited(false, 2));
-        // The clock of a virtual machine may be set back a little.
+        // What was put in this very millisecond counts for all of it.
         std::thread::sleep(Duration::from_millis(50));
         assert_eq!(change(&mut a, &[], &[one], alive(&[1], none), Some(2)), visited(true, 2));
 
