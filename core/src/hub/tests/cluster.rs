@@ -310,3 +310,32 @@ impl TestBus {
         }
     }
 }
+
+/// What nodes whose clients have tokens are told.
+#[cfg(feature = "jwt")]
+pub(super) fn with_tokens() -> Config {
+    let mut config = Config { bus: Some(crate::config::Bus::default()), ..with_auth() };
+    config.limits.wire.ping_interval = None;
+    config.limits.wire.connection_timeout = None;
+    config
+}
+
+#[cfg(feature = "jwt")]
+pub(super) fn header(user: &str, permission: &str) -> String {
+    format!("Authorization: Bearer {}\r\n", token(user, &[permission]))
+}
+
+/// A client of this user, welcomed; and the name by which it goes.
+#[cfg(feature = "jwt")]
+pub(super) fn client(
+    cluster: &mut Cluster,
+    node: usize,
+    shard: usize,
+    user: &str,
+) -> (Client, String) {
+    let client = cluster.nodes[node].connect_with(shard, &header(user, "workflow:read"));
+    let welcome = client.take().remove(0);
+    assert_eq!(welcome["event"], "session.created");
+    cluster.run();
+    (client, welcome["data"]["connection_id"].as_str().unwrap().to_owned())
+}

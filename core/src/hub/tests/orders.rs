@@ -1,36 +1,16 @@
 //! Orders: revocations and ends of connections, on all hubs of all nodes.
 
 use super::{
-    cluster::{Cluster, parsed},
+    cluster::{Cluster, client, header, parsed, with_tokens},
     *,
 };
 use crate::auth::Revocation;
 
-fn config() -> Config {
-    let mut config = Config { bus: Some(crate::config::Bus::default()), ..with_auth() };
-    config.limits.wire.ping_interval = None;
-    config.limits.wire.connection_timeout = None;
-    config
-}
-
 /// Processes that have found each other.
 fn cluster(nodes: usize, shards: u16) -> Cluster {
-    let mut cluster = Cluster::new(nodes, shards, &config());
+    let mut cluster = Cluster::new(nodes, shards, &with_tokens());
     cluster.wait(2);
     cluster
-}
-
-fn header(user: &str, permission: &str) -> String {
-    format!("Authorization: Bearer {}\r\n", token(user, &[permission]))
-}
-
-/// A client of this user, welcomed; and the name by which it goes.
-fn client(cluster: &mut Cluster, node: usize, shard: usize, user: &str) -> (Client, String) {
-    let client = cluster.nodes[node].connect_with(shard, &header(user, "workflow:read"));
-    let welcome = client.take().remove(0);
-    assert_eq!(welcome["event"], "session.created");
-    cluster.run();
-    (client, welcome["data"]["connection_id"].as_str().unwrap().to_owned())
 }
 
 fn post(cluster: &mut Cluster, path: &str, body: &Value) -> (u16, Value) {
@@ -114,7 +94,7 @@ fn who_goes_while_it_is_waited_for_is_not_waited_for() {
 
 #[test]
 fn a_node_that_comes_later_knows_what_was_revoked() {
-    let mut cluster = Cluster::apart(2, 2, &config());
+    let mut cluster = Cluster::apart(2, 2, &with_tokens());
     cluster.connect(0);
     cluster.wait(2);
     assert_eq!(post(&mut cluster, "/revoke", &json!({"user": "ada"})).0, 200);

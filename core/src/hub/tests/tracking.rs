@@ -1,34 +1,14 @@
 //! Users' connections on all nodes: what limits say of them, and what operators are told.
 
 use super::{
-    cluster::{Cluster, parsed},
+    cluster::{Cluster, client, header, parsed, with_tokens},
     *,
 };
-
-fn config() -> Config {
-    let mut config = Config { bus: Some(crate::config::Bus::default()), ..with_auth() };
-    config.limits.wire.ping_interval = None;
-    config.limits.wire.connection_timeout = None;
-    config
-}
 
 fn cluster(nodes: usize, shards: u16, config: &Config) -> Cluster {
     let mut cluster = Cluster::new(nodes, shards, config);
     cluster.wait(2);
     cluster
-}
-
-fn header(user: &str, permission: &str) -> String {
-    format!("Authorization: Bearer {}\r\n", token(user, &[permission]))
-}
-
-/// A client of this user, and the name by which it goes.
-fn client(cluster: &mut Cluster, node: usize, shard: usize, user: &str) -> (Client, String) {
-    let client = cluster.nodes[node].connect_with(shard, &header(user, "workflow:read"));
-    let welcome = client.take().remove(0);
-    assert_eq!(welcome["event"], "session.created");
-    cluster.run();
-    (client, welcome["data"]["connection_id"].as_str().unwrap().to_owned())
 }
 
 fn hang_up(cluster: &mut Cluster, client: &Client, node: usize) {
@@ -53,7 +33,7 @@ fn names(answer: &Value) -> Vec<&str> {
 
 #[test]
 fn operators_are_told_of_a_users_connections_on_all_nodes() {
-    let mut cluster = cluster(3, 2, &config());
+    let mut cluster = cluster(3, 2, &with_tokens());
     let (_, here) = client(&mut cluster, 0, 1, "ada");
     let (gone, there) = client(&mut cluster, 2, 0, "ada");
     client(&mut cluster, 1, 0, "eve");
@@ -76,7 +56,7 @@ fn operators_are_told_of_a_users_connections_on_all_nodes() {
 
 #[test]
 fn a_users_limit_holds_over_all_nodes() {
-    let mut config = config();
+    let mut config = with_tokens();
     config.limits.connections.connections_per_user_max = Some(2);
     let mut cluster = cluster(2, 2, &config);
     let (first, _) = client(&mut cluster, 0, 0, "ada");
@@ -94,7 +74,7 @@ fn a_users_limit_holds_over_all_nodes() {
 
 #[test]
 fn connections_of_a_node_that_died_do_not_count_for_long() {
-    let mut config = config();
+    let mut config = with_tokens();
     config.limits.connections.connections_per_user_max = Some(1);
     let mut cluster = cluster(2, 2, &config);
     client(&mut cluster, 1, 0, "ada");
@@ -115,7 +95,7 @@ fn connections_of_a_node_that_died_do_not_count_for_long() {
 
 #[test]
 fn under_another_name_a_node_puts_its_connections_anew() {
-    let mut cluster = cluster(1, 2, &config());
+    let mut cluster = cluster(1, 2, &with_tokens());
     let (_, name) = client(&mut cluster, 0, 1, "ada");
     let before = cluster.id(0);
     cluster.bus.leases.clear();
@@ -128,7 +108,7 @@ fn under_another_name_a_node_puts_its_connections_anew() {
 
 #[test]
 fn while_the_bus_is_away_this_nodes_connections_are_told_and_the_others_are_not() {
-    let mut cluster = cluster(2, 2, &config());
+    let mut cluster = cluster(2, 2, &with_tokens());
     client(&mut cluster, 1, 0, "ada");
     cluster.cut(0);
     let (_, here) = client(&mut cluster, 0, 0, "ada");
@@ -143,7 +123,7 @@ fn while_the_bus_is_away_this_nodes_connections_are_told_and_the_others_are_not(
 
 #[test]
 fn switched_off_nobody_else_is_told() {
-    let mut config = config();
+    let mut config = with_tokens();
     config.bus.as_mut().unwrap().track_connections = false;
     let mut cluster = cluster(2, 2, &config);
     client(&mut cluster, 0, 0, "ada");
@@ -154,7 +134,7 @@ fn switched_off_nobody_else_is_told() {
 
 #[test]
 fn all_nodes_together_have_so_many_connections() {
-    let mut config = config();
+    let mut config = with_tokens();
     config.limits.connections.connections_cluster_max = Some(2);
     let mut cluster = cluster(2, 1, &config);
     client(&mut cluster, 0, 0, "ada");
