@@ -53,7 +53,7 @@ impl Listening {
         Ok(this)
     }
 
-    /// Closes the listening sockets: clients that come now are refused by the operating system and try elsewhere.
+    /// Closes the listening sockets.
     pub(crate) fn stop(&mut self) {
         *self = Self::default();
     }

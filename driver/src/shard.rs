@@ -238,13 +238,15 @@ impl<R: Runtime> Shard<R> {
     fn open_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Command(command) => {
-                if let Command::Drain(plan) = &command {
-                    self.listening.stop();
+                if let Command::Drain(plan) = &command
+                    && !self.hub.hub().is_draining()
+                {
                     // One too far away for the clock is no end.
-                    let by = Instant::now().checked_add(plan.deadline);
-                    self.drained_by = self.drained_by.or(by);
+                    let by = Instant::now().checked_add(plan.notice.saturating_add(plan.deadline));
+                    self.drained_by = self.drained_by.into_iter().chain(by).min();
                 }
                 self.hub.handle_command(self.clock.now(), command);
+                self.heed_drain();
             }
             Mail::Broadcast(publication, answer) => {
                 let id = Some(self.waiting.add(answer));
@@ -294,12 +296,20 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
+    /// Who stops listens no more: clients that come now are refused by the operating system and try elsewhere.
+    fn heed_drain(&mut self) {
+        if self.hub.hub().is_draining() {
+            self.listening.stop();
+        }
+    }
+
     /// One turn: timers, outputs, one write for each connection that has something, and one for Redis; see the core's
     /// contract and the link's. Returns when the next timer is due.
     fn turn(&mut self) -> Option<Instant> {
         self.wind_link();
         let now = self.clock.now();
         self.hub.handle_timeout(now);
+        self.heed_drain();
         loop {
             while let Some(output) = self.hub.poll_output(now) {
                 self.carry_out(output);

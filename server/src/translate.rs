@@ -62,6 +62,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         bus: settings.has_redis().then(|| bus(settings)).transpose()?,
         presence: by_channel("PRESENCE_RULES", &settings.presence_rules, identity)?,
         deflate: deflate(settings)?,
+        drain_return: settings.drain_return,
         compat: Compat {
             correlation: match settings.correlation {
                 Correlation::Auto => CorrelationRule::Tolerant,
@@ -105,6 +106,7 @@ fn limits(settings: &Settings, capacity: &Capacity) -> Limits {
             connects_limit_loopback: settings.rate_limit_loopback,
             connections_per_address_max: settings.max_connections_per_address,
             connections_per_user_max: settings.max_connections_per_user,
+            connections_cluster_max: settings.max_connections_cluster,
             messages_per_second: settings.message_rate_limit,
             messages_burst: settings.message_burst,
             partial_bytes_max: capacity.partial_bytes_max,
@@ -194,7 +196,7 @@ fn bus(settings: &Settings) -> Result<Bus, Failure> {
             default: settings.redis_down,
             rules: by_channel("REDIS_DOWN_RULES", &settings.redis_down_rules, identity)?,
         },
-        ..Bus::default()
+        track_connections: settings.track_connections,
     })
 }
 
@@ -344,6 +346,9 @@ mod tests {
             ("REDIS_HEAL", "false"),
             ("NODE_NAME", "a1"),
             ("NODE_LEASE", "3"),
+            ("TRACK_CONNECTIONS", "false"),
+            ("MAX_CONNECTIONS_CLUSTER", "150"),
+            ("DRAIN_RETURN", "7"),
         ]))
         .unwrap();
         assert_eq!(&*config.service.name, "prod");
@@ -359,6 +364,7 @@ mod tests {
         assert_eq!(config.auth.certificates.len(), 1);
         assert_eq!(config.slow_readers.of("pool:1"), SlowPolicy::Latest);
         assert_eq!(config.slow_readers.of("global"), SlowPolicy::Gap);
+        assert_eq!(config.drain_return, Duration::from_secs(7));
         assert_eq!(config.compat.correlation, CorrelationRule::Id);
         assert!(!config.compat.mirror_status);
         assert_eq!((config.deflate.level, config.deflate.threshold_bytes), (6, 100));
@@ -418,6 +424,7 @@ mod tests {
             ),
             (Some(9), Some(8))
         );
+        assert_eq!(limits.connections.connections_cluster_max, Some(150));
         assert_eq!((config.trusted_proxies.len(), config.proxy_protocol), (2, true));
         assert_eq!((limits.connections.connections_max, limits.connections.sockets_max), (50, 250));
         assert_eq!(

@@ -9,6 +9,7 @@ mod channels;
 mod clients;
 mod cluster;
 mod dialogues;
+mod draining;
 mod formats;
 mod heads;
 mod hostile;

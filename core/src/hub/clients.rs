@@ -620,19 +620,28 @@ impl Hub {
     }
 
     fn on_drain(&mut self, plan: DrainPlan) {
-        if !self.drain.has_begun() {
-            self.tell_closing(plan);
+        if let Some(plan) = self.drain.notice(self.env.now.mono, plan) {
+            return self.begin_drain(plan);
         }
+        self.tell_nodes();
+    }
+
+    fn begin_drain(&mut self, plan: DrainPlan) {
+        self.tell_closing(plan);
         for step in self.drain.begin(&self.env, &mut self.connections, plan) {
             match step {
                 Step::Close(id) => self.close(id, Reason::Shutdown),
                 Step::EndHttp(id) => self.end_http(id),
             }
         }
-        // The other nodes need not wait for the next beat.
+        self.tell_nodes();
+        self.check_drained();
+    }
+
+    /// The other nodes need not wait for the next beat.
+    fn tell_nodes(&mut self) {
         self.nodes.refresh();
         self.keep_lease();
-        self.check_drained();
     }
 
     /// Tells each client when to come back, if that is wanted.
@@ -653,6 +662,9 @@ impl Hub {
     }
 
     fn on_drain_deadline(&mut self) {
+        if let Some(plan) = self.drain.noticed() {
+            return self.begin_drain(plan);
+        }
         for id in self.connections.ids() {
             self.retire(id, Reason::CloseTimeout);
             self.remove(id);

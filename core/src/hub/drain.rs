@@ -1,4 +1,5 @@
-//! Stopping: no new connections, a close with 1001 for each that is there, and an end after a deadline.
+//! Stopping: notice for load balancers, then no new connections, a close with 1001 for each that is there, and an end after
+//! a deadline.
 
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(super) struct Drain {
 enum Stage {
     #[default]
     Running,
+    /// Whoever asks is told that it is about to stop. At the instant it begins, by the plan.
+    Noticed(Instant, DrainPlan),
     /// Closing connections; those left at the instant are dropped.
     Draining(Instant),
     /// No connection is left, or the deadline is over.
@@ -38,7 +41,32 @@ pub(super) enum Step {
 impl Drain {
     /// Whether no new connections are taken.
     pub(super) fn has_begun(&self) -> bool {
+        matches!(self.stage, Stage::Draining(_) | Stage::Drained)
+    }
+
+    /// Whether nobody is to be sent here any more.
+    pub(super) fn is_told(&self) -> bool {
         self.stage != Stage::Running
+    }
+
+    /// Somebody wants an end at `now`. The plan if it begins at once, and not with a notice or not again.
+    pub(super) fn notice(&mut self, now: Instant, plan: DrainPlan) -> Option<DrainPlan> {
+        match self.stage {
+            Stage::Running | Stage::Noticed(..) if plan.notice.is_zero() => Some(plan),
+            Stage::Running => {
+                self.stage = Stage::Noticed(now + plan.notice.min(CENTURY), plan);
+                None
+            }
+            Stage::Noticed(..) | Stage::Draining(_) | Stage::Drained => None,
+        }
+    }
+
+    /// What is to begin at the [deadline](Self::deadline), if it is that of a notice.
+    pub(super) fn noticed(&self) -> Option<DrainPlan> {
+        match self.stage {
+            Stage::Noticed(_, plan) => Some(plan),
+            Stage::Running | Stage::Draining(_) | Stage::Drained => None,
+        }
     }
 
     /// Begins. A second call changes nothing. The connections that are closed at once; each of the others gets its turn
@@ -54,15 +82,14 @@ impl Drain {
         }
         let now = env.now.mono;
         // What no clock can count to is as good as this.
-        let plan =
-            DrainPlan { window: plan.window.min(CENTURY), deadline: plan.deadline.min(CENTURY) };
-        self.stage = Stage::Draining(now + plan.deadline);
+        let (window, deadline) = (plan.window.min(CENTURY), plan.deadline.min(CENTURY));
+        self.stage = Stage::Draining(now + deadline);
         let ids = connections.ids();
-        let step = plan.window / u32::try_from(ids.len()).unwrap_or(u32::MAX).max(1);
+        let step = window / u32::try_from(ids.len()).unwrap_or(u32::MAX).max(1);
         let (mut after, mut steps) = (Duration::ZERO, Vec::new());
         for id in ids {
             match connections.get(id).map(|conn| conn.phase) {
-                Some(Phase::Active | Phase::Unauthenticated { .. }) if !plan.window.is_zero() => {
+                Some(Phase::Active | Phase::Unauthenticated { .. }) if !window.is_zero() => {
                     if let Some(rare) = connections.edit(id).map(Conn::rare_mut) {
                         rare.deadline = Some(now + after);
                     }
@@ -76,10 +103,10 @@ impl Drain {
         steps
     }
 
-    /// When what is left is dropped.
+    /// When what is left is dropped, or the notice is over.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Draining(deadline) => Some(deadline),
+            Stage::Noticed(deadline, _) | Stage::Draining(deadline) => Some(deadline),
             Stage::Running | Stage::Drained => None,
         }
     }
@@ -138,6 +165,27 @@ mod tests {
 
         let due = ids.map(|id| connections.get(id).unwrap().rare().deadline.unwrap());
         assert_eq!(due, [env.now.mono, env.now.mono + window / 2]);
+    }
+
+    #[test]
+    fn notice_is_given_once_and_ends_by_time_or_by_an_end_without() {
+        let env = env(Config::default());
+        let (now, second) = (env.now.mono, Duration::from_secs(1));
+        let plan = DrainPlan { notice: second, ..DrainPlan::default() };
+        let mut drain = Drain::default();
+        assert!(!drain.is_told());
+
+        assert_eq!(drain.notice(now, plan), None);
+
+        assert!(drain.is_told() && !drain.has_begun() && !drain.may_wait(now));
+        assert_eq!((drain.deadline(), drain.noticed()), (Some(now + second), Some(plan)));
+        assert_eq!(drain.notice(now + second, plan), None, "a second one changes nothing");
+        assert_eq!(drain.deadline(), Some(now + second));
+        let at_once = DrainPlan::default();
+        assert_eq!(drain.notice(now, at_once), Some(at_once));
+        drain.begin(&env, &mut connections(&env), at_once);
+        assert_eq!((drain.notice(now, at_once), drain.noticed()), (None, None));
+        assert!(drain.has_begun() && drain.is_told());
     }
 
     #[test]

@@ -382,6 +382,12 @@ impl Hub {
         self.peers.full() == 0
     }
 
+    /// Whether it stops, so that new connections are refused and the driver need not listen any more.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.has_begun()
+    }
+
     /// Whether [`flush`](Self::flush) answers [`ws::Flush::Closed`] whatever the socket takes. A driver that leaves a socket
     /// alone until it is writable asks when the connection is dirty: the client may never read again.
     #[must_use]

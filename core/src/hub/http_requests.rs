@@ -40,7 +40,7 @@ impl Hub {
         match (listener, path) {
             (Listener::Metrics, _) if reads => self.ask_metrics(id),
             (Listener::Main, "/health") if asks => {
-                let (draining, silent) = (self.drain.has_begun(), self.questions.is_unanswered());
+                let (draining, silent) = (self.drain.is_told(), self.questions.is_unanswered());
                 let (env, peers, nodes) = (&mut self.env, &self.peers, &self.nodes);
                 let answer = answers::health(env, draining, silent, peers, nodes);
                 self.respond(id, answers::to_question(answer, request.method()));
@@ -50,7 +50,7 @@ impl Hub {
                 self.answer_reason(id, Reason::UpgradeRequired);
             }
             (Listener::Main, "/ready" | "/" | "*") if asks => {
-                let state = (!self.drain.has_begun(), self.is_cluster_full());
+                let state = (!self.drain.is_told(), self.is_cluster_full());
                 let answer = answers::ready(&self.env, state, self.peers.open(), &self.nodes);
                 self.respond(id, answers::to_question(answer, request.method()));
             }

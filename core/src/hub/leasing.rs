@@ -111,7 +111,7 @@ impl Hub {
             version: env!("CARGO_PKG_VERSION").into(),
             connections: self.peers.open(),
             links: LinkCounts { up: self.nodes.links_up(), total: self.env.place.shards.max(1) },
-            draining: self.drain.has_begun(),
+            draining: self.drain.is_told(),
             record: record::VERSION,
         }
     }

@@ -291,15 +291,19 @@ pub struct Published {
 /// How a server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainPlan {
-    /// Closes are spread evenly over this time. Zero: all at once.
+    /// For so long `/ready` says no, and this node's lease that it goes, while everything else stays as it is: load balancers
+    /// learn it before clients do. Default zero. A further drain without it ends it.
+    pub notice: Duration,
+    /// After that closes are spread evenly over this time. Default zero: all at once.
     pub window: Duration,
-    /// Connections that are left after this time are dropped.
+    /// Connections that are left so long after the notice are dropped. Default 10 s.
     pub deadline: Duration,
 }
 
 impl Default for DrainPlan {
     fn default() -> Self {
-        Self { window: Duration::ZERO, deadline: Duration::from_secs(10) }
+        let deadline = Duration::from_secs(10);
+        Self { notice: Duration::ZERO, window: Duration::ZERO, deadline }
     }
 }
 

@@ -225,4 +225,4 @@ fn chunk(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 }
 
 /// First bytes of every trace: name and version of the format.
-const MAGIC: &[u8; 8] = b"mhvtrc03";
+const MAGIC: &[u8; 8] = b"mhvtrc04";

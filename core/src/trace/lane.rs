@@ -257,8 +257,8 @@ impl<'t> Lane<'t> {
             Call::Disconnect { conn } => {
                 Command::Disconnect { conn: conn_id(self.place.shard, *conn) }
             }
-            Call::Drain { window, deadline } => {
-                Command::Drain(DrainPlan { window: *window, deadline: *deadline })
+            Call::Drain { notice, window, deadline } => {
+                Command::Drain(DrainPlan { notice: *notice, window: *window, deadline: *deadline })
             }
             Call::New { .. }
             | Call::Reload { .. }

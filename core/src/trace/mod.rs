@@ -118,6 +118,7 @@ enum Call<'a> {
         hooks: Wanted<'a>,
     },
     Drain {
+        notice: Duration,
         window: Duration,
         deadline: Duration,
     },

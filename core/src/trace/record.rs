@@ -11,8 +11,8 @@ use super::{
 use crate::{
     config::Config,
     hub::{
-        Backlog, Command, ConnId, Handler, Listener, Output, Peer, Place, Publication, RequestId,
-        ShardId, StoreEvent, Timeout,
+        Backlog, Command, ConnId, DrainPlan, Handler, Listener, Output, Peer, Place, Publication,
+        RequestId, ShardId, StoreEvent, Timeout,
     },
     time::{Instant, Now},
     ws::Flush,
@@ -129,7 +129,9 @@ impl Recorder {
                 config: super::config_digest(config),
                 hooks: Wanted::of(&config.hooks),
             },
-            Command::Drain(plan) => Call::Drain { window: plan.window, deadline: plan.deadline },
+            Command::Drain(DrainPlan { notice, window, deadline }) => {
+                Call::Drain { notice: *notice, window: *window, deadline: *deadline }
+            }
         };
         self.note(now, call);
     }

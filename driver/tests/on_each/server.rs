@@ -41,7 +41,7 @@ pub(crate) fn end<R: Host>(server: Server<R>) {
 }
 
 pub(crate) const AT_ONCE: DrainPlan =
-    DrainPlan { window: Duration::ZERO, deadline: Duration::ZERO };
+    DrainPlan { notice: Duration::ZERO, window: Duration::ZERO, deadline: Duration::ZERO };
 
 pub(crate) struct Client(WebSocket<TcpStream>);
 

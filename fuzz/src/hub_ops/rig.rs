@@ -380,7 +380,11 @@ impl Rig {
     fn drain(&mut self, seconds: u8) {
         self.drains = true;
         let window = Duration::from_secs(u64::from(seconds % 8));
-        let plan = DrainPlan { window, deadline: window + Duration::from_secs(20) };
+        let plan = DrainPlan {
+            window,
+            deadline: window + Duration::from_secs(20),
+            ..DrainPlan::default()
+        };
         for hub in &mut self.hubs {
             hub.handle_command(self.now, Command::Drain(plan));
         }

@@ -40,7 +40,7 @@ pub(crate) fn weakened(old: &Loaded, new: &Loaded) -> Weakened {
 }
 
 /// Variables of which the default protects less than any other value.
-const PROTECTIONS: [&str; 18] = [
+const PROTECTIONS: [&str; 19] = [
     "MAHAVISHNU_PROXY_PROTOCOL",
     "MAHAVISHNU_TLS_ENABLED",
     "MAHAVISHNU_CRL_FILE",
@@ -58,6 +58,7 @@ const PROTECTIONS: [&str; 18] = [
     "MAHAVISHNU_RATE_LIMIT_LOOPBACK",
     "MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS",
     "MAHAVISHNU_MAX_CONNECTIONS_PER_USER",
+    "MAHAVISHNU_MAX_CONNECTIONS_CLUSTER",
     "MAHAVISHNU_MEMORY_LIMIT",
 ];
 
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_nobody_says_any_more_is_lost_and_what_is_said_is_said() {
-        let rows: [(&str, &str, &str); 11] = [
+        let rows: [(&str, &str, &str); 12] = [
             ("PROXY_PROTOCOL", "true", "false"),
             ("TLS_ENABLED", "true", "false"),
             ("VERIFY_CLIENT", "true", "false"),
@@ -90,6 +91,7 @@ mod tests {
             ("RATE_LIMIT", "10", "off"),
             ("MAX_CONNECTIONS_PER_ADDRESS", "10", "off"),
             ("MAX_CONNECTIONS_PER_USER", "10", "off"),
+            ("MAX_CONNECTIONS_CLUSTER", "10", "off"),
             ("MEMORY_LIMIT", "2G", "off"),
         ];
         for (name, on, off) in rows {

@@ -245,6 +245,9 @@ settings! {
         node_name: Option<String> = None, Maybe(Text { bytes_max: 128 }), ["NODE_NAME"], Restart;
         /// Seconds that the others count this server as there without a sign of life. It gives one five times as often.
         node_lease: Duration = Duration::from_secs(10), seconds(1000, 3600), ["NODE_LEASE"], Restart;
+        /// Tell the other servers which connections a user has here: `GET /connections` and `POST /disconnect` then know all of
+        /// them, and MAX_CONNECTIONS_PER_USER holds for all servers together. Otherwise each knows and counts its own.
+        track_connections: bool = true, Bool, ["TRACK_CONNECTIONS"], Live;
     }
     "Limits" {
         /// New connections per minute and address; this machine is exempt.
@@ -254,7 +257,7 @@ settings! {
         /// Open connections of one address, or IPv6 network of 64 bits; this machine is exempt. One more is accepted and
         /// closed with 1013.
         max_connections_per_address: Option<u32> = None, OrOff(int::<u32>(1, 10_000_000)), ["MAX_CONNECTIONS_PER_ADDRESS"], Live;
-        /// Open connections of one user. One more is closed with 1013.
+        /// Open connections of one user. One more is closed with 1013. With Redis it holds for all servers together.
         max_connections_per_user: Option<u32> = None, OrOff(int::<u32>(1, 10_000_000)), ["MAX_CONNECTIONS_PER_USER"], Live;
         /// Messages per second and connection.
         message_rate_limit: Option<u32> = Some(100), OrOff(int::<u32>(1, 1_000_000)), ["MESSAGE_RATE_LIMIT"], Live;
@@ -262,6 +265,9 @@ settings! {
         message_burst: u32 = 150, int::<u32>(1, 1_000_000), ["MESSAGE_BURST"], Live;
         /// Open WebSocket connections. One more is accepted and closed with 1013.
         max_connections: usize = 10_000, int::<usize>(1, 10_000_000), ["MAX_CONNECTIONS"], Live;
+        /// Open WebSocket connections of all servers together. One more is accepted and closed with 1013. What the others have
+        /// is known with a delay of a fifth of NODE_LEASE, and what comes in that time may lie beyond it.
+        max_connections_cluster: Option<u64> = None, OrOff(int::<u64>(1, 1_000_000_000)), ["MAX_CONNECTIONS_CLUSTER"], Live;
         /// Memory that the server is to make do with: `2G`, or auto for what the control group allows, else half of the
         /// machine's. From it follow a bound on connections, if it is below MAX_CONNECTIONS, and on what waits for slow
         /// readers and what has come only in part. off: 256 MiB and 128 MiB of these for each shard, on every machine.
@@ -281,7 +287,15 @@ settings! {
         ping_interval: Option<Duration> = Some(Duration::from_secs(20)), OrOff(seconds(100, 86_400)), ["PING_INTERVAL"], Live;
         /// Seconds that a client has to answer a ping.
         pong_timeout: Duration = Duration::from_secs(20), seconds(100, 3600), ["PONG_TIMEOUT"], Live;
-        /// Seconds that clients have to say goodbye when the server stops.
+        /// Seconds, once the server is told to stop, in which `/ready` answers 503 and everything else goes on: a load balancer
+        /// sends nobody any more before the first connection is closed.
+        drain_notice: Duration = Duration::ZERO, seconds(0, 3600), ["DRAIN_NOTICE"], Live;
+        /// Seconds after that over which connections are closed, one after the other. 0: all at once.
+        drain_window: Duration = Duration::ZERO, seconds(0, 3600), ["DRAIN_WINDOW"], Live;
+        /// Seconds over which clients are to come back: before they are closed each is told a time of its own by the event
+        /// `session.closing`. 0: they are told nothing, and come back as they see fit.
+        drain_return: Duration = Duration::ZERO, seconds(0, 3600), ["DRAIN_RETURN"], Live;
+        /// Seconds that the last clients have to say goodbye when the server stops. What is left is dropped.
         drain_timeout: Duration = Duration::from_secs(5), seconds(0, 3600), ["DRAIN_TIMEOUT"], Live;
     }
     "Messages" {

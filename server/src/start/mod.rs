@@ -259,10 +259,14 @@ impl Running {
 
     /// How to stop.
     fn drain_plan(&self) -> DrainPlan {
-        let plan =
-            DrainPlan { deadline: self.loaded.settings.drain_timeout, ..DrainPlan::default() };
-        info!(deadline_seconds = plan.deadline.as_secs_f64(), "stopping");
-        plan
+        let Settings { drain_notice, drain_window, drain_timeout, .. } = self.loaded.settings;
+        let deadline = drain_window.saturating_add(drain_timeout);
+        info!(
+            notice_seconds = drain_notice.as_secs_f64(),
+            deadline_seconds = deadline.as_secs_f64(),
+            "stopping"
+        );
+        DrainPlan { notice: drain_notice, window: drain_window, deadline }
     }
 }
 

@@ -136,6 +136,7 @@ fn said(
             let rule = |(pattern, count): &_| format!("{pattern}={count}");
             rules.iter().map(rule).collect::<Vec<_>>().join(",")
         };
+        "DRAIN_RETURN": drain_return, seconds;
         "SESSION_SECONDS": limits.sessions.session_window, seconds;
         "SESSIONS_MAX": limits.sessions.sessions_max, usize::to_string;
         "STATE_BYTES": limits.history.state_bytes_max, usize::to_string;
@@ -260,16 +261,20 @@ impl Driven for Running {
     }
 
     fn drain(&self, plan: DrainPlan) {
-        if !plan.window.is_zero() {
-            not_applicable("the program closes all connections at once when it stops");
-        }
+        let DrainPlan { notice, window, deadline } = plan;
+        let Some(timeout) = deadline.checked_sub(window) else {
+            not_applicable("the program ends no drain within its window");
+        };
         let server = self.server();
         if plan != DrainPlan::default() {
             let file =
                 std::fs::read_to_string(server.state_dir().join(".env")).expect("it is ours");
             // The last of two lines counts.
-            let line = format!("MAHAVISHNU_DRAIN_TIMEOUT={}\n", seconds(&plan.deadline));
-            server.reload(&(file + &line));
+            let line = |(name, time): (_, Duration)| {
+                format!("MAHAVISHNU_DRAIN_{name}={}\n", seconds(&time))
+            };
+            let said = [("NOTICE", notice), ("WINDOW", window), ("TIMEOUT", timeout)].map(line);
+            server.reload(&(file + &said.concat()));
         }
         server.signal(Signal::TERM);
     }

@@ -151,7 +151,7 @@ impl Rig {
     /// Stops the server and returns the trace of everything that went into it.
     #[must_use]
     pub fn recording(&self) -> Vec<u8> {
-        self.drain(DrainPlan { window: Duration::ZERO, deadline: Duration::ZERO });
+        self.drain(DrainPlan { deadline: Duration::ZERO, ..DrainPlan::default() });
         self.expect_drained();
         self.driven.recording()
     }

@@ -248,6 +248,7 @@ conformance! {
             a_drain_closes_everyone_with_1001,
             what_was_published_comes_before_the_close,
             a_drain_in_a_window_closes_one_after_the_other,
+            a_drain_gives_notice_first,
             a_drain_ends_at_its_deadline,
             a_draining_server_takes_no_connections,
             a_drain_lets_answers_that_are_due_go_out,

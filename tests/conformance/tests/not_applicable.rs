@@ -58,10 +58,7 @@ fn what_does_not_apply_to_the_program_is_counted() {
 /// Why, and which bodies.
 const LIST: &[(&str, &[&str])] = &[
     ("a configuration does not tell its keys", &["key_removed"]),
-    (
-        "the program closes all connections at once when it stops",
-        &["a_drain_in_a_window_closes_one_after_the_other", "close_timeout"],
-    ),
+    ("the program ends no drain within its window", &["close_timeout"]),
     (
         "the program has no application to ask",
         &[

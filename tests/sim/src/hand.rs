@@ -81,7 +81,7 @@ impl Hand {
     /// `None` once the server drains: nobody listens any more.
     pub fn connect(&mut self, listener: Listener, room: usize) -> Option<Line> {
         let world = &mut self.world;
-        if world.draining {
+        if world.draining || world.nodes.iter().any(|node| node.hub.is_draining()) {
             return None;
         }
         let waiting = |hub: usize| {
@@ -254,7 +254,7 @@ impl Hand {
 
     /// Begins to stop, by a plan.
     pub fn drain(&mut self, plan: DrainPlan) {
-        self.world.draining = true;
+        self.world.draining |= plan.notice.is_zero();
         self.command_all(|| Command::Drain(plan));
     }
 

@@ -289,7 +289,11 @@ impl World {
         // What is published at the last moment still arrives. Another hub may have closed its clients before it hears of it,
         // and where there is a store it has to be kept before.
         let last = (self.nodes.len() == 1 && self.options.store == 0).then(|| self.publish(0));
-        let plan = DrainPlan { window, deadline: window + Duration::from_secs(10) };
+        let plan = DrainPlan {
+            window,
+            deadline: window + Duration::from_secs(10),
+            ..DrainPlan::default()
+        };
         for hub in 0..self.nodes.len() {
             self.command(hub, Command::Drain(plan));
         }

@@ -193,7 +193,11 @@ fn a_drain_lets_answers_that_are_due_go_out() {
 fn a_drain_in_a_window_closes_one_after_the_other() {
     let mut rig = Rig::alone();
     let clients: Vec<_> = (0..4).map(|_| rig.connect(0)).collect();
-    let plan = DrainPlan { window: Duration::from_secs(4), deadline: Duration::from_secs(20) };
+    let plan = DrainPlan {
+        window: Duration::from_secs(4),
+        deadline: Duration::from_secs(20),
+        ..DrainPlan::default()
+    };
     rig.hubs[0].handle_command(rig.now, Command::Drain(plan));
     rig.run();
     let mut closed = Vec::new();
@@ -209,7 +213,11 @@ fn a_drain_in_a_window_closes_one_after_the_other() {
 fn who_authenticates_during_a_drain_keeps_its_turn_in_it() {
     let mut rig = Rig::new(1, with_auth());
     let [_first, second] = [rig.connect_with(0, ""), rig.connect_with(0, "")];
-    let plan = DrainPlan { window: Duration::from_secs(4), deadline: Duration::from_secs(20) };
+    let plan = DrainPlan {
+        window: Duration::from_secs(4),
+        deadline: Duration::from_secs(20),
+        ..DrainPlan::default()
+    };
     rig.hubs[0].handle_command(rig.now, Command::Drain(plan));
     rig.wait(Duration::from_secs(1));
     let data = json!({"token": token("ada", &["admin"])});
@@ -224,7 +232,11 @@ fn a_drain_ends_at_its_deadline() {
     let mut rig = Rig::alone();
     let client = rig.connect(0);
     rig.set_room(&client, Some(0));
-    let plan = DrainPlan { window: Duration::ZERO, deadline: Duration::from_secs(2) };
+    let plan = DrainPlan {
+        window: Duration::ZERO,
+        deadline: Duration::from_secs(2),
+        ..DrainPlan::default()
+    };
     rig.hubs[0].handle_command(rig.now, Command::Drain(plan));
     rig.wait(Duration::from_secs(2));
     assert!(rig.outputs.iter().any(|output| matches!(output, Output::Drained)));

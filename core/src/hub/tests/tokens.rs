@@ -315,7 +315,7 @@ fn a_revocation_counts_as_long_as_leeway_lets_its_token_in() {
 fn a_drain_ends_connections_as_a_drain_does() {
     let mut rig = Rig::new(1, quiet());
     let client = bearer(&mut rig, 0, &token_at("ada", &["admin"], 0, 100));
-    let plan = DrainPlan { window: seconds(1), deadline: seconds(20) };
+    let plan = DrainPlan { window: seconds(1), deadline: seconds(20), ..DrainPlan::default() };
     rig.hubs[0].handle_command(rig.now, Command::Drain(plan));
     rig.wait(SECOND);
     assert_eq!(client.take_close(), Some((1001, "Server shutting down".into())));

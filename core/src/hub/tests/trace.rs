@@ -245,7 +245,7 @@ fn revocations_are_replayed_on_all_hubs() {
 /// A number of a hub is a claim on memory, and counting up to the largest would overflow.
 #[test]
 fn a_trace_that_names_too_many_hubs_is_none() {
-    let trace = |shard: u16| [b"mhvtrc03".as_slice(), &shard.to_le_bytes(), &[0; 4]].concat();
+    let trace = |shard: u16| [b"mhvtrc04".as_slice(), &shard.to_le_bytes(), &[0; 4]].concat();
     for shard in [1024, u16::MAX - 1, u16::MAX] {
         assert!(matches!(Trace::new(&trace(shard)), Err(Mismatch::NotATrace)), "{shard}");
     }

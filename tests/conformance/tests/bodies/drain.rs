@@ -33,7 +33,11 @@ pub(crate) fn what_was_published_comes_before_the_close(backend: Backend) {
 pub(crate) fn a_drain_in_a_window_closes_one_after_the_other(backend: Backend) {
     let rig = backend.start(|_| {});
     let mut clients: Vec<_> = (0..4).map(|_| rig.raw_hello()).collect();
-    let plan = DrainPlan { window: Duration::from_secs(2), deadline: Duration::from_secs(20) };
+    let plan = DrainPlan {
+        window: Duration::from_secs(2),
+        deadline: Duration::from_secs(20),
+        ..DrainPlan::default()
+    };
     let (took, ()) = rig.time(|| {
         rig.drain(plan);
         assert_eq!(clients[0].close_frame().map(|(code, _)| code), Some(1001));
@@ -48,12 +52,38 @@ pub(crate) fn a_drain_in_a_window_closes_one_after_the_other(backend: Backend) {
     rig.expect_drained();
 }
 
+pub(crate) fn a_drain_gives_notice_first(backend: Backend) {
+    let rig = backend.start_with(Setup { shards: 2, ..Setup::new(|_| {}) });
+    let mut client = rig.subscriber("a");
+    let notice = Duration::from_secs(2);
+    let ready = || {
+        let mut raw = rig.raw();
+        raw.write(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
+        raw.response()
+    };
+    assert_eq!(ready().status, 200);
+    let (took, ()) = rig.time(|| {
+        rig.drain(DrainPlan { notice, ..DrainPlan::default() });
+        rig.until("notice", || (ready().status == 503).then_some(()));
+        assert_eq!(ready().json()["checks"]["accepting"], "failing");
+        let mut late = rig.subscriber("a");
+        assert_eq!(rig.broadcast("a", &json!({ "n": 1 })), 2, "everything else goes on");
+        assert_eq!((client.numbers(1), late.numbers(1)), (vec![1], vec![1]));
+        for client in [&mut client, &mut late] {
+            assert_eq!(client.expect_close(1001), "Server shutting down");
+        }
+    });
+    assert!(took >= notice, "{took:?}");
+    drop(client);
+    rig.expect_drained();
+}
+
 pub(crate) fn a_drain_ends_at_its_deadline(backend: Backend) {
     let rig = backend.start(|_| {});
     let mut raw = rig.raw_hello();
     let deadline = Duration::from_millis(300);
     let (took, ()) = rig.time(|| {
-        rig.drain(DrainPlan { window: Duration::ZERO, deadline });
+        rig.drain(DrainPlan { window: Duration::ZERO, deadline, ..DrainPlan::default() });
         rig.expect_drained();
     });
     assert!(took >= deadline, "{took:?}");
@@ -64,7 +94,11 @@ pub(crate) fn a_drain_ends_at_its_deadline(backend: Backend) {
 pub(crate) fn a_draining_server_takes_no_connections(backend: Backend) {
     let rig = backend.start(|_| {});
     let mut raw = rig.raw_hello();
-    rig.drain(DrainPlan { window: Duration::ZERO, deadline: Duration::from_secs(60) });
+    rig.drain(DrainPlan {
+        window: Duration::ZERO,
+        deadline: Duration::from_secs(60),
+        ..DrainPlan::default()
+    });
     assert_eq!(raw.close_frame().map(|(code, _)| code), Some(1001));
     assert!(!rig.is_drained(), "somebody is still there");
     rig.until("a refusal", || rig.try_connect().is_err().then_some(()));

@@ -35,7 +35,11 @@ pub(crate) fn close_timeout(backend: Backend, reason: Reason) {
     let rig = backend.start(|_| {});
     let (mut first, mut second) = (rig.raw_hello(), rig.raw_hello());
     // The second one's turn would come after ten seconds.
-    rig.drain(DrainPlan { window: Duration::from_secs(20), deadline: SHORT });
+    rig.drain(DrainPlan {
+        window: Duration::from_secs(20),
+        deadline: SHORT,
+        ..DrainPlan::default()
+    });
     assert_eq!(first.close_frame().map(|(code, _)| code), Some(1001));
     assert_eq!(second.close_frame(), None, "dropped without a word");
     rig.expect_told_end(reason);
