@@ -4,7 +4,7 @@ use std::io;
 
 use super::{
     Hub,
-    bus::BusEvent,
+    bus::{BusCommand, BusEvent},
     channels::Round,
     connections::{AfterHeader, HANDSHAKE, Path, Phase},
     homes::Sealed,
@@ -91,11 +91,9 @@ impl Hub {
         self.homes.sweep(&self.env);
         self.presence.expire(&mut self.env);
         self.sessions.write_postponed(&self.env);
-        self.keep_lease();
         if self.env.config.bus.is_some() {
             self.on_bus_time();
         }
-        self.visits.renew(self.env.now.mono);
         self.go_on_with_handshakes();
         self.settle();
         self.go_on_with_requests();
@@ -249,8 +247,9 @@ impl Hub {
         {
             return Some(output);
         }
-        self.tell_visits();
-        if let Some(command) = self.calls.next() {
+        if self.env.config.bus.is_some()
+            && let Some(command) = self.next_bus_command()
+        {
             return Some(Output::Bus(command));
         }
         if self.env.place.shards > 1 {
@@ -362,6 +361,12 @@ impl Hub {
     #[must_use]
     pub fn wants_read(&self, conn: ConnId) -> bool {
         self.connections.wants_read(conn, &self.env.config.limits.wire)
+    }
+
+    #[cold]
+    fn next_bus_command(&mut self) -> Option<BusCommand> {
+        self.tell_visits();
+        self.calls.next()
     }
 
     #[cold]

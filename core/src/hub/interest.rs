@@ -103,9 +103,12 @@ impl Hub {
         }
     }
 
-    /// What is due about the bus.
+    /// What is due about the bus, of a hub that has one.
+    #[cold]
     pub(super) fn on_bus_time(&mut self) {
         let now = self.env.now.mono;
+        self.keep_lease();
+        self.visits.renew(now);
         while let Some((place, parked)) = self.following.next_overdue(now) {
             let known = self.known(place);
             self.answer_parked(parked, known);

@@ -84,13 +84,9 @@ impl FollowHandles {
         shift(&mut tally.bus_followed, &self.followed);
         add(&mut tally.bus_forks, &self.forks);
         add(&mut tally.bus_poison, &self.poison);
-        for (counts, handles) in [
-            (tally.bus_holes.take(), &self.holes),
-            (tally.bus_heals.take(), &self.heals),
-            (tally.bus_epochs.take(), &self.epochs),
-        ] {
-            counts.iter_mut().zip(handles).for_each(|(count, handle)| add(count, handle));
-        }
+        tally.bus_holes.publish(&self.holes);
+        tally.bus_heals.publish(&self.heals);
+        tally.bus_epochs.publish(&self.epochs);
         for (took, messages) in tally.appends.drain(..) {
             self.duration.record(took.as_secs_f64());
             self.messages.record(f64::from(messages));

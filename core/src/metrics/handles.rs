@@ -287,20 +287,16 @@ impl Handles {
         add(&mut tally.refreshed, &self.refreshed);
         add(&mut tally.withdrawn, &self.withdrawn);
         shift(&mut tally.presence_members, &self.presence_members);
-        for (counts, handles) in [
-            (tally.received.take(), &self.received),
-            (tally.sent.take(), &self.sent),
-            (tally.statuses.take(), &self.statuses),
-            (tally.resumes.take(), &self.resumes),
-            (tally.presence.take(), &self.presence_events),
-            (tally.handlers_failed.take(), &self.handlers_failed),
-            (tally.recoveries.take(), &self.recoveries),
-            (tally.errors.take(), &self.errors),
-            (tally.dropped.take(), &self.dropped),
-            (tally.closed.take(), &self.closed),
-        ] {
-            counts.iter_mut().zip(handles).for_each(|(count, handle)| add(count, handle));
-        }
+        tally.received.publish(&self.received);
+        tally.sent.publish(&self.sent);
+        tally.statuses.publish(&self.statuses);
+        tally.resumes.publish(&self.resumes);
+        tally.presence.publish(&self.presence_events);
+        tally.handlers_failed.publish(&self.handlers_failed);
+        tally.recoveries.publish(&self.recoveries);
+        tally.errors.publish(&self.errors);
+        tally.dropped.publish(&self.dropped);
+        tally.closed.publish(&self.closed);
         if let Some(bus) = &self.bus {
             bus.record(&mut tally.bus);
         }

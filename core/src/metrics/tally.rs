@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use metrics::Counter;
+
 use super::{
     bus::BusTally,
     follow::{Epochs, Heals, Holes},
+    handles::add,
 };
 use crate::{
     config::Config,
@@ -108,6 +111,18 @@ impl<const N: usize> Counts<N> {
             *slot += count;
             self.any |= count > 0;
         }
+    }
+
+    /// Tells a recorder.
+    #[inline]
+    pub(super) fn publish(&mut self, handles: &[Counter]) {
+        if self.any {
+            self.publish_all(handles);
+        }
+    }
+
+    fn publish_all(&mut self, handles: &[Counter]) {
+        self.take().iter_mut().zip(handles).for_each(|(count, handle)| add(count, handle));
     }
 
     /// The counts in the list's order, to be taken out; nothing if all are zero.
