@@ -342,7 +342,19 @@ impl Violations {
         [self.lost, self.duplicated, self.reordered, self.damaged, self.invented] == [0; 5]
     }
 
-    fn note(&mut self, text: String) {
+    /// Takes in those of another part of the same run.
+    pub fn add(&mut self, other: &Self) {
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.damaged += other.damaged;
+        self.invented += other.invented;
+        for example in &other.examples {
+            self.note(example.clone());
+        }
+    }
+
+    pub(crate) fn note(&mut self, text: String) {
         if self.examples.len() < EXAMPLES_MAX {
             self.examples.push(text);
         }

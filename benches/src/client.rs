@@ -138,7 +138,10 @@ impl Client {
     }
 
     /// Waits for the answer to a request, over anything unasked that comes before it.
-    fn await_answer(&mut self, scratch: &mut [u8]) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// The connection ended, or the answer does not come, or is an error.
+    pub fn await_answer(&mut self, scratch: &mut [u8]) -> Result<Vec<u8>> {
         let deadline = Instant::now() + SETUP_TIMEOUT;
         loop {
             while let Some(message) = self.inbox.pop_front() {

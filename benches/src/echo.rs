@@ -242,6 +242,8 @@ impl<'a> Exchange<'a> {
         let cpu =
             end.cpu.zip(begin.cpu).map(|(end, begin)| end.saturating_sub(begin).as_secs_f64());
         FanoutReport {
+            channels: 1,
+            redis: None,
             mode: "echo".to_owned(),
             label: self.run.label.clone(),
             case: self.run.case.clone(),

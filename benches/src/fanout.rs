@@ -3,39 +3,48 @@
 //! The loop is one thread that never sleeps: it publishes what the pace allows, polls with a zero timeout, and reads
 //! each ready socket once into one buffer that all sockets share.
 
-use std::{collections::VecDeque, time::Duration};
+mod publisher;
 
+use std::time::Duration;
+
+use self::publisher::Publisher;
 use crate::{
     Result,
-    check::Ledger,
+    check::{Ledger, Violations},
     client::{Client, OPEN_AT_ONCE, PAYLOAD_BYTES_MAX, Setup, Token},
     frame,
     handshake::Target,
-    message::{Answer, Template},
-    process::Process,
+    message::Template,
+    process::{self, Process},
+    redis::{Redis, RedisCounts},
     socket::{Clock, Poller, ReadBuffer, nanos},
-    stats::{FanoutReport, ServerUse, ratio},
+    stats::{FanoutReport, Latency, ServerUse, ratio},
 };
 
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Fanout {
-    /// The server.
-    pub target: Target,
+    /// The server, or its nodes: subscribers of a channel are spread over them in turn, and what is published is published
+    /// at the first.
+    pub targets: Vec<Target>,
     /// How it is spoken to.
     pub wire: Wire,
-    /// Connections that get every message. The publisher is one more.
+    /// Channels, each with subscribers and messages of its own; raw servers have but one.
+    pub channels: u32,
+    /// Connections that get every message of a channel. The publisher is one more for all of them.
     pub subscribers: u32,
-    /// When to publish.
+    /// When to publish. A rate is that of all channels, which take turns.
     pub pace: Pace,
-    /// Messages under way at most. A closed loop is always at this bound.
+    /// Messages of a channel under way at most. A closed loop is always at this bound.
     pub window: usize,
     /// When to stop.
     pub until: Until,
     /// Without progress for this long while something is due, the run is given up and what is due counts as lost.
     pub stall: Duration,
-    /// The server's process, for its CPU time and memory.
-    pub server: Option<Process>,
+    /// The server's processes, for their CPU time and memory.
+    pub servers: Vec<Process>,
+    /// What is between nodes, for what it does.
+    pub redis: Option<Redis>,
     /// Goes into the report: which server this is.
     pub label: String,
     /// Goes into the report: what is measured.
@@ -47,7 +56,7 @@ pub struct Fanout {
 pub enum Wire {
     /// The product's JSON protocol.
     Json {
-        /// Where to publish.
+        /// Where to publish; of several channels, the beginning of their names.
         channel: String,
         /// Bytes of the data object.
         data_bytes: usize,
@@ -90,28 +99,54 @@ impl Fanout {
     /// # Errors
     /// The run could not be done: no connection, a refusal, an error answer, a closed connection.
     pub fn run(&self) -> Result<FanoutReport> {
-        let template = match &self.wire {
-            Wire::Json { channel, data_bytes, .. } => Template::publish(channel, *data_bytes)?,
-            Wire::Raw { frame_bytes } => Template::bare(
-                frame::payload_bytes_for(*frame_bytes)
-                    .ok_or_else(|| format!("no frame has {frame_bytes} bytes"))?,
-            )?,
-        };
-        let mut generator = Generator::connect(self, template)?;
+        let mut generator = Generator::connect(self)?;
         generator.run()?;
         Ok(generator.report())
     }
 
-    fn setup(&self, role: Role) -> Setup {
-        let (target, token, channel) = match (&self.wire, role) {
-            (Wire::Json { channel, token, .. }, Role::Subscriber) => {
-                (self.target.clone(), token.clone(), Some(channel.clone()))
-            }
-            (Wire::Json { token, .. }, Role::Publisher) => {
-                (self.target.clone(), token.clone(), None)
-            }
-            (Wire::Raw { .. }, Role::Subscriber) => (self.target.at("/sub"), None, None),
-            (Wire::Raw { .. }, Role::Publisher) => (self.target.at("/pub"), None, None),
+    /// The message of a channel.
+    fn template(&self, topic: u32) -> Result<Template> {
+        match &self.wire {
+            Wire::Json { data_bytes, .. } => Template::publish(&self.channel(topic), *data_bytes),
+            Wire::Raw { frame_bytes } => Template::bare(
+                frame::payload_bytes_for(*frame_bytes)
+                    .ok_or_else(|| format!("no frame has {frame_bytes} bytes"))?,
+            ),
+        }
+    }
+
+    fn channel(&self, topic: u32) -> String {
+        match &self.wire {
+            Wire::Json { channel, .. } if self.channels > 1 => format!("{channel}-{topic}"),
+            Wire::Json { channel, .. } => channel.clone(),
+            Wire::Raw { .. } => String::new(),
+        }
+    }
+
+    /// Opens the subscribers of a channel, spread over all nodes.
+    fn subscribe(&self, topic: u32) -> Result<Vec<Client>> {
+        let (nodes, all) = (self.targets.len().max(1), self.subscribers as usize);
+        let mut clients = Vec::with_capacity(all);
+        for (place, target) in self.targets.iter().enumerate() {
+            // The first nodes take what cannot be divided; of many channels with few subscribers each begins elsewhere.
+            let turn = (place + topic as usize) % nodes;
+            let share = all / nodes + usize::from(turn < all % nodes);
+            let setup = self.setup(target, Role::Subscriber(topic));
+            clients.extend(setup.open(share, OPEN_AT_ONCE)?);
+        }
+        Ok(clients)
+    }
+
+    fn setup(&self, target: &Target, role: Role) -> Setup {
+        let (token, raw) = match &self.wire {
+            Wire::Json { token, .. } => (token.clone(), false),
+            Wire::Raw { .. } => (None, true),
+        };
+        let (target, channel) = match role {
+            Role::Subscriber(_) if raw => (target.at("/sub"), None),
+            Role::Publisher if raw => (target.at("/pub"), None),
+            Role::Subscriber(topic) => (target.clone(), Some(self.channel(topic))),
+            Role::Publisher => (target.clone(), None),
         };
         Setup { target, token, channel, payload_bytes_max: PAYLOAD_BYTES_MAX }
     }
@@ -120,23 +155,21 @@ impl Fanout {
 #[derive(Clone, Copy)]
 enum Role {
     Publisher,
-    Subscriber,
+    /// Of this channel.
+    Subscriber(u32),
 }
 
 /// A subscriber's connection and the next message it must get.
 struct Subscriber {
     client: Client,
+    topic: u32,
     next: u64,
 }
 
-/// The publisher's connection and what its socket has not taken yet.
-struct Publisher {
-    client: Client,
+/// A channel: its message, and what became of those that were published.
+struct Topic {
     template: Template,
-    out: VecDeque<u8>,
-    batch: Vec<u8>,
-    answers: u64,
-    answers_expected: bool,
+    ledger: Ledger,
 }
 
 /// What had been counted at one instant.
@@ -148,6 +181,7 @@ struct Snapshot {
     reads: u64,
     idle_ns: u64,
     cpu: Option<Duration>,
+    redis: Option<RedisCounts>,
 }
 
 /// Phases of a run, in order.
@@ -167,7 +201,9 @@ struct Generator<'a> {
     poller: Poller,
     publisher: Publisher,
     subscribers: Vec<Subscriber>,
-    ledger: Ledger,
+    topics: Vec<Topic>,
+    /// Messages of all channels.
+    published: u64,
     scratch: ReadBuffer,
     phase: Phase,
     started_ns: u64,
@@ -180,30 +216,35 @@ struct Generator<'a> {
 }
 
 impl<'a> Generator<'a> {
-    fn connect(run: &'a Fanout, template: Template) -> Result<Self> {
+    fn connect(run: &'a Fanout) -> Result<Self> {
         let poller = Poller::new(EVENTS_MAX)?;
-        let clients = run.setup(Role::Subscriber).open(run.subscribers as usize, OPEN_AT_ONCE)?;
-        let mut publishers = run.setup(Role::Publisher).open(1, 1)?;
-        let client = publishers.pop().ok_or("no publisher")?;
-        for (token, client) in clients.iter().chain([&client]).enumerate() {
+        let (mut topics, mut subscribers) = (Vec::new(), Vec::new());
+        for topic in 0..run.channels {
+            let template = run.template(topic)?;
+            let ledger = Ledger::new(run.subscribers, run.window, template.data());
+            topics.push(Topic { template, ledger });
+            let clients = run.subscribe(topic)?;
+            subscribers.extend(clients.into_iter().map(|client| Subscriber {
+                client,
+                topic,
+                next: 0,
+            }));
+        }
+        let first = run.targets.first().ok_or("no server")?;
+        let mut publishers = run.setup(first, Role::Publisher).open(1, 1)?;
+        let publisher = publishers.pop().ok_or("no publisher")?;
+        let clients = subscribers.iter().map(|subscriber| &subscriber.client);
+        for (token, client) in clients.chain([&publisher]).enumerate() {
             poller.add(client.stream(), token)?;
         }
-        let ledger = Ledger::new(run.subscribers, run.window, template.data());
-        let answers_expected = matches!(run.wire, Wire::Json { .. });
         Ok(Self {
             run,
             clock: Clock::start(),
             poller,
-            publisher: Publisher {
-                client,
-                template,
-                out: VecDeque::new(),
-                batch: Vec::new(),
-                answers: 0,
-                answers_expected,
-            },
-            subscribers: clients.into_iter().map(|client| Subscriber { client, next: 0 }).collect(),
-            ledger,
+            publisher: Publisher::new(publisher, matches!(run.wire, Wire::Json { .. })),
+            subscribers,
+            topics,
+            published: 0,
             scratch: ReadBuffer::new(READ_BYTES),
             phase: Phase::WarmUp,
             started_ns: 0,
@@ -251,12 +292,9 @@ impl<'a> Generator<'a> {
     fn turn(&mut self, now_ns: u64) -> Result<bool> {
         let elapsed_ns = now_ns - self.started_ns;
         let stalled = now_ns - self.progress_ns > nanos(self.run.stall);
-        let answered =
-            !self.publisher.answers_expected || self.publisher.answers == self.ledger.published();
-        let pending = self.ledger.in_flight() > 0 || !answered;
         match (self.phase, self.run.until) {
             (Phase::Rest, _) => return Ok(now_ns - self.progress_ns > REST_NS),
-            (_, _) if stalled && pending => self.give_up(now_ns)?,
+            (_, _) if stalled && self.is_pending() => self.give_up(now_ns)?,
             (Phase::WarmUp, Until::Elapsed { warm_up, .. }) if elapsed_ns >= nanos(warm_up) => {
                 self.begin_measuring(now_ns)?;
             }
@@ -267,12 +305,12 @@ impl<'a> Generator<'a> {
                 self.phase = Phase::Drain;
             }
             (Phase::Measure, Until::Messages(count))
-                if self.ledger.published() >= count && !pending =>
+                if self.published >= count && !self.is_pending() =>
             {
                 self.end_measuring(now_ns)?;
                 self.phase = Phase::Drain;
             }
-            (Phase::Drain, _) if !pending => {
+            (Phase::Drain, _) if !self.is_pending() => {
                 self.phase = Phase::Rest;
                 self.progress_ns = now_ns;
             }
@@ -281,8 +319,19 @@ impl<'a> Generator<'a> {
         Ok(false)
     }
 
+    /// Something is due: copies, or answers to the publisher.
+    fn is_pending(&self) -> bool {
+        self.is_under_way() || self.publisher.answered().is_some_and(|all| all < self.published)
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.topics.iter().any(|topic| topic.ledger.in_flight() > 0)
+    }
+
     fn begin_measuring(&mut self, now_ns: u64) -> Result<()> {
-        self.ledger.reset_latency();
+        for topic in &mut self.topics {
+            topic.ledger.reset_latency();
+        }
         self.begin = self.snapshot(now_ns)?;
         self.phase = Phase::Measure;
         Ok(())
@@ -290,7 +339,7 @@ impl<'a> Generator<'a> {
 
     fn end_measuring(&mut self, now_ns: u64) -> Result<()> {
         self.end = self.snapshot(now_ns)?;
-        self.rss_bytes = self.run.server.map_or(Ok(0), Process::resident_bytes)?;
+        self.rss_bytes = process::resident_bytes(&self.run.servers)?;
         Ok(())
     }
 
@@ -299,14 +348,15 @@ impl<'a> Generator<'a> {
         if self.phase != Phase::Drain {
             self.end_measuring(now_ns)?;
         }
-        if self.publisher.answers_expected && self.ledger.in_flight() == 0 {
-            let Publisher { answers, .. } = self.publisher;
-            return Err(
-                format!("{answers} answers to {} publishes", self.ledger.published()).into()
-            );
+        if let Some(answers) = self.publisher.answered()
+            && !self.is_under_way()
+        {
+            return Err(format!("{answers} answers to {} publishes", self.published).into());
         }
-        self.ledger.abandon();
-        self.publisher.answers_expected = false;
+        for topic in &mut self.topics {
+            topic.ledger.abandon();
+        }
+        self.publisher.expect_no_answers();
         self.phase = Phase::Rest;
         self.progress_ns = now_ns;
         Ok(())
@@ -315,45 +365,53 @@ impl<'a> Generator<'a> {
     fn snapshot(&self, now_ns: u64) -> Result<Snapshot> {
         Ok(Snapshot {
             at_ns: now_ns,
-            publishes: self.ledger.published(),
-            deliveries: self.ledger.deliveries(),
+            publishes: self.published,
+            deliveries: self.topics.iter().map(|topic| topic.ledger.deliveries()).sum(),
             reads: self.reads,
             idle_ns: self.idle_ns,
-            cpu: self.run.server.map(Process::cpu_time).transpose()?,
+            cpu: process::cpu_time(&self.run.servers)?,
+            redis: self.run.redis.as_ref().map(Redis::counts).transpose()?,
         })
     }
 
     /// Publishes what the pace and the window allow, all in one write.
     fn publish(&mut self, now_ns: u64) {
-        let count_max = match self.run.until {
-            Until::Messages(count) => count,
-            Until::Elapsed { .. } => u64::MAX,
-        };
-        let unix_ns = self.clock.unix_ns(now_ns);
-        while self.ledger.in_flight() < self.run.window as u64
-            && self.ledger.published() < count_max
-        {
-            let since_ns = match self.run.pace {
-                Pace::Closed => now_ns,
-                Pace::PerSecond(rate) => {
-                    let due_ns =
-                        self.started_ns + (self.ledger.published() as f64 / rate * 1e9) as u64;
-                    if due_ns > now_ns {
-                        break;
-                    }
-                    due_ns
+        match self.run.pace {
+            Pace::Closed => {
+                for topic in 0..self.topics.len() {
+                    while self.publish_one(topic, now_ns, now_ns) {}
                 }
-            };
-            let Publisher { template, batch, .. } = &mut self.publisher;
-            template.stamp(self.ledger.published(), unix_ns);
-            template.append_frame(batch);
-            self.ledger.publish(template.data(), since_ns);
+            }
+            Pace::PerSecond(rate) => loop {
+                let due_ns = self.started_ns + (self.published as f64 / rate * 1e9) as u64;
+                let topic = self.published as usize % self.topics.len().max(1);
+                if due_ns > now_ns || !self.publish_one(topic, now_ns, due_ns) {
+                    break;
+                }
+            },
         }
+    }
+
+    /// The next message of a channel; latency counts from `since_ns`. False: no more may be under way.
+    fn publish_one(&mut self, topic: usize, now_ns: u64, since_ns: u64) -> bool {
+        let all = match self.run.until {
+            Until::Messages(count) => self.published >= count,
+            Until::Elapsed { .. } => false,
+        };
+        let Some(Topic { template, ledger }) = self.topics.get_mut(topic) else { return false };
+        if all || ledger.in_flight() >= self.run.window as u64 {
+            return false;
+        }
+        template.stamp(ledger.published(), self.clock.unix_ns(now_ns));
+        self.publisher.publish(template);
+        ledger.publish(template.data(), since_ns);
+        self.published += 1;
+        true
     }
 
     #[inline]
     fn read(&mut self, token: usize) -> Result<()> {
-        let Some(Subscriber { client, next }) = self.subscribers.get_mut(token) else {
+        let Some(Subscriber { client, topic, next }) = self.subscribers.get_mut(token) else {
             return self.publisher.read(self.scratch.space(), self.clock.now_ns());
         };
         // Tokens below the number of subscribers, which is a u32.
@@ -361,7 +419,8 @@ impl<'a> Generator<'a> {
         let in_subscriber = |error| format!("subscriber {subscriber}: {error}");
         let bytes = client.read(self.scratch.space()).map_err(in_subscriber)?;
         let now_ns = self.clock.now_ns();
-        let ledger = &mut self.ledger;
+        let ledger = self.topics.get_mut(*topic as usize).map(|topic| &mut topic.ledger);
+        let Some(ledger) = ledger else { return Err("no channel".into()) };
         ledger.begin_read(now_ns);
         client
             .parse(self.scratch.filled(bytes), |payload, wire_bytes| {
@@ -381,14 +440,23 @@ impl<'a> Generator<'a> {
         let deliveries = end.deliveries - begin.deliveries;
         let cpu =
             end.cpu.zip(begin.cpu).map(|(end, begin)| end.saturating_sub(begin).as_secs_f64());
-        let (frame_bytes_min, frame_bytes_max) = self.ledger.frame_bytes();
+        let ledgers = || self.topics.iter().map(|topic| &topic.ledger);
+        let (mut latency, mut violations) = (Latency::new(), Violations::default());
+        for ledger in ledgers() {
+            latency.add(ledger.latency());
+            violations.add(ledger.violations());
+        }
+        let frames = ledgers().map(Ledger::frame_bytes).filter(|(_, longest)| *longest > 0);
+        let (frame_bytes_min, frame_bytes_max) =
+            frames.reduce(|all, one| (all.0.min(one.0), all.1.max(one.1))).unwrap_or_default();
         FanoutReport {
             mode: if self.run.pace == Pace::Closed { "fanout" } else { "rate" }.to_owned(),
             label: self.run.label.clone(),
             case: self.run.case.clone(),
             round: 0,
+            channels: self.run.channels,
             subscribers: self.run.subscribers,
-            payload_bytes: self.publisher.template.data().len(),
+            payload_bytes: self.topics.first().map_or(0, |topic| topic.template.data().len()),
             window: self.run.window,
             target_publishes_per_second: match self.run.pace {
                 Pace::Closed => None,
@@ -399,55 +467,21 @@ impl<'a> Generator<'a> {
             deliveries,
             publishes_per_second: ratio(publishes as f64, seconds),
             deliveries_per_second: ratio(deliveries as f64, seconds),
-            latency: self.ledger.latency().summary(),
+            latency: latency.summary(),
             frame_bytes_min,
             frame_bytes_max,
             deliveries_per_read: ratio(deliveries as f64, (end.reads - begin.reads) as f64),
-            answers: self.publisher.answers,
-            unrelated: self.ledger.unrelated(),
+            answers: self.publisher.answers(),
+            unrelated: ledgers().map(Ledger::unrelated).sum(),
             generator_idle: ratio((end.idle_ns - begin.idle_ns) as f64 / 1e9, seconds),
             server: cpu.map(|cpu_seconds| ServerUse {
                 cpu_seconds,
                 cpu_us_per_delivery: ratio(cpu_seconds * 1e6, deliveries as f64),
                 rss_bytes: self.rss_bytes,
             }),
-            violations: self.ledger.violations().clone(),
+            redis: end.redis.zip(begin.redis).map(|(end, begin)| end - begin),
+            violations,
         }
-    }
-}
-
-impl Publisher {
-    /// Hands the socket what it takes of the new batch and of earlier ones.
-    fn flush(&mut self) -> Result<()> {
-        if !self.out.is_empty() {
-            self.out.extend(self.batch.drain(..));
-            let taken = self.client.write(self.out.as_slices().0)?;
-            self.out.drain(..taken);
-        } else if !self.batch.is_empty() {
-            let taken = self.client.write(&self.batch)?;
-            self.out.extend(self.batch.drain(..).skip(taken));
-        }
-        Ok(())
-    }
-
-    fn read(&mut self, scratch: &mut [u8], now_ns: u64) -> Result<()> {
-        let answers = &mut self.answers;
-        let on_message = |payload: &[u8], _| match Answer::of(payload) {
-            Answer::Done => {
-                *answers += 1;
-                Ok(())
-            }
-            Answer::Refused(text) => {
-                Err(format!("a publish was answered with an error: {text}").into())
-            }
-            Answer::Unrelated => Ok(()),
-        };
-        let in_publisher = |error| format!("publisher: {error}");
-        let bytes = self.client.read(scratch).map_err(in_publisher)?;
-        self.client
-            .parse(scratch.get(..bytes).unwrap_or_default(), on_message)
-            .map_err(in_publisher)?;
-        self.client.keep_acks_delayed(now_ns)
     }
 }
 

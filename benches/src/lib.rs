@@ -20,6 +20,7 @@ pub use mahavishnu_framing as frame;
 
 pub mod check;
 pub mod client;
+pub mod cluster;
 pub mod echo;
 pub mod fanout;
 pub mod handshake;
@@ -28,6 +29,8 @@ pub mod message;
 pub mod process;
 pub mod rawloop;
 pub mod recover;
+pub mod redis;
+pub mod restart;
 pub mod siege;
 pub mod socket;
 pub mod stats;

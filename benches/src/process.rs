@@ -42,6 +42,23 @@ impl Process {
     }
 }
 
+/// The same of several processes together; `None` of none.
+///
+/// # Errors
+/// One of them is gone or may not be looked at.
+pub fn cpu_time(processes: &[Process]) -> io::Result<Option<Duration>> {
+    let times = processes.iter().map(|process| process.cpu_time());
+    times.reduce(|all, one| Ok(all? + one?)).transpose()
+}
+
+/// The same of several processes together.
+///
+/// # Errors
+/// As for one.
+pub fn resident_bytes(processes: &[Process]) -> io::Result<u64> {
+    processes.iter().map(|process| process.resident_bytes()).sum()
+}
+
 /// Fields 14 and 15 of proc_pid_stat(5). The second field is the program's name in parentheses and may hold anything,
 /// so counting starts after the last parenthesis.
 fn parse_cpu_ticks(stat: &str) -> Option<u64> {

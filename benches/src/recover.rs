@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 use crate::{
     Result,
     client::{Client, Setup},
+    handshake::Target,
     message::Template,
-    process::Process,
+    process::{self, Process},
+    redis::{Redis, RedisCounts},
     socket::{self, Poller},
     stats::ratio,
 };
@@ -23,6 +25,8 @@ use crate::{
 pub struct Recover {
     /// How each connection is opened.
     pub setup: Setup,
+    /// The node where it is published, if that is another one.
+    pub published_at: Option<Target>,
     /// The channel.
     pub channel: String,
     /// How many clients.
@@ -33,10 +37,14 @@ pub struct Recover {
     pub missed: u64,
     /// Bytes of an event's data.
     pub data_bytes: usize,
-    /// The server's process, for its CPU time.
-    pub server: Option<Process>,
-    /// Goes into the report.
+    /// The server's processes, for their CPU time.
+    pub servers: Vec<Process>,
+    /// What is between nodes, for what it does.
+    pub redis: Option<Redis>,
+    /// Goes into the report: which server this is.
     pub label: String,
+    /// Goes into the report: what is measured.
+    pub case: String,
 }
 
 impl Recover {
@@ -46,7 +54,11 @@ impl Recover {
     /// A connection failed, or a client did not get exactly what it missed.
     pub fn run(&self) -> Result<RecoverReport> {
         let mut scratch = vec![0; READ_BYTES];
-        let mut publisher = self.setup.open(1, 1)?.pop().ok_or("no connection")?;
+        let mut setup = self.setup.clone();
+        if let Some(target) = &self.published_at {
+            setup.target = target.clone();
+        }
+        let mut publisher = setup.open(1, 1)?.pop().ok_or("no connection")?;
         let from = self.position(&mut publisher, &mut scratch)?;
         self.publish(&mut publisher, &mut scratch)?;
 
@@ -54,7 +66,7 @@ impl Recover {
         let started = Instant::now();
         let mut clients = self.setup.open(self.connections, self.at_once)?;
         let opened = started.elapsed();
-        let cpu_opened = self.cpu()?;
+        let (cpu_opened, redis_opened) = (self.cpu()?, self.redis_counts()?);
         let asked = Instant::now();
         let request = json!({"type": "request", "event": "subscribe", "id": "recover",
             "data": {"channel": self.channel, "recover": from, "strict": true}});
@@ -65,7 +77,7 @@ impl Recover {
         let first = from.get("offset").and_then(Value::as_u64).unwrap_or_default() + 1;
         self.read_all(&mut clients, first, &mut scratch)?;
         let recovered = asked.elapsed();
-        let cpu = self.cpu()?;
+        let (cpu, redis) = (self.cpu()?, self.redis_counts()?);
         for client in &clients {
             socket::reset_on_close(client.stream())?;
         }
@@ -75,17 +87,24 @@ impl Recover {
         Ok(RecoverReport {
             mode: "recover".to_owned(),
             label: self.label.clone(),
+            case: self.case.clone(),
+            round: 0,
             connections: self.connections,
             missed: self.missed,
             open_seconds: opened.as_secs_f64(),
             recover_seconds: recovered.as_secs_f64(),
             cpu_seconds_to_open: used(cpu_opened, cpu_before),
             cpu_seconds_to_recover: used(cpu, cpu_opened),
+            redis: redis.zip(redis_opened).map(|(end, begin)| end - begin),
         })
     }
 
     fn cpu(&self) -> Result<Option<Duration>> {
-        Ok(self.server.map(Process::cpu_time).transpose()?)
+        Ok(process::cpu_time(&self.servers)?)
+    }
+
+    fn redis_counts(&self) -> Result<Option<RedisCounts>> {
+        self.redis.as_ref().map(Redis::counts).transpose()
     }
 
     /// Where the channel stands.
@@ -173,6 +192,12 @@ pub struct RecoverReport {
     pub mode: String,
     /// Which server this was, in the caller's words.
     pub label: String,
+    /// What was measured, in the caller's words.
+    #[serde(default)]
+    pub case: String,
+    /// Which of several interleaved rounds this was.
+    #[serde(default)]
+    pub round: u32,
     /// Clients.
     pub connections: usize,
     /// Events that each of them missed.
@@ -185,6 +210,9 @@ pub struct RecoverReport {
     pub cpu_seconds_to_open: Option<f64>,
     /// The server's CPU time while they recovered.
     pub cpu_seconds_to_recover: Option<f64>,
+    /// What Redis did meanwhile, if it was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisCounts>,
 }
 
 impl fmt::Display for RecoverReport {
@@ -200,6 +228,9 @@ impl fmt::Display for RecoverReport {
         {
             let each = ratio(recover * 1e6, *connections as f64);
             write!(f, "\n  server CPU {open:.2} s and {recover:.2} s, {each:.1} µs a recovery")?;
+        }
+        if let Some(redis) = self.redis {
+            write!(f, "\n  Redis {redis}")?;
         }
         Ok(())
     }

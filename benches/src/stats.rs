@@ -5,7 +5,7 @@ use std::fmt;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::check::Violations;
+use crate::{check::Violations, redis::RedisCounts};
 
 /// Latencies of many copies, to three digits, up to a minute.
 #[derive(Clone, Debug)]
@@ -28,6 +28,14 @@ impl Latency {
         {
             // Saturated, so it cannot be out of bounds.
             let _ = histogram.record_n(latency_ns.clamp(LOWEST_NS, HIGHEST_NS), copies);
+        }
+    }
+
+    /// Takes in what another has recorded.
+    pub fn add(&mut self, other: &Self) {
+        if let (Some(histogram), Some(other)) = (&mut self.histogram, &other.histogram) {
+            // The bounds of both are the same.
+            let _ = histogram.add(other);
         }
     }
 
@@ -98,11 +106,14 @@ pub struct FanoutReport {
     /// Which of several interleaved rounds this was: ratios are taken within a round.
     #[serde(default)]
     pub round: u32,
-    /// Subscribers; in echo, connections.
+    /// Channels.
+    #[serde(default = "one")]
+    pub channels: u32,
+    /// Subscribers of each; in echo, connections.
     pub subscribers: u32,
     /// Bytes of the data object.
     pub payload_bytes: usize,
-    /// Messages in flight at most; in echo, per connection.
+    /// Messages of a channel in flight at most; in echo, per connection.
     pub window: usize,
     /// The intended rate of a `rate` run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,6 +145,9 @@ pub struct FanoutReport {
     /// The server's use of the machine, if its process was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerUse>,
+    /// What Redis did in the measured interval, if it was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisCounts>,
     /// All of the run, start and end included.
     pub violations: Violations,
 }
@@ -141,7 +155,11 @@ pub struct FanoutReport {
 impl fmt::Display for FanoutReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let label = if self.label.is_empty() { "server" } else { &self.label };
-        write!(f, "{} {label}: {} × {} B", self.mode, self.subscribers, self.payload_bytes)?;
+        write!(f, "{} {label}: ", self.mode)?;
+        if self.channels > 1 {
+            write!(f, "{} channels, ", self.channels)?;
+        }
+        write!(f, "{} × {} B", self.subscribers, self.payload_bytes)?;
         match self.target_publishes_per_second {
             Some(rate) => writeln!(f, ", {rate} publishes/s intended, {:.2} s", self.seconds)?,
             None => writeln!(f, ", window {}, {:.2} s", self.window, self.seconds)?,
@@ -154,6 +172,9 @@ impl fmt::Display for FanoutReport {
         writeln!(f, "  latency {}", self.latency)?;
         if let Some(server) = self.server {
             writeln!(f, "  server {server}")?;
+        }
+        if let Some(redis) = self.redis {
+            writeln!(f, "  Redis {redis}")?;
         }
         let Self {
             frame_bytes_min, frame_bytes_max, deliveries_per_read, answers, unrelated, ..
@@ -226,6 +247,10 @@ pub fn ratio(part: f64, whole: f64) -> f64 {
 
 fn micros(ns: u64) -> f64 {
     ns as f64 / 1e3
+}
+
+fn one() -> u32 {
+    1
 }
 
 const LOWEST_NS: u64 = 1;

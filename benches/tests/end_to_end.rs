@@ -28,6 +28,8 @@ use mahavishnu_benches::{
     idle::{Churn, Idle},
     process::Process,
     rawloop::{Mode, RawLoop},
+    redis::Redis,
+    restart::Restart,
     stats::FanoutReport,
 };
 use stub::{Fault, Stub};
@@ -64,14 +66,16 @@ impl Drop for Raw {
 
 fn fanout(target: &Target, wire: Wire, subscribers: u32, window: usize, messages: u64) -> Fanout {
     Fanout {
-        target: target.clone(),
+        targets: vec![target.clone()],
         wire,
+        channels: 1,
         subscribers,
         pace: Pace::Closed,
         window,
         until: Until::Messages(messages),
         stall: Duration::from_secs(30),
-        server: None,
+        servers: Vec::new(),
+        redis: None,
         label: String::new(),
         case: String::new(),
     }
@@ -144,8 +148,8 @@ fn a_timed_run_measures_an_interval_and_the_server() {
     let server = Raw::start(Mode::Batch);
     let until =
         Until::Elapsed { warm_up: Duration::from_millis(20), measured: Duration::from_millis(50) };
-    let this = Some(Process::new(std::process::id()));
-    let run = Fanout { until, server: this, ..fanout(&server.target, raw(130), 5, 4, 0) };
+    let servers = vec![Process::new(std::process::id())];
+    let run = Fanout { until, servers, ..fanout(&server.target, raw(130), 5, 4, 0) };
 
     let report = run.run().unwrap();
 
@@ -234,6 +238,100 @@ fn the_json_protocol_is_spoken_and_every_publish_is_answered() {
     assert_eq!((report.deliveries, report.answers), (10_000, 500));
     assert!(report.violations.is_empty(), "{:?}", report.violations);
     assert!(report.frame_bytes_min > 128 + 100, "an envelope is longer than its data: {report}");
+}
+
+#[test]
+fn every_channel_has_subscribers_and_messages_of_its_own() {
+    let stub = Stub::start(15, Fault::None);
+    let run = Fanout { channels: 3, ..fanout(&stub.target, json(), 5, 4, 300) };
+
+    let report = run.run().unwrap();
+
+    assert_eq!((report.publishes, report.deliveries, report.answers), (300, 1_500, 300));
+    assert!(report.violations.is_empty(), "{:?}", report.violations);
+    let requests = stub.requests();
+    let published = |channel: usize| {
+        let to = format!("\"channel\":\"workflow:bench-{channel}\",\"event\"");
+        requests.iter().filter(|request| request.contains(&to)).count()
+    };
+    assert!((0..3).all(|channel| published(channel) >= 50), "each gets its share");
+}
+
+#[test]
+fn a_loss_in_one_of_several_channels_fails_the_run() {
+    let stub = Stub::start(4, Fault::Lose);
+    let run = Fanout {
+        channels: 2,
+        pace: Pace::PerSecond(10_000.0),
+        stall: Duration::from_millis(300),
+        ..fanout(&stub.target, json(), 2, 64, 200)
+    };
+
+    let violations = run.run().unwrap().violations;
+
+    assert_eq!((violations.lost, violations.duplicated), (1, 0), "{violations:?}");
+}
+
+#[test]
+fn subscribers_are_spread_over_all_nodes() {
+    // What is published at one of two servers that know nothing of each other reaches its own subscribers alone.
+    let (one, other) = (Stub::start(2, Fault::None), Stub::start(1, Fault::None));
+    let run = Fanout {
+        targets: vec![one.target.clone(), other.target],
+        stall: Duration::from_millis(300),
+        ..fanout(&one.target, json(), 3, 4, 4)
+    };
+
+    let report = run.run().unwrap();
+
+    assert_eq!((report.deliveries, report.violations.lost), (8, 4), "{:?}", report.violations);
+}
+
+fn restart(target: &Target, redis: &mahavishnu_test_redis::Redis) -> Restart {
+    Restart {
+        targets: vec![target.clone()],
+        token: None,
+        channel: "workflow:r".to_owned(),
+        channels: 250,
+        sample: 20,
+        data_bytes: 128,
+        command: "true".to_owned(),
+        servers: Vec::new(),
+        redis: Redis::new(([127, 0, 0, 1], redis.port()).into()),
+        settle: Duration::ZERO,
+        stall: Duration::from_millis(300),
+        label: String::new(),
+        case: String::new(),
+    }
+}
+
+#[test]
+fn a_restart_is_timed_and_every_message_is_looked_for() {
+    let redis = mahavishnu_test_redis::Redis::start();
+    let stub = Stub::start(3, Fault::None);
+
+    let report = restart(&stub.target, &redis).run().unwrap();
+
+    assert!(report.violations.is_empty(), "{:?}", report.violations);
+    assert_eq!((report.channels, report.sample, report.nodes), (250, 20, 1));
+    assert!(report.redis.commands > 0 && report.back_seconds >= report.first_seconds, "{report}");
+    let published = stub.requests().iter().filter(|request| request.contains("publish")).count();
+    assert_eq!(published, 250 + 20 + 250);
+}
+
+#[test]
+fn what_a_restart_loses_doubles_or_cannot_do_fails_the_run() {
+    let redis = mahavishnu_test_redis::Redis::start();
+    let run = |fault| {
+        let stub = Stub::start(1, fault);
+        Restart { channels: 100, ..restart(&stub.target, &redis) }.run().unwrap().violations
+    };
+    // The first subscription is that of the first channel, and so is the first message.
+    let Violations { lost, duplicated, .. } = run(Fault::LoseLast(1));
+    assert_eq!((lost, duplicated), (1, 0));
+    let stub = Stub::start(3, Fault::None);
+    let failing = Restart { command: "exit 3".to_owned(), ..restart(&stub.target, &redis) };
+    assert!(failing.run().unwrap_err().to_string().contains("exit status: 3"));
 }
 
 #[test]

@@ -1,18 +1,23 @@
 //! The load generator's command line. It fails if anything was lost, doubled, reordered or changed.
 
-use std::{fmt::Display, fs, io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fmt::Display, fs, io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mahavishnu_benches::{
     Result,
     client::{OPEN_AT_ONCE, PAYLOAD_BYTES_MAX, Setup, Token},
+    cluster,
     echo::Echo,
     fanout::{Fanout, Pace, Until, Wire},
     frame::header_bytes,
     handshake::Target,
     idle::{Churn, ConnectReport, Idle},
     process::Process,
-    recover::Recover,
+    recover::{Recover, RecoverReport},
+    redis::Redis,
+    restart::{Restart, RestartReport},
     siege::Siege,
     socket,
     stats::FanoutReport,
@@ -36,7 +41,7 @@ enum Command {
         common: Common,
         #[command(flatten)]
         traffic: Traffic,
-        /// Messages published but not yet delivered to all.
+        /// Messages of a channel published but not yet delivered to all.
         #[arg(long, default_value_t = 64)]
         window: usize,
     },
@@ -46,10 +51,10 @@ enum Command {
         common: Common,
         #[command(flatten)]
         traffic: Traffic,
-        /// Publishes per second.
+        /// Publishes per second, of all channels together.
         #[arg(long)]
         publishes_per_second: f64,
-        /// Messages under way above which publishing waits (and its latency grows).
+        /// Messages of a channel under way above which publishing waits (and its latency grows).
         #[arg(long, default_value_t = 4096)]
         in_flight_max: usize,
     },
@@ -115,6 +120,42 @@ enum Command {
         /// The channel.
         #[arg(long, default_value = "workflow:recover")]
         channel: String,
+        /// The node where it is published, if that is another one.
+        #[arg(long)]
+        publish_url: Option<String>,
+    },
+    /// What is between nodes is started anew: when all of them deliver again, and whether anything was lost.
+    Restart {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        token: TokenArguments,
+        /// Starts Redis anew, and ends when it answers again: a command for the shell.
+        #[arg(long)]
+        command: String,
+        /// Channels that each node follows.
+        #[arg(long, default_value_t = 10_000)]
+        channels: usize,
+        /// Of these, how many are published to at once when Redis is back.
+        #[arg(long, default_value_t = 200)]
+        sample: usize,
+        /// Bytes of a message's data object.
+        #[arg(long, default_value_t = 128)]
+        payload: usize,
+        /// The beginning of the channels' names.
+        #[arg(long, default_value = "workflow:restart")]
+        channel: String,
+        /// Seconds until it is asked what Redis has done.
+        #[arg(long, default_value_t = 1.0)]
+        settle: f64,
+        /// Seconds without any progress after which the run fails.
+        #[arg(long, default_value_t = 15.0)]
+        stall: f64,
+    },
+    /// Prints the table of `scripts/bench-cluster` from a file of JSON reports.
+    Cluster {
+        /// One report a line.
+        file: PathBuf,
     },
     /// Prints a Markdown table from a file of JSON reports.
     Summary {
@@ -131,12 +172,15 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct Common {
-    /// The server: ws://host:port/path.
+    /// The server: ws://host:port/path. For `fanout`, `rate` and `restart` also several nodes, each with an option of its own.
     #[arg(long, default_value = "ws://127.0.0.1:8686")]
-    url: String,
-    /// The server's process: its CPU time and memory are reported.
+    url: Vec<String>,
+    /// The server's process: its CPU time and memory are reported. Of several, as with `--url`, those of all together.
     #[arg(long)]
-    server_pid: Option<u32>,
+    server_pid: Vec<u32>,
+    /// Address and port of the Redis between nodes: what it does is reported.
+    #[arg(long)]
+    redis: Option<SocketAddr>,
     /// Pins the generator to this CPU.
     #[arg(long)]
     cpu: Option<usize>,
@@ -176,17 +220,20 @@ struct Traffic {
     length: Length,
     #[command(flatten)]
     token: TokenArguments,
-    /// Connections that get every message.
+    /// Channels.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    channels: u32,
+    /// Connections that get every message of a channel.
     #[arg(long, default_value_t = 1000)]
     subscribers: u32,
     /// Bytes of a message's data object.
     #[arg(long, default_value_t = 128)]
     payload: usize,
-    /// The channel that is published to.
+    /// The channel that is published to; of several, the beginning of their names.
     #[arg(long, default_value = "workflow:bench")]
     channel: String,
     /// Speaks to rawloop: bare binary frames, no JSON.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "channels")]
     raw: bool,
     /// With --raw, the length of a subscriber's frame with its header: what the product sends.
     #[arg(long, requires = "raw")]
@@ -251,7 +298,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 payload_bytes: payload,
                 until: length.until()?,
                 stall: seconds(length.stall)?,
-                server: common.server_pid.map(Process::new),
+                server: common.server(),
                 label: common.label.clone(),
                 case: common.case.clone(),
             };
@@ -260,7 +307,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Idle { common, opening, hold } => {
             let setup = opening.setup(&common)?;
             let Opening { connections, at_once, .. } = opening;
-            let server = common.server_pid.map(Process::new);
+            let server = common.server();
             let label = common.label.clone();
             let idle = Idle { setup, connections, at_once, hold: seconds(hold)?, server, label };
             print_connects(&common, idle.run()?)
@@ -268,7 +315,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Connect { common, opening } => {
             let setup = opening.setup(&common)?;
             let Opening { connections, at_once, .. } = opening;
-            let server = common.server_pid.map(Process::new);
+            let server = common.server();
             let churn = Churn { setup, connections, at_once, server, label: common.label.clone() };
             print_connects(&common, churn.run()?)
         }
@@ -278,26 +325,64 @@ fn run(command: Command) -> Result<ExitCode> {
                 connections,
                 opens_per_second,
                 length: seconds(length)?,
-                server: common.server_pid.map(Process::new),
+                server: common.server(),
                 label: common.label.clone(),
             };
             print(&common, &siege.run()?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Recover { common, opening, missed, payload, channel } => {
+        Command::Recover { common, opening, missed, payload, channel, publish_url } => {
             let setup = opening.setup(&common)?;
             let Opening { connections, at_once, .. } = opening;
             let recover = Recover {
                 setup,
+                published_at: publish_url.as_deref().map(Target::parse).transpose()?,
                 channel,
                 connections,
                 at_once,
                 missed,
                 data_bytes: payload,
-                server: common.server_pid.map(Process::new),
+                servers: common.servers(),
+                redis: common.redis.map(Redis::new),
                 label: common.label.clone(),
+                case: common.case.clone(),
             };
-            print(&common, &recover.run()?)?;
+            print(&common, &RecoverReport { round: common.round, ..recover.run()? })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Restart {
+            common,
+            token,
+            command,
+            channels,
+            sample,
+            payload,
+            channel,
+            settle,
+            stall,
+        } => {
+            let restart = Restart {
+                targets: prepare_all(&common)?,
+                token: token.token(),
+                channel,
+                channels,
+                sample,
+                data_bytes: payload,
+                command,
+                servers: common.servers(),
+                redis: Redis::new(common.redis.ok_or("which Redis? See --redis")?),
+                settle: seconds(settle)?,
+                stall: seconds(stall)?,
+                label: common.label.clone(),
+                case: common.case.clone(),
+            };
+            let report = RestartReport { round: common.round, ..restart.run()? };
+            print(&common, &report)?;
+            Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Cluster { file } => {
+            let table = cluster::table(&fs::read_to_string(file)?)?;
+            write!(std::io::stdout(), "{table}")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Summary { table, baseline, file } => {
@@ -309,7 +394,7 @@ fn run(command: Command) -> Result<ExitCode> {
 }
 
 fn fan_out(common: &Common, traffic: Traffic, pace: Pace, window: usize) -> Result<ExitCode> {
-    let target = prepare(common)?;
+    let targets = prepare_all(common)?;
     let wire = if traffic.raw {
         let frame_bytes =
             traffic.frame_bytes.unwrap_or_else(|| traffic.payload + header_bytes(traffic.payload));
@@ -322,14 +407,16 @@ fn fan_out(common: &Common, traffic: Traffic, pace: Pace, window: usize) -> Resu
         }
     };
     let fanout = Fanout {
-        target,
+        targets,
         wire,
+        channels: traffic.channels,
         subscribers: traffic.subscribers,
         pace,
         window,
         until: traffic.length.until()?,
         stall: seconds(traffic.length.stall)?,
-        server: common.server_pid.map(Process::new),
+        servers: common.servers(),
+        redis: common.redis.map(Redis::new),
         label: common.label.clone(),
         case: common.case.clone(),
     };
@@ -337,11 +424,18 @@ fn fan_out(common: &Common, traffic: Traffic, pace: Pace, window: usize) -> Resu
 }
 
 fn prepare(common: &Common) -> Result<Target> {
+    match prepare_all(common)?.as_slice() {
+        [target] => Ok(target.clone()),
+        _ => Err("this is for one server".into()),
+    }
+}
+
+fn prepare_all(common: &Common) -> Result<Vec<Target>> {
     socket::raise_open_files()?;
     if let Some(cpu) = common.cpu {
         socket::pin_to_cpu(cpu)?;
     }
-    Target::parse(&common.url)
+    common.url.iter().map(|url| Target::parse(url)).collect()
 }
 
 fn print_fanout(common: &Common, report: FanoutReport) -> Result<ExitCode> {
@@ -367,6 +461,16 @@ fn print(common: &Common, report: &(impl Display + Serialize)) -> Result<()> {
 
 fn seconds(value: f64) -> Result<Duration> {
     Ok(Duration::try_from_secs_f64(value)?)
+}
+
+impl Common {
+    fn server(&self) -> Option<Process> {
+        self.server_pid.first().copied().map(Process::new)
+    }
+
+    fn servers(&self) -> Vec<Process> {
+        self.server_pid.iter().copied().map(Process::new).collect()
+    }
 }
 
 impl Length {

@@ -65,7 +65,8 @@ impl Stub {
 
 struct Room {
     fault: Fault,
-    members: Vec<TcpStream>,
+    /// Channels and connections.
+    members: Vec<(String, TcpStream)>,
     published: u64,
     /// The frame that a swap keeps back.
     held: Option<Vec<u8>>,
@@ -103,7 +104,10 @@ fn handle(stream: &mut TcpStream, text: &str, room: &mut Room) {
         json!({"type": "response", "event": request["event"], "correlation_id": request["id"]});
     let mut answered = true;
     match request["event"].as_str().unwrap() {
-        "subscribe" => room.members.push(stream.try_clone().unwrap()),
+        "subscribe" => {
+            let channel = request["data"]["channel"].as_str().unwrap().to_owned();
+            room.members.push((channel, stream.try_clone().unwrap()));
+        }
         "publish" => {
             if room.published == MIDDLE && room.fault == Fault::Refuse {
                 answer = json!({"type": "error", "error_code": "RATE_LIMIT_EXCEEDED", "error_message": "slow down"});
@@ -112,9 +116,11 @@ fn handle(stream: &mut TcpStream, text: &str, room: &mut Room) {
             // The data as it was written: parsing would sort its fields.
             let (_, data) = text.split_once(r#""event":"bench.tick","data":"#).unwrap();
             let (data, _) = data.split_once(r#"},"id""#).unwrap();
-            room.broadcast(&format!(
-                r#"{{"id":"00000000-0000-4000-8000-000000000000","correlation_id":null,"type":"event","event":"bench.tick","data":{data},"room":"workflow:bench"}}"#
-            ));
+            let channel = request["data"]["channel"].as_str().unwrap();
+            let event = format!(
+                r#"{{"id":"00000000-0000-4000-8000-000000000000","correlation_id":null,"type":"event","event":"bench.tick","data":{data},"room":"{channel}"}}"#
+            );
+            room.broadcast(channel, &event);
         }
         _ => {}
     }
@@ -124,11 +130,14 @@ fn handle(stream: &mut TcpStream, text: &str, room: &mut Room) {
 }
 
 impl Room {
-    fn broadcast(&mut self, event: &str) {
+    fn broadcast(&mut self, channel: &str, event: &str) {
         let number = self.published;
         self.published += 1;
         let fault = self.fault;
-        for (member, stream) in self.members.iter_mut().enumerate() {
+        for (member, (of, stream)) in self.members.iter_mut().enumerate() {
+            if of != channel {
+                continue;
+            }
             let mut wire = Vec::new();
             frame::encode_server(&mut wire, OP_TEXT, event.as_bytes());
             let at_middle = member == 0 && number == MIDDLE;
