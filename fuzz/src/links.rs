@@ -251,6 +251,7 @@ impl Rig {
             | BusEvent::Live { .. }
             | BusEvent::Beat { .. }
             | BusEvent::LeaseLost
+            | BusEvent::BeatFailed
             | BusEvent::Control { .. }
             | BusEvent::Told { .. } => assert!(self.up, "{event:?}"),
             BusEvent::Appended { id, .. }

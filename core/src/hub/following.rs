@@ -43,6 +43,7 @@ impl Hub {
             | BusEvent::State(_)
             | BusEvent::Beat { .. }
             | BusEvent::LeaseLost
+            | BusEvent::BeatFailed
             | BusEvent::Control { .. }
             | BusEvent::Told { .. }
             | BusEvent::Visited { .. }

@@ -40,6 +40,7 @@ impl Hub {
                     self.begin_anew();
                 }
             }
+            BusEvent::BeatFailed => self.nodes.on_beat_failed(),
             BusEvent::Told { message } => match Told::parse(message) {
                 Some(Told::Alive(node)) if node != self.nodes.node() => {
                     self.nodes.on_alive(&self.env, node);

@@ -105,6 +105,7 @@ impl Hub {
             | BusEvent::Healed { .. }
             | BusEvent::Beat { .. }
             | BusEvent::LeaseLost
+            | BusEvent::BeatFailed
             | BusEvent::Control { .. }
             | BusEvent::Told { .. } => {}
         }

@@ -13,9 +13,9 @@ pub(super) fn failed(command: &BusCommand, error: BusError) -> Option<BusEvent> 
     Some(match command {
         BusCommand::Follow { .. }
         | BusCommand::Unfollow { .. }
-        | BusCommand::Beat { .. }
         | BusCommand::Quit { .. }
         | BusCommand::Tell { .. } => return None,
+        BusCommand::Beat { .. } => BusEvent::BeatFailed,
         BusCommand::Append(append) => {
             BusEvent::Appended { id: append.id, result: Err(AppendError::Bus(error)) }
         }

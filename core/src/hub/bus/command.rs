@@ -116,8 +116,8 @@ pub enum BusCommand {
         /// The new one; its numbers go on from those of `found`.
         epoch: Epoch,
     },
-    /// This node is there, and all others are asked for. Answered by [`BusEvent::Beat`](super::BusEvent::Beat) or
-    /// [`BusEvent::LeaseLost`](super::BusEvent::LeaseLost); not at all if the bus is away, or goes away meanwhile.
+    /// This node is there, and all others are asked for. Answered by [`BusEvent::Beat`](super::BusEvent::Beat),
+    /// [`BusEvent::LeaseLost`](super::BusEvent::LeaseLost) or [`BusEvent::BeatFailed`](super::BusEvent::BeatFailed).
     Beat {
         /// Which life of it.
         node: NodeId,

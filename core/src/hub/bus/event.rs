@@ -76,6 +76,8 @@ pub enum BusEvent {
     },
     /// The lease was over before it was renewed: what this node had there is gone.
     LeaseLost,
+    /// The lease was not renewed, or perhaps not: the bus takes no writes, is away, or went away meanwhile.
+    BeatFailed,
     /// Something for all nodes, in the same order on each. The bus of a process's first hub tells all that is kept, from the
     /// beginning, before it is [`Reconciled`](Self::Reconciled) for the first time, and each of them once as long as it lives.
     /// What the buses of other hubs tell of it is ignored.

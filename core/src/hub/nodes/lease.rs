@@ -97,6 +97,11 @@ impl Lease {
         self.under_way.take().is_some_and(|(node, _)| node == own)
     }
 
+    /// The bus could not say.
+    pub(in crate::hub) fn failed(&mut self) {
+        self.under_way = None;
+    }
+
     /// No further beats. Whether there was a lease to give up.
     pub(in crate::hub) fn end(&mut self) -> bool {
         let over = std::mem::replace(&mut self.over, true);
@@ -190,6 +195,15 @@ mod tests {
         assert_eq!(lease.due(start + LEASE, LEASE), Some(Due::Beat { first: true }));
         lease.beat(OWN, start + LEASE);
         assert!(!lease.refused(NodeId(2)));
+    }
+
+    #[test]
+    fn a_beat_that_failed_is_followed_by_another_one() {
+        let (mut lease, start) = held();
+        lease.beat(OWN, start + 2 * SECOND);
+        lease.failed();
+        assert_eq!(lease.due(start + 3 * SECOND, LEASE), None, "not at once");
+        assert_eq!(lease.due(start + 4 * SECOND, LEASE), Some(Due::Beat { first: false }));
     }
 
     #[test]

@@ -151,6 +151,7 @@ impl Links {
             | BusEvent::Healed { .. }
             | BusEvent::Beat { .. }
             | BusEvent::LeaseLost
+            | BusEvent::BeatFailed
             | BusEvent::Control { .. }
             | BusEvent::Told { .. }
             | BusEvent::Visited { .. }

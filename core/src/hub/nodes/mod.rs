@@ -191,6 +191,11 @@ impl Nodes {
         Roll { own: self.own, all, gone: gone.to_vec(), silent: self.silent }
     }
 
+    /// The bus could not renew the lease: it is asked again when it is time for that.
+    pub(super) fn on_beat_failed(&mut self) {
+        self.lease.failed();
+    }
+
     /// The bus knows no lease of this node. Whether that is news.
     pub(super) fn on_lease_lost(&mut self) -> bool {
         self.lease.refused(self.own)

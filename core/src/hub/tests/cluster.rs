@@ -255,7 +255,10 @@ impl TestBus {
         let up = self.links.get(&(node, shard)).is_some_and(|link| link.up);
         let now = self.mono();
         match command {
-            BusCommand::Beat { node: id, info, lease, first } if up => {
+            BusCommand::Beat { .. } if self.full || !up => {
+                self.tell(node, shard, BusEvent::BeatFailed);
+            }
+            BusCommand::Beat { node: id, info, lease, first } => {
                 let over = self.leases.get(&id).is_none_or(|(_, until)| *until <= now);
                 if over && !first {
                     return self.tell(node, shard, BusEvent::LeaseLost);
@@ -299,7 +302,7 @@ impl TestBus {
                     if up { Ok(self.visits(&user, &alive, max)) } else { Err(BusError::Away) };
                 self.tell(node, shard, BusEvent::Visits { id, result });
             }
-            BusCommand::Beat { .. } | BusCommand::Quit { .. } | BusCommand::Tell { .. } => {}
+            BusCommand::Quit { .. } | BusCommand::Tell { .. } => {}
             BusCommand::Follow { .. }
             | BusCommand::Unfollow { .. }
             | BusCommand::Append(_)

@@ -98,6 +98,23 @@ fn who_is_away_for_longer_than_its_lease_is_another_node_when_it_comes_back() {
 }
 
 #[test]
+fn a_bus_that_took_no_writes_for_a_while_has_all_nodes_again() {
+    let mut cluster = Cluster::new(2, 2, &with_bus());
+    cluster.wait(4);
+    let before = cluster.id(0);
+
+    cluster.bus.full = true;
+    cluster.wait(15);
+    assert_ne!(cluster.id(0), before, "its lease is over");
+    cluster.bus.full = false;
+    cluster.wait(4);
+
+    assert_eq!(known(&cluster, 0), [2, 2]);
+    assert_eq!(known(&cluster, 1), [2, 2]);
+    assert_eq!(cluster.bus.leases.len(), 2);
+}
+
+#[test]
 fn a_bus_that_has_forgotten_the_lease_makes_another_node_of_it() {
     let mut cluster = Cluster::new(1, 2, &with_bus());
     cluster.wait(3);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use mahavishnu_core::hub::{AppendError, Appended, BusCommand, BusError, BusEvent, CallId, Live};
+use mahavishnu_core::hub::{
+    AppendError, Appended, BusCommand, BusError, BusEvent, CallId, Live, NodeId,
+};
 
 use super::peer::{Peer, epoch};
 use crate::{Action, ErrorClass, LinkConfig, Outage, redis::names::Names};
@@ -113,6 +115,22 @@ fn what_has_to_wait_waits_in_its_order() {
     peer.reply("-LOADING Redis is loading the dataset in memory\r\n");
     peer.link.handle_eof(peer.now);
     assert_eq!(peer.news(), [failed(4, BusError::Away), BusEvent::Down]);
+}
+
+#[test]
+fn a_lease_that_is_not_renewed_is_told() {
+    let mut peer = Peer::up();
+    let beat = |peer: &mut Peer| {
+        let (info, lease) = ("{}".into(), Duration::from_secs(10));
+        peer.command(BusCommand::Beat { node: NodeId(1), info, lease, first: false });
+        peer.read();
+    };
+    beat(&mut peer);
+    peer.reply("-OOM command not allowed when used memory > 'maxmemory'.\r\n");
+    assert_eq!(peer.news(), [BusEvent::BeatFailed]);
+    beat(&mut peer);
+    peer.link.handle_eof(peer.now);
+    assert_eq!(peer.news(), [BusEvent::BeatFailed, BusEvent::Down]);
 }
 
 #[test]
