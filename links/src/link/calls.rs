@@ -16,6 +16,8 @@ pub(super) struct Call {
     pub(super) what: What,
     /// Where it begins in what was written.
     pub(super) begin: u64,
+    /// When it was written, or could first be answered.
+    since: Option<Instant>,
     /// What it counts for.
     pub(super) weight: usize,
     /// How often it was sent before.
@@ -63,15 +65,26 @@ impl Calls {
     pub(super) fn make(&mut self, what: What, weight: usize) -> Call {
         self.last_order += 1;
         self.weight += weight;
-        Call { what, begin: 0, weight, repeats: 0, order: self.last_order }
+        Call { what, begin: 0, since: None, weight, repeats: 0, order: self.last_order }
     }
 
     /// It was written.
-    pub(super) fn owe(&mut self, call: Call) {
+    pub(super) fn owe(&mut self, now: Instant, mut call: Call) {
+        call.since = Some(now);
         if let What::Load(script) = call.what {
             self.loading.insert(script);
         }
         self.owed.push_back(call);
+    }
+
+    /// Since when the next reply could have come, if one is owed.
+    pub(super) fn owed_since(&self) -> Option<Instant> {
+        self.owed.front()?.since
+    }
+
+    /// Nothing could come meanwhile.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.owed.iter_mut().for_each(|call| call.since = Some(now));
     }
 
     /// What the next reply is about.

@@ -233,7 +233,7 @@ impl Link {
             self.follows.follow(channel, epoch, retention, up);
         } else if let BusCommand::Unfollow { channel } = command {
             if self.follows.unfollow(&channel) && up {
-                self.unsubscribe(&channel);
+                self.unsubscribe(now, &channel);
             }
         } else if up && self.stopping.is_none() {
             self.ask(now, command);
@@ -246,9 +246,7 @@ impl Link {
     /// The hub is full, or is not any more: while it is, nothing is read, and Redis keeps what is for it.
     pub fn set_full(&mut self, now: Now, full: bool) {
         if std::mem::replace(&mut self.hub_full, full) && !full {
-            // Nothing could come: that is nobody's fault.
-            self.heard = now.mono;
-            self.probes.excuse(now.mono);
+            self.excuse(now.mono);
         }
     }
 
@@ -429,7 +427,7 @@ impl Link {
         self.pipe = Some(Pipe::new(&self.config.limits, tls));
         self.heard = now.mono;
         self.phase = Phase::Greeting(now.mono + self.step_timeout());
-        self.say_hello();
+        self.say_hello(now);
     }
 
     /// Nothing came of this address, or of the connection: on to the next one.

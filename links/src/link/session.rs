@@ -22,17 +22,17 @@ use crate::{
 
 impl Link {
     /// The first words on a connection.
-    pub(super) fn say_hello(&mut self) {
+    pub(super) fn say_hello(&mut self, now: Now) {
         let asking = self.finder.is_asking();
         let Some(pipe) = &mut self.pipe else { return };
         pipe.write(|out| prepare::hello(out, &self.config, self.shard, asking));
         let hello = self.calls.make(What::Hello, 0);
-        self.calls.owe(hello);
+        self.calls.owe(now.mono, hello);
         if let (true, Servers::Sentinel { master, .. }) = (asking, &self.config.servers) {
             let args = ["SENTINEL".into(), "GET-MASTER-ADDR-BY-NAME".into(), Arg::from(&**master)];
             pipe.write(|out| command(out, &args));
             let primary = self.calls.make(What::Primary, 0);
-            self.calls.owe(primary);
+            self.calls.owe(now.mono, primary);
         }
     }
 
@@ -67,20 +67,20 @@ impl Link {
     }
 
     /// Everything that is done first, in one write.
-    pub(super) fn prepare(&mut self, _now: Now, mut findings: Findings) {
+    pub(super) fn prepare(&mut self, now: Now, mut findings: Findings) {
         let Some(pipe) = &mut self.pipe else { return };
         let (names, db) = (self.requests.names(), self.config.db);
         let mut steps = Vec::new();
         pipe.write(|out| steps = prepare::steps(out, names, db, self.previous.as_ref()));
         findings.expect(steps.len());
         self.phase = Phase::Preparing(Box::new(findings));
-        self.owe_steps(steps);
+        self.owe_steps(now, steps);
     }
 
-    fn owe_steps(&mut self, steps: Vec<Step>) {
+    fn owe_steps(&mut self, now: Now, steps: Vec<Step>) {
         for step in steps {
             let call = self.calls.make(What::Prepare(step), 0);
-            self.calls.owe(call);
+            self.calls.owe(now.mono, call);
         }
     }
 
@@ -96,7 +96,7 @@ impl Link {
                 let mut steps = Vec::new();
                 pipe.write(|out| steps = prepare::founding(out, names, now));
                 findings.expect(steps.len());
-                self.owe_steps(steps);
+                self.owe_steps(now, steps);
             }
             Verdict::Wait => {
                 let cause = findings.wait.take().unwrap_or_default();
@@ -127,7 +127,7 @@ impl Link {
         let (link, all) = (self.requests.live_link(), self.requests.live_control());
         let names =
             if self.control.is_told() { vec![link.into(), all.into()] } else { vec![link.into()] };
-        self.subscribe("SSUBSCRIBE", &names);
+        self.subscribe(now, "SSUBSCRIBE", &names);
         self.probe(now);
         self.next_tick = now.mono + self.config.limits.probe_interval;
         self.plan_check(now);
@@ -158,7 +158,7 @@ impl Link {
                 let names = self.requests.names();
                 let names: Vec<_> =
                     ask.channels.iter().map(|channel| names.live(channel)).collect();
-                self.subscribe("SSUBSCRIBE", &names);
+                self.subscribe(now, "SSUBSCRIBE", &names);
             }
             let call = self.calls.make(What::Ask(ask), 0);
             self.send(now, call);
@@ -182,7 +182,7 @@ impl Link {
     }
 
     /// Not answered but by a push for each name, or by an error: which one that would be, a `PING` tells.
-    pub(super) fn subscribe(&mut self, verb: &'static str, names: &[String]) {
+    pub(super) fn subscribe(&mut self, now: Now, verb: &'static str, names: &[String]) {
         let Some(pipe) = &mut self.pipe else { return };
         let mut args = vec![Arg::from(verb)];
         args.extend(names.iter().map(Arg::from));
@@ -193,13 +193,13 @@ impl Link {
         let mut marker = self.calls.make(What::Marker, 0);
         marker.begin = begin;
         self.stats.commands += 2;
-        self.calls.owe(marker);
+        self.calls.owe(now.mono, marker);
     }
 
-    pub(super) fn unsubscribe(&mut self, channel: &str) {
+    pub(super) fn unsubscribe(&mut self, now: Now, channel: &str) {
         self.unsubscribing += 1;
         let name = self.requests.names().live(channel);
-        self.subscribe("SUNSUBSCRIBE", &[name]);
+        self.subscribe(now, "SUNSUBSCRIBE", &[name]);
     }
 
     /// Writes what a call asks for, unless something is waited for.
@@ -239,7 +239,7 @@ impl Link {
             What::Marker | What::Hello | What::Primary | What::Prepare(_) => return,
         };
         self.stats.commands += 1;
-        self.calls.owe(call);
+        self.calls.owe(now.mono, call);
     }
 
     /// The script that a call runs.

@@ -13,7 +13,7 @@ use crate::stats::Outage;
 impl Link {
     /// A deadline has come. Nothing happens before [`poll_timeout`](Self::poll_timeout).
     pub fn handle_timeout(&mut self, now: Now) {
-        self.excuse(now);
+        self.excuse_if_stopped(now);
         self.time_out(now);
         for call in self.calls.unpark(now.mono) {
             self.send(now, call);
@@ -47,20 +47,28 @@ impl Link {
         times.into_iter().flatten().min()
     }
 
-    /// When nothing will have come for too long, if something is owed.
+    /// When nothing will have come for too long, if something is owed; or no answer, though other things do: then what is
+    /// asked gets lost on its way.
     fn stuck_at(&self) -> Option<Instant> {
-        let waits = self.calls.is_owed() && !self.hub_full;
-        waits.then(|| self.heard + self.config.timeout)
+        let owed = self.calls.owed_since().filter(|_| !self.hub_full)?;
+        let timeout = self.config.timeout;
+        Some((self.heard + timeout).min(owed + timeout + self.config.limits.probe_timeout))
     }
 
     /// Whoever was not called for so long could not hear anything either: what came meanwhile is still to be read.
-    fn excuse(&mut self, now: Now) {
+    fn excuse_if_stopped(&mut self, now: Now) {
         let late =
             self.deadline().is_some_and(|due| now.mono.saturating_duration_since(due) > LATE);
         if late {
-            self.heard = now.mono;
-            self.probes.excuse(now.mono);
+            self.excuse(now.mono);
         }
+    }
+
+    /// Nothing could come until now: that is nobody's fault.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.heard = now;
+        self.calls.excuse(now);
+        self.probes.excuse(now);
     }
 
     fn time_out(&mut self, now: Now) {

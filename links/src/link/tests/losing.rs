@@ -56,6 +56,22 @@ fn silence_ends_a_connection_on_which_something_is_owed() {
     assert!(state.iter().any(why), "{state:?}");
 }
 
+/// What is asked gets lost on its way, and live messages come all the same.
+#[test]
+fn silence_to_questions_ends_a_connection_on_which_others_are_heard() {
+    let mut peer = Peer::up();
+    peer.append(1);
+    for _ in 0..14 {
+        peer.wait(Duration::from_secs(1));
+        peer.push("mahavishnu:0:{n}:control", "T{}");
+        assert_eq!(peer.actions(), []);
+    }
+    peer.wait(Duration::from_millis(1_100));
+    assert!(matches!(peer.actions()[..], [Action::Close, ..]));
+    assert_eq!(peer.link.stats().outages[Outage::Timeout as usize], 1);
+    assert!(peer.news().contains(&failed(1, BusError::Away)), "it was not even read");
+}
+
 /// A process that was stopped has not heard what came meanwhile: that is not the fault of Redis.
 #[test]
 fn whoever_was_stopped_waits_again() {
