@@ -342,6 +342,38 @@ pub struct Bus {
     /// Whether users' connections are told to the other nodes: for operators, and so that limits on a user's connections hold
     /// over all nodes. Default true. Those that are open when it is switched on are not.
     pub track_connections: bool,
+    /// Queues of the bus into which others write what is to be published. Default none. One hub of one node takes entries out
+    /// of each, that of the process's first hub.
+    pub ingress: Vec<Arc<IngressSource>>,
+}
+
+/// A queue of the bus into which others write what is to be published.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IngressSource {
+    /// What it is.
+    pub kind: IngressKind,
+    /// Its name there.
+    pub name: Box<str>,
+}
+
+/// What a queue of the bus is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IngressKind {
+    /// A stream. Its entries have the fields `channel`, `event` and `data`, and may have `id` and `state`.
+    Stream,
+    /// A list. Its elements are JSON objects with these members.
+    List,
+}
+
+impl IngressKind {
+    /// As metrics have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::List => "list",
+        }
+    }
 }
 
 impl Default for Bus {
@@ -354,6 +386,7 @@ impl Default for Bus {
             heal: true,
             while_away: WhileAwayRules::default(),
             track_connections: true,
+            ingress: Vec::new(),
         }
     }
 }

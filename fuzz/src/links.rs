@@ -192,6 +192,7 @@ impl Rig {
                 state: None,
                 condition: None,
                 once: None,
+                taken: None,
             })),
             Want::Announce(count) => BusCommand::Announce { id, channel, count: *count, records },
             Want::Read(after) => BusCommand::Read { id, channel, after: *after, bytes_max: 100 },
@@ -259,7 +260,8 @@ impl Rig {
             | BusEvent::Page { id, .. }
             | BusEvent::Healed { id, .. }
             | BusEvent::Visited { id, .. }
-            | BusEvent::Visits { id, .. } => {
+            | BusEvent::Visits { id, .. }
+            | BusEvent::Taken { id, .. } => {
                 *self.calls.get_mut(id).expect("a command that is answered") += 1;
             }
         }

@@ -1,12 +1,13 @@
 //! From settings to the core's configuration.
 
-use std::{convert::identity, time::Duration};
+use std::{convert::identity, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
     auth::Pattern,
     config::{
-        AnonymousPublish, Auth, Bus, Compat, Config, DeflateConfig, History, Hosts, MetricsConfig,
-        Origin, Origins, Service, SlowPolicy, SlowReaders, WhileAwayRules,
+        AnonymousPublish, Auth, Bus, Compat, Config, DeflateConfig, History, Hosts, IngressKind,
+        IngressSource, MetricsConfig, Origin, Origins, Service, SlowPolicy, SlowReaders,
+        WhileAwayRules,
     },
     limits::{self, Limits},
     protocol::CorrelationRule,
@@ -197,7 +198,18 @@ fn bus(settings: &Settings) -> Result<Bus, Failure> {
             rules: by_channel("REDIS_DOWN_RULES", &settings.redis_down_rules, identity)?,
         },
         track_connections: settings.track_connections,
+        ingress: ingress(settings),
     })
+}
+
+/// Queues in Redis from which this server publishes.
+fn ingress(settings: &Settings) -> Vec<Arc<IngressSource>> {
+    let source = |kind, name: &Option<String>| {
+        let name = name.as_deref()?.into();
+        Some(Arc::new(IngressSource { kind, name }))
+    };
+    let stream = source(IngressKind::Stream, &settings.ingress_stream);
+    stream.into_iter().chain(source(IngressKind::List, &settings.ingress_list)).collect()
 }
 
 /// What this server calls itself among the others.
@@ -349,6 +361,8 @@ mod tests {
             ("TRACK_CONNECTIONS", "false"),
             ("MAX_CONNECTIONS_CLUSTER", "150"),
             ("DRAIN_RETURN", "7"),
+            ("INGRESS_STREAM", "in"),
+            ("INGRESS_LIST", "list"),
         ]))
         .unwrap();
         assert_eq!(&*config.service.name, "prod");
@@ -382,6 +396,8 @@ mod tests {
         let away = [bus.while_away.of("cursor:1"), bus.while_away.of("global")];
         assert_eq!((away, bus.heal), ([WhileAway::Local, WhileAway::Refuse], false));
         assert_eq!(config.limits.bus.bus_queue_bytes_max, 16 << 20);
+        let queues: Vec<_> = bus.ingress.iter().map(|queue| (queue.kind, &*queue.name)).collect();
+        assert_eq!(queues, [(IngressKind::Stream, "in"), (IngressKind::List, "list")]);
         let limits = config.limits;
         let of_history = &limits.history;
         assert_eq!(

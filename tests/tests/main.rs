@@ -15,6 +15,7 @@ mod heads;
 mod hostile;
 mod http;
 mod http_publish;
+mod ingress;
 mod lifecycle;
 mod lifecycle_start;
 mod limits;

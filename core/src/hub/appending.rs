@@ -129,11 +129,12 @@ impl Hub {
                 let once = first.once.as_deref().cloned();
                 let (state, condition) = options
                     .map_or((None, None), |options| (options.state.clone(), options.condition));
+                let taken = options.and_then(|options| options.taken.clone());
                 let (kept, bytes) = self.homes.kept_of(channel);
                 let kept = (kept + u64::from(count), bytes + records.len());
                 let retention = self.retention(channel, kept);
                 let epoch = Epoch::from_random(self.env.entropy.next_u64());
-                Kind::Append(Box::new(Round { epoch, retention, state, condition, once }))
+                Kind::Append(Box::new(Round { epoch, retention, state, condition, once, taken }))
             }
         };
         Some(UnderWay {
@@ -170,6 +171,7 @@ impl Hub {
                 state: round.state.clone(),
                 condition: round.condition,
                 once: round.once.clone(),
+                taken: round.taken.clone(),
             })),
         }
     }
@@ -184,6 +186,9 @@ impl Hub {
             Err(AppendError::Behind(_)) => self.on_behind(&channel),
             Err(AppendError::StateConflict) => self.fail_append(&channel, Reason::StateConflict),
             Err(AppendError::KeyConflict) => self.fail_append(&channel, Reason::KeyReused),
+            // Whoever took it finds out, and takes it no further.
+            Err(AppendError::NotOwner) => self.fail_append(&channel, Reason::BusAway),
+            Err(AppendError::Gone) => self.on_gone_entry(&channel),
             Err(AppendError::Bus(error)) => self.on_not_made(&channel, error),
         }
     }
@@ -244,6 +249,14 @@ impl Hub {
             self.following.wish_to_read(place, None);
         }
         self.review_interest(channel);
+    }
+
+    /// An entry of a queue is there no more: it was published before, wherever.
+    fn on_gone_entry(&mut self, channel: &Arc<str>) {
+        let Some(done) = self.appending.done(&self.env, channel) else { return };
+        for pending in done.round {
+            self.answer_stored(pending.waiting, Ok(Published::default()));
+        }
     }
 
     fn on_not_made(&mut self, channel: &Arc<str>, error: BusError) {

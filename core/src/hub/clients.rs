@@ -620,6 +620,8 @@ impl Hub {
     }
 
     fn on_drain(&mut self, plan: DrainPlan) {
+        // Whoever is next to take from queues need not wait until a lease is over.
+        self.ingress.end(self.env.now.mono);
         if let Some(plan) = self.drain.notice(self.env.now.mono, plan) {
             return self.begin_drain(plan);
         }
@@ -687,7 +689,8 @@ impl Hub {
     /// or the other hubs have connections, for which the first one holds the lease.
     fn owes_the_bus(&self) -> bool {
         let others = || self.is_first() && self.peers.sockets() > 0;
-        self.env.config.bus.is_some() && (!self.appending.is_empty() || others())
+        self.env.config.bus.is_some()
+            && (!self.appending.is_empty() || self.ingress.owes() || others())
     }
 
     /// Ends a WebSocket connection for `reason`: membership and counts at once, the close handshake in its own time.

@@ -208,7 +208,10 @@ impl Hub {
         self.seal_all();
         if self.env.keeps {
             match self.env.config.bus {
-                Some(_) => self.append_ready(),
+                Some(_) => {
+                    self.ingest();
+                    self.append_ready();
+                }
                 None => self.store_ready(),
             }
         }
@@ -375,6 +378,7 @@ impl Hub {
             self.nodes.next_deadline(&self.env),
             self.following.next_deadline(),
             self.appending.next_deadline(),
+            self.ingress.next_deadline(),
             self.visits.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()

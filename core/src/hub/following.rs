@@ -24,6 +24,7 @@ impl Hub {
     /// Something the bus tells.
     pub(super) fn on_bus(&mut self, event: BusEvent) {
         self.hear_of_nodes(&event);
+        self.hear_of_queues(&event);
         match event {
             BusEvent::Up { .. } => {
                 self.following.on_up();
@@ -47,7 +48,8 @@ impl Hub {
             | BusEvent::Control { .. }
             | BusEvent::Told { .. }
             | BusEvent::Visited { .. }
-            | BusEvent::Visits { .. } => {}
+            | BusEvent::Visits { .. }
+            | BusEvent::Taken { .. } => {}
         }
         self.read_ready();
     }

@@ -121,6 +121,7 @@ impl Hub {
         for (waiting, reason) in self.appending.overdue(&self.env) {
             self.answer_stored(waiting, Err(reason));
         }
+        self.ingest();
         self.read_ready();
     }
 

@@ -61,7 +61,8 @@ impl Hub {
             | BusEvent::Page { .. }
             | BusEvent::Healed { .. }
             | BusEvent::Visited { .. }
-            | BusEvent::Visits { .. } => {}
+            | BusEvent::Visits { .. }
+            | BusEvent::Taken { .. } => {}
         }
     }
 

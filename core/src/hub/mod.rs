@@ -29,6 +29,7 @@ mod handshake;
 mod homes;
 mod http;
 mod http_requests;
+mod ingress;
 mod interest;
 mod keeping;
 mod leasing;
@@ -47,6 +48,7 @@ mod sessions;
 mod slab;
 mod store;
 mod storing;
+mod taking;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -69,6 +71,7 @@ use self::{
     errands::{Errands, Keys},
     follow::Following,
     homes::Homes,
+    ingress::Ingress,
     nodes::{Nodes, Tracking},
     peers::{Census, Peers},
     presence::{Presence, Watchers},
@@ -81,8 +84,9 @@ use self::{
 pub use self::{
     bus::{
         Alive, Append, AppendError, Appended, BusCommand, BusError, BusEvent, BusState, CallId,
-        Heal, HealEntry, Live, Moved, Node, NodeId, Once, Page as BusPage, PageEntry, Retention,
-        Standing, Visit, VisitChange, VisitName, Visited, Visits, Writer,
+        Heal, HealEntry, IngressEntry, IngressOwner, Live, Moved, Node, NodeId, Once,
+        Page as BusPage, PageEntry, Retention, Standing, Take, Taken, TakenFrom, Visit,
+        VisitChange, VisitName, Visited, Visits, Writer,
     },
     nodes::{LinkCounts, NodeInfo, OrderKind, Whom},
     peers::ShardMessage,
@@ -118,6 +122,8 @@ pub struct Hub {
     following: Following,
     /// What waits for the bus.
     appending: Appending,
+    /// What is taken from queues of the bus, at the first hub.
+    ingress: Ingress,
     nodes: Nodes,
     /// Where users are connected that are at home here.
     visits: Tracking,
@@ -212,6 +218,7 @@ impl Hub {
             storing: Storing::new(keys()),
             following: Following::new(stream.hash_keys()),
             appending: Appending::new(stream.hash_keys(), place),
+            ingress: Ingress::new(&env.config, place, now.mono),
             calls: Calls::default(),
             nodes: Nodes::new(place, now),
             visits: Tracking::new(names),
@@ -331,6 +338,7 @@ impl Hub {
         self.storing.check();
         self.following.check();
         self.appending.check();
+        self.ingress.check();
         self.keys.check();
         self.visits.check();
         self.questions.check(&self.connections);

@@ -94,7 +94,12 @@ impl Hub {
         state_bytes <= self.env.config.limits.history.state_bytes_max
     }
 
-    fn key_use(&self, owner: Owner<'_>, key: &str, publications: &[Publication]) -> Box<KeyUse> {
+    pub(super) fn key_use(
+        &self,
+        owner: Owner<'_>,
+        key: &str,
+        publications: &[Publication],
+    ) -> Box<KeyUse> {
         let nodes = self.env.config.bus.is_some();
         let digest = self.homes.placement().digest(publications, nodes);
         Box::new(KeyUse { key: errands::owned(owner, key), digest })
@@ -473,6 +478,7 @@ impl Hub {
                     self.outputs.push_back(Output::Done { id, result: Ok(first.published) });
                 }
             }
+            Via::Queue(slot) => self.ingress.answered(&mut self.env, slot, Ok(())),
         }
     }
 
@@ -492,6 +498,7 @@ impl Hub {
             }
             Via::Http(conn) => self.refuse_http(conn, &reason.into()),
             Via::Command(id) => self.fail_command(id, reason),
+            Via::Queue(slot) => self.ingress.answered(&mut self.env, slot, Err(reason)),
         }
     }
 

@@ -107,7 +107,8 @@ impl Hub {
             | BusEvent::LeaseLost
             | BusEvent::BeatFailed
             | BusEvent::Control { .. }
-            | BusEvent::Told { .. } => {}
+            | BusEvent::Told { .. }
+            | BusEvent::Taken { .. } => {}
         }
     }
 }

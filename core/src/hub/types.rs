@@ -12,7 +12,7 @@ use siphasher::sip::SipHasher13;
 use uuid::Uuid;
 
 use super::{
-    bus::{BusCommand, NodeId},
+    bus::{BusCommand, NodeId, TakenFrom},
     nodes::{OrderKind, Whom},
     peers::ShardMessage,
     store::{SessionId, StoreCommand},
@@ -219,6 +219,9 @@ pub struct PublicationOptions {
     pub state: Option<Bytes>,
     /// Only if the channel's document is this one.
     pub condition: Option<Condition>,
+    /// Which entry of a queue it was. Hubs say so to each other; who publishes has nothing to say here.
+    #[doc(hidden)]
+    pub taken: Option<Box<TakenFrom>>,
 }
 
 impl PublicationOptions {
@@ -226,7 +229,7 @@ impl PublicationOptions {
     pub(in crate::hub) fn of(message: MessageOptions<'_>) -> Option<Box<Self>> {
         let MessageOptions { positions, state, condition } = message;
         let state = state.map(|state| Bytes::copy_from_slice(state.as_bytes()));
-        let options = Self { idempotency_key: None, positions, state, condition };
+        let options = Self { positions, state, condition, ..Self::default() };
         (!message.is_empty()).then(|| Box::new(options))
     }
 }

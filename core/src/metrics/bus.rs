@@ -5,9 +5,11 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram};
 
 use super::{
-    CLUSTER_CONNECTIONS, LEASE_LOST, NODES, NODES_GONE, NODES_SILENT, PROBE_AGE, PROBE_DURATION,
-    REDIS_UP, UNKNOWN_ORDERS, UNSENT_ORDERS, handles::Registry,
+    CLUSTER_CONNECTIONS, INGRESS_ENTRIES, INGRESS_LAG, INGRESS_OWNER, INGRESS_WAITING, LEASE_LOST,
+    NODES, NODES_GONE, NODES_SILENT, PROBE_AGE, PROBE_DURATION, REDIS_UP, UNKNOWN_ORDERS,
+    UNSENT_ORDERS, handles::Registry,
 };
+use crate::config::IngressKind;
 
 /// What a hub has counted of its bus since its tally was last recorded.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub(crate) struct BusTally {
     nodes: Option<(usize, u32, u64)>,
     /// Orders that the bus has not taken: now, and when this was last told.
     unsent: (usize, usize),
+    /// Queues of the bus, by their kind.
+    queues: [QueueTally; 2],
     pub(crate) lease_lost: u64,
     pub(crate) nodes_gone: u64,
     /// Of later versions, or of nobody who belongs here.
@@ -41,6 +45,30 @@ impl BusTally {
         }
     }
 
+    /// Something became of an entry of a queue.
+    pub(crate) fn ingested(&mut self, kind: IngressKind, what: Ingested) {
+        if let Some(count) = self.queue(kind).and_then(|it| it.entries.get_mut(what as usize)) {
+            *count += 1;
+        }
+    }
+
+    /// So a queue does at present.
+    pub(crate) fn ingress(
+        &mut self,
+        kind: IngressKind,
+        is_owner: bool,
+        waiting: u64,
+        lag: Duration,
+    ) {
+        if let Some(queue) = self.queue(kind) {
+            queue.state = Some((is_owner, waiting, lag));
+        }
+    }
+
+    fn queue(&mut self, kind: IngressKind) -> Option<&mut QueueTally> {
+        self.queues.get_mut(kind as usize)
+    }
+
     /// So many orders wait until the bus takes them.
     pub(crate) fn unsent(&mut self, orders: usize) {
         self.unsent.0 = orders;
@@ -50,6 +78,28 @@ impl BusTally {
     pub(crate) fn nodes(&mut self, count: usize, silent: u32, connections: u64) {
         self.nodes = Some((count, silent, connections));
     }
+}
+
+/// What has become of an entry of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ingested {
+    /// It is published, or was before.
+    Published,
+    /// It could not be at the moment.
+    Retried,
+    /// It cannot be.
+    Dead,
+}
+
+impl Ingested {
+    const NAMES: [&'static str; 3] = ["published", "retried", "dead"];
+}
+
+#[derive(Debug, Default)]
+struct QueueTally {
+    entries: [u64; Ingested::NAMES.len()],
+    /// Whether it is this node's, entries that wait, how long the first has.
+    state: Option<(bool, u64, Duration)>,
 }
 
 /// A tally that is recorded each turn has one at most.
@@ -67,6 +117,42 @@ pub(super) struct BusHandles {
     nodes_gone: Counter,
     unknown_orders: Counter,
     unsent_orders: Gauge,
+    queues: [QueueHandles; 2],
+}
+
+/// Handles for one kind of queue.
+struct QueueHandles {
+    owner: Gauge,
+    waiting: Gauge,
+    lag: Gauge,
+    entries: [Counter; Ingested::NAMES.len()],
+}
+
+impl QueueHandles {
+    fn new(source: &Registry<'_>, kind: IngressKind) -> Self {
+        let queue = [("queue", kind.name())];
+        let entries =
+            |result| source.counter(INGRESS_ENTRIES, &[("queue", kind.name()), ("result", result)]);
+        Self {
+            owner: source.gauge(INGRESS_OWNER, &queue),
+            waiting: source.gauge(INGRESS_WAITING, &queue),
+            lag: source.gauge(INGRESS_LAG, &queue),
+            entries: Ingested::NAMES.map(entries),
+        }
+    }
+
+    fn record(&self, tally: &mut QueueTally) {
+        if let Some((is_owner, waiting, lag)) = tally.state.take() {
+            self.owner.set(f64::from(u8::from(is_owner)));
+            self.waiting.set(waiting as f64);
+            self.lag.set(lag.as_secs_f64());
+        }
+        for (count, handle) in tally.entries.iter_mut().zip(&self.entries) {
+            if *count > 0 {
+                handle.increment(std::mem::take(count));
+            }
+        }
+    }
 }
 
 impl BusHandles {
@@ -84,6 +170,8 @@ impl BusHandles {
             nodes_gone: source.counter(NODES_GONE, &[]),
             unknown_orders: source.counter(UNKNOWN_ORDERS, &[]),
             unsent_orders: source.gauge(UNSENT_ORDERS, &[]),
+            queues: [IngressKind::Stream, IngressKind::List]
+                .map(|kind| QueueHandles::new(source, kind)),
         }
     }
 
@@ -99,6 +187,9 @@ impl BusHandles {
             self.nodes.set(count as f64);
             self.silent.set(f64::from(silent));
             self.connections.set(connections as f64);
+        }
+        for (queue, handles) in tally.queues.iter_mut().zip(&self.queues) {
+            handles.record(queue);
         }
         let (unsent, told) = tally.unsent;
         if unsent != told {

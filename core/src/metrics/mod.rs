@@ -11,6 +11,7 @@ mod store;
 mod tally;
 
 pub(crate) use self::{
+    bus::{BusTally, Ingested},
     follow::{Epochs, Heals, Holes},
     tally::{PresenceEvent, Resumed},
 };
@@ -200,6 +201,14 @@ families! {
         "Revocations that other nodes are told as soon as the bus takes them";
     CLUSTER_CONNECTIONS "mahavishnu_cluster_connections" Gauge ["server"] &[],
         "Active WebSocket connections of all nodes, as their leases say";
+    INGRESS_ENTRIES "mahavishnu_ingress_entries_total" Counter ["server", "queue", "result"] &[],
+        "Entries of queues in Redis: published, or found to be before; tried again later; dead, put among the unfit ones";
+    INGRESS_LAG "mahavishnu_ingress_lag_seconds" Gauge ["server", "queue"] &[],
+        "Seconds that the first entry of a queue has waited, by the clock of Redis; only this node's while it owns the queue";
+    INGRESS_WAITING "mahavishnu_ingress_waiting" Gauge ["server", "queue"] &[],
+        "Entries that wait in a queue; only this node's while it owns the queue";
+    INGRESS_OWNER "mahavishnu_ingress_owner" Gauge ["server", "queue"] &[],
+        "Whether this node takes the entries of a queue: 1, or 0";
     REVOCATIONS "mahavishnu_revocations" Gauge ["server"] &[],
         "Revocations in force, those of the file not counted";
     RELOADS "mahavishnu_config_generation" Gauge ["server"] &[],

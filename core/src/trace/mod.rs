@@ -280,6 +280,7 @@ impl<'a> Carried<'a> {
             positions: self.positions,
             state: self.state.map(Bytes::copy_from_slice),
             condition: self.condition.map(condition),
+            ..PublicationOptions::default()
         }
     }
 }

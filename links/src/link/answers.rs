@@ -27,6 +27,7 @@ pub(super) fn failed(command: &BusCommand, error: BusError) -> Option<BusEvent> 
         BusCommand::Fork { id, .. } => BusEvent::Healed { id: *id, result: Err(error) },
         BusCommand::Visit(change) => BusEvent::Visited { id: change.id, result: Err(error) },
         BusCommand::Visits { id, .. } => BusEvent::Visits { id: *id, result: Err(error) },
+        BusCommand::Take(take) => BusEvent::Taken { id: take.id, result: Err(error) },
     })
 }
 
@@ -65,6 +66,9 @@ pub(super) fn done(command: &BusCommand, reply: &Frame) -> Result<Option<BusEven
         }
         BusCommand::Visits { id, .. } => {
             BusEvent::Visits { id: *id, result: Ok(replies::visits(reply)?) }
+        }
+        BusCommand::Take(take) => {
+            BusEvent::Taken { id: take.id, result: Ok(replies::taken(reply)?) }
         }
     }))
 }

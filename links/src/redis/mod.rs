@@ -14,6 +14,7 @@
 //! | `P:{n}:leases` | sorted set | nodes, by when their leases are over, in milliseconds of Redis' clock |
 //! | `P:{n}:nodes` | hash | what each node says of itself |
 //! | `P:{n}:control` | stream | what all nodes were told: a field, until when it is kept in milliseconds of Redis' clock; its value, the command |
+//! | `P:{n}:owner:<queue>` | string | who takes entries out of a queue: `<node>.<term>`, for as long as its lease is |
 //! | `P:{n}:probe:<node>.<shard>` | string | the last probe of a link |
 //! | `P:layout` | hash | `version` of all this, `by` whom and `at` which second it was begun |
 //!
@@ -21,6 +22,11 @@
 //! did is forgotten: should it repeat its last append, that is made again. A step that breaks off within, which scripts may,
 //! leaves at most an entry of the log beyond the number that counts; nobody is told of it, readers pass it over, and the
 //! next append takes its place.
+//!
+//! Queues, into which others write what is to be published, have the names that the configuration gives them. A stream
+//! `Q` holds its entries until they are published; `Q:dead`, a stream too, the last 1,000 that could not be, with the fields
+//! `reason` and `entry` before their own. Elements of a list `Q` are moved into the stream `Q:taken`, in the field `v`, as long
+//! as that has fewer than 256.
 //!
 //! # Live messages
 //!
@@ -50,7 +56,7 @@
 //! +hello +auth +ping +select +role +evalsha +script|load +time +spublish +ssubscribe +sunsubscribe
 //! +client|setname +client|info +client|kill +client|no-evict +config|get
 //! +hmget +hget +hset +hsetnx +hdel +hgetall +hlen +hexists +get +set +del +pexpire +pttl
-//! +xadd +xdel +xlen +xrange +xrevrange +zadd +zscore +zrem +zrangebyscore
+//! +llen +lrange +ltrim +xadd +xdel +xlen +xrange +xrevrange +zadd +zscore +zrem +zrangebyscore
 //! ```
 
 use std::time::Duration;

@@ -90,6 +90,12 @@ impl Names {
         self.node_key("control")
     }
 
+    /// Who takes entries out of a queue.
+    #[must_use]
+    pub fn ingress(&self, queue: &str) -> String {
+        self.node_key(format_args!("owner:{queue}"))
+    }
+
     /// The last probe of a link.
     #[must_use]
     pub fn probe(&self, link: impl Display) -> String {
@@ -130,6 +136,7 @@ impl Names {
                 b"leases" | b"nodes" => KeyKind::Nodes,
                 b"control" => KeyKind::Control,
                 _ if rest.starts_with(b"probe:") => KeyKind::Probe,
+                _ if rest.starts_with(b"owner:") => KeyKind::Owner,
                 _ => KeyKind::Other,
             });
         }
@@ -191,6 +198,8 @@ pub enum KeyKind {
     Control,
     /// The last probe of a link.
     Probe,
+    /// Who takes entries out of a queue.
+    Owner,
     /// A channel's epoch, last number and writers.
     Meta,
     /// A channel's messages.
@@ -261,6 +270,7 @@ mod tests {
             (names.nodes(), KeyKind::Nodes),
             (names.control(), KeyKind::Control),
             (names.probe("a.1"), KeyKind::Probe),
+            (names.ingress("m:in"), KeyKind::Owner),
             (names.meta("a}:b"), KeyKind::Meta),
             (names.log(""), KeyKind::Log),
             (names.document("c"), KeyKind::Document),

@@ -5,8 +5,8 @@ use std::{slice, sync::Arc, time::Duration};
 use bytes::Bytes;
 use mahavishnu_core::{
     hub::{
-        AppendError, Appended, BusError, BusPage as Page, Moved, Node, NodeId, PageEntry, Standing,
-        Visit, VisitName, Visited, Visits,
+        AppendError, Appended, BusError, BusPage as Page, IngressEntry, Moved, Node, NodeId,
+        PageEntry, Standing, Taken, Visit, VisitName, Visited, Visits,
     },
     protocol::{Epoch, Position},
 };
@@ -146,6 +146,8 @@ pub(crate) fn appended(frame: &Frame) -> Result<Result<Appended, AppendError>, O
         b"seen" => Ok(Appended { first: items.position()?, nodes: 0, repeated: true }),
         b"state" => Err(AppendError::StateConflict),
         b"key" => Err(AppendError::KeyConflict),
+        b"owner" => Err(AppendError::NotOwner),
+        b"gone" => Err(AppendError::Gone),
         _ => return Err(Odd),
     };
     if items.is_empty() { Ok(result) } else { Err(Odd) }
@@ -286,6 +288,38 @@ pub(crate) fn visits(frame: &Frame) -> Result<Visits, Odd> {
         }
     }
     Ok(Visits { connections, visits })
+}
+
+/// What came of taking entries out of a queue.
+pub(crate) fn taken(frame: &Frame) -> Result<Taken, Odd> {
+    let mut items = Items::of(frame)?;
+    match items.bytes()? {
+        b"other" => return Ok(Taken::Elsewhere { left: Duration::from_millis(items.number()?) }),
+        b"ok" => {}
+        _ => return Err(Odd),
+    }
+    let (waiting, lag) = (items.number()?, Duration::from_millis(items.number()?));
+    let mut entries = Vec::new();
+    while !items.is_empty() {
+        entries.push(ingress_entry(items.next()?)?);
+    }
+    Ok(Taken::Owned { waiting, lag, entries })
+}
+
+fn ingress_entry(frame: &Frame) -> Result<IngressEntry, Odd> {
+    let mut items = Items::of(frame)?;
+    let name = items.bytes()?;
+    EntryId::parse(name).ok_or(Odd)?;
+    let name = std::str::from_utf8(name).map_err(|_| Odd)?.into();
+    if items.is_empty() {
+        return Ok(IngressEntry { name, fields: None });
+    }
+    let (mut fields, mut words) = (Vec::new(), Items::of(items.next()?)?);
+    while !words.is_empty() {
+        let (field, value) = (words.bytes()?, words.bytes()?);
+        fields.push((Bytes::copy_from_slice(field), Bytes::copy_from_slice(value)));
+    }
+    Ok(IngressEntry { name, fields: Some(fields) })
 }
 
 fn visit_name(text: &[u8]) -> Option<VisitName> {

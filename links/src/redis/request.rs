@@ -3,7 +3,8 @@
 use std::{fmt::Write, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
-    hub::{Alive, Append, BusCommand, Heal, Retention, VisitChange},
+    config::{IngressKind, IngressSource},
+    hub::{Alive, Append, BusCommand, Heal, Retention, Take, VisitChange},
     protocol::{Epoch, Position},
 };
 
@@ -106,6 +107,7 @@ impl Requests {
                 self.eval(out, Script::Tell, &[self.names.control()], &args);
             }
             BusCommand::Visit(change) => self.visit(out, change),
+            BusCommand::Take(take) => self.take(out, take),
             BusCommand::Visits { user, alive, max, .. } => {
                 let nodes = node_list(alive);
                 let args = [(&nodes).into(), millis(alive.grace).into(), (*max).into()];
@@ -124,6 +126,11 @@ impl Requests {
             keys.push(self.names.once(channel, &once.key));
             digest = format!("{:016x}", once.digest);
             once_life = millis(once.keep);
+        }
+        let (mut owner, mut entry) = (String::new(), "");
+        if let Some(taken) = &append.taken {
+            keys.extend([self.names.ingress(&taken.source.name), queue(&taken.source)]);
+            (owner, entry) = (taken.owner.to_string(), &taken.entry);
         }
         let (keep, log_life, meta_life) = lives(&append.retention);
         let (known_epoch, known_offset) = found_args(known.as_ref());
@@ -152,6 +159,8 @@ impl Requests {
             wanted_epoch,
             (&digest).into(),
             once_life.into(),
+            (&owner).into(),
+            entry.into(),
         ];
         self.eval(out, Script::Append, &keys, &args);
     }
@@ -188,6 +197,32 @@ impl Requests {
             args.extend([Arg::from(last), entry.count.into(), records, writer, made.into()]);
         }
         self.eval(out, Script::Heal, &self.keys(&heal.channel), &args);
+    }
+
+    fn take(&self, out: &mut Vec<u8>, take: &Take) {
+        let source = &take.source;
+        let mut keys =
+            vec![self.names.ingress(&source.name), queue(source), format!("{}:dead", source.name)];
+        if source.kind == IngressKind::List {
+            keys.push(source.name.to_string());
+        }
+        let owner = take.owner.to_string();
+        let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX).min(NUMBER_MAX);
+        let mut args = vec![
+            (&owner).into(),
+            millis(take.lease).into(),
+            take.after.as_deref().unwrap_or("0-0").into(),
+            take.entries_max.into(),
+            bytes(take.bytes_max).into(),
+            bytes(take.entry_bytes_max).into(),
+            (if take.gives_up { "1" } else { "0" }).into(),
+            (take.done.len() as u64).into(),
+        ];
+        args.extend(take.done.iter().map(|entry| Arg::from(&**entry)));
+        for (entry, why) in &take.unfit {
+            args.extend([Arg::from(&**entry), Arg::from(*why)]);
+        }
+        self.eval(out, Script::Take, &keys, &args);
     }
 
     fn visit(&self, out: &mut Vec<u8>, change: &VisitChange) {
@@ -275,6 +310,7 @@ pub(crate) fn script(command: &BusCommand) -> Option<Script> {
         BusCommand::Tell { .. } => Some(Script::Tell),
         BusCommand::Visit(_) => Some(Script::Visit),
         BusCommand::Visits { .. } => Some(Script::Visits),
+        BusCommand::Take(_) => Some(Script::Take),
     }
 }
 
@@ -282,8 +318,8 @@ pub(crate) fn script(command: &BusCommand) -> Option<Script> {
 pub(crate) fn is_sound(command: &BusCommand) -> bool {
     match command {
         BusCommand::Append(append) => {
-            let Append { id, count, known, state, condition, once, .. } = &**append;
-            let alone = state.is_some() || condition.is_some() || once.is_some();
+            let Append { id, count, known, state, condition, once, taken, .. } = &**append;
+            let alone = state.is_some() || condition.is_some() || once.is_some() || taken.is_some();
             id.0 <= SEQUENCE_MAX
                 && if alone { *count == 1 } else { *count >= 1 }
                 && known.is_none_or(is_position)
@@ -300,7 +336,8 @@ pub(crate) fn is_sound(command: &BusCommand) -> bool {
         | BusCommand::Control { .. }
         | BusCommand::Tell { .. }
         | BusCommand::Visit(_)
-        | BusCommand::Visits { .. } => true,
+        | BusCommand::Visits { .. }
+        | BusCommand::Take(_) => true,
     }
 }
 
@@ -357,8 +394,17 @@ pub(crate) fn weight(command: &BusCommand) -> usize {
             change.user.len() + come + 80 * change.gone.len() + 17 * change.alive.nodes.len()
         }
         BusCommand::Visits { user, alive, .. } => user.len() + 17 * alive.nodes.len(),
+        BusCommand::Take(take) => 64 * (take.done.len() + take.unfit.len()),
     };
     COMMAND_BYTES + own
+}
+
+/// The stream in which the entries of a queue are. Those of a list are moved to one, where each has a name.
+fn queue(source: &IngressSource) -> String {
+    match source.kind {
+        IngressKind::Stream => source.name.to_string(),
+        IngressKind::List => format!("{}:taken", source.name),
+    }
 }
 
 fn found_args(found: Option<&Position>) -> (Arg<'_>, Arg<'_>) {
@@ -400,7 +446,7 @@ const COMMAND_BYTES: usize = 512;
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use mahavishnu_core::hub::{CallId, HealEntry, NodeId, Once, Writer};
+    use mahavishnu_core::hub::{CallId, HealEntry, IngressOwner, NodeId, Once, Writer};
 
     use super::*;
 
@@ -427,6 +473,7 @@ mod tests {
             state: None,
             condition: None,
             once: None,
+            taken: None,
         }
     }
 
@@ -481,8 +528,38 @@ mod tests {
             "86400000",
             &live,
         ]);
-        expected.extend([epoch, "8", "1", "", "", "", "00000000000000ff", "300000"]);
+        expected.extend([epoch, "8", "1", "", "", "", "00000000000000ff", "300000", "", ""]);
         assert_eq!(words(&out), expected);
+    }
+
+    #[test]
+    fn a_take_says_what_its_script_expects() {
+        let requests = Requests::new(Names::new("m", 0), "a.1".into());
+        let words_of = |kind, after: Option<&str>| {
+            let take = Take {
+                id: CallId(1),
+                source: Arc::new(IngressSource { kind, name: "in".into() }),
+                owner: IngressOwner { node: NodeId(10), term: 2 },
+                lease: Duration::from_secs(10),
+                after: after.map(Into::into),
+                entries_max: 3,
+                bytes_max: 4,
+                entry_bytes_max: usize::MAX,
+                done: vec!["1-0".into(), "2-0".into()],
+                unfit: vec![("3-0".into(), "bad_publish")],
+                gives_up: false,
+            };
+            let mut out = Vec::new();
+            requests.bus(&mut out, &BusCommand::Take(Box::new(take)), false);
+            words(&out).split_off(2)
+        };
+        let keys = ["3", "m:{n}:owner:in", "in", "in:dead"];
+        let arguments = ["000000000000000a.2", "10000", "0-0", "3", "4", "99999999999999", "0"];
+        let settled = ["2", "1-0", "2-0", "3-0", "bad_publish"];
+        assert_eq!(words_of(IngressKind::Stream, None), [&keys[..], &arguments, &settled].concat());
+        let list = words_of(IngressKind::List, Some("9-0"));
+        assert_eq!(list[..5], ["4", "m:{n}:owner:in", "in:taken", "in:dead", "in"]);
+        assert_eq!(list[7], "9-0");
     }
 
     #[test]

@@ -34,13 +34,15 @@ pub enum Script {
     Visit,
     /// Tells which connections a user has.
     Visits,
+    /// Takes entries out of a queue into which others write.
+    Take,
     /// Proves that writes are taken and live messages come.
     Probe,
 }
 
 impl Script {
     /// How many there are.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     /// All, in order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -58,6 +60,7 @@ impl Script {
         Self::Tell,
         Self::Visit,
         Self::Visits,
+        Self::Take,
         Self::Probe,
     ];
 
@@ -79,6 +82,7 @@ impl Script {
             Self::Tell => include_str!("scripts/tell.lua"),
             Self::Visit => include_str!("scripts/visit.lua"),
             Self::Visits => include_str!("scripts/visits.lua"),
+            Self::Take => include_str!("scripts/take.lua"),
             Self::Probe => include_str!("scripts/probe.lua"),
         }
     }
@@ -101,6 +105,7 @@ impl Script {
             Self::Tell => "tell",
             Self::Visit => "visit",
             Self::Visits => "visits",
+            Self::Take => "take",
             Self::Probe => "probe",
         }
     }

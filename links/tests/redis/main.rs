@@ -19,3 +19,4 @@ mod healing;
 mod node;
 mod nodes;
 mod refusing;
+mod taking;

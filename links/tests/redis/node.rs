@@ -235,6 +235,7 @@ impl Node {
             state: None,
             condition: None,
             once: None,
+            taken: None,
         }
     }
 

@@ -279,6 +279,7 @@ fn these_rights_are_enough(rules: &str) {
     assert!(beaten(&mut a).is_some());
     assert_eq!(control(&mut a, "x", LEASE), Ok(1));
     assert_eq!(change(&mut a, &[], &[visitor(1, 1)], alive(&[1], LEASE), Some(2)).connections, 1);
+    crate::taking::do_all(&redis, &mut a);
     assert!(a.state("probes", |state| state.up).probe_age.is_some());
     assert_eq!(a.stats.outages.iter().sum::<u64>(), 0);
 }

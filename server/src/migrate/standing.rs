@@ -187,6 +187,7 @@ fn word(kind: KeyKind) -> &'static str {
         KeyKind::Nodes => "nodes",
         KeyKind::Control => "control",
         KeyKind::Probe => "probe",
+        KeyKind::Owner => "owner",
         KeyKind::Meta => "meta",
         KeyKind::Log => "log",
         KeyKind::Document => "document",

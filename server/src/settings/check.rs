@@ -269,6 +269,10 @@ impl Loaded {
             let text = "a server with Redis cannot be recorded: what comes from Redis would be missing; unset one of the two";
             problems.push(("MAHAVISHNU_RECORD_FILE", text));
         }
+        if settings.ingress_list.is_some() && settings.ingress_list == settings.ingress_stream {
+            let text = "is MAHAVISHNU_INGRESS_STREAM, too, and Redis has one thing under a name";
+            problems.push(("MAHAVISHNU_INGRESS_LIST", text));
+        }
         for (name, text) in problems {
             self.problem(name, text);
         }

@@ -248,6 +248,11 @@ settings! {
         /// Tell the other servers which connections a user has here: `GET /connections` and `POST /disconnect` then know all of
         /// them, and MAX_CONNECTIONS_PER_USER holds for all servers together. Otherwise each knows and counts its own.
         track_connections: bool = true, Bool, ["TRACK_CONNECTIONS"], Live;
+        /// A stream in Redis into which others write what is to be published, for example `mahavishnu:ingress`. Not set: none.
+        /// Whoever may write there may publish anything.
+        ingress_stream: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["INGRESS_STREAM"], Restart;
+        /// The same as a list of JSON objects, for example `mahavishnu:queue`.
+        ingress_list: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["INGRESS_LIST"], Restart;
     }
     "Limits" {
         /// New connections per minute and address; this machine is exempt.

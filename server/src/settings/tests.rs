@@ -128,6 +128,8 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("NODE_NAME", "", "a1", "a1", "a\nb", "text of at most 128 bytes"),
     ("NODE_LEASE", "10", "2.5", "2.5", "0.5", "seconds from 1 to 3600"),
     ("TRACK_CONNECTIONS", "true", "off", "false", "maybe", "true or false"),
+    ("INGRESS_STREAM", "", "m:in", "m:in", "a\nb", "text of at most 256 bytes"),
+    ("INGRESS_LIST", "", "m:list", "m:list", "a\nb", "text of at most 256 bytes"),
     ("RATE_LIMIT", "0", "100", "100", "-1", "a whole number from 1 to 1000000, or 0 for off"),
     ("RATE_LIMIT_LOOPBACK", "false", "true", "true", "x", "true or false"),
     (

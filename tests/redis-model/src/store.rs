@@ -1,6 +1,6 @@
 //! A server's data while commands work on them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
     clock::Clock,
@@ -59,6 +59,8 @@ pub(crate) const WRONGTYPE: &str =
 
 /// A hash.
 pub(crate) type Hash = BTreeMap<Vec<u8>, Vec<u8>>;
+/// A list, its head first.
+pub(crate) type List = VecDeque<Vec<u8>>;
 /// A sorted set: scores by member.
 pub(crate) type SortedSet = BTreeMap<Vec<u8>, f64>;
 
@@ -84,6 +86,7 @@ macro_rules! kind {
 
 kind!(Vec<u8>, String);
 kind!(Hash, Hash);
+kind!(List, List);
 kind!(Stream, Stream);
 kind!(SortedSet, SortedSet);
 
@@ -153,10 +156,11 @@ impl Store {
         Ok(self.get(database, key)?.expect("it is there"))
     }
 
-    /// Takes the key away if its hash or sorted set has become empty: these do not stay.
+    /// Takes the key away if its hash, list or sorted set has become empty: these do not stay.
     pub(crate) fn drop_empty(&mut self, database: usize, key: &[u8]) {
         let empty = match self.database(database).get(key).map(|entry| &entry.value) {
             Some(Value::Hash(hash)) => hash.is_empty(),
+            Some(Value::List(list)) => list.is_empty(),
             Some(Value::SortedSet(set)) => set.is_empty(),
             Some(Value::String(_) | Value::Stream(_)) | None => false,
         };

@@ -227,6 +227,7 @@ impl Trouble {
                 state: None,
                 condition: None,
                 once: None,
+                taken: None,
             });
         }
         for append in commands {

@@ -23,7 +23,8 @@ impl Client {
         Self::try_connect(address).unwrap_or_else(|| panic!("no connection to {address}"))
     }
 
-    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+    /// The same; `None` if nobody is there.
+    pub fn try_connect(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
         stream.set_nodelay(true).ok()?;
         Some(Self { stream, bytes: Vec::new(), pushes: VecDeque::new() })
@@ -43,7 +44,7 @@ impl Client {
     }
 
     /// One command and its answer; `None` if the connection ended.
-    pub(crate) fn try_command<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Option<Value> {
+    pub fn try_command<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Option<Value> {
         self.try_send(command)?;
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -78,6 +78,11 @@ impl Appending {
         self.bytes >= env.config.limits.bus.bus_queue_bytes_max
     }
 
+    /// Whether half of that waits.
+    pub(super) fn is_half_full(&self, env: &Env) -> bool {
+        self.bytes * 2 >= env.config.limits.bus.bus_queue_bytes_max
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty() && self.outcomes.is_empty()
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     hub::{
-        bus::{CallId, Once, Retention},
+        bus::{CallId, Once, Retention, TakenFrom},
         storing::Waiting,
     },
     protocol::{Condition, Epoch},
@@ -35,7 +35,9 @@ impl Pending {
     pub(in crate::hub) fn is_alone(&self) -> bool {
         let options = self.waiting.publication.options.as_ref();
         self.once.is_some()
-            || options.is_some_and(|options| options.state.is_some() || options.condition.is_some())
+            || options.is_some_and(|options| {
+                options.state.is_some() || options.condition.is_some() || options.taken.is_some()
+            })
     }
 }
 
@@ -73,6 +75,7 @@ pub(in crate::hub) struct Round {
     pub(in crate::hub) state: Option<Bytes>,
     pub(in crate::hub) condition: Option<Condition>,
     pub(in crate::hub) once: Option<Once>,
+    pub(in crate::hub) taken: Option<Box<TakenFrom>>,
 }
 
 impl UnderWay {

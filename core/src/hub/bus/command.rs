@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::visit::{Alive, VisitChange};
+use super::{
+    take::{Take, TakenFrom},
+    visit::{Alive, VisitChange},
+};
 use crate::protocol::{Condition, Epoch, Position};
 
 /// Names a command until it is answered. Those of one hub grow.
@@ -160,6 +163,8 @@ pub enum BusCommand {
     /// [count](super::Alive); if it still is above `max`, put none of `come` and answer `entered: false`; otherwise put
     /// them and let the key expire after [`keep`](VisitChange::keep).
     Visit(Box<VisitChange>),
+    /// Take entries out of a queue. Answered by [`BusEvent::Taken`](super::BusEvent::Taken).
+    Take(Box<Take>),
     /// Which connections has a user? Answered by [`BusEvent::Visits`](super::BusEvent::Visits).
     Visits {
         /// Names the answer.
@@ -183,7 +188,7 @@ pub struct Append {
     pub writer: Writer,
     /// The channel.
     pub channel: Arc<str>,
-    /// How many messages, at least one; exactly one with `state`, `condition` or `once`.
+    /// How many messages, at least one; exactly one with `state`, `condition`, `once` or `taken`.
     pub count: u32,
     /// The messages, see [`record`](crate::record).
     pub records: Bytes,
@@ -200,6 +205,8 @@ pub struct Append {
     pub condition: Option<Condition>,
     /// Only if nothing was published under this key.
     pub once: Option<Once>,
+    /// Only if it is still there, and then it is not any more.
+    pub taken: Option<Box<TakenFrom>>,
 }
 
 /// The idempotency key of a message.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     command::{CallId, NodeId},
+    take::Taken,
     visit::{Visited, Visits},
 };
 use crate::protocol::{Epoch, Position};
@@ -107,6 +108,13 @@ pub enum BusEvent {
         /// They.
         result: Result<Visits, BusError>,
     },
+    /// What came of taking entries out of a queue.
+    Taken {
+        /// Which.
+        id: CallId,
+        /// It.
+        result: Result<Taken, BusError>,
+    },
 }
 
 /// How well a bus does.
@@ -185,6 +193,10 @@ pub enum AppendError {
     StateConflict,
     /// Something else was published under the key.
     KeyConflict,
+    /// It was taken from a queue that is another owner's by now.
+    NotOwner,
+    /// It was taken from a queue in which it is no more: it was published, or an operator has removed it.
+    Gone,
     /// Otherwise.
     Bus(BusError),
 }

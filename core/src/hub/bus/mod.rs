@@ -8,6 +8,7 @@
 mod calls;
 mod command;
 mod event;
+mod take;
 mod visit;
 
 pub(super) use self::calls::Calls;
@@ -17,5 +18,6 @@ pub use self::{
         AppendError, Appended, BusError, BusEvent, BusState, Live, Moved, Node, Page, PageEntry,
         Standing,
     },
+    take::{IngressEntry, IngressOwner, Take, Taken, TakenFrom},
     visit::{Alive, Visit, VisitChange, VisitName, Visited, Visits},
 };

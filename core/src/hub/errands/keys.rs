@@ -52,6 +52,8 @@ pub(in crate::hub) enum Owner<'a> {
     Client(Option<&'a str>, IpAddr),
     /// The embedding application's.
     Application,
+    /// Whoever writes into queues of the bus.
+    Queue,
 }
 
 /// The name under which the hubs know somebody's `key`. Without a user it is the address's: all of this machine's are one,
@@ -64,6 +66,7 @@ pub(in crate::hub) fn owned(owner: Owner<'_>, key: &str) -> Box<str> {
         Owner::Client(None, address) if address.to_canonical().is_loopback() => of('l', ""),
         Owner::Client(None, address) => of('a', &network(address).to_string()),
         Owner::Application => of('e', ""),
+        Owner::Queue => of('q', ""),
     }
 }
 

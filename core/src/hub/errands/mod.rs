@@ -60,9 +60,14 @@ pub(super) struct Publisher {
 /// How a publish came, and so how it is answered.
 #[derive(Debug)]
 pub(super) enum Via {
-    Message { conn: ConnId, correlation: Option<Box<str>> },
+    Message {
+        conn: ConnId,
+        correlation: Option<Box<str>>,
+    },
     Http(ConnId),
     Command(Option<CommandId>),
+    /// Out of a queue of the bus, under this number.
+    Queue(u64),
 }
 
 /// An idempotency key, named together with its owner, and a digest of what is to be published under it.

@@ -155,7 +155,8 @@ impl Links {
             | BusEvent::Control { .. }
             | BusEvent::Told { .. }
             | BusEvent::Visited { .. }
-            | BusEvent::Visits { .. } => return None,
+            | BusEvent::Visits { .. }
+            | BusEvent::Taken { .. } => return None,
         }
         Some(Heard { link: Box::new(link.clone()), probe })
     }

@@ -302,6 +302,7 @@ impl TestBus {
                     if up { Ok(self.visits(&user, &alive, max)) } else { Err(BusError::Away) };
                 self.tell(node, shard, BusEvent::Visits { id, result });
             }
+            BusCommand::Take(_) => {}
             BusCommand::Quit { .. } | BusCommand::Tell { .. } => {}
             BusCommand::Follow { .. }
             | BusCommand::Unfollow { .. }

@@ -99,7 +99,8 @@ fn answered(event: &BusEvent) -> Option<CallId> {
         | BusEvent::Page { id, .. }
         | BusEvent::Healed { id, .. }
         | BusEvent::Visited { id, .. }
-        | BusEvent::Visits { id, .. } => Some(*id),
+        | BusEvent::Visits { id, .. }
+        | BusEvent::Taken { id, .. } => Some(*id),
         _ => None,
     }
 }

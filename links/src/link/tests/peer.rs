@@ -221,6 +221,7 @@ pub(super) fn append(id: u64) -> BusCommand {
         state: None,
         condition: None,
         once: None,
+        taken: None,
     }))
 }
 

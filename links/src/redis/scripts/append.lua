@@ -1,15 +1,21 @@
 #!lua
 -- Numbers messages, keeps them, and tells all who follow the channel.
 --
--- KEYS  meta, log, document [, once]
+-- KEYS  meta, log, document [, once] [, owner of a queue, queue]
 -- ARGV   1 writer            2 number of the append    3 messages in it       4 records
 --        5 candidate epoch   6 messages to keep        7 log's life in ms     8 meta's life in ms
 --        9 pub/sub channel  10 known epoch or ''      11 known offset        12 '1': renew lives
 --       13 document or ''   14 wanted document's number or ''               15 wanted epoch or ''
---       16 digest           17 life of the key in ms
+--       16 digest           17 life of the key in ms         18 who has taken it from the queue or ''
+--       19 which entry it was
 -- Reply  {'ok', epoch, first, listeners} | {'seen', epoch, first} | {'behind'} | {'behind', epoch, top} | {'state'} |
---        {'key'}
+--        {'key'} | {'owner'} | {'gone'}
 local meta, log, document, once = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local owner, queue
+if ARGV[18] ~= '' then
+  owner, queue = KEYS[#KEYS - 1], KEYS[#KEYS]
+  if #KEYS == 5 then once = nil end
+end
 local writer, seq, count, records = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local keep, channel, state = tonumber(ARGV[6]), ARGV[9], ARGV[13]
 
@@ -30,6 +36,10 @@ if last then
   local made, first = string.match(last, '^(%d+):(%d+)$')
   if not made then return redis.error_reply('ERR not a writer of this version') end
   if seq <= tonumber(made) then return {'seen', epoch, tonumber(first)} end
+end
+if queue then
+  if redis.call('GET', owner) ~= ARGV[18] then return {'owner'} end
+  if #redis.call('XRANGE', queue, ARGV[19], ARGV[19]) == 0 then return {'gone'} end
 end
 if ARGV[10] ~= '' and (epoch ~= ARGV[10] or top < tonumber(ARGV[11])) then
   if not epoch then return {'behind'} end
@@ -74,6 +84,7 @@ if found or ARGV[12] == '1' then
   if keep > 0 then redis.call('PEXPIRE', log, ARGV[7]) end
   if state == '' then redis.call('PEXPIRE', document, ARGV[8]) end
 end
+if queue then redis.call('XDEL', queue, ARGV[19]) end
 if once then redis.call('SET', once, ARGV[16] .. ':' .. epoch .. ':' .. first, 'PX', ARGV[17]) end
 
 -- The number of writers is bounded: of more than 256 the 64 go whose last append is the oldest.

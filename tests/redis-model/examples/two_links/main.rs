@@ -68,6 +68,7 @@ impl Two {
             state: None,
             condition: None,
             once: None,
+            taken: None,
         };
         self.world.command(number, BusCommand::Append(Box::new(append)));
     }

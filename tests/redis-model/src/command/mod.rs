@@ -2,6 +2,7 @@
 
 mod hashes;
 mod keys;
+mod lists;
 mod sorted_sets;
 mod streams;
 mod strings;
@@ -62,6 +63,11 @@ const COMMANDS: &[Command] = &[
     command("hdel", -3, &[Write], hashes::hdel),
     command("hlen", 2, &[], hashes::hlen),
     command("hexists", 3, &[], hashes::hexists),
+    command("lpush", -3, &[Write, DenyOom], lists::lpush),
+    command("rpush", -3, &[Write, DenyOom], lists::rpush),
+    command("llen", 2, &[], lists::llen),
+    command("lrange", 4, &[], lists::lrange),
+    command("ltrim", 4, &[Write], lists::ltrim),
     command("xadd", -5, &[Write, DenyOom], streams::xadd),
     command("xrange", -4, &[], streams::xrange),
     command("xrevrange", -4, &[], streams::xrevrange),

@@ -2,7 +2,7 @@
 
 mod stream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use self::stream::{Fields, Stream, StreamId, Trim};
 
@@ -11,6 +11,7 @@ pub(crate) use self::stream::{Fields, Stream, StreamId, Trim};
 pub(crate) enum Value {
     String(Vec<u8>),
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    List(VecDeque<Vec<u8>>),
     Stream(Stream),
     /// Scores by member.
     SortedSet(BTreeMap<Vec<u8>, f64>),
@@ -22,6 +23,7 @@ impl Value {
         match self {
             Self::String(_) => "string",
             Self::Hash(_) => "hash",
+            Self::List(_) => "list",
             Self::Stream(_) => "stream",
             Self::SortedSet(_) => "zset",
         }

@@ -22,7 +22,12 @@ type Ask<'a> = &'a mut dyn FnMut(&[&str]) -> Option<String>;
 pub(crate) fn keys() -> Vec<String> {
     let of_channels =
         CHANNELS.iter().flat_map(|channel| ["m", "l", "d", "i"].map(|kind| key(kind, channel)));
-    of_channels.chain(["leases", "nodes", "control", "probe", "user"].map(str::to_owned)).collect()
+    of_channels
+        .chain(
+            ["leases", "nodes", "control", "probe", "user", "owner", "queue", "dead"]
+                .map(str::to_owned),
+        )
+        .collect()
 }
 
 pub(crate) fn any_key(dice: &mut Dice) -> String {
@@ -73,6 +78,7 @@ impl Arguments {
             "visits" => {
                 (words(&["user"]), words(&[alive(dice), grace(dice), dice.one(&["0", "1", "9"])]))
             }
+            "take" => take(dice, brief),
             "probe" => (words(&["probe"]), words(&["own:0", "token"])),
             other => panic!("nobody has said how to call {other}.lua: do so in {}", file!()),
         };
@@ -90,9 +96,12 @@ impl Arguments {
         brief: bool,
     ) -> (Words, Words) {
         let mut keys = channel_keys(channel);
-        let once = dice.chance(20);
+        let (once, taken) = (dice.chance(20), dice.chance(20));
         if once {
             keys.push(key("i", channel).into_bytes());
+        }
+        if taken {
+            keys.extend(words(&["owner", "queue"]));
         }
         // Sometimes one that was made before, or a later one.
         self.seq += 1;
@@ -136,6 +145,8 @@ impl Arguments {
             &wanted_epoch,
             dice.one(&["d1", "d2"]),
             if brief { "1" } else { "60000" },
+            if taken { dice.one(OWNERS) } else { "" },
+            if taken { dice.one(ENTRIES) } else { "" },
         ];
         (keys, words(&arguments))
     }
@@ -281,6 +292,30 @@ fn visit(dice: &mut Dice, brief: bool) -> (Words, Words) {
         arguments.extend([visitor(dice), dice.one(&["", "10.0.0.1;app"]).into()]);
     }
     (words(&["user"]), arguments)
+}
+
+const OWNERS: &[&str] = &["0000000000000001.1", "0000000000000001.2", "0000000000000002.1"];
+const ENTRIES: &[&str] = &["1-0", "2-0", "3-1", "5-0", "9-0", "x"];
+
+/// Nothing is unfit, and there is no list: their entries have names by the clock, which are told from each other in one
+/// stream only.
+fn take(dice: &mut Dice, brief: bool) -> (Words, Words) {
+    let life = if brief { "1" } else { "60000" };
+    let mut arguments = words(&[
+        dice.one(OWNERS),
+        life,
+        dice.one(&["0-0", "0-0", "2-0", "7-0"]),
+        dice.one(&["0", "1", "9", "256"]),
+        dice.one(&["0", "3", "1000000"]),
+        dice.one(&["1", "1000"]),
+        dice.one(&["0", "0", "1"]),
+    ]);
+    let done = dice.below(3);
+    arguments.push(done.to_string().into_bytes());
+    for _ in 0..done {
+        arguments.push(dice.one(ENTRIES).into());
+    }
+    (words(&["owner", "queue", "dead"]), arguments)
 }
 
 fn visitor(dice: &mut Dice) -> Vec<u8> {

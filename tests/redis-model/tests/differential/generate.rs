@@ -182,7 +182,7 @@ impl Generator {
         let key = self.key();
         let key = key.as_str();
         let dice = &mut self.dice;
-        match dice.below(44) {
+        match dice.below(48) {
             0..=2 => words(&["GET", key]),
             3 => words(&["SET", key, dice.one(&["1", "x", "", "9223372036854775807"])]),
             4 => words(&[
@@ -259,6 +259,19 @@ impl Generator {
                 "EVALSHA",
                 "0123456789012345678901234567890123456789",
                 dice.one(&["0", "1", "-1", "x"]),
+            ]),
+            40..=41 => words(&[
+                dice.one(&["LPUSH", "RPUSH"]),
+                key,
+                dice.one(&["a", "", "b"]),
+                dice.one(&["c", "d"]),
+            ]),
+            42 => words(&["LLEN", key]),
+            43..=44 => words(&[
+                dice.one(&["LRANGE", "LTRIM"]),
+                key,
+                dice.one(&["0", "1", "-1", "-2", "-9", "5", "x"]),
+                dice.one(&["-1", "-2", "0", "1", "-9", "9", "x"]),
             ]),
             _ => self.about_connections(on),
         }

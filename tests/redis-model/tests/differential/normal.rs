@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mahavishnu_test_redis::Value;
 
-use crate::plan::Words;
+use crate::{arguments::sha, plan::Words};
 
 /// Names that one side gives by its clock, in the order in which they came.
 #[derive(Debug, Default)]
@@ -37,6 +37,14 @@ const WORDING: &[(&str, &str)] = &[
 pub(crate) fn answer(command: &Words, value: Value, ids: &mut Ids) -> Value {
     let name = String::from_utf8_lossy(&command[0]).to_lowercase();
     match (name.as_str(), value) {
+        // For how long it is somebody else's, and for how long the first entry has waited.
+        ("evalsha", Value::Array(mut items)) if command[1] == sha("take").as_bytes() => {
+            let at = if items.first() == Some(&Value::Bulk(b"other".to_vec())) { 1 } else { 2 };
+            if let Some(time) = items.get_mut(at) {
+                *time = Value::Integer(0);
+            }
+            any(Value::Array(items), ids)
+        }
         // Rounded to minutes.
         ("pttl", Value::Integer(ms)) if ms > 1000 => Value::Integer((ms + 30_000) / 60_000),
         ("hgetall", Value::Array(items)) => {

@@ -217,6 +217,7 @@ impl<'a> Pair<'a> {
             let kind = self.model.take(observer);
             let read: &[&str] = match &*String::from_utf8_lossy(&kind) {
                 "+hash\r\n" => &["HGETALL", key],
+                "+list\r\n" => &["LRANGE", key, "0", "-1"],
                 "+stream\r\n" => &["XRANGE", key, "-", "+"],
                 "+zset\r\n" => &["ZRANGEBYSCORE", key, "-inf", "+inf", "WITHSCORES"],
                 "+string\r\n" => &["GET", key],

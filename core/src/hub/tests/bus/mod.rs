@@ -7,6 +7,7 @@
 
 mod appends;
 mod holes;
+mod ingress;
 mod interest;
 mod nodes;
 mod outages;
@@ -308,6 +309,7 @@ fn answer(command: &BusCommand, error: BusError) -> Option<BusEvent> {
         BusCommand::Read { id, .. } => BusEvent::Page { id: *id, result: Err(error) },
         BusCommand::Heal(heal) => BusEvent::Healed { id: heal.id, result: Err(error) },
         BusCommand::Fork { id, .. } => BusEvent::Healed { id: *id, result: Err(error) },
+        BusCommand::Take(take) => BusEvent::Taken { id: take.id, result: Err(error) },
         _ => return None,
     })
 }
@@ -323,6 +325,7 @@ fn unknown(event: &BusEvent) -> Option<BusEvent> {
         }
         BusEvent::Page { id, .. } => BusEvent::Page { id: *id, result: Err(BusError::Unknown) },
         BusEvent::Healed { id, .. } => BusEvent::Healed { id: *id, result: Err(BusError::Unknown) },
+        BusEvent::Taken { id, .. } => BusEvent::Taken { id: *id, result: Err(BusError::Unknown) },
         _ => return None,
     })
 }

@@ -14,8 +14,59 @@ pub(super) struct Server {
     pub(super) notice: Option<usize>,
     /// Reads that were asked for.
     pub(super) reads: usize,
+    /// A queue into which others write.
+    pub(super) queue: Queue,
     /// Appends that were made, without repeated ones.
     pub(super) appends: Vec<(Arc<str>, u32)>,
+}
+
+/// Entries by their numbers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queue {
+    pub(super) entries: BTreeMap<u64, Vec<(Bytes, Bytes)>>,
+    last: u64,
+    /// A test says when its lease is over.
+    pub(super) owner: Option<IngressOwner>,
+    /// Which were unfit, and why.
+    pub(super) dead: Vec<(u64, &'static str)>,
+    pub(super) takes: usize,
+}
+
+impl Queue {
+    /// Somebody writes.
+    pub(super) fn write(&mut self, pairs: &[(&str, &str)]) -> u64 {
+        self.last += 1;
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let fields = pairs.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
+        self.entries.insert(self.last, fields);
+        self.last
+    }
+
+    fn take(&mut self, take: &Take) -> Taken {
+        self.takes += 1;
+        if self.owner.is_some_and(|owner| owner != take.owner) {
+            return Taken::Elsewhere { left: take.lease };
+        }
+        self.owner = Some(take.owner).filter(|_| !take.gives_up);
+        for entry in &take.done {
+            self.entries.remove(&number(entry));
+        }
+        for (entry, why) in &take.unfit {
+            self.dead.extend(self.entries.remove(&number(entry)).map(|_| (number(entry), *why)));
+        }
+        let after = take.after.as_ref().map_or(0, |entry| number(entry));
+        let entries = self.entries.range(after + 1..).take(take.entries_max as usize);
+        let entry = |(number, fields): (&u64, &Vec<_>)| IngressEntry {
+            name: format!("{number}-0").into(),
+            fields: Some(fields.clone()),
+        };
+        let entries = entries.map(entry).collect();
+        Taken::Owned { waiting: self.entries.len() as u64, lag: Duration::ZERO, entries }
+    }
+}
+
+fn number(entry: &str) -> u64 {
+    entry.strip_suffix("-0").unwrap().parse().unwrap()
 }
 
 #[derive(Clone, Debug)]
@@ -94,6 +145,13 @@ impl Server {
                 let result = if self.full { Err(BusError::Full) } else { Ok(self.heal(heal)) };
                 Some(BusEvent::Healed { id: heal.id, result })
             }
+            BusCommand::Take(take) => {
+                let result = match self.full {
+                    true => Err(BusError::Full),
+                    false => Ok(self.queue.take(take)),
+                };
+                Some(BusEvent::Taken { id: take.id, result })
+            }
             BusCommand::Fork { id, channel, found, epoch } => {
                 let moved = self.fork(channel, *found, *epoch, &mut pushed);
                 Some(BusEvent::Healed { id: *id, result: Ok(moved) })
@@ -109,6 +167,7 @@ impl Server {
         }
         assert!(append.count > 0);
         let alone = append.state.is_some() || append.condition.is_some() || append.once.is_some();
+        let alone = alone || append.taken.is_some();
         assert!(append.count == 1 || !alone, "it is an append of its own");
         let repeated = |first| Ok(Appended { first, nodes: 0, repeated: true });
         if let Some(once) = &append.once
@@ -125,6 +184,14 @@ impl Server {
             assert_eq!(append.id, *made, "one is under way at most");
             return repeated(Position { epoch: known.epoch, offset: *first });
         }
+        if let Some(taken) = &append.taken {
+            if self.queue.owner != Some(taken.owner) {
+                return Err(AppendError::NotOwner);
+            }
+            if !self.queue.entries.contains_key(&number(&taken.entry)) {
+                return Err(AppendError::Gone);
+            }
+        }
         if let Some(wanted) = append.known
             && known.is_none_or(|at| at.epoch != wanted.epoch || at.top < wanted.offset)
         {
@@ -138,6 +205,9 @@ impl Server {
             if !holds {
                 return Err(AppendError::StateConflict);
             }
+        }
+        if let Some(taken) = &append.taken {
+            self.queue.entries.remove(&number(&taken.entry));
         }
         let channel = self
             .channels
