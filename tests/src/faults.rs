@@ -35,17 +35,32 @@ enum Weather {
     Fair(Duration),
     /// Nothing arrives, and nothing is lost: it comes when this is over, as TCP sends again what was not acknowledged.
     Held,
-    /// Nothing arrives ever again of what is connected or comes now, and nobody is told.
-    Lossy,
+    /// So many bytes a second, each way of each connection.
+    Slow(u64),
+    /// What comes from the target stays with it: nobody takes it.
+    Choked,
+    /// Nothing arrives ever again these ways, of what is connected or comes now, and nobody is told.
+    Lossy(Ways),
     /// Who is connected is reset, and so is who comes.
     Cut,
 }
 
-/// One connection: its two ends, and whether it carries nothing any more.
+/// Whether it concerns what goes to the target, and what comes from it.
+type Ways = [bool; 2];
+
+/// One connection: its two ends, and whether what goes to the target and what comes from it is lost.
 #[derive(Debug)]
 struct Call {
     ends: [TcpStream; 2],
-    is_lost: Arc<AtomicBool>,
+    is_lost: [Arc<AtomicBool>; 2],
+}
+
+impl Call {
+    fn lose(&self, ways: Ways) {
+        for (is_lost, _) in self.is_lost.iter().zip(ways).filter(|(_, way)| *way) {
+            is_lost.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Faults {
@@ -92,16 +107,40 @@ impl Faults {
     /// Nothing arrives any more on what is connected, and neither end is told, nor on what is connected before
     /// [`mend`](Self::mend): a firewall that has forgotten, a cable that was pulled.
     pub fn drop_all(&self) {
+        self.lose([true, true]);
+    }
+
+    /// The same for what goes to the target alone.
+    pub fn drop_there(&self) {
+        self.lose([true, false]);
+    }
+
+    /// The same for what comes from the target alone.
+    pub fn drop_back(&self) {
+        self.lose([false, true]);
+    }
+
+    fn lose(&self, ways: Ways) {
         let mut state = self.lock();
-        state.weather = Weather::Lossy;
-        state.calls.iter().for_each(|call| call.is_lost.store(true, Ordering::SeqCst));
+        state.weather = Weather::Lossy(ways);
+        state.calls.iter().for_each(|call| call.lose(ways));
+    }
+
+    /// Everything arrives, at so many bytes a second, each way of each connection.
+    pub fn slow(&self, bytes: u64) {
+        self.lock().weather = Weather::Slow(bytes);
+    }
+
+    /// What the target says is not taken from it, until [`mend`](Self::mend): it has to keep it.
+    pub fn choke(&self) {
+        self.lock().weather = Weather::Choked;
     }
 
     /// Ends the far end of all connections without telling the near one, as a machine does that lost its power. New
     /// connections are as before.
     pub fn half_open(&self) {
         for call in &self.lock().calls {
-            call.is_lost.store(true, Ordering::SeqCst);
+            call.lose([true, true]);
             let _ = call.ends[1].shutdown(Shutdown::Both);
         }
     }
@@ -182,15 +221,22 @@ fn accept(listener: &TcpListener, state: &Arc<Mutex<State>>) {
         for end in [&near, &far] {
             end.set_nodelay(true).expect("it is a socket");
         }
-        let is_lost = Arc::new(AtomicBool::new(weather == Weather::Lossy));
-        for (from, to) in [(&near, &far), (&far, &near)] {
+        let is_lost = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        for ((from, to), is_lost) in [(&near, &far), (&far, &near)].into_iter().zip(&is_lost) {
             let (chunks, kept) = channel();
+            let is_far = std::ptr::eq(from, &far);
             let (from, to, reading) = (twin(from), twin(to), Arc::clone(state));
-            std::thread::spawn(move || read(from, &reading, &chunks));
-            let (state, is_lost) = (Arc::clone(state), Arc::clone(&is_lost));
+            std::thread::spawn(move || read(from, is_far, &reading, &chunks));
+            let (state, is_lost) = (Arc::clone(state), Arc::clone(is_lost));
             std::thread::spawn(move || write(to, &state, &is_lost, &kept));
         }
-        lock(state).calls.push(Call { ends: [near, far], is_lost });
+        let call = Call { ends: [near, far], is_lost };
+        let mut state = lock(state);
+        // It may have changed since: who was asked to lose everything loses this too.
+        if let Weather::Lossy(ways) = state.weather {
+            call.lose(ways);
+        }
+        state.calls.push(call);
     }
 }
 
@@ -198,13 +244,20 @@ fn accept(listener: &TcpListener, state: &Arc<Mutex<State>>) {
 type Chunk = (Instant, Vec<u8>);
 
 /// Takes what one end says. A delay keeps nothing waiting behind it.
-fn read(mut from: TcpStream, state: &Mutex<State>, chunks: &Sender<Chunk>) {
+fn read(mut from: TcpStream, is_far: bool, state: &Mutex<State>, chunks: &Sender<Chunk>) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
+        while is_far && lock(state).weather == Weather::Choked && !lock(state).is_over {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let count = from.read(&mut buffer).unwrap_or(0);
         let delay = match lock(state).weather {
             Weather::Fair(delay) => delay,
-            Weather::Held | Weather::Lossy | Weather::Cut => Duration::ZERO,
+            Weather::Held
+            | Weather::Slow(_)
+            | Weather::Choked
+            | Weather::Lossy(_)
+            | Weather::Cut => Duration::ZERO,
         };
         let chunk = (Instant::now() + delay, buffer[..count].to_vec());
         if chunks.send(chunk).is_err() || count == 0 {
@@ -223,12 +276,27 @@ fn write(mut to: TcpStream, state: &Mutex<State>, is_lost: &AtomicBool, chunks: 
         if is_lost.load(Ordering::SeqCst) {
             continue;
         }
-        if bytes.is_empty() || to.write_all(&bytes).is_err() {
+        let is_written = bytes.chunks(PIECE).all(|piece| {
+            pace(state, piece.len());
+            to.write_all(piece).is_ok()
+        });
+        if bytes.is_empty() || !is_written {
             let _ = to.shutdown(Shutdown::Write);
             return;
         }
     }
 }
+
+/// Waits for as long as so many bytes take.
+fn pace(state: &Mutex<State>, bytes: usize) {
+    let weather = lock(state).weather;
+    if let Weather::Slow(rate) = weather {
+        std::thread::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64));
+    }
+}
+
+/// So many bytes go out together where they take their time.
+const PIECE: usize = 1024;
 
 fn twin(stream: &TcpStream) -> TcpStream {
     stream.try_clone().expect("a socket can be cloned")
@@ -318,6 +386,52 @@ mod tests {
         says_nothing(&mut before);
         says_nothing(&mut during);
         exchange(&mut connect(&faults)).unwrap();
+    }
+
+    #[test]
+    fn one_way_may_be_lost_alone() {
+        for (lose, arrives) in [(Faults::drop_there as fn(&Faults), 0), (Faults::drop_back, 4)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let faults = Faults::before(listener.local_addr().unwrap());
+            let mut near = connect(&faults);
+            let (mut far, _) = listener.accept().unwrap();
+            far.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            // One byte each way: it is connected through.
+            near.write_all(b"a").unwrap();
+            far.read_exact(&mut [0]).unwrap();
+            lose(&faults);
+            near.write_all(b"word").unwrap();
+            far.write_all(b"word").unwrap();
+            assert_eq!(far.read(&mut [0; 8]).unwrap_or(0), arrives);
+            near.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            assert_eq!(near.read(&mut [0; 8]).unwrap_or(0), 4 - arrives);
+        }
+    }
+
+    #[test]
+    fn what_is_slow_arrives_bit_by_bit() {
+        let faults = echo();
+        let mut stream = connect(&faults);
+        faults.slow(20_000);
+        let start = Instant::now();
+        stream.write_all(&[7; 2_000]).unwrap();
+        stream.read_exact(&mut [0; 2_000]).unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(150));
+        faults.mend();
+        exchange(&mut stream).unwrap();
+    }
+
+    #[test]
+    fn what_nobody_takes_stays_where_it_is() {
+        let faults = echo();
+        let mut stream = connect(&faults);
+        exchange(&mut stream).unwrap();
+        faults.choke();
+        // The one that was being waited for still comes.
+        exchange(&mut stream).unwrap();
+        says_nothing(&mut stream);
+        faults.mend();
+        stream.read_exact(&mut [0; 4]).unwrap();
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod json;
 pub mod line;
 pub mod load;
 pub mod metrics;
+pub mod outages;
 pub mod prometheus;
 pub mod proxy;
 pub mod raw;

@@ -62,6 +62,11 @@ impl Metrics {
         self.types.get(family).map(String::as_str)
     }
 
+    /// All series.
+    pub fn samples(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter()
+    }
+
     /// Every series of this name whose labels contain `labels`.
     pub fn series<'m>(
         &'m self,

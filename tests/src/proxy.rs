@@ -37,6 +37,52 @@ impl Proxy {
         Self::run_nginx(dir, port, &site)
     }
 
+    /// nginx with the shipped site before several servers, in the clear, and without its limits by address: all clients of
+    /// a test come from one.
+    pub fn nginx_to(servers: &[&Server]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the proxy");
+        let (port, plain) = free_ports();
+        let shipped = binary::workspace().join("deploy/nginx/mahavishnu-websocket.conf");
+        let site = std::fs::read_to_string(shipped).expect("the shipped site");
+        let servers: String = servers
+            .iter()
+            .map(|server| format!("server {} max_fails=0;\n", server.address()))
+            .collect();
+        let one = "server 127.0.0.1:8686 max_fails=0;\n";
+        assert!(site.contains(one), "the shipped site has another line:\n{site}");
+        let left_out = ["ssl_", "limit_", "listen [::]", "Strict-Transport-Security"];
+        let site: String = site
+            .replace(one, &servers)
+            .replace("listen 80;", &format!("listen 127.0.0.1:{plain};"))
+            .replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port};"))
+            .lines()
+            .filter(|line| !left_out.iter().any(|word| line.contains(word)))
+            .map(|line| line.to_owned() + "\n")
+            .collect();
+        Self::run_nginx(dir, port, &site)
+    }
+
+    /// HAProxy that passes bytes on to whichever of these is ready, by its check of `/ready`.
+    pub fn haproxy_to(servers: &[&Server]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the proxy");
+        let (port, _) = free_ports();
+        let lines = |(number, server): (usize, &&Server)| {
+            format!(" server n{number} {} check inter 500 fall 1 rise 1\n", server.address())
+        };
+        let servers: String = servers.iter().enumerate().map(lines).collect();
+        let text = format!(
+            "global\n maxconn 8000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n \
+             timeout server 60s\n retries 3\n option redispatch\n\
+             frontend in\n bind 127.0.0.1:{port}\n default_backend out\n\
+             backend out\n balance leastconn\n option httpchk GET /ready\n{servers}"
+        );
+        let config = dir.path().join("haproxy.cfg");
+        std::fs::write(&config, text).expect("its directory is ours");
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(config);
+        Self::run(command, dir, port)
+    }
+
     /// nginx with nothing behind it: it answers 200 when a request has come whole, as it would have passed it on.
     pub fn nginx_alone() -> Self {
         let dir = tempfile::tempdir().expect("a directory for the proxy");
@@ -55,7 +101,7 @@ impl Proxy {
             .map(|what| format!("{what}_temp_path {root}/{what};\n"))
             .concat();
         let main = format!(
-            "daemon off;\nmaster_process off;\npid {root}/pid;\nerror_log stderr crit;\nevents {{}}\n\
+            "daemon off;\nmaster_process off;\npid {root}/pid;\nerror_log stderr crit;\nevents {{ worker_connections 8000; }}\n\
              http {{\naccess_log off;\n{temporary}{site}\n}}\n"
         );
         let config = dir.path().join("nginx.conf");

@@ -60,6 +60,15 @@ impl Server {
 
     /// The same, and `file` as its `.env`, which [`reload`](Self::reload) can change.
     pub fn with_file(settings: &[(&str, &str)], file: &str) -> Self {
+        Self::launch(settings, &[], file)
+    }
+
+    /// A server with these settings, and further variables in its environment, named in full.
+    pub fn with_variables(settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Self {
+        Self::launch(settings, variables, "")
+    }
+
+    fn launch(settings: &[(&str, &str)], variables: &[(&str, &str)], file: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the server's state");
         std::fs::write(dir.path().join(".env"), file).expect("its directory is ours");
         let mut env = base_env(dir.path());
@@ -68,6 +77,8 @@ impl Server {
                 .iter()
                 .map(|(name, value)| (format!("MAHAVISHNU_{name}"), (*value).to_owned())),
         );
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        env.extend(variables);
         // Another test may take a free port before the server does: then with other ports.
         for _ in 0..10 {
             let (port, metrics_port) = free_ports();

@@ -24,6 +24,7 @@ mod memory;
 mod metrics;
 mod migrate;
 mod old_clients;
+mod outages;
 mod proxies;
 mod reasons;
 mod recording;

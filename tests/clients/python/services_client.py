@@ -129,5 +129,6 @@ async def main(url, token=None):
             pass
 
 
-asyncio.run(main(*sys.argv[1:]))
-print("ok")
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
+    print("ok")

@@ -46,6 +46,13 @@ impl Kind {
         Self::named("valkey")
     }
 
+    /// A Redis from before 7.0, which is none of [`all`](Self::all).
+    pub fn too_old() -> Self {
+        let program = environment().join("old-redis/redis-server");
+        assert!(program.is_file(), "{}: run scripts/setup-tests", program.display());
+        Self::of(program)
+    }
+
     fn named(name: &str) -> Self {
         let found = Self::all().iter().find(|kind| kind.name == name);
         found.unwrap_or_else(|| panic!("no {name} is installed: run scripts/setup-tests")).clone()

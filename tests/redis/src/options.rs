@@ -90,8 +90,10 @@ impl Options {
             "save \"\"".into(),
             // Seconds of waiting for further replicas.
             "repl-diskless-sync-delay 0".into(),
-            "enable-debug-command yes".into(),
         ];
+        if self.kind.version >= (7, 0, 0) {
+            lines.push("enable-debug-command yes".into());
+        }
         if let Some(tls) = &self.tls {
             lines.push(format!("tls-port {tls_port}"));
             lines.push(format!("tls-cert-file \"{}\"", tls.certificate.display()));

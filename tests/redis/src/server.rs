@@ -140,6 +140,13 @@ impl Redis {
         );
     }
 
+    /// Starts it again with what is on its disk and another configuration.
+    pub fn restart_as(&mut self, change: impl FnOnce(Options) -> Options) {
+        self.kill();
+        self.options = change(self.options.clone());
+        self.restart();
+    }
+
     fn restart_until(&mut self, ready: impl Fn(&Value) -> bool) {
         self.kill();
         let started = self.try_launch(ready);

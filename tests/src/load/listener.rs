@@ -1,6 +1,7 @@
 //! One who subscribes, and again whenever its connection ends.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     net::{SocketAddr, TcpStream},
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -23,6 +24,10 @@ pub(super) struct Heard {
     pub(super) told: Vec<Told>,
     /// Times that it had to connect again.
     pub(super) reconnects: usize,
+    /// When it connected.
+    pub(super) connected: Vec<Instant>,
+    /// Events of somebody else.
+    pub(super) foreign: usize,
 }
 
 /// One event.
@@ -35,6 +40,8 @@ pub(super) struct Got {
     pub(super) id: String,
     /// With positions.
     pub(super) position: Option<(String, u64)>,
+    /// When it came.
+    pub(super) at: Instant,
 }
 
 /// It was told that something is missing: so many events, if that is known.
@@ -57,21 +64,20 @@ struct Listener<'s> {
     heard: Heard,
     /// The last event: epoch, number, id.
     last: Option<(String, u64, Option<String>)>,
-    has_listened: bool,
 }
 
-pub(super) fn listen(shared: &Shared, node: usize, channel: &str, positions: bool) -> Heard {
+pub(super) fn listen(shared: &Shared, entry: usize, channel: &str, positions: bool) -> Heard {
     let heard = Heard { channel: channel.to_owned(), positions, ..Heard::default() };
-    let mut this = Listener { shared, heard, last: None, has_listened: false };
-    let mut node = node;
+    let mut this = Listener { shared, heard, last: None };
+    let mut entry = entry;
     while !shared.over.load(Ordering::SeqCst) {
-        match this.connect(shared.nodes[node]) {
+        match this.connect(shared.entries[entry]) {
             Some(End::Over) => break,
             Some(End::Lost) => this.heard.reconnects += 1,
             None => {}
         }
-        node = shared.after(node);
-        std::thread::sleep(Duration::from_millis(20));
+        entry = (entry + 1) % shared.entries.len();
+        std::thread::sleep(jitter(shared.back_off));
     }
     this.heard
 }
@@ -82,6 +88,8 @@ impl Listener<'_> {
         let stream = stream::connect(None, node, None).ok()?;
         let (mut socket, _) = tungstenite::client(format!("ws://{node}/"), stream).ok()?;
         socket.get_mut().set_read_timeout(Some(POLL)).expect("not zero");
+        self.heard.connected.push(Instant::now());
+        self.shared.connects.fetch_add(1, Ordering::SeqCst);
         loop {
             match self.subscribe(&mut socket) {
                 Ok(true) => break,
@@ -89,15 +97,15 @@ impl Listener<'_> {
                 Err(end) => return Some(end),
             }
         }
-        if !std::mem::replace(&mut self.has_listened, true) {
-            self.shared.listening.fetch_add(1, Ordering::SeqCst);
-        }
-        loop {
+        self.shared.listening.fetch_add(1, Ordering::SeqCst);
+        let end = loop {
             match self.next(&mut socket) {
                 Ok(message) => self.take(&message),
-                Err(end) => return Some(end),
+                Err(end) => break end,
             }
-        }
+        };
+        self.shared.listening.fetch_sub(1, Ordering::SeqCst);
+        Some(end)
     }
 
     /// Whether it is subscribed. If not, it is to be tried again.
@@ -151,7 +159,8 @@ impl Listener<'_> {
                 self.last = Some((epoch.to_owned(), offset, None));
             }
         }
-        if message["event"] != "load" {
+        if message["event"] != self.shared.event {
+            self.heard.foreign += usize::from(data["publisher"].is_u64());
             return;
         }
         let id = message["id"].as_str().expect("events have ids").to_owned();
@@ -170,6 +179,7 @@ impl Listener<'_> {
             n: data["n"].as_u64().expect("ours"),
             id,
             position,
+            at: Instant::now(),
         });
     }
 
@@ -191,5 +201,11 @@ impl Listener<'_> {
     }
 }
 
+/// A random time, evenly up to this.
+fn jitter(time: Duration) -> Duration {
+    let drawn = RandomState::new().hash_one(Instant::now());
+    time.mul_f64((drawn >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
 /// How often it is looked whether it is over.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(500);

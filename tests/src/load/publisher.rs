@@ -1,6 +1,7 @@
 //! One who publishes: numbers, one after the other.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::atomic::Ordering,
@@ -25,6 +26,8 @@ pub(super) struct Sent {
     pub(super) refused: Vec<u64>,
     /// The longest that one took, repetitions included.
     pub(super) slowest: Duration,
+    /// Answers other than 200, repetitions included; 0 are connections that ended without one.
+    pub(super) answers: BTreeMap<u16, usize>,
 }
 
 /// What became of one attempt.
@@ -42,16 +45,25 @@ pub(super) fn publish(shared: &Shared, publisher: usize, plan: &Plan) -> Sent {
     while !shared.enough.load(Ordering::SeqCst) {
         number += 1;
         let body = json!({
-            "channel": channel, "event": "load", "data": { "publisher": publisher, "n": number },
+            "channel": channel, "event": shared.event, "data": { "publisher": publisher, "n": number },
         });
         let key = plan.keys.then(|| format!("{publisher}-{number}"));
         let start = Instant::now();
         let outcome = loop {
-            let outcome = attempt(shared.nodes[node], key.as_deref(), &body);
+            let status = attempt(shared.nodes[node], key.as_deref(), &body);
+            let outcome = match status {
+                Some(200) => Outcome::Stored,
+                None | Some(429 | 503) => Outcome::Refused,
+                Some(0 | 409 | 504) => Outcome::Unknown,
+                Some(status) => panic!("a publish was answered with {status}"),
+            };
+            if let Some(status) = status.filter(|status| *status != 200) {
+                *sent.answers.entry(status).or_default() += 1;
+            }
             if matches!(outcome, Outcome::Stored) || !plan.keys || start.elapsed() > GIVE_UP {
                 break outcome;
             }
-            node = shared.after(node);
+            node = (node + 1) % shared.nodes.len();
             std::thread::sleep(Duration::from_millis(50));
         };
         sent.slowest = sent.slowest.max(start.elapsed());
@@ -65,21 +77,17 @@ pub(super) fn publish(shared: &Shared, publisher: usize, plan: &Plan) -> Sent {
             Outcome::Unknown | Outcome::Refused => sent.unknown.push(number),
         }
         if !matches!(outcome, Outcome::Stored) {
-            node = shared.after(node);
+            node = (node + 1) % shared.nodes.len();
         }
         std::thread::sleep(plan.pause);
     }
     sent
 }
 
-fn attempt(node: SocketAddr, key: Option<&str>, body: &Value) -> Outcome {
-    let Ok(stream) = stream::connect(None, node, None) else { return Outcome::Refused };
-    match ask(stream, key, body) {
-        Ok(200) => Outcome::Stored,
-        Ok(429 | 503) => Outcome::Refused,
-        Ok(409 | 504) | Err(_) => Outcome::Unknown,
-        Ok(status) => panic!("a publish was answered with {status}"),
-    }
+/// The status of the answer: 0 if there was none, `None` if nobody was asked.
+fn attempt(node: SocketAddr, key: Option<&str>, body: &Value) -> Option<u16> {
+    let stream = stream::connect(None, node, None).ok()?;
+    Some(ask(stream, key, body).unwrap_or(0))
 }
 
 /// The status of the answer.
