@@ -261,7 +261,9 @@ impl Rig {
             | BusEvent::Healed { id, .. }
             | BusEvent::Visited { id, .. }
             | BusEvent::Visits { id, .. }
-            | BusEvent::Taken { id, .. } => {
+            | BusEvent::Taken { id, .. }
+            | BusEvent::Attended { id, .. }
+            | BusEvent::Members { id, .. } => {
                 *self.calls.get_mut(id).expect("a command that is answered") += 1;
             }
         }

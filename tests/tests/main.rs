@@ -8,6 +8,7 @@ mod certificates;
 mod channels;
 mod clients;
 mod cluster;
+mod cluster_presence;
 mod dialogues;
 mod draining;
 mod formats;

@@ -691,6 +691,7 @@ impl Hub {
         let others = || self.is_first() && self.peers.sockets() > 0;
         self.env.config.bus.is_some()
             && (!self.appending.is_empty() || self.ingress.owes() || others())
+            && (!self.appending.is_empty() || self.presence.owes_the_bus() || others())
     }
 
     /// Ends a WebSocket connection for `reason`: membership and counts at once, the close handshake in its own time.

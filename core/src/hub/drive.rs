@@ -369,6 +369,7 @@ impl Hub {
     #[cold]
     fn next_bus_command(&mut self) -> Option<BusCommand> {
         self.tell_visits();
+        self.tell_members();
         self.calls.next()
     }
 
@@ -380,6 +381,7 @@ impl Hub {
             self.appending.next_deadline(),
             self.ingress.next_deadline(),
             self.visits.next_deadline(),
+            self.presence.next_bus_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -25,6 +25,7 @@ impl Hub {
     pub(super) fn on_bus(&mut self, event: BusEvent) {
         self.hear_of_nodes(&event);
         self.hear_of_queues(&event);
+        self.hear_of_presence(&event);
         match event {
             BusEvent::Up { .. } => {
                 self.following.on_up();
@@ -49,7 +50,9 @@ impl Hub {
             | BusEvent::Told { .. }
             | BusEvent::Visited { .. }
             | BusEvent::Visits { .. }
-            | BusEvent::Taken { .. } => {}
+            | BusEvent::Taken { .. }
+            | BusEvent::Attended { .. }
+            | BusEvent::Members { .. } => {}
         }
         self.read_ready();
     }
@@ -79,6 +82,9 @@ impl Hub {
 
     /// A round as it comes.
     pub(super) fn on_live(&mut self, channel: &str, live: Live) {
+        if let Live::Presence(news) = live {
+            return self.presence.on_news(&mut self.env, channel, news);
+        }
         let Some(place) = self.following.find(channel) else { return };
         match live {
             // Nothing of these is kept: they are for who is there now.
@@ -87,6 +93,7 @@ impl Hub {
             }
             Live::Poison => self.env.tally.bus_poison += 1,
             Live::Round { .. } | Live::Forked { .. } => {}
+            Live::Presence(_) => return,
         }
         match self.following.get(place).map(|followed| followed.phase) {
             Some(Phase::Live) => self.apply(place, live),
@@ -135,7 +142,7 @@ impl Hub {
                 self.adopt(place, position, Epochs::Forked);
             }
             Live::Round { .. } | Live::Forked { .. } | Live::Poison => self.find_hole(place),
-            Live::Announced { .. } => {}
+            Live::Announced { .. } | Live::Presence(_) => {}
         }
     }
 

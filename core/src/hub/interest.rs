@@ -7,7 +7,6 @@ use super::{
     bus::BusCommand,
     follow::{Parked, Phase, Place},
     homes::{Anchor, Known, Wish},
-    looks::Query,
 };
 
 impl Hub {
@@ -18,7 +17,12 @@ impl Hub {
             return self.answer_parked(parked, Known::Nothing);
         };
         self.following.set_idle(&self.env, place, false);
+        self.prepare_presence(&parked);
         let known = self.known(place);
+        if parked.is_about_members_only() {
+            // Of the channel's messages nothing need be known.
+            return self.answer_parked(parked, known);
+        }
         if known == Known::All || (known == Known::SoFar && self.is_enough(place, &parked)) {
             return self.answer_parked(parked, known);
         }
@@ -43,6 +47,11 @@ impl Hub {
             self.following.wish_to_read(place, None);
         }
         Some(place)
+    }
+
+    /// How much is known here of a channel.
+    pub(super) fn known_of(&self, channel: &str) -> Known {
+        self.following.find(channel).map_or(Known::Nothing, |place| self.known(place))
     }
 
     /// How much is known here of a followed channel.
@@ -72,8 +81,15 @@ impl Hub {
         })
     }
 
-    /// Answers somebody who has waited, or need not.
+    /// Answers somebody who has waited for a channel's messages, or need not. Its members may have to be waited for, too.
     pub(super) fn answer_parked(&mut self, parked: Parked, known: Known) {
+        if let Some(parked) = self.wait_for_members(parked) {
+            self.answer_now(parked, known);
+        }
+    }
+
+    /// Answers somebody who has waited long enough.
+    pub(super) fn answer_now(&mut self, parked: Parked, known: Known) {
         let channel: Arc<str> = parked.channel().into();
         self.seal_channel(&channel);
         match parked {
@@ -99,6 +115,7 @@ impl Hub {
             let channel = followed.name;
             self.homes.detach(&self.env, followed.home);
             self.appending.wake(&channel);
+            self.presence.unfollow(&mut self.env, &channel);
             self.calls.send(BusCommand::Unfollow { channel });
         }
     }
@@ -113,6 +130,8 @@ impl Hub {
             let known = self.known(place);
             self.answer_parked(parked, known);
         }
+        self.presence.on_bus_time(now);
+        self.answer_ready();
         self.following.wake(now);
         while let Some(place) = self.following.next_idle(&self.env) {
             self.unfollow(place);
@@ -123,14 +142,5 @@ impl Hub {
         }
         self.ingest();
         self.read_ready();
-    }
-
-    /// Whether a question is one that the channel's home alone can answer.
-    pub(super) fn needs_bus(&self, query: Query) -> bool {
-        self.env.config.bus.is_some()
-            && match query {
-                Query::History(_) | Query::State => true,
-                Query::Presence(_) => false,
-            }
     }
 }

@@ -62,7 +62,9 @@ impl Hub {
             | BusEvent::Healed { .. }
             | BusEvent::Visited { .. }
             | BusEvent::Visits { .. }
-            | BusEvent::Taken { .. } => {}
+            | BusEvent::Taken { .. }
+            | BusEvent::Attended { .. }
+            | BusEvent::Members { .. } => {}
         }
     }
 
@@ -145,6 +147,7 @@ impl Hub {
         if news.renamed {
             self.visits.on_renamed();
         }
+        self.take_roll_of_members(&news.gone);
         if self.is_first() {
             self.env.tally.bus.nodes_gone += news.gone.len() as u64;
             let done = self.nodes.on_gone(&news.gone);

@@ -45,6 +45,7 @@ mod questions;
 mod reads;
 mod resuming;
 mod sessions;
+mod sharing;
 mod slab;
 mod store;
 mod storing;
@@ -85,8 +86,9 @@ pub use self::{
     bus::{
         Alive, Append, AppendError, Appended, BusCommand, BusError, BusEvent, BusState, CallId,
         Heal, HealEntry, IngressEntry, IngressOwner, Live, Moved, Node, NodeId, Once,
-        Page as BusPage, PageEntry, Retention, Standing, Take, Taken, TakenFrom, Visit,
-        VisitChange, VisitName, Visited, Visits, Writer,
+        Page as BusPage, PageEntry, PresenceAbsence, PresenceChange, PresenceChanged, PresenceEnd,
+        PresenceMember, PresenceMembers, PresenceMove, PresenceNews, Retention, Standing, Take,
+        Taken, TakenFrom, Visit, VisitChange, VisitName, Visited, Visits, Writer,
     },
     nodes::{LinkCounts, NodeInfo, OrderKind, Whom},
     peers::ShardMessage,

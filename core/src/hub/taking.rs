@@ -32,7 +32,9 @@ impl Hub {
             | BusEvent::Control { .. }
             | BusEvent::Told { .. }
             | BusEvent::Visited { .. }
-            | BusEvent::Visits { .. } => {}
+            | BusEvent::Visits { .. }
+            | BusEvent::Attended { .. }
+            | BusEvent::Members { .. } => {}
         }
     }
 

@@ -76,7 +76,7 @@ impl Hub {
         }
     }
 
-    fn alive(&self) -> Alive {
+    pub(super) fn alive(&self) -> Alive {
         let lease = self.env.config.bus.as_ref().map(|bus| bus.lease).unwrap_or_default();
         Alive { nodes: self.nodes.ids().clone(), grace: lease * 2 }
     }
@@ -108,7 +108,9 @@ impl Hub {
             | BusEvent::BeatFailed
             | BusEvent::Control { .. }
             | BusEvent::Told { .. }
-            | BusEvent::Taken { .. } => {}
+            | BusEvent::Taken { .. }
+            | BusEvent::Attended { .. }
+            | BusEvent::Members { .. } => {}
         }
     }
 }

@@ -62,7 +62,7 @@ impl Hub {
             Inner::Joined { channel, member, start, presence } => {
                 self.on_joined(&channel, member, start, presence)
             }
-            Inner::Look(look) if self.needs_bus(look.query) => {
+            Inner::Look(look) if self.env.config.bus.is_some() => {
                 self.on_interest(Parked::Look { from, look });
             }
             Inner::Look(look) => self.answer_look(from, *look, Known::All),

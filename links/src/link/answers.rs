@@ -28,6 +28,8 @@ pub(super) fn failed(command: &BusCommand, error: BusError) -> Option<BusEvent> 
         BusCommand::Visit(change) => BusEvent::Visited { id: change.id, result: Err(error) },
         BusCommand::Visits { id, .. } => BusEvent::Visits { id: *id, result: Err(error) },
         BusCommand::Take(take) => BusEvent::Taken { id: take.id, result: Err(error) },
+        BusCommand::Attend(change) => BusEvent::Attended { id: change.id, result: Err(error) },
+        BusCommand::Members { id, .. } => BusEvent::Members { id: *id, result: Err(error) },
     })
 }
 
@@ -69,6 +71,12 @@ pub(super) fn done(command: &BusCommand, reply: &Frame) -> Result<Option<BusEven
         }
         BusCommand::Take(take) => {
             BusEvent::Taken { id: take.id, result: Ok(replies::taken(reply)?) }
+        }
+        BusCommand::Attend(change) => {
+            BusEvent::Attended { id: change.id, result: Ok(replies::attended(reply)?) }
+        }
+        BusCommand::Members { id, .. } => {
+            BusEvent::Members { id: *id, result: Ok(replies::members(reply)?) }
         }
     }))
 }

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use mahavishnu_core::{
-    hub::Live,
+    hub::{Live, PresenceEnd, PresenceMember, PresenceMove, PresenceNews},
     protocol::{Epoch, Position},
 };
 
-use super::NUMBER_MAX;
+use super::{NUMBER_MAX, replies};
 
 /// Reads what came on a channel.
 pub(crate) fn live(message: &[u8]) -> Live {
@@ -32,8 +32,55 @@ fn parse(message: &[u8]) -> Option<Live> {
             let epoch = epoch(field(&mut rest)?)?;
             Some(Live::Forked { position: Position { epoch, offset: number(rest)? } })
         }
+        b'M' => presence(rest).map(Live::Presence),
         _ => None,
     }
+}
+
+/// What has become of a channel's members.
+fn presence(mut rest: &[u8]) -> Option<PresenceNews> {
+    let epoch = epoch(field(&mut rest)?)?;
+    let offset = number(field(&mut rest)?).filter(|number| *number > 0)?;
+    let refused = match field(&mut rest)? {
+        b"0" => false,
+        b"1" => true,
+        _ => return None,
+    };
+    let moves = if rest == b"!" { None } else { Some(moves(rest)?) };
+    Some(PresenceNews { position: Position { epoch, offset }, refused, moves })
+}
+
+fn moves(mut rest: &[u8]) -> Option<Vec<PresenceMove>> {
+    let mut moves = Vec::new();
+    while let Some((kind, behind)) = rest.split_first() {
+        let (id, behind) = behind.split_at_checked(36)?;
+        let id = replies::uuid(id)?;
+        rest = behind;
+        moves.push(match kind {
+            b'+' => {
+                let (node, behind) = rest.split_at_checked(16)?;
+                rest = behind;
+                PresenceMove::Joined(PresenceMember {
+                    id,
+                    node: replies::node(node)?,
+                    info: state(&mut rest)?,
+                })
+            }
+            b'-' => {
+                let (why, behind) = rest.split_first()?;
+                rest = behind;
+                let why = match why {
+                    b'l' => PresenceEnd::Left,
+                    b'o' => PresenceEnd::Lost,
+                    b'n' => PresenceEnd::Node,
+                    _ => return None,
+                };
+                PresenceMove::Left { member: id, why }
+            }
+            _ => return None,
+        });
+    }
+    Some(moves)
 }
 
 /// What came on the channel for all nodes.
@@ -116,6 +163,7 @@ const FIELD_BYTES_MAX: usize = 42;
 
 #[cfg(test)]
 mod tests {
+    use mahavishnu_core::hub::NodeId;
     use proptest::prelude::*;
 
     use super::*;
@@ -152,6 +200,17 @@ mod tests {
         assert_eq!(live(b"X3:r"), Live::Announced { count: 3, records: Bytes::from_static(b"r") });
         let position = Position { epoch: Epoch::parse(EPOCH).unwrap(), offset: 0 };
         assert_eq!(live(b"Ekq3v7m2xwd:0"), Live::Forked { position });
+        let name = "6e9cbbfd-acb9-4655-b580-0892cd8cb8da";
+        let id = name.parse().unwrap();
+        let text = format!("Mkq3v7m2xwd:7:1:+{name}00000000000000ff2:{{}}-{name}o");
+        let joined = PresenceMember { id, node: NodeId(255), info: Bytes::from_static(b"{}") };
+        let left = PresenceMove::Left { member: id, why: PresenceEnd::Lost };
+        let moves = Some(vec![PresenceMove::Joined(joined), left]);
+        let position = Position { epoch: position.epoch, offset: 7 };
+        let news = PresenceNews { position, refused: true, moves };
+        assert_eq!(live(text.as_bytes()), Live::Presence(news.clone()));
+        let news = PresenceNews { refused: false, moves: None, ..news };
+        assert_eq!(live(b"Mkq3v7m2xwd:7:0:!"), Live::Presence(news));
         let (before, id) = (EntryId(0, 0), EntryId(1_700, 3));
         let command = Bytes::from_static(b"{:}");
         assert_eq!(for_all(b"C0-0:1700-3:{:}"), Some(ForAll::Command { before, id, command }));
@@ -178,6 +237,11 @@ mod tests {
             "Xr",
             "Ekq3v7m2xwd:",
             "Ekq3v7m2xwd:1:",
+            "Mkq3v7m2xwd:0:0:",
+            "Mkq3v7m2xwd:1:2:",
+            "Mkq3v7m2xwd:1:0:+",
+            "Mkq3v7m2xwd:1:0:-6e9cbbfd-acb9-4655-b580-0892cd8cb8dax",
+            "Mkq3v7m2xwd:1:0:+6e9cbbfd-acb9-4655-b580-0892cd8cb8da00000000000000ff9:{}",
         ] {
             assert_eq!(live(message.as_bytes()), Live::Poison, "{message}");
         }
@@ -190,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_read_or_poison(kind in prop::sample::select(&b"ADNXECTP"[..]), mut message: Vec<u8>, text in "[0-9:k-]{0,40}") {
+        fn anything_is_read_or_poison(kind in prop::sample::select(&b"ADNXECTPM"[..]), mut message: Vec<u8>, text in "[0-9:k-]{0,40}") {
             message.splice(0..0, text.into_bytes());
             message.insert(0, kind);
             live(&message);

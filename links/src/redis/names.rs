@@ -72,6 +72,12 @@ impl Names {
         self.key(Self::tag(user), "u", user)
     }
 
+    /// Who is in a channel.
+    #[must_use]
+    pub fn presence(&self, channel: &str) -> String {
+        self.key(Self::tag(channel), "p", channel)
+    }
+
     /// Leases of nodes.
     #[must_use]
     pub fn leases(&self) -> String {
@@ -149,6 +155,7 @@ impl Names {
             b"d:" => KeyKind::Document,
             b"i:" => KeyKind::Once,
             b"u:" => KeyKind::User,
+            b"p:" => KeyKind::Presence,
             _ => KeyKind::Other,
         })
     }
@@ -210,6 +217,8 @@ pub enum KeyKind {
     Once,
     /// A user's connections.
     User,
+    /// Who is in a channel.
+    Presence,
     /// Of another version of the program.
     Other,
 }
@@ -250,6 +259,7 @@ mod tests {
         assert_eq!(names.document("workflow:42"), format!("mahavishnu:{{{tag}}}:d:workflow:42"));
         assert_eq!(names.once("workflow:42", "k#0"), format!("mahavishnu:{{{tag}}}:i:k#0"));
         assert_eq!(names.user("workflow:42"), format!("mahavishnu:{{{tag}}}:u:workflow:42"));
+        assert_eq!(names.presence("workflow:42"), format!("mahavishnu:{{{tag}}}:p:workflow:42"));
         assert_eq!(names.live("workflow:42"), format!("mahavishnu:3:{{{tag}}}:c:workflow:42"));
         assert_eq!(names.leases(), "mahavishnu:{n}:leases");
         assert_eq!(names.nodes(), "mahavishnu:{n}:nodes");
@@ -276,6 +286,7 @@ mod tests {
             (names.document("c"), KeyKind::Document),
             (names.once("c", "k#0"), KeyKind::Once),
             (names.user("ada"), KeyKind::User),
+            (names.presence("room:1"), KeyKind::Presence),
             ("m:{n}:later".into(), KeyKind::Other),
             ("m:{emj}:z:later".into(), KeyKind::Other),
             ("m:{emj}:".into(), KeyKind::Other),

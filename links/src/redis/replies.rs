@@ -1,12 +1,13 @@
 //! What Redis answers.
 
-use std::{slice, sync::Arc, time::Duration};
+use std::{slice, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mahavishnu_core::{
     hub::{
         AppendError, Appended, BusError, BusPage as Page, IngressEntry, Moved, Node, NodeId,
-        PageEntry, Standing, Taken, Visit, VisitName, Visited, Visits,
+        PageEntry, PresenceChanged, PresenceMember, PresenceMembers, Standing, Taken, Visit,
+        VisitName, Visited, Visits,
     },
     protocol::{Epoch, Position},
 };
@@ -266,7 +267,7 @@ pub(crate) fn beat(frame: &Frame) -> Result<Option<Nodes>, Odd> {
     Ok(Some(nodes))
 }
 
-fn node(text: &[u8]) -> Option<NodeId> {
+pub(crate) fn node(text: &[u8]) -> Option<NodeId> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.len() == 16)?;
     u64::from_str_radix(text, 16).ok().map(NodeId)
 }
@@ -325,6 +326,56 @@ fn ingress_entry(frame: &Frame) -> Result<IngressEntry, Odd> {
 fn visit_name(text: &[u8]) -> Option<VisitName> {
     let (node_id, connection) = std::str::from_utf8(text).ok()?.split_once('.')?;
     Some(VisitName { node: node(node_id.as_bytes())?, connection: connection.parse().ok()? })
+}
+
+/// What became of a change of a channel's members.
+pub(crate) fn attended(frame: &Frame) -> Result<PresenceChanged, Odd> {
+    let mut items = Items::of(frame)?;
+    let (position, members) = (items.position()?, small(items.next()?)?);
+    let mut refused = Vec::new();
+    while !items.is_empty() {
+        refused.push(uuid(items.bytes()?).ok_or(Odd)?);
+    }
+    Ok(PresenceChanged { position, members, refused })
+}
+
+/// A channel's members.
+pub(crate) fn members(frame: &Frame) -> Result<PresenceMembers, Odd> {
+    let mut items = Items::of(frame)?;
+    let nothing = Some(Vec::new());
+    let mut all = PresenceMembers {
+        position: None,
+        refused: false,
+        stale: false,
+        members: nothing,
+        more: false,
+    };
+    if items.is_empty() {
+        return Ok(all);
+    }
+    all.position = Some(items.position()?);
+    all.refused = items.bytes()? == b"1";
+    if items.is_empty() {
+        all.members = None;
+        return Ok(all);
+    }
+    all.stale = items.bytes()? == b"1";
+    all.more = items.bytes()? == b"1";
+    let mut members = Vec::new();
+    while !items.is_empty() {
+        let (id, node_id, info) = (items.bytes()?, items.bytes()?, items.bytes()?);
+        // A name of another version is none of ours.
+        if let Some((id, node)) = uuid(id).zip(node(node_id)) {
+            members.push(PresenceMember { id, node, info: Bytes::copy_from_slice(info) });
+        }
+    }
+    all.members = Some(members);
+    Ok(all)
+}
+
+/// A member's name, which is as long as all of them.
+pub(crate) fn uuid<T: FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok().filter(|text| text.len() == 36)?.parse().ok()
 }
 
 /// What was told to all nodes.

@@ -4,7 +4,9 @@ use std::{fmt::Write, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
     config::{IngressKind, IngressSource},
-    hub::{Alive, Append, BusCommand, Heal, Retention, Take, VisitChange},
+    hub::{
+        Alive, Append, BusCommand, Heal, PresenceChange, PresenceEnd, Retention, Take, VisitChange,
+    },
     protocol::{Epoch, Position},
 };
 
@@ -112,6 +114,21 @@ impl Requests {
                 let nodes = node_list(alive);
                 let args = [(&nodes).into(), millis(alive.grace).into(), (*max).into()];
                 self.eval(out, Script::Visits, &[self.names.user(user)], &args);
+            }
+            BusCommand::Attend(change) => self.attend(out, change),
+            BusCommand::Members { channel, known, alive, bytes_max, .. } => {
+                let number = known.map(|known| known.offset.to_string()).unwrap_or_default();
+                let epoch = known.as_ref().map_or("", |known| known.epoch.as_str());
+                let (nodes, grace) = (node_list(alive), millis(alive.grace));
+                let bytes_max = u64::try_from(*bytes_max).unwrap_or(u64::MAX).min(NUMBER_MAX);
+                let args = [
+                    epoch.into(),
+                    (&number).into(),
+                    (&nodes).into(),
+                    grace.into(),
+                    bytes_max.into(),
+                ];
+                self.eval(out, Script::Members, &[self.names.presence(channel)], &args);
             }
         }
     }
@@ -245,6 +262,35 @@ impl Requests {
         self.eval(out, Script::Visit, &[self.names.user(&change.user)], &args);
     }
 
+    fn attend(&self, out: &mut Vec<u8>, change: &PresenceChange) {
+        let (live, node) = (self.names.live(&change.channel), change.node.to_string());
+        let nodes = node_list(&change.alive);
+        let gone: Vec<_> = change
+            .gone
+            .iter()
+            .map(|gone| (gone.member.to_string(), gone.node.to_string(), end(gone.why)))
+            .collect();
+        let come: Vec<_> = change.come.iter().map(|(id, _)| id.to_string()).collect();
+        let mut args = vec![
+            (&live).into(),
+            (&node).into(),
+            change.epoch.as_str().into(),
+            change.max.into(),
+            (if change.sweep { "1" } else { "0" }).into(),
+            (&nodes).into(),
+            millis(change.alive.grace).into(),
+            millis(change.keep).into(),
+            (gone.len() as u64).into(),
+        ];
+        for (member, node, why) in &gone {
+            args.extend([Arg::from(member), node.into(), (*why).into()]);
+        }
+        for (id, (_, info)) in come.iter().zip(&change.come) {
+            args.extend([Arg::from(id), info.into()]);
+        }
+        self.eval(out, Script::Attend, &[self.names.presence(&change.channel)], &args);
+    }
+
     /// Where do these stand?
     pub(crate) fn standing(&self, out: &mut Vec<u8>, channels: &[Arc<str>]) {
         let keys: Vec<_> = channels
@@ -311,6 +357,8 @@ pub(crate) fn script(command: &BusCommand) -> Option<Script> {
         BusCommand::Visit(_) => Some(Script::Visit),
         BusCommand::Visits { .. } => Some(Script::Visits),
         BusCommand::Take(_) => Some(Script::Take),
+        BusCommand::Attend(_) => Some(Script::Attend),
+        BusCommand::Members { .. } => Some(Script::Members),
     }
 }
 
@@ -337,7 +385,9 @@ pub(crate) fn is_sound(command: &BusCommand) -> bool {
         | BusCommand::Tell { .. }
         | BusCommand::Visit(_)
         | BusCommand::Visits { .. }
-        | BusCommand::Take(_) => true,
+        | BusCommand::Take(_)
+        | BusCommand::Attend(_) => true,
+        BusCommand::Members { known, .. } => known.is_none_or(is_position),
     }
 }
 
@@ -395,6 +445,12 @@ pub(crate) fn weight(command: &BusCommand) -> usize {
         }
         BusCommand::Visits { user, alive, .. } => user.len() + 17 * alive.nodes.len(),
         BusCommand::Take(take) => 64 * (take.done.len() + take.unfit.len()),
+        BusCommand::Attend(change) => {
+            let come: usize = change.come.iter().map(|(_, info)| 48 + info.len()).sum();
+            let gone = 80 * change.gone.len();
+            2 * change.channel.len() + come + gone + 17 * change.alive.nodes.len()
+        }
+        BusCommand::Members { channel, alive, .. } => channel.len() + 17 * alive.nodes.len(),
     };
     COMMAND_BYTES + own
 }
@@ -431,6 +487,15 @@ fn node_list(alive: &Alive) -> String {
         let _ = write!(list, "{node},");
         list
     })
+}
+
+/// Why a member has gone, as the others are told.
+fn end(why: PresenceEnd) -> &'static str {
+    match why {
+        PresenceEnd::Left => "l",
+        PresenceEnd::Lost => "o",
+        PresenceEnd::Node => "n",
+    }
 }
 
 const NOTHING: Arg<'static> = Arg::Bytes(b"");

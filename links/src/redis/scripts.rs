@@ -36,13 +36,17 @@ pub enum Script {
     Visits,
     /// Takes entries out of a queue into which others write.
     Take,
+    /// Changes who is in a channel.
+    Attend,
+    /// Tells who is in a channel.
+    Members,
     /// Proves that writes are taken and live messages come.
     Probe,
 }
 
 impl Script {
     /// How many there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 18;
 
     /// All, in order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -61,6 +65,8 @@ impl Script {
         Self::Visit,
         Self::Visits,
         Self::Take,
+        Self::Attend,
+        Self::Members,
         Self::Probe,
     ];
 
@@ -83,6 +89,8 @@ impl Script {
             Self::Visit => include_str!("scripts/visit.lua"),
             Self::Visits => include_str!("scripts/visits.lua"),
             Self::Take => include_str!("scripts/take.lua"),
+            Self::Attend => include_str!("scripts/attend.lua"),
+            Self::Members => include_str!("scripts/members.lua"),
             Self::Probe => include_str!("scripts/probe.lua"),
         }
     }
@@ -106,6 +114,8 @@ impl Script {
             Self::Visit => "visit",
             Self::Visits => "visits",
             Self::Take => "take",
+            Self::Attend => "attend",
+            Self::Members => "members",
             Self::Probe => "probe",
         }
     }

@@ -18,5 +18,6 @@ mod following;
 mod healing;
 mod node;
 mod nodes;
+mod presence;
 mod refusing;
 mod taking;

@@ -193,6 +193,7 @@ fn word(kind: KeyKind) -> &'static str {
         KeyKind::Document => "document",
         KeyKind::Once => "idempotency",
         KeyKind::User => "user",
+        KeyKind::Presence => "presence",
         KeyKind::Other => "other",
     }
 }

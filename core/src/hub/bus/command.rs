@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{
+    presence::PresenceChange,
     take::{Take, TakenFrom},
     visit::{Alive, VisitChange},
 };
@@ -175,6 +176,22 @@ pub enum BusCommand {
         alive: Alive,
         /// So many at most, those with the lowest names.
         max: u32,
+    },
+    /// A channel has other members than before. All who follow the channel are told, if anything has changed, by
+    /// [`Live::Presence`](super::Live::Presence). Answered by [`BusEvent::Attended`](super::BusEvent::Attended).
+    Attend(Box<PresenceChange>),
+    /// Which members has a channel? Answered by [`BusEvent::Members`](super::BusEvent::Members).
+    Members {
+        /// Names the answer.
+        id: CallId,
+        /// Whose.
+        channel: Arc<str>,
+        /// Only if there was a change since this one.
+        known: Option<Position>,
+        /// Only those that count.
+        alive: Alive,
+        /// So many bytes at most of what is to be known of them.
+        bytes_max: usize,
     },
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     command::{CallId, NodeId},
+    presence::{PresenceChanged, PresenceMembers, PresenceNews},
     take::Taken,
     visit::{Visited, Visits},
 };
@@ -115,6 +116,20 @@ pub enum BusEvent {
         /// It.
         result: Result<Taken, BusError>,
     },
+    /// What became of a change of a channel's members.
+    Attended {
+        /// Which.
+        id: CallId,
+        /// It.
+        result: Result<PresenceChanged, BusError>,
+    },
+    /// A channel's members.
+    Members {
+        /// The answer to which question.
+        id: CallId,
+        /// They.
+        result: Result<PresenceMembers, BusError>,
+    },
 }
 
 /// How well a bus does.
@@ -169,6 +184,8 @@ pub enum Live {
         /// Where it begins.
         position: Position,
     },
+    /// The channel's members have changed.
+    Presence(PresenceNews),
     /// It is not what anybody of this version would write.
     Poison,
 }

@@ -8,6 +8,7 @@
 mod calls;
 mod command;
 mod event;
+mod presence;
 mod take;
 mod visit;
 
@@ -17,6 +18,10 @@ pub use self::{
     event::{
         AppendError, Appended, BusError, BusEvent, BusState, Live, Moved, Node, Page, PageEntry,
         Standing,
+    },
+    presence::{
+        PresenceAbsence, PresenceChange, PresenceChanged, PresenceEnd, PresenceMember,
+        PresenceMembers, PresenceMove, PresenceNews,
     },
     take::{IngressEntry, IngressOwner, Take, Taken, TakenFrom},
     visit::{Alive, Visit, VisitChange, VisitName, Visited, Visits},

@@ -34,7 +34,7 @@ impl Parked {
         }
     }
 
-    fn weight(&self) -> usize {
+    pub(in crate::hub) fn weight(&self) -> usize {
         let own = match self {
             Self::Join { wish, presence, .. } => {
                 let presence = presence.as_ref().map_or(0, |presence| presence.weight());

@@ -156,7 +156,9 @@ impl Links {
             | BusEvent::Told { .. }
             | BusEvent::Visited { .. }
             | BusEvent::Visits { .. }
-            | BusEvent::Taken { .. } => return None,
+            | BusEvent::Taken { .. }
+            | BusEvent::Attended { .. }
+            | BusEvent::Members { .. } => return None,
         }
         Some(Heard { link: Box::new(link.clone()), probe })
     }

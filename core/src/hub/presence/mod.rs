@@ -3,6 +3,7 @@
 //! numbered and not kept.
 
 mod roster;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod watchers;
@@ -11,8 +12,8 @@ use std::{collections::VecDeque, ops::RangeInclusive, sync::Arc, time::Duration}
 
 use uuid::Uuid;
 
-use self::roster::Roster;
 pub(super) use self::watchers::{Watch, Watchers};
+use self::{roster::Roster, shared::Shared};
 use super::{
     env::Env,
     looks::Looker,
@@ -141,6 +142,8 @@ pub(super) enum Why {
     /// It stays for so long, for its connection has a session: then it is lost, unless another connection has taken its
     /// place.
     Held(Duration),
+    /// It is gone with its node.
+    Node,
 }
 
 impl Why {
@@ -164,6 +167,7 @@ impl Why {
         match self {
             Self::Left => "left",
             Self::Lost | Self::Held(_) => "lost",
+            Self::Node => "node",
         }
     }
 }
@@ -185,6 +189,8 @@ pub(super) struct Presence {
     timers: Timers<(u32, Uuid)>,
     /// Who wants to know who is in a channel, and is told when those who watch it were.
     asked: VecDeque<Asked>,
+    /// The bus, if there is one.
+    shared: Shared,
 }
 
 /// Somebody who wants to know who is in a channel.
@@ -227,6 +233,7 @@ impl Presence {
             held: 0,
             timers: Timers::new(start),
             asked: VecDeque::new(),
+            shared: Shared::new(start),
         }
     }
 
@@ -302,7 +309,7 @@ impl Presence {
                 Why::Held(time) => {
                     roster.hold(conn, id, env.now.mono + time).map(|until| (until, id))
                 }
-                Why::Left | Why::Lost => {
+                Why::Left | Why::Lost | Why::Node => {
                     roster.part(env, conn, id, why);
                     None
                 }
@@ -349,7 +356,7 @@ impl Presence {
         let until = self.change(env, index, |env, roster| match why {
             _ if !roster.is_held(id) => None,
             Why::Held(time) => roster.hold_on(id, env.now.mono + time),
-            Why::Left | Why::Lost => {
+            Why::Left | Why::Lost | Why::Node => {
                 roster.remove(env, id, why);
                 None
             }
@@ -387,16 +394,21 @@ impl Presence {
         edit: impl FnOnce(&mut Env, &mut Roster) -> T,
     ) -> Option<T> {
         let roster = self.rosters.get_mut(index)?;
-        let (members, bytes, held) = (roster.len(), roster.bytes(), roster.held());
+        let (here, bytes, held) = (roster.here(), roster.bytes(), roster.held());
         let result = edit(env, roster);
-        env.tally.presence_members += roster.len() as i64 - members as i64;
+        env.tally.presence_members += roster.here() as i64 - here as i64;
         self.bytes = self.bytes + roster.bytes() - bytes;
         self.held = self.held + roster.held() - held;
         if roster.is_unused() {
             self.names.remove(&roster.name);
             self.rosters.remove(index);
-        } else if roster.lists_itself() {
+            return Some(result);
+        }
+        if roster.lists_itself() {
             self.changed.push(index);
+        }
+        if env.config.bus.is_some() {
+            self.queue(index);
         }
         Some(result)
     }
@@ -434,7 +446,8 @@ impl Presence {
     /// Who is in a channel, as the JSON that answers `get_presence`.
     pub(super) fn list(&self, env: &Env, channel: &str, page: Page) -> Box<str> {
         let bytes_max = env.config.limits.delivery.outbox_bytes_max / 4;
-        roster::list(self.find(channel), channel, page, bytes_max)
+        let roster = self.find(channel);
+        roster::list(roster, channel, page, bytes_max, self.is_whole(env, roster))
     }
 
     /// Every count equals what it counts.

@@ -310,7 +310,9 @@ impl TestBus {
             | BusCommand::Announce { .. }
             | BusCommand::Read { .. }
             | BusCommand::Heal(_)
-            | BusCommand::Fork { .. } => {}
+            | BusCommand::Fork { .. }
+            | BusCommand::Attend(_)
+            | BusCommand::Members { .. } => {}
         }
     }
 }

@@ -100,7 +100,9 @@ fn answered(event: &BusEvent) -> Option<CallId> {
         | BusEvent::Healed { id, .. }
         | BusEvent::Visited { id, .. }
         | BusEvent::Visits { id, .. }
-        | BusEvent::Taken { id, .. } => Some(*id),
+        | BusEvent::Taken { id, .. }
+        | BusEvent::Attended { id, .. }
+        | BusEvent::Members { id, .. } => Some(*id),
         _ => None,
     }
 }

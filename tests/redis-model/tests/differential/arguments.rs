@@ -20,8 +20,9 @@ type Ask<'a> = &'a mut dyn FnMut(&[&str]) -> Option<String>;
 
 /// Keys that scripts use.
 pub(crate) fn keys() -> Vec<String> {
-    let of_channels =
-        CHANNELS.iter().flat_map(|channel| ["m", "l", "d", "i"].map(|kind| key(kind, channel)));
+    let of_channels = CHANNELS
+        .iter()
+        .flat_map(|channel| ["m", "l", "d", "i", "p"].map(|kind| key(kind, channel)));
     of_channels
         .chain(
             ["leases", "nodes", "control", "probe", "user", "owner", "queue", "dead"]
@@ -55,7 +56,7 @@ impl Arguments {
         let mut name = names[dice.below(names.len())].clone();
         if brief {
             name = dice
-                .one(&["append", "heal", "fork", "found", "beat", "control", "visit"])
+                .one(&["append", "heal", "fork", "found", "beat", "control", "visit", "attend"])
                 .to_owned();
         } else if dice.chance(40) {
             name = dice.one(&["append", "append", "append", "read", "heal"]).to_owned();
@@ -79,6 +80,17 @@ impl Arguments {
                 (words(&["user"]), words(&[alive(dice), grace(dice), dice.one(&["0", "1", "9"])]))
             }
             "take" => take(dice, brief),
+            "attend" => attend(dice, channel, brief),
+            "members" => (
+                words(&[key("p", channel)]),
+                words(&[
+                    dice.one(EPOCHS),
+                    dice.one(&["", "1", "2"]),
+                    alive(dice),
+                    grace(dice),
+                    dice.one(&["1", "120", "9999"]),
+                ]),
+            ),
             "probe" => (words(&["probe"]), words(&["own:0", "token"])),
             other => panic!("nobody has said how to call {other}.lua: do so in {}", file!()),
         };
@@ -316,6 +328,35 @@ fn take(dice: &mut Dice, brief: bool) -> (Words, Words) {
         arguments.push(dice.one(ENTRIES).into());
     }
     (words(&["owner", "queue", "dead"]), arguments)
+}
+
+fn attend(dice: &mut Dice, channel: &str, brief: bool) -> (Words, Words) {
+    let life = if brief { "1" } else { "3600000" };
+    let mut arguments = words(&[
+        "live:a",
+        dice.one(NODES),
+        dice.one(EPOCHS),
+        dice.one(&["1", "2", "9"]),
+        dice.one(&["0", "1"]),
+        alive(dice),
+        grace(dice),
+        life,
+    ]);
+    let gone = dice.below(3);
+    arguments.push(gone.to_string().into_bytes());
+    for _ in 0..gone {
+        arguments.push(member(dice));
+        arguments.extend(words(&[dice.one(NODES), dice.one(&["l", "o", "n"])]));
+    }
+    for _ in 0..dice.below(4) {
+        arguments.push(member(dice));
+        arguments.push(dice.one(&["{}", "{\"a\":\";\"}"]).into());
+    }
+    (words(&[key("p", channel)]), arguments)
+}
+
+fn member(dice: &mut Dice) -> Vec<u8> {
+    format!("00000000-0000-4000-8000-{:012}", dice.below(4)).into_bytes()
 }
 
 fn visitor(dice: &mut Dice) -> Vec<u8> {

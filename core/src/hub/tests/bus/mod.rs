@@ -11,6 +11,7 @@ mod ingress;
 mod interest;
 mod nodes;
 mod outages;
+mod presence;
 mod schedule;
 mod server;
 mod verdicts;
@@ -169,6 +170,7 @@ impl Nodes {
     /// Carries out the next command of a hub. False if there is none.
     fn execute(&mut self, node: usize, hub: usize) -> bool {
         let Some(command) = self.link(node, hub).pending.pop_front() else { return false };
+        self.server.now = Some(self.rigs[node].now.mono);
         let (push_first, at_old) = (self.link(node, hub).push_first, self.link(node, hub).at_old);
         let server = match &mut self.old {
             Some(old) if at_old => old,
@@ -310,6 +312,8 @@ fn answer(command: &BusCommand, error: BusError) -> Option<BusEvent> {
         BusCommand::Heal(heal) => BusEvent::Healed { id: heal.id, result: Err(error) },
         BusCommand::Fork { id, .. } => BusEvent::Healed { id: *id, result: Err(error) },
         BusCommand::Take(take) => BusEvent::Taken { id: take.id, result: Err(error) },
+        BusCommand::Attend(change) => BusEvent::Attended { id: change.id, result: Err(error) },
+        BusCommand::Members { id, .. } => BusEvent::Members { id: *id, result: Err(error) },
         _ => return None,
     })
 }
@@ -326,6 +330,12 @@ fn unknown(event: &BusEvent) -> Option<BusEvent> {
         BusEvent::Page { id, .. } => BusEvent::Page { id: *id, result: Err(BusError::Unknown) },
         BusEvent::Healed { id, .. } => BusEvent::Healed { id: *id, result: Err(BusError::Unknown) },
         BusEvent::Taken { id, .. } => BusEvent::Taken { id: *id, result: Err(BusError::Unknown) },
+        BusEvent::Attended { id, .. } => {
+            BusEvent::Attended { id: *id, result: Err(BusError::Unknown) }
+        }
+        BusEvent::Members { id, .. } => {
+            BusEvent::Members { id: *id, result: Err(BusError::Unknown) }
+        }
         _ => return None,
     })
 }

@@ -207,29 +207,6 @@ fn an_idempotency_key_holds_on_every_node() {
 }
 
 #[test]
-fn presence_is_as_without_a_bus() {
-    let mut config = config();
-    config.presence = vec![(Pattern::parse("room:*").unwrap(), true)];
-    let mut nodes = Nodes::with(2, 2, config);
-    let watcher = nodes.connect(0, 0);
-    let (answer, _) =
-        nodes.request(0, &watcher, "subscribe", &json!({"channel": "room:1", "presence": "watch"}));
-    assert_eq!(answer["data"]["status"], "subscribed", "{answer}");
-    let member = nodes.connect(0, 1);
-    let data = json!({"channel": "room:1", "presence": {"info": {"name": "ada"}}});
-    let (answer, _) = nodes.request(0, &member, "subscribe", &data);
-    assert_eq!(answer["data"]["status"], "subscribed", "{answer}");
-    let told = watcher.take();
-    assert!(told.iter().any(|message| message["event"] == "presence.joined"), "{told:?}");
-    let (answer, _) = nodes.request(0, &watcher, "get_presence", &json!({"channel": "room:1"}));
-    assert_eq!(answer["data"]["count"], 1, "{answer}");
-    nodes.rigs[0].hang_up(&member);
-    nodes.settle();
-    let told = watcher.take();
-    assert!(told.iter().any(|message| message["event"] == "presence.left"), "{told:?}");
-}
-
-#[test]
 fn a_channel_of_which_nothing_is_kept_is_heard_on_all_nodes_without_numbers() {
     let mut config = config();
     config.history.rules = vec![(Pattern::parse("cursor:*").unwrap(), config::Keep::OFF)];

@@ -18,6 +18,22 @@ pub(super) struct Server {
     pub(super) queue: Queue,
     /// Appends that were made, without repeated ones.
     pub(super) appends: Vec<(Arc<str>, u32)>,
+    /// Who is in channels.
+    pub(super) rooms: BTreeMap<Arc<str>, Room>,
+    /// Changes of that which were asked for.
+    pub(super) attends: usize,
+    /// Until when each node's lease is. `None`: nobody has one, and nobody is told.
+    pub(super) leases: Option<BTreeMap<NodeId, (Bytes, Instant)>>,
+    /// The time there.
+    pub(super) now: Option<Instant>,
+}
+
+/// The members of a channel.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    position: Position,
+    pub(super) members: BTreeMap<Uuid, (NodeId, Instant, Bytes)>,
+    refused: bool,
 }
 
 /// Entries by their numbers.
@@ -156,9 +172,140 @@ impl Server {
                 let moved = self.fork(channel, *found, *epoch, &mut pushed);
                 Some(BusEvent::Healed { id: *id, result: Ok(moved) })
             }
+            BusCommand::Attend(change) => {
+                self.attends += 1;
+                let result = match self.full {
+                    true => Err(BusError::Full),
+                    false => Ok(self.attend(change, &mut pushed)),
+                };
+                Some(BusEvent::Attended { id: change.id, result })
+            }
+            BusCommand::Members { id, channel, known, alive, bytes_max } => {
+                let result = Ok(self.members(channel, *known, alive, *bytes_max));
+                Some(BusEvent::Members { id: *id, result })
+            }
+            BusCommand::Beat { node, info, lease, first } => self.beat(*node, info, *lease, *first),
+            BusCommand::Quit { node } => {
+                if let Some(leases) = &mut self.leases {
+                    leases.remove(node);
+                }
+                None
+            }
             _ => None,
         };
         (reply, pushed)
+    }
+
+    fn beat(
+        &mut self,
+        node: NodeId,
+        info: &Bytes,
+        lease: Duration,
+        first: bool,
+    ) -> Option<BusEvent> {
+        let leases = self.leases.as_mut()?;
+        let now = self.now.unwrap();
+        if !first && leases.get(&node).is_none_or(|(_, until)| *until <= now) {
+            return Some(BusEvent::LeaseLost);
+        }
+        leases.insert(node, (info.clone(), now + lease));
+        let over = leases.iter().filter(|(_, of)| of.1 <= now);
+        let gone: Vec<_> = over.map(|(id, _)| *id).collect();
+        leases.retain(|id, _| !gone.contains(id));
+        let nodes = leases.iter().map(|(id, of)| Node { id: *id, info: of.0.clone() }).collect();
+        Some(BusEvent::Beat { nodes, gone })
+    }
+
+    fn attend(&mut self, change: &PresenceChange, pushed: &mut Pushed) -> PresenceChanged {
+        let now = self.now.unwrap();
+        let begun = Position { epoch: change.epoch, offset: 0 };
+        let empty = || Room { position: begun, members: BTreeMap::new(), refused: false };
+        let room = self.rooms.entry(change.channel.clone()).or_insert_with(empty);
+        let mut moves = Vec::new();
+        for gone in &change.gone {
+            if room.members.get(&gone.member).is_some_and(|(node, ..)| *node == gone.node) {
+                room.members.remove(&gone.member);
+                moves.push(PresenceMove::Left { member: gone.member, why: gone.why });
+            }
+        }
+        let sweep = |room: &mut Room, moves: &mut Vec<PresenceMove>| {
+            let alive = &change.alive;
+            let counts = |node: NodeId, put: Instant| {
+                node == change.node || alive.nodes.contains(&node) || put + alive.grace > now
+            };
+            room.members.retain(|member, (node, put, _)| {
+                let counts = counts(*node, *put);
+                if !counts {
+                    moves.push(PresenceMove::Left { member: *member, why: PresenceEnd::Node });
+                }
+                counts
+            });
+        };
+        if change.sweep {
+            sweep(room, &mut moves);
+        }
+        let mut refused = Vec::new();
+        for (id, info) in &change.come {
+            let known = room.members.get(id).map(|(node, _, info)| (*node, info.clone()));
+            let is_full = |room: &Room| room.members.len() >= change.max as usize;
+            if known.is_none() && is_full(room) {
+                sweep(room, &mut moves);
+            }
+            if known.is_none() && is_full(room) {
+                refused.push(*id);
+            } else if known != Some((change.node, info.clone())) {
+                room.members.insert(*id, (change.node, now, info.clone()));
+                let (id, node, info) = (*id, change.node, info.clone());
+                moves.push(PresenceMove::Joined(PresenceMember { id, node, info }));
+            }
+        }
+        let full = room.refused && room.members.len() >= change.max as usize;
+        let is_refused = !refused.is_empty() || full;
+        let changed = std::mem::replace(&mut room.refused, is_refused) != is_refused;
+        if room.position.offset == 0 || changed || !moves.is_empty() {
+            room.position.offset += 1;
+            let small = self.notice.is_none_or(|max| moves.len() <= max);
+            let moves = Some(moves).filter(|_| small);
+            let news = PresenceNews { position: room.position, refused: is_refused, moves };
+            pushed.push((change.channel.clone(), Live::Presence(news)));
+        }
+        let members = room.members.len() as u32;
+        PresenceChanged { position: room.position, members, refused }
+    }
+
+    fn members(
+        &self,
+        channel: &str,
+        known: Option<Position>,
+        alive: &Alive,
+        bytes_max: usize,
+    ) -> PresenceMembers {
+        let now = self.now.unwrap();
+        let Some(room) = self.rooms.get(channel) else {
+            return PresenceMembers {
+                position: None,
+                refused: false,
+                stale: false,
+                members: Some(Vec::new()),
+                more: false,
+            };
+        };
+        let (mut stale, mut more, mut bytes) = (false, false, 0);
+        let mut members = Vec::new();
+        for (id, (node, put, info)) in &room.members {
+            bytes += info.len();
+            if !alive.nodes.contains(node) && *put + alive.grace <= now {
+                stale = true;
+            } else if bytes > bytes_max && !members.is_empty() {
+                more = true;
+                break;
+            } else {
+                members.push(PresenceMember { id: *id, node: *node, info: info.clone() });
+            }
+        }
+        let position = Some(room.position);
+        let members = Some(members).filter(|_| known != position);
+        PresenceMembers { position, refused: room.refused, stale, members, more }
     }
 
     fn append(&mut self, append: &Append, pushed: &mut Pushed) -> Result<Appended, AppendError> {

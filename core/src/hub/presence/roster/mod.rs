@@ -1,12 +1,21 @@
 //! One channel's members, those who watch, and what they are not told yet.
 
+mod bond;
+mod elsewhere;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
+use self::bond::Bond;
+pub(super) use self::{
+    bond::Phase,
+    elsewhere::{KEPT, Own},
+};
 use super::{Card, Page, Told, Why, other};
 use crate::{
     hub::{
+        bus::{NodeId, PresenceAbsence},
         env::Env,
         peers::bit,
         types::{ConnId, ShardId},
@@ -28,6 +37,12 @@ pub(super) struct Roster {
     bytes: usize,
     /// How many of them are held.
     held: usize,
+    /// How many are this node's.
+    here: usize,
+    /// How many each of the other nodes has.
+    there: BTreeMap<NodeId, u32>,
+    /// The bus, if there is one.
+    pub(super) bond: Bond,
     /// Connections that watch, with the number of the subscription by which they do and their public names. Every member
     /// with a connection is among them.
     watchers: BTreeMap<ConnId, (u64, Uuid)>,
@@ -38,15 +53,26 @@ pub(super) struct Roster {
     changes: Changes,
 }
 
+/// A member of this node or of another one; of both while one of them takes it over.
 #[derive(Debug)]
 struct Member {
+    here: Option<Here>,
+    /// The other node whose it is.
+    there: Option<NodeId>,
+    card: Card,
+    /// Since when, counted from the Unix epoch.
+    since: Duration,
+}
+
+/// A member of this node.
+#[derive(Clone, Copy, Debug)]
+struct Here {
     /// The connection whose it is, or was.
     conn: ConnId,
     /// Its connection is gone: so long another one may take its place.
     held: Option<Instant>,
-    card: Card,
-    /// Since when, counted from the Unix epoch.
-    since: Duration,
+    /// Under which name of this process the bus may have it.
+    put: Option<NodeId>,
 }
 
 /// What those who watch are not told yet: each change as a frame, or when there are too many of them only how many.
@@ -71,6 +97,9 @@ impl Roster {
             members: BTreeMap::new(),
             bytes: 0,
             held: 0,
+            here: 0,
+            there: BTreeMap::new(),
+            bond: Bond::default(),
             watchers: BTreeMap::new(),
             by_shard: vec![0; usize::from(shards.max(1))],
             remote: 0,
@@ -80,6 +109,11 @@ impl Roster {
 
     pub(super) fn len(&self) -> usize {
         self.members.len()
+    }
+
+    /// How many of them are this node's.
+    pub(super) fn here(&self) -> usize {
+        self.here
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -95,15 +129,19 @@ impl Roster {
         self.held
     }
 
+    /// Until when a member is held whose connection is gone.
+    fn held_until(&self, id: Uuid) -> Option<Instant> {
+        self.members.get(&id)?.here?.held
+    }
+
     /// Whether a member is there whose connection is gone.
     pub(super) fn is_held(&self, id: Uuid) -> bool {
-        self.members.get(&id).is_some_and(|member| member.held.is_some())
+        self.held_until(id).is_some()
     }
 
     /// Whether a member was held long enough at `at`.
     pub(super) fn is_due(&self, id: Uuid, at: Instant) -> bool {
-        let until = self.members.get(&id).and_then(|member| member.held);
-        until.is_some_and(|until| until <= at)
+        self.held_until(id).is_some_and(|until| until <= at)
     }
 
     pub(super) fn remote(&self) -> u64 {
@@ -111,7 +149,7 @@ impl Roster {
     }
 
     pub(super) fn is_unused(&self) -> bool {
-        self.members.is_empty() && self.watchers.is_empty()
+        self.members.is_empty() && self.watchers.is_empty() && self.bond.is_idle()
     }
 
     /// Whether there is anything to tell.
@@ -152,72 +190,114 @@ impl Roster {
         self.watchers.contains_key(&conn)
     }
 
-    /// A connection is a member from now on. If there is one of that name, it is this one, with another connection or with
-    /// something else to say.
+    /// A connection is a member from now on. If there is one of that name, it is this one, with another connection, perhaps
+    /// from another node, or with something else to say.
     pub(super) fn join(&mut self, env: &mut Env, conn: ConnId, id: Uuid, card: Card) {
-        let known = self.members.get_mut(&id);
-        if known.as_ref().is_none() {
-            env.tally.presence(PresenceEvent::Joined);
-        }
-        let since = match known {
-            None => env.now.unix,
+        let shared = env.config.bus.is_some();
+        // The bus may still have what it was before.
+        let before = self.bond.gone.remove(&id).map(|absence| absence.node);
+        let mut member = match self.members.remove(&id) {
             Some(known) => {
-                known.conn = conn;
-                self.held -= usize::from(known.held.take().is_some());
-                if known.card == card {
+                let (was, held) =
+                    known.here.map_or((None, false), |here| (here.put, here.held.is_some()));
+                self.held -= usize::from(held);
+                self.here += usize::from(known.here.is_none());
+                let here = Some(Here { conn, held: None, put: was.or(before) });
+                let same = known.card == card;
+                if shared && (known.here.is_none() || !same) {
+                    self.bond.put(id);
+                }
+                let member = Member { here, ..known };
+                if same {
+                    self.members.insert(id, member);
                     return;
                 }
-                self.bytes -= bytes(&known.card);
-                known.since
+                self.bytes -= bytes(&member.card);
+                member
+            }
+            None => {
+                env.tally.presence(PresenceEvent::Joined);
+                self.here += 1;
+                if shared {
+                    self.bond.put(id);
+                }
+                let here = Some(Here { conn, held: None, put: before });
+                Member { here, there: None, card: card.clone(), since: env.now.unix }
             }
         };
-        self.bytes += bytes(&card);
-        let member = Member { conn, held: None, card, since };
+        member.card = card;
+        self.bytes += bytes(&member.card);
+        self.tell_joined(env, id, &member.card, member.since);
+        self.members.insert(id, member);
+    }
+
+    fn tell_joined(&mut self, env: &mut Env, id: Uuid, card: &Card, since: Duration) {
         self.note(env, true, |stamp, name, out| {
             let since = Timestamp::from_unix(since);
-            Envelope::presence_joined(stamp, name, member.told(id, &since)).write(out);
+            Envelope::presence_joined(stamp, name, card.told(id, &since)).write(out);
         });
-        self.members.insert(id, member);
+    }
+
+    fn tell_left(&mut self, env: &mut Env, id: Uuid, card: &Card, why: Why) {
+        self.note(env, false, |stamp, name, out| {
+            let (user_id, reason) = (card.user.as_deref(), why.as_str());
+            let departed = Departed { connection_id: id, user_id, reason };
+            Envelope::presence_left(stamp, name, departed).write(out);
+        });
+    }
+
+    /// The member of this node of that name, if the connection is its.
+    fn of(&mut self, conn: ConnId, id: Uuid) -> Option<&mut Here> {
+        let here = self.members.get_mut(&id)?.here.as_mut()?;
+        Some(here).filter(|here| here.conn == conn)
     }
 
     /// A connection is gone, and the member that it was stays until then, if it was one. Until when.
     pub(super) fn hold(&mut self, conn: ConnId, id: Uuid, until: Instant) -> Option<Instant> {
-        let member = self.members.get_mut(&id).filter(|member| member.conn == conn)?;
-        self.held += usize::from(member.held.replace(until).is_none());
+        let before = self.of(conn, id)?.held.replace(until);
+        self.held += usize::from(before.is_none());
         Some(until)
     }
 
     /// A member that is held stays until then. Until when.
     pub(super) fn hold_on(&mut self, id: Uuid, until: Instant) -> Option<Instant> {
-        let held = self.members.get_mut(&id)?.held.as_mut()?;
+        let held = self.members.get_mut(&id)?.here.as_mut()?.held.as_mut()?;
         *held = until;
         Some(until)
     }
 
     /// A connection is no member any more, if it was one and no other has taken its place.
     pub(super) fn part(&mut self, env: &mut Env, conn: ConnId, id: Uuid, why: Why) {
-        if self.members.get(&id).is_some_and(|member| member.conn == conn) {
+        if self.of(conn, id).is_some() {
             self.remove(env, id, why);
         }
     }
 
-    /// There is no member of that name any more, whose ever it was.
+    /// This node has no member of that name any more, whose ever it was. If another node has taken it over, it still is one.
     pub(super) fn remove(&mut self, env: &mut Env, id: Uuid, why: Why) {
-        let Some(member) = self.members.remove(&id) else { return };
-        self.held -= usize::from(member.held.is_some());
-        self.bytes -= bytes(&member.card);
-        env.tally.presence(PresenceEvent::Left);
-        self.note(env, false, |stamp, name, out| {
-            let (user_id, reason) = (member.card.user.as_deref(), why.as_str());
-            let departed = Departed { connection_id: id, user_id, reason };
-            Envelope::presence_left(stamp, name, departed).write(out);
-        });
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let Some(here) = member.here.take() else { return };
+        let is_there = member.there.is_some();
+        self.here -= 1;
+        self.held -= usize::from(here.held.is_some());
+        self.bond.due.remove(&id);
+        self.bond.refused.remove(&id);
+        if let Some(node) = here.put {
+            let absence = PresenceAbsence { member: id, node, why: why.into() };
+            self.bond.gone.insert(id, absence);
+        }
+        if !is_there && let Some(member) = self.members.remove(&id) {
+            env.tally.presence(PresenceEvent::Left);
+            self.bytes -= bytes(&member.card);
+            self.tell_left(env, id, &member.card, why);
+        }
     }
 
     /// There are no members any more.
     pub(super) fn clear(&mut self, env: &mut Env) {
         while let Some(id) = self.members.keys().next().copied() {
             self.remove(env, id, Why::Left);
+            self.remove_there(env, id, Why::Left);
         }
     }
 
@@ -279,8 +359,17 @@ impl Roster {
         assert!(!self.is_unused(), "{name} has neither members nor anybody who watches");
         let bytes = self.members.values().map(|member| bytes(&member.card));
         assert_eq!(self.bytes, bytes.sum::<usize>(), "bytes of members of {name}");
-        let held = self.members.values().filter(|member| member.held.is_some());
+        let here = || self.members.values().filter_map(|member| member.here.as_ref());
+        assert_eq!(self.here, here().count(), "members of {name} on this node");
+        let held = here().filter(|here| here.held.is_some());
         assert_eq!(self.held, held.count(), "members of {name} that are held");
+        let mut there = BTreeMap::new();
+        for node in self.members.values().filter_map(|member| member.there) {
+            *there.entry(node).or_insert(0) += 1;
+        }
+        assert_eq!(self.there, there, "members of {name} on other nodes");
+        let somewhere = |member: &Member| member.here.is_some() || member.there.is_some();
+        assert!(self.members.values().all(somewhere), "members of {name} that are nowhere");
         let mut by_shard = vec![0; self.by_shard.len()];
         for conn in self.watchers.keys() {
             if let Some(count) = by_shard.get_mut(usize::from(conn.shard.0)) {
@@ -295,12 +384,12 @@ impl Roster {
     }
 }
 
-impl Member {
+impl Card {
     fn told<'a>(&'a self, id: Uuid, since: &'a Timestamp) -> protocol::Member<'a> {
         protocol::Member {
             connection_id: id,
-            user_id: self.card.user.as_deref(),
-            info: self.card.info.as_deref(),
+            user_id: self.user.as_deref(),
+            info: self.info.as_deref(),
             since,
         }
     }
@@ -331,12 +420,14 @@ pub(super) fn bytes(card: &Card) -> usize {
 /// A member and its connection, in tables that are not full.
 const MEMBER_BYTES: usize = 2 * size_of::<(Uuid, Member, ConnId, u64, Uuid)>();
 
-/// The JSON of who is in a channel: in one answer only so many bytes of it, but at least one member.
+/// The JSON of who is in a channel: in one answer only so many bytes of it, but at least one member. `whole`: all there are
+/// are known here.
 pub(super) fn list(
     roster: Option<&Roster>,
     channel: &str,
     page: Page,
     bytes_max: usize,
+    whole: bool,
 ) -> Box<str> {
     let mut out = Vec::new();
     out.extend_from_slice(b"{\"channel\":");
@@ -354,15 +445,19 @@ pub(super) fn list(
             if before > begins {
                 out.push(b',');
             }
-            member.told(*id, &Timestamp::from_unix(member.since)).write(&mut out);
+            member.card.told(*id, &Timestamp::from_unix(member.since)).write(&mut out);
             if out.len() > bytes_max && before > begins {
                 out.truncate(before);
                 complete = false;
                 break;
             }
         }
+        // Who asks for the rest until there is none comes to an end.
+        complete &= whole || page.after.is_some() && out.len() == begins;
         out.extend_from_slice(b"],\"complete\":");
         out.extend_from_slice(if complete { b"true" } else { b"false" });
+    } else if !whole {
+        out.extend_from_slice(b",\"complete\":false");
     }
     out.push(b'}');
     String::from_utf8(out).unwrap_or_default().into()
