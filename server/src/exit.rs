@@ -19,7 +19,7 @@ pub(crate) enum Exit {
     Configuration = 5,
     /// A file, port or process may not be touched by this user. `migrate`, `nodes`: Redis refuses the user.
     Permission = 6,
-    /// `stop`: the server was still there after `--timeout`.
+    /// `stop`: the server was still there after `--timeout`. `token revoke`: the other nodes follow later.
     Timeout = 7,
     /// `status`: a PID file was left by a server that is gone. `stop`, `reload`: which process is the server cannot be made
     /// sure, so nothing was sent.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use mahavishnu_core::{
     auth::{self, Moment, Revocation, Revocations},
     limits::Limits,
+    reason::Reason,
 };
 use serde_json::{Map, Value};
 
@@ -56,7 +57,10 @@ pub(crate) fn revoke(args: &TokenRevokeArgs) -> Result<Exit, Failure> {
             revocation.to_json().as_bytes(),
             TIMEOUT,
         )?;
-        out::note(outcome(&url, status, &answer)?);
+        let (exit, note) = outcome(&url, status, &answer)?;
+        out::note(note);
+        out::line(revocation.to_json())?;
+        return Ok(exit);
     }
     out::line(revocation.to_json())?;
     Ok(Exit::Ok)
@@ -107,21 +111,41 @@ fn moment(text: &str) -> Result<Duration, Failure> {
     })
 }
 
-/// What to tell, or why it was not done.
-fn outcome(url: &str, status: u16, answer: &str) -> Result<String, Failure> {
+/// What to tell and how to end, or why it was not done.
+fn outcome(url: &str, status: u16, answer: &str) -> Result<(Exit, String), Failure> {
     let answer: Map<String, Value> = serde_json::from_str(answer).unwrap_or_default();
+    let number = |name: &str| answer.get(name).and_then(Value::as_u64);
     if status == 200 {
-        let Some(closed) = answer.get("closed").and_then(Value::as_u64) else {
+        let Some(closed) = number("closed") else {
             let text = format!("{url}: answered, but not as a Mahavishnu server does");
             return Err(Failure::new(Exit::General, text));
         };
         let plural = if closed == 1 { "" } else { "s" };
-        return Ok(format!(
-            "revoked until the next restart; closed {closed} connection{plural}. For good: this line in MAHAVISHNU_REVOKED_FILE"
-        ));
+        let how_far = match (number("nodes"), number("confirmed")) {
+            (Some(nodes), Some(confirmed)) if confirmed < nodes => format!(
+                " on {confirmed} of {nodes} nodes; the others have not confirmed it in time and follow as soon as they hear of it"
+            ),
+            (Some(nodes), Some(_)) => {
+                format!(" on all {nodes} nodes, and on those that come later")
+            }
+            _ => " until the next restart".to_owned(),
+        };
+        let text = format!("revoked{how_far}; closed {closed} connection{plural}. {FOR_GOOD}");
+        return Ok((Exit::Ok, text));
+    }
+    let here = Reason::RevokedHere.row();
+    let told = answer.get("error_message").and_then(Value::as_str);
+    if here.status == Some(status) && told == Some(here.text) {
+        let text = format!(
+            "revoked on the node that was asked, and not yet on the others: Redis is away, and that node tells them when it is back, \
+             unless it is stopped before. To have it elsewhere now, ask each node (--url). {FOR_GOOD}"
+        );
+        return Ok((Exit::Timeout, text));
     }
     Err(client::refused("not revoked", status, &answer))
 }
+
+const FOR_GOOD: &str = "For good: this line in MAHAVISHNU_REVOKED_FILE";
 
 const PATH: &str = "/revoke";
 const TIMEOUT: Duration = Duration::from_secs(35);
@@ -158,6 +182,33 @@ mod tests {
         let token = "eyJhbGciOiJIUzI1NiJ9.eyJqdGkiOiJ0MSIsImV4cCI6MTc3MDAwMDAwMH0.x";
         let revocation = revocation(&TokenRevokeArgs { revoked: Some(token.into()), ..args() });
         assert_eq!(revocation.unwrap().to_json(), r#"{"jti":"t1","until":1770000000}"#);
+    }
+
+    #[test]
+    fn what_became_of_it_is_told_and_where() {
+        let told = |status, answer: &str| outcome("http://x/revoke", status, answer);
+        let alone = told(200, r#"{"status":"revoked","closed":1}"#).unwrap();
+        let expected = "revoked until the next restart; closed 1 connection. For good: this line in MAHAVISHNU_REVOKED_FILE";
+        assert_eq!(alone, (Exit::Ok, expected.to_owned()));
+        let (exit, all) = told(200, r#"{"closed":0,"nodes":3,"confirmed":3}"#).unwrap();
+        assert!(
+            exit == Exit::Ok && all.contains(" on all 3 nodes") && all.contains(" 0 connections")
+        );
+        let (exit, some) = told(200, r#"{"closed":2,"nodes":3,"confirmed":2}"#).unwrap();
+        assert!(
+            exit == Exit::Ok && some.contains(" on 2 of 3 nodes; the others have not"),
+            "{some}"
+        );
+
+        let row = Reason::RevokedHere.row();
+        let body =
+            |text: &str| format!(r#"{{"error_code":"SERVER_ERROR","error_message":"{text}"}}"#);
+        let (exit, here) = told(503, &body(row.text)).unwrap();
+        assert_eq!((exit, row.status), (Exit::Timeout, Some(503)));
+        assert!(here.starts_with("revoked on the node that was asked, and not yet on the others"));
+        let busy = told(503, &body("Server busy")).unwrap_err();
+        assert_eq!(busy.to_string(), "not revoked: HTTP 503 SERVER_ERROR: Server busy");
+        assert!(told(200, "{}").is_err());
     }
 
     #[test]

@@ -110,6 +110,11 @@ pub(crate) fn text(path: &Path) -> Result<Zeroizing<String>, Refused> {
     }
 }
 
+/// Whether every user of this machine can read a file. One that cannot be looked at is not said to be.
+pub(crate) fn is_open_to_all(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o004 != 0)
+}
+
 fn check(path: &Path, meta: &Metadata) -> Result<(), Refused> {
     let kind = meta.file_type();
     // What people name who want none.

@@ -1,6 +1,6 @@
 //! Reads all settings and checks them against each other. Every problem is found in one go.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
 use mahavishnu_core::auth::Revocations;
 
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     exit::{Exit, Failure},
+    handed,
     policy::PolicyFile,
     revoked,
 };
@@ -64,6 +65,7 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
     loaded.check_build();
     loaded.check_tls();
     loaded.check_keys();
+    loaded.check_secret_files();
     loaded.check_network();
     loaded.check_redis();
     loaded.check_limits();
@@ -185,6 +187,27 @@ impl Loaded {
             let text = "MAHAVISHNU_AUTH_ENABLED is not set: clients are let in without a token, although there are keys";
             self.warnings.push(text.into());
         }
+    }
+
+    /// Files with secrets that are none on this machine. Those of [`check_tls`](Self::check_tls) are looked at when they are
+    /// read.
+    fn check_secret_files(&mut self) {
+        let settings = &self.settings;
+        let redis_key = settings.redis_key_file.as_ref().or(settings.redis_cert_file.as_ref());
+        let files = [
+            ("MAHAVISHNU_JWT_KEYS_FILE", settings.jwt_keys_file.as_ref()),
+            ("MAHAVISHNU_REDIS_PASSWORD_FILE", settings.redis_password_file.as_ref()),
+            (
+                "MAHAVISHNU_REDIS_SENTINEL_PASSWORD_FILE",
+                settings.redis_sentinel_password_file.as_ref(),
+            ),
+            ("MAHAVISHNU_REDIS_KEY_FILE", redis_key.filter(|_| settings.redis_tls)),
+        ];
+        let open = |(name, path): (&str, Option<&PathBuf>)| {
+            let path = path.filter(|path| handed::is_open_to_all(path))?.display();
+            Some(format!("{name}: {path}: every user of this machine can read it; `chmod 600` it"))
+        };
+        self.warnings.extend(files.into_iter().filter_map(open));
     }
 
     /// What the TLS variables say about each other; the files themselves are read later.

@@ -71,7 +71,35 @@ const SENTINEL: [&str; 2] =
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
     use crate::settings::testing::load;
+
+    #[test]
+    fn a_file_that_everybody_can_read_is_no_secret_and_said_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let file = path.to_str().unwrap();
+        std::fs::write(&path, r#"{"a": "q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu"}"#).unwrap();
+        let needed = [("REDIS_HOST", "r"), ("REDIS_TLS", "true"), ("REDIS_CERT_FILE", file)];
+        let sentinels = [("REDIS_SENTINELS", "s"), ("REDIS_SENTINEL_MASTER", "m")];
+        for (name, with) in [
+            ("JWT_KEYS_FILE", &[][..]),
+            ("REDIS_PASSWORD_FILE", &needed[..1]),
+            ("REDIS_SENTINEL_PASSWORD_FILE", &sentinels),
+            ("REDIS_KEY_FILE", &needed),
+        ] {
+            for (mode, warned) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false)] {
+                std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+                let loaded = load(&[with, &[(name, file)]].concat());
+                let start = format!("MAHAVISHNU_{name}: {file}: every user of this machine can");
+                let said = loaded.warnings.iter().any(|line| line.starts_with(&start));
+                assert_eq!(said, warned, "{name} {mode:o}: {:?}", loaded.warnings);
+                let text = loaded.warnings.concat();
+                assert!(!text.contains("q8Zt"), "{text}");
+            }
+        }
+    }
 
     #[test]
     fn a_password_is_given_or_in_a_file_and_never_shown() {

@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Display,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -141,8 +140,8 @@ pub(super) fn peculiar(pair: &Pair, facts: &[Facts]) -> Vec<String> {
 
 /// Why a key is not a secret, if so.
 pub(super) fn open_to_all(path: &Path) -> Option<&'static str> {
-    let mode = std::fs::metadata(path).ok()?.permissions().mode();
-    (mode & 0o004 != 0).then_some("every user of this machine can read this key; `chmod 600` it")
+    handed::is_open_to_all(path)
+        .then_some("every user of this machine can read this key; `chmod 600` it")
 }
 
 fn read(name: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
