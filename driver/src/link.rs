@@ -6,12 +6,15 @@ use std::{
     time::Instant,
 };
 
+use metrics::Recorder;
+
 use mahavishnu_core::{
     entropy::{Entropy, Seed},
     hub::{BusCommand, BusEvent, Place},
+    metrics::{LinkCounts, LinkLabels, LinkMetrics},
     time::Now,
 };
-use mahavishnu_links::{Action, Link, LinkConfig};
+use mahavishnu_links::{Action, ErrorClass, Link, LinkConfig, Outage, Sent};
 
 use crate::{
     owner::{LINK, Owner},
@@ -33,6 +36,8 @@ pub(crate) struct Wire {
     /// It may have something to tell or to do since that was last asked.
     stirred: bool,
     reports: Reports,
+    /// From the first time that somebody records them.
+    metrics: Option<LinkMetrics>,
 }
 
 /// The socket under a link.
@@ -48,7 +53,15 @@ impl Wire {
     pub(crate) fn new(config: Arc<LinkConfig>, resolver: Resolver, place: Place, now: Now) -> Self {
         let link = Link::new(config, place.node(), place.shard.0, seed_of(place), now);
         let reports = Reports::new(place.shard);
-        Self { link, resolver, asked: 0, socket: Socket::None, stirred: true, reports }
+        Self {
+            link,
+            resolver,
+            asked: 0,
+            socket: Socket::None,
+            stirred: true,
+            reports,
+            metrics: None,
+        }
     }
 
     /// When it has something to do by itself.
@@ -87,6 +100,31 @@ impl Wire {
         if let Some(resolved) = self.resolver.ask(question) {
             self.resolved(now, self.asked, resolved);
         }
+    }
+
+    /// Hands what the link has counted to a recorder.
+    pub(crate) fn record_metrics(&mut self, recorder: &dyn Recorder, server: &Arc<str>) {
+        let metrics = self.metrics.get_or_insert_with(|| {
+            let labels = LinkLabels {
+                causes: Outage::ALL.map(Outage::label).into(),
+                classes: ErrorClass::ALL.map(ErrorClass::label).into(),
+                commands: Sent::all().map(Sent::label).collect(),
+            };
+            LinkMetrics::new(recorder, server.clone(), &labels)
+        });
+        let stats = self.link.stats();
+        metrics.record(&LinkCounts {
+            reconnects: &stats.outages,
+            errors: &stats.errors,
+            commands: &stats.commands,
+            sent_bytes: stats.sent_bytes,
+            received_bytes: stats.received_bytes,
+            live: stats.live,
+            probes_lost: stats.probes_lost,
+            dropped: stats.dropped,
+            poison: stats.poison,
+            under_way_bytes: stats.command_bytes,
+        });
     }
 
     fn next_event(&mut self) -> Option<BusEvent> {
@@ -255,7 +293,9 @@ impl<R: Runtime> Shard<R> {
             self.wind_link();
         }
         self.sockets.remove(LINK);
-        self.wire = None;
+        if let Some(metrics) = self.wire.take().and_then(|wire| wire.metrics) {
+            metrics.end();
+        }
         Ok(())
     }
 

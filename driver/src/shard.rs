@@ -338,10 +338,15 @@ impl<R: Runtime> Shard<R> {
     /// Hands what the hub has counted to the recorder that the application has installed.
     fn record_metrics(&mut self) {
         let now = self.clock.now().mono;
-        let Self { hub, metrics, counts: true, .. } = self else { return };
+        let Self { hub, wire, metrics, counts: true, .. } = self else { return };
         // The recorder is the application's, too.
         let recorded = guard(|| {
-            metrics::with_recorder(|recorder| metrics.record(recorder, now, hub.tally()));
+            metrics::with_recorder(|recorder| {
+                metrics.record(recorder, now, hub.tally());
+                if let Some(wire) = wire {
+                    wire.record_metrics(recorder, &hub.hub().config().service.label);
+                }
+            });
         });
         if recorded.is_err() {
             error!(

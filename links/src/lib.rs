@@ -45,7 +45,7 @@ pub use self::{
     limits::LinkLimits,
     link::{Action, Asked, Inquiry, Link, Reply},
     secret::Secret,
-    stats::{ErrorClass, LinkStats, Outage, RedisInfo},
+    stats::{ErrorClass, LinkStats, Outage, RedisInfo, Sent},
 };
 #[doc(no_inline)]
 pub use mahavishnu_core::hub::{BusCommand, BusEvent, NodeId};

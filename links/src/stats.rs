@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::redis::scripts::Script;
+
 /// What a link has counted since it was made. It only grows, but for what is said to be a level.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkStats {
@@ -11,8 +13,8 @@ pub struct LinkStats {
     pub outages: [u64; Outage::COUNT],
     /// Errors that Redis answered with, by [`ErrorClass`] in its order.
     pub errors: [u64; ErrorClass::COUNT],
-    /// Commands sent, those of the link itself included.
-    pub commands: u64,
+    /// Commands sent, by [`Sent`] in its order.
+    pub commands: [u64; Sent::COUNT],
     /// Live messages that came.
     pub live: u64,
     /// Probes that were not back in time.
@@ -29,6 +31,58 @@ pub struct LinkStats {
     pub command_bytes: usize,
     /// Level: channels that are followed.
     pub followed: usize,
+}
+
+impl LinkStats {
+    pub(crate) fn count_command(&mut self, sent: Sent) {
+        if let Some(count) = self.commands.get_mut(sent.index()) {
+            *count += 1;
+        }
+    }
+}
+
+/// What was sent to Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A script was run.
+    Script(Script),
+    /// Something is followed, or no more.
+    Subscribe,
+    /// A script that Redis had forgotten.
+    Load,
+    /// What makes a connection one that can be used.
+    Connect,
+}
+
+impl Sent {
+    /// How many there are.
+    pub const COUNT: usize = Script::COUNT + 3;
+
+    /// All, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let others = [Self::Subscribe, Self::Load, Self::Connect];
+        Script::ALL.into_iter().map(Self::Script).chain(others)
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Script(script) => script as usize,
+            Self::Subscribe => Script::COUNT,
+            Self::Load => Script::COUNT + 1,
+            Self::Connect => Script::COUNT + 2,
+        }
+    }
+
+    /// As a label of a metric.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Script(script) => script.name(),
+            Self::Subscribe => "subscribe",
+            Self::Load => "load",
+            Self::Connect => "connect",
+        }
+    }
 }
 
 /// Why a connection, or the attempt to make one, came to an end.
@@ -151,4 +205,20 @@ pub struct RedisInfo {
     /// `client-output-buffer-limit` of pub/sub: bytes at once, bytes for some time, that time. A link that is owed more is
     /// cut off. `None`: it is not told.
     pub output_buffer: Option<(u64, u64, Duration)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_list_is_in_its_order_and_has_a_label_of_its_own() {
+        let mut labels: Vec<_> = Sent::all().map(Sent::label).collect();
+        assert!(Sent::all().map(Sent::index).eq(0..Sent::COUNT));
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Sent::COUNT);
+        assert!(Outage::ALL.iter().map(|it| *it as usize).eq(0..Outage::COUNT));
+        assert!(ErrorClass::ALL.iter().map(|it| *it as usize).eq(0..ErrorClass::COUNT));
+    }
 }

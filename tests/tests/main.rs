@@ -4,6 +4,7 @@ mod audit;
 mod auth;
 mod auth_tokens;
 mod browser;
+mod bus_metrics;
 mod certificates;
 mod channels;
 mod clients;

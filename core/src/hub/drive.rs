@@ -318,6 +318,7 @@ impl Hub {
         self.questions.compact_timers();
         self.sessions.compact_timers();
         self.presence.compact_timers();
+        self.env.tally.bus.queued(self.appending.bytes());
         self.env.tally.end_turn();
         self.env.give_back();
         self.channels.give_back();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram};
 
 use super::{
-    CLUSTER_CONNECTIONS, INGRESS_ENTRIES, INGRESS_LAG, INGRESS_OWNER, INGRESS_WAITING, LEASE_LOST,
-    NODES, NODES_GONE, NODES_SILENT, PROBE_AGE, PROBE_DURATION, REDIS_UP, UNKNOWN_ORDERS,
-    UNSENT_ORDERS, handles::Registry,
+    BUS_QUEUED, CLUSTER_CONNECTIONS, INGRESS_ENTRIES, INGRESS_LAG, INGRESS_OWNER, INGRESS_WAITING,
+    LEASE_LOST, NODES, NODES_GONE, NODES_SILENT, PROBE_AGE, PROBE_DURATION, REDIS_UP,
+    UNKNOWN_ORDERS, UNSENT_ORDERS, handles::Registry,
 };
 use crate::config::IngressKind;
 
@@ -25,6 +25,8 @@ pub(crate) struct BusTally {
     unsent: (usize, usize),
     /// Queues of the bus, by their kind.
     queues: [QueueTally; 2],
+    /// Bytes of publishes that wait for the bus: the same.
+    queued: (usize, usize),
     pub(crate) lease_lost: u64,
     pub(crate) nodes_gone: u64,
     /// Of later versions, or of nobody who belongs here.
@@ -74,6 +76,11 @@ impl BusTally {
         self.unsent.0 = orders;
     }
 
+    /// So many bytes of publishes wait for the bus.
+    pub(crate) fn queued(&mut self, bytes: usize) {
+        self.queued.0 = bytes;
+    }
+
     /// So many nodes are there, so many of them silent, with so many connections.
     pub(crate) fn nodes(&mut self, count: usize, silent: u32, connections: u64) {
         self.nodes = Some((count, silent, connections));
@@ -118,6 +125,7 @@ pub(super) struct BusHandles {
     unknown_orders: Counter,
     unsent_orders: Gauge,
     queues: [QueueHandles; 2],
+    queued: Gauge,
 }
 
 /// Handles for one kind of queue.
@@ -172,6 +180,7 @@ impl BusHandles {
             unsent_orders: source.gauge(UNSENT_ORDERS, &[]),
             queues: [IngressKind::Stream, IngressKind::List]
                 .map(|kind| QueueHandles::new(source, kind)),
+            queued: source.gauge(BUS_QUEUED, &[]),
         }
     }
 
@@ -195,6 +204,12 @@ impl BusHandles {
         if unsent != told {
             tally.unsent = (unsent, unsent);
             self.unsent_orders.set(unsent as f64);
+        }
+        let (queued, told) = tally.queued;
+        if queued != told {
+            tally.queued = (queued, queued);
+            // That of all hubs is one.
+            self.queued.increment(queued as f64 - told as f64);
         }
         for (count, handle) in [
             (&mut tally.lease_lost, &self.lease_lost),

@@ -7,6 +7,7 @@
 mod bus;
 mod follow;
 mod handles;
+mod link;
 mod store;
 mod tally;
 
@@ -17,6 +18,7 @@ pub(crate) use self::{
 };
 pub use self::{
     handles::{Metrics, count_dropped_log_lines, count_refused_reloads, describe},
+    link::{LinkCounts, LinkLabels, LinkMetrics},
     store::StoreMetrics,
     tally::Tally,
 };
@@ -183,6 +185,28 @@ families! {
         "Members who joined and left, and events that told of many of them at once";
     REDIS_UP "mahavishnu_redis_up" Gauge ["server", "shard"] &[],
         "Whether a shard's connection to Redis is up: 1, or 0";
+    REDIS_RECONNECTS "mahavishnu_redis_reconnects_total" Counter ["server", "cause"] &[],
+        "Connections to Redis, and attempts to make one, that ended; each is followed by another attempt";
+    REDIS_ERRORS "mahavishnu_redis_errors_total" Counter ["server", "class"] &[],
+        "Errors that Redis answered with, by what they mean: script, wait, elsewhere, full, refused, poison";
+    REDIS_COMMANDS "mahavishnu_redis_commands_total" Counter ["server", "command"] &[],
+        "Commands sent to Redis: scripts by their name, and what keeps a connection";
+    REDIS_UNDER_WAY "mahavishnu_redis_under_way_bytes" Gauge ["server"] &[],
+        "Bytes of commands that wait to be sent to Redis or answered by it";
+    REDIS_SENT "mahavishnu_redis_sent_bytes_total" Counter ["server"] &[],
+        "Bytes written to connections to Redis";
+    REDIS_RECEIVED "mahavishnu_redis_received_bytes_total" Counter ["server"] &[],
+        "Bytes read from connections to Redis";
+    REDIS_LIVE "mahavishnu_redis_live_messages_total" Counter ["server"] &[],
+        "Messages of Redis' publish/subscribe that came, probes among them; a round of several messages is one";
+    REDIS_POISON "mahavishnu_redis_poison_total" Counter ["server"] &[],
+        "Live messages and replies of Redis that no known version would write";
+    BUS_QUEUED "mahavishnu_bus_queued_bytes" Gauge ["server"] &[],
+        "Bytes of publishes that wait for the bus or are under way to it";
+    PROBES_LOST "mahavishnu_bus_probe_lost_total" Counter ["server"] &[],
+        "Probes that the bus took and that were not back in time";
+    TELLS_DROPPED "mahavishnu_bus_tells_dropped_total" Counter ["server"] &[],
+        "What was to be told to the nodes that are there, and was not because too much was under way";
     PROBE_AGE "mahavishnu_bus_probe_age_seconds" Gauge ["server", "shard"] &[],
         "Seconds since the last probe was sent that came back as a live message";
     PROBE_DURATION "mahavishnu_bus_probe_duration_seconds" Histogram ["server"] PROBE_BUCKETS,

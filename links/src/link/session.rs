@@ -17,7 +17,7 @@ use crate::{
     Servers,
     redis::{replies, request, request::Sha, scripts::Script},
     resp::{Arg, Frame, command},
-    stats::Outage,
+    stats::{Outage, Sent},
 };
 
 impl Link {
@@ -27,11 +27,13 @@ impl Link {
         let Some(pipe) = &mut self.pipe else { return };
         pipe.write(|out| prepare::hello(out, &self.config, self.shard, asking));
         let hello = self.calls.make(What::Hello, 0);
+        self.stats.count_command(Sent::Connect);
         self.calls.owe(now.mono, hello);
         if let (true, Servers::Sentinel { master, .. }) = (asking, &self.config.servers) {
             let args = ["SENTINEL".into(), "GET-MASTER-ADDR-BY-NAME".into(), Arg::from(&**master)];
             pipe.write(|out| command(out, &args));
             let primary = self.calls.make(What::Primary, 0);
+            self.stats.count_command(Sent::Connect);
             self.calls.owe(now.mono, primary);
         }
     }
@@ -80,6 +82,7 @@ impl Link {
     fn owe_steps(&mut self, now: Now, steps: Vec<Step>) {
         for step in steps {
             let call = self.calls.make(What::Prepare(step), 0);
+            self.stats.count_command(Sent::Connect);
             self.calls.owe(now.mono, call);
         }
     }
@@ -192,7 +195,7 @@ impl Link {
         });
         let mut marker = self.calls.make(What::Marker, 0);
         marker.begin = begin;
-        self.stats.commands += 2;
+        self.stats.count_command(Sent::Subscribe);
         self.calls.owe(now.mono, marker);
     }
 
@@ -238,7 +241,8 @@ impl Link {
             // Written by whoever makes them.
             What::Marker | What::Hello | What::Primary | What::Prepare(_) => return,
         };
-        self.stats.commands += 1;
+        let sent = Self::script(&call.what).map_or(Sent::Load, Sent::Script);
+        self.stats.count_command(sent);
         self.calls.owe(now.mono, call);
     }
 

@@ -83,6 +83,11 @@ impl Appending {
         self.bytes * 2 >= env.config.limits.bus.bus_queue_bytes_max
     }
 
+    /// Bytes that wait for the bus or are under way to it.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty() && self.outcomes.is_empty()
     }
