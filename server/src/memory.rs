@@ -4,7 +4,7 @@
 use std::fs;
 
 use mahavishnu_core::{config::ConnectionsBound, limits::Limits};
-
+use mahavishnu_driver::links::LinkLimits;
 use rustix::process::{Resource, getrlimit};
 
 use crate::settings::{MemoryLimit, Settings};
@@ -29,10 +29,65 @@ pub(crate) struct Capacity {
     pub(crate) presence_bytes_max: usize,
     /// Bytes of sessions, for each shard.
     pub(crate) sessions_bytes_max: usize,
+    /// What a shard's part in a bus takes.
+    pub(crate) bus: BusBytes,
     /// The memory that this was computed from; `None` if none was named.
     pub(crate) memory: Option<u64>,
     /// Files that this process may open; `None` without a limit.
     files: Option<u64>,
+}
+
+/// Bytes of what waits for Redis or came from it, for each shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BusBytes {
+    /// Publishes that wait for Redis.
+    pub(crate) queue: usize,
+    /// Subscriptions and questions that wait for what Redis keeps.
+    pub(crate) waiting: usize,
+    /// Messages behind holes.
+    pub(crate) holes: usize,
+    /// Pages that are being read.
+    pub(crate) pages: usize,
+    /// Commands that wait to be sent or answered, as they are written.
+    pub(crate) commands: usize,
+}
+
+impl BusBytes {
+    /// Without a limit, what is set and the defaults.
+    fn unlimited(settings: &Settings) -> Self {
+        let limits = Limits::default().bus;
+        let queue = settings.redis_queue_bytes;
+        Self {
+            queue,
+            waiting: limits.bus_waiting_bytes_max,
+            holes: limits.bus_holes_bytes_max,
+            pages: limits.bus_page_bytes_max * limits.bus_reads_max,
+            // What is let in has to fit.
+            commands: LinkLimits::default().command_bytes_max.max(queue),
+        }
+    }
+
+    fn sum(self) -> u64 {
+        let Self { queue, waiting, holes, pages, commands } = self;
+        [queue, waiting, holes, pages, commands].into_iter().map(|bytes| bytes as u64).sum()
+    }
+
+    /// Each of them smaller in proportion, so that all fit into `bytes`.
+    fn within(self, bytes: u64) -> Self {
+        let sum = u128::from(self.sum().max(1));
+        let bytes = u128::from(bytes).min(sum);
+        let part = |one: usize| {
+            let part = one as u128 * bytes / sum;
+            usize::try_from(part).unwrap_or(one)
+        };
+        Self {
+            queue: part(self.queue),
+            waiting: part(self.waiting),
+            holes: part(self.holes),
+            pages: part(self.pages),
+            commands: part(self.commands),
+        }
+    }
 }
 
 impl Capacity {
@@ -85,6 +140,7 @@ impl Capacity {
                     .sessions_max
                     .saturating_mul(default.sessions.sessions_bytes_max)
                     / default.sessions.sessions_max.max(1),
+                bus: BusBytes::unlimited(settings),
                 memory: None,
                 files: None,
             };
@@ -94,7 +150,10 @@ impl Capacity {
         let history = (settings.history_bytes as u64).min(free / 8 / shards);
         let has_members = settings.presence_rules.iter().any(|rule| rule.value);
         let presence = (settings.presence_bytes as u64).min(free / 16 / shards);
-        let reserved = history + if has_members { presence } else { 0 };
+        let bus = BusBytes::unlimited(settings).within(free / 8 / shards);
+        let reserved = history
+            + if has_members { presence } else { 0 }
+            + if settings.has_redis() { bus.sum() } else { 0 };
         let rest = free / 2 - reserved * shards;
         let fit = usize::try_from(free / 2 / connection_bytes(settings.tls_enabled));
         let fit = fit.unwrap_or(usize::MAX).max(1);
@@ -109,6 +168,7 @@ impl Capacity {
             history_bytes_max: usize::try_from(history).unwrap_or(usize::MAX),
             presence_bytes_max: usize::try_from(presence).unwrap_or(usize::MAX),
             sessions_bytes_max: part(rest / 16),
+            bus,
             memory: Some(memory),
             files: None,
         }
@@ -171,6 +231,13 @@ impl Capacity {
                 self.presence_bytes_max
             ));
         }
+        let queue = settings.redis_queue_bytes;
+        if settings.has_redis() && self.bus.queue < queue && queue != default_queue_bytes() {
+            warnings.push(format!(
+                "MAHAVISHNU_REDIS_QUEUE_BYTES={queue} is more than MAHAVISHNU_MEMORY_LIMIT leaves for what waits for Redis in a shard ({})",
+                self.bus.queue
+            ));
+        }
         if self.partial_bytes_max < message {
             warnings.push(format!(
                 "MAHAVISHNU_MAX_MESSAGE_BYTES={message} is more than MAHAVISHNU_MEMORY_LIMIT leaves for unfinished input of a shard ({}): \
@@ -189,6 +256,10 @@ fn connection_bytes(tls: bool) -> u64 {
 
 fn default_presence_bytes() -> usize {
     Limits::default().presence.presence_bytes_max
+}
+
+fn default_queue_bytes() -> usize {
+    Limits::default().bus.bus_queue_bytes_max
 }
 
 fn default_history_bytes() -> usize {
@@ -345,8 +416,9 @@ mod tests {
     #[test]
     fn shards_share_what_there_is() {
         let (limit, members) = (("MEMORY_LIMIT", "1G"), ("PRESENCE_RULES", "room:*"));
-        let one = capacity(&[limit, members, ("SHARDS", "1")]);
-        let four = capacity(&[limit, members, ("SHARDS", "4")]);
+        let redis = ("REDIS_HOST", "r");
+        let one = capacity(&[limit, members, redis, ("SHARDS", "1")]);
+        let four = capacity(&[limit, members, redis, ("SHARDS", "4")]);
         assert!(4 * four.queued_bytes_max <= one.queued_bytes_max);
         assert!(4 * four.partial_bytes_max <= one.partial_bytes_max);
         for capacity in [one, four] {
@@ -355,7 +427,8 @@ mod tests {
                 + capacity.idempotency_bytes_max
                 + capacity.history_bytes_max
                 + capacity.presence_bytes_max
-                + capacity.sessions_bytes_max;
+                + capacity.sessions_bytes_max
+                + usize::try_from(capacity.bus.sum()).unwrap();
             let shards = if capacity == one { 1 } else { 4 };
             assert!(shards * all as u64 <= (1 << 30) / 2, "the other half is for connections");
         }
@@ -389,6 +462,41 @@ mod tests {
             [("room:*=off", "1073741824"), ("room:*", "65536"), ("room:*", "1073741824")]
                 .map(|(rules, bytes)| with(rules, bytes).1);
         assert!(none > few && few > many, "{none} {few} {many}");
+    }
+
+    #[test]
+    fn a_bus_takes_its_part_where_there_is_one() {
+        let with = |limit, redis: &[(&str, &str)]| {
+            let pairs = [("MEMORY_LIMIT", limit), ("SHARDS", "2")];
+            let capacity = capacity(&[&pairs[..], redis].concat());
+            (capacity.bus, capacity.queued_bytes_max)
+        };
+        let redis = ("REDIS_HOST", "r");
+        let default = BusBytes::unlimited(&load(&[]).settings);
+        assert_eq!(with("off", &[redis]).0, default);
+        let limits = Limits::default();
+        assert_eq!(default.queue, limits.bus.bus_queue_bytes_max);
+        assert_eq!(default.commands, LinkLimits::default().command_bytes_max);
+        let large = ("REDIS_QUEUE_BYTES", "1073741824");
+        assert_eq!(with("off", &[redis, large]).0.commands, 1 << 30, "what is let in fits");
+
+        let part = ((512 << 20) - PROGRAM_BYTES - 2 * SHARD_BYTES) / 8 / 2;
+        let (bus, queued) = with("512M", &[redis]);
+        assert!(bus.sum() <= part && bus.sum() + 5 > part, "{bus:?}");
+        let scaled = default.sum() as f64 / part as f64;
+        for (whole, part) in [(default.queue, bus.queue), (default.commands, bus.commands)] {
+            assert!((whole as f64 / part as f64 - scaled).abs() < 0.01, "{bus:?}");
+        }
+        assert!(queued < with("512M", &[]).1, "without Redis the others have it");
+        assert_eq!(with("8G", &[redis]).0, default, "no more than by default");
+
+        let warned = |pairs: &[(&str, &str)]| {
+            let settings = load(&[pairs, &[("MEMORY_LIMIT", "64M"), ("SHARDS", "1")]].concat());
+            let warnings = Capacity::of(&settings.settings).warnings(&settings.settings);
+            warnings.iter().any(|line| line.contains("MAHAVISHNU_REDIS_QUEUE_BYTES="))
+        };
+        assert!(warned(&[redis, large]));
+        assert!(!warned(&[redis]) && !warned(&[large]));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mahavishnu_driver::links::{
-    LinkConfig, Secret, Servers,
+    LinkConfig, LinkLimits, Secret, Servers,
     tls::{self, ClientError},
 };
 use zeroize::Zeroizing;
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::{
     exit::{Exit, Failure},
     handed,
+    memory::Capacity,
     settings::{self, Loaded, Settings},
     translate, trust,
 };
@@ -33,8 +34,18 @@ pub(crate) fn link_config(loaded: &Loaded) -> Result<Option<LinkConfig>, Failure
         tls: tls(settings)?,
         connect_timeout: settings.redis_connect_timeout,
         timeout: settings.redis_timeout,
-        ..LinkConfig::default()
+        limits: limits(settings),
     }))
+}
+
+fn limits(settings: &Settings) -> LinkLimits {
+    let default = LinkLimits::default();
+    LinkLimits {
+        command_bytes_max: Capacity::of(settings).bus.commands,
+        // One message that may be published also has to come back, with room for what is around it.
+        reply_bytes_max: default.reply_bytes_max.max(settings.max_message_bytes.saturating_mul(2)),
+        ..default
+    }
 }
 
 /// What a reload makes of it: where Redis is, what is whose there and what this server is called stay as they were at the
@@ -153,6 +164,18 @@ mod tests {
         assert_eq!((&*config.prefix, &*config.node_name), ("team", "a1"));
         let times = (config.connect_timeout, config.timeout);
         assert_eq!(times, (Duration::from_secs(1), Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn what_may_be_under_way_follows_from_what_is_let_in_and_from_the_memory() {
+        let limits = |pairs: &[(&str, &str)]| {
+            let limits = config(&[&[("REDIS_HOST", "r")], pairs].concat()).limits;
+            (limits.command_bytes_max, limits.reply_bytes_max)
+        };
+        assert_eq!(limits(&[("REDIS_QUEUE_BYTES", "33554432")]), (32 << 20, 64 << 20));
+        assert_eq!(limits(&[("MAX_MESSAGE_BYTES", "134217728")]), (16 << 20, 256 << 20));
+        let (small, _) = limits(&[("MEMORY_LIMIT", "64M"), ("SHARDS", "1")]);
+        assert!(small < 2 << 20, "{small}");
     }
 
     #[test]

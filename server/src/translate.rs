@@ -17,7 +17,7 @@ use rustix::system::uname;
 
 use crate::{
     exit::{Exit, Failure},
-    memory::Capacity,
+    memory::{BusBytes, Capacity},
     settings::{ChannelRule, Correlation, Loaded, Settings, SlowReader, is_loopback},
     token,
 };
@@ -147,11 +147,22 @@ fn limits(settings: &Settings, capacity: &Capacity) -> Limits {
             sessions_bytes_max: capacity.sessions_bytes_max,
             ..default.sessions
         },
-        bus: limits::Bus { bus_queue_bytes_max: settings.redis_queue_bytes, ..default.bus },
+        bus: bus_limits(&capacity.bus, default.bus),
         publishing: limits::Publishing {
             idempotency_bytes_max: capacity.idempotency_bytes_max,
             ..default.publishing
         },
+        ..default
+    }
+}
+
+fn bus_limits(bytes: &BusBytes, default: limits::Bus) -> limits::Bus {
+    limits::Bus {
+        bus_queue_bytes_max: bytes.queue,
+        bus_waiting_bytes_max: bytes.waiting,
+        bus_hole_bytes_max: default.bus_hole_bytes_max.min(bytes.holes),
+        bus_holes_bytes_max: bytes.holes,
+        bus_reads_max: (bytes.pages / default.bus_page_bytes_max).max(1),
         ..default
     }
 }
