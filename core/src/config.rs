@@ -8,7 +8,7 @@ use crate::{
     auth::{KeySet, Pattern, Policy, Revocations, TokenRules},
     limits::Limits,
     origin::is_loopback,
-    protocol::CorrelationRule,
+    protocol::{CorrelationRule, StatusRequest},
     tls,
 };
 pub use crate::{hosts::Hosts, origin::Origin};
@@ -56,6 +56,9 @@ pub struct Config {
     /// Which channels have presence: who is there, and events when somebody comes or goes. The first match counts; those
     /// that no rule names have none. Default: none.
     pub presence: Vec<(Pattern, bool)>,
+    /// Requests for the status of a thing that are answered by the document of its channel; the first of a name counts.
+    /// Default: none, so that they are unknown.
+    pub status_requests: Vec<StatusRequest>,
     /// Compression of messages.
     pub deflate: DeflateConfig,
     /// When the server stops, clients are told by `session.closing` to come back after a time of their own, spread evenly over
@@ -90,6 +93,7 @@ impl Default for Config {
             store: false,
             bus: None,
             presence: Vec::new(),
+            status_requests: Vec::new(),
             deflate: DeflateConfig::default(),
             drain_return: Duration::ZERO,
             compat: Compat::default(),

@@ -62,6 +62,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         history: history(settings)?,
         bus: settings.has_redis().then(|| bus(settings)).transpose()?,
         presence: by_channel("PRESENCE_RULES", &settings.presence_rules, identity)?,
+        status_requests: settings.status_requests.clone(),
         deflate: deflate(settings)?,
         drain_return: settings.drain_return,
         compat: Compat {
@@ -374,6 +375,7 @@ mod tests {
             ("DRAIN_RETURN", "7"),
             ("INGRESS_STREAM", "in"),
             ("INGRESS_LIST", "list"),
+            ("STATUS_REQUESTS", "get_pool_status=pool:{pool_id}"),
         ]))
         .unwrap();
         assert_eq!(&*config.service.name, "prod");
@@ -390,6 +392,7 @@ mod tests {
         assert_eq!(config.slow_readers.of("pool:1"), SlowPolicy::Latest);
         assert_eq!(config.slow_readers.of("global"), SlowPolicy::Gap);
         assert_eq!(config.drain_return, Duration::from_secs(7));
+        assert_eq!(config.status_requests[0].channel("7"), "pool:7");
         assert_eq!(config.compat.correlation, CorrelationRule::Id);
         assert!(!config.compat.mirror_status);
         assert_eq!((config.deflate.level, config.deflate.threshold_bytes), (6, 100));

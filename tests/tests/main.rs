@@ -34,6 +34,7 @@ mod recovering;
 mod redis;
 mod shards;
 mod soak;
+mod statuses;
 mod subcommands;
 mod tls;
 mod tls_files;

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use http::Request;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{
     Hub,
@@ -42,8 +44,25 @@ impl Hub {
             event::KEEP_SESSION => self.on_keep_session(id, data, correlation),
             event::RESUME_SESSION => self.on_resume_session(id, data, correlation),
             event::GET_PRESENCE => self.on_get_presence(id, data, correlation),
-            _ => self.refuse(id, Reason::UnknownRequest, correlation),
+            _ => self.on_status_request(id, name, data, correlation),
         }
+    }
+
+    /// A request that a channel's document may answer.
+    fn on_status_request(&mut self, id: ConnId, name: &str, data: &str, correlation: Option<&str>) {
+        let mut requests = self.env.config.status_requests.iter();
+        let request = requests.find(|request| request.event() == name);
+        let Some((request, thing)) = request.and_then(|it| Some((it, it.thing(data)?))) else {
+            return self.refuse(id, Reason::UnknownRequest, correlation);
+        };
+        let channel = request.channel(&thing);
+        let looker = Looker::Status {
+            conn: id,
+            request: Arc::new(request.clone()),
+            thing: thing.into(),
+            answer: Box::new(AnswerTo::new(correlation, Answer::Response)),
+        };
+        self.look_of_client(id, looker, Some(&channel), Query::State, correlation);
     }
 
     fn on_get_history(&mut self, id: ConnId, data: &str, correlation: Option<&str>) {
@@ -59,6 +78,19 @@ impl Hub {
         &mut self,
         id: ConnId,
         event: &'static str,
+        channel: Option<&str>,
+        query: Query,
+        correlation: Option<&str>,
+    ) {
+        let answer = Box::new(AnswerTo::new(correlation, Answer::Response));
+        let looker = Looker::Message { conn: id, event, answer };
+        self.look_of_client(id, looker, channel, query, correlation);
+    }
+
+    fn look_of_client(
+        &mut self,
+        id: ConnId,
+        looker: Looker,
         channel: Option<&str>,
         query: Query,
         correlation: Option<&str>,
@@ -79,8 +111,6 @@ impl Hub {
         if let Some(reason) = self.look_refusal(channel, query) {
             return self.refuse(id, reason, correlation);
         }
-        let answer = Box::new(AnswerTo::new(correlation, Answer::Response));
-        let looker = Looker::Message { conn: id, event, answer };
         let look = looks::Look { looker, channel: channel.into(), query };
         self.look_if_allowed(id, None, Box::new(look));
     }
@@ -174,19 +204,13 @@ impl Hub {
     /// The home has answered.
     pub(super) fn on_seen(&mut self, looker: Looker, result: Result<Box<str>, Reason>) {
         match (looker, result) {
-            (Looker::Message { conn, .. }, _) if !self.connections.is_active(conn) => {}
-            (Looker::Message { conn, answer, .. }, Ok(json))
-                if !self.has_room(conn, json.len()) =>
-            {
-                // Answers that come later do not stop the reading of further questions.
-                self.refuse(conn, Reason::RequestsInFlight, answer.correlation.as_deref());
+            (Looker::Status { conn, request, thing, answer }, result) => {
+                let result = result.map(|json| request.answer(&thing, document(&json)).into());
+                let name = request.event();
+                self.answer_seen(conn, name, result, answer.correlation.as_deref());
             }
-            (Looker::Message { conn, event, answer }, Ok(json)) => {
-                let (env, correlation) = (&mut self.env, answer.correlation.as_deref());
-                self.connections.answer_request(env, conn, event, &json, correlation);
-            }
-            (Looker::Message { conn, answer, .. }, Err(reason)) => {
-                self.refuse(conn, reason, answer.correlation.as_deref());
+            (Looker::Message { conn, event, answer }, result) => {
+                self.answer_seen(conn, event, result, answer.correlation.as_deref());
             }
             (Looker::Http { conn }, Ok(json)) => self.answer_json(conn, json.into_string().into()),
             (Looker::Http { conn }, Err(reason)) => self.refuse_http(conn, &reason.into()),
@@ -196,4 +220,36 @@ impl Hub {
             }
         }
     }
+
+    fn answer_seen(
+        &mut self,
+        conn: ConnId,
+        event: &str,
+        result: Result<Box<str>, Reason>,
+        correlation: Option<&str>,
+    ) {
+        if !self.connections.is_active(conn) {
+            return;
+        }
+        match result {
+            // Answers that come later do not stop the reading of further questions.
+            Ok(json) if !self.has_room(conn, json.len()) => {
+                self.refuse(conn, Reason::RequestsInFlight, correlation);
+            }
+            Ok(json) => {
+                self.connections.answer_request(&mut self.env, conn, event, &json, correlation);
+            }
+            Err(reason) => self.refuse(conn, reason, correlation),
+        }
+    }
+}
+
+/// The document in what a home says of a channel's.
+fn document(state: &str) -> Option<&str> {
+    #[derive(Deserialize)]
+    struct State<'a> {
+        #[serde(borrow)]
+        state: Option<&'a RawValue>,
+    }
+    serde_json::from_str::<State<'_>>(state).ok()?.state.map(RawValue::get)
 }

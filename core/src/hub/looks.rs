@@ -1,5 +1,7 @@
 //! Questions to a channel's home about what it knows, and who asks them.
 
+use std::sync::Arc;
+
 use super::{
     connections::AnswerTo,
     presence::Page,
@@ -7,7 +9,7 @@ use super::{
 };
 use crate::{
     limits::Limits,
-    protocol::{HistoryRequest, Position},
+    protocol::{HistoryRequest, Position, StatusRequest},
 };
 
 /// Who wants to know.
@@ -15,6 +17,8 @@ use crate::{
 pub(super) enum Looker {
     /// A client, by a request of this name.
     Message { conn: ConnId, event: &'static str, answer: Box<AnswerTo> },
+    /// A client, by a request for the status of a thing of this name.
+    Status { conn: ConnId, request: Arc<StatusRequest>, thing: Box<str>, answer: Box<AnswerTo> },
     /// A client over HTTP.
     Http { conn: ConnId },
     /// The embedding application.

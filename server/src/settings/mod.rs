@@ -15,6 +15,7 @@ mod reader;
 mod redis;
 mod show;
 mod sources;
+mod status;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use mahavishnu_core::{
     auth::TokenRules,
     config::{Keep, PlainOnTls, WhileAway},
+    protocol::StatusRequest,
     tls::Grant,
 };
 use mahavishnu_store::Fsync;
@@ -21,6 +22,7 @@ use super::{
     networks::Networks,
     reader::{Reader, Reload, Variable},
     redis::{Endpoint, Endpoints, KeyPrefix},
+    status::StatusRequests,
     value::{Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader},
 };
 
@@ -308,6 +310,10 @@ settings! {
         correlation: Correlation = Correlation::Auto, CORRELATIONS, ["CORRELATION"], Live;
         /// Repeat `data.status` of answers at the top level, for clients that look there.
         mirror_status: bool = true, Bool, ["MIRROR_STATUS"], Live;
+        /// Requests of this family's services that a channel's document answers, for clients that ask so:
+        /// `get_workflow_status=workflow:{workflow_id},get_pool_status=pool:{pool_id}`. Without a document the answer has the
+        /// status `not_found`. Not set: such requests are unknown. Who may subscribe to the channel may ask.
+        status_requests: Vec<StatusRequest> = Vec::new(), StatusRequests, ["STATUS_REQUESTS"], Live;
         /// Compress messages for clients that offer permessage-deflate. The document on compression tells what it costs
         /// and saves.
         deflate: bool = false, Bool, ["DEFLATE"], Live;

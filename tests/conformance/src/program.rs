@@ -137,6 +137,9 @@ fn said(
             rules.iter().map(rule).collect::<Vec<_>>().join(",")
         };
         "DRAIN_RETURN": drain_return, seconds;
+        "STATUS_REQUESTS": status_requests, |requests: &Vec<_>| {
+            requests.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        };
         "SESSION_SECONDS": limits.sessions.session_window, seconds;
         "SESSIONS_MAX": limits.sessions.sessions_max, usize::to_string;
         "STATE_BYTES": limits.history.state_bytes_max, usize::to_string;

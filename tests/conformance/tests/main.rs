@@ -184,6 +184,7 @@ conformance! {
             a_document_needs_no_history_and_no_subscribers,
             a_document_is_read_by_who_may_subscribe,
             get_state_without_a_channel_is_somebody_elses,
+            requests_for_a_status_are_answered_from_documents,
         ;
         shards:
             a_broadcast_reaches_subscribers_of_every_shard,

@@ -45,6 +45,7 @@ mod publish_options;
 mod request;
 mod scan;
 mod sessions;
+mod status;
 mod timestamp;
 
 pub use answers::{Expiring, Gap, GapPosition, Stamp, Start, Welcome};
@@ -61,6 +62,7 @@ pub use presence::{Departed, Member, PresenceChanges, PresenceQuery, PresenceWis
 pub use publish_options::{Condition, MessageOptions, PublishOptions, state_channel};
 pub use request::Request;
 pub use sessions::{KeepSession, ResumeSession, ResumedChannel, ResumedSession};
+pub use status::StatusRequest;
 pub use timestamp::Timestamp;
 
 #[cfg(test)]

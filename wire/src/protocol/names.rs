@@ -105,6 +105,20 @@ pub mod event {
     pub const PRESENCE_LEFT: &str = "presence.left";
     /// Many came into a channel or went, or events were missed.
     pub const PRESENCE_CHANGED: &str = "presence.changed";
+
+    /// The requests that every server answers itself.
+    pub const OWN: [&str; 10] = [
+        AUTH,
+        REFRESH_TOKEN,
+        SUBSCRIBE,
+        UNSUBSCRIBE,
+        PUBLISH,
+        KEEP_SESSION,
+        RESUME_SESSION,
+        GET_STATE,
+        GET_HISTORY,
+        GET_PRESENCE,
+    ];
 }
 
 /// The error codes of the protocol, as clients know them.

@@ -1,7 +1,7 @@
 //! Channels' documents.
 
 use mahavishnu_conformance::{Backend, Client, Rig, Setup, post, token};
-use mahavishnu_core::config::Keep;
+use mahavishnu_core::{config::Keep, protocol::StatusRequest};
 use serde_json::{Value, json};
 
 fn with_state(channel: &str, n: u64) -> Value {
@@ -116,5 +116,44 @@ pub(crate) fn get_state_without_a_channel_is_somebody_elses(backend: Backend) {
     let mut client = rig.hello();
     for data in [json!({ "state_path": "a.b" }), json!({}), json!({ "channel": 5 })] {
         assert_eq!(client.request("get_state", &data)["error_code"], "UNKNOWN_REQUEST", "{data}");
+    }
+}
+
+pub(crate) fn requests_for_a_status_are_answered_from_documents(backend: Backend) {
+    let requests = ["get_workflow_status=workflow:{workflow_id}", "get_pool_status=pool:{pool_id}"];
+    let requests = requests.map(|text| StatusRequest::parse(text).expect("it is one"));
+    let configure = move |config: &mut mahavishnu_core::config::Config| {
+        config.status_requests = requests.to_vec();
+    };
+    let rig = backend.start_with(Setup { shards: 2, ..Setup::new(configure) });
+    let mut client = rig.hello();
+    let ask = |client: &mut Client, event: &str, data: Value| client.request(event, data);
+    let none = ask(&mut client, "get_pool_status", json!({ "pool_id": "7" }));
+    // As the services themselves say it: nine fields, and the name first.
+    assert_eq!(none.as_object().map(serde_json::Map::len), Some(9), "{none}");
+    assert_eq!((&none["type"], &none["event"]), (&json!("response"), &json!("get_pool_status")));
+    assert_eq!(none["data"].to_string(), r#"{"pool_id":"7","status":"not_found"}"#);
+
+    for (channel, state) in [
+        ("pool:7", json!({ "status": "active", "workers": [] })),
+        ("workflow:7", json!({ "status": "running", "stages_completed": 3, "total_stages": 10 })),
+    ] {
+        let data = json!({ "channel": channel, "event": "e", "state": state });
+        assert_eq!(client.request("publish", data)["data"]["status"], "published");
+    }
+    let pool = ask(&mut client, "get_pool_status", json!({ "pool_id": "7" }));
+    assert_eq!(pool["data"], json!({ "pool_id": "7", "status": "active", "workers": [] }));
+    let workflow = ask(&mut client, "get_workflow_status", json!({ "workflow_id": "7" }));
+    let expected = json!({
+        "workflow_id": "7", "status": "running", "stages_completed": 3, "total_stages": 10,
+    });
+    assert_eq!(workflow["data"], expected);
+    for (event, data, code) in [
+        ("get_pool_status", json!({}), "UNKNOWN_REQUEST"),
+        ("get_pool_status", json!({ "pool_id": 7 }), "UNKNOWN_REQUEST"),
+        ("get_pool_status", json!({ "pool_id": "a\u{0}" }), "INVALID_CHANNEL"),
+        ("get_adapter_status", json!({ "adapter_id": "7" }), "UNKNOWN_REQUEST"),
+    ] {
+        assert_eq!(client.request(event, data)["error_code"], code, "{event}");
     }
 }
