@@ -398,7 +398,8 @@ pub struct Bus {
     /// Bytes of a channel's messages that came behind a hole and wait until it is filled. Default 1 MiB. Over it: they are
     /// dropped and read again.
     pub bus_hole_bytes_max: usize,
-    /// The same of all channels. Default 16 MiB.
+    /// The same of all channels. Default 16 MiB. So many more are read at a time from before what homes keep, for those who
+    /// ask for it; over it: they are told that it is trimmed.
     pub bus_holes_bytes_max: usize,
     /// Bytes that are read of a channel at once. Default 256 KiB.
     pub bus_page_bytes_max: usize,

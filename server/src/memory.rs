@@ -69,7 +69,8 @@ impl BusBytes {
 
     fn sum(self) -> u64 {
         let Self { queue, waiting, holes, pages, commands } = self;
-        [queue, waiting, holes, pages, commands].into_iter().map(|bytes| bytes as u64).sum()
+        // What is read from before what is kept has as much room as what waits behind holes.
+        [queue, waiting, holes, holes, pages, commands].into_iter().map(|bytes| bytes as u64).sum()
     }
 
     /// Each of them smaller in proportion, so that all fit into `bytes`.

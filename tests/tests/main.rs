@@ -28,6 +28,7 @@ mod migrate;
 mod old_clients;
 mod outages;
 mod proxies;
+mod reaching_back;
 mod reasons;
 mod recording;
 mod recovering;

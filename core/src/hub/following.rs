@@ -9,7 +9,7 @@ use super::{
     channels::Missing,
     connections::Cause,
     follow::{Followed, Phase, Place, Round, Verdict, judge, last, messages},
-    homes::{Anchor, Known},
+    homes::Anchor,
     peers::Inner,
     types::ShardId,
 };
@@ -347,6 +347,7 @@ impl Hub {
         let Some(standing) = page.standing else { return };
         let Some(followed) = self.following.get(place) else { return };
         let (home, goes_on) = (followed.home, followed.goes_on);
+        self.collect_reach(place, (page, rounds), goes_on);
         let mut seen = goes_on.is_some();
         let top = |this: &Self| this.homes.anchor(home).map_or(0, |at| at.position.offset);
         for round in rounds {
@@ -420,6 +421,7 @@ impl Hub {
         let Some(before) = self.homes.anchor(home) else { return };
         let other = before.position.epoch != position.epoch;
         followed.begin(Some(before.position.epoch).filter(|_| other && before.agreed));
+        self.following.take_reach(place);
         self.homes.restart(&self.env, home, position);
         if other {
             let retention = self.retention(&channel, (0, 0));
@@ -451,9 +453,7 @@ impl Hub {
             self.find_hole(place);
         }
         if self.following.is_live(place) {
-            while let Some(parked) = self.following.next_parked(place) {
-                self.answer_parked(parked, Known::All);
-            }
+            self.answer_waiting(place);
             self.review_interest(&name);
             self.appending.wake(&name);
         }
@@ -496,7 +496,9 @@ fn read_after(followed: &Followed, anchor: &Anchor) -> u64 {
         (Some(after), _) => after,
         (None, true) => {
             let top = anchor.position.offset;
-            followed.lowest.map_or(top, |lowest| lowest.min(top)).saturating_sub(1)
+            let reach = followed.reach.as_ref().map(|reach| reach.from);
+            let lowest = followed.lowest.into_iter().chain(reach).min();
+            lowest.map_or(top, |lowest| lowest.min(top)).saturating_sub(1)
         }
         (None, false) => 0,
     }

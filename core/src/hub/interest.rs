@@ -23,6 +23,13 @@ impl Hub {
             // Of the channel's messages nothing need be known.
             return self.answer_parked(parked, known);
         }
+        let parked = match known {
+            Known::All => match self.reach_back(place, parked) {
+                Some(parked) => parked,
+                None => return self.read_ready(),
+            },
+            Known::SoFar | Known::Nothing => parked,
+        };
         if known == Known::All || (known == Known::SoFar && self.is_enough(place, &parked)) {
             return self.answer_parked(parked, known);
         }

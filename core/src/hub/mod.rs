@@ -42,6 +42,7 @@ mod peers;
 mod presence;
 mod publishing;
 mod questions;
+mod reaching;
 mod reads;
 mod resuming;
 mod sessions;

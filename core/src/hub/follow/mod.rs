@@ -2,6 +2,7 @@
 //! what came behind a hole. What is kept of a channel is its home's.
 
 mod parked;
+mod reach;
 mod verdict;
 
 use std::{
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 pub(super) use self::{
     parked::{Parked, Waits},
+    reach::{Part, Reach},
     verdict::{Round, Verdict, judge, last, messages},
 };
 use super::{
@@ -48,6 +50,8 @@ pub(super) struct Following {
     /// Bytes of those who wait, and of what came behind holes.
     parked_bytes: usize,
     held_bytes: usize,
+    /// Bytes that were read from before the homes' logs.
+    reached_bytes: usize,
 }
 
 /// Names a followed channel, and no other that has its place later.
@@ -76,6 +80,10 @@ pub(super) struct Followed {
     pub(super) verified: Option<Position>,
     /// A hole was found that is not filled or told of yet.
     pub(super) holed: bool,
+    /// What is read for those who want more than the home keeps.
+    pub(super) reach: Option<Reach>,
+    /// Of lower numbers the bus keeps nothing that could be read.
+    pub(super) floor: u64,
     waits: Waits,
     /// What came while it could not be delivered, in order.
     held: VecDeque<Held>,
@@ -135,6 +143,7 @@ impl Following {
             idle: VecDeque::new(),
             parked_bytes: 0,
             held_bytes: 0,
+            reached_bytes: 0,
         }
     }
 
@@ -172,6 +181,8 @@ impl Following {
             past: VecDeque::new(),
             verified: None,
             holed: false,
+            reach: None,
+            floor: 0,
             waits: Waits::default(),
             held: VecDeque::new(),
             held_bytes: 0,
@@ -188,6 +199,7 @@ impl Following {
     /// Follows a channel no more. Nobody waits for it.
     pub(super) fn remove(&mut self, env: &mut Env, place: Place) -> Option<Followed> {
         self.forget_held(place);
+        self.take_reach(place);
         let followed = self.slots.remove_at(place.index, place.generation)?;
         self.names.remove(&followed.name);
         env.tally.bus_followed -= 1;
@@ -209,6 +221,7 @@ impl Following {
             let Some(generation) = self.slots.generation(index) else { continue };
             let place = Place { index, generation };
             self.forget_held(place);
+            self.take_reach(place);
             self.set_phase(place, Phase::Adrift);
         }
     }
@@ -408,7 +421,7 @@ impl Followed {
 
     /// Nothing of what was known of the channel's messages holds, and if that was of this epoch, it does not come back.
     pub(super) fn begin(&mut self, before: Option<Epoch>) {
-        (self.newest, self.verified) = (None, None);
+        (self.newest, self.verified, self.floor) = (None, None, 0);
         if let Some(epoch) = before.filter(|epoch| !self.is_past(*epoch)) {
             if self.past.len() == PAST_EPOCHS_MAX {
                 self.past.pop_front();
@@ -437,6 +450,8 @@ impl Following {
         let all = || self.slots.indices().filter_map(|index| self.slots.get(index));
         let held = all().map(|one| one.held.iter().map(|held| held.bytes).sum::<usize>());
         assert_eq!(self.held_bytes, held.sum::<usize>(), "bytes behind holes");
+        let reached = all().filter_map(|one| Some(one.reach.as_ref()?.bytes()));
+        assert_eq!(self.reached_bytes, reached.sum::<usize>(), "bytes from before the logs");
         assert_eq!(
             self.parked_bytes,
             all().map(|one| one.waits.bytes()).sum::<usize>(),

@@ -17,9 +17,11 @@ use crate::{
     hub::{
         bus::{self, HealEntry},
         env::Env,
+        follow::Part,
     },
     protocol::{Message, Position, Stamp, Timestamp},
     record,
+    ws::Segment,
 };
 
 /// Where a channel stands at its home.
@@ -146,6 +148,49 @@ impl Homes {
             self.lines.step(&mut self.slots, index, Some(Line::Kept));
         }
         self.review(env, index);
+        self.make_room(env);
+    }
+
+    /// Messages as subscribers get them, the first of which has this number.
+    pub(in crate::hub) fn encoded(
+        &self,
+        env: &Env,
+        channel: &str,
+        messages: &[record::Message<'_>],
+        first: u64,
+    ) -> Vec<(Segment, u64)> {
+        let max = env.config.limits.delivery.round_bytes_max;
+        encode(channel, messages, (first, env.config.compat.offsets), max)
+    }
+
+    /// The number of the first message that is kept, if what came before it was dropped for lack of room.
+    pub(in crate::hub) fn dropped_below(&self, index: u32) -> Option<u64> {
+        self.slots.get(index)?.log.dropped_below()
+    }
+
+    /// What was dropped is here again, until [`drop_extension`](Self::drop_extension).
+    pub(in crate::hub) fn extend(&mut self, env: &Env, index: u32, parts: Vec<Part>) {
+        let Some(home) = self.slots.get_mut(index) else { return };
+        let (bounds, before) = (home.bounds(env), home.log.bytes());
+        let age = |part: &Part| env.now.unix.saturating_sub(part.unix);
+        let rounds = parts.into_iter().map(|part| {
+            let age = age(&part);
+            (part.segment, part.first, age)
+        });
+        home.log.extend(rounds.collect(), env.config.compat.offsets, bounds);
+        home.extension = home.log.bytes() - before;
+        home.pages = None;
+        self.kept_bytes += home.extension;
+        self.review(env, index);
+    }
+
+    /// The room for it is given back.
+    pub(in crate::hub) fn drop_extension(&mut self, env: &mut Env, index: u32) {
+        if let Some(home) = self.slots.get_mut(index) {
+            home.extension = 0;
+            home.pages = None;
+        }
+        self.trim(env, index);
         self.make_room(env);
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Home {
     pub(super) since: Instant,
     /// What recovering subscribers of this turn are sent.
     pub(super) pages: Option<Box<Pages>>,
+    /// Bytes of the log that are there for those alone who are answered just now.
+    pub(super) extension: usize,
     /// Subscribers on all hubs, by form.
     takers: [Takers; 2],
     /// Subscribers by hub.
@@ -118,6 +120,7 @@ impl Home {
             links: Links::default(),
             since: env.now.mono,
             pages: None,
+            extension: 0,
             takers: [Takers::default(); 2],
             by_shard: vec![0; usize::from(shards)],
             remote: 0,
@@ -160,7 +163,7 @@ impl Home {
     pub(super) fn bounds(&self, env: &Env) -> Bounds {
         Bounds {
             keep: self.keep,
-            bytes_max: env.config.limits.history.history_channel_bytes_max,
+            bytes_max: env.config.limits.history.history_channel_bytes_max + self.extension,
             now: nanos(env.now.mono.saturating_duration_since(env.started)),
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Log {
     oldest: u64,
     ring: VecDeque<Entry>,
     bytes: usize,
+    /// What came before the oldest message was dropped for lack of room, and not for its age or number.
+    short: bool,
 }
 
 /// A round in the ring.
@@ -115,7 +117,7 @@ impl Since {
 
 impl Log {
     pub(super) fn new(epoch: Epoch) -> Self {
-        Self { epoch, top: 0, oldest: 1, ring: VecDeque::new(), bytes: 0 }
+        Self { epoch, top: 0, oldest: 1, ring: VecDeque::new(), bytes: 0, short: false }
     }
 
     /// The log of an earlier run: consecutive rounds that end with the message numbered `top`, or none.
@@ -184,10 +186,11 @@ impl Log {
         let next = self.ring.back().map_or(self.oldest, |newest| newest.last() + 1);
         self.oldest = self.oldest.max(next.saturating_sub(u64::from(keep.messages)));
         while let Some(front) = self.ring.front() {
-            let expired = now - front.at >= time;
-            if front.last() >= self.oldest && !expired && self.bytes <= bytes_max {
+            let over = now.saturating_sub(front.at) >= time || front.last() < self.oldest;
+            if !over && self.bytes <= bytes_max {
                 break;
             }
+            self.short = !over;
             self.oldest = self.oldest.max(front.last() + 1);
             self.bytes -= front.weight();
             self.ring.pop_front();
@@ -200,8 +203,42 @@ impl Log {
     /// Nothing that was published so far may be read any more.
     pub(super) fn clear(&mut self) {
         self.oldest = self.ring.back().map_or(self.oldest, |newest| newest.last() + 1);
+        self.short |= !self.ring.is_empty();
         self.ring = VecDeque::new();
         self.bytes = 0;
+    }
+
+    /// The number of the first message in the ring, if what came before it was dropped for lack of room. The present round is
+    /// sealed.
+    pub(super) fn dropped_below(&self) -> Option<u64> {
+        // What is beyond the number that is kept is of no use to anybody.
+        let first = self.ring.front().map_or(self.top + 1, |front| front.first);
+        Some(first).filter(|first| self.short && *first >= self.oldest)
+    }
+
+    /// What was dropped is here again: consecutive rounds that end where the ring begins, with the ages of their messages. Of
+    /// others nothing is taken.
+    pub(super) fn extend(
+        &mut self,
+        rounds: Vec<(Segment, u64, Duration)>,
+        numbered: bool,
+        bounds: Bounds,
+    ) {
+        let end =
+            |(segment, first, _): &(Segment, u64, Duration)| first + u64::from(segment.messages());
+        let joins = rounds.last().map(end);
+        if joins.is_none() || joins != self.dropped_below() {
+            return;
+        }
+        let next = self.ring.back().map_or(self.top, Entry::last) + 1;
+        let first = rounds.first().map_or(self.oldest, |(_, first, _)| *first);
+        for (segment, first, age) in rounds.into_iter().rev() {
+            let at = bounds.now.saturating_sub(nanos(age));
+            let entry = Entry { segment, first, at, numbered };
+            self.bytes += entry.weight();
+            self.ring.push_front(entry);
+        }
+        self.oldest = first.max(next.saturating_sub(u64::from(bounds.keep.messages)));
     }
 
     /// When the newest round is no longer kept.

@@ -12,6 +12,7 @@ mod interest;
 mod nodes;
 mod outages;
 mod presence;
+mod reaching;
 mod schedule;
 mod server;
 mod verdicts;
