@@ -121,9 +121,9 @@ impl Client {
             return;
         }
         self.ask_for_lists(options, oracle, wishes);
-        if std::mem::take(&mut self.unsure) {
-            // Leaves all that it may not have any more; what it wants it asks for again.
-            (0..options.channels).for_each(|channel| self.unsubscribe(channel, wishes));
+        // Leaves all that it may not have any more; what it wants it asks for again.
+        for channel in std::mem::take(&mut self.unsure) {
+            self.unsubscribe(channel, wishes);
         }
         if self.healing {
             self.leave_unwanted(options, wishes);
@@ -201,6 +201,13 @@ impl Client {
             |id| message::request("subscribe", "channel", &name, id),
             wishes,
         );
+    }
+
+    /// What became of a subscription that it had is not known.
+    pub(super) fn doubt(&mut self, channel: u64) {
+        if self.members[channel as usize].on {
+            self.unsure.insert(channel);
+        }
     }
 
     pub(super) fn unsubscribe(&mut self, channel: u64, wishes: &mut Wishes) {

@@ -6,7 +6,10 @@ mod document;
 mod recall;
 mod resume;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
@@ -144,8 +147,8 @@ pub(crate) struct Client {
     close_text_is_elsewhere: bool,
     /// Chance of what it does about that.
     recall: Random,
-    /// A subscription may be over without the client's having been told.
-    unsure: bool,
+    /// Channels of which a subscription may be over without the client's having been told.
+    unsure: BTreeSet<u64>,
     /// Comes back at once when its connection is gone.
     pub(crate) eager: bool,
     /// Does not read at present.
@@ -209,7 +212,7 @@ impl Client {
             keeping: Keeping::new(options, index),
             close_text_is_elsewhere: false,
             recall,
-            unsure: false,
+            unsure: BTreeSet::new(),
             eager: false,
             paused: false,
             deaf: false,
@@ -462,9 +465,11 @@ impl Client {
                     left.1 = left.1.max(correlation);
                 }
                 let member = &mut self.members[channel as usize];
-                // Answers may come out of order; the request that was made last counts.
-                if correlation > member.answered {
-                    member.answered = correlation;
+                // Answers may come out of order; the request that was made last counts, but who has lost a subscription by an
+                // answer is a subscriber again by one that was asked for before.
+                let again = on && !member.on && correlation > self.left[channel as usize].1;
+                if correlation > member.answered || again {
+                    member.answered = member.answered.max(correlation);
                     if on {
                         oracle.joined(member, channel);
                     } else {
@@ -572,7 +577,7 @@ impl Client {
             }
             // What it was to settle is as it was.
             Some(Pending::Unsubscribe(channel)) => {
-                self.unsure |= self.members[channel as usize].on;
+                self.doubt(channel);
             }
             Some(Pending::State(channel, _)) if forbidden => {
                 if options.ask_subscribe == 0 && self.may_subscribe(options, channel) {
@@ -607,7 +612,7 @@ impl Client {
             *member = Membership::default();
         }
         self.left.fill((0, 0));
-        self.unsure = false;
+        self.unsure.clear();
         self.pending.clear();
         self.partial = Vec::new();
         self.asked = None;

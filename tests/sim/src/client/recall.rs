@@ -184,7 +184,7 @@ impl Client {
         }
         if message["error_code"] != "NOT_RECOVERED" {
             // Whether it still is a subscriber, if it was one, it does not know.
-            self.unsure |= self.members[channel as usize].on;
+            self.doubt(channel);
             return;
         }
         let text = message["error_message"].as_str().unwrap_or_default();

@@ -341,7 +341,7 @@ impl Client {
         for channel in 0..self.members.len() as u64 {
             let open = self.pending.values().any(|of| of.membership() == Some(channel));
             let is_on = self.members[channel as usize].on;
-            if open || self.unsure {
+            if open || self.unsure.contains(&channel) {
                 estate.perhaps.insert(channel);
             } else if is_on {
                 estate.sure.insert(channel, self.attending.by(channel));

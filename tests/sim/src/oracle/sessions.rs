@@ -173,7 +173,8 @@ impl Oracle {
             session.stays = session.stays.max(until.1);
         } else if session.claims.remove(&link) {
             session.unsettled = by + self.slack;
-            // It may have had it, or not.
+            // It may have had it, or not, and have been refused part of it without hearing so.
+            session.estate = None;
             let (least, before) = session.until.unwrap_or((Nanos::MAX, 0));
             let least = if over { 0 } else { least };
             if session.until.is_some() {
@@ -368,7 +369,7 @@ impl Oracle {
         found.holder = link;
         found.until = None;
         found.claimed = !alone || self.now < found.unsettled;
-        let estate = found.estate.take();
+        let estate = found.estate.take().filter(|_| alone);
         let gone = !due;
         self.session_loses(session, link);
         // Who asked and is gone was reckoned with before.
