@@ -292,14 +292,12 @@ impl Hub {
             self.retire(conn, written.reason);
             self.remove(conn);
             self.settle();
-        } else if written.is_noteworthy() {
+        } else if written.is_noteworthy() || self.watchers.has_missed() {
             if written.lossy {
                 self.channels.go_on(&mut self.env, &mut self.connections, conn);
                 self.channels.announce_gaps(&mut self.env, &mut self.connections, conn);
             }
-            if self.watchers.has_missed() {
-                self.tell_missed(conn);
-            }
+            self.tell_missed(conn);
             self.connections.after_write(&self.env, conn, written);
             self.settle();
         }

@@ -573,18 +573,21 @@ fn who_has_no_room_is_told_that_it_has_missed_something() {
 
 #[test]
 fn who_had_room_all_the_time_is_told_so_in_the_same_turn() {
-    let mut rig = Rig::new(1, with_policy(SlowPolicy::Gap));
-    let (watcher, _) = hello(&mut rig, 0);
-    attend(&mut rig, &watcher, "c", &json!("watch"));
-    let (member, _) = hello(&mut rig, 0);
-    // Both in one turn: the message fills the outbox, which its socket then takes at once.
-    let data = json!({"x": "x".repeat(7_500)}).to_string();
-    let publication = Publication::new("c", "e", data);
-    rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
-    let info = json!({"info": {"x": "x".repeat(700)}});
-    rig.bytes(&member, &frame(&subscribe_message("c", &info)));
-    let events: Vec<_> = watcher.take().into_iter().map(|m| m["event"].clone()).collect();
-    assert_eq!(events, ["e", "presence.changed"]);
+    // At the channel's home, and elsewhere.
+    for shard in 0..2 {
+        let mut rig = Rig::new(2, with_policy(SlowPolicy::Gap));
+        let (watcher, _) = hello(&mut rig, shard);
+        attend(&mut rig, &watcher, "c", &json!("watch"));
+        let (member, _) = hello(&mut rig, 0);
+        // Both in one turn: the message fills the outbox, which its socket then takes at once.
+        let data = json!({"x": "x".repeat(7_500)}).to_string();
+        let publication = Publication::new("c", "e", data);
+        rig.hubs[0].handle_command(rig.now, Command::Publish { id: None, publication });
+        let info = json!({"info": {"x": "x".repeat(700)}});
+        rig.bytes(&member, &frame(&subscribe_message("c", &info)));
+        let events: Vec<_> = watcher.take().into_iter().map(|m| m["event"].clone()).collect();
+        assert_eq!(events, ["e", "presence.changed"], "shard {shard}");
+    }
 }
 
 #[test]
