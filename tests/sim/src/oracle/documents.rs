@@ -38,6 +38,8 @@ struct Publish {
     asked: Asked,
     /// When it was known to be accepted.
     known_at: Option<Nanos>,
+    /// When it was known to be refused. Until then its document may have stood in another's way.
+    refused_at: Option<Nanos>,
 }
 
 /// All of them.
@@ -61,7 +63,14 @@ impl Oracle {
         self.weight += carried.state.map_or(0, |padding| padding + DOCUMENT_BYTES_MAX);
         self.documents
             .publishes
-            .insert(number, Publish { channel, carried, asked, known_at: None });
+            .insert(number, Publish { channel, carried, asked, known_at: None, refused_at: None });
+    }
+
+    /// Such a publish was refused.
+    pub(super) fn refused(&mut self, number: Number) {
+        if let Some(publish) = self.documents.publishes.get_mut(&number) {
+            publish.refused_at = Some(self.now);
+        }
     }
 
     /// What a publish carries, if it carries anything.
@@ -183,8 +192,9 @@ impl Oracle {
         condition: Condition,
         asked: Asked,
     ) -> bool {
+        let mut others = self.others(channel, number, asked.at);
         let Some(log) = condition.log.or(asked.log) else {
-            return condition.offset == 0 && self.others(channel, number).next().is_none();
+            return condition.offset == 0 && others.next().is_none();
         };
         let known = &self.logs[channel as usize][log as usize];
         if self.may_be_over(channel, known.alive_at) || !self.is_there(channel, known, asked.life) {
@@ -200,7 +210,7 @@ impl Oracle {
             }
         };
         let mut last = 0;
-        for other in self.others(channel, number) {
+        for other in others {
             match is_it(other) {
                 Some(at) => last = last.max(at),
                 None => return false,
@@ -209,14 +219,14 @@ impl Oracle {
         last == condition.offset
     }
 
-    /// The other publishes to a channel that carry a document and were not refused.
-    fn others(&self, channel: u64, number: Number) -> impl Iterator<Item = Number> {
+    /// The other publishes to a channel that carry a document and were not refused before `at`.
+    fn others(&self, channel: u64, number: Number, at: Nanos) -> impl Iterator<Item = Number> {
         let all = self.documents.publishes.iter();
         all.filter(move |(other, publish)| {
             publish.channel == channel
                 && publish.carried.state.is_some()
                 && **other != number
-                && self.publications[**other as usize].fate != Fate::Refused
+                && publish.refused_at.is_none_or(|refused| refused >= at)
         })
         .map(|(other, _)| *other)
     }

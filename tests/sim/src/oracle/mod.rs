@@ -234,7 +234,10 @@ impl Oracle {
         }
         match fate {
             Fate::Published(_) => self.check_stored(number, "answered"),
-            Fate::Refused => self.check_not_stored(number),
+            Fate::Refused => {
+                self.refused(number);
+                self.check_not_stored(number);
+            }
             Fate::Unknown => {}
         }
     }

@@ -33,6 +33,8 @@ struct Session {
     name: String,
     /// For how long it waits: at least and at most.
     ttl: (Nanos, Nanos),
+    /// What was asked for since and not answered: it may be so by now.
+    wanted: Vec<Nanos>,
     /// The connection that has it, or had it last.
     holder: usize,
     /// Connections that had it before.
@@ -43,6 +45,8 @@ struct Session {
     claimed: bool,
     /// Until then somebody whose connection has ended may be heard of yet who asked for it.
     unsettled: Nanos,
+    /// And until then somebody who asked for it and has closed since, with which the session ends, even if others have it.
+    ends_by: Nanos,
     /// If nobody has it: until when it can be resumed, at least and at most.
     until: Option<(Nanos, Nanos)>,
     /// Until when a member may stay that an earlier connection was: what is not resumed stays as long as it was to.
@@ -173,6 +177,9 @@ impl Oracle {
             session.stays = session.stays.max(until.1);
         } else if session.claims.remove(&link) {
             session.unsettled = by + self.slack;
+            if over {
+                session.ends_by = session.unsettled;
+            }
             // It may have had it, or not, and have been refused part of it without hearing so.
             session.estate = None;
             let (least, before) = session.until.unwrap_or((Nanos::MAX, 0));
@@ -224,7 +231,12 @@ impl Oracle {
             }
             // What it was told before it ended.
             if session.until.is_none() {
-                session.ttl = ttl;
+                if let Some(asked) = session.wanted.iter().position(|wanted| *wanted == ttl.0) {
+                    session.wanted.remove(asked);
+                }
+                let least = session.wanted.iter().copied().fold(ttl.0, Nanos::min);
+                let most = session.wanted.iter().copied().fold(ttl.1, Nanos::max);
+                session.ttl = (least, most);
             }
             return Some(at);
         }
@@ -234,11 +246,13 @@ impl Oracle {
             user,
             name: name.to_owned(),
             ttl,
+            wanted: Vec::new(),
             holder: link,
             past: BTreeSet::new(),
             claims: BTreeSet::new(),
             claimed: false,
             unsettled: 0,
+            ends_by: 0,
             until: None,
             stays: 0,
             estate: None,
@@ -253,7 +267,9 @@ impl Oracle {
     pub(crate) fn asks_to_keep_on(&mut self, session: usize, wanted: Option<u64>) {
         let seconds = self.options.session_ms / 1_000;
         let due = wanted.unwrap_or(seconds).min(seconds) * SECOND;
-        let (least, most) = &mut self.sessions.all[session].ttl;
+        let session = &mut self.sessions.all[session];
+        session.wanted.push(due);
+        let (least, most) = &mut session.ttl;
         (*least, *most) = (due.min(*least), due.max(*most));
     }
 
@@ -315,6 +331,9 @@ impl Oracle {
         session.claims.remove(&link);
         let contended = !session.claims.is_empty();
         let (holder, until) = (session.holder, session.until);
+        if session.ends_by > 0 {
+            return;
+        }
         if until.is_none() && !contended {
             return self.owes_end(holder, true, who);
         }
@@ -369,6 +388,9 @@ impl Oracle {
         found.holder = link;
         found.until = None;
         found.claimed = !alone || self.now < found.unsettled;
+        if self.now > found.ends_by {
+            found.ends_by = 0;
+        }
         let estate = found.estate.take().filter(|_| alone);
         let gone = !due;
         self.session_loses(session, link);
