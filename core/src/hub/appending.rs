@@ -145,6 +145,8 @@ impl Hub {
             kind,
             first_id,
             tried: false,
+            missed: None,
+            heard: None,
             sent: self.env.now.mono,
         })
     }
@@ -166,6 +168,7 @@ impl Hub {
                 count,
                 records,
                 known,
+                again: under_way.again(known.map_or(0, |known| known.offset)),
                 epoch: round.epoch,
                 retention: round.retention,
                 state: round.state.clone(),
@@ -184,6 +187,7 @@ impl Hub {
         match result {
             Ok(appended) => self.on_made(&channel, appended),
             Err(AppendError::Behind(_)) => self.on_behind(&channel),
+            Err(AppendError::Healed) => self.on_healed_before(&channel),
             Err(AppendError::StateConflict) => self.fail_append(&channel, Reason::StateConflict),
             Err(AppendError::KeyConflict) => self.fail_append(&channel, Reason::KeyReused),
             // Whoever took it finds out, and takes it no further.
@@ -259,7 +263,21 @@ impl Hub {
         }
     }
 
+    /// It may be among messages that were put back. Those that are kept are heard before it is tried again; if there are others
+    /// nobody will know.
+    fn on_healed_before(&mut self, channel: &Arc<str>) {
+        match self.appending.under_way(channel).is_some_and(|sent| sent.missed.is_some()) {
+            true => self.fail_append(channel, Reason::BusUnknown),
+            false => self.on_behind(channel),
+        }
+    }
+
     fn on_not_made(&mut self, channel: &Arc<str>, error: BusError) {
+        if error == BusError::Unknown
+            && let Some(first) = self.appending.heard(channel)
+        {
+            return self.conclude(channel, first);
+        }
         match error {
             BusError::Away | BusError::Full => self.appending.retry(&self.env, channel, false),
             BusError::Unknown => self.appending.retry(&self.env, channel, true),

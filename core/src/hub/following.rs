@@ -187,18 +187,21 @@ impl Hub {
         self.conclude_known(&name, from, messages);
     }
 
-    /// These messages have numbers from `first` on. What of them was sent from here, and nobody knew what became of it, was
-    /// appended.
+    /// These messages have numbers from `first` on. What of them was sent from here was appended, and that is an answer if
+    /// nobody knew what became of it.
     fn conclude_known(
         &mut self,
         channel: &Arc<str>,
         first: Position,
         messages: &[record::Message<'_>],
     ) {
-        let Some(id) = self.appending.unsure(channel) else { return };
+        let Some(id) = self.appending.first_id(channel) else { return };
         if let Some(index) = messages.iter().position(|message| message.id == id) {
-            let offset = first.offset + index as u64;
-            self.conclude(channel, Position { offset, ..first });
+            let first = Position { offset: first.offset + index as u64, ..first };
+            match self.appending.unsure(channel) {
+                Some(_) => self.conclude(channel, first),
+                None => self.appending.hear(channel, first),
+            }
         }
     }
 
@@ -299,11 +302,15 @@ impl Hub {
             let before = rounds.first().map(|round| round.first - 1);
             at = Position { offset: before.unwrap_or(bus.offset), ..bus };
             self.renumber(place, at);
+            if at.offset > 0 {
+                self.appending.miss(&name, 0);
+            }
         }
         let begun = at.offset;
         for round in rounds.iter().filter(|round| round.last > begun) {
             if round.first > at.offset + 1 {
                 // Nobody can read over what is missing, or is none.
+                self.appending.miss(&name, at.offset);
                 at.offset = round.first - 1;
                 self.homes.restart(&self.env, home, at);
             }
@@ -315,7 +322,10 @@ impl Hub {
                     let first = at.offset + 1 - messages.len() as u64;
                     self.conclude_known(&name, Position { offset: first, ..at }, messages);
                 }
-                None => self.homes.restart(&self.env, home, at),
+                None => {
+                    self.appending.miss(&name, round.first - 1);
+                    self.homes.restart(&self.env, home, at);
+                }
             }
         }
         if let Some(followed) = self.following.get_mut(place) {
@@ -324,6 +334,7 @@ impl Hub {
         }
         let more = next(page, rounds, goes_on);
         if more.is_none() && at.offset < bus.offset {
+            self.appending.miss(&name, at.offset);
             at.offset = bus.offset;
             self.homes.restart(&self.env, home, at);
         }
@@ -393,6 +404,7 @@ impl Hub {
         let Some(anchor) = self.homes.anchor(home) else { return };
         let position = Position { offset: to, ..anchor.position };
         let offsets = Some((anchor.position.offset + 1, to));
+        self.appending.miss(&name, anchor.position.offset);
         self.homes.restart(&self.env, home, position);
         self.env.tally.bus_hole(Holes::Announced);
         self.tell_missing(&name, home, Missing { offsets, cause, position });

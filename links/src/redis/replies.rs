@@ -145,6 +145,7 @@ pub(crate) fn appended(frame: &Frame) -> Result<Result<Appended, AppendError>, O
             Ok(Appended { first: items.position()?, nodes: small(items.next()?)?, repeated: false })
         }
         b"seen" => Ok(Appended { first: items.position()?, nodes: 0, repeated: true }),
+        b"healed" => Err(AppendError::Healed),
         b"state" => Err(AppendError::StateConflict),
         b"key" => Err(AppendError::KeyConflict),
         b"owner" => Err(AppendError::NotOwner),

@@ -178,6 +178,7 @@ impl Requests {
             once_life.into(),
             (&owner).into(),
             entry.into(),
+            append.again.map_or(NOTHING, |seen| seen.min(NUMBER_MAX).into()),
         ];
         self.eval(out, Script::Append, &keys, &args);
     }
@@ -533,6 +534,7 @@ mod tests {
             count: 1,
             records: Bytes::from_static(b"r"),
             known: None,
+            again: None,
             epoch: epoch(),
             retention: RETENTION,
             state: None,
@@ -593,8 +595,13 @@ mod tests {
             "86400000",
             &live,
         ]);
-        expected.extend([epoch, "8", "1", "", "", "", "00000000000000ff", "300000", "", ""]);
+        expected.extend([epoch, "8", "1", "", "", "", "00000000000000ff", "300000", "", "", ""]);
         assert_eq!(words(&out), expected);
+
+        out.clear();
+        let again = BusCommand::Append(Box::new(Append { again: Some(6), known, ..append() }));
+        requests.bus(&mut out, &again, false);
+        assert_eq!(words(&out).last().map(String::as_str), Some("6"));
     }
 
     #[test]

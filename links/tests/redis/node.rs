@@ -230,6 +230,7 @@ impl Node {
             count: 1,
             records: Bytes::from_static(records.as_bytes()),
             known: None,
+            again: None,
             epoch: epoch(99),
             retention: RETENTION,
             state: None,

@@ -222,6 +222,7 @@ impl Trouble {
                 count: 1,
                 records: Bytes::from(text.clone()),
                 known: None,
+                again: None,
                 epoch: Epoch::from_random(self.seed),
                 retention: RETENTION,
                 state: None,

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     entropy::{KeyedMap, KeyedState},
+    protocol::Position,
     reason::Reason,
     time::Instant,
 };
@@ -231,6 +232,35 @@ impl Appending {
     pub(super) fn unsure(&self, channel: &str) -> Option<Uuid> {
         let queue = self.queues.get(channel).filter(|queue| queue.is_unsure())?;
         queue.under_way.as_ref().map(|under_way| under_way.first_id)
+    }
+
+    /// The id of the first message of what is under way.
+    pub(super) fn first_id(&self, channel: &str) -> Option<Uuid> {
+        self.under_way(channel).map(|under_way| under_way.first_id)
+    }
+
+    /// The first message of what is under way was heard before the bus has answered: should no answer come, it was appended
+    /// there.
+    pub(super) fn hear(&mut self, channel: &str, first: Position) {
+        if let Some(under_way) = self.under_way_mut(channel) {
+            under_way.heard = Some(first);
+        }
+    }
+
+    /// Where what is under way was heard.
+    pub(super) fn heard(&self, channel: &str) -> Option<Position> {
+        self.under_way(channel)?.heard
+    }
+
+    /// Not all messages with numbers above this come to be heard here: what is under way may be among them.
+    pub(super) fn miss(&mut self, channel: &str, above: u64) {
+        if let Some(under_way) = self.under_way_mut(channel) {
+            under_way.missed = Some(under_way.missed.map_or(above, |before| before.min(above)));
+        }
+    }
+
+    fn under_way_mut(&mut self, channel: &str) -> Option<&mut UnderWay> {
+        self.queues.get_mut(channel)?.under_way.as_mut()
     }
 
     /// Nothing of the channel is under way: the next append may go, or nothing waits.

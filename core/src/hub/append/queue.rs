@@ -10,7 +10,7 @@ use crate::{
         bus::{CallId, Once, Retention, TakenFrom},
         storing::Waiting,
     },
-    protocol::{Condition, Epoch},
+    protocol::{Condition, Epoch, Position},
     reason::Reason,
     time::Instant,
 };
@@ -54,6 +54,10 @@ pub(in crate::hub) struct UnderWay {
     pub(in crate::hub) first_id: Uuid,
     /// It was sent at least once of which nobody knows what became.
     pub(in crate::hub) tried: bool,
+    /// Of messages that came since it was first sent not all were heard: those with numbers up to this were.
+    pub(in crate::hub) missed: Option<u64>,
+    /// Where its first message was when it was heard before the answer.
+    pub(in crate::hub) heard: Option<Position>,
     /// When it was first sent.
     pub(in crate::hub) sent: Instant,
 }
@@ -79,6 +83,11 @@ pub(in crate::hub) struct Round {
 }
 
 impl UnderWay {
+    /// What the bus is told of messages that were put back, if this may be one of them; `top`: the last that is here.
+    pub(in crate::hub) fn again(&self, top: u64) -> Option<u64> {
+        self.tried.then(|| self.missed.unwrap_or(top).min(top))
+    }
+
     pub(super) fn weight(&self) -> usize {
         self.records.len() + self.round.iter().map(Pending::weight).sum::<usize>()
     }

@@ -212,6 +212,10 @@ pub struct Append {
     /// What the hub has: should the bus have less, or another epoch, it has lost something, and nothing is appended.
     /// `None`: the hub does not follow the channel.
     pub known: Option<Position>,
+    /// It was sent before, and nobody knows what became of it: messages with higher numbers than this the hub has not all
+    /// seen since. Should any of them have been put back ([`BusCommand::Heal`]), it may be among them, and nothing is
+    /// appended. `None`: it is sent for the first time, or was certainly not made.
+    pub again: Option<u64>,
     /// The epoch if the bus knows no numbers of the channel.
     pub epoch: Epoch,
     /// How long it is kept.

@@ -206,6 +206,9 @@ pub struct Appended {
 pub enum AppendError {
     /// The bus has less than the hub, or another epoch. `None`: nothing.
     Behind(Option<Position>),
+    /// It was sent before, and may be among messages that were put back since, which the hub has not seen: see
+    /// [`Append::again`](super::Append::again).
+    Healed,
     /// The document is another one.
     StateConflict,
     /// Something else was published under the key.

@@ -216,6 +216,7 @@ pub(super) fn append(id: u64) -> BusCommand {
         count: 1,
         records: Bytes::from(format!("record {id}")),
         known: None,
+        again: None,
         epoch: epoch(),
         retention: RETENTION,
         state: None,

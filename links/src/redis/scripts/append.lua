@@ -8,8 +8,9 @@
 --       13 document or ''   14 wanted document's number or ''               15 wanted epoch or ''
 --       16 digest           17 life of the key in ms         18 who has taken it from the queue or ''
 --       19 which entry it was
--- Reply  {'ok', epoch, first, listeners} | {'seen', epoch, first} | {'behind'} | {'behind', epoch, top} | {'state'} |
---        {'key'} | {'owner'} | {'gone'}
+--       20 '', or of an append of unknown outcome: the number up to which the writer has seen all messages
+-- Reply  {'ok', epoch, first, listeners} | {'seen', epoch, first} | {'behind'} | {'behind', epoch, top} |
+--        {'healed'} | {'state'} | {'key'} | {'owner'} | {'gone'}
 local meta, log, document, once = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner, queue
 if ARGV[18] ~= '' then
@@ -29,8 +30,8 @@ if once then
   end
 end
 
-local m = redis.call('HMGET', meta, 'e', 's', writer)
-local epoch, top, last = m[1], tonumber(m[2] or '0'), m[3]
+local m = redis.call('HMGET', meta, 'e', 's', 'h', writer)
+local epoch, top, healed, last = m[1], tonumber(m[2] or '0'), tonumber(m[3] or '0'), m[4]
 if epoch and (#epoch ~= 10 or not top) then return redis.error_reply('ERR not a channel of this version') end
 if last then
   local made, first = string.match(last, '^(%d+):(%d+)$')
@@ -45,6 +46,8 @@ if ARGV[10] ~= '' and (epoch ~= ARGV[10] or top < tonumber(ARGV[11])) then
   if not epoch then return {'behind'} end
   return {'behind', epoch, top}
 end
+-- What is repeated may be among messages that were put back, and then its writer is not known any more.
+if ARGV[20] ~= '' and (healed or 0) > tonumber(ARGV[20]) then return {'healed'} end
 if ARGV[14] ~= '' or state ~= '' then
   -- Without numbers there is no document either: what may lie there is of an epoch that is gone.
   local at = epoch and tonumber(redis.call('HGET', document, 'o') or '0') or 0
@@ -88,7 +91,7 @@ if queue then redis.call('XDEL', queue, ARGV[19]) end
 if once then redis.call('SET', once, ARGV[16] .. ':' .. epoch .. ':' .. first, 'PX', ARGV[17]) end
 
 -- The number of writers is bounded: of more than 256 the 64 go whose last append is the oldest.
-if not last and redis.call('HLEN', meta) > 258 then
+if not last and redis.call('HLEN', meta) > 259 then
   local fields, writers = redis.call('HGETALL', meta), {}
   for i = 1, #fields, 2 do
     local at = string.match(fields[i + 1], '^%d+:(%d+)$')

@@ -45,7 +45,7 @@ if keep > 0 then
   end
   redis.call('PEXPIRE', log, ARGV[6])
 end
-redis.call('HSET', meta, 'e', ARGV[3], 's', ARGV[4])
+redis.call('HSET', meta, 'e', ARGV[3], 's', ARGV[4], 'h', ARGV[4])
 for i = 10, #ARGV, 5 do
   local writer = ARGV[i + 3]
   if writer ~= '' then

@@ -278,3 +278,108 @@ fn an_append_that_another_node_has_put_back_is_not_made_again_by_who_does_not_fo
         assert_eq!(heard(&client), events([2], 2), "once");
     }
 }
+
+/// A node has sent an append of which it does not know what became, `told` says whether another one has heard of it; then the
+/// bus has lost all. The other one stays away.
+fn an_append_is_unsure(told: bool) -> (Nodes, [Client; 2]) {
+    let mut nodes = Nodes::new(2, 1);
+    let (client, _) = nodes.subscriber(1, 0, "a");
+    let (own, _) = nodes.subscriber(0, 0, "a");
+    let replica = nodes.server.clone();
+    nodes.post(0, "a", 1);
+    assert!(nodes.execute(0, 0), "it is carried out, and the answer is lost");
+    nodes.down(0);
+    while told && nodes.tell(1, 0) {}
+    nodes.down(1);
+    nodes.server = replica;
+    (nodes, [client, own])
+}
+
+#[test]
+fn an_append_that_is_put_back_while_it_is_repeated_is_not_made_again() {
+    let (mut nodes, clients) = an_append_is_unsure(true);
+    nodes.hub_up(0, 0);
+    let repeated = |command: &BusCommand| matches!(command, BusCommand::Append(_));
+    loop {
+        nodes.collect();
+        if nodes.link(0, 0).pending.iter().any(repeated) {
+            break;
+        }
+        assert!(nodes.tell(0, 0) || nodes.execute(0, 0), "it looks, and goes on");
+    }
+    let pending = std::mem::take(&mut nodes.link(0, 0).pending);
+    nodes.up(1);
+    assert_eq!(nodes.server.channel("a").top, 1, "it is put back");
+    nodes.link(0, 0).pending = pending;
+    nodes.settle();
+    nodes.wait(Duration::from_secs(1));
+    nodes.settle();
+    assert!(nodes.done()[0].1.is_ok_and(|published| published.offset == 1));
+    assert_eq!(nodes.server.channel("a").top, 1, "once");
+    for client in &clients {
+        assert_eq!(heard(client), events([1], 1));
+    }
+}
+
+#[test]
+fn an_append_that_was_put_back_and_is_not_kept_any_more_is_unknown() {
+    let (mut nodes, [client, own]) = an_append_is_unsure(true);
+    nodes.up(1);
+    nodes.post(1, "a", 2);
+    nodes.settle();
+    assert_eq!(heard(&client), events([1, 2], 1));
+    nodes.server.channel("a").trim(2);
+    nodes.up(0);
+    nodes.wait(Duration::from_secs(1));
+    nodes.settle();
+    let done = nodes.done();
+    assert_eq!(
+        done.iter().find(|(n, _)| *n == 1).map(|(_, result)| refused(*result)),
+        Some(Some(Reason::BusUnknown))
+    );
+    assert_eq!(nodes.server.channel("a").top, 2);
+    assert_eq!(heard(&own), [Heard::Gap(Some(1), "trimmed".into(), 1), Heard::Event(2, 2)]);
+}
+
+#[test]
+fn an_append_that_nobody_has_heard_of_is_made_again_whatever_is_put_back_and_missed() {
+    let (mut nodes, [client, own]) = an_append_is_unsure(false);
+    nodes.up(1);
+    for n in 2..5 {
+        nodes.post(1, "a", n);
+        nodes.settle();
+    }
+    nodes.server.channel("a").trim(3);
+    nodes.up(0);
+    nodes.wait(Duration::from_secs(1));
+    nodes.settle();
+    assert!(
+        nodes.done().iter().any(|(n, result)| *n == 1 && result.is_ok_and(|at| at.offset == 4))
+    );
+    assert_eq!(heard(&client), events([2, 3, 4, 1], 1));
+    assert_eq!(heard(&own).last(), Some(&Heard::Event(1, 4)));
+}
+
+/// Its message came before the answer, which did not.
+#[test]
+fn an_append_that_was_heard_needs_no_answer() {
+    let mut nodes = Nodes::new(2, 1);
+    let (client, _) = nodes.subscriber(1, 0, "a");
+    let (own, _) = nodes.subscriber(0, 0, "a");
+    nodes.link(0, 0).push_first = true;
+    nodes.post(0, "a", 1);
+    assert!(nodes.execute(0, 0) && nodes.tell(0, 0), "the message, and no answer yet");
+    nodes.down(0);
+    assert!(nodes.done()[0].1.is_ok_and(|published| published.offset == 1));
+    nodes.settle();
+    nodes.down(1);
+    nodes.server.channels.clear();
+    nodes.up(1);
+    nodes.up(0);
+    nodes.wait(Duration::from_secs(1));
+    nodes.settle();
+    for client in [&client, &own] {
+        assert_eq!(heard(client), events([1], 1));
+    }
+    assert_eq!(nodes.server.channel("a").top, 1);
+}

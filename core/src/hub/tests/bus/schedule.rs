@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proptest::{prelude::*, test_runner::RngSeed};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -347,19 +347,8 @@ impl World {
     }
 }
 
-/// The same schedules in every run, unless `PROPTEST_RNG_SEED` says otherwise. Others find, in one of some thousands, what
-/// docs/cluster.md names under G2: an append is repeated while another node puts back what Redis has lost, that append
-/// with it.
-fn schedules() -> ProptestConfig {
-    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    match config.rng_seed {
-        RngSeed::Random => ProptestConfig { rng_seed: RngSeed::Fixed(14), ..config },
-        RngSeed::Fixed(_) => config,
-    }
-}
-
 proptest! {
-    #![proptest_config(schedules())]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_clients_hear_holds_together(steps in prop::collection::vec(step(), 1..120)) {

@@ -92,11 +92,14 @@ pub(super) struct Channel {
     pub(super) entries: Vec<PageEntry>,
     document: Option<(u64, Bytes)>,
     writers: BTreeMap<Writer, (CallId, u64)>,
+    /// The highest number that was put back.
+    healed: u64,
 }
 
 impl Channel {
     fn new(epoch: Epoch) -> Self {
-        Self { epoch, top: 0, entries: Vec::new(), document: None, writers: BTreeMap::new() }
+        let (entries, writers) = <_>::default();
+        Self { epoch, top: 0, entries, document: None, writers, healed: 0 }
     }
 
     pub(super) fn position(&self) -> Position {
@@ -344,6 +347,11 @@ impl Server {
         {
             return Err(AppendError::Behind(known.map(Channel::position)));
         }
+        if let Some((seen, known)) = append.again.zip(known)
+            && known.healed > seen
+        {
+            return Err(AppendError::Healed);
+        }
         if let Some(condition) = append.condition {
             let document = known.and_then(|known| known.document.as_ref()).map_or(0, |(at, _)| *at);
             let epoch = known.map(|known| known.epoch);
@@ -432,6 +440,7 @@ impl Server {
             channel.entries.push(PageEntry { first, count, records });
         }
         channel.top = heal.to.offset;
+        channel.healed = channel.top;
         if channel.document.is_none() {
             channel.document.clone_from(&heal.document);
         }
