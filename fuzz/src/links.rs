@@ -187,6 +187,7 @@ impl Rig {
                 count: *count,
                 records,
                 known: None,
+                again: None,
                 epoch,
                 retention,
                 state: None,

@@ -230,6 +230,11 @@ impl Hub {
             if !repeated || self.homes.last_known(channel).is_some_and(|at| at.epoch == epoch) {
                 self.on_live(channel, Live::Round { epoch, first, count, records, state });
             }
+            if let Some(place) = self.following.find(channel)
+                && let Some(followed) = self.following.get_mut(place)
+            {
+                followed.own = first;
+            }
         }
         self.conclude(channel, appended.first);
     }

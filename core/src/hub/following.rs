@@ -132,8 +132,9 @@ impl Hub {
                 // It is too large to come by itself.
                 self.following.wish_to_read(place, None);
             }
-            Live::Round { epoch: of, first, count, .. } if of == epoch => {
-                if last(first, count).is_none_or(|last| last > top) {
+            Live::Round { epoch: of, first, count, records, .. } if of == epoch => {
+                let is_old = last(first, count).is_some_and(|last| last <= top);
+                if !is_old || !self.is_known(place, (first, count), records.as_deref()) {
                     self.find_hole(place);
                 }
             }
@@ -144,6 +145,22 @@ impl Hub {
             Live::Round { .. } | Live::Forked { .. } | Live::Poison => self.find_hole(place),
             Live::Announced { .. } | Live::Presence(_) => {}
         }
+    }
+
+    /// Whether a round of old numbers is the one that is here. If it is another one, the bus has lost something without
+    /// anybody's having been away, and who had not heard of that has gone on.
+    fn is_known(&self, place: Place, (first, count): (u64, u32), records: Option<&[u8]>) -> bool {
+        let Some(followed) = self.following.get(place) else { return true };
+        let Some(records) = records else { return followed.own == first };
+        let Ok(mut messages) = record::decode(records) else { return false };
+        let Some(Ok(message)) = messages.next() else { return false };
+        if let Some(id) = self.homes.id_of(followed.home, first) {
+            return id == message.id;
+        }
+        // What has come in this turn is not among what is kept yet.
+        let newest = last(first, count).and_then(|last| followed.known_id(last));
+        let of_last = messages.last().map_or(Some(message.id), |last| Some(last.ok()?.id));
+        newest.is_none_or(|id| of_last == Some(id))
     }
 
     /// Something is missing.

@@ -72,6 +72,8 @@ pub(super) struct Followed {
     pub(super) goes_on: Option<u64>,
     /// Number and id of the last message that has come.
     pub(super) newest: Option<(u64, Uuid)>,
+    /// Number of the first message of the last round that this hub has appended.
+    pub(super) own: u64,
     /// The next page is to hold the message of this number, if there is a lower one on the bus than here.
     pub(super) lowest: Option<u64>,
     /// Lives of the channel's numbers that are over, the latest last.
@@ -177,6 +179,7 @@ impl Following {
             phase: Phase::Adrift,
             goes_on: None,
             newest: None,
+            own: 0,
             lowest: None,
             past: VecDeque::new(),
             verified: None,

@@ -63,6 +63,7 @@ impl Two {
             count: 1,
             records: Bytes::from(format!("{number}-{}", known.appends)),
             known: known.position,
+            again: None,
             epoch: Epoch::from_random(99),
             retention: RETENTION,
             state: None,

@@ -42,6 +42,8 @@ enum Step {
         split: bool,
     },
     Wipe,
+    /// The bus loses everything, and nobody is told.
+    Flush,
     Trim {
         channel: usize,
     },
@@ -74,6 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Replicate),
         1 => any::<bool>().prop_map(|split| Step::Failover { split }),
         1 => Just(Step::Wipe),
+        1 => Just(Step::Flush),
         1 => channel().prop_map(|channel| Step::Trim { channel }),
         1 => (0..NODES).prop_map(|node| Step::Restart { node }),
         2 => (0..3_000_u64).prop_map(|millis| Step::Wait { millis }),
@@ -186,6 +189,7 @@ impl Run {
                 }
                 (self.nodes.server, self.replica) = <_>::default();
             }
+            Step::Flush => (nodes.server, self.replica) = <_>::default(),
             Step::Trim { channel } => {
                 // What is not kept any more cannot be compared, so that nobody could tell two histories apart.
                 let channel = nodes.server.channels.get_mut(CHANNELS[channel]);

@@ -278,3 +278,35 @@ fn the_first_messages_of_an_epoch_that_a_stranger_begins_are_heard() {
         assert_eq!(heard(&client), expected);
     }
 }
+
+#[test]
+fn who_heard_what_the_bus_has_lost_sees_that_something_else_took_its_place() {
+    // As large as it comes by itself, and larger.
+    for notice in [None, Some(10)] {
+        let (mut nodes, clients, _) = pair(config());
+        nodes.down(0);
+        nodes.post(1, "a", 4);
+        nodes.settle();
+        assert_eq!(heard(&clients[1]), events([4], 4));
+        let before = nodes.server.channel("a").epoch;
+        nodes.server = Server::default();
+        nodes.server.notice = notice;
+        nodes.up(0);
+        nodes.post(0, "a", 5);
+        nodes.settle();
+        nodes.post(0, "a", 6);
+        nodes.settle();
+        nodes.wait(Duration::from_secs(1));
+        nodes.settle();
+        assert_ne!(nodes.server.channel("a").epoch, before, "{notice:?}");
+        assert!(nodes.done().iter().all(|(_, result)| result.is_ok()));
+        let [first, second] = [&clients[0], &clients[1]].map(heard);
+        let gap = |heard: &[Heard]| heard.iter().position(|h| matches!(h, Heard::Gap(None, ..)));
+        let [one, other] = [&first, &second].map(|heard| gap(heard).map(|at| heard[at..].to_vec()));
+        assert!(one.is_some() && one == other, "{notice:?}: {first:?} {second:?}");
+        nodes.post(1, "a", 7);
+        nodes.settle();
+        let [one, other] = [&clients[0], &clients[1]].map(heard);
+        assert_eq!((one.len(), &one), (1, &other));
+    }
+}
