@@ -68,11 +68,11 @@ pub(super) const OUTAGES: &[Outage] = &[
     },
     Outage {
         name: "slow",
-        what: "One node has 16 kB/s from and to Redis for 10 s",
+        what: "One node has 4 kB/s from and to Redis for 10 s",
         expected: Expected::Nothing,
         prepare: as_usual,
         happen: |site| {
-            site.cluster.ways[0].slow(16_000);
+            site.cluster.ways[0].slow(4_000);
             site.run(3, 10);
             site.cluster.ways[0].mend();
             site.mended();

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::{Expected, Outage, Site, as_usual};
 use crate::{
-    Server,
+    Server, http,
     load::{Load, Plan},
 };
 
@@ -54,6 +54,8 @@ pub(super) const OUTAGES: &[Outage] = &[
                 let file = site.cluster.nodes[0].state_dir().join(CLOCK);
                 std::fs::write(file, shift).expect("its directory is ours");
                 site.run(3, 8);
+                let [hour, right] = [0, 1].map(|node| hour_of(&site.cluster.nodes[node]));
+                assert_ne!(hour, right, "its clock is right");
             }
         },
     },
@@ -72,6 +74,13 @@ pub(super) const OUTAGES: &[Outage] = &[
         happen: |site| beside(site, ("REDIS_PREFIX", "mahavishnu2")),
     },
 ];
+
+/// The hour, as a node has it.
+fn hour_of(node: &Server) -> String {
+    let health = http::get(node.address(), "/health").json();
+    let time = health["timestamp"].as_str().expect("a time");
+    time.split(['T', ':']).nth(1).expect("an hour").to_owned()
+}
 
 /// Others use the same channels, idempotency keys and Redis.
 fn beside(site: &mut Site, apart: (&str, &str)) {
