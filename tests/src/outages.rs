@@ -11,7 +11,7 @@ mod site;
 mod watch;
 
 pub use self::{
-    rolling::{Balancer, Rolled, roll},
+    rolling::{Balancer, Drain, Rolled, roll},
     row::Row,
     site::{Scale, Site},
     watch::Seen,

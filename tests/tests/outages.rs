@@ -6,7 +6,7 @@ use mahavishnu_tests::{
     Cluster, Server,
     foreign::python_command,
     http,
-    outages::{Balancer, Outage, Scale, roll},
+    outages::{Balancer, Drain, Outage, Scale, roll},
     wait,
 };
 use serde_json::json;
@@ -29,12 +29,12 @@ outages! {
 
 #[test]
 fn a_rolling_restart_behind_nginx_loses_nothing() {
-    roll(Balancer::Nginx, Scale::Small, &[]).assert_fine();
+    roll(Balancer::Nginx, Drain::AtOnce, Scale::Small, &[]).assert_fine();
 }
 
 #[test]
 fn a_rolling_restart_behind_haproxy_loses_nothing() {
-    roll(Balancer::Haproxy, Scale::Small, &[]).assert_fine();
+    roll(Balancer::Haproxy, Drain::AtOnce, Scale::Small, &[]).assert_fine();
 }
 
 #[test]

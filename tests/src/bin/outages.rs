@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use mahavishnu_tests::outages::{Balancer, Outage, Rolled, Row, Scale, roll};
+use mahavishnu_tests::outages::{Balancer, Drain, Outage, Rolled, Row, Scale, roll};
 
 fn main() -> ExitCode {
     let mut runtimes = vec!["tokio".to_owned(), "smol".to_owned()];
@@ -43,7 +43,9 @@ fn main() -> ExitCode {
         if rolls {
             println!("\n{runtime}, rolling restart:\n\n{}", Rolled::HEAD);
             for balancer in [Balancer::Nginx, Balancer::Haproxy] {
-                is_fine &= restart(balancer, scale, &runtime);
+                for drain in [Drain::AtOnce, Drain::Gently] {
+                    is_fine &= restart(balancer, drain, scale, &runtime);
+                }
             }
         }
     }
@@ -51,10 +53,10 @@ fn main() -> ExitCode {
 }
 
 /// Prints its row; whether nothing was lost.
-fn restart(balancer: Balancer, scale: Scale, runtime: &str) -> bool {
+fn restart(balancer: Balancer, drain: Drain, scale: Scale, runtime: &str) -> bool {
     let settings = [("RUNTIME", runtime)];
-    let Ok(rolled) = catch_unwind(|| roll(balancer, scale, &settings)) else {
-        println!("| {balancer:?} | FAILED ||||||");
+    let Ok(rolled) = catch_unwind(|| roll(balancer, drain, scale, &settings)) else {
+        println!("| {balancer:?} | FAILED |||||||");
         return false;
     };
     println!("{rolled}");

@@ -25,10 +25,29 @@ pub enum Balancer {
     Haproxy,
 }
 
+/// How a node ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// By default: all clients at once.
+    AtOnce,
+    /// With a second's notice, and the clients one after the other within five.
+    Gently,
+}
+
+impl Drain {
+    fn settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::AtOnce => &[],
+            Self::Gently => &[("DRAIN_NOTICE", "1"), ("DRAIN_WINDOW", "5")],
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct Rolled {
     balancer: Balancer,
+    drain: Drain,
     clients: usize,
     report: Report,
     silence: Silence,
@@ -37,9 +56,9 @@ pub struct Rolled {
 }
 
 /// Starts three nodes again in turn: SIGTERM, its end, a new process, and the next one when `/ready` is 200.
-pub fn roll(balancer: Balancer, scale: Scale, settings: &[(&str, &str)]) -> Rolled {
+pub fn roll(balancer: Balancer, drain: Drain, scale: Scale, settings: &[(&str, &str)]) -> Rolled {
     let mut setup = Setup { size: 3, settings: scale.settings(), ..Setup::default() };
-    setup.settings.extend(settings);
+    setup.settings.extend(drain.settings().iter().chain(settings));
     let mut cluster = Cluster::of(&setup);
     let servers: Vec<_> = cluster.nodes.iter().collect();
     let proxy = match balancer {
@@ -58,7 +77,7 @@ pub fn roll(balancer: Balancer, scale: Scale, settings: &[(&str, &str)]) -> Roll
     load.wait_for(50);
     let clients = (plan.listeners + plan.plain) * cluster.nodes.len();
     let (report, silence) = load.finish_timed(from, from);
-    Rolled { balancer, clients, report, silence, away }
+    Rolled { balancer, drain, clients, report, silence, away }
 }
 
 fn plan(scale: Scale, proxy: &Proxy) -> Plan {
@@ -95,8 +114,8 @@ fn restart(node: &mut Server) -> Duration {
 
 impl Rolled {
     /// The heads of its columns.
-    pub const HEAD: &str = "| Balancer | Clients that recover | Lost, doubled, disordered | Told | Longest silence of one, s \
-        | Most connections in a second | Each node away, s |\n|---|--:|---|--:|--:|--:|---|";
+    pub const HEAD: &str = "| Balancer | Clients are closed | Clients that recover | Lost, doubled, disordered | Told | Longest silence of one, s \
+        | Most connections in a second | Each node away, s |\n|---|---|--:|---|--:|--:|--:|---|";
 
     /// What is wrong with it.
     pub fn fault(&self) -> Option<String> {
@@ -115,15 +134,15 @@ impl Rolled {
 
 impl fmt::Display for Rolled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { balancer, clients, report, silence, away } = self;
+        let Self { balancer, drain, clients, report, silence, away } = self;
         let away: Vec<_> = away.iter().map(|it| format!("{:.1}", it.as_secs_f64())).collect();
         let (away, longest) = (away.join(", "), silence.longest.as_secs_f64());
-        let disordered = report.reordered;
-        write!(
-            f,
-            "| {balancer:?} | {clients} | {}, {}, {disordered} ",
-            report.lost, report.doubled
-        )?;
+        let how = match drain {
+            Drain::AtOnce => "at once",
+            Drain::Gently => "in 5 s, after 1 s of notice",
+        };
+        let faults = format!("{}, {}, {}", report.lost, report.doubled, report.reordered);
+        write!(f, "| {balancer:?} | {how} | {clients} | {faults} ")?;
         write!(f, "| {} | {longest:.1} | {} | {away} |", report.told, silence.peak)
     }
 }
