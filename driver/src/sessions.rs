@@ -53,7 +53,7 @@ impl fmt::Display for Stopped {
 impl std::error::Error for Stopped {}
 
 impl Handle {
-    /// How many sessions there are.
+    /// How many sessions there are; of several nodes on this one.
     ///
     /// # Errors
     ///
@@ -92,6 +92,9 @@ impl Handle {
     /// clients leave the channels of which they are members. Those that have a connection are closed with 1008 "Disconnected
     /// by the server", a moment later if they are on another shard. Their tokens stay good:
     /// [`revoke`](Self::revoke) is for these, and leaves sessions that wait to their time.
+    ///
+    /// Of several nodes it is so on all of them, on those that cannot be told now when they are back. Those are counted that
+    /// were ended on nodes that have said so in time.
     ///
     /// # Errors
     ///

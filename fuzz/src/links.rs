@@ -264,7 +264,8 @@ impl Rig {
             | BusEvent::Visits { id, .. }
             | BusEvent::Taken { id, .. }
             | BusEvent::Attended { id, .. }
-            | BusEvent::Members { id, .. } => {
+            | BusEvent::Members { id, .. }
+            | BusEvent::Session { id, .. } => {
                 *self.calls.get_mut(id).expect("a command that is answered") += 1;
             }
         }

@@ -10,6 +10,7 @@ mod channels;
 mod clients;
 mod cluster;
 mod cluster_presence;
+mod cluster_sessions;
 mod dialogues;
 mod draining;
 mod formats;

@@ -685,13 +685,16 @@ impl Hub {
         }
     }
 
-    /// Whether something is still to be done before this process is gone for the other nodes: what was published is on its way,
-    /// or the other hubs have connections, for which the first one holds the lease.
+    /// Whether something is still to be done before this process is gone for the other nodes: what was published, who has gone
+    /// or a session is on its way, or the other hubs have connections, for which the first one holds the lease.
     fn owes_the_bus(&self) -> bool {
         let others = || self.is_first() && self.peers.sockets() > 0;
         self.env.config.bus.is_some()
-            && (!self.appending.is_empty() || self.ingress.owes() || others())
-            && (!self.appending.is_empty() || self.presence.owes_the_bus() || others())
+            && (!self.appending.is_empty()
+                || self.ingress.owes()
+                || self.presence.owes_the_bus()
+                || !self.sessions.is_all_told()
+                || others())
     }
 
     /// Ends a WebSocket connection for `reason`: membership and counts at once, the close handshake in its own time.

@@ -93,6 +93,7 @@ impl Hub {
         self.sessions.write_postponed(&self.env);
         if self.env.config.bus.is_some() {
             self.on_bus_time();
+            self.share_sessions();
         }
         self.go_on_with_handshakes();
         self.settle();
@@ -369,6 +370,7 @@ impl Hub {
     fn next_bus_command(&mut self) -> Option<BusCommand> {
         self.tell_visits();
         self.tell_members();
+        self.share_sessions();
         self.calls.next()
     }
 
@@ -381,6 +383,7 @@ impl Hub {
             self.ingress.next_deadline(),
             self.visits.next_deadline(),
             self.presence.next_bus_deadline(),
+            self.sessions.next_renewal(),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -52,7 +52,8 @@ impl Hub {
             | BusEvent::Visits { .. }
             | BusEvent::Taken { .. }
             | BusEvent::Attended { .. }
-            | BusEvent::Members { .. } => {}
+            | BusEvent::Members { .. }
+            | BusEvent::Session { .. } => {}
         }
         self.read_ready();
     }

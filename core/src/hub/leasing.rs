@@ -19,6 +19,7 @@ impl Hub {
             self.tell_all(|| NodesMessage::Link(link.clone()));
         }
         self.hear_of_visits(event);
+        self.hear_of_sessions(event);
         if self.is_first() {
             self.hear_as_first(event);
             self.keep_lease();
@@ -49,6 +50,7 @@ impl Hub {
                     let done = self.nodes.on_confirmed(order, node, closed);
                     self.answer_spread(done);
                 }
+                Some(Told::Claimed { to, held }) => self.pass_claimed(to, held),
                 // Or a node of a later version says something that nobody here knows.
                 Some(Told::Alive(_)) | None => {}
             },
@@ -64,7 +66,8 @@ impl Hub {
             | BusEvent::Visits { .. }
             | BusEvent::Taken { .. }
             | BusEvent::Attended { .. }
-            | BusEvent::Members { .. } => {}
+            | BusEvent::Members { .. }
+            | BusEvent::Session { .. } => {}
         }
     }
 
@@ -75,6 +78,7 @@ impl Hub {
             NodesMessage::Roll(roll) => self.take_roll(&roll),
             NodesMessage::Spread { ticket, order } => self.on_spread(ticket, order),
             NodesMessage::HasSpread { ticket, spread } => self.on_spread_done(ticket, spread),
+            NodesMessage::Claimed(held) => self.on_session_claimed(held),
         }
     }
 

@@ -45,6 +45,7 @@ mod questions;
 mod reaching;
 mod reads;
 mod resuming;
+mod roaming;
 mod sessions;
 mod sharing;
 mod slab;
@@ -88,8 +89,10 @@ pub use self::{
         Alive, Append, AppendError, Appended, BusCommand, BusError, BusEvent, BusState, CallId,
         Heal, HealEntry, IngressEntry, IngressOwner, Live, Moved, Node, NodeId, Once,
         Page as BusPage, PageEntry, PresenceAbsence, PresenceChange, PresenceChanged, PresenceEnd,
-        PresenceMember, PresenceMembers, PresenceMove, PresenceNews, Retention, Standing, Take,
-        Taken, TakenFrom, Visit, VisitChange, VisitName, Visited, Visits, Writer,
+        PresenceMember, PresenceMembers, PresenceMove, PresenceNews, Retention, SessionAnswer,
+        SessionCall, SessionClaimed, SessionHeld, SessionKey, SessionRenewed, SessionState,
+        SessionWish, Standing, Take, Taken, TakenFrom, Visit, VisitChange, VisitName, Visited,
+        Visits, Writer,
     },
     nodes::{LinkCounts, NodeInfo, OrderKind, Whom},
     peers::ShardMessage,

@@ -67,7 +67,7 @@ impl Hub {
         self.give(asker, Some(audit), Order::Disconnect(whom));
     }
 
-    fn give(&mut self, asker: Asker, audit: Option<Box<Audit>>, order: Order) {
+    pub(super) fn give(&mut self, asker: Asker, audit: Option<Box<Audit>>, order: Order) {
         let place = self.env.place;
         // What another node has ordered, all nodes have been told.
         let spreads = self.env.config.bus.is_some() && !matches!(asker, Asker::Node { .. });
@@ -95,6 +95,7 @@ impl Hub {
                 self.end_tokens(|claims| revocation.fits(claims))
             }
             Order::Disconnect(whom) => self.end_connections(whom),
+            Order::EndSessions { of, begun_by } => self.obey_end_sessions(of, *begun_by),
         }
     }
 

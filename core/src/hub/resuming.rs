@@ -18,6 +18,7 @@ use super::{
     },
     store::SessionId,
     types::{CommandId, ConnId, Output, Published, Whose},
+    visitors::Who,
 };
 use crate::{
     auth::Verb,
@@ -67,7 +68,8 @@ impl Hub {
             attached.subscribed(channel, terms);
         }
         self.tell_home(session, id, about);
-        self.list_untold(id);
+        // A bus keeps all of it before the client is told.
+        self.tell_changes(session, id);
     }
 
     /// The request `resume_session`.
@@ -114,30 +116,34 @@ impl Hub {
         self.tell(home, Inner::Session(Box::new(SessionMessage { session, conn, what })));
     }
 
-    fn tell_host(&mut self, session: SessionId, conn: ConnId, what: About) {
+    pub(super) fn tell_host(&mut self, session: SessionId, conn: ConnId, what: About) {
         self.tell(conn.shard, Inner::Session(Box::new(SessionMessage { session, conn, what })));
     }
 
     pub(super) fn on_session_message(&mut self, message: SessionMessage) {
         let SessionMessage { session, conn, what } = message;
-        let env = &mut self.env;
         match what {
             About::Keep { who, public, ttl } => {
                 let holder = Holder { conn, who, public };
-                let kept = self.sessions.keep(env, session, holder, ttl);
-                self.tell_host(session, conn, About::Kept(kept));
+                let kept = match self.may_keep() {
+                    Ok(()) => self.sessions.keep(&mut self.env, session, holder, ttl),
+                    Err(reason) => Err(reason),
+                };
+                self.answer_kept(session, conn, kept);
             }
             About::KeepOn { ttl } => {
-                let kept = self.sessions.keep_on(env, session, conn, ttl);
-                self.tell_host(session, conn, About::Kept(kept));
+                let kept = match self.may_keep() {
+                    Ok(()) => self.sessions.keep_on(&self.env, session, conn, ttl),
+                    Err(reason) => Err(reason),
+                };
+                self.answer_kept(session, conn, kept);
             }
-            About::Changed(changes) => self.sessions.change(env, session, conn, changes),
-            About::Renamed(who) => self.sessions.rename(env, session, conn, who),
+            About::Changed(changes) => {
+                self.sessions.change(&mut self.env, session, conn, changes);
+            }
+            About::Renamed(who) => self.sessions.rename(&self.env, session, conn, who),
             About::Ended { end, took_up } => self.on_session_ended(session, conn, (end, took_up)),
-            About::Resume(who) => {
-                let resume = self.sessions.resume(env, session, conn, &who);
-                self.tell_resumed(session, conn, resume);
-            }
+            About::Resume(who) => self.on_resume(session, conn, who),
             About::Kept(result) => self.on_kept(session, conn, result),
             About::Resumed(grant) => self.on_resumed(session, conn, grant),
             About::LetGo => {
@@ -153,9 +159,20 @@ impl Hub {
         }
     }
 
+    fn on_resume(&mut self, session: SessionId, conn: ConnId, who: Who) {
+        if self.shares_sessions() {
+            return self.claim_session(session, conn, who);
+        }
+        let resume = self.sessions.resume(&mut self.env, session, conn, &who);
+        self.tell_resumed(session, conn, resume);
+    }
+
     /// A connection has ended that had a session, or wanted it. If it did not take up all, some of the session's places may
     /// wait since an earlier one had it.
     fn on_session_ended(&mut self, session: SessionId, conn: ConnId, (end, took_up): (End, bool)) {
+        if !took_up {
+            self.sessions.stop_waiting(conn);
+        }
         let places = if took_up { None } else { self.sessions.places(session, conn) };
         if let Some((next, resume)) = self.sessions.ended(&mut self.env, session, conn, end) {
             self.tell_resumed(session, next, resume);
@@ -179,7 +196,19 @@ impl Hub {
 
     /// The application ends sessions that are at home here.
     pub(super) fn on_end_sessions(&mut self, id: Option<CommandId>, of: &Whose) {
-        let ended = self.sessions.end(&mut self.env, of);
+        if self.shares_sessions() {
+            return self.end_sessions_everywhere(id, of);
+        }
+        let count = self.end_sessions(of, Duration::MAX);
+        if let Some(id) = id {
+            let published = Published { subscribers: count, ..Published::default() };
+            self.outputs.push_back(Output::Done { id, result: Ok(published) });
+        }
+    }
+
+    /// The same of those that had begun by a moment of the wall clock. How many there were.
+    pub(super) fn end_sessions(&mut self, of: &Whose, begun_by: Duration) -> u32 {
+        let ended = self.sessions.end(&mut self.env, of, begun_by);
         let count = u32::try_from(ended.len()).unwrap_or(u32::MAX);
         for Ended { session, public, by, next, attended } in ended {
             for channel in attended {
@@ -190,19 +219,21 @@ impl Hub {
             }
             if let Some(next) = next {
                 self.env.tally.resumed(Resumed::Unknown);
-                self.tell_host(session, next, About::Resumed(None));
+                self.tell_host(session, next, About::Resumed(Err(Reason::SessionUnknown)));
             }
         }
-        if let Some(id) = id {
-            let published = Published { subscribers: count, ..Published::default() };
-            self.outputs.push_back(Output::Done { id, result: Ok(published) });
-        }
+        count
     }
 
-    fn tell_resumed(&mut self, session: SessionId, conn: ConnId, resume: Resume) {
+    pub(super) fn tell_resumed(&mut self, session: SessionId, conn: ConnId, resume: Resume) {
         match resume {
-            Resume::Unknown => self.tell_host(session, conn, About::Resumed(None)),
-            Resume::Granted(grant) => self.tell_host(session, conn, About::Resumed(Some(grant))),
+            Resume::Unknown => {
+                self.tell_host(session, conn, About::Resumed(Err(Reason::SessionUnknown)));
+            }
+            Resume::Refused(reason) => {
+                self.tell_host(session, conn, About::Resumed(Err(reason)));
+            }
+            Resume::Granted(grant) => self.tell_host(session, conn, About::Resumed(Ok(grant))),
             Resume::Contended(by) => self.tell_host(session, by, About::LetGo),
         }
     }
@@ -224,6 +255,10 @@ impl Hub {
                 let (env, connections) = (&mut self.env, &mut self.connections);
                 connections.answer_kept(env, conn, (session, ttl), correlation);
             }
+            // It is kept as it was, and told the bus as it is when that is possible.
+            Err(reason @ Reason::BusAway) if attached.kept => {
+                self.refuse(conn, reason, correlation);
+            }
             Err(reason) => {
                 // None is left at the home: what else was asked about it is answered alike.
                 self.refuse(conn, reason, correlation);
@@ -236,17 +271,18 @@ impl Hub {
     }
 
     /// A home has granted a session, or there is none for this connection.
-    fn on_resumed(&mut self, session: SessionId, conn: ConnId, grant: Option<Box<Grant>>) {
-        let Some(grant) = grant else {
-            if self.attached(session, conn).is_none() {
+    fn on_resumed(&mut self, session: SessionId, conn: ConnId, grant: Result<Box<Grant>, Reason>) {
+        let grant = match grant {
+            Ok(grant) => grant,
+            Err(_) if self.attached(session, conn).is_none() => return,
+            Err(reason) => {
+                let attached = self.connections.take_session(conn);
+                if let Some(resumption) = attached.and_then(|attached| attached.resumption) {
+                    let (answer, ..) = resumption.finish();
+                    self.refuse(conn, reason, answer.correlation.as_deref());
+                }
                 return;
             }
-            let attached = self.connections.take_session(conn);
-            if let Some(resumption) = attached.and_then(|attached| attached.resumption) {
-                let (answer, ..) = resumption.finish();
-                self.refuse(conn, Reason::SessionUnknown, answer.correlation.as_deref());
-            }
-            return;
         };
         // What the connection has subscribed to by itself belongs to the session from now on.
         let own = self.terms(conn);

@@ -48,7 +48,8 @@ impl Hub {
             | BusEvent::Told { .. }
             | BusEvent::Visited { .. }
             | BusEvent::Visits { .. }
-            | BusEvent::Taken { .. } => return,
+            | BusEvent::Taken { .. }
+            | BusEvent::Session { .. } => return,
         }
         self.answer_ready();
     }

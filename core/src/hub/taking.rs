@@ -34,7 +34,8 @@ impl Hub {
             | BusEvent::Visited { .. }
             | BusEvent::Visits { .. }
             | BusEvent::Attended { .. }
-            | BusEvent::Members { .. } => {}
+            | BusEvent::Members { .. }
+            | BusEvent::Session { .. } => {}
         }
     }
 

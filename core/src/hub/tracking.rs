@@ -110,7 +110,8 @@ impl Hub {
             | BusEvent::Told { .. }
             | BusEvent::Taken { .. }
             | BusEvent::Attended { .. }
-            | BusEvent::Members { .. } => {}
+            | BusEvent::Members { .. }
+            | BusEvent::Session { .. } => {}
         }
     }
 }

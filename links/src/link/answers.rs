@@ -30,6 +30,7 @@ pub(super) fn failed(command: &BusCommand, error: BusError) -> Option<BusEvent> 
         BusCommand::Take(take) => BusEvent::Taken { id: take.id, result: Err(error) },
         BusCommand::Attend(change) => BusEvent::Attended { id: change.id, result: Err(error) },
         BusCommand::Members { id, .. } => BusEvent::Members { id: *id, result: Err(error) },
+        BusCommand::Session(call) => BusEvent::Session { id: call.id, result: Err(error) },
     })
 }
 
@@ -77,6 +78,9 @@ pub(super) fn done(command: &BusCommand, reply: &Frame) -> Result<Option<BusEven
         }
         BusCommand::Members { id, .. } => {
             BusEvent::Members { id: *id, result: Ok(replies::members(reply)?) }
+        }
+        BusCommand::Session(call) => {
+            BusEvent::Session { id: call.id, result: Ok(replies::session(&call.what, reply)?) }
         }
     }))
 }

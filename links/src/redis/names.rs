@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use mahavishnu_core::hub::SessionKey;
+
 /// What a channel's keys have in braces, so that all of them, and the channel of pub/sub, share a slot of a cluster. The
 /// slots of these lie 128 apart.
 #[rustfmt::skip]
@@ -76,6 +78,13 @@ impl Names {
     #[must_use]
     pub fn presence(&self, channel: &str) -> String {
         self.key(Self::tag(channel), "p", channel)
+    }
+
+    /// A session, in a slot by its key.
+    #[must_use]
+    pub fn session(&self, key: SessionKey) -> String {
+        let key = key.to_string();
+        self.key(Self::tag(&key), "s", &key)
     }
 
     /// Leases of nodes.
@@ -156,6 +165,7 @@ impl Names {
             b"i:" => KeyKind::Once,
             b"u:" => KeyKind::User,
             b"p:" => KeyKind::Presence,
+            b"s:" => KeyKind::Session,
             _ => KeyKind::Other,
         })
     }
@@ -219,6 +229,8 @@ pub enum KeyKind {
     User,
     /// Who is in a channel.
     Presence,
+    /// A session.
+    Session,
     /// Of another version of the program.
     Other,
 }
@@ -261,6 +273,9 @@ mod tests {
         assert_eq!(names.user("workflow:42"), format!("mahavishnu:{{{tag}}}:u:workflow:42"));
         assert_eq!(names.presence("workflow:42"), format!("mahavishnu:{{{tag}}}:p:workflow:42"));
         assert_eq!(names.live("workflow:42"), format!("mahavishnu:3:{{{tag}}}:c:workflow:42"));
+        let key = SessionKey(0xab);
+        let tag = Names::tag(&key.to_string());
+        assert_eq!(names.session(key), format!("mahavishnu:{{{tag}}}:s:{key}"));
         assert_eq!(names.leases(), "mahavishnu:{n}:leases");
         assert_eq!(names.nodes(), "mahavishnu:{n}:nodes");
         assert_eq!(names.control(), "mahavishnu:{n}:control");
@@ -287,6 +302,7 @@ mod tests {
             (names.once("c", "k#0"), KeyKind::Once),
             (names.user("ada"), KeyKind::User),
             (names.presence("room:1"), KeyKind::Presence),
+            (names.session(SessionKey(7)), KeyKind::Session),
             ("m:{n}:later".into(), KeyKind::Other),
             ("m:{emj}:z:later".into(), KeyKind::Other),
             ("m:{emj}:".into(), KeyKind::Other),

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use mahavishnu_core::{
     hub::{
         AppendError, Appended, BusError, BusPage as Page, IngressEntry, Moved, Node, NodeId,
-        PageEntry, PresenceChanged, PresenceMember, PresenceMembers, Standing, Taken, Visit,
-        VisitName, Visited, Visits,
+        PageEntry, PresenceChanged, PresenceMember, PresenceMembers, SessionAnswer, SessionClaimed,
+        SessionRenewed, SessionWish, Standing, Taken, Visit, VisitName, Visited, Visits, Writer,
     },
     protocol::{Epoch, Position},
 };
@@ -377,6 +377,46 @@ pub(crate) fn members(frame: &Frame) -> Result<PresenceMembers, Odd> {
 /// A member's name, which is as long as all of them.
 pub(crate) fn uuid<T: FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok().filter(|text| text.len() == 36)?.parse().ok()
+}
+
+/// What became of sessions.
+pub(crate) fn session(wish: &SessionWish, frame: &Frame) -> Result<SessionAnswer, Odd> {
+    match wish {
+        SessionWish::Keep(_) | SessionWish::End(..) => {
+            let mut items = Items::of(frame)?;
+            match items.bytes()? {
+                b"ok" => Ok(SessionAnswer::Done(true)),
+                b"lost" => Ok(SessionAnswer::Done(false)),
+                _ => Err(Odd),
+            }
+        }
+        SessionWish::Claim { .. } => claimed(frame).map(SessionAnswer::Claimed),
+        SessionWish::Renew(sessions) => {
+            let replies = frame.as_array().filter(|all| all.len() == sessions.len()).ok_or(Odd)?;
+            let renewed = replies.iter().map(|reply| match reply.as_integer() {
+                Some(1) => Ok(SessionRenewed::Done),
+                Some(0) => Ok(SessionRenewed::Lost),
+                Some(-1) => Ok(SessionRenewed::Unknown),
+                _ => Err(Odd),
+            });
+            renewed.collect::<Result<_, _>>().map(SessionAnswer::Renewed)
+        }
+    }
+}
+
+fn claimed(frame: &Frame) -> Result<Option<Box<SessionClaimed>>, Odd> {
+    let mut items = Items::of(frame)?;
+    match items.bytes()? {
+        b"unknown" => return Ok(None),
+        b"ok" => {}
+        _ => return Err(Odd),
+    }
+    let claim = items.number()?;
+    // A name of another version is nobody that could be told anything.
+    let before = std::str::from_utf8(items.bytes()?).ok().and_then(Writer::parse);
+    let begun = Duration::from_millis(items.number()?);
+    let record = Bytes::copy_from_slice(items.bytes()?);
+    Ok(Some(Box::new(SessionClaimed { claim, before, begun, record })))
 }
 
 /// What was told to all nodes.

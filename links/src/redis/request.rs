@@ -5,7 +5,8 @@ use std::{fmt::Write, sync::Arc, time::Duration};
 use mahavishnu_core::{
     config::{IngressKind, IngressSource},
     hub::{
-        Alive, Append, BusCommand, Heal, PresenceChange, PresenceEnd, Retention, Take, VisitChange,
+        Alive, Append, BusCommand, Heal, PresenceChange, PresenceEnd, Retention, SessionCall,
+        SessionHeld, SessionState, SessionWish, Take, VisitChange,
     },
     protocol::{Epoch, Position},
 };
@@ -130,6 +131,7 @@ impl Requests {
                 ];
                 self.eval(out, Script::Members, &[self.names.presence(channel)], &args);
             }
+            BusCommand::Session(call) => self.session(out, call),
         }
     }
 
@@ -292,6 +294,45 @@ impl Requests {
         self.eval(out, Script::Attend, &[self.names.presence(&change.channel)], &args);
     }
 
+    fn session(&self, out: &mut Vec<u8>, call: &SessionCall) {
+        let holder = call.holder.to_string();
+        match &call.what {
+            SessionWish::Keep(state) => {
+                let SessionState { held, user, begun, ttl, life, attached, record } = &**state;
+                let user = owner(user.as_deref());
+                let args = [
+                    held.claim.into(),
+                    (&holder).into(),
+                    (if *attached { "1" } else { "0" }).into(),
+                    (&user).into(),
+                    millis(*ttl).into(),
+                    moment(*begun).into(),
+                    millis(*life).into(),
+                    record.into(),
+                ];
+                self.eval(out, Script::KeepSession, &[self.names.session(held.key)], &args);
+            }
+            SessionWish::Claim { key, user, grace } => {
+                let user = owner(user.as_deref());
+                let args = [(&holder).into(), (&user).into(), millis(*grace).into()];
+                self.eval(out, Script::ClaimSession, &[self.names.session(*key)], &args);
+            }
+            SessionWish::Renew(sessions) => {
+                let key = |(held, _): &(SessionHeld, _)| self.names.session(held.key);
+                let keys: Vec<_> = sessions.iter().map(key).collect();
+                let mut args = vec![Arg::from(&holder)];
+                for (held, life) in sessions {
+                    args.extend([Arg::from(held.claim), millis(*life).into()]);
+                }
+                self.eval(out, Script::RenewSessions, &keys, &args);
+            }
+            SessionWish::End(held, keep) => {
+                let args = [held.claim.into(), (&holder).into(), millis(*keep).into()];
+                self.eval(out, Script::EndSession, &[self.names.session(held.key)], &args);
+            }
+        }
+    }
+
     /// Where do these stand?
     pub(crate) fn standing(&self, out: &mut Vec<u8>, channels: &[Arc<str>]) {
         let keys: Vec<_> = channels
@@ -360,6 +401,12 @@ pub(crate) fn script(command: &BusCommand) -> Option<Script> {
         BusCommand::Take(_) => Some(Script::Take),
         BusCommand::Attend(_) => Some(Script::Attend),
         BusCommand::Members { .. } => Some(Script::Members),
+        BusCommand::Session(call) => Some(match call.what {
+            SessionWish::Keep(_) => Script::KeepSession,
+            SessionWish::Claim { .. } => Script::ClaimSession,
+            SessionWish::Renew(_) => Script::RenewSessions,
+            SessionWish::End(..) => Script::EndSession,
+        }),
     }
 }
 
@@ -377,6 +424,12 @@ pub(crate) fn is_sound(command: &BusCommand) -> bool {
         BusCommand::Announce { count, .. } => *count >= 1,
         BusCommand::Heal(heal) => is_sound_heal(heal),
         BusCommand::Fork { found, .. } => found.is_none_or(is_position),
+        BusCommand::Session(call) => match &call.what {
+            SessionWish::Keep(state) => (1..=NUMBER_MAX).contains(&state.held.claim),
+            SessionWish::End(held, _) => (1..=NUMBER_MAX).contains(&held.claim),
+            SessionWish::Claim { .. } => true,
+            SessionWish::Renew(sessions) => !sessions.is_empty(),
+        },
         BusCommand::Follow { .. }
         | BusCommand::Unfollow { .. }
         | BusCommand::Read { .. }
@@ -452,6 +505,14 @@ pub(crate) fn weight(command: &BusCommand) -> usize {
             2 * change.channel.len() + come + gone + 17 * change.alive.nodes.len()
         }
         BusCommand::Members { channel, alive, .. } => channel.len() + 17 * alive.nodes.len(),
+        BusCommand::Session(call) => match &call.what {
+            SessionWish::Keep(state) => {
+                state.record.len() + state.user.as_ref().map_or(0, |user| user.len())
+            }
+            SessionWish::Claim { user, .. } => user.as_ref().map_or(0, |user| user.len()),
+            SessionWish::Renew(sessions) => 128 * sessions.len(),
+            SessionWish::End(..) => 0,
+        },
     };
     COMMAND_BYTES + own
 }
@@ -480,6 +541,16 @@ fn lives(retention: &Retention) -> (u64, u64, u64) {
 /// For Redis, which does not know how to keep something for no time at all, and takes no more than fits its own numbers.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, LIFE_MAX)
+}
+
+/// A user as a session has it, told from nobody.
+fn owner(user: Option<&str>) -> String {
+    user.map_or_else(String::new, |user| format!("={user}"))
+}
+
+/// A moment since the Unix epoch, in milliseconds.
+fn moment(at: Duration) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX).min(NUMBER_MAX)
 }
 
 fn node_list(alive: &Alive) -> String {

@@ -40,13 +40,21 @@ pub enum Script {
     Attend,
     /// Tells who is in a channel.
     Members,
+    /// Keeps a session as it is.
+    KeepSession,
+    /// Gives a session to whoever claims it.
+    ClaimSession,
+    /// Keeps sessions for longer.
+    RenewSessions,
+    /// Ends a session.
+    EndSession,
     /// Proves that writes are taken and live messages come.
     Probe,
 }
 
 impl Script {
     /// How many there are.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 22;
 
     /// All, in order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -67,6 +75,10 @@ impl Script {
         Self::Take,
         Self::Attend,
         Self::Members,
+        Self::KeepSession,
+        Self::ClaimSession,
+        Self::RenewSessions,
+        Self::EndSession,
         Self::Probe,
     ];
 
@@ -91,6 +103,10 @@ impl Script {
             Self::Take => include_str!("scripts/take.lua"),
             Self::Attend => include_str!("scripts/attend.lua"),
             Self::Members => include_str!("scripts/members.lua"),
+            Self::KeepSession => include_str!("scripts/keep_session.lua"),
+            Self::ClaimSession => include_str!("scripts/claim_session.lua"),
+            Self::RenewSessions => include_str!("scripts/renew_sessions.lua"),
+            Self::EndSession => include_str!("scripts/end_session.lua"),
             Self::Probe => include_str!("scripts/probe.lua"),
         }
     }
@@ -116,6 +132,10 @@ impl Script {
             Self::Take => "take",
             Self::Attend => "attend",
             Self::Members => "members",
+            Self::KeepSession => "keep_session",
+            Self::ClaimSession => "claim_session",
+            Self::RenewSessions => "renew_sessions",
+            Self::EndSession => "end_session",
             Self::Probe => "probe",
         }
     }

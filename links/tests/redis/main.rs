@@ -20,4 +20,5 @@ mod node;
 mod nodes;
 mod presence;
 mod refusing;
+mod sessions;
 mod taking;

@@ -194,6 +194,7 @@ fn word(kind: KeyKind) -> &'static str {
         KeyKind::Once => "idempotency",
         KeyKind::User => "user",
         KeyKind::Presence => "presence",
+        KeyKind::Session => "session",
         KeyKind::Other => "other",
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     presence::PresenceChange,
+    session::SessionCall,
     take::{Take, TakenFrom},
     visit::{Alive, VisitChange},
 };
@@ -193,6 +194,8 @@ pub enum BusCommand {
         /// So many bytes at most of what is to be known of them.
         bytes_max: usize,
     },
+    /// Sessions are to be kept, found or ended. Answered by [`BusEvent::Session`](super::BusEvent::Session).
+    Session(Box<SessionCall>),
 }
 
 /// Messages for a channel.

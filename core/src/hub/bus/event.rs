@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     command::{CallId, NodeId},
     presence::{PresenceChanged, PresenceMembers, PresenceNews},
+    session::SessionAnswer,
     take::Taken,
     visit::{Visited, Visits},
 };
@@ -129,6 +130,13 @@ pub enum BusEvent {
         id: CallId,
         /// They.
         result: Result<PresenceMembers, BusError>,
+    },
+    /// What became of sessions.
+    Session {
+        /// Which call was about them.
+        id: CallId,
+        /// It.
+        result: Result<SessionAnswer, BusError>,
     },
 }
 

@@ -9,6 +9,7 @@ mod calls;
 mod command;
 mod event;
 mod presence;
+mod session;
 mod take;
 mod visit;
 
@@ -22,6 +23,10 @@ pub use self::{
     presence::{
         PresenceAbsence, PresenceChange, PresenceChanged, PresenceEnd, PresenceMember,
         PresenceMembers, PresenceMove, PresenceNews,
+    },
+    session::{
+        SessionAnswer, SessionCall, SessionClaimed, SessionHeld, SessionKey, SessionRenewed,
+        SessionState, SessionWish,
     },
     take::{IngressEntry, IngressOwner, Take, Taken, TakenFrom},
     visit::{Alive, Visit, VisitChange, VisitName, Visited, Visits},

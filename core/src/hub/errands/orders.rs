@@ -90,6 +90,7 @@ pub(in crate::hub) fn answer(kind: OrderKind, closed: u32, spread: Option<Spread
     let status = match kind {
         OrderKind::Revoke => "revoked",
         OrderKind::Disconnect => "disconnected",
+        OrderKind::EndSessions => "ended",
     };
     let nodes = spread.map_or_else(String::new, |spread| {
         let Spread { nodes, confirmed, .. } = spread;

@@ -158,7 +158,8 @@ impl Links {
             | BusEvent::Visits { .. }
             | BusEvent::Taken { .. }
             | BusEvent::Attended { .. }
-            | BusEvent::Members { .. } => return None,
+            | BusEvent::Members { .. }
+            | BusEvent::Session { .. } => return None,
         }
         Some(Heard { link: Box::new(link.clone()), probe })
     }

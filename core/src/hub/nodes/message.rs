@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{links::Link, members::Member, order::Order, spreading::Spread};
-use crate::hub::{bus::NodeId, peers::Ticket};
+use crate::hub::{
+    bus::{NodeId, SessionHeld},
+    peers::Ticket,
+};
 
 /// One message.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub(in crate::hub) enum NodesMessage {
     Spread { ticket: Ticket, order: Order },
     /// From the first hub to the one that was asked: so far that has come.
     HasSpread { ticket: Ticket, spread: Spread },
+    /// From the first hub to a session's home: another node has claimed it.
+    Claimed(SessionHeld),
 }
 
 /// Who is there.
@@ -39,7 +44,7 @@ impl NodesMessage {
                 Self::Link(_) => size_of::<Link>(),
                 Self::Roll(roll) => roll.gone.len() * size_of::<NodeId>(),
                 Self::Spread { order, .. } => order.weight(),
-                Self::HasSpread { .. } => 0,
+                Self::HasSpread { .. } | Self::Claimed(_) => 0,
             }
     }
 }

@@ -37,7 +37,7 @@ use self::{
     spreading::{Done, Spreading, Terms},
 };
 use super::{
-    bus::{BusCommand, BusError, BusEvent, CallId, Calls, Node, NodeId},
+    bus::{BusCommand, BusError, BusEvent, CallId, Calls, Node, NodeId, SessionHeld, Writer},
     env::Env,
     peers::Ticket,
     types::{Place, ShardId},
@@ -311,6 +311,11 @@ impl Nodes {
     /// Whether others may count on it that what all nodes are told is carried out here.
     pub(super) fn is_informed(&self) -> bool {
         self.lease.is_informed()
+    }
+
+    /// Tells the hub that had a session that it was claimed.
+    pub(super) fn tell_claimed(&self, calls: &mut Calls, to: Writer, held: SessionHeld) {
+        calls.send(tell(Told::Claimed { to, held }));
     }
 
     /// Tells whoever waits for it that this process has carried an order out.

@@ -1,6 +1,6 @@
 //! Orders: what all hubs of all nodes are to carry out, and how they are told of it.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -16,6 +16,8 @@ pub(in crate::hub) enum Order {
     Revoke(Revocation),
     /// End connections.
     Disconnect(Whom),
+    /// End sessions that had begun by this moment of the wall clock, whether or not a connection has them.
+    EndSessions { of: Whom, begun_by: Duration },
 }
 
 /// What an order is about.
@@ -26,6 +28,8 @@ pub enum OrderKind {
     Revoke,
     /// Ending connections.
     Disconnect,
+    /// Ending sessions.
+    EndSessions,
 }
 
 /// Whose connections an operator ends.
@@ -105,6 +109,7 @@ impl Order {
         match self {
             Self::Revoke(_) => OrderKind::Revoke,
             Self::Disconnect(_) => OrderKind::Disconnect,
+            Self::EndSessions { .. } => OrderKind::EndSessions,
         }
     }
 
@@ -115,8 +120,10 @@ impl Order {
                 let names = [&revocation.id, &revocation.user].into_iter().flatten();
                 names.map(|name| name.len()).sum()
             }
-            Self::Disconnect(Whom::User(user)) => user.len(),
-            Self::Disconnect(Whom::Connection(_)) => 0,
+            Self::Disconnect(of) | Self::EndSessions { of, .. } => match of {
+                Whom::User(user) => user.len(),
+                Whom::Connection(_) => 0,
+            },
         };
         size_of::<Self>() + names
     }
@@ -144,16 +151,25 @@ struct WrittenEntry<'a> {
     revoke: Option<&'a RawValue>,
     #[serde(borrow, default)]
     disconnect: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    end_sessions: Option<&'a RawValue>,
+    /// Of `end_sessions`, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    begun_by: u64,
 }
 
 impl Entry {
     /// Reads one. `None`: a node of a later version may have written it, and nobody here knows what to do.
     pub(in crate::hub) fn parse(json: &[u8]) -> Option<Self> {
         let written: WrittenEntry<'_> = serde_json::from_slice(json).ok()?;
-        let order = match (written.revoke, written.disconnect) {
-            (Some(revocation), None) => Order::Revoke(Revocation::parse(revocation.get()).ok()?),
-            (None, Some(whom)) => Order::Disconnect(Whom::parse(whom.get()).ok()?),
-            (Some(_), Some(_)) | (None, None) => return None,
+        let order = match (written.revoke, written.disconnect, written.end_sessions) {
+            (Some(of), None, None) => Order::Revoke(Revocation::parse(of.get()).ok()?),
+            (None, Some(whom), None) => Order::Disconnect(Whom::parse(whom.get()).ok()?),
+            (None, None, Some(whom)) => {
+                let of = Whom::parse(whom.get()).ok()?;
+                Order::EndSessions { of, begun_by: Duration::from_millis(written.begun_by) }
+            }
+            _ => return None,
         };
         Some(Self { id: OrderId(written.id.0), from: NodeId(written.node.0), order })
     }
@@ -163,6 +179,9 @@ impl Entry {
         let (word, what) = match order {
             Order::Revoke(revocation) => ("revoke", revocation.to_json()),
             Order::Disconnect(whom) => ("disconnect", whom.to_json()),
+            Order::EndSessions { of, begun_by } => {
+                ("begun_by", format!(r#"{},"end_sessions":{}"#, begun_by.as_millis(), of.to_json()))
+            }
         };
         format!(r#"{{"id":"{:016x}","node":"{from}","{word}":{what}}}"#, id.0)
     }
@@ -207,6 +226,13 @@ mod tests {
         let orders = [
             (Order::Revoke(revocation), r#""revoke":{"jti":"t1","until":7}"#),
             (Order::Disconnect(Whom::User("ada".into())), r#""disconnect":{"user":"ada"}"#),
+            (
+                Order::EndSessions {
+                    of: Whom::User("ada".into()),
+                    begun_by: Duration::from_millis(9),
+                },
+                r#""begun_by":9,"end_sessions":{"user":"ada"}"#,
+            ),
         ];
         for (order, written) in orders {
             let entry = Entry { id: OrderId(0xa), from: NodeId(0xb), order };
@@ -216,7 +242,9 @@ mod tests {
             assert_eq!(json, expected);
             assert_eq!(Entry::parse(json.as_bytes()), Some(entry));
         }
-        for rest in [r#""later":{}"#, r#""revoke":{}"#, r#""disconnect":[]"#] {
+        for rest in
+            [r#""later":{}"#, r#""end_sessions":{}"#, r#""revoke":{}"#, r#""disconnect":[]"#]
+        {
             let json = format!(r#"{{"id":"000000000000000a","node":"000000000000000b",{rest}}}"#);
             assert_eq!(Entry::parse(json.as_bytes()), None, "{json}");
         }

@@ -59,7 +59,11 @@ impl Spread {
             (Self { told: true, .. }, _) => Ok(()),
             (_, OrderKind::Disconnect) => Err(Reason::DisconnectedHere),
             (Self { kept: true, .. }, OrderKind::Revoke) => Err(Reason::RevokedHere),
-            (Self { kept: false, .. }, OrderKind::Revoke) => Err(Reason::RevocationsFull),
+            // Which is what is promised: at once here, elsewhere as soon as that is possible.
+            (Self { kept: true, .. }, OrderKind::EndSessions) => Ok(()),
+            (Self { kept: false, .. }, OrderKind::Revoke | OrderKind::EndSessions) => {
+                Err(Reason::RevocationsFull)
+            }
         }
     }
 }
@@ -102,7 +106,7 @@ impl Spreading {
 
     fn send(&mut self, calls: &mut Calls, entry: Entry, terms: Terms) {
         let keep = match entry.order {
-            Order::Revoke(_) => terms.revocation_keep,
+            Order::Revoke(_) | Order::EndSessions { .. } => terms.revocation_keep,
             Order::Disconnect(_) => DISCONNECT_KEEP,
         };
         let (id, command) = (calls.name(), entry.to_json().into());

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::order::OrderId;
-use crate::hub::bus::NodeId;
+use crate::hub::bus::{NodeId, SessionHeld, SessionKey, Writer};
 
 /// One message of [`BusCommand::Tell`](crate::hub::BusCommand::Tell).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(in crate::hub) enum Told {
     Alive(NodeId),
     /// A node has carried an order out, by which so many connections have ended there.
     CarriedOut { order: OrderId, node: NodeId, closed: u32 },
+    /// A session was claimed that this hub had.
+    Claimed { to: Writer, held: SessionHeld },
 }
 
 /// The same as JSON. A node of a later version may say something else, which is passed over.
@@ -20,6 +22,7 @@ pub(in crate::hub) enum Told {
 enum Written {
     Alive { node: Hex },
     CarriedOut { order: Hex, node: Hex, closed: u32 },
+    Claimed { node: Hex, shard: u16, session: [Hex; 2], claim: u64 },
 }
 
 /// A number as nodes and orders are named: sixteen digits.
@@ -51,6 +54,11 @@ impl Told {
             Written::CarriedOut { order: Hex(order), node: Hex(node), closed } => {
                 Self::CarriedOut { order: OrderId(order), node: NodeId(node), closed }
             }
+            Written::Claimed { node: Hex(node), shard, session: [Hex(high), Hex(low)], claim } => {
+                let key = SessionKey(u128::from(high) << 64 | u128::from(low));
+                let to = Writer { node: NodeId(node), shard };
+                Self::Claimed { to, held: SessionHeld { key, claim } }
+            }
         })
     }
 
@@ -59,6 +67,10 @@ impl Told {
             Self::Alive(node) => Written::Alive { node: Hex(node.0) },
             Self::CarriedOut { order, node, closed } => {
                 Written::CarriedOut { order: Hex(order.0), node: Hex(node.0), closed }
+            }
+            Self::Claimed { to: Writer { node, shard }, held: SessionHeld { key, claim } } => {
+                let session = [Hex((key.0 >> 64) as u64), Hex(key.0 as u64)];
+                Written::Claimed { node: Hex(node.0), shard, session, claim }
             }
         };
         // Writing plain data into memory cannot fail.
@@ -79,7 +91,13 @@ mod tests {
             carried_out.to_json(),
             br#"{"carried_out":{"order":"0000000000000001","node":"0000000000000002","closed":3}}"#
         );
-        for told in [alive, carried_out] {
+        let held = SessionHeld { key: SessionKey(5 << 100 | 7), claim: 3 };
+        let claimed = Told::Claimed { to: Writer { node: NodeId(2), shard: 1 }, held };
+        assert_eq!(
+            claimed.to_json(),
+            br#"{"claimed":{"node":"0000000000000002","shard":1,"session":["0000005000000000","0000000000000007"],"claim":3}}"#
+        );
+        for told in [alive, carried_out, claimed] {
             assert_eq!(Told::parse(&told.to_json()), Some(told));
         }
         for json in [

@@ -8,6 +8,7 @@ use super::{
     Change, End, Grant, Holder, granted,
     record::Kept,
     session::{Session, State, user_of},
+    shared::Shared,
 };
 use crate::{
     entropy::{KeyedMap, KeyedState},
@@ -28,20 +29,21 @@ use crate::{
 /// The sessions of which this hub is the home.
 #[derive(Debug)]
 pub(in crate::hub) struct Sessions {
-    names: KeyedMap<SessionId, u32>,
-    slots: Slab<Session>,
+    pub(super) names: KeyedMap<SessionId, u32>,
+    pub(super) slots: Slab<Session>,
     /// When those that wait have waited long enough. A session believes in the entry that its own deadline names.
     timers: Timers<u32>,
     /// How many each user has, and each address without one.
     owners: Founders,
     /// Memory that they take.
     bytes: usize,
-    /// Those that a store does not know yet as they are.
-    changed: Vec<SessionId>,
+    /// Those that a store, or the bus, does not know yet as they are.
+    pub(super) changed: Vec<SessionId>,
     /// Large ones that a store is to be told of later, and when. Behind each other: the pause is the same for all.
     postponed: VecDeque<(Instant, SessionId)>,
     /// What a store is to be told first.
     commands: VecDeque<StoreCommand>,
+    pub(super) shared: Shared,
     /// Connections of this hub whose sessions' homes are to be told something, each once.
     pub(in crate::hub) untold: VecDeque<ConnId>,
 }
@@ -53,6 +55,8 @@ pub(in crate::hub) enum Resume {
     Unknown,
     /// This is it.
     Granted(Box<Grant>),
+    /// It cannot be said at present.
+    Refused(Reason),
     /// This connection is to let it go. Who asked is answered when it has; if another one waited for that already, then
     /// that is the one to let go.
     Contended(ConnId),
@@ -83,6 +87,7 @@ impl Sessions {
             changed: Vec::new(),
             postponed: VecDeque::new(),
             commands: VecDeque::new(),
+            shared: Shared::default(),
             untold: VecDeque::new(),
         }
     }
@@ -100,7 +105,7 @@ impl Sessions {
         ttl: Option<Duration>,
     ) -> Result<Duration, Reason> {
         let limits = &env.config.limits.sessions;
-        let session = Session::new(name, holder, granted(limits.session_window, ttl));
+        let session = Session::new(name, holder, granted(limits.session_window, ttl), env.now.unix);
         if self.names.contains_key(&name) || !self.is_room_for(limits, &session) {
             return Err(Reason::SessionsFull);
         }
@@ -145,7 +150,7 @@ impl Sessions {
         self.bytes = self.bytes + after - before;
         if after > before && self.bytes > env.config.limits.sessions.sessions_bytes_max {
             env.tally.error(Reason::SessionsFull);
-            self.remove(env, index);
+            self.end_one(env, index);
         } else {
             self.note_in_passing(env, index);
         }
@@ -188,14 +193,14 @@ impl Sessions {
                 Some((next, Resume::Granted(grant)))
             }
             State::Contended { by, next } if by == conn => {
-                self.remove(env, index);
+                self.end_one(env, index);
                 env.tally.resumed(Resumed::Unknown);
                 Some((next, Resume::Unknown))
             }
             State::Held(by) if by == conn => {
                 let time = session.ttl.min(env.config.limits.sessions.session_window);
                 if end == End::Over || time.is_zero() {
-                    self.remove(env, index);
+                    self.end_one(env, index);
                 } else {
                     env.tally.sessions_held -= 1;
                     env.tally.sessions_waiting += 1;
@@ -299,16 +304,19 @@ impl Sessions {
         page
     }
 
-    /// The application has had enough of some: they are forgotten.
-    pub(in crate::hub) fn end(&mut self, env: &mut Env, of: &Whose) -> Vec<Ended> {
+    /// Those that had begun by a moment of the wall clock the application has had enough of: they are forgotten.
+    pub(in crate::hub) fn end(
+        &mut self,
+        env: &mut Env,
+        of: &Whose,
+        begun_by: Duration,
+    ) -> Vec<Ended> {
         let now = env.now.mono;
         let mut ended = Vec::new();
         let indices: Vec<u32> = self.slots.indices().collect();
         for index in indices {
-            let Some(session) = self.slots.get(index).filter(|session| session.is_of(of, now))
-            else {
-                continue;
-            };
+            let meant = |session: &&Session| session.is_of(of, now) && session.begun <= begun_by;
+            let Some(session) = self.slots.get(index).filter(meant) else { continue };
             let (by, next) = match session.state {
                 State::Held(by) => (Some(by), None),
                 State::Contended { by, next } => (Some(by), Some(next)),
@@ -316,7 +324,7 @@ impl Sessions {
             };
             let attended = session.attended().cloned().collect();
             ended.push(Ended { session: session.name, public: session.public, by, next, attended });
-            self.remove(env, index);
+            self.end_one(env, index);
         }
         ended
     }
@@ -388,8 +396,12 @@ impl Sessions {
     /// Forgets the one that had waited long enough first, by `until`. False if none had.
     pub(in crate::hub) fn expire(&mut self, env: &mut Env, until: Instant) -> bool {
         let Some((at, index)) = self.timers.pop_due(until) else { return false };
-        if self.slots.get(index).is_some_and(|session| session.is_due(at)) {
-            self.remove(env, index);
+        if let Some(session) = self.slots.get(index).filter(|session| session.is_due(at)) {
+            // Of one that the bus has as it is the bus knows when it is over.
+            match session.told.is_all() && !session.changed {
+                true => self.remove(env, index),
+                false => self.end_one(env, index),
+            }
         }
         true
     }
@@ -431,13 +443,13 @@ impl Sessions {
 
 /// Within the department.
 impl Sessions {
-    fn find(&mut self, name: SessionId) -> Option<(u32, &mut Session)> {
+    pub(super) fn find(&mut self, name: SessionId) -> Option<(u32, &mut Session)> {
         let index = *self.names.get(&name)?;
         Some((index, self.slots.get_mut(index)?))
     }
 
     /// Whether there is room for one more. The last tenth is for users, and addresses without one, that have few.
-    fn is_room_for(&self, limits: &limits::Sessions, session: &Session) -> bool {
+    pub(super) fn is_room_for(&self, limits: &limits::Sessions, session: &Session) -> bool {
         let max = limits.sessions_max;
         let few = |who| self.owners.held(who) < limits.sessions_share_max;
         self.len() < max
@@ -445,11 +457,14 @@ impl Sessions {
             && (self.len() < max - max / 10 || session.owner.as_ref().is_none_or(few))
     }
 
-    fn insert(&mut self, env: &mut Env, session: Session) -> Option<u32> {
+    pub(super) fn insert(&mut self, env: &mut Env, session: Session) -> Option<u32> {
         let (name, bytes, waiting) = (session.name, session.bytes, session.is_waiting());
         let owner = session.owner.clone();
         let (index, _) = self.slots.insert(session)?;
         self.names.insert(name, index);
+        if env.config.bus.is_some() {
+            self.shared.know(name);
+        }
         self.bytes += bytes;
         owner.into_iter().for_each(|owner| self.owners.add(owner));
         *count(env, waiting) += 1;
@@ -457,16 +472,25 @@ impl Sessions {
     }
 
     /// From now on it waits for its client, for so long.
-    fn wait(&mut self, env: &Env, index: u32, time: Duration, since: Duration) {
+    pub(super) fn wait(&mut self, env: &Env, index: u32, time: Duration, since: Duration) {
         let Some(session) = self.slots.get_mut(index) else { return };
         let until = env.now.mono + time;
         session.state = State::Waiting { until, since };
         self.timers.arm(until, index);
     }
 
-    fn remove(&mut self, env: &mut Env, index: u32) {
+    /// It is over, and is nowhere to be found any more.
+    pub(super) fn end_one(&mut self, env: &mut Env, index: u32) {
+        if let Some(session) = self.slots.get(index).filter(|_| env.config.bus.is_some()) {
+            self.shared.end(session, env.config.limits.sessions.sessions_max);
+        }
+        self.remove(env, index);
+    }
+
+    pub(super) fn remove(&mut self, env: &mut Env, index: u32) {
         let Some(session) = self.slots.remove(index) else { return };
         self.names.remove(&session.name);
+        self.shared.forget(session.name);
         self.bytes -= session.bytes;
         session.owner.iter().for_each(|owner| self.owners.leave(owner));
         *count(env, session.is_waiting()) -= 1;
@@ -475,9 +499,9 @@ impl Sessions {
         }
     }
 
-    /// A store is to be told of it as it is at the end of the turn.
-    fn note(&mut self, env: &Env, index: u32) {
-        if env.config.has_store()
+    /// A store, or the bus, is to be told of it as it is at the end of the turn.
+    pub(super) fn note(&mut self, env: &Env, index: u32) {
+        if env.keeps
             && let Some(session) = self.slots.get_mut(index).filter(|session| !session.changed)
         {
             (session.changed, session.postponed) = (true, false);
@@ -489,7 +513,7 @@ impl Sessions {
     /// The same for what its client may change with every message: all of a session is written each time, so that a large
     /// one has a pause then.
     fn note_in_passing(&mut self, env: &Env, index: u32) {
-        let Some(session) = self.slots.get_mut(index).filter(|_| env.config.store) else { return };
+        let Some(session) = self.slots.get_mut(index).filter(|_| env.keeps) else { return };
         let recent = |at: Instant| env.now.mono.saturating_duration_since(at) < WRITE_PAUSE;
         if session.changed || session.bytes <= LARGE_BYTES || !session.written.is_some_and(recent) {
             return self.note(env, index);

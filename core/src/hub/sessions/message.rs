@@ -40,8 +40,8 @@ pub(in crate::hub) enum About {
     },
     /// To the home: the connection wants the session.
     Resume(Who),
-    /// From the home: the connection has the session, or there is none for it.
-    Resumed(Option<Box<Grant>>),
+    /// From the home: the connection has the session, or why not.
+    Resumed(Result<Box<Grant>, Reason>),
     /// From the home: another connection has the session; this one is to be closed.
     LetGo,
     /// From the home: somebody has ended the session, and with it this connection.
@@ -73,13 +73,13 @@ impl SessionMessage {
             About::Changed(changes) => {
                 changes.iter().map(|(name, terms)| channel(name, terms.as_ref())).sum()
             }
-            About::Resumed(Some(grant)) => {
+            About::Resumed(Ok(grant)) => {
                 grant.channels.iter().map(|(name, terms)| channel(name, Some(terms))).sum()
             }
             About::KeepOn { .. }
             | About::Kept(_)
             | About::Ended { .. }
-            | About::Resumed(None)
+            | About::Resumed(Err(_))
             | About::LetGo
             | About::Over => 0,
         };

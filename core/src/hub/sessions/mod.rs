@@ -11,6 +11,7 @@ mod message;
 mod record;
 mod resumption;
 mod session;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ pub(super) use self::{
     home::{Ended, Resume, Sessions},
     message::{About, Grant, SessionMessage},
     resumption::{Next, Rejoined, Resumption, Verdict},
+    shared::{Outcome, Taken},
 };
 use super::{types::ConnId, visitors::Who};
 

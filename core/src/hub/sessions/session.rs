@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{Change, Grant, Holder, Terms, record::Kept};
 use crate::{
     hub::{
+        bus::{CallId, SessionHeld, SessionKey, SessionState},
         store::SessionId,
         types::{ConnId, SessionInfo, Whose},
         visitors::Who,
@@ -37,6 +38,34 @@ pub(super) struct Session {
     pub(super) stored: bool,
     /// Memory that it takes.
     pub(super) bytes: usize,
+    /// When it began, by the wall clock in milliseconds.
+    pub(super) begun: Duration,
+    /// By which of all claims to it this hub has it, where there is a bus.
+    pub(super) claim: u64,
+    pub(super) told: Told,
+}
+
+/// How far the bus knows of a session.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// It may know of it.
+    pub(super) any: bool,
+    /// It was told, and has not answered.
+    pub(super) under_way: Option<CallId>,
+    /// By then something else has to be told.
+    pub(super) again: bool,
+    /// So many requests of its client are answered with what is under way, and so many with what is told next.
+    pub(super) asked: u32,
+    pub(super) asked_next: u32,
+    /// It is in the line of those that are renewed.
+    pub(super) renewed: bool,
+}
+
+impl Told {
+    /// Whether the bus has it as it is.
+    pub(super) fn is_all(&self) -> bool {
+        self.any && self.under_way.is_none() && !self.again
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +83,7 @@ pub(super) enum State {
 }
 
 impl Session {
-    pub(super) fn new(name: SessionId, holder: Holder, ttl: Duration) -> Self {
+    pub(super) fn new(name: SessionId, holder: Holder, ttl: Duration, unix: Duration) -> Self {
         let Holder { conn, who, public } = holder;
         let user = user_of(&who).cloned();
         let bytes = fixed_bytes(user.as_deref());
@@ -71,6 +100,9 @@ impl Session {
             written: None,
             stored: false,
             bytes,
+            begun: whole_millis(unix),
+            claim: 1,
+            told: Told::default(),
         }
     }
 
@@ -91,6 +123,9 @@ impl Session {
             written: None,
             stored: true,
             bytes: 0,
+            begun: Duration::ZERO,
+            claim: 1,
+            told: Told::default(),
         };
         this.bytes = this.weight();
         this
@@ -175,6 +210,41 @@ impl Session {
         Box::new(Grant { public, ttl, channels: self.channels.clone() })
     }
 
+    /// By what the bus knows it.
+    pub(super) fn held(&self) -> SessionHeld {
+        SessionHeld { key: SessionKey::of(self.name), claim: self.claim }
+    }
+
+    /// For how long the bus is to keep it from now on.
+    pub(super) fn life(&self, now: Instant, grace: Duration) -> Duration {
+        match self.state {
+            State::Waiting { until, .. } => until.saturating_duration_since(now),
+            State::Held(_) | State::Contended { .. } => self.ttl + grace,
+        }
+    }
+
+    /// As the bus is to have it.
+    pub(super) fn state_at(&self, now: Instant, grace: Duration) -> SessionState {
+        SessionState {
+            held: self.held(),
+            user: self.user.clone(),
+            begun: self.begun,
+            ttl: self.ttl,
+            life: self.life(now, grace),
+            attached: !self.is_waiting(),
+            record: self.record(),
+        }
+    }
+
+    /// The connections that have it or wait for it.
+    pub(super) fn conns(&self) -> Vec<ConnId> {
+        match self.state {
+            State::Held(by) => vec![by],
+            State::Contended { by, next } => vec![by, next],
+            State::Waiting { .. } => Vec::new(),
+        }
+    }
+
     /// As a store is to have it.
     pub(super) fn record(&self) -> Bytes {
         let since = match self.state {
@@ -191,6 +261,11 @@ pub(super) fn user_of(who: &Who) -> Option<&Arc<str>> {
         Who::User(user) => Some(user),
         Who::Address(_) | Who::Everyone => None,
     }
+}
+
+/// Moments are told and compared in milliseconds.
+pub(super) fn whole_millis(unix: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(unix.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn fixed_bytes(user: Option<&str>) -> usize {

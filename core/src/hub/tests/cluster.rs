@@ -312,7 +312,8 @@ impl TestBus {
             | BusCommand::Heal(_)
             | BusCommand::Fork { .. }
             | BusCommand::Attend(_)
-            | BusCommand::Members { .. } => {}
+            | BusCommand::Members { .. }
+            | BusCommand::Session(_) => {}
         }
     }
 }

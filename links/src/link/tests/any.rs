@@ -102,7 +102,8 @@ fn answered(event: &BusEvent) -> Option<CallId> {
         | BusEvent::Visits { id, .. }
         | BusEvent::Taken { id, .. }
         | BusEvent::Attended { id, .. }
-        | BusEvent::Members { id, .. } => Some(*id),
+        | BusEvent::Members { id, .. }
+        | BusEvent::Session { id, .. } => Some(*id),
         _ => None,
     }
 }

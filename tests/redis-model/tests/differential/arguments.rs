@@ -56,7 +56,18 @@ impl Arguments {
         let mut name = names[dice.below(names.len())].clone();
         if brief {
             name = dice
-                .one(&["append", "heal", "fork", "found", "beat", "control", "visit", "attend"])
+                .one(&[
+                    "attend",
+                    "append",
+                    "heal",
+                    "fork",
+                    "found",
+                    "beat",
+                    "control",
+                    "visit",
+                    "keep_session",
+                    "end_session",
+                ])
                 .to_owned();
         } else if dice.chance(40) {
             name = dice.one(&["append", "append", "append", "read", "heal"]).to_owned();
@@ -91,6 +102,10 @@ impl Arguments {
                     dice.one(&["1", "120", "9999"]),
                 ]),
             ),
+            "keep_session" => keep_session(dice, brief),
+            "claim_session" => claim_session(dice),
+            "renew_sessions" => renew_sessions(dice),
+            "end_session" => end_session(dice, brief),
             "probe" => (words(&["probe"]), words(&["own:0", "token"])),
             other => panic!("nobody has said how to call {other}.lua: do so in {}", file!()),
         };
@@ -357,6 +372,45 @@ fn attend(dice: &mut Dice, channel: &str, brief: bool) -> (Words, Words) {
 
 fn member(dice: &mut Dice) -> Vec<u8> {
     format!("00000000-0000-4000-8000-{:012}", dice.below(4)).into_bytes()
+}
+
+fn keep_session(dice: &mut Dice, brief: bool) -> (Words, Words) {
+    let life = if brief { "1" } else { "3600000" };
+    let user = dice.one(&["", "=", "=ada"]);
+    let record = dice.one(&["", "one", "two"]);
+    let arguments =
+        [claim(dice), dice.one(NODES), dice.one(&["0", "1"]), user, "60000", "17", life];
+    let mut arguments = words(&arguments);
+    arguments.push(record.into());
+    (words(&[session(dice)]), arguments)
+}
+
+fn claim_session(dice: &mut Dice) -> (Words, Words) {
+    let user = dice.one(&["", "=", "=ada"]);
+    (words(&[session(dice)]), words(&[dice.one(NODES), user, "3600000"]))
+}
+
+fn renew_sessions(dice: &mut Dice) -> (Words, Words) {
+    let mut arguments = words(&[dice.one(NODES)]);
+    let keys: Words = (0..1 + dice.below(3)).map(|_| session(dice).into()).collect();
+    for _ in &keys {
+        arguments.extend(words(&[claim(dice), "3600000"]));
+    }
+    (keys, arguments)
+}
+
+fn end_session(dice: &mut Dice, brief: bool) -> (Words, Words) {
+    let life = if brief { "1" } else { "3600000" };
+    (words(&[session(dice)]), words(&[claim(dice), dice.one(NODES), life]))
+}
+
+fn session(dice: &mut Dice) -> &'static str {
+    dice.one(&["session:1", "session:2"])
+}
+
+/// The number of a claim.
+fn claim(dice: &mut Dice) -> &'static str {
+    dice.one(&["1", "1", "2", "3", "9"])
 }
 
 fn visitor(dice: &mut Dice) -> Vec<u8> {

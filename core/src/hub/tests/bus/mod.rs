@@ -15,6 +15,7 @@ mod presence;
 mod reaching;
 mod schedule;
 mod server;
+mod sessions;
 mod verdicts;
 
 use std::collections::VecDeque;
@@ -44,6 +45,8 @@ struct Link {
     told: VecDeque<BusEvent>,
     /// So many live rounds are lost.
     deaf: usize,
+    /// What all nodes are told is lost.
+    untold: bool,
     /// A round of its own comes before the answer to it.
     push_first: bool,
 }
@@ -178,6 +181,7 @@ impl Nodes {
             _ => &mut self.server,
         };
         let (reply, pushed) = server.execute(&command);
+        self.tell_all(&command);
         if !push_first {
             self.link(node, hub).told.extend(reply.clone());
         }
@@ -197,6 +201,23 @@ impl Nodes {
             self.link(node, hub).told.extend(reply);
         }
         true
+    }
+
+    /// What all nodes are told comes to their first hubs.
+    fn tell_all(&mut self, command: &BusCommand) {
+        let event = match command {
+            BusCommand::Tell { message } => BusEvent::Told { message: message.clone() },
+            BusCommand::Control { command, .. } => {
+                self.server.orders += 1;
+                let at = format!("1-{}", self.server.orders).into();
+                BusEvent::Control { at, command: command.clone() }
+            }
+            _ => return,
+        };
+        let first = self.links.iter_mut().filter(|((_, hub), link)| *hub == 0 && link.up);
+        for (_, link) in first.filter(|(_, link)| !link.untold) {
+            link.told.push_back(event.clone());
+        }
     }
 
     /// Hands a hub the next thing that its bus tells. False if there is none.
@@ -284,6 +305,7 @@ impl Nodes {
 
     /// Time passes on all nodes.
     fn wait(&mut self, step: Duration) {
+        self.server.pass(step);
         for rig in &mut self.rigs {
             rig.wait(step);
         }
@@ -315,6 +337,8 @@ fn answer(command: &BusCommand, error: BusError) -> Option<BusEvent> {
         BusCommand::Take(take) => BusEvent::Taken { id: take.id, result: Err(error) },
         BusCommand::Attend(change) => BusEvent::Attended { id: change.id, result: Err(error) },
         BusCommand::Members { id, .. } => BusEvent::Members { id: *id, result: Err(error) },
+        BusCommand::Control { id, .. } => BusEvent::Announced { id: *id, result: Err(error) },
+        BusCommand::Session(call) => BusEvent::Session { id: call.id, result: Err(error) },
         _ => return None,
     })
 }
@@ -336,6 +360,9 @@ fn unknown(event: &BusEvent) -> Option<BusEvent> {
         }
         BusEvent::Members { id, .. } => {
             BusEvent::Members { id: *id, result: Err(BusError::Unknown) }
+        }
+        BusEvent::Session { id, .. } => {
+            BusEvent::Session { id: *id, result: Err(BusError::Unknown) }
         }
         _ => return None,
     })

@@ -8,6 +8,13 @@ use crate::record;
 pub(super) struct Server {
     pub(super) channels: BTreeMap<Arc<str>, Channel>,
     once: BTreeMap<Box<str>, (u64, Position)>,
+    pub(super) sessions: BTreeMap<SessionKey, Session>,
+    passed: Duration,
+    /// Commands to all nodes.
+    pub(super) orders: u32,
+    /// Sessions that were kept, renewed ones apart.
+    pub(super) kept: usize,
+    pub(super) renewals: usize,
     /// Why it takes nothing in.
     pub(super) full: bool,
     /// A round of more bytes comes without its messages.
@@ -127,6 +134,19 @@ impl Channel {
     }
 }
 
+/// A session that is kept, or has ended: then nobody has it.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) claim: u64,
+    pub(super) holder: Option<Writer>,
+    pub(super) attached: bool,
+    user: Option<Arc<str>>,
+    begun: Duration,
+    ttl: Duration,
+    pub(super) until: Duration,
+    record: Bytes,
+}
+
 type Pushed = Vec<(Arc<str>, Live)>;
 
 impl Server {
@@ -193,6 +213,11 @@ impl Server {
                     leases.remove(node);
                 }
                 None
+            }
+            BusCommand::Control { id, .. } => Some(BusEvent::Announced { id: *id, result: Ok(1) }),
+            BusCommand::Session(call) => {
+                let result = if self.full { Err(BusError::Full) } else { Ok(self.session(call)) };
+                Some(BusEvent::Session { id: call.id, result })
             }
             _ => None,
         };
@@ -309,6 +334,87 @@ impl Server {
         let position = Some(room.position);
         let members = Some(members).filter(|_| known != position);
         PresenceMembers { position, refused: room.refused, stale, members, more }
+    }
+
+    /// Time passes.
+    pub(super) fn pass(&mut self, step: Duration) {
+        self.passed += step;
+        self.sessions.retain(|_, session| session.until > self.passed);
+    }
+
+    fn is_lost(&self, held: SessionHeld, holder: Writer) -> bool {
+        self.sessions.get(&held.key).is_some_and(|known| {
+            known.claim > held.claim || known.claim == held.claim && known.holder != Some(holder)
+        })
+    }
+
+    fn session(&mut self, call: &SessionCall) -> SessionAnswer {
+        let holder = call.holder;
+        match &call.what {
+            SessionWish::Keep(state) if self.is_lost(state.held, holder) => {
+                SessionAnswer::Done(false)
+            }
+            SessionWish::Keep(state) => {
+                self.kept += 1;
+                let session = Session {
+                    claim: state.held.claim,
+                    holder: Some(holder),
+                    attached: state.attached,
+                    user: state.user.clone(),
+                    begun: state.begun,
+                    ttl: state.ttl,
+                    until: self.passed + state.life,
+                    record: state.record.clone(),
+                };
+                self.sessions.insert(state.held.key, session);
+                SessionAnswer::Done(true)
+            }
+            SessionWish::Claim { key, user, grace } => {
+                let found = self.sessions.get_mut(key);
+                let found = found.filter(|of| of.holder.is_some() && of.user == *user);
+                SessionAnswer::Claimed(found.map(|session| {
+                    session.claim += 1;
+                    session.attached = true;
+                    session.until = self.passed + session.ttl + *grace;
+                    Box::new(SessionClaimed {
+                        claim: session.claim,
+                        before: session.holder.replace(holder),
+                        begun: session.begun,
+                        record: session.record.clone(),
+                    })
+                }))
+            }
+            SessionWish::Renew(sessions) => {
+                self.renewals += 1;
+                let renew = |(held, life): &(SessionHeld, Duration)| {
+                    let lost = self.is_lost(*held, holder);
+                    match self.sessions.get_mut(&held.key) {
+                        None => SessionRenewed::Unknown,
+                        Some(_) if lost => SessionRenewed::Lost,
+                        Some(session) => {
+                            session.until = self.passed + *life;
+                            SessionRenewed::Done
+                        }
+                    }
+                };
+                SessionAnswer::Renewed(sessions.iter().map(renew).collect())
+            }
+            SessionWish::End(held, _) if self.is_lost(*held, holder) => SessionAnswer::Done(false),
+            SessionWish::End(held, keep) => {
+                let session = Session {
+                    claim: held.claim + 1,
+                    holder: None,
+                    attached: false,
+                    user: None,
+                    begun: Duration::ZERO,
+                    ttl: *keep,
+                    until: self.passed + *keep,
+                    record: Bytes::new(),
+                };
+                self.sessions.insert(held.key, session);
+                SessionAnswer::Done(true)
+            }
+        }
     }
 
     fn append(&mut self, append: &Append, pushed: &mut Pushed) -> Result<Appended, AppendError> {
