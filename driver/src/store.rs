@@ -315,6 +315,7 @@ impl Keeper {
         let mut last: Vec<_> =
             self.put_off.drain(..).rev().filter(|command| known.insert(about(command))).collect();
         last.reverse();
+        bound(&mut last, PUT_OFF_MAX);
         self.put_off = last;
     }
 
@@ -350,6 +351,18 @@ fn about(command: &StoreCommand) -> About {
     }
 }
 
+/// Leaves so many commands, or more if they are sessions to be kept, which are bounded by themselves. What goes first is what
+/// was to be forgotten first: it stays in the file, where the next start finds it and the hubs have it forgotten when its time
+/// is over.
+fn bound(commands: &mut Vec<StoreCommand>, max: usize) {
+    let mut over = commands.len().saturating_sub(max);
+    commands.retain(|command| {
+        let stays = over == 0 || matches!(command, StoreCommand::KeepSession { .. });
+        over -= usize::from(!stays);
+        stays
+    });
+}
+
 /// A store that panics has failed.
 fn told<P>(result: Result<Result<(), StoreFailed>, P>) -> Result<(), StoreFailed> {
     result.unwrap_or_else(|_| Err("it panicked".into()))
@@ -361,5 +374,29 @@ const GROUP_COMMANDS_MAX: usize = 4096;
 /// Bytes of messages and sessions in one group, and one of them more.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Commands that wait for a store that fails, about 20 MiB of them.
+const PUT_OFF_MAX: usize = 1 << 17;
+
 /// How often it is told that a store still fails.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_off_is_bounded_and_sessions_that_are_there_stay() {
+        let forget = |number| StoreCommand::ForgetSession { session: SessionId(number) };
+        let keep = |number| StoreCommand::KeepSession {
+            session: SessionId(number),
+            record: Bytes::from_static(b"r"),
+        };
+        let mut commands = vec![forget(1), keep(2), forget(3), forget(4)];
+        bound(&mut commands, 4);
+        assert_eq!(commands.len(), 4);
+        bound(&mut commands, 2);
+        assert_eq!(commands, [keep(2), forget(4)]);
+        bound(&mut commands, 0);
+        assert_eq!(commands, [keep(2)]);
+    }
+}
