@@ -1,8 +1,11 @@
 //! Whatever comes, in whatever pieces: no panic, every command answered once, everything bounded.
 
-use std::{collections::BTreeMap, io::ErrorKind, time::Duration};
+use std::{collections::BTreeMap, io::ErrorKind, sync::Arc, time::Duration};
 
-use mahavishnu_core::hub::{BusCommand, BusEvent, CallId, NodeId};
+use mahavishnu_core::{
+    config::{IngressKind, IngressSource},
+    hub::{BusCommand, BusEvent, CallId, IngressOwner, NodeId, Take},
+};
 use proptest::prelude::*;
 
 use super::peer::{HELLO, Peer, RETENTION, append, epoch};
@@ -44,6 +47,9 @@ fn inputs() -> impl Strategy<Value = Input> {
             "*2\r\n$3\r\n0-0\r\n$1\r\n0\r\n",
             "*4\r\n$3\r\n9-0\r\n$1\r\n1\r\n$3\r\n8-0\r\n$1\r\nx\r\n",
             "*1\r\n$4\r\nlost\r\n",
+            "*2\r\n$5\r\nother\r\n:7\r\n",
+            "*4\r\n$2\r\nok\r\n:2\r\n:5\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nv\r\n$2\r\n{}\r\n",
+            "*4\r\n$2\r\nok\r\n:1\r\n:5\r\n*1\r\n$1\r\nx\r\n",
             ">3\r\n$12\r\nsunsubscribe\r\n$1\r\nx\r\n:0\r\n",
             "$40\r\n0123456789012345678901234567890123456789\r\n",
             HELLO,
@@ -69,10 +75,26 @@ fn inputs() -> impl Strategy<Value = Input> {
     ]
 }
 
+fn take(id: CallId) -> Take {
+    Take {
+        id,
+        source: Arc::new(IngressSource { kind: IngressKind::List, name: "in".into() }),
+        owner: IngressOwner { node: NodeId(1), term: 1 },
+        lease: Duration::from_secs(1),
+        after: None,
+        entries_max: 9,
+        bytes_max: 100,
+        entry_bytes_max: 100,
+        done: vec!["1-0".into()],
+        unfit: vec![("2-0".into(), "bad_publish")],
+        gives_up: false,
+    }
+}
+
 fn command(kind: u8, id: u64) -> (BusCommand, bool) {
     let (channel, id) = (format!("c{}", kind % 3), CallId(id));
-    let channel: std::sync::Arc<str> = channel.into();
-    match kind % 9 {
+    let channel: Arc<str> = channel.into();
+    match kind % 10 {
         0 | 1 => (BusCommand::Follow { channel, epoch: epoch(), retention: RETENTION }, false),
         2 => (BusCommand::Unfollow { channel }, false),
         3 => (BusCommand::Read { id, channel, after: 0, bytes_max: 100 }, true),
@@ -88,6 +110,7 @@ fn command(kind: u8, id: u64) -> (BusCommand, bool) {
         ),
         6 => (BusCommand::Control { id, command: "x".into(), keep: Duration::from_secs(1) }, true),
         7 => (BusCommand::Tell { message: "x".into() }, false),
+        8 => (BusCommand::Take(Box::new(take(id))), true),
         _ => (append(id.0), true),
     }
 }
