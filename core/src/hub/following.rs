@@ -263,8 +263,13 @@ impl Hub {
         let Some(anchor) = self.homes.anchor(home) else { return };
         let Some(followed) = self.following.get(place) else { return };
         let known = |number| followed.known_id(number).or_else(|| self.homes.id_of(home, number));
-        let judged = judge(&anchor, &page, known, |epoch| followed.is_past(epoch));
-        match judged.verdict {
+        let judged = judge(&anchor, &page, known, |epoch| followed.past(epoch));
+        let same = page.standing.is_some_and(|at| at.position.epoch == anchor.position.epoch);
+        let verdict = match followed.diverged && same && anchor.agreed {
+            true => Verdict::Diverged,
+            false => judged.verdict,
+        };
+        match verdict {
             Verdict::Fresh if page.standing.is_none() => self.restore(place, None),
             Verdict::Fresh if anchor.is_told(page.standing) && goes_on.is_none() => {
                 // Who subscribed meanwhile was told a position that holds.
@@ -285,8 +290,10 @@ impl Hub {
             }
             Verdict::Lost => self.on_lost(place, &page, &judged.rounds),
             Verdict::Diverged => {
-                let found = page.standing.map(|standing| standing.position);
-                self.fork(place, found);
+                if let Some(followed) = self.following.get_mut(place) {
+                    followed.diverged = same;
+                }
+                self.fork(place, page.standing.map(|standing| standing.position));
             }
         }
     }
@@ -450,7 +457,7 @@ impl Hub {
         let (channel, home) = (followed.name.clone(), followed.home);
         let Some(before) = self.homes.anchor(home) else { return };
         let other = before.position.epoch != position.epoch;
-        followed.begin(Some(before.position.epoch).filter(|_| other && before.agreed));
+        followed.begin(Some(before.position).filter(|_| other && before.agreed));
         self.following.take_reach(place);
         self.homes.restart(&self.env, home, position);
         if other {

@@ -72,12 +72,14 @@ pub(super) struct Followed {
     pub(super) goes_on: Option<u64>,
     /// Number and id of the last message that has come.
     pub(super) newest: Option<(u64, Uuid)>,
+    /// The bus has something else in this epoch than is here. That stays so, whatever it still keeps, until another begins.
+    pub(super) diverged: bool,
     /// Number of the first message of the last round that this hub has appended.
     pub(super) own: u64,
     /// The next page is to hold the message of this number, if there is a lower one on the bus than here.
     pub(super) lowest: Option<u64>,
     /// Lives of the channel's numbers that are over, the latest last.
-    past: VecDeque<Epoch>,
+    past: VecDeque<Position>,
     /// Up to here its messages are those of the bus: their ids were compared.
     pub(super) verified: Option<Position>,
     /// A hole was found that is not filled or told of yet.
@@ -179,6 +181,7 @@ impl Following {
             phase: Phase::Adrift,
             goes_on: None,
             newest: None,
+            diverged: false,
             own: 0,
             lowest: None,
             past: VecDeque::new(),
@@ -422,20 +425,24 @@ impl Followed {
         self.newest.filter(|(known, _)| *known == number).map(|(_, id)| id)
     }
 
-    /// Nothing of what was known of the channel's messages holds, and if that was of this epoch, it does not come back.
-    pub(super) fn begin(&mut self, before: Option<Epoch>) {
+    /// Nothing of what was known of the channel's messages holds, and if `before` was of this epoch, that does not come back.
+    pub(super) fn begin(&mut self, before: Option<Position>) {
         (self.newest, self.verified, self.floor) = (None, None, 0);
-        if let Some(epoch) = before.filter(|epoch| !self.is_past(*epoch)) {
-            if self.past.len() == PAST_EPOCHS_MAX {
-                self.past.pop_front();
-            }
-            self.past.push_back(epoch);
+        self.diverged = false;
+        let Some(before) = before else { return };
+        if let Some(known) = self.past.iter_mut().find(|known| known.epoch == before.epoch) {
+            known.offset = known.offset.max(before.offset);
+            return;
         }
+        if self.past.len() == PAST_EPOCHS_MAX {
+            self.past.pop_front();
+        }
+        self.past.push_back(before);
     }
 
-    /// Whether a life of the channel's numbers is over: a bus that is in it has forgotten how it ended.
-    pub(super) fn is_past(&self, epoch: Epoch) -> bool {
-        self.past.contains(&epoch)
+    /// The last number of an epoch that was known when it was over; `None`: it is not known to be over.
+    pub(super) fn past(&self, epoch: Epoch) -> Option<u64> {
+        self.past.iter().find(|known| known.epoch == epoch).map(|known| known.offset)
     }
 }
 

@@ -44,19 +44,26 @@ pub(in crate::hub) enum Verdict {
 }
 
 /// Judges a page that was read from before the last message here on. `id` says what is known of the ids of messages, `past`
-/// whether an epoch is known to be over.
+/// where an epoch ended that is known to be over.
 pub(in crate::hub) fn judge<'p>(
     anchor: &Anchor,
     page: &'p Page,
     id: impl Fn(u64) -> Option<Uuid>,
-    past: impl Fn(Epoch) -> bool,
+    past: impl Fn(Epoch) -> Option<u64>,
 ) -> Judged<'p> {
     let rounds: Vec<_> = page.entries.iter().filter_map(round).collect();
     let own = anchor.position;
     let verdict = match page.standing.map(|standing| standing.position) {
         _ if !anchor.agreed => Verdict::Fresh,
         None => Verdict::Lost,
-        Some(bus) if bus.epoch != own.epoch && past(bus.epoch) => Verdict::Lost,
+        // An epoch that is over comes back with an older bus. If something was published under it since, others are in it:
+        // who puts the own one in its place loses that, and they in turn would put back theirs.
+        Some(bus) if bus.epoch != own.epoch && past(bus.epoch).is_some() => {
+            match past(bus.epoch).is_some_and(|last| bus.offset <= last) {
+                true => Verdict::Lost,
+                false => Verdict::Diverged,
+            }
+        }
         // Nothing was published under it: the bus knew nothing any more, and has begun anew for somebody who follows.
         Some(bus) if bus.epoch != own.epoch && bus.offset == 0 && own.offset > 0 => Verdict::Lost,
         Some(bus) if bus.epoch != own.epoch => Verdict::Other,
