@@ -327,9 +327,6 @@ impl Hub {
             let before = rounds.first().map(|round| round.first - 1);
             at = Position { offset: before.unwrap_or(bus.offset), ..bus };
             self.renumber(place, at);
-            if at.offset > 0 {
-                self.appending.miss(&name, 0);
-            }
         }
         let begun = at.offset;
         for round in rounds.iter().filter(|round| round.last > begun) {
@@ -457,6 +454,10 @@ impl Hub {
         let (channel, home) = (followed.name.clone(), followed.home);
         let Some(before) = self.homes.anchor(home) else { return };
         let other = before.position.epoch != position.epoch;
+        if position.offset > 0 {
+            // What is before that nobody here has seen.
+            self.appending.miss(&channel, 0);
+        }
         followed.begin(Some(before.position).filter(|_| other && before.agreed));
         self.following.take_reach(place);
         self.homes.restart(&self.env, home, position);

@@ -310,3 +310,67 @@ fn who_heard_what_the_bus_has_lost_sees_that_something_else_took_its_place() {
         assert_eq!((one.len(), &one), (1, &other));
     }
 }
+
+/// Two nodes that are in two epochs, each of which is over for the other, would put back theirs in turn.
+#[test]
+fn an_epoch_that_was_over_and_in_which_others_have_gone_on_is_not_put_away() {
+    let (mut nodes, clients, _) = pair(config());
+    nodes.down(0);
+    let old = nodes.server.clone();
+    nodes.server.channel("a").epoch = Epoch::from_random(77);
+    nodes.check();
+    let epochs = [old.channels["a"].epoch, nodes.server.channel("a").epoch];
+    assert_eq!(heard(&clients[1])[0], Heard::Gap(None, "epoch".into(), 0));
+    nodes.server = old;
+    nodes.up(0);
+    nodes.post(0, "a", 4);
+    nodes.settle();
+    let now = nodes.server.channel("a").epoch;
+    assert!(!epochs.contains(&now), "neither");
+    assert_eq!(heard(&clients[0])[..2], [events([4], 4)[0].clone(), gap_at(4)]);
+    assert_eq!(heard(&clients[1]), [gap_at(4)]);
+    nodes.post(1, "a", 5);
+    nodes.settle();
+    for client in &clients {
+        assert_eq!(heard(client), events([5], 5));
+    }
+}
+
+fn gap_at(offset: u64) -> Heard {
+    Heard::Gap(None, "failover".into(), offset)
+}
+
+#[test]
+fn what_has_come_apart_stays_so_when_the_bus_has_dropped_where() {
+    let (mut nodes, clients, _) = pair(config());
+    nodes.down(0);
+    nodes.post(1, "a", 4);
+    nodes.settle();
+    nodes.down(1);
+    nodes.server.channels.clear();
+    nodes.up(0);
+    nodes.post(0, "a", 5);
+    nodes.settle();
+    let before = nodes.server.channel("a").epoch;
+    nodes.hub_up(1, 0);
+    let forks = |command: &BusCommand| matches!(command, BusCommand::Fork { .. });
+    loop {
+        nodes.collect();
+        if nodes.link(1, 0).pending.front().is_some_and(forks) {
+            break;
+        }
+        assert!(nodes.tell(1, 0) || nodes.execute(1, 0), "it sees that they have come apart");
+    }
+    // What others publish meanwhile is in the way of that, and all that is kept.
+    let pending = std::mem::take(&mut nodes.link(1, 0).pending);
+    for n in 6..9 {
+        nodes.post(0, "a", n);
+        nodes.settle();
+    }
+    nodes.server.channel("a").trim(7);
+    nodes.link(1, 0).pending = pending;
+    nodes.settle();
+    assert_ne!(nodes.server.channel("a").epoch, before);
+    assert_eq!(heard(&clients[1]), [events([4], 4)[0].clone(), gap_at(7)]);
+    assert_eq!(heard(&clients[0]).last(), Some(&gap_at(7)));
+}
