@@ -57,7 +57,7 @@ pub(super) struct Member {
     /// What it got last.
     pub(super) last: Option<Number>,
     /// Something was announced to be missing since.
-    gap: bool,
+    pub(super) gap: bool,
 }
 
 impl Member {
