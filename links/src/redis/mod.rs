@@ -11,8 +11,8 @@
 //! | `P:{t}:d:<channel>` | hash | document: `o` the number of the message that it came with, `v` the JSON |
 //! | `P:{t}:i:<key>` | string | an idempotency key: `<digest>:<epoch>:<first>` |
 //! | `P:{t}:u:<user>` | hash | a user's connections: `<node>.<connection>`, `<since when, in milliseconds of Redis' clock>;<JSON>` |
-//! | `P:{t}:p:<channel>` | hash | who is in a channel: `<connection>`, `<node>;<since when, in milliseconds of Redis' clock>;<JSON>`; beside them `e` and `s`, the epoch and the number of the last change, and `x` while members are refused |
 //! | `P:{t}:s:<key>` | hash | a session, by what is derived from its name: `f` the number of the last claim, `h` by which hub `<node>.<shard>` ('': it has ended), `a` whether a connection has it, `u` its user, `w` how long it waits and `b` when it began, in milliseconds, `r` its subscriptions |
+//! | `P:{t}:p:<channel>` | hash | who is in a channel: `<connection>`, `<node>;<when it was put, in milliseconds of Redis' clock, and so much later if it is held>;<JSON>`; beside them `e` and `s`, the epoch and the number of the last change, and `x` while members are refused |
 //! | `P:{n}:leases` | sorted set | nodes, by when their leases are over, in milliseconds of Redis' clock |
 //! | `P:{n}:nodes` | hash | what each node says of itself |
 //! | `P:{n}:control` | stream | what all nodes were told: a field, until when it is kept in milliseconds of Redis' clock; its value, the command |

@@ -273,7 +273,7 @@ impl Requests {
             .iter()
             .map(|gone| (gone.member.to_string(), gone.node.to_string(), end(gone.why)))
             .collect();
-        let come: Vec<_> = change.come.iter().map(|(id, _)| id.to_string()).collect();
+        let come: Vec<_> = change.come.iter().map(|entry| entry.id.to_string()).collect();
         let mut args = vec![
             (&live).into(),
             (&node).into(),
@@ -288,8 +288,9 @@ impl Requests {
         for (member, node, why) in &gone {
             args.extend([Arg::from(member), node.into(), (*why).into()]);
         }
-        for (id, (_, info)) in come.iter().zip(&change.come) {
-            args.extend([Arg::from(id), info.into()]);
+        for (id, entry) in come.iter().zip(&change.come) {
+            let hold = if entry.hold.is_zero() { 0 } else { millis(entry.hold) };
+            args.extend([Arg::from(id), hold.into(), (&entry.info).into()]);
         }
         self.eval(out, Script::Attend, &[self.names.presence(&change.channel)], &args);
     }
@@ -500,7 +501,7 @@ pub(crate) fn weight(command: &BusCommand) -> usize {
         BusCommand::Visits { user, alive, .. } => user.len() + 17 * alive.nodes.len(),
         BusCommand::Take(take) => 64 * (take.done.len() + take.unfit.len()),
         BusCommand::Attend(change) => {
-            let come: usize = change.come.iter().map(|(_, info)| 48 + info.len()).sum();
+            let come: usize = change.come.iter().map(|entry| 64 + entry.info.len()).sum();
             let gone = 80 * change.gone.len();
             2 * change.channel.len() + come + gone + 17 * change.alive.nodes.len()
         }

@@ -21,8 +21,8 @@ pub use self::{
         Standing,
     },
     presence::{
-        PresenceAbsence, PresenceChange, PresenceChanged, PresenceEnd, PresenceMember,
-        PresenceMembers, PresenceMove, PresenceNews,
+        PresenceAbsence, PresenceChange, PresenceChanged, PresenceEnd, PresenceEntry,
+        PresenceMember, PresenceMembers, PresenceMove, PresenceNews,
     },
     session::{
         SessionAnswer, SessionCall, SessionClaimed, SessionHeld, SessionKey, SessionRenewed,

@@ -22,9 +22,8 @@ pub struct PresenceChange {
     pub node: NodeId,
     /// These are there no more, unless another node has taken them over.
     pub gone: Vec<PresenceAbsence>,
-    /// These are there: a member's name, and what is to be known of it, a JSON object. One that is there already is put anew,
-    /// as this node's.
-    pub come: Vec<(Uuid, Bytes)>,
+    /// These are there. One that is there already is put anew, as this node's.
+    pub come: Vec<PresenceEntry>,
     /// So many members the channel has at most: those of `come` that are new and beyond that are refused. Those that no
     /// longer count are taken away before.
     pub max: u32,
@@ -36,6 +35,17 @@ pub struct PresenceChange {
     pub epoch: Epoch,
     /// So long the members are kept after the last change.
     pub keep: Duration,
+}
+
+/// A member that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceEntry {
+    /// Its name.
+    pub id: Uuid,
+    /// What is to be known of it, a JSON object.
+    pub info: Bytes,
+    /// So long it counts although its node should be gone.
+    pub hold: Duration,
 }
 
 /// A member that has gone.

@@ -306,9 +306,7 @@ impl Presence {
         let held = self.change(env, index, |env, roster| {
             let id = roster.unwatch(conn, number)?;
             match why {
-                Why::Held(time) => {
-                    roster.hold(conn, id, env.now.mono + time).map(|until| (until, id))
-                }
+                Why::Held(time) => roster.hold(env, conn, id, time).map(|until| (until, id)),
                 Why::Left | Why::Lost | Why::Node => {
                     roster.part(env, conn, id, why);
                     None
@@ -355,7 +353,7 @@ impl Presence {
         let Some(index) = self.names.get(channel).copied() else { return };
         let until = self.change(env, index, |env, roster| match why {
             _ if !roster.is_held(id) => None,
-            Why::Held(time) => roster.hold_on(id, env.now.mono + time),
+            Why::Held(time) => roster.hold_on(env, id, time),
             Why::Left | Why::Lost | Why::Node => {
                 roster.remove(env, id, why);
                 None

@@ -254,11 +254,9 @@ impl Presence {
         if roster.bond.phase != Phase::Reading(id) {
             return;
         }
-        let Ok(page) = result else {
-            // The next time that it is told where the channel stands.
-            roster.bond.phase = Phase::Unknown;
-            return;
-        };
+        // If nothing comes of it, it is read the next time that it is told where the channel stands.
+        roster.bond.phase = Phase::Unknown;
+        let Ok(page) = result else { return };
         let doubted = roster.bond.doubt.is_some();
         let lasting = env.now.mono + lease(env);
         self.take(env, index, |env, own, roster| roster.take_members(env, own, page, lasting));
@@ -280,7 +278,12 @@ impl Presence {
         edit: impl FnOnce(&mut Env, &Own<'_>, &mut Roster) -> T,
     ) -> Option<T> {
         let node = self.shared.own?;
-        let others = self.bytes - self.rosters.get(index)?.bytes();
+        let roster = self.rosters.get(index)?;
+        if !env.config.has_presence(&roster.name) {
+            // It was switched off here, and not everywhere yet.
+            return None;
+        }
+        let others = self.bytes - roster.bytes();
         let room = env.config.limits.presence.presence_bytes_max.saturating_sub(others);
         let past = std::mem::take(&mut self.shared.past);
         let own = Own { node, past: &past, room };

@@ -1,13 +1,13 @@
 #!lua
 -- Changes who is in a channel, and tells all who follow it what has changed. A member's field is its name; the value the
--- node whose it is, the moment at which it was put, by Redis' clock in milliseconds, and what is to be known of it, with ';'
--- between. Changes are numbered, so that whoever misses one sees that it has.
+-- node whose it is, the moment at which it was put, by Redis' clock in milliseconds, with the time for which it is held, and
+-- what is to be known of it, with ';' between. Changes are numbered, so that whoever misses one sees that it has.
 --
 -- KEYS  presence
 -- ARGV  1 pub/sub channel  2 node of those that come  3 epoch if nothing is known  4 members at most  5 '1': take away those
 --       that do not count in any case  6 nodes that count, with a ',' before and behind each  7 how long those of other nodes
---       count, in ms  8 how long all is kept, in ms  9 how many are gone, then name, node, why of each; then name and what is
---       to be known of each that has come
+--       count, in ms  8 how long all is kept, in ms  9 how many are gone, then name, node, why of each; then name, for
+--       how long it is held in ms, and what is to be known of each that has come
 -- Reply {epoch, number, members, name of one that was refused, …}
 local key, own, max = KEYS[1], ARGV[2], tonumber(ARGV[4])
 local alive, grace = ARGV[6], tonumber(ARGV[7])
@@ -53,8 +53,8 @@ for i = 10, come - 1, 3 do
 end
 if ARGV[5] == '1' then sweep() end
 local refused = {}
-for i = come, #ARGV, 2 do
-  local name, info = ARGV[i], ARGV[i + 1]
+for i = come, #ARGV, 3 do
+  local name, info = ARGV[i], ARGV[i + 2]
   local value = redis.call('HGET', key, name)
   if not value and count >= max and not swept then sweep() end
   if not value and count >= max then
@@ -62,7 +62,7 @@ for i = come, #ARGV, 2 do
   else
     local node, known = string.match(value or '', '^(%x+);%d+;(.*)$')
     if node ~= own or known ~= info then
-      redis.call('HSET', key, name, own .. ';' .. string.format('%.0f', now) .. ';' .. info)
+      redis.call('HSET', key, name, own .. ';' .. string.format('%.0f', now + ARGV[i + 1]) .. ';' .. info)
       if not value then count = count + 1 end
       tell('+' .. name .. own .. string.format('%.0f', #info) .. ':' .. info)
     end

@@ -365,7 +365,7 @@ fn attend(dice: &mut Dice, channel: &str, brief: bool) -> (Words, Words) {
     }
     for _ in 0..dice.below(4) {
         arguments.push(member(dice));
-        arguments.push(dice.one(&["{}", "{\"a\":\";\"}"]).into());
+        arguments.extend(words(&[dice.one(&["0", "60000"]), dice.one(&["{}", "{\"a\":\";\"}"])]));
     }
     (words(&[key("p", channel)]), arguments)
 }

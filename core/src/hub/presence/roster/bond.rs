@@ -126,29 +126,45 @@ struct Written<'a> {
     info: Option<&'a RawValue>,
     /// Microseconds since the Unix epoch.
     since: u64,
+    /// The same of the time until which it is held, if it is.
+    held: Option<u64>,
 }
 
-/// What other nodes are told of a member.
-pub(super) fn write(card: &Card, since: Duration) -> Bytes {
+/// What is read of a member.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Read {
+    pub(super) card: Card,
+    pub(super) since: Duration,
+    /// Its connection is gone, and its session waits until then, by the wall clock.
+    pub(super) held: Option<Duration>,
+}
+
+/// What other nodes are told of a member. `held`: until then.
+pub(super) fn write(card: &Card, since: Duration, held: Option<Duration>) -> Bytes {
     let mut out = Vec::from(*b"{\"user\":");
     match &card.user {
         Some(user) => protocol::write_string(&mut out, user),
         None => out.extend_from_slice(b"null"),
     }
     let (info, since) = (card.info.as_deref().unwrap_or("null"), since.as_micros());
-    out.extend_from_slice(format!(",\"info\":{info},\"since\":{since}}}").as_bytes());
+    out.extend_from_slice(format!(",\"info\":{info},\"since\":{since}").as_bytes());
+    if let Some(held) = held {
+        out.extend_from_slice(format!(",\"held\":{}", held.as_micros()).as_bytes());
+    }
+    out.push(b'}');
     out.into()
 }
 
 /// Reads what another node wrote. `None`: it is none of this version's.
-pub(super) fn read(info: &[u8]) -> Option<(Card, Duration)> {
-    let Written { user, info, since } = serde_json::from_slice(info).ok()?;
+pub(super) fn read(info: &[u8]) -> Option<Read> {
+    let Written { user, info, since, held } = serde_json::from_slice(info).ok()?;
     let info = info.map(RawValue::get).filter(|info| *info != "null");
     if info.is_some_and(|info| !info.starts_with('{')) {
         return None;
     }
     let card = Card { user: user.map(Arc::from), info: info.map(Arc::from) };
-    Some((card, Duration::from_micros(since)))
+    let held = held.map(Duration::from_micros);
+    Some(Read { card, since: Duration::from_micros(since), held })
 }
 
 #[cfg(test)]
@@ -162,7 +178,10 @@ mod tests {
         let since = Duration::from_micros(1_770_000_000_123_456);
         for (user, info) in [(None, None), (Some("a\"\u{e9}\n"), Some(r#"{"a": [1, "}"]}"#))] {
             let card = Card { user: user.map(Arc::from), info: info.map(Arc::from) };
-            assert_eq!(read(&write(&card, since)), Some((card, since)));
+            for held in [None, Some(since * 2)] {
+                let text = write(&card, since, held);
+                assert_eq!(read(&text), Some(Read { card: card.clone(), since, held }));
+            }
         }
         for text in ["", "{}", r#"{"user":1,"since":1}"#, r#"{"info":[],"since":1}"#, "\u{fffd}"] {
             assert_eq!(read(text.as_bytes()), None, "{text}");

@@ -9,14 +9,15 @@ use uuid::Uuid;
 
 use super::{
     Member, Roster,
-    bond::{self, Phase, UnderWay},
+    bond::{self, Phase, Read, UnderWay},
     bytes,
 };
 use crate::{
     hub::{
         bus::{
             Alive, BusError, CallId, NodeId, PresenceAbsence, PresenceChange, PresenceChanged,
-            PresenceEnd, PresenceMember, PresenceMembers, PresenceMove, PresenceNews,
+            PresenceEnd, PresenceEntry, PresenceMember, PresenceMembers, PresenceMove,
+            PresenceNews,
         },
         env::Env,
         presence::{Card, Why},
@@ -40,7 +41,7 @@ impl Roster {
     /// A member is another node's.
     fn set_there(&mut self, env: &mut Env, own: &Own<'_>, member: PresenceMember) {
         let PresenceMember { id, node, info } = member;
-        let Some((card, since)) = bond::read(&info) else {
+        let Some(Read { card, since, held }) = bond::read(&info) else {
             env.tally.bus_poison += 1;
             return;
         };
@@ -52,9 +53,11 @@ impl Roster {
             self.bytes += bytes(&card);
             self.count_there(None, Some(node));
             self.tell_joined(env, id, &card, since);
-            self.members.insert(id, Member { here: None, there: Some(node), card, since });
+            let member = Member { here: None, there: Some(node), held_there: held, card, since };
+            self.members.insert(id, member);
             return;
         };
+        known.held_there = held;
         let before = known.there.replace(node);
         if known.here.as_ref().is_some_and(|here| here.held.is_some()) {
             // It was held for that.
@@ -83,6 +86,7 @@ impl Roster {
     pub(super) fn remove_there(&mut self, env: &mut Env, id: Uuid, why: Why) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let Some(node) = member.there.take() else { return };
+        member.held_there = None;
         let is_here = member.here.is_some();
         self.count_there(Some(node), None);
         if !is_here && let Some(member) = self.members.remove(&id) {
@@ -110,13 +114,18 @@ impl Roster {
         self.there.keys().copied()
     }
 
-    /// A node is gone, and its members with it. `clean`: this node takes them out of the bus.
+    /// A node is gone, and its members with it, but for those that it held: for the time of their sessions they stay, for
+    /// another node to take them over. `clean`: this node takes those that go out of the bus.
     pub(in crate::hub::presence) fn purge(&mut self, env: &mut Env, node: NodeId, clean: bool) {
         if !self.there.contains_key(&node) {
             return;
         }
-        let of_it = self.members.iter().filter(|(_, member)| member.there == Some(node));
-        let ids: Vec<Uuid> = of_it.map(|(id, _)| *id).collect();
+        let now = env.now.unix;
+        let goes = |member: &Member| {
+            member.there == Some(node) && member.held_there.is_none_or(|until| until <= now)
+        };
+        let going = self.members.iter().filter(|(_, member)| goes(member));
+        let ids: Vec<Uuid> = going.map(|(id, _)| *id).collect();
         for id in ids {
             if clean {
                 let absence = PresenceAbsence { member: id, node, why: PresenceEnd::Node };
@@ -132,9 +141,9 @@ impl Roster {
         self.bond.phase = Phase::Unknown;
         self.bond.known = None;
         (self.bond.cut, self.bond.over, self.bond.doubt) = (false, false, None);
-        while let Some(node) = self.there.keys().next().copied() {
-            self.purge(env, node, false);
-        }
+        let there = self.members.iter().filter(|(_, member)| member.there.is_some());
+        let ids: Vec<Uuid> = there.map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.remove_there(env, id, Why::Node));
     }
 
     /// Members as the bus has them; `lasting`: those that it does not name although they are known may only not have been put
@@ -187,8 +196,11 @@ impl Roster {
 
     /// One of those that the bus names.
     fn take_listed(&mut self, env: &mut Env, own: &Own<'_>, member: PresenceMember) {
-        let PresenceMember { id, node, .. } = member;
-        if node != own.node && !own.past.contains(&node) {
+        let PresenceMember { id, node, ref info } = member;
+        let now = env.now.unix;
+        let is_held =
+            || bond::read(info).and_then(|read| read.held).is_some_and(|until| until > now);
+        if node != own.node && (!own.past.contains(&node) || is_held()) {
             return self.set_there(env, own, member);
         }
         let is_here = self.members.get(&id).is_some_and(|member| member.here.is_some());
@@ -284,12 +296,14 @@ impl Roster {
             let Some(id) = bond.due.pop_first() else { break };
             let Some(member) = self.members.get_mut(&id) else { continue };
             let Some(here) = &mut member.here else { continue };
-            here.put = Some(node);
-            let card = bond::write(&member.card, member.since);
-            bytes += card.len();
-            come.push((id, card));
+            let hold = here.held.map(|until| until.saturating_duration_since(env.now.mono));
+            (here.put, here.put_held) = (Some(node), hold.is_some());
+            let until = hold.map(|hold| env.now.unix + hold);
+            let info = bond::write(&member.card, member.since, until);
+            bytes += info.len();
+            come.push(PresenceEntry { id, info, hold: hold.unwrap_or_default() });
         }
-        let names = come.iter().map(|(id, _)| *id).collect();
+        let names = come.iter().map(|entry| entry.id).collect();
         bond.under_way = Some(UnderWay { id, come: names, gone: gone.clone() });
         Some(PresenceChange {
             id,

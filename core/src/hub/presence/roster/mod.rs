@@ -59,6 +59,8 @@ struct Member {
     here: Option<Here>,
     /// The other node whose it is.
     there: Option<NodeId>,
+    /// Until then, by the wall clock, it is held there: should that node be gone, it stays.
+    held_there: Option<Duration>,
     card: Card,
     /// Since when, counted from the Unix epoch.
     since: Duration,
@@ -73,6 +75,8 @@ struct Here {
     held: Option<Instant>,
     /// Under which name of this process the bus may have it.
     put: Option<NodeId>,
+    /// The bus may have it as one that is held.
+    put_held: bool,
 }
 
 /// What those who watch are not told yet: each change as a frame, or when there are too many of them only how many.
@@ -198,13 +202,13 @@ impl Roster {
         let before = self.bond.gone.remove(&id).map(|absence| absence.node);
         let mut member = match self.members.remove(&id) {
             Some(known) => {
-                let (was, held) =
-                    known.here.map_or((None, false), |here| (here.put, here.held.is_some()));
-                self.held -= usize::from(held);
-                self.here += usize::from(known.here.is_none());
-                let here = Some(Here { conn, held: None, put: was.or(before) });
+                let was = known.here;
+                self.held -= usize::from(was.is_some_and(|here| here.held.is_some()));
+                self.here += usize::from(was.is_none());
+                let put = was.and_then(|here| here.put).or(before);
+                let here = Some(Here { conn, held: None, put, put_held: false });
                 let same = known.card == card;
-                if shared && (known.here.is_none() || !same) {
+                if shared && (!same || was.is_none_or(|here| here.put_held)) {
                     self.bond.put(id);
                 }
                 let member = Member { here, ..known };
@@ -221,8 +225,9 @@ impl Roster {
                 if shared {
                     self.bond.put(id);
                 }
-                let here = Some(Here { conn, held: None, put: before });
-                Member { here, there: None, card: card.clone(), since: env.now.unix }
+                let here = Some(Here { conn, held: None, put: before, put_held: false });
+                let (card, since) = (card.clone(), env.now.unix);
+                Member { here, there: None, held_there: None, card, since }
             }
         };
         member.card = card;
@@ -252,18 +257,34 @@ impl Roster {
         Some(here).filter(|here| here.conn == conn)
     }
 
-    /// A connection is gone, and the member that it was stays until then, if it was one. Until when.
-    pub(super) fn hold(&mut self, conn: ConnId, id: Uuid, until: Instant) -> Option<Instant> {
+    /// A connection is gone, and the member that it was stays for that time, if it was one. Until when.
+    pub(super) fn hold(
+        &mut self,
+        env: &Env,
+        conn: ConnId,
+        id: Uuid,
+        time: Duration,
+    ) -> Option<Instant> {
+        let until = env.now.mono + time;
         let before = self.of(conn, id)?.held.replace(until);
         self.held += usize::from(before.is_none());
+        self.tell_held(env, id, time);
         Some(until)
     }
 
-    /// A member that is held stays until then. Until when.
-    pub(super) fn hold_on(&mut self, id: Uuid, until: Instant) -> Option<Instant> {
-        let held = self.members.get_mut(&id)?.here.as_mut()?.held.as_mut()?;
-        *held = until;
+    /// A member that is held stays for that time. Until when.
+    pub(super) fn hold_on(&mut self, env: &Env, id: Uuid, time: Duration) -> Option<Instant> {
+        let until = env.now.mono + time;
+        *self.members.get_mut(&id)?.here.as_mut()?.held.as_mut()? = until;
+        self.tell_held(env, id, time);
         Some(until)
+    }
+
+    /// The other nodes are to hold it, too, if this one goes.
+    fn tell_held(&mut self, env: &Env, id: Uuid, time: Duration) {
+        if env.config.bus.is_some() && time > HOLD_TOLD {
+            self.bond.put(id);
+        }
     }
 
     /// A connection is no member any more, if it was one and no other has taken its place.
@@ -411,6 +432,9 @@ impl Changes {
         ws::encode_text(&mut self.frames, event);
     }
 }
+
+/// Of a member that is held for so short a time the bus is not told: its connection is about to be there again.
+const HOLD_TOLD: Duration = Duration::from_secs(2);
 
 /// Bytes that a member takes.
 pub(super) fn bytes(card: &Card) -> usize {

@@ -389,12 +389,16 @@ fn a_bus_that_is_full_is_told_when_it_takes_something() {
 fn take_over(nodes: &mut Nodes, name: &str, by: NodeId) {
     let id: Uuid = name.parse().unwrap();
     let (_, _, info) = nodes.server.rooms[ROOM].members[&id].clone();
+    let mut info: Value = serde_json::from_slice(&info).unwrap();
+    assert!(info["held"].is_u64(), "all know for how long: {info}");
+    info.as_object_mut().unwrap().remove("held");
+    let info = info.to_string().into();
     let change = PresenceChange {
         id: CallId(1_000_000),
         channel: ROOM.into(),
         node: by,
         gone: Vec::new(),
-        come: vec![(id, info)],
+        come: vec![PresenceEntry { id, info, hold: Duration::ZERO }],
         max: 10,
         sweep: false,
         alive: Alive { nodes: Arc::new([]), grace: Duration::from_secs(60) },
@@ -434,6 +438,64 @@ fn a_member_that_another_node_takes_over_within_its_window_does_not_flap() {
         assert_eq!(told(watcher), [left(&name, "node")]);
     }
     assert_eq!(listed(&mut nodes, 1), (vec![], true));
+}
+
+#[test]
+fn a_member_that_is_held_outlives_its_node_for_its_window() {
+    for resumed in [false, true] {
+        let mut nodes = nodes(3, 1);
+        let watchers = [0, 1].map(|node| watcher(&mut nodes, node));
+        let (client, name) = hello(&mut nodes, 2, 0);
+        nodes.request(2, &client, "keep_session", &json!({"ttl": 60}));
+        attend(&mut nodes, 2, &client, &json!(true));
+        let (_open, other) = member(&mut nodes, 2);
+        nodes.rigs[2].hang_up(&client);
+        nodes.settle();
+        watchers.iter().for_each(|watcher| drop(watcher.take()));
+        nodes.kill(2);
+        nodes.rigs.pop();
+        nodes.links.retain(|(node, _), _| *node < 2);
+        pass(&mut nodes, 20);
+        for (node, watcher) in watchers.iter().enumerate() {
+            assert_eq!(told(watcher), [left(&other, "node")], "it had no session");
+            assert_eq!(listed(&mut nodes, node), (vec![name.clone()], true));
+        }
+        if resumed {
+            // By a node that is gone itself before anybody has heard of it.
+            let by = nodes.rigs[1].hubs[0].hub().nodes.node();
+            take_over(&mut nodes, &name, NodeId(by.0 ^ 1));
+            pass(&mut nodes, 15);
+            assert!(watchers.iter().all(|watcher| told(watcher).is_empty()));
+        }
+        pass(&mut nodes, 50);
+        for (node, watcher) in watchers.iter().enumerate() {
+            assert_eq!(told(watcher), [left(&name, "node")], "{resumed}: {node}");
+            assert_eq!(listed(&mut nodes, node), (vec![], true));
+        }
+    }
+}
+
+#[test]
+fn who_resumes_in_time_is_put_as_one_that_is_not_held() {
+    let mut nodes = nodes(2, 1);
+    let watcher = watcher(&mut nodes, 1);
+    let (client, name) = hello(&mut nodes, 0, 0);
+    let (answer, _) = nodes.request(0, &client, "keep_session", &json!({"ttl": 60}));
+    attend(&mut nodes, 0, &client, &json!(true));
+    nodes.rigs[0].hang_up(&client);
+    nodes.settle();
+    let held = |nodes: &Nodes| -> bool {
+        let id: Uuid = name.parse().unwrap();
+        let (_, _, info) = &nodes.server.rooms[ROOM].members[&id];
+        String::from_utf8_lossy(info).contains("\"held\"")
+    };
+    assert!(held(&nodes));
+    let again = nodes.connect(0, 0);
+    let session = json!({"session": answer["data"]["session"]});
+    let (answer, _) = nodes.request(0, &again, "resume_session", &session);
+    assert_eq!(answer["data"]["status"], "resumed", "{answer}");
+    assert!(!held(&nodes));
+    assert_eq!(told(&watcher), [joined(&name)]);
 }
 
 #[test]

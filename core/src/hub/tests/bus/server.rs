@@ -273,7 +273,7 @@ impl Server {
             sweep(room, &mut moves);
         }
         let mut refused = Vec::new();
-        for (id, info) in &change.come {
+        for PresenceEntry { id, info, hold } in &change.come {
             let known = room.members.get(id).map(|(node, _, info)| (*node, info.clone()));
             let is_full = |room: &Room| room.members.len() >= change.max as usize;
             if known.is_none() && is_full(room) {
@@ -282,7 +282,7 @@ impl Server {
             if known.is_none() && is_full(room) {
                 refused.push(*id);
             } else if known != Some((change.node, info.clone())) {
-                room.members.insert(*id, (change.node, now, info.clone()));
+                room.members.insert(*id, (change.node, now + *hold, info.clone()));
                 let (id, node, info) = (*id, change.node, info.clone());
                 moves.push(PresenceMove::Joined(PresenceMember { id, node, info }));
             }
