@@ -253,7 +253,7 @@ fn an_answer_that_is_lost_is_no_success_and_no_loss() {
         let client = nodes.connect(0, 0);
         nodes.ask(0, &client, "keep_session", &json!({"ttl": 60}));
         nodes.collect();
-        assert_eq!(executed && !nodes.execute(0, 0), false);
+        assert!(!executed || nodes.execute(0, 0));
         nodes.down(0);
         let answers = client.take();
         assert!(answers.iter().any(is_away), "{executed}: {answers:?}");
@@ -268,7 +268,7 @@ fn an_answer_that_is_lost_is_no_success_and_no_loss() {
         let again = nodes.connect(1, 0);
         ask_to_resume(&mut nodes, 1, &again, &session, &position);
         nodes.collect();
-        assert_eq!(executed && !nodes.execute(1, 0), false);
+        assert!(!executed || nodes.execute(1, 0));
         nodes.down(1);
         let answers = again.take();
         assert!(answers.iter().any(is_away), "{executed}: {answers:?}");
