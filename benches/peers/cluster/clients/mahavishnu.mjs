@@ -25,6 +25,7 @@ export const Mahavishnu = {
       PATH: process.env.PATH,
       MAHAVISHNU_PORT: String(port),
       MAHAVISHNU_METRICS_PORT: String(metrics),
+      MAHAVISHNU_STATE_DIR: `${directory}/node-${at}`,
       MAHAVISHNU_REDIS_HOST: "127.0.0.1",
       MAHAVISHNU_REDIS_PORT: String(redis),
       MAHAVISHNU_NODE_NAME: `node-${at}`,
