@@ -403,7 +403,7 @@ pub struct Bus {
     pub bus_holes_bytes_max: usize,
     /// Bytes that are read of a channel at once. Default 256 KiB.
     pub bus_page_bytes_max: usize,
-    /// Pages that are asked for at a time. Default 16. Over it: channels wait for their turn.
+    /// Pages that are asked for, and channels that are put back, at a time. Default 16. Over it: channels wait for their turn.
     pub bus_reads_max: usize,
     /// How long a channel that nobody is interested in any more is still followed. Default 30 s.
     pub bus_follow_time: Duration,

@@ -21,6 +21,9 @@ pub struct LinkLimits {
     pub batch_bytes_max: usize,
     /// Batches under way, 4: Redis has other links to serve.
     pub batches_max: usize,
+    /// Bytes of a channel's last round that come along with where it stands when many channels are followed again, 4 KiB. A
+    /// longer round is read by itself.
+    pub newest_bytes_max: usize,
     /// Bytes of one command to all nodes, 64 KiB. A longer one fails.
     pub control_bytes_max: usize,
     /// Addresses of one name that are tried, 16.
@@ -49,6 +52,7 @@ impl Default for LinkLimits {
             batch_names_max: 512,
             batch_bytes_max: 64 << 10,
             batches_max: 4,
+            newest_bytes_max: 4 << 10,
             control_bytes_max: 64 << 10,
             addresses_max: 16,
             probe_interval: Duration::from_secs(1),

@@ -3,12 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use uuid::Uuid;
+
 use super::{
     Hub,
     bus::{BusCommand, BusError, BusEvent, CallId, Live, Page, Standing},
     channels::Missing,
     connections::Cause,
-    follow::{Followed, Phase, Place, Round, Verdict, judge, last, messages},
+    follow::{Followed, Phase, Place, Round, Verdict, has_begun_anew, judge, last, messages},
     homes::Anchor,
     peers::Inner,
     types::ShardId,
@@ -35,7 +37,9 @@ impl Hub {
                 self.following.on_down();
                 self.appending.on_down();
             }
-            BusEvent::Standing { channel, standing } => self.on_standing(&channel, &standing),
+            BusEvent::Standing { channel, standing, newest } => {
+                self.on_standing(&channel, &standing, newest);
+            }
             BusEvent::Live { channel, live } => self.on_live(&channel, live),
             BusEvent::Page { id, result } => self.on_page(id, result),
             BusEvent::Healed { id, result } => self.on_healed(id, result),
@@ -59,22 +63,29 @@ impl Hub {
     }
 
     /// Where a channel stands: for the first time, after the bus was away, or from time to time.
-    fn on_standing(&mut self, channel: &str, standing: &Standing) {
+    fn on_standing(&mut self, channel: &str, standing: &Standing, newest: Option<Uuid>) {
         let Some(place) = self.following.find(channel) else { return };
         let Some(followed) = self.following.get_mut(place) else { return };
         let Some(anchor) = self.homes.anchor(followed.home) else { return };
+        let number = anchor.position.offset;
+        let id = newest.and_then(|_| {
+            followed.known_id(number).or_else(|| self.homes.id_of(followed.home, number))
+        });
+        let sure = offset_is_sure(followed, &anchor) || newest.is_some() && newest == id;
         let same = anchor.agreed
             && anchor.position == standing.position
             && anchor.document == standing.document;
-        let (offset, agreed) =
-            (standing.position.offset, same && offset_is_sure(followed, &anchor));
         match followed.phase {
-            Phase::Adrift if agreed => self.become_live(place),
+            Phase::Adrift if same && sure => self.become_live(place),
             Phase::Live if same => {}
             Phase::Adrift | Phase::Live => {
                 followed.holed |= followed.phase == Phase::Live;
-                followed.lowest = Some(offset);
+                followed.lowest = Some(standing.position.offset);
+                let emptied = anchor.agreed && has_begun_anew(standing.position, anchor.position);
                 self.following.wish_to_read(place, None);
+                if emptied {
+                    self.following.note_emptied(place, *standing);
+                }
             }
             // What is asked for already will tell more.
             Phase::Queued | Phase::Reading(_) | Phase::Mending(..) | Phase::Resting => {}
@@ -240,6 +251,10 @@ impl Hub {
     /// Asks for as many pages as may be asked for.
     pub(super) fn read_ready(&mut self) {
         while let Some(place) = self.following.next_to_read(&self.env) {
+            let emptied = self.following.take_emptied(place);
+            if emptied.is_some_and(|standing| self.on_emptied(place, standing)) {
+                continue;
+            }
             let Some(followed) = self.following.get(place) else { continue };
             let Some(anchor) = self.homes.anchor(followed.home) else { continue };
             let after = read_after(followed, &anchor);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     Hub,
     bus::{BusCommand, BusError, CallId, Heal, Moved, Page, Retention, Standing},
-    follow::{Mend, Place, Round},
+    follow::{Mend, Place, Round, has_begun_anew},
     following::next,
 };
 use crate::{
@@ -33,10 +33,28 @@ impl Hub {
             followed.lowest = Some(offset);
             return self.following.wish_to_read(place, None);
         }
-        let heals = self.env.config.bus.as_ref().is_some_and(|bus| bus.heal);
-        match heals {
-            true => self.restore(place, page.standing),
-            false => self.fork(place, found),
+        self.put_right(place, page.standing);
+    }
+
+    /// The bus has begun anew with nothing, and may have stood so since: there is nothing to be read. Whether that was all.
+    pub(super) fn on_emptied(&mut self, place: Place, standing: Standing) -> bool {
+        let Some(followed) = self.following.get(place) else { return false };
+        let (name, home) = (followed.name.clone(), followed.home);
+        self.seal_channel(&name);
+        let anchor = self.homes.anchor(home);
+        let holds = anchor.is_some_and(|anchor| {
+            anchor.agreed && has_begun_anew(standing.position, anchor.position)
+        });
+        if holds {
+            self.put_right(place, Some(standing));
+        }
+        holds
+    }
+
+    fn put_right(&mut self, place: Place, found: Option<Standing>) {
+        match self.env.config.bus.as_ref().is_some_and(|bus| bus.heal) {
+            true => self.restore(place, found),
+            false => self.fork(place, found.map(|found| found.position)),
         }
     }
 

@@ -57,6 +57,8 @@ struct Wish {
     named: Named,
     subscribe: bool,
     found: bool,
+    /// The hub may have its last message.
+    newest: bool,
 }
 
 /// Channels that are asked for together.
@@ -66,6 +68,8 @@ pub(super) struct Ask {
     generations: Vec<u64>,
     /// They are to be subscribed to before.
     pub(super) subscribe: bool,
+    /// Their last messages are to be told as well.
+    pub(super) newest: bool,
     /// Those of which nothing is known are to be founded, with these epochs, and kept for so long.
     pub(super) found: Option<Vec<(Epoch, Duration)>>,
 }
@@ -97,7 +101,7 @@ impl Follows {
             followed.retention = retention;
             if up && !std::mem::replace(&mut followed.asked, true) {
                 let named = Named { channel, generation: followed.generation };
-                self.asks.push_back(Wish { named, subscribe: false, found: false });
+                self.asks.push_back(Wish::later(named, false));
             }
             return;
         }
@@ -117,7 +121,7 @@ impl Follows {
         self.untold += 1;
         if up {
             let named = Named { channel, generation };
-            self.asks.push_back(Wish { named, subscribe: true, found: true });
+            self.asks.push_back(Wish { subscribe: true, ..Wish::later(named, true) });
         }
     }
 
@@ -180,8 +184,7 @@ impl Follows {
     /// Something may have been founded by now.
     pub(super) fn retry(&mut self) {
         let stranded = std::mem::take(&mut self.stranded);
-        let wishes =
-            stranded.into_iter().map(|named| Wish { named, subscribe: false, found: true });
+        let wishes = stranded.into_iter().map(|named| Wish::later(named, true));
         self.asks.extend(wishes);
     }
 
@@ -204,14 +207,14 @@ impl Follows {
                 self.asks.pop_front();
                 continue;
             };
-            let (subscribe, found) = (wish.subscribe, wish.found);
+            let Wish { subscribe, found, newest, .. } = *wish;
             bytes += wish.named.channel.len() + NAME_BYTES;
-            let batch = ask.get_or_insert_with(|| Ask::new(subscribe, found));
+            let batch = ask.get_or_insert_with(|| Ask::new(wish));
             let is_first = batch.channels.is_empty();
             let fits =
                 bytes <= limits.batch_bytes_max && batch.channels.len() < limits.batch_names_max;
-            if batch.subscribe != subscribe || batch.found.is_some() != found || !(fits || is_first)
-            {
+            let same = (batch.subscribe, batch.found.is_some(), batch.newest);
+            if same != (subscribe, found, newest) || !(fits || is_first) {
                 break;
             }
             if let Some(with) = &mut batch.found {
@@ -252,14 +255,14 @@ impl Follows {
                 followed.kept = Some(now);
             }
             let event = match stand {
-                Stand::At(standing) => BusEvent::Standing { channel, standing },
+                Stand::At(standing, newest) => BusEvent::Standing { channel, standing, newest },
                 Stand::Broken => BusEvent::Live { channel, live: Live::Poison },
                 Stand::Nowhere => {
                     let named = Named { channel, generation };
                     if full {
                         self.stranded.push(named);
                     } else {
-                        self.asks.push_back(Wish { named, subscribe: false, found: true });
+                        self.asks.push_back(Wish::later(named, true));
                     }
                     continue;
                 }
@@ -278,7 +281,7 @@ impl Follows {
         for (channel, generation) in ask.channels.into_iter().zip(ask.generations) {
             let named = Named { channel, generation };
             if founding {
-                self.asks.push_back(Wish { named, subscribe: false, found: false });
+                self.asks.push_back(Wish { newest: ask.newest, ..Wish::later(named, false) });
             } else {
                 self.stranded.push(named);
             }
@@ -313,14 +316,24 @@ impl Followed {
         let named = Named { channel: self.channel.clone(), generation: self.generation };
         let life = self.retention.position.max(self.retention.time);
         let kept = self.kept.is_some_and(|kept| now.saturating_duration_since(kept) < life / KEEPS);
-        Wish { named, subscribe, found: !kept }
+        // Who subscribes again may have heard all of it.
+        Wish { named, subscribe, found: !kept, newest: subscribe }
+    }
+}
+
+impl Wish {
+    /// Of a channel that is subscribed to already.
+    fn later(named: Named, found: bool) -> Self {
+        Self { named, subscribe: false, found, newest: false }
     }
 }
 
 impl Ask {
-    fn new(subscribe: bool, found: bool) -> Self {
-        let found = found.then(Vec::new);
-        Self { channels: Vec::new(), generations: Vec::new(), subscribe, found }
+    /// One that begins with this.
+    fn new(wish: &Wish) -> Self {
+        let found = wish.found.then(Vec::new);
+        let (subscribe, newest) = (wish.subscribe, wish.newest);
+        Self { channels: Vec::new(), generations: Vec::new(), subscribe, newest, found }
     }
 }
 

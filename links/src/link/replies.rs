@@ -128,7 +128,7 @@ impl Link {
             What::Marker => Ok(()),
             What::Load(script) => replies::sha(frame).map(|sha| self.requests.loaded(script, sha)),
             What::Bus(command) => self.done(now, &command, frame),
-            What::Ask(ask) => match replies::standings(frame, ask.channels.len()) {
+            What::Ask(ask) => match replies::standings(frame, ask.channels.len(), ask.newest) {
                 Ok(stands) => {
                     let full = self.full.is_some();
                     self.follows.answered(now.mono, ask, stands, full, &mut self.events);

@@ -227,10 +227,13 @@ impl Link {
                     if self.follows.is_renewal_due(now.mono, &append.channel, append.retention));
                 pipe.write(|out| requests.bus(out, command, renew))
             }
-            What::Ask(Ask { channels, found, .. }) => match found {
-                Some(with) => pipe.write(|out| requests.found(out, channels, with)),
-                None => pipe.write(|out| requests.standing(out, channels)),
-            },
+            What::Ask(Ask { channels, found, newest, .. }) => {
+                let newest = newest.then_some(self.config.limits.newest_bytes_max);
+                match found {
+                    Some(with) => pipe.write(|out| requests.found(out, channels, with, newest)),
+                    None => pipe.write(|out| requests.standing(out, channels, newest)),
+                }
+            }
             What::Probe(token) => pipe.write(|out| requests.probe(out, *token)),
             What::Commands => {
                 let after = self.control.after();

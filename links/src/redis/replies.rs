@@ -10,7 +10,9 @@ use mahavishnu_core::{
         SessionRenewed, SessionWish, Standing, Taken, Visit, VisitName, Visited, Visits, Writer,
     },
     protocol::{Epoch, Position},
+    record,
 };
+use uuid::Uuid;
 
 use super::{
     NUMBER_MAX,
@@ -202,30 +204,38 @@ pub(crate) fn page(frame: &Frame) -> Result<Page, Odd> {
 /// Where a channel stands, as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stand {
-    At(Standing),
+    /// There; and the id of its last message, if that was asked for and told.
+    At(Standing, Option<Uuid>),
     /// Nothing is known of it.
     Nowhere,
     /// It is not of this version.
     Broken,
 }
 
-/// Where channels stand, so many of them.
-pub(crate) fn standings(frame: &Frame, count: usize) -> Result<Vec<Stand>, Odd> {
+/// Where channels stand, so many of them. `newest`: with their last messages.
+pub(crate) fn standings(frame: &Frame, count: usize, newest: bool) -> Result<Vec<Stand>, Odd> {
     let mut items = Items::of(frame)?;
     let mut stands = Vec::with_capacity(count);
     for _ in 0..count {
         let (epoch, offset, document) = (items.bytes()?, items.number()?, items.number()?);
+        let id = if newest { newest_of(items.bytes()?) } else { None };
         stands.push(match epoch {
             b"" => Stand::Nowhere,
             _ => match live::epoch(epoch) {
                 Some(epoch) => {
-                    Stand::At(Standing { position: Position { epoch, offset }, document })
+                    Stand::At(Standing { position: Position { epoch, offset }, document }, id)
                 }
                 None => Stand::Broken,
             },
         });
     }
     if items.is_empty() { Ok(stands) } else { Err(Odd) }
+}
+
+/// The id of a record's last message. What is none is not told: whoever reads it will see.
+fn newest_of(records: &[u8]) -> Option<Uuid> {
+    let messages: Result<Vec<_>, _> = record::decode(records).ok()?.collect();
+    Some(messages.ok()?.last()?.id)
 }
 
 pub(crate) fn moved(frame: &Frame) -> Result<Moved, Odd> {

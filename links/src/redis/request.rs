@@ -334,27 +334,36 @@ impl Requests {
         }
     }
 
-    /// Where do these stand?
-    pub(crate) fn standing(&self, out: &mut Vec<u8>, channels: &[Arc<str>]) {
-        let keys: Vec<_> = channels
-            .iter()
-            .flat_map(|channel| [self.names.meta(channel), self.names.document(channel)])
-            .collect();
-        self.eval(out, Script::Standing, &keys, &[]);
+    /// Where do these stand? And their last messages, if they take no more than so many bytes.
+    pub(crate) fn standing(
+        &self,
+        out: &mut Vec<u8>,
+        channels: &[Arc<str>],
+        newest_bytes_max: Option<usize>,
+    ) {
+        let mut keys = Vec::with_capacity(3 * channels.len());
+        for channel in channels {
+            keys.extend([self.names.meta(channel), self.names.document(channel)]);
+            keys.extend(newest_bytes_max.map(|_| self.names.log(channel)));
+        }
+        let args: Vec<_> = newest_bytes_max.map(|max| Arg::from(max as u64)).into_iter().collect();
+        self.eval(out, Script::Standing, &keys, &args);
     }
 
-    /// Where do these stand? Under the epoch beside them if nothing is known of them, and for so long.
+    /// The same. Under the epoch beside them if nothing is known of them, and for so long.
     pub(crate) fn found(
         &self,
         out: &mut Vec<u8>,
         channels: &[Arc<str>],
         with: &[(Epoch, Duration)],
+        newest_bytes_max: Option<usize>,
     ) {
         let keys: Vec<_> = channels.iter().flat_map(|channel| self.keys(channel)).collect();
-        let args: Vec<_> = with
+        let mut args: Vec<_> = with
             .iter()
             .flat_map(|(epoch, life)| [epoch.as_str().into(), millis(*life).into()])
             .collect();
+        args.extend(newest_bytes_max.map(|max| Arg::from(max as u64)));
         self.eval(out, Script::Found, &keys, &args);
     }
 

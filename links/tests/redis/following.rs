@@ -1,11 +1,15 @@
 //! What is followed, and what is told of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use mahavishnu_core::hub::{Append, CallId, Live, Standing};
+use mahavishnu_core::{
+    hub::{Append, CallId, Live, Standing},
+    record::{Message, encode},
+};
 use mahavishnu_links::{BusCommand, BusEvent, LinkConfig};
 use mahavishnu_test_redis::Redis;
+use uuid::Uuid;
 
 use crate::node::{Input, Node, RETENTION, at, config, epoch, on_each};
 
@@ -85,7 +89,7 @@ fn ten_thousand_channels_are_followed_again() {
     let mut told = std::collections::BTreeSet::new();
     let mut moved = false;
     b.wait("reconciled", |event| match event {
-        BusEvent::Standing { channel, standing } => {
+        BusEvent::Standing { channel, standing, .. } => {
             assert_eq!(
                 standing.position.epoch,
                 epoch(channel.split_once(':').unwrap().1.parse().unwrap())
@@ -103,6 +107,69 @@ fn ten_thousand_channels_are_followed_again() {
     });
     assert_eq!(told.len(), 10_000);
     assert!(moved, "the append is heard or seen");
+}
+
+/// Of many channels that are followed again the last message is told along with where they stand, in a few scripts. One that
+/// is too long is not, and nothing is told of it when it is asked again later.
+#[test]
+fn last_messages_are_told_in_a_few_scripts() {
+    on_each(|redis| {
+        let limits = mahavishnu_links::LinkLimits {
+            batch_names_max: 100,
+            newest_bytes_max: 300,
+            ..Default::default()
+        };
+        let config = LinkConfig { limits, ..config(redis) };
+        let (mut a, mut b) = (Node::start(redis, 1), Node::begin(config, 2, 0));
+        b.up();
+        for number in 0..500 {
+            let channel = format!("c{number}");
+            b.follow(&channel, epoch(number));
+            let records = record(number, if number == 7 { 300 } else { 100 });
+            let append = Append { records, ..a.new_append(&channel, "") };
+            a.append(append).unwrap();
+        }
+        b.follow("empty", epoch(1));
+        redis.ask(&["CONFIG", "RESETSTAT"]);
+        redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        b.down();
+        let mut told = BTreeMap::new();
+        b.wait("reconciled", |event| match event {
+            BusEvent::Standing { channel, standing, newest } => {
+                told.insert(channel.to_string(), (standing.position.offset, *newest));
+                None
+            }
+            BusEvent::Reconciled => Some(()),
+            _ => None,
+        });
+        assert_eq!(told.len(), 501);
+        assert_eq!(told["empty"], (0, None));
+        assert_eq!(told["c7"], (1, None), "it is too long");
+        let right = |number: &u64| told[&format!("c{number}")] == (1, Some(id(*number)));
+        assert_eq!((0..500).filter(right).count(), 499);
+        // Two nodes prepare, probe and ask what all nodes were told besides.
+        let scripts = scripts(redis);
+        assert!((6..30).contains(&scripts), "{scripts} scripts");
+    });
+}
+
+/// How many were run.
+fn scripts(redis: &Redis) -> u64 {
+    let info = redis.ask(&["INFO", "commandstats"]);
+    let text = info.text();
+    let calls = text.split("cmdstat_evalsha:calls=").nth(1).and_then(|rest| rest.split(',').next());
+    calls.map_or(0, |calls| calls.parse().unwrap())
+}
+
+fn id(number: u64) -> Uuid {
+    Uuid::from_u128(u128::from(number) << 64 | 0x4000)
+}
+
+fn record(number: u64, bytes: usize) -> Bytes {
+    let data = format!("{{\"t\":\"{}\"}}", "x".repeat(bytes));
+    let message =
+        Message { id: id(number), unix_micros: 7, event: "e", data: &data, traceparent: None };
+    encode([message]).into()
 }
 
 /// From time to time it is told where everything stands, without being asked.

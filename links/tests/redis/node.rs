@@ -209,7 +209,7 @@ impl Node {
 
     pub(crate) fn standing(&mut self, channel: &str) -> Standing {
         self.find("a standing", |event| match event {
-            BusEvent::Standing { channel: of, standing } if **of == *channel => Some(*standing),
+            BusEvent::Standing { channel: of, standing, .. } if **of == *channel => Some(*standing),
             _ => None,
         })
     }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::{
     command::{CallId, NodeId},
@@ -34,6 +35,9 @@ pub enum BusEvent {
         channel: Arc<str>,
         /// How far it is.
         standing: Standing,
+        /// The id of the message of that number. `None`: there is none, or the bus does not say; it says it, if it can, after
+        /// [`Up`](Self::Up), so that a hub need not read what it has.
+        newest: Option<Uuid>,
     },
     /// A round of a channel.
     Live {

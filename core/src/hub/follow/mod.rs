@@ -15,10 +15,10 @@ use uuid::Uuid;
 pub(super) use self::{
     parked::{Parked, Waits},
     reach::{Part, Reach},
-    verdict::{Round, Verdict, judge, last, messages},
+    verdict::{Round, Verdict, has_begun_anew, judge, last, messages},
 };
 use super::{
-    bus::{CallId, Live},
+    bus::{CallId, Live, Standing},
     env::Env,
     slab::Slab,
 };
@@ -35,10 +35,8 @@ pub(super) struct Following {
     slots: Slab<Followed>,
     /// The bus is there.
     up: bool,
-    /// Whose answer it will be.
+    /// Whose answer it will be: pages, and what puts the bus right.
     calls: BTreeMap<CallId, Place>,
-    /// Pages that were asked for and have not come.
-    reads: usize,
     /// Channels that wait for their turn to be read.
     to_read: VecDeque<Place>,
     /// Channels whose turn comes again at a time, in order.
@@ -78,6 +76,8 @@ pub(super) struct Followed {
     pub(super) own: u64,
     /// The next page is to hold the message of this number, if there is a lower one on the bus than here.
     pub(super) lowest: Option<u64>,
+    /// When it is its turn there is nothing to be read: the bus has lost everything, and stands here.
+    emptied: Option<Standing>,
     /// Lives of the channel's numbers that are over, the latest last.
     past: VecDeque<Position>,
     /// Up to here its messages are those of the bus: their ids were compared.
@@ -140,7 +140,6 @@ impl Following {
             slots: Slab::new(),
             up: false,
             calls: BTreeMap::new(),
-            reads: 0,
             to_read: VecDeque::new(),
             resting: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -184,6 +183,7 @@ impl Following {
             diverged: false,
             own: 0,
             lowest: None,
+            emptied: None,
             past: VecDeque::new(),
             verified: None,
             holed: false,
@@ -249,6 +249,7 @@ impl Following {
     pub(super) fn wish_to_read(&mut self, place: Place, goes_on: Option<u64>) {
         let Some(followed) = self.get_mut(place) else { return };
         followed.goes_on = goes_on;
+        followed.emptied = None;
         if std::mem::replace(&mut followed.phase, Phase::Queued) == Phase::Queued {
             return;
         }
@@ -261,7 +262,7 @@ impl Following {
 
     /// The next channel to be read.
     pub(super) fn next_to_read(&mut self, env: &Env) -> Option<Place> {
-        if self.reads >= env.config.limits.bus.bus_reads_max || !self.up {
+        if self.calls.len() >= env.config.limits.bus.bus_reads_max || !self.up {
             return None;
         }
         loop {
@@ -272,12 +273,22 @@ impl Following {
         }
     }
 
+    /// The bus has lost all of a channel that waits for its turn.
+    pub(super) fn note_emptied(&mut self, place: Place, standing: Standing) {
+        if let Some(followed) = self.get_mut(place) {
+            followed.emptied = Some(standing);
+        }
+    }
+
+    pub(super) fn take_emptied(&mut self, place: Place) -> Option<Standing> {
+        self.get_mut(place)?.emptied.take()
+    }
+
     /// It is being read. What was held back is part of that.
     pub(super) fn reading(&mut self, place: Place, id: CallId) {
         self.forget_held(place);
         self.set_phase(place, Phase::Reading(id));
         self.calls.insert(id, place);
-        self.reads += 1;
     }
 
     pub(super) fn mending(&mut self, place: Place, id: CallId, mend: Mend) {
@@ -288,7 +299,6 @@ impl Following {
     /// A page has come, or none. Whose, if it is still wanted.
     pub(super) fn read(&mut self, id: CallId) -> Option<Place> {
         let place = self.calls.remove(&id)?;
-        self.reads -= 1;
         let wanted = self.get(place)?.phase == Phase::Reading(id);
         wanted.then_some(place)
     }
@@ -469,7 +479,6 @@ impl Following {
         );
         let calls = all().filter(|one| matches!(one.phase, Phase::Reading(_) | Phase::Mending(..)));
         assert!(calls.count() <= self.calls.len(), "calls under way");
-        assert!(self.reads <= self.calls.len(), "reads under way");
         let waiting = all().filter(|one| !one.waits.is_empty()).count();
         assert!(waiting <= self.waiting.len(), "channels with somebody who waits");
         if !self.up {

@@ -64,14 +64,18 @@ pub(in crate::hub) fn judge<'p>(
                 false => Verdict::Diverged,
             }
         }
-        // Nothing was published under it: the bus knew nothing any more, and has begun anew for somebody who follows.
-        Some(bus) if bus.epoch != own.epoch && bus.offset == 0 && own.offset > 0 => Verdict::Lost,
+        Some(bus) if has_begun_anew(bus, own) => Verdict::Lost,
         Some(bus) if bus.epoch != own.epoch => Verdict::Other,
         Some(_) if rounds.iter().any(|round| round.differs(own, &id)) => Verdict::Diverged,
         Some(bus) if bus.offset < own.offset => Verdict::Lost,
         Some(_) => Verdict::Follows,
     };
     Judged { verdict, rounds }
+}
+
+/// Nothing was published under the epoch of the bus: it knew nothing any more, and has begun anew for somebody who follows.
+pub(in crate::hub) fn has_begun_anew(bus: Position, own: Position) -> bool {
+    bus.epoch != own.epoch && bus.offset == 0 && own.offset > 0
 }
 
 /// Messages of a record, if it is one and has as many as it should.

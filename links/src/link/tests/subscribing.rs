@@ -5,7 +5,9 @@ use std::time::Duration;
 use mahavishnu_core::{
     hub::{BusCommand, BusEvent, Standing},
     protocol::{Epoch, Position},
+    record,
 };
+use uuid::Uuid;
 
 use super::peer::{Peer, epoch};
 use crate::{Action, LinkConfig, Outage, redis::names::Names};
@@ -14,9 +16,14 @@ fn standing(epoch: &str, offset: u64) -> String {
     format!("${}\r\n{epoch}\r\n:{offset}\r\n:0\r\n", epoch.len())
 }
 
+/// The same with what the last message is, of which nothing is told.
+fn standing_again(epoch: &str, offset: u64) -> String {
+    format!("{}$0\r\n\r\n", standing(epoch, offset))
+}
+
 fn told(channel: &str, epoch: Epoch, offset: u64) -> BusEvent {
     let standing = Standing { position: Position { epoch, offset }, document: 0 };
-    BusEvent::Standing { channel: channel.into(), standing }
+    BusEvent::Standing { channel: channel.into(), standing, newest: None }
 }
 
 /// What was asked for one interest says nothing of a later one, which began after it.
@@ -95,11 +102,13 @@ fn channels_are_followed_again_in_batches() {
                 _ => {
                     under_way += 1;
                     assert!(turn > 0 || under_way <= 4);
-                    // They are new: each has its epoch with it.
-                    let count: usize = command[2].parse().expect("a number");
-                    let epochs = command[3 + count..].iter().step_by(2);
-                    let stands: String = epochs.map(|epoch| standing(epoch, 3)).collect();
-                    peer.reply(&format!("*{count}\r\n{stands}"));
+                    // They are new: each has its epoch with it, and behind them it says how long a last message may be.
+                    let keys: usize = command[2].parse().expect("a number");
+                    let (newest, lives) = command[3 + keys..].split_last().expect("arguments");
+                    assert_eq!(newest, "4096");
+                    let epochs = lives.iter().step_by(2);
+                    let stands: String = epochs.map(|epoch| standing_again(epoch, 3)).collect();
+                    peer.reply(&format!("*{}\r\n{stands}", keys / 3 * 4));
                 }
             }
         }
@@ -129,13 +138,49 @@ fn an_epoch_is_begun_with_once() {
     peer.rise_following();
     let asked = peer.all();
     assert!(!asked.concat().contains(&epoch().to_string()), "only where it stands: {asked:?}");
-    peer.reply("$1\r\ns\r\n*3\r\n$0\r\n\r\n:0\r\n:0\r\n");
+    peer.reply("$1\r\ns\r\n*4\r\n$0\r\n\r\n:0\r\n:0\r\n$0\r\n\r\n");
     peer.reply("*2\r\n$3\r\n0-0\r\n$1\r\n0\r\n");
     let asked = peer.all().pop().expect("a question");
     let anew = Epoch::parse(&asked[asked.len() - 2]).expect("an epoch");
     assert_ne!(anew, epoch());
     peer.reply(&format!("*3\r\n{}", standing(anew.as_str(), 0)));
     assert!(peer.news().contains(&told("c", anew, 0)));
+}
+
+/// When a link is back it is told which message each channel's last one is, so that a hub need not read what it has.
+#[test]
+fn the_last_message_is_told_when_a_channel_is_followed_again() {
+    let id = Uuid::from_u128(u128::from_be_bytes(*b"sixteen letters."));
+    for (records, newest) in [
+        (record::encode([message(Uuid::from_u128(1)), message(id)]), Some(id)),
+        (b"no record".to_vec(), None),
+        (Vec::new(), None),
+    ] {
+        let mut peer = Peer::up();
+        peer.follow("c");
+        peer.all();
+        peer.reply("$1\r\ns\r\n");
+        peer.reply(&format!("*3\r\n{}", standing(epoch().as_str(), 2)));
+        peer.news();
+        peer.link.handle_eof(peer.now);
+        peer.rise_following();
+        let asked = peer.all();
+        let asked = asked.iter().find(|command| command[0] == "EVALSHA").expect("a question");
+        assert_eq!((&*asked[2], &*asked[6]), ("3", "4096"), "{asked:?}");
+        let mut reply = format!("$1\r\ns\r\n*4\r\n{}", standing(epoch().as_str(), 2)).into_bytes();
+        reply.extend(format!("${}\r\n", records.len()).bytes());
+        reply.extend(records.iter().chain(b"\r\n"));
+        peer.link.handle_bytes(peer.now, &mut reply);
+        let told = peer.news().into_iter().find_map(|event| match event {
+            BusEvent::Standing { newest, .. } => Some(newest),
+            _ => None,
+        });
+        assert_eq!(told, Some(newest));
+    }
+}
+
+fn message(id: Uuid) -> record::Message<'static> {
+    record::Message { id, unix_micros: 7, event: "e", data: "{}", traceparent: None }
 }
 
 impl Peer {

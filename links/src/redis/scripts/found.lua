@@ -2,9 +2,10 @@
 -- Tells where channels stand, and keeps that for longer; one of which nothing is known begins with the epoch that is given.
 --
 -- KEYS  for each channel: meta, log, document
--- ARGV  for each channel: candidate epoch, meta's life in ms
--- Reply for each channel: epoch, or '!' if it is not of this version; top; document's number
-local reply = {}
+-- ARGV  for each channel: candidate epoch, meta's life in ms; then [bytes of the records of the last append, at most]
+-- Reply for each channel: epoch, or '!' if it is not of this version; top; document's number;
+--       with the last of ARGV also: the records that end there, or '' if there are none or they are longer
+local reply, max = {}, tonumber(ARGV[#KEYS / 3 * 2 + 1] or '-1')
 for i = 1, #KEYS, 3 do
   local meta, log, document, arg = KEYS[i], KEYS[i + 1], KEYS[i + 2], (i - 1) / 3 * 2 + 1
   local m, at = redis.pcall('HMGET', meta, 'e', 's'), '0'
@@ -27,5 +28,10 @@ for i = 1, #KEYS, 3 do
   reply[#reply + 1] = broken and '!' or epoch
   reply[#reply + 1] = not broken and top or 0
   reply[#reply + 1] = broken and 0 or tonumber(at)
+  if max >= 0 then
+    local entry = m[1] and not broken and redis.pcall('XRANGE', log, m[2], m[2])
+    local fields = entry and entry[1] and entry[1][2] or {}
+    reply[#reply + 1] = #fields == 2 and #fields[2] <= max and fields[2] or ''
+  end
 end
 return reply

@@ -1,10 +1,12 @@
 #!lua flags=no-writes
 -- Tells where channels stand.
 --
--- KEYS  for each channel: meta, document
--- Reply for each channel: epoch, '' if nothing is known of it, or '!' if it is not of this version; top; document's number
-local reply = {}
-for i = 1, #KEYS, 2 do
+-- KEYS  for each channel: meta, document; with ARGV also: log
+-- ARGV  [1 bytes of the records of the last append, at most]
+-- Reply for each channel: epoch, '' if nothing is known of it, or '!' if it is not of this version; top; document's number;
+--       with ARGV also: the records that end there, or '' if there are none or they are longer
+local reply, max = {}, tonumber(ARGV[1] or '-1')
+for i = 1, #KEYS, max < 0 and 2 or 3 do
   local m, at = redis.pcall('HMGET', KEYS[i], 'e', 's'), '0'
   if m[1] then at = redis.pcall('HGET', KEYS[i + 1], 'o') or '0' end
   -- One that is broken must not hide the others.
@@ -15,5 +17,10 @@ for i = 1, #KEYS, 2 do
   reply[#reply + 1] = broken and '!' or m[1] or ''
   reply[#reply + 1] = not broken and top or 0
   reply[#reply + 1] = broken and 0 or tonumber(at)
+  if max >= 0 then
+    local entry = top and not broken and redis.pcall('XRANGE', KEYS[i + 2], m[2], m[2])
+    local fields = entry and entry[1] and entry[1][2] or {}
+    reply[#reply + 1] = #fields == 2 and #fields[2] <= max and fields[2] or ''
+  end
 end
 return reply

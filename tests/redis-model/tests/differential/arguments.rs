@@ -77,7 +77,7 @@ impl Arguments {
             "append" => self.append(dice, ask, channel, brief),
             "announce" => announce(dice, channel),
             "read" => read(dice, channel),
-            "standing" => standing(),
+            "standing" => standing(dice),
             "found" => found(dice, brief),
             "heal" => self.heal(dice, ask, channel, brief),
             "fork" => fork(dice, ask, channel, brief),
@@ -249,10 +249,16 @@ fn read(dice: &mut Dice, channel: &str) -> (Words, Words) {
     (channel_keys(channel), words(&[after, dice.one(&["0", "4", "100", "1000000"])]))
 }
 
-fn standing() -> (Words, Words) {
-    let keys: Vec<String> =
-        CHANNELS.iter().flat_map(|channel| ["m", "d"].map(|kind| key(kind, channel))).collect();
-    (words(&keys), Vec::new())
+/// So many bytes of last records at most, or none at all.
+fn newest(dice: &mut Dice) -> Words {
+    if dice.chance(50) { Vec::new() } else { words(&[dice.one(&["0", "7", "4096"])]) }
+}
+
+fn standing(dice: &mut Dice) -> (Words, Words) {
+    let newest = newest(dice);
+    let kinds = if newest.is_empty() { &["m", "d"][..] } else { &["m", "d", "l"] };
+    let keys = CHANNELS.iter().flat_map(|channel| kinds.iter().map(|kind| key(kind, channel)));
+    (words(&keys.collect::<Vec<String>>()), newest)
 }
 
 fn found(dice: &mut Dice, brief: bool) -> (Words, Words) {
@@ -261,6 +267,7 @@ fn found(dice: &mut Dice, brief: bool) -> (Words, Words) {
         keys.extend(channel_keys(channel));
         arguments.extend(words(&[dice.one(EPOCHS), if brief { "1" } else { "3600000" }]));
     }
+    arguments.extend(newest(dice));
     (keys, arguments)
 }
 

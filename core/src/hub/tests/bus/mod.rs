@@ -59,6 +59,8 @@ struct Nodes {
     server: Server,
     /// One that has gone on alone, for those that are still connected to it.
     old: Option<Server>,
+    /// The bus does not tell ids with where channels stand.
+    terse: bool,
     seeds: u64,
     shards: u16,
     config: Config,
@@ -102,6 +104,7 @@ impl Nodes {
             links: BTreeMap::new(),
             server: Server::default(),
             old: None,
+            terse: false,
             seeds,
             shards,
             config,
@@ -263,7 +266,10 @@ impl Nodes {
         link.told.push_back(BusEvent::Up { session: link.session });
         for (channel, (epoch, _)) in &link.follows {
             let standing = self.server.standing_or_found(channel, *epoch);
-            link.told.push_back(BusEvent::Standing { channel: channel.clone(), standing });
+            // It is not always told.
+            let newest = self.server.newest(channel).filter(|_| !self.terse);
+            let channel = channel.clone();
+            link.told.push_back(BusEvent::Standing { channel, standing, newest });
         }
         link.told.push_back(BusEvent::Reconciled);
     }
@@ -297,7 +303,8 @@ impl Nodes {
             };
             for (channel, (epoch, _)) in &link.follows {
                 let standing = server.standing_or_found(channel, *epoch);
-                link.told.push_back(BusEvent::Standing { channel: channel.clone(), standing });
+                let channel = channel.clone();
+                link.told.push_back(BusEvent::Standing { channel, standing, newest: None });
             }
         }
         self.settle();

@@ -309,7 +309,7 @@ fn a_bus_that_has_lost_everything_is_told_anew_and_nobody_hears_of_it() {
         let home = nodes.home(0, ROOM);
         let epoch = nodes.link(0, home).follows[ROOM].0;
         let standing = nodes.server.standing_or_found(&ROOM.into(), epoch);
-        let event = BusEvent::Standing { channel: ROOM.into(), standing };
+        let event = BusEvent::Standing { channel: ROOM.into(), standing, newest: None };
         nodes.link(0, home).told.push_back(event);
         nodes.settle();
         pass(&mut nodes, 40);

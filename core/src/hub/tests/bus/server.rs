@@ -23,6 +23,8 @@ pub(super) struct Server {
     pub(super) reads: usize,
     /// A queue into which others write.
     pub(super) queue: Queue,
+    /// Channels that were put back, or should have been.
+    pub(super) heals: usize,
     /// Appends that were made, without repeated ones.
     pub(super) appends: Vec<(Arc<str>, u32)>,
     /// Who is in channels.
@@ -154,6 +156,12 @@ impl Server {
         self.channels.entry(channel.clone()).or_insert_with(|| Channel::new(epoch)).standing()
     }
 
+    /// The id of a channel's last message.
+    pub(super) fn newest(&self, channel: &str) -> Option<Uuid> {
+        let channel = self.channels.get(channel)?;
+        channel.ids().get(&channel.top).copied()
+    }
+
     pub(super) fn channel(&mut self, name: &str) -> &mut Channel {
         self.channels.get_mut(name).unwrap()
     }
@@ -164,7 +172,7 @@ impl Server {
         let reply = match command {
             BusCommand::Follow { channel, epoch, .. } => {
                 let standing = self.standing_or_found(channel, *epoch);
-                Some(BusEvent::Standing { channel: channel.clone(), standing })
+                Some(BusEvent::Standing { channel: channel.clone(), standing, newest: None })
             }
             BusCommand::Append(append) => {
                 let result = self.append(append, &mut pushed);
@@ -181,6 +189,7 @@ impl Server {
                 Some(BusEvent::Page { id: *id, result })
             }
             BusCommand::Heal(heal) => {
+                self.heals += 1;
                 let result = if self.full { Err(BusError::Full) } else { Ok(self.heal(heal)) };
                 Some(BusEvent::Healed { id: heal.id, result })
             }

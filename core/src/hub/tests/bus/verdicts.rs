@@ -28,13 +28,62 @@ fn reconnect(nodes: &mut Nodes) {
 
 #[test]
 fn nothing_lost_is_nothing_told() {
+    for terse in [false, true] {
+        let (mut nodes, clients, _) = pair(config());
+        (nodes.terse, nodes.server.reads) = (terse, 0);
+        reconnect(&mut nodes);
+        let reads = if terse { 2 } else { 0 };
+        assert_eq!(nodes.server.reads, reads, "what is known to be here is not read");
+        nodes.post(1, "a", 4);
+        nodes.settle();
+        for client in &clients {
+            assert_eq!(heard(client), events([4], 4));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_here_is_read_by_whoever_has_not_got_it() {
     let (mut nodes, clients, _) = pair(config());
-    reconnect(&mut nodes);
+    nodes.down(0);
     nodes.post(1, "a", 4);
     nodes.settle();
+    nodes.server.reads = 0;
+    nodes.up(0);
+    assert_eq!(nodes.server.reads, 1);
     for client in &clients {
         assert_eq!(heard(client), events([4], 4));
     }
+}
+
+/// Of many channels that are lost all are put back without a page being read, some at a time.
+#[test]
+fn many_channels_that_are_lost_are_put_back_some_at_a_time() {
+    let mut config = config();
+    config.limits.bus.bus_reads_max = 3;
+    let mut nodes = Nodes::with(1, 1, config);
+    let client = nodes.connect(0, 0);
+    for number in 0..10 {
+        let channel = format!("c{number}");
+        nodes.ask(0, &client, "subscribe", &json!({"channel": channel}));
+        nodes.post(0, &channel, number);
+        nodes.settle();
+    }
+    nodes.down(0);
+    for (number, channel) in (0..).zip(nodes.server.channels.values_mut()) {
+        (channel.epoch, channel.top) = (Epoch::from_random(1_000 + number), 0);
+        channel.entries.clear();
+    }
+    (nodes.server.reads, nodes.server.heals) = (0, 0);
+    nodes.hub_up(0, 0);
+    while nodes.tell(0, 0) {}
+    nodes.collect();
+    let asked = nodes.link(0, 0).pending.iter();
+    let heals = asked.filter(|command| matches!(command, BusCommand::Heal(_))).count();
+    assert_eq!(heals, 3, "so many at a time");
+    nodes.settle();
+    assert_eq!((nodes.server.reads, nodes.server.heals), (0, 10));
+    assert!((0..10).all(|number| nodes.server.channel(&format!("c{number}")).top == 1));
 }
 
 #[test]
