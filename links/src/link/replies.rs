@@ -12,6 +12,7 @@ use super::{
     CLOSED, Link, answers,
     calls::{Call, What},
     pipe::Fault,
+    prepare::Step,
 };
 use crate::{
     redis::{
@@ -203,7 +204,9 @@ impl Link {
 
     /// Redis has answered with an error.
     fn refused(&mut self, now: Now, call: Call, frame: &Frame, refusal: &Refusal) {
-        self.count(refusal);
+        if !is_optional(&call.what) {
+            self.count(refusal);
+        }
         match call.what {
             What::Hello | What::Primary => {
                 self.calls.settle(&call);
@@ -276,6 +279,12 @@ impl Link {
             What::Marker | What::Load(_) | What::Hello | What::Primary | What::Prepare(_) => {}
         }
     }
+}
+
+/// Whether it is as well if Redis refuses it: rights may be few, and Redis older than a command.
+fn is_optional(what: &What) -> bool {
+    use Step::{Eviction, Info, Kill, NoEvict, Other, OutputBuffer};
+    matches!(what, What::Prepare(Kill | Info | NoEvict | Other | Eviction | OutputBuffer))
 }
 
 /// What becomes of a connection on which something that it needs is answered so.

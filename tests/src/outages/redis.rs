@@ -108,10 +108,11 @@ pub(super) const OUTAGES: &[Outage] = &[
         prepare: as_usual,
         happen: |site| {
             site.cluster.redis.restart_loading();
-            wait::until("its data", || {
+            let found = wait::within(Duration::from_secs(60), || {
                 let answer = site.cluster.redis.client().command(&["PING"]);
                 matches!(answer, Value::Simple(_)).then_some(())
             });
+            assert!(found.is_some(), "it still loads: {}", site.cluster.redis.log());
             site.mended();
         },
     },

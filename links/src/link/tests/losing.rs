@@ -113,6 +113,25 @@ fn probes_that_do_not_come_back_end_a_connection() {
 }
 
 #[test]
+fn what_may_be_refused_is_no_error() {
+    let mut peer = Peer::new(LinkConfig::default());
+    peer.actions();
+    peer.link.handle_connected(peer.now);
+    peer.answer("HELLO", super::peer::HELLO);
+    while peer.link.stats().sessions == 0 {
+        let command = peer.next();
+        peer.reply(match command[0].as_str() {
+            "SCRIPT" => "$40\r\n0123456789012345678901234567890123456789\r\n",
+            "HGET" => "$1\r\n1\r\n",
+            "ROLE" => "*3\r\n$6\r\nmaster\r\n:1\r\n*0\r\n",
+            "SELECT" => "+OK\r\n",
+            _ => "-ERR unknown subcommand\r\n",
+        });
+    }
+    assert!(peer.link.stats().errors.iter().all(|count| *count == 0));
+}
+
+#[test]
 fn a_connection_knows_the_one_before_and_ends_it() {
     let mut peer = Peer::new(LinkConfig::default());
     peer.actions();
