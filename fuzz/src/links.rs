@@ -247,13 +247,13 @@ impl Rig {
         match event {
             BusEvent::Up { .. } => assert!(!std::mem::replace(&mut self.up, true)),
             BusEvent::Down => assert!(std::mem::replace(&mut self.up, false)),
-            BusEvent::State(_) => {}
+            // While it is away each beat has failed at once.
+            BusEvent::State(_) | BusEvent::BeatFailed => {}
             BusEvent::Reconciled
             | BusEvent::Standing { .. }
             | BusEvent::Live { .. }
             | BusEvent::Beat { .. }
             | BusEvent::LeaseLost
-            | BusEvent::BeatFailed
             | BusEvent::Control { .. }
             | BusEvent::Told { .. } => assert!(self.up, "{event:?}"),
             BusEvent::Appended { id, .. }
