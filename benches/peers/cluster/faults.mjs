@@ -93,14 +93,17 @@ class Received {
     this.order.push([publisher, number]);
   }
 
-  /** How often a publisher's later message came before an earlier one; a message that comes again is not counted twice. */
-  outOfOrder() {
+  /**
+   * How often a publisher's later message came before an earlier one; a message that comes again is not counted twice, and of
+   * one that was given up nobody expects when it comes: its publisher has gone on elsewhere.
+   */
+  outOfOrder(acknowledged) {
     const last = new Map();
     const known = new Set();
     let count = 0;
     for (const [publisher, number] of this.order) {
       const key = publisher * 1e9 + number;
-      if (known.has(key)) continue;
+      if (known.has(key) || !acknowledged.has(key)) continue;
       known.add(key);
       if (number < (last.get(publisher) ?? -1)) count += 1;
       last.set(publisher, Math.max(number, last.get(publisher) ?? -1));
@@ -196,7 +199,7 @@ async function main() {
     subscribers_that_lost: lost.filter(Boolean).length,
     told: sum(listeners.map((one) => one.told ?? 0)),
     doubled: sum(doubled),
-    out_of_order: sum(received.map((mine) => mine.outOfOrder())),
+    out_of_order: sum(received.map((mine) => mine.outOfOrder(acknowledged))),
     longest_silence_ms: Math.round(Math.max(...received.map((mine) => mine.longest))),
   };
   console.log(JSON.stringify(report));
