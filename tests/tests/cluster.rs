@@ -18,7 +18,7 @@ macro_rules! on_its_runtime {
 }
 
 /// What `MAHAVISHNU_TEST_SETTINGS` says, or the server's default.
-fn runtime() -> String {
+pub(crate) fn runtime() -> String {
     let settings = std::env::var("MAHAVISHNU_TEST_SETTINGS").unwrap_or_default();
     let said = settings.split(',').find_map(|it| it.trim().strip_prefix("RUNTIME="));
     said.unwrap_or("tokio").to_owned()

@@ -6,15 +6,14 @@ use mahavishnu_test_redis::Options;
 use mahavishnu_tests::{Client, Cluster, wait};
 use serde_json::{Value, json};
 
-/// On each runtime.
-macro_rules! on_each_runtime {
+/// On the runtime of this run: continuous integration has one for each.
+macro_rules! on_its_runtime {
     ($($body:ident,)*) => {
-        mod tokio { $(#[test] fn $body() { super::$body("tokio"); })* }
-        mod smol { $(#[test] fn $body() { super::$body("smol"); })* }
+        mod nodes { $(#[test] fn $body() { super::$body(&crate::cluster::runtime()); })* }
     };
 }
 
-on_each_runtime! {
+on_its_runtime! {
     members_of_all_nodes_are_told_and_listed_on_each,
     members_of_a_node_that_is_killed_leave_once,
     a_redis_that_starts_again_empty_changes_nothing,

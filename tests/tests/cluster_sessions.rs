@@ -5,15 +5,14 @@ use mahavishnu_tests::{Client, Cluster, Server, http};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// On each runtime.
-macro_rules! on_each_runtime {
+/// On the runtime of this run: continuous integration has one for each.
+macro_rules! on_its_runtime {
     ($($body:ident,)*) => {
-        mod tokio { $(#[test] fn $body() { super::$body("tokio"); })* }
-        mod smol { $(#[test] fn $body() { super::$body("smol"); })* }
+        mod nodes { $(#[test] fn $body() { super::$body(&crate::cluster::runtime()); })* }
     };
 }
 
-on_each_runtime! {
+on_its_runtime! {
     a_killed_nodes_session_is_resumed_on_another,
     a_session_is_taken_from_a_connection_that_still_hangs,
     a_stopped_nodes_sessions_are_resumed_elsewhere,
