@@ -100,7 +100,7 @@ impl Hub {
                 None
             }
             // What the bus has is looked at before anything is sent again: it may have been put back by another node.
-            None if self.following.is_up() && self.appending.unsure(channel).is_some() => {
+            None if self.following.is_up() && self.appending.is_unsure(channel) => {
                 self.appending.wait(channel, false);
                 let place = self.follow(channel)?;
                 self.following.set_idle(&self.env, place, true);

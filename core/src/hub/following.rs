@@ -227,9 +227,9 @@ impl Hub {
         let Some(id) = self.appending.first_id(channel) else { return };
         if let Some(index) = messages.iter().position(|message| message.id == id) {
             let first = Position { offset: first.offset + index as u64, ..first };
-            match self.appending.unsure(channel) {
-                Some(_) => self.conclude(channel, first),
-                None => self.appending.hear(channel, first),
+            match self.appending.is_unsure(channel) {
+                true => self.conclude(channel, first),
+                false => self.appending.hear(channel, first),
             }
         }
     }

@@ -227,11 +227,10 @@ impl Appending {
         self.resting.push_back((env.now.mono + RESTED_AFTER, channel.clone()));
     }
 
-    /// What is under way was sent before, and nobody knows what became of it: the id of its first message. Once that has come,
-    /// it was appended.
-    pub(super) fn unsure(&self, channel: &str) -> Option<Uuid> {
-        let queue = self.queues.get(channel).filter(|queue| queue.is_unsure())?;
-        queue.under_way.as_ref().map(|under_way| under_way.first_id)
+    /// Whether what is under way was sent before, and nobody knows what became of it. Once its first message has come, it was
+    /// appended.
+    pub(super) fn is_unsure(&self, channel: &str) -> bool {
+        self.queues.get(channel).is_some_and(Queue::is_unsure)
     }
 
     /// The id of the first message of what is under way.
