@@ -53,17 +53,15 @@ pub(in crate::hub) fn judge<'p>(
 ) -> Judged<'p> {
     let rounds: Vec<_> = page.entries.iter().filter_map(round).collect();
     let own = anchor.position;
-    let verdict = match page.standing.map(|standing| standing.position) {
+    let bus = page.standing.map(|standing| standing.position);
+    let over = bus.filter(|bus| bus.epoch != own.epoch).and_then(|bus| past(bus.epoch));
+    let verdict = match bus {
         _ if !anchor.agreed => Verdict::Fresh,
         None => Verdict::Lost,
         // An epoch that is over comes back with an older bus. If something was published under it since, others are in it:
         // who puts the own one in its place loses that, and they in turn would put back theirs.
-        Some(bus) if bus.epoch != own.epoch && past(bus.epoch).is_some() => {
-            match past(bus.epoch).is_some_and(|last| bus.offset <= last) {
-                true => Verdict::Lost,
-                false => Verdict::Diverged,
-            }
-        }
+        Some(bus) if over.is_some_and(|last| bus.offset <= last) => Verdict::Lost,
+        Some(_) if over.is_some() => Verdict::Diverged,
         Some(bus) if has_begun_anew(bus, own) => Verdict::Lost,
         Some(bus) if bus.epoch != own.epoch => Verdict::Other,
         Some(_) if rounds.iter().any(|round| round.differs(own, &id)) => Verdict::Diverged,
