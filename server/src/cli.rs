@@ -7,7 +7,7 @@ use mahavishnu_core::protocol::Epoch;
 
 use crate::{
     history::{After, Since},
-    settings::{Override, Request},
+    settings::{DOT_ENV, Override, Request},
 };
 
 /// WebSocket broadcast server with rooms, JWT authentication and Prometheus metrics.
@@ -26,6 +26,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Write an environment file with a new secret, readable by its owner alone, and say what to do with it.
+    Init(InitArgs),
     /// Run and control the server.
     #[command(subcommand)]
     Websocket(WebsocketCommand),
@@ -58,6 +60,23 @@ pub(crate) enum Command {
     /// Check and show the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// Write a new file, with a new secret, although there is one, which is kept as config.TIME.NAME beside it.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// The file. Subcommands find .env in their working directory by themselves, and others by --env-file.
+    #[arg(default_value = DOT_ENV)]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BackupArgs {
+    /// The file to copy [default: .env].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -156,6 +175,8 @@ pub(crate) enum ConfigCommand {
     Check(Box<ServerArgs>),
     /// Print every setting, secrets masked.
     Show(Box<ServerArgs>),
+    /// Copy the environment file to config.TIME.NAME beside it. To go back, copy that over it and reload.
+    Backup(BackupArgs),
     /// Print the table of variables as Markdown.
     #[command(hide = true)]
     Docs,

@@ -4,6 +4,7 @@
 compile_error!("the server needs a runtime: enable the feature `tokio` or `smol`");
 
 mod aside;
+mod backup;
 mod banner;
 mod cli;
 mod client;
@@ -16,6 +17,7 @@ mod explain;
 mod handed;
 mod health;
 mod history;
+mod init;
 mod logging;
 mod memory;
 mod migrate;
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Init(args) => init::init(&args),
         Command::Websocket(WebsocketCommand::Start(args)) => start::start(&args),
         Command::Websocket(WebsocketCommand::Stop(args)) => control::stop(&args),
         Command::Websocket(WebsocketCommand::Status(args)) => control::status(&args),
@@ -93,6 +96,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Cert(CertCommand::Check(args)) => tls::check(&args),
         Command::Config(ConfigCommand::Check(args)) => config::check(&args),
         Command::Config(ConfigCommand::Show(args)) => config::show(&args),
+        Command::Config(ConfigCommand::Backup(args)) => backup::backup(&args),
         Command::Config(ConfigCommand::Docs) => config::docs(),
     }
 }

@@ -16,6 +16,7 @@ mod documents;
 mod faults;
 mod files;
 mod history;
+mod init;
 mod rights;
 mod server;
 mod token;

@@ -17,6 +17,7 @@ mod show;
 mod sources;
 mod status;
 mod table;
+mod template;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -30,8 +31,9 @@ pub(crate) use keys::Key;
 pub(crate) use protection::weakened;
 pub(crate) use redis::Endpoint;
 pub(crate) use show::{changes, docs, show};
-pub(crate) use sources::{Override, Request};
+pub(crate) use sources::{DOT_ENV, Override, Request};
 pub(crate) use table::Settings;
+pub(crate) use template::template;
 pub(crate) use value::{Correlation, LogFormat, LogLevel, Runtime, Secret, SlowReader};
 
 /// What every variable's name begins with.

@@ -142,7 +142,8 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, Given>, Failure> {
     Ok(entries.into_iter().map(given).collect())
 }
 
-const DOT_ENV: &str = ".env";
+/// The file in the working directory that counts if none is named.
+pub(crate) const DOT_ENV: &str = ".env";
 
 #[cfg(test)]
 mod tests {
