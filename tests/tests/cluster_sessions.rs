@@ -1,7 +1,7 @@
 //! Sessions over three nodes and a real Redis: whatever node a client comes back to has its own.
 
 use mahavishnu_test_redis::Options;
-use mahavishnu_tests::{Client, Cluster, Server, http};
+use mahavishnu_tests::{Client, Cluster, Server, http, wait};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -37,7 +37,8 @@ fn publish(server: &Server, channel: &str, n: u64) {
 }
 
 /// A client of a node with a session and two channels, and what it needs to resume it elsewhere.
-fn begin(server: &Server) -> (Client, Value) {
+fn begin(cluster: &Cluster) -> (Client, Value) {
+    let server = &cluster.nodes[0];
     let mut client = server.hello();
     let answer = client.request("keep_session", json!({ "ttl": 60 }));
     assert_eq!(answer["data"]["ttl"], 60, "{answer}");
@@ -46,10 +47,18 @@ fn begin(server: &Server) -> (Client, Value) {
     let answer = client.request("subscribe", wish);
     let at = json!({ "epoch": answer["data"]["epoch"], "offset": answer["data"]["offset"] });
     client.subscribe("plain");
-    // What comes back through Redis was written behind the subscriptions.
-    publish(server, "plain", 0);
-    assert_eq!(client.numbers(1), [0]);
+    wait_written(cluster, true);
     (client, json!({ "session": session, "positions": { "workflow:1": at } }))
+}
+
+/// Waits until Redis knows of the session's subscription to `plain`, or of its end: a subscription is answered before that.
+fn wait_written(cluster: &Cluster, subscribed: bool) {
+    wait::until("the session in Redis", || {
+        let keys = cluster.redis.ask(&["KEYS", "mahavishnu:*:s:*"]);
+        let key = keys.items().first()?.text();
+        let known = format!("{:?}", cluster.redis.ask(&["HGET", &key, "r"]));
+        (known.contains("plain") == subscribed).then_some(())
+    });
 }
 
 fn assert_resumed(answer: &Value, missed: u64) {
@@ -62,7 +71,7 @@ fn assert_resumed(answer: &Value, missed: u64) {
 
 fn a_killed_nodes_session_is_resumed_on_another(runtime: &str) {
     let mut cluster = cluster(runtime);
-    let (_client, resume) = begin(&cluster.nodes[0]);
+    let (_client, resume) = begin(&cluster);
     cluster.nodes[0].kill();
     for n in 1..=10 {
         publish(&cluster.nodes[2], "workflow:1", n);
@@ -84,7 +93,7 @@ fn a_killed_nodes_session_is_resumed_on_another(runtime: &str) {
 
 fn a_session_is_taken_from_a_connection_that_still_hangs(runtime: &str) {
     let cluster = cluster(runtime);
-    let (mut first, resume) = begin(&cluster.nodes[0]);
+    let (mut first, resume) = begin(&cluster);
     publish(&cluster.nodes[0], "workflow:1", 1);
     assert_eq!(first.numbers(1), [1]);
 
@@ -93,7 +102,9 @@ fn a_session_is_taken_from_a_connection_that_still_hangs(runtime: &str) {
     assert_eq!(first.wait_close(1001), "Resumed elsewhere");
     assert_eq!(second.numbers(1), [1]);
     second.unsubscribe("plain");
+    wait_written(&cluster, false);
     second.subscribe("plain");
+    wait_written(&cluster, true);
 
     // And back to the node that it came from.
     let mut third = cluster.nodes[0].hello();
@@ -118,7 +129,7 @@ fn a_session_is_taken_from_a_connection_that_still_hangs(runtime: &str) {
 
 fn a_stopped_nodes_sessions_are_resumed_elsewhere(runtime: &str) {
     let mut cluster = cluster(runtime);
-    let (mut first, resume) = begin(&cluster.nodes[0]);
+    let (mut first, resume) = begin(&cluster);
     cluster.nodes[0].signal(Signal::TERM);
     assert_eq!(first.wait_close(1001), "Server shutting down");
     drop(first);
@@ -131,7 +142,7 @@ fn a_stopped_nodes_sessions_are_resumed_elsewhere(runtime: &str) {
 
 fn without_redis_a_client_is_told_to_try_again(runtime: &str) {
     let mut cluster = cluster(runtime);
-    let (first, resume) = begin(&cluster.nodes[0]);
+    let (first, resume) = begin(&cluster);
     drop(first);
     cluster.redis.kill();
     cluster.wait_bus(1, "degraded");
