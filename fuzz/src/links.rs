@@ -15,6 +15,7 @@ use mahavishnu_core::{
     time::{Instant, Now},
 };
 use mahavishnu_links::{Action, Link, LinkConfig};
+use uuid::Uuid;
 
 /// Input: see above.
 pub fn run(input: &[u8]) {
@@ -206,6 +207,7 @@ impl Rig {
                     channel,
                     found: None,
                     to,
+                    newest: Some(Uuid::from_u128(u128::from(*first))),
                     entries,
                     document: None,
                     retention,

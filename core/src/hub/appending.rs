@@ -72,6 +72,9 @@ impl Hub {
     fn append_next(&mut self, channel: &Arc<str>) {
         let Some(known) = self.reconciled(channel) else { return };
         if self.appending.under_way(channel).is_some() {
+            if let Some(first) = self.appending.heard(channel) {
+                return self.conclude(channel, first);
+            }
             self.appending.resend(channel);
         } else {
             let max = self.env.config.limits.delivery.round_bytes_max;
@@ -184,6 +187,12 @@ impl Hub {
 impl Hub {
     pub(super) fn on_bus_appended(&mut self, id: CallId, result: Result<Appended, AppendError>) {
         let Some(channel) = self.appending.answered(id) else { return };
+        // What has come as a message was appended before, whatever becomes of it when it is sent again.
+        if result.is_err()
+            && let Some(first) = self.appending.heard(&channel)
+        {
+            return self.conclude(&channel, first);
+        }
         match result {
             Ok(appended) => self.on_made(&channel, appended),
             Err(AppendError::Behind(_)) => self.on_behind(&channel),
@@ -278,11 +287,6 @@ impl Hub {
     }
 
     fn on_not_made(&mut self, channel: &Arc<str>, error: BusError) {
-        if error == BusError::Unknown
-            && let Some(first) = self.appending.heard(channel)
-        {
-            return self.conclude(channel, first);
-        }
         match error {
             BusError::Away | BusError::Full => self.appending.retry(&self.env, channel, false),
             BusError::Unknown => self.appending.retry(&self.env, channel, true),

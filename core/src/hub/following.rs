@@ -104,7 +104,7 @@ impl Hub {
                 return self.deliver_announced(channel, &records, count);
             }
             Live::Poison => self.env.tally.bus_poison += 1,
-            Live::Round { .. } | Live::Forked { .. } => {}
+            Live::Round { .. } | Live::Forked { .. } | Live::Healed { .. } => {}
             Live::Presence(_) => return,
         }
         match self.following.get(place).map(|followed| followed.phase) {
@@ -154,7 +154,14 @@ impl Hub {
             Live::Forked { position } if position.offset == top => {
                 self.adopt(place, position, Epochs::Forked);
             }
-            Live::Round { .. } | Live::Forked { .. } | Live::Poison => self.find_hole(place),
+            Live::Healed { position, newest }
+                if position.epoch == epoch && position.offset <= top =>
+            {
+                self.compare_healed(place, position.offset, newest);
+            }
+            Live::Round { .. } | Live::Forked { .. } | Live::Healed { .. } | Live::Poison => {
+                self.find_hole(place);
+            }
             Live::Announced { .. } | Live::Presence(_) => {}
         }
     }
@@ -173,6 +180,23 @@ impl Hub {
         let newest = last(first, count).and_then(|last| followed.known_id(last));
         let of_last = messages.last().map_or(Some(message.id), |last| Some(last.ok()?.id));
         newest.is_none_or(|id| of_last == Some(id))
+    }
+
+    /// A node has put back what the bus had lost, up to a number that is here, too.
+    fn compare_healed(&mut self, place: Place, number: u64, newest: Option<Uuid>) {
+        let Some(followed) = self.following.get(place) else { return };
+        let home = followed.home;
+        let Some(anchor) = self.homes.anchor(home) else { return };
+        let here = followed.known_id(number).or_else(|| self.homes.id_of(home, number));
+        let other = newest.zip(here).is_some_and(|(newest, here)| newest != here);
+        let less = number < anchor.position.offset;
+        let Some(followed) = self.following.get_mut(place) else { return };
+        followed.diverged |= other;
+        followed.holed |= other;
+        if other || less {
+            followed.lowest = Some(number);
+            self.following.wish_to_read(place, None);
+        }
     }
 
     /// Something is missing.

@@ -67,10 +67,13 @@ impl Hub {
         let same = found.filter(|found| found.position.epoch == anchor.position.epoch);
         let document = self.homes.document(home);
         let document = document.filter(|_| same.is_none_or(|found| found.document == 0));
+        let newest = anchor.position.offset;
+        let newest = followed.known_id(newest).or_else(|| self.homes.id_of(home, newest));
         let heal = Heal {
             id,
             found: found.map(|found| found.position),
             to: anchor.position,
+            newest,
             entries: self.homes.records(home, same.map_or(0, |found| found.position.offset)),
             document,
             retention: self.retention(&channel, self.homes.kept_of(&channel)),

@@ -32,6 +32,12 @@ fn parse(message: &[u8]) -> Option<Live> {
             let epoch = epoch(field(&mut rest)?)?;
             Some(Live::Forked { position: Position { epoch, offset: number(rest)? } })
         }
+        b'H' => {
+            let epoch = epoch(field(&mut rest)?)?;
+            let offset = number(field(&mut rest)?)?;
+            let newest = if rest.is_empty() { None } else { Some(replies::uuid(rest)?) };
+            Some(Live::Healed { position: Position { epoch, offset }, newest })
+        }
         b'M' => presence(rest).map(Live::Presence),
         _ => None,
     }
@@ -202,6 +208,9 @@ mod tests {
         assert_eq!(live(b"Ekq3v7m2xwd:0"), Live::Forked { position });
         let name = "6e9cbbfd-acb9-4655-b580-0892cd8cb8da";
         let id = name.parse().unwrap();
+        let healed = |newest| Live::Healed { position, newest };
+        assert_eq!(live(b"Hkq3v7m2xwd:0:"), healed(None));
+        assert_eq!(live(format!("Hkq3v7m2xwd:0:{name}").as_bytes()), healed(Some(id)));
         let text = format!("Mkq3v7m2xwd:7:1:+{name}00000000000000ff2:{{}}-{name}o");
         let joined = PresenceMember { id, node: NodeId(255), info: Bytes::from_static(b"{}") };
         let left = PresenceMove::Left { member: id, why: PresenceEnd::Lost };
@@ -237,6 +246,9 @@ mod tests {
             "Xr",
             "Ekq3v7m2xwd:",
             "Ekq3v7m2xwd:1:",
+            "Hkq3v7m2xwd:1",
+            "Hkq3v7m2xwd::",
+            "Hkq3v7m2xwd:1:6e9cbbfd",
             "Mkq3v7m2xwd:0:0:",
             "Mkq3v7m2xwd:1:2:",
             "Mkq3v7m2xwd:1:0:+",
@@ -254,7 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_read_or_poison(kind in prop::sample::select(&b"ADNXECTPM"[..]), mut message: Vec<u8>, text in "[0-9:k-]{0,40}") {
+        fn anything_is_read_or_poison(kind in prop::sample::select(&b"ADNXEHCTPM"[..]), mut message: Vec<u8>, text in "[0-9:k-]{0,40}") {
             message.splice(0..0, text.into_bytes());
             message.insert(0, kind);
             live(&message);

@@ -197,7 +197,8 @@ impl Requests {
             .iter()
             .map(|entry| entry.made.map(|(writer, _)| writer.to_string()))
             .collect();
-        let to = heal.to;
+        let (to, live) = (heal.to, self.names.live(&heal.channel));
+        let newest = heal.newest.map(|newest| newest.to_string());
         let mut args = vec![
             found,
             offset,
@@ -208,6 +209,8 @@ impl Requests {
             meta_life.into(),
             number.into(),
             document,
+            (&live).into(),
+            newest.as_ref().map_or(NOTHING, Arg::from),
         ];
         for (entry, writer) in heal.entries.iter().zip(&writers) {
             let last = entry.first + u64::from(entry.count) - 1;
@@ -497,7 +500,7 @@ pub(crate) fn weight(command: &BusCommand) -> usize {
         BusCommand::Heal(heal) => {
             let entries: usize = heal.entries.iter().map(|entry| 128 + entry.records.len()).sum();
             let document = heal.document.as_ref().map_or(0, |(_, document)| document.len());
-            3 * heal.channel.len() + entries + document
+            4 * heal.channel.len() + entries + document
         }
         BusCommand::Beat { info, .. } => info.len(),
         BusCommand::Quit { .. } => 0,
@@ -638,6 +641,7 @@ mod tests {
             channel: "c".into(),
             found,
             to: Position { epoch: epoch(), offset: to },
+            newest: None,
             entries: entries.collect(),
             document: None,
             retention: RETENTION,

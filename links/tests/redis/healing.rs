@@ -7,6 +7,7 @@ use mahavishnu_core::{
 };
 use mahavishnu_links::{BusCommand, BusEvent};
 use mahavishnu_test_redis::{Options, Redis};
+use uuid::Uuid;
 
 use crate::node::{Node, RETENTION, at, epoch, on_each};
 
@@ -33,7 +34,16 @@ fn heal(
     });
     let entries = entries.collect();
     let document = Some((to.offset, Bytes::from_static(b"{}")));
-    let heal = Heal { id, channel: "c".into(), found, to, entries, document, retention: RETENTION };
+    let heal = Heal {
+        id,
+        channel: "c".into(),
+        found,
+        to,
+        newest: Some(Uuid::from_u128(7)),
+        entries,
+        document,
+        retention: RETENTION,
+    };
     node.command(BusCommand::Heal(Box::new(heal)));
     healed(node, id)
 }
@@ -93,11 +103,13 @@ fn a_tail_that_a_failover_has_lost_is_put_back() {
 #[test]
 fn everything_is_put_back_under_its_epoch() {
     on_each(|redis| {
-        let mut a = Node::start(redis, 1);
+        let (mut a, mut b) = (Node::start(redis, 1), Node::start(redis, 2));
         let founded = a.follow("c", epoch(1)).position.epoch;
+        b.follow("c", epoch(1));
         for _ in 0..3 {
             let append = a.new_append("c", "r");
             a.append(append).unwrap();
+            let _round = b.live("c");
         }
         redis.ask(&["FLUSHALL"]);
         let to = at(founded, 3);
@@ -107,6 +119,8 @@ fn everything_is_put_back_under_its_epoch() {
         assert_eq!(anew.offset, 0);
         assert_eq!(heal(&mut a, None, to, &[]), Ok(Moved::Elsewhere(Some(anew))));
         assert_eq!(heal(&mut a, Some(anew), to, &[(2, 2, None)]), Ok(Moved::Done));
+        let newest = Some(Uuid::from_u128(7));
+        assert_eq!(b.live("c"), Live::Healed { position: to, newest }, "it is told to all");
         let page = a.read("c", 0, 100).unwrap();
         assert_eq!((page.entries.len(), page.entries[0].first, page.entries[0].count), (1, 2, 2));
         let append = Append { known: Some(to), ..a.new_append("c", "r") };

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::{
     presence::PresenceChange,
@@ -255,6 +256,8 @@ pub struct Heal {
     pub found: Option<Position>,
     /// What it has from then on.
     pub to: Position,
+    /// The id of the message of that number, if it is known; whoever follows the channel is told it.
+    pub newest: Option<Uuid>,
     /// Consecutive rounds, the last of which ends at `to`. The bus has what is before them, or it is gone.
     pub entries: Vec<HealEntry>,
     /// The document, and the number of the message that it came with, if the bus has none.

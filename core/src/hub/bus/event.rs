@@ -196,6 +196,13 @@ pub enum Live {
         /// Where it begins.
         position: Position,
     },
+    /// A node has put back what the bus had lost.
+    Healed {
+        /// How far the channel is since.
+        position: Position,
+        /// The id of the message of that number. `None`: that node did not have it.
+        newest: Option<Uuid>,
+    },
     /// The channel's members have changed.
     Presence(PresenceNews),
     /// It is not what anybody of this version would write.

@@ -347,7 +347,7 @@ impl Following {
                     len(records) + len(state)
                 }
                 Live::Announced { records, .. } => records.len(),
-                Live::Forked { .. } | Live::Presence(_) | Live::Poison => 0,
+                Live::Forked { .. } | Live::Healed { .. } | Live::Presence(_) | Live::Poison => 0,
             };
         let full = self.held_bytes + bytes > limits.bus_holes_bytes_max;
         let Some(followed) = self.get_mut(place) else { return };

@@ -314,7 +314,8 @@ fn an_append_that_is_put_back_while_it_is_repeated_is_not_made_again() {
     nodes.settle();
     nodes.wait(Duration::from_secs(1));
     nodes.settle();
-    assert!(nodes.done()[0].1.is_ok_and(|published| published.offset == 1));
+    let done = nodes.done();
+    assert!(done[0].1.is_ok_and(|published| published.offset == 1), "{done:?}");
     assert_eq!(nodes.server.channel("a").top, 1, "once");
     for client in &clients {
         assert_eq!(heard(client), events([1], 1));

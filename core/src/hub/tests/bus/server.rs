@@ -190,7 +190,8 @@ impl Server {
             }
             BusCommand::Heal(heal) => {
                 self.heals += 1;
-                let result = if self.full { Err(BusError::Full) } else { Ok(self.heal(heal)) };
+                let result =
+                    if self.full { Err(BusError::Full) } else { Ok(self.heal(heal, &mut pushed)) };
                 Some(BusEvent::Healed { id: heal.id, result })
             }
             BusCommand::Take(take) => {
@@ -529,7 +530,7 @@ impl Server {
         BusPage { standing: Some(channel.standing()), entries, more, document }
     }
 
-    fn heal(&mut self, heal: &Heal) -> Moved {
+    fn heal(&mut self, heal: &Heal, pushed: &mut Pushed) -> Moved {
         let known = self.channels.get(&heal.channel).map(Channel::position);
         if known != heal.found {
             return Moved::Elsewhere(known);
@@ -559,6 +560,8 @@ impl Server {
         if channel.document.is_none() {
             channel.document.clone_from(&heal.document);
         }
+        let live = Live::Healed { position: heal.to, newest: heal.newest };
+        pushed.push((heal.channel.clone(), live));
         Moved::Done
     }
 

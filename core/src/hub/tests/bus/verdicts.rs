@@ -106,6 +106,44 @@ fn what_a_replica_had_not_got_is_put_back() {
     }
 }
 
+/// What a node is told when another has put back what the bus had lost, which the node itself has not noticed.
+#[test]
+fn what_another_node_has_put_back_is_compared() {
+    let tell = |nodes: &mut Nodes, offset, newest| {
+        let position = Position { offset, ..nodes.server.channel("a").position() };
+        let live = Live::Healed { position, newest };
+        (nodes.server.reads, nodes.server.heals) = (0, 0);
+        nodes.link(1, 0).told.push_back(BusEvent::Live { channel: "a".into(), live });
+        nodes.settle();
+    };
+    let (mut nodes, clients, _) = pair(config());
+    let ids = nodes.server.channel("a").ids();
+
+    tell(&mut nodes, 3, Some(ids[&3]));
+    tell(&mut nodes, 3, None);
+    assert_eq!((nodes.server.reads, nodes.server.heals), (0, 0), "it is what is here");
+
+    // Less than is here.
+    let channel = nodes.server.channel("a");
+    channel.entries.truncate(2);
+    channel.top = 2;
+    tell(&mut nodes, 2, Some(ids[&2]));
+    assert_eq!((nodes.server.heals, nodes.server.channel("a").ids()), (1, ids));
+
+    // Something else, of which nothing is kept any more.
+    let epoch = nodes.server.channel("a").epoch;
+    nodes.server.channel("a").entries.clear();
+    tell(&mut nodes, 3, Some(Uuid::from_u128(1)));
+    assert_ne!(nodes.server.channel("a").epoch, epoch);
+    nodes.post(0, "a", 4);
+    nodes.settle();
+    for client in &clients {
+        let mut expected = vec![Heard::Gap(None, "failover".into(), 3)];
+        expected.extend(events([4], 4));
+        assert_eq!(heard(client), expected);
+    }
+}
+
 #[test]
 fn a_bus_that_has_lost_everything_is_given_it_back_under_the_old_epoch() {
     for while_up in [false, true] {
@@ -340,6 +378,8 @@ fn who_heard_what_the_bus_has_lost_sees_that_something_else_took_its_place() {
         let before = nodes.server.channel("a").epoch;
         nodes.server = Server::default();
         nodes.server.notice = notice;
+        // That less is put back than it has does not come to it.
+        nodes.link(1, 0).deaf = 1;
         nodes.up(0);
         nodes.post(0, "a", 5);
         nodes.settle();
@@ -357,6 +397,23 @@ fn who_heard_what_the_bus_has_lost_sees_that_something_else_took_its_place() {
         nodes.settle();
         let [one, other] = [&clients[0], &clients[1]].map(heard);
         assert_eq!((one.len(), &one), (1, &other));
+    }
+}
+
+#[test]
+fn who_has_more_than_another_puts_back_adds_the_rest() {
+    let (mut nodes, clients, _) = pair(config());
+    nodes.down(0);
+    nodes.post(1, "a", 4);
+    nodes.settle();
+    let before = nodes.server.channel("a").clone();
+    nodes.server = Server::default();
+    nodes.up(0);
+    nodes.post(0, "a", 5);
+    nodes.settle();
+    assert_eq!(nodes.server.channel("a").epoch, before.epoch);
+    for client in &clients {
+        assert_eq!(heard(client), events([4, 5], 4));
     }
 }
 
