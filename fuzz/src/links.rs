@@ -208,6 +208,7 @@ impl Rig {
                     found: None,
                     to,
                     newest: Some(Uuid::from_u128(u128::from(*first))),
+                    mark: *first,
                     entries,
                     document: None,
                     retention,

@@ -71,10 +71,15 @@ impl Hub {
         let id = newest.and_then(|_| {
             followed.known_id(number).or_else(|| self.homes.id_of(followed.home, number))
         });
-        let sure = offset_is_sure(followed, &anchor) || newest.is_some() && newest == id;
+        let compared = newest.is_some() && newest == id;
+        let sure = compared || offset_is_sure(followed, &anchor);
         let same = anchor.agreed
             && anchor.position == standing.position
+            && (compared || anchor.mark == standing.mark)
             && anchor.document == standing.document;
+        if same && compared {
+            self.homes.mark(followed.home, standing.mark);
+        }
         match followed.phase {
             Phase::Adrift if same && sure => self.become_live(place),
             Phase::Live if same => {}
@@ -154,10 +159,10 @@ impl Hub {
             Live::Forked { position } if position.offset == top => {
                 self.adopt(place, position, Epochs::Forked);
             }
-            Live::Healed { position, newest }
+            Live::Healed { position, mark, newest }
                 if position.epoch == epoch && position.offset <= top =>
             {
-                self.compare_healed(place, position.offset, newest);
+                self.compare_healed(place, position.offset, mark, newest);
             }
             Live::Round { .. } | Live::Forked { .. } | Live::Healed { .. } | Live::Poison => {
                 self.find_hole(place);
@@ -183,20 +188,25 @@ impl Hub {
     }
 
     /// A node has put back what the bus had lost, up to a number that is here, too.
-    fn compare_healed(&mut self, place: Place, number: u64, newest: Option<Uuid>) {
+    fn compare_healed(&mut self, place: Place, number: u64, mark: u64, newest: Option<Uuid>) {
         let Some(followed) = self.following.get(place) else { return };
         let home = followed.home;
         let Some(anchor) = self.homes.anchor(home) else { return };
         let here = followed.known_id(number).or_else(|| self.homes.id_of(home, number));
-        let other = newest.zip(here).is_some_and(|(newest, here)| newest != here);
-        let less = number < anchor.position.offset;
-        let Some(followed) = self.following.get_mut(place) else { return };
-        followed.diverged |= other;
-        followed.holed |= other;
-        if other || less {
-            followed.lowest = Some(number);
-            self.following.wish_to_read(place, None);
+        let same = newest.zip(here).map(|(newest, here)| newest == here);
+        if same == Some(true) {
+            self.homes.mark(home, mark);
+            if number == anchor.position.offset {
+                return;
+            }
+        } else if same.is_none() && mark == anchor.mark {
+            return;
         }
+        let Some(followed) = self.following.get_mut(place) else { return };
+        followed.diverged |= same == Some(false);
+        followed.holed |= same == Some(false);
+        followed.lowest = Some(number);
+        self.following.wish_to_read(place, None);
     }
 
     /// Something is missing.
@@ -303,16 +313,25 @@ impl Hub {
         let Some(followed) = self.following.get(place) else { return };
         let known = |number| followed.known_id(number).or_else(|| self.homes.id_of(home, number));
         let judged = judge(&anchor, &page, known, |epoch| followed.past(epoch));
-        let same = page.standing.is_some_and(|at| at.position.epoch == anchor.position.epoch);
-        let verdict = match followed.diverged && same && anchor.agreed {
-            true => Verdict::Diverged,
-            false => judged.verdict,
-        };
+        let same = page.standing.filter(|at| at.position.epoch == anchor.position.epoch);
+        let mut verdict = judged.verdict;
+        if let Some(standing) = same.filter(|standing| standing.mark != anchor.mark) {
+            match self.vouches(place, &anchor, standing, &judged.rounds) {
+                Some(true) => self.homes.mark(home, standing.mark),
+                Some(false) => verdict = Verdict::Diverged,
+                None => return,
+            }
+        }
+        let Some(followed) = self.following.get(place) else { return };
+        if followed.diverged && same.is_some() && anchor.agreed {
+            verdict = Verdict::Diverged;
+        }
         match verdict {
             Verdict::Fresh if page.standing.is_none() => self.restore(place, None),
             Verdict::Fresh if anchor.is_told(page.standing) && goes_on.is_none() => {
                 // Who subscribed meanwhile was told a position that holds.
                 self.homes.agree(home, true);
+                self.homes.mark(home, page.standing.map_or(0, |standing| standing.mark));
                 self.catch_up(place, &page, &judged.rounds);
             }
             Verdict::Fresh => self.load(place, &page, &judged.rounds, goes_on),
@@ -325,14 +344,51 @@ impl Hub {
                 let offset = before.unwrap_or(standing.position.offset);
                 let position = Position { offset, ..standing.position };
                 self.adopt(place, position, Epochs::Founded);
+                self.homes.mark(home, standing.mark);
                 self.catch_up(place, &page, &judged.rounds);
             }
             Verdict::Lost => self.on_lost(place, &page, &judged.rounds),
             Verdict::Diverged => {
                 if let Some(followed) = self.following.get_mut(place) {
-                    followed.diverged = same;
+                    followed.diverged = same.is_some();
                 }
                 self.fork(place, page.standing.map(|standing| standing.position));
+            }
+        }
+    }
+
+    /// Whether what is here and what the bus has are one history, although the bus was put back since that was last known:
+    /// a message that both have says so. If they have none in common, they may be two. `None`: that takes another page.
+    fn vouches(
+        &mut self,
+        place: Place,
+        anchor: &Anchor,
+        standing: Standing,
+        rounds: &[Round<'_>],
+    ) -> Option<bool> {
+        let followed = self.following.get(place)?;
+        if !anchor.agreed {
+            // What was read before that may be of the other one.
+            if followed.goes_on.is_some() {
+                self.following.wish_to_read(place, None);
+                return None;
+            }
+            return Some(true);
+        }
+        let number = anchor.position.offset.min(standing.position.offset);
+        let home = followed.home;
+        let here = followed.known_id(number).or_else(|| self.homes.id_of(home, number));
+        let there = rounds.iter().find(|round| (round.first..=round.last).contains(&number));
+        let is_asked = followed.goes_on.is_none() && read_after(followed, anchor) < number;
+        match there {
+            _ if number == 0 => Some(true),
+            Some(round) => Some(here.is_some() && round.id_of(number) == here),
+            None if is_asked => Some(false),
+            None => {
+                let followed = self.following.get_mut(place)?;
+                followed.lowest = Some(number);
+                self.following.wish_to_read(place, None);
+                None
             }
         }
     }
@@ -366,6 +422,7 @@ impl Hub {
             let before = rounds.first().map(|round| round.first - 1);
             at = Position { offset: before.unwrap_or(bus.offset), ..bus };
             self.renumber(place, at);
+            self.homes.mark(home, standing.mark);
         }
         let begun = at.offset;
         for round in rounds.iter().filter(|round| round.last > begun) {
@@ -500,6 +557,7 @@ impl Hub {
         followed.begin(Some(before.position).filter(|_| other && before.agreed));
         self.following.take_reach(place);
         self.homes.restart(&self.env, home, position);
+        self.homes.mark(home, 0);
         if other {
             let retention = self.retention(&channel, (0, 0));
             self.calls.send(BusCommand::Follow { channel, epoch: position.epoch, retention });

@@ -26,12 +26,17 @@ impl Hub {
         let same = found.filter(|found| found.epoch == anchor.position.epoch);
         let offset = same.map_or(0, |found| found.offset);
         // Its last message is to be compared with the one of that number here.
-        let compared = offset == 0
-            || followed.lowest.is_some_and(|lowest| lowest <= offset)
-            || rounds.iter().any(|round| (round.first..=round.last).contains(&offset));
-        if !compared {
+        let asked = followed.lowest.is_some_and(|lowest| lowest <= offset);
+        let there = rounds.iter().any(|round| (round.first..=round.last).contains(&offset));
+        if offset > 0 && !asked && !there {
             followed.lowest = Some(offset);
             return self.following.wish_to_read(place, None);
+        }
+        let home = followed.home;
+        let here = followed.known_id(offset).or_else(|| self.homes.id_of(home, offset));
+        if offset > 0 && (!there || here.is_none()) {
+            // Somebody else may have put back less than is here and gone on: nobody can tell.
+            return self.fork(place, found);
         }
         self.put_right(place, page.standing);
     }
@@ -69,17 +74,19 @@ impl Hub {
         let document = document.filter(|_| same.is_none_or(|found| found.document == 0));
         let newest = anchor.position.offset;
         let newest = followed.known_id(newest).or_else(|| self.homes.id_of(home, newest));
+        let mark = (self.env.entropy.next_u64() % MARK_MAX).max(1);
         let heal = Heal {
             id,
             found: found.map(|found| found.position),
             to: anchor.position,
             newest,
+            mark,
             entries: self.homes.records(home, same.map_or(0, |found| found.position.offset)),
             document,
             retention: self.retention(&channel, self.homes.kept_of(&channel)),
             channel,
         };
-        self.following.mending(place, id, Mend::Heal { all: same.is_none() });
+        self.following.mending(place, id, Mend::Heal { all: same.is_none(), mark });
         self.calls.send(BusCommand::Heal(Box::new(heal)));
     }
 
@@ -97,12 +104,13 @@ impl Hub {
     pub(super) fn on_healed(&mut self, id: CallId, result: Result<Moved, BusError>) {
         let Some((place, mend)) = self.following.mended(id) else { return };
         match (result, mend) {
-            (Ok(Moved::Done), Mend::Heal { all }) => {
+            (Ok(Moved::Done), Mend::Heal { all, mark }) => {
                 let Some(home) = self.following.get(place).map(|followed| followed.home) else {
                     return;
                 };
                 self.env.tally.bus_healed(if all { Heals::All } else { Heals::Tail });
                 self.homes.agree(home, true);
+                self.homes.mark(home, mark);
                 self.become_live(place);
             }
             (Ok(Moved::Done), Mend::Fork { position }) => {
@@ -131,3 +139,6 @@ impl Hub {
         Retention { messages, time, position: limits.position_keep.max(time) }
     }
 }
+
+/// A bus need not compute with 64 bits.
+const MARK_MAX: u64 = 100_000_000_000_000;

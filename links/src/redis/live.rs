@@ -35,8 +35,9 @@ fn parse(message: &[u8]) -> Option<Live> {
         b'H' => {
             let epoch = epoch(field(&mut rest)?)?;
             let offset = number(field(&mut rest)?)?;
+            let mark = number(field(&mut rest)?)?;
             let newest = if rest.is_empty() { None } else { Some(replies::uuid(rest)?) };
-            Some(Live::Healed { position: Position { epoch, offset }, newest })
+            Some(Live::Healed { position: Position { epoch, offset }, mark, newest })
         }
         b'M' => presence(rest).map(Live::Presence),
         _ => None,
@@ -208,9 +209,9 @@ mod tests {
         assert_eq!(live(b"Ekq3v7m2xwd:0"), Live::Forked { position });
         let name = "6e9cbbfd-acb9-4655-b580-0892cd8cb8da";
         let id = name.parse().unwrap();
-        let healed = |newest| Live::Healed { position, newest };
-        assert_eq!(live(b"Hkq3v7m2xwd:0:"), healed(None));
-        assert_eq!(live(format!("Hkq3v7m2xwd:0:{name}").as_bytes()), healed(Some(id)));
+        let healed = |newest| Live::Healed { position, mark: 9, newest };
+        assert_eq!(live(b"Hkq3v7m2xwd:0:9:"), healed(None));
+        assert_eq!(live(format!("Hkq3v7m2xwd:0:9:{name}").as_bytes()), healed(Some(id)));
         let text = format!("Mkq3v7m2xwd:7:1:+{name}00000000000000ff2:{{}}-{name}o");
         let joined = PresenceMember { id, node: NodeId(255), info: Bytes::from_static(b"{}") };
         let left = PresenceMove::Left { member: id, why: PresenceEnd::Lost };
@@ -247,8 +248,9 @@ mod tests {
             "Ekq3v7m2xwd:",
             "Ekq3v7m2xwd:1:",
             "Hkq3v7m2xwd:1",
-            "Hkq3v7m2xwd::",
-            "Hkq3v7m2xwd:1:6e9cbbfd",
+            "Hkq3v7m2xwd:1:",
+            "Hkq3v7m2xwd::1:",
+            "Hkq3v7m2xwd:1:1:6e9cbbfd",
             "Mkq3v7m2xwd:0:0:",
             "Mkq3v7m2xwd:1:2:",
             "Mkq3v7m2xwd:1:0:+",

@@ -6,7 +6,7 @@
 //!
 //! | Key | Type | Holds |
 //! |---|---|---|
-//! | `P:{t}:m:<channel>` | hash | meta: `e` the epoch, `s` the number of the last message; for each writer, `<node>.<shard>`, `<number of its last append>:<first message>` |
+//! | `P:{t}:m:<channel>` | hash | meta: `e` the epoch, `s` the number of the last message, `h` the highest number that was put back, `g` the number of that healing; for each writer, `<node>.<shard>`, `<number of its last append>:<first message>` |
 //! | `P:{t}:l:<channel>` | stream | log: an entry a round, its id the number of its last message, its one field the number of its messages, the value their records |
 //! | `P:{t}:d:<channel>` | hash | document: `o` the number of the message that it came with, `v` the JSON |
 //! | `P:{t}:i:<key>` | string | an idempotency key: `<digest>:<epoch>:<first>` |

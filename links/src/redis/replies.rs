@@ -181,7 +181,8 @@ pub(crate) fn page(frame: &Frame) -> Result<Page, Odd> {
     if items.is_empty() {
         return Ok(nothing);
     }
-    let standing = Standing { position: items.position()?, document: items.number()? };
+    let standing =
+        Standing { position: items.position()?, document: items.number()?, mark: items.number()? };
     let document = Some(items.bytes()?).filter(|document| !document.is_empty());
     let document = document.map(Bytes::copy_from_slice);
     let more = match items.bytes()? {
@@ -217,13 +218,15 @@ pub(crate) fn standings(frame: &Frame, count: usize, newest: bool) -> Result<Vec
     let mut items = Items::of(frame)?;
     let mut stands = Vec::with_capacity(count);
     for _ in 0..count {
-        let (epoch, offset, document) = (items.bytes()?, items.number()?, items.number()?);
+        let (epoch, offset) = (items.bytes()?, items.number()?);
+        let (document, mark) = (items.number()?, items.number()?);
         let id = if newest { newest_of(items.bytes()?) } else { None };
         stands.push(match epoch {
             b"" => Stand::Nowhere,
             _ => match live::epoch(epoch) {
                 Some(epoch) => {
-                    Stand::At(Standing { position: Position { epoch, offset }, document }, id)
+                    let position = Position { epoch, offset };
+                    Stand::At(Standing { position, document, mark }, id)
                 }
                 None => Stand::Broken,
             },

@@ -211,6 +211,7 @@ impl Requests {
             document,
             (&live).into(),
             newest.as_ref().map_or(NOTHING, Arg::from),
+            heal.mark.min(NUMBER_MAX).into(),
         ];
         for (entry, writer) in heal.entries.iter().zip(&writers) {
             let last = entry.first + u64::from(entry.count) - 1;
@@ -642,6 +643,7 @@ mod tests {
             found,
             to: Position { epoch: epoch(), offset: to },
             newest: None,
+            mark: 1,
             entries: entries.collect(),
             document: None,
             retention: RETENTION,

@@ -30,7 +30,7 @@ fn what_is_appended_is_heard_by_all_who_follow() {
         let (mut a, mut b) = (Node::start(&redis, 1), Node::start(&redis, 2));
         let first = epoch(1);
         let standing = a.follow("c", first);
-        assert_eq!(standing, Standing { position: at(first, 0), document: 0 }, "{kind}");
+        assert_eq!(standing, Standing { position: at(first, 0), document: 0, mark: 0 }, "{kind}");
         // The second finds the numbers that the first has begun.
         assert_eq!(b.follow("c", epoch(2)), standing);
 
@@ -46,7 +46,7 @@ fn what_is_appended_is_heard_by_all_who_follow() {
             assert_eq!((first, count), (2, 3));
         }
         let page = a.read("c", 0, 1_000).unwrap();
-        let standing = Standing { position: at(first, 4), document: 0 };
+        let standing = Standing { position: at(first, 4), document: 0, mark: 0 };
         let entries = vec![entry(1, 1, "one"), entry(2, 3, "three")];
         assert_eq!(
             page,
@@ -109,11 +109,14 @@ fn documents_change_under_conditions() {
         assert_eq!(state.as_deref(), Some(&b"{\"n\":1}"[..]));
         let page = a.read("c", 2, 0).unwrap();
         assert_eq!(page.document.as_deref(), Some(&b"{\"n\":2}"[..]));
-        assert_eq!(page.standing, Some(Standing { position: at(follow, 2), document: 2 }));
+        assert_eq!(page.standing, Some(Standing { position: at(follow, 2), document: 2, mark: 0 }));
         // Messages without one leave it.
         let append = a.new_append("c", "r");
         assert_eq!(a.append(append).unwrap().first.offset, 3);
-        assert_eq!(a.follow("c", epoch(1)), Standing { position: at(follow, 3), document: 2 });
+        assert_eq!(
+            a.follow("c", epoch(1)),
+            Standing { position: at(follow, 3), document: 2, mark: 0 }
+        );
     });
 }
 

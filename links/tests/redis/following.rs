@@ -190,7 +190,7 @@ fn standings_are_told_from_time_to_time() {
         }
         _ => None,
     });
-    assert_eq!(anew, Standing { position: at(anew.position.epoch, 0), document: 0 });
+    assert_eq!(anew, Standing { position: at(anew.position.epoch, 0), document: 0, mark: 0 });
     redis.ask(&["FLUSHALL"]);
     a.find("yet another epoch", |event| match event {
         BusEvent::Standing { standing, .. }

@@ -40,6 +40,7 @@ fn heal(
         found,
         to,
         newest: Some(Uuid::from_u128(7)),
+        mark: 9,
         entries,
         document,
         retention: RETENTION,
@@ -95,7 +96,7 @@ fn a_tail_that_a_failover_has_lost_is_put_back() {
     let texts: Vec<_> =
         page.entries.iter().map(|it| String::from_utf8_lossy(&it.records)).collect();
     assert_eq!(texts, ["kept", "healed 2", "healed 3", "next"]);
-    assert_eq!(page.standing, Some(Standing { position: at(founded, 4), document: 3 }));
+    assert_eq!(page.standing, Some(Standing { position: at(founded, 4), document: 3, mark: 9 }));
 }
 
 /// Redis has lost everything, and the channel was begun anew since: as long as nothing was published under that epoch, the
@@ -120,7 +121,11 @@ fn everything_is_put_back_under_its_epoch() {
         assert_eq!(heal(&mut a, None, to, &[]), Ok(Moved::Elsewhere(Some(anew))));
         assert_eq!(heal(&mut a, Some(anew), to, &[(2, 2, None)]), Ok(Moved::Done));
         let newest = Some(Uuid::from_u128(7));
-        assert_eq!(b.live("c"), Live::Healed { position: to, newest }, "it is told to all");
+        assert_eq!(
+            b.live("c"),
+            Live::Healed { position: to, mark: 9, newest },
+            "it is told to all"
+        );
         let page = a.read("c", 0, 100).unwrap();
         assert_eq!((page.entries.len(), page.entries[0].first, page.entries[0].count), (1, 2, 2));
         let append = Append { known: Some(to), ..a.new_append("c", "r") };
@@ -130,7 +135,7 @@ fn everything_is_put_back_under_its_epoch() {
         assert_eq!(heal(&mut a, None, to, &[(3, 1, None)]), Ok(Moved::Done));
         assert_eq!(
             a.read("c", 0, 100).unwrap().standing,
-            Some(Standing { position: to, document: 3 })
+            Some(Standing { position: to, document: 3, mark: 9 })
         );
     });
 }

@@ -237,6 +237,7 @@ fn connections_of_users_are_counted() {
         });
         let info = Bytes::from(format!("{{\"of\":\"{one}\"}}"));
         assert_eq!((visits.connections, visits.visits), (2, vec![Visit { name: one, info }]));
+        std::thread::sleep(Duration::from_millis(50));
         let id = a.call();
         a.command(BusCommand::Visits { id, user: "ada".into(), alive: alive(&[9], none), max: 9 });
         let visits = a.find("an answer", |event| match event {

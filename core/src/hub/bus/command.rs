@@ -258,6 +258,8 @@ pub struct Heal {
     pub to: Position,
     /// The id of the message of that number, if it is known; whoever follows the channel is told it.
     pub newest: Option<Uuid>,
+    /// Tells this one from others: drawn, and not 0.
+    pub mark: u64,
     /// Consecutive rounds, the last of which ends at `to`. The bus has what is before them, or it is gone.
     pub entries: Vec<HealEntry>,
     /// The document, and the number of the message that it came with, if the bus has none.

@@ -166,6 +166,8 @@ pub struct Standing {
     pub position: Position,
     /// Number of the message that its document came with; 0: it has none.
     pub document: u64,
+    /// Tells the last [`Heal`](super::Heal) of this epoch from others; 0: there was none.
+    pub mark: u64,
 }
 
 /// A round as it comes.
@@ -200,6 +202,8 @@ pub enum Live {
     Healed {
         /// How far the channel is since.
         position: Position,
+        /// As [`Standing::mark`] has it since.
+        mark: u64,
         /// The id of the message of that number. `None`: that node did not have it.
         newest: Option<Uuid>,
     },

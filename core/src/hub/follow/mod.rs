@@ -121,7 +121,7 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mend {
     /// What it has lost is put back. `all`: it had nothing at all.
-    Heal { all: bool },
+    Heal { all: bool, mark: u64 },
     /// A new epoch begins behind `position`.
     Fork { position: Position },
 }

@@ -102,6 +102,12 @@ impl<'p> Round<'p> {
         self.messages.as_ref()?.get(known..)
     }
 
+    /// The id of one of its messages.
+    pub(in crate::hub) fn id_of(&self, number: u64) -> Option<Uuid> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        Some(self.messages.as_ref()?.get(index)?.id)
+    }
+
     /// Whether one of its messages is another than the one of its number here.
     fn differs(&self, own: Position, id: &impl Fn(u64) -> Option<Uuid>) -> bool {
         let messages = self.messages.iter().flatten().zip(self.first..);

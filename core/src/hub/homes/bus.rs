@@ -31,6 +31,8 @@ pub(in crate::hub) struct Anchor {
     pub(in crate::hub) position: Position,
     /// The numbers are those of the bus.
     pub(in crate::hub) agreed: bool,
+    /// What the bus had last been put back by when that was so.
+    pub(in crate::hub) mark: u64,
     /// Number of the message that its document came with; 0: it has none.
     pub(in crate::hub) document: u64,
     /// Subscribers on all hubs.
@@ -72,6 +74,7 @@ impl Homes {
         Some(Anchor {
             position: home.log.position(),
             agreed: home.agreed,
+            mark: home.mark,
             document: home.document.as_ref().map_or(0, |document| document.offset()),
             subscribers: home.subscribers(),
         })
@@ -208,6 +211,13 @@ impl Homes {
         if let Some(home) = self.slots.get_mut(index) {
             home.agreed = agreed;
             home.told |= agreed;
+        }
+    }
+
+    /// What is here is also what the bus was last put back by.
+    pub(in crate::hub) fn mark(&mut self, index: u32, mark: u64) {
+        if let Some(home) = self.slots.get_mut(index) {
+            home.mark = mark;
         }
     }
 

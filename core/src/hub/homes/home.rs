@@ -42,6 +42,8 @@ pub(super) struct Home {
     pub(super) followed: bool,
     /// Its numbers are those of the bus.
     pub(super) agreed: bool,
+    /// Which putting back of the bus that agreement knows of, see [`Standing::mark`](crate::hub::bus::Standing::mark).
+    pub(super) mark: u64,
     /// Since when it is in its line.
     pub(super) since: Instant,
     /// What recovering subscribers of this turn are sent.
@@ -117,6 +119,7 @@ impl Home {
             stored: false,
             followed: false,
             agreed: false,
+            mark: 0,
             links: Links::default(),
             since: env.now.mono,
             pages: None,

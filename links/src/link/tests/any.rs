@@ -42,7 +42,7 @@ fn inputs() -> impl Strategy<Value = Input> {
             "-ERR x\r\n",
             "*0\r\n",
             "*4\r\n$2\r\nok\r\n$10\r\n0123456789\r\n:1\r\n:1\r\n",
-            "*3\r\n$10\r\n0123456789\r\n:1\r\n:0\r\n",
+            "*4\r\n$10\r\n0123456789\r\n:1\r\n:0\r\n:0\r\n",
             "*2\r\n:1\r\n:2\r\n",
             "*2\r\n$3\r\n0-0\r\n$1\r\n0\r\n",
             "*4\r\n$3\r\n9-0\r\n$1\r\n1\r\n$3\r\n8-0\r\n$1\r\nx\r\n",

@@ -32,7 +32,7 @@ fn messages_and_replies_come_in_either_order() {
         peer.read();
         peer.all();
         peer.reply("$1\r\ns\r\n");
-        peer.reply(&format!("*3\r\n$10\r\n{}\r\n:0\r\n:0\r\n", epoch()));
+        peer.reply(&format!("*4\r\n$10\r\n{}\r\n:0\r\n:0\r\n:0\r\n", epoch()));
         peer.append(1);
         peer.read();
         peer.news();

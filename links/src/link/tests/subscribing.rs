@@ -13,7 +13,7 @@ use super::peer::{Peer, epoch};
 use crate::{Action, LinkConfig, Outage, redis::names::Names};
 
 fn standing(epoch: &str, offset: u64) -> String {
-    format!("${}\r\n{epoch}\r\n:{offset}\r\n:0\r\n", epoch.len())
+    format!("${}\r\n{epoch}\r\n:{offset}\r\n:0\r\n:0\r\n", epoch.len())
 }
 
 /// The same with what the last message is, of which nothing is told.
@@ -22,7 +22,7 @@ fn standing_again(epoch: &str, offset: u64) -> String {
 }
 
 fn told(channel: &str, epoch: Epoch, offset: u64) -> BusEvent {
-    let standing = Standing { position: Position { epoch, offset }, document: 0 };
+    let standing = Standing { position: Position { epoch, offset }, document: 0, mark: 0 };
     BusEvent::Standing { channel: channel.into(), standing, newest: None }
 }
 
@@ -39,12 +39,12 @@ fn an_answer_for_an_earlier_interest_is_not_told() {
     assert_eq!(verbs, expected);
     let name = epoch();
     peer.reply("$1\r\ns\r\n");
-    peer.reply(&format!("*3\r\n{}", standing(name.as_str(), 5)));
+    peer.reply(&format!("*4\r\n{}", standing(name.as_str(), 5)));
     assert_eq!(peer.news(), []);
     let live = Names::new("mahavishnu", 0).live("c");
     peer.reply(&format!(">3\r\n$12\r\nsunsubscribe\r\n${}\r\n{live}\r\n:1\r\n", live.len()));
     peer.reply("$1\r\ns\r\n$1\r\ns\r\n");
-    peer.reply(&format!("*3\r\n{}", standing(name.as_str(), 7)));
+    peer.reply(&format!("*4\r\n{}", standing(name.as_str(), 7)));
     assert_eq!(peer.news(), [told("c", name, 7)]);
     assert_eq!(peer.actions(), []);
     // One that nobody asked for.
@@ -108,7 +108,7 @@ fn channels_are_followed_again_in_batches() {
                     assert_eq!(newest, "4096");
                     let epochs = lives.iter().step_by(2);
                     let stands: String = epochs.map(|epoch| standing_again(epoch, 3)).collect();
-                    peer.reply(&format!("*{}\r\n{stands}", keys / 3 * 4));
+                    peer.reply(&format!("*{}\r\n{stands}", keys / 3 * 5));
                 }
             }
         }
@@ -132,18 +132,18 @@ fn an_epoch_is_begun_with_once() {
     let asked = peer.all().pop().expect("a question");
     assert_eq!(asked[asked.len() - 2], epoch().as_str());
     peer.reply("$1\r\ns\r\n");
-    peer.reply(&format!("*3\r\n{}", standing(epoch().as_str(), 0)));
+    peer.reply(&format!("*4\r\n{}", standing(epoch().as_str(), 0)));
     peer.link.handle_eof(peer.now);
     peer.news();
     peer.rise_following();
     let asked = peer.all();
     assert!(!asked.concat().contains(&epoch().to_string()), "only where it stands: {asked:?}");
-    peer.reply("$1\r\ns\r\n*4\r\n$0\r\n\r\n:0\r\n:0\r\n$0\r\n\r\n");
+    peer.reply("$1\r\ns\r\n*5\r\n$0\r\n\r\n:0\r\n:0\r\n:0\r\n$0\r\n\r\n");
     peer.reply("*2\r\n$3\r\n0-0\r\n$1\r\n0\r\n");
     let asked = peer.all().pop().expect("a question");
     let anew = Epoch::parse(&asked[asked.len() - 2]).expect("an epoch");
     assert_ne!(anew, epoch());
-    peer.reply(&format!("*3\r\n{}", standing(anew.as_str(), 0)));
+    peer.reply(&format!("*4\r\n{}", standing(anew.as_str(), 0)));
     assert!(peer.news().contains(&told("c", anew, 0)));
 }
 
@@ -160,14 +160,14 @@ fn the_last_message_is_told_when_a_channel_is_followed_again() {
         peer.follow("c");
         peer.all();
         peer.reply("$1\r\ns\r\n");
-        peer.reply(&format!("*3\r\n{}", standing(epoch().as_str(), 2)));
+        peer.reply(&format!("*4\r\n{}", standing(epoch().as_str(), 2)));
         peer.news();
         peer.link.handle_eof(peer.now);
         peer.rise_following();
         let asked = peer.all();
         let asked = asked.iter().find(|command| command[0] == "EVALSHA").expect("a question");
         assert_eq!((&*asked[2], &*asked[6]), ("3", "4096"), "{asked:?}");
-        let mut reply = format!("$1\r\ns\r\n*4\r\n{}", standing(epoch().as_str(), 2)).into_bytes();
+        let mut reply = format!("$1\r\ns\r\n*5\r\n{}", standing(epoch().as_str(), 2)).into_bytes();
         reply.extend(format!("${}\r\n", records.len()).bytes());
         reply.extend(records.iter().chain(b"\r\n"));
         peer.link.handle_bytes(peer.now, &mut reply);

@@ -5,7 +5,7 @@
 -- ARGV  1 epoch found or '': nothing   2 offset found   3 epoch from now on   4 offset from now on
 --       5 messages to keep   6 log's life in ms   7 meta's life in ms
 --       8 document's number, 0: none   9 document   10 live channel
---       11 id of the message of the offset from now on, or ''
+--       11 id of the message of the offset from now on, or ''   12 number of the healing
 --       then for each entry: its last number, messages in it, records, writer or '', number of the append
 -- Reply {'ok'} | {'moved'} | {'moved', epoch, top}
 local meta, log, document = KEYS[1], KEYS[2], KEYS[3]
@@ -28,7 +28,7 @@ if keep > 0 then
   local oldest, fresh = math.max(to - keep + 1, 1), false
   for _ = 1, 2 do
     local refused
-    for i = 12, #ARGV, 5 do
+    for i = 13, #ARGV, 5 do
       local last = tonumber(ARGV[i])
       if last >= oldest and (fresh or last > top) then
         local added = redis.pcall('XADD', log, 'MINID', string.format('%.0f', oldest), ARGV[i], ARGV[i + 1], ARGV[i + 2])
@@ -46,8 +46,8 @@ if keep > 0 then
   end
   redis.call('PEXPIRE', log, ARGV[6])
 end
-redis.call('HSET', meta, 'e', ARGV[3], 's', ARGV[4], 'h', ARGV[4])
-for i = 12, #ARGV, 5 do
+redis.call('HSET', meta, 'e', ARGV[3], 's', ARGV[4], 'h', ARGV[4], 'g', ARGV[12])
+for i = 13, #ARGV, 5 do
   local writer = ARGV[i + 3]
   if writer ~= '' then
     local made = string.match(redis.call('HGET', meta, writer) or '', '^(%d+):')
@@ -65,5 +65,5 @@ elseif at > to then
   redis.call('DEL', document)
 end
 redis.call('PEXPIRE', document, ARGV[7])
-redis.call('SPUBLISH', ARGV[10], 'H' .. ARGV[3] .. ':' .. ARGV[4] .. ':' .. ARGV[11])
+redis.call('SPUBLISH', ARGV[10], 'H' .. ARGV[3] .. ':' .. ARGV[4] .. ':' .. ARGV[12] .. ':' .. ARGV[11])
 return {'ok'}

@@ -3,13 +3,14 @@
 --
 -- KEYS  meta, log, document
 -- ARGV  1 number behind which to begin  2 bytes of records at most, but one entry
--- Reply {} | {epoch, top, document's number, document or '', '1' if there is more, last, count, records, last, …}
-local m = redis.call('HMGET', KEYS[1], 'e', 's')
+-- Reply {} | {epoch, top, document's number, number of the last healing or 0, document or '',
+--       '1' if there is more, last, count, records, last, …}
+local m = redis.call('HMGET', KEYS[1], 'e', 's', 'g')
 local epoch, top = m[1], tonumber(m[2] or '0')
 if not epoch then return {} end
 if #epoch ~= 10 or not top then return redis.error_reply('ERR not a channel of this version') end
 local d = redis.call('HMGET', KEYS[3], 'o', 'v')
-local reply = {epoch, top, tonumber(d[1] or '0') or 0, d[2] or '', '0'}
+local reply = {epoch, top, tonumber(d[1] or '0') or 0, tonumber(m[3] or '0') or 0, d[2] or '', '0'}
 local after, left = tonumber(ARGV[1]), tonumber(ARGV[2])
 while after < top do
   -- What is beyond the top was left by a step that broke off, and told to nobody.
@@ -20,8 +21,8 @@ while after < top do
     after = last
     if count >= 1 and count <= last and count <= 4294967295 then
       left = left - #fields[2]
-      if left < 0 and #reply > 5 then
-        reply[5] = '1'
+      if left < 0 and #reply > 6 then
+        reply[6] = '1'
         return reply
       end
       reply[#reply + 1] = last

@@ -103,12 +103,14 @@ pub(super) struct Channel {
     writers: BTreeMap<Writer, (CallId, u64)>,
     /// The highest number that was put back.
     healed: u64,
+    /// What it was last put back by.
+    pub(super) mark: u64,
 }
 
 impl Channel {
     fn new(epoch: Epoch) -> Self {
         let (entries, writers) = <_>::default();
-        Self { epoch, top: 0, entries, document: None, writers, healed: 0 }
+        Self { epoch, top: 0, entries, document: None, writers, healed: 0, mark: 0 }
     }
 
     pub(super) fn position(&self) -> Position {
@@ -117,7 +119,7 @@ impl Channel {
 
     fn standing(&self) -> Standing {
         let document = self.document.as_ref().map_or(0, |(offset, _)| *offset);
-        Standing { position: self.position(), document }
+        Standing { position: self.position(), document, mark: self.mark }
     }
 
     /// Messages below this are gone.
@@ -557,10 +559,11 @@ impl Server {
         }
         channel.top = heal.to.offset;
         channel.healed = channel.top;
+        channel.mark = heal.mark;
         if channel.document.is_none() {
             channel.document.clone_from(&heal.document);
         }
-        let live = Live::Healed { position: heal.to, newest: heal.newest };
+        let live = Live::Healed { position: heal.to, mark: heal.mark, newest: heal.newest };
         pushed.push((heal.channel.clone(), live));
         Moved::Done
     }
@@ -577,7 +580,7 @@ impl Server {
             return Moved::Elsewhere(known);
         }
         let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::new(epoch));
-        channel.epoch = epoch;
+        (channel.epoch, channel.mark) = (epoch, 0);
         channel.entries.clear();
         channel.writers.clear();
         pushed.push((name.clone(), Live::Forked { position: channel.position() }));

@@ -109,9 +109,10 @@ fn what_a_replica_had_not_got_is_put_back() {
 /// What a node is told when another has put back what the bus had lost, which the node itself has not noticed.
 #[test]
 fn what_another_node_has_put_back_is_compared() {
-    let tell = |nodes: &mut Nodes, offset, newest| {
+    let tell = |nodes: &mut Nodes, offset, mark, newest| {
         let position = Position { offset, ..nodes.server.channel("a").position() };
-        let live = Live::Healed { position, newest };
+        let live = Live::Healed { position, mark, newest };
+        nodes.server.channel("a").mark = mark;
         (nodes.server.reads, nodes.server.heals) = (0, 0);
         nodes.link(1, 0).told.push_back(BusEvent::Live { channel: "a".into(), live });
         nodes.settle();
@@ -119,21 +120,21 @@ fn what_another_node_has_put_back_is_compared() {
     let (mut nodes, clients, _) = pair(config());
     let ids = nodes.server.channel("a").ids();
 
-    tell(&mut nodes, 3, Some(ids[&3]));
-    tell(&mut nodes, 3, None);
+    tell(&mut nodes, 3, 7, Some(ids[&3]));
+    tell(&mut nodes, 3, 7, None);
     assert_eq!((nodes.server.reads, nodes.server.heals), (0, 0), "it is what is here");
 
     // Less than is here.
     let channel = nodes.server.channel("a");
     channel.entries.truncate(2);
     channel.top = 2;
-    tell(&mut nodes, 2, Some(ids[&2]));
+    tell(&mut nodes, 2, 8, Some(ids[&2]));
     assert_eq!((nodes.server.heals, nodes.server.channel("a").ids()), (1, ids));
 
     // Something else, of which nothing is kept any more.
     let epoch = nodes.server.channel("a").epoch;
     nodes.server.channel("a").entries.clear();
-    tell(&mut nodes, 3, Some(Uuid::from_u128(1)));
+    tell(&mut nodes, 3, 9, Some(Uuid::from_u128(1)));
     assert_ne!(nodes.server.channel("a").epoch, epoch);
     nodes.post(0, "a", 4);
     nodes.settle();
@@ -414,6 +415,45 @@ fn who_has_more_than_another_puts_back_adds_the_rest() {
     assert_eq!(nodes.server.channel("a").epoch, before.epoch);
     for client in &clients {
         assert_eq!(heard(client), events([4, 5], 4));
+    }
+}
+
+/// A node was away while the bus lost everything, another one put back less than the first one has, and so much was published
+/// since that the bus has nothing any more with which what is here could be compared.
+#[test]
+fn what_was_put_back_by_another_and_has_nothing_in_common_any_more_is_forked() {
+    for lost in [true, false] {
+        let (mut nodes, clients, _) = pair(config());
+        nodes.down(0);
+        nodes.post(1, "a", 4);
+        nodes.settle();
+        nodes.down(1);
+        if lost {
+            nodes.server = Server::default();
+        }
+        nodes.up(0);
+        for n in 5..9 {
+            nodes.post(0, "a", n);
+            nodes.settle();
+        }
+        let before = nodes.server.channel("a").epoch;
+        nodes.server.channel("a").trim(7);
+        nodes.up(1);
+        assert_eq!(nodes.server.channel("a").epoch != before, lost);
+        let heard: Vec<_> = clients.iter().map(heard).collect();
+        let mut expected = events([4], 4);
+        match lost {
+            true => expected.push(Heard::Gap(None, "failover".into(), 7)),
+            false => {
+                expected.push(Heard::Gap(Some(2), "trimmed".into(), 6));
+                expected.extend(events([7, 8], 7));
+            }
+        }
+        assert_eq!(heard[1], expected, "what was published meanwhile is told to be missing");
+        assert_eq!(
+            heard[0].last() == expected.last(),
+            lost || heard[0].last() == events([8], 8).last()
+        );
     }
 }
 
