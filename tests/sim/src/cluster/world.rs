@@ -282,23 +282,33 @@ impl World {
     }
 
     /// What every process publishes to every channel reaches everybody on all of them. By the first of it two that are in two
-    /// epochs may find that out: then it is told as missing, and the next one comes.
+    /// epochs may find that out: then it is told as missing, and the next one comes. One that is refused, because a slow link has
+    /// not brought yet what came before, is published again, as anybody would.
     fn probe(&mut self) {
         for node in 0..self.nodes.len() {
             for channel in 0..self.options.channels {
-                for attempt in 0..3 {
+                let (mut missing, mut refused) = (0, 0);
+                loop {
                     let number = self.publish(node, channel);
                     for _ in 0..PROBE_SECONDS {
                         self.run_until(self.clock.nanos + SECOND / 4);
-                        if self.oracle.violation.is_some() || self.has_come(channel, number) {
+                        let over =
+                            self.oracle.violation.is_some() || self.has_come(channel, number);
+                        if over || self.oracle.fate(number) == Fate::Refused {
                             break;
                         }
                     }
                     if self.has_come(channel, number) || self.oracle.violation.is_some() {
                         break;
                     }
-                    if attempt == 2 || !self.is_told_missing(channel, number) {
+                    match self.oracle.fate(number) {
+                        Fate::Refused => refused += 1,
+                        _ if self.is_told_missing(channel, number) => missing += 1,
+                        _ => missing = PROBES_MISSING,
+                    }
+                    if missing == PROBES_MISSING || refused == PROBES_REFUSED {
                         self.does_not_come(node, channel, number);
+                        break;
                     }
                 }
             }
@@ -419,5 +429,8 @@ const GRACE_SECONDS: u64 = 20;
 const READY_SECONDS: u64 = 60;
 /// Quarters of them.
 const PROBE_SECONDS: u64 = 120;
+/// So often a probe may be told as missing, and be refused.
+const PROBES_MISSING: u32 = 3;
+const PROBES_REFUSED: u32 = 30;
 /// Events of one world.
 const STEPS_MAX: u64 = 20_000_000;
