@@ -5,7 +5,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::binary;
+use crate::{
+    binary,
+    http::{self, Response},
+};
 
 /// Runs `tests/clients/python/<script>` to its end. Panics with its output if it fails.
 pub fn python(script: &str, args: &[&str]) -> String {
@@ -38,6 +41,18 @@ pub fn node_command(script: &str, args: &[&str]) -> Command {
 pub fn curl(args: &[&str]) -> String {
     environment();
     text(Command::new("curl").args(["--silent", "--show-error", "--max-time", "20"]).args(args))
+}
+
+/// What curl was answered, whichever version of HTTP it spoke. Panics if it fails.
+pub fn curl_answer(args: &[&str]) -> Response {
+    let said = curl(&[&["--include"], args].concat());
+    let (head, body) = said.split_once("\r\n\r\n").unwrap_or((&said, ""));
+    Response { body: body.into(), ..http::parse_head(head) }
+}
+
+/// A program that `scripts/setup-tests` has installed, by its path there.
+pub fn installed(program: &str) -> Command {
+    Command::new(environment().join(program))
 }
 
 /// Directory of the installed clients. Panics if it is not there.

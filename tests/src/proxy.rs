@@ -1,4 +1,6 @@
-//! Proxies as operators run them: nginx with the shipped site, HAProxy. Installed by `scripts/setup-tests`.
+//! Proxies as operators run them: nginx, HAProxy, Caddy. Installed by `scripts/setup-tests`.
+
+mod shipped;
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
@@ -7,7 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Server, binary, server::free_ports, wait};
+use rustix::process::Signal;
+
+use crate::{
+    Server, binary,
+    server::{free_ports, signal},
+    wait,
+};
+
+pub use shipped::Held;
 
 /// A running proxy in front of one server. Ends when dropped.
 #[derive(Debug)]
@@ -15,6 +25,19 @@ pub struct Proxy {
     child: Child,
     dir: tempfile::TempDir,
     port: u16,
+    /// Where it listens without TLS, if it has a site there.
+    plain: u16,
+    /// What it reads again.
+    file: String,
+    reload: Reload,
+}
+
+/// How a proxy is told to read its files again.
+#[derive(Debug)]
+enum Reload {
+    Not,
+    Signal(Signal),
+    Command(Command),
 }
 
 impl Proxy {
@@ -29,9 +52,9 @@ impl Proxy {
         let site = site
             .replace("127.0.0.1:8686", &server.address().to_string())
             .replace("    listen [::]:80;\n", "")
-            .replace("    listen [::]:443 ssl;\n", "")
+            .replace("    listen [::]:443 ssl http2;\n", "")
             .replace("listen 80;", &format!("listen 127.0.0.1:{plain};"))
-            .replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port} ssl;"))
+            .replace("listen 443 ssl http2;", &format!("listen 127.0.0.1:{port} ssl http2;"))
             .replace("/etc/ssl/certs/mahavishnu.pem", &pem("cert.pem"))
             .replace("/etc/ssl/private/mahavishnu-key.pem", &pem("key.pem"));
         Self::run_nginx(dir, port, &site)
@@ -54,7 +77,7 @@ impl Proxy {
         let site: String = site
             .replace(one, &servers)
             .replace("listen 80;", &format!("listen 127.0.0.1:{plain};"))
-            .replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port};"))
+            .replace("listen 443 ssl http2;", &format!("listen 127.0.0.1:{port};"))
             .lines()
             .filter(|line| !left_out.iter().any(|word| line.contains(word)))
             .map(|line| line.to_owned() + "\n")
@@ -139,7 +162,7 @@ impl Proxy {
         let child = child.unwrap_or_else(|error| {
             panic!("{command:?}: {error}; scripts/setup-tests installs it")
         });
-        let this = Self { child, dir, port };
+        let this = Self { child, dir, port, plain: 0, file: String::new(), reload: Reload::Not };
         let deadline = Instant::now() + wait::DEADLINE;
         while TcpStream::connect(this.address()).is_err() {
             assert!(Instant::now() < deadline, "the proxy does not listen");
@@ -153,6 +176,11 @@ impl Proxy {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// The file that clients trust, for command lines.
+    pub fn certificate(&self) -> String {
+        self.dir().join("cert.pem").display().to_string()
+    }
+
     /// The directory with `cert.pem`, which clients trust.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -161,6 +189,11 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        // One that has workers ends them.
+        if matches!(self.reload, Reload::Signal(_)) {
+            signal(&self.child, Signal::TERM);
+            let _ = wait::within(wait::DEADLINE, || self.child.try_wait().ok().flatten());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -341,12 +341,8 @@ impl Drop for Server {
 
 impl Process {
     /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a process has an id");
-        kill_process(pid, signal).expect("it is ours");
+    pub fn signal(&self, how: Signal) {
+        signal(&self.child, how);
     }
 
     /// Waits for the end. Panics if it does not come.
@@ -428,6 +424,12 @@ pub fn spawn_in(dir: &Path, settings: &[(&str, &str)], args: &[&str]) -> Process
     let mut env = base_env(dir);
     env.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     spawn(dir, &env, args)
+}
+
+/// Sends a signal to a process that has not been waited for.
+pub(crate) fn signal(child: &Child, how: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
+    kill_process(pid, how).expect("it is ours");
 }
 
 /// Two ports that were free a moment ago.

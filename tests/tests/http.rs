@@ -1,6 +1,6 @@
 //! Plain HTTP on the WebSocket port: health, readiness, and every refusal.
 
-use mahavishnu_tests::{Server, http, http::exchange, json, raw::HANDSHAKE};
+use mahavishnu_tests::{Server, http, http::exchange, json, raw::HANDSHAKE, token};
 use serde_json::{Value, json};
 
 #[test]
@@ -233,12 +233,79 @@ fn a_plain_get_where_websockets_live_is_426() {
     let server = Server::start();
     let stripped = HANDSHAKE.replace("Upgrade: websocket\r\nConnection: Upgrade\r\n", "");
     let requests = ["/ws", "/ws/x"].map(|path| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
-    for request in requests.into_iter().chain([stripped, HANDSHAKE.replace("1.1", "1.0")]) {
+    for request in requests.into_iter().chain([stripped]) {
         let answer = exchange(server.address(), request.as_bytes());
         assert_eq!(answer.status, 426, "{request}");
         assert_eq!(answer.header("upgrade"), Some("websocket"));
         assert!(answer.header("connection").unwrap().to_ascii_lowercase().contains("upgrade"));
         assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+    }
+}
+
+/// A proxy may pass `Upgrade` on to a client that speaks HTTP/2, for which the whole answer is malformed then.
+#[test]
+fn upgrade_is_not_asked_of_who_cannot_do_it() {
+    let server = Server::start();
+    let stripped = HANDSHAKE.replace("Upgrade: websocket\r\nConnection: Upgrade\r\n", "");
+    for request in [
+        HANDSHAKE.replace("1.1", "1.0"),
+        stripped.replace("\r\n\r\n", "\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"),
+        "GET /ws HTTP/1.1\r\nHost: x\r\nVia: 2.0 proxy\r\n\r\n".to_owned(),
+    ] {
+        let answer = exchange(server.address(), request.as_bytes());
+        assert_eq!(answer.status, 426, "{request}");
+        assert_eq!(answer.header("upgrade"), None, "{request}");
+        let connection = answer.header("connection").unwrap_or_default();
+        assert!(!connection.to_ascii_lowercase().contains("upgrade"), "{connection}");
+        assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+    }
+}
+
+#[test]
+fn a_handshake_that_lost_its_upgrade_is_told_so() {
+    let server = Server::start();
+    let stripped = HANDSHAKE.replace("Upgrade: websocket\r\nConnection: Upgrade\r\n", "");
+    let answer = exchange(server.address(), stripped.as_bytes()).json();
+    let text = answer["error_message"].as_str().unwrap();
+    assert!(text.contains("a proxy on the way has to pass both on"), "{text}");
+}
+
+#[test]
+fn the_root_says_what_this_is_and_how_to_begin() {
+    for (server, first) in [(Server::start(), "subscribe"), (Server::with_auth(&[]), "auth")] {
+        let answer = http::get(server.address(), "/");
+        let told = answer.json();
+
+        assert_eq!((answer.status, answer.header("upgrade")), (200, None));
+        assert!(told["about"].as_str().unwrap().starts_with("Mahavishnu, a WebSocket"), "{told}");
+        assert_eq!(told["status"], "ready");
+        assert_eq!(told["checks"], http::get(server.address(), "/ready").json()["checks"]);
+        for path in told["paths"].as_object().unwrap().keys() {
+            assert_ne!(http::get(server.address(), path).status, 404, "{path}");
+        }
+        let begin = told["begin"].as_array().unwrap();
+        assert_eq!(begin[0]["event"], first);
+        // What it says to send is understood.
+        let mut client = match first {
+            "auth" => server.login(&token::of("ada", &["admin"])),
+            _ => server.hello(),
+        };
+        client.send(begin.last().unwrap());
+        assert_eq!(client.answer_to("2")["data"]["status"], "subscribed");
+    }
+}
+
+/// curl asks for HTTP/2 in the clear so: no business of a server that does not speak it (RFC 9110 §7.8).
+#[test]
+fn an_upgrade_to_another_protocol_is_ignored() {
+    let server = Server::start();
+    for path in ["/", "/health"] {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+             Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
+        );
+        let answer = exchange(server.address(), request.as_bytes());
+        assert_eq!((answer.status, answer.header("upgrade")), (200, None), "{path}");
     }
 }
 

@@ -24,6 +24,29 @@ fn a_dialogue_gets_through_the_shipped_nginx_site() {
     assert!(said.contains("received 1 and 2"), "{said}");
 }
 
+/// An answer with a field that is for one hop alone is malformed over HTTP/2, and curl says nothing but so.
+#[test]
+fn whoever_asks_nginx_over_http_2_gets_an_answer() {
+    let server = Server::start();
+    let proxy = Proxy::nginx(&server);
+    let url = |path: &str| format!("https://localhost:{}{path}", proxy.address().port());
+
+    for (path, status) in [("/", 200), ("/ready", 200), ("/health", 200), ("/ws", 426)] {
+        let answer =
+            foreign::curl_answer(&["--http2", "--cacert", &proxy.certificate(), &url(path)]);
+
+        assert_eq!((answer.version.as_str(), answer.status), ("HTTP/2", status), "{path}");
+        assert!(!answer.body.is_empty(), "{path}");
+    }
+    let head =
+        foreign::curl_answer(&["--http2", "-I", "--cacert", &proxy.certificate(), &url("/")]);
+    assert_eq!(head.status, 200);
+    assert_eq!(head.header("x-content-type-options"), Some("nosniff"));
+    // In the clear curl offers h2c, which the server does not take up.
+    let answer = foreign::curl_answer(&["--http2", &server.url()]);
+    assert_eq!((answer.version.as_str(), answer.status), ("HTTP/1.1", 200));
+}
+
 #[test]
 fn nginx_says_whose_connection_it_is() {
     let trusting = [&ONE_EACH[..], &[("TRUSTED_PROXIES", "127.0.0.1")]].concat();

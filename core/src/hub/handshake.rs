@@ -67,11 +67,14 @@ pub(super) fn certified(env: &Env, conn: &Conn) -> Option<Claims> {
 }
 
 /// Whether a request that is no handshake was one when it was sent: proxies drop `Upgrade` and `Connection` unless they
-/// are told to pass them on, and the rest stays.
+/// are told to pass them on, and the rest stays. An upgrade to something else, such as curl's `h2c`, is none.
 pub(super) fn is_attempted(headers: &HeaderMap) -> bool {
-    [header::UPGRADE, header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_VERSION]
-        .iter()
-        .any(|name| headers.contains_key(name))
+    let upgrades = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
+    let mut protocols = upgrades.flat_map(|value| value.split(','));
+    protocols.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+        || [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_VERSION]
+            .iter()
+            .any(|name| headers.contains_key(name))
 }
 
 /// A token that came with the handshake, and the subprotocol to agree on.
@@ -150,12 +153,16 @@ fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
 /// Whether no proxy of HTTP that says so has passed a request on, and if a browser sends it, it comes from a page of this
 /// machine. Who may publish without a token hangs on this and on [`Conn::is_loopback`](Conn::is_loopback).
 pub(super) fn is_direct(headers: &HeaderMap) -> bool {
+    let foreign = headers.get_all(header::ORIGIN).iter().any(|page| !is_loopback(page.as_bytes()));
+    !is_proxied(headers) && !foreign
+}
+
+/// Whether a proxy of HTTP that says so has passed a request on.
+pub(super) fn is_proxied(headers: &HeaderMap) -> bool {
     let is_of_proxy = |name: &str| {
         OF_PROXIES.contains(&name) || BEGIN_OF_PROXIES.iter().any(|begin| name.starts_with(begin))
     };
-    let proxied = headers.keys().any(|name| is_of_proxy(name.as_str()));
-    let foreign = headers.get_all(header::ORIGIN).iter().any(|page| !is_loopback(page.as_bytes()));
-    !proxied && !foreign
+    headers.keys().any(|name| is_of_proxy(name.as_str()))
 }
 
 /// What proxies and networks in front of a server add to a request.

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{
     connections::{Conn, may_publish_anonymously},
     env::Env,
     errands::{self, KeyUse, Owner, Publisher, Via},
-    handshake::is_direct,
+    handshake::{is_attempted, is_direct, is_proxied},
     nodes::{Nodes, Overall},
     peers::Peers,
     reads::claims,
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     auth::Verb,
+    config::Bus,
     protocol::{self, publish},
     reason::Reason,
     time::Instant,
@@ -68,6 +70,29 @@ struct Ready<'a> {
     connections: ReadyConnections,
     #[serde(skip_serializing_if = "Option::is_none")]
     bus: Option<ReadyBus<'a>>,
+}
+
+/// The body of `/`: that of `/ready`, and what somebody who comes by with curl wants to know.
+#[derive(Serialize)]
+struct Root<'a> {
+    about: &'static str,
+    /// The messages with which a client begins.
+    begin: Vec<&'static RawValue>,
+    paths: Paths,
+    #[serde(flatten)]
+    ready: Ready<'a>,
+}
+
+#[derive(Serialize)]
+struct Paths {
+    #[serde(rename = "/health")]
+    health: &'static str,
+    #[serde(rename = "/ready")]
+    ready: &'static str,
+    #[serde(rename = "/publish")]
+    publish: &'static str,
+    #[serde(rename = "/history")]
+    history: &'static str,
 }
 
 /// How the bus does.
@@ -192,42 +217,90 @@ pub(super) fn health(
     json(StatusCode::OK, serde_json::to_vec(&health).unwrap_or_default().into())
 }
 
-/// The answer to `/ready`: whether this instance should be sent new clients.
-pub(super) fn ready(
-    env: &Env,
-    (accepting, crowded): (bool, bool),
+/// Whether this instance should be sent new clients, and why. It may have stopped taking any, and all nodes together may be
+/// full.
+pub(super) struct Standing<'e> {
+    is_ready: bool,
+    accepting: bool,
+    room: bool,
     open: u64,
-    nodes: &Nodes,
-) -> Answer {
-    let config = &env.config;
-    let room = open < config.limits.connections.connections_max as u64 && !crowded;
-    let bus = config.bus.as_ref().map(|bus| (bus, nodes.overall(env)));
-    let delivers = bus.as_ref().is_none_or(|(_, overall)| overall.ready);
-    let is_ready = accepting && room && delivers;
-    let word = |passing: bool| if passing { "passing" } else { "failing" };
-    let ready = Ready {
-        status: if is_ready { "ready" } else { "not_ready" },
-        server: &config.service.name,
-        node: bus.as_ref().map(|(bus, _)| &*bus.node_name),
-        checks: ReadyChecks {
-            accepting: word(accepting),
-            capacity: word(room),
-            certificate: certificate_state(env),
-            bus: bus.as_ref().map(|(_, overall)| overall.verdict.as_str()),
-        },
-        connections: ReadyConnections {
-            open,
-            max: config.limits.connections.connections_max,
-            bound: config.connections_bound.as_str(),
-        },
-        bus: bus.as_ref().map(|(_, overall)| ReadyBus::new(nodes, overall)),
-    };
-    let status = match is_ready {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    json(status, serde_json::to_vec(&ready).unwrap_or_default().into())
+    env: &'e Env,
+    bus: Option<(&'e Bus, Overall)>,
+    nodes: &'e Nodes,
 }
+
+impl<'e> Standing<'e> {
+    pub(super) fn new(
+        env: &'e Env,
+        (accepting, crowded): (bool, bool),
+        open: u64,
+        nodes: &'e Nodes,
+    ) -> Self {
+        let config = &env.config;
+        let room = open < config.limits.connections.connections_max as u64 && !crowded;
+        let bus = config.bus.as_ref().map(|bus| (bus, nodes.overall(env)));
+        let delivers = bus.as_ref().is_none_or(|(_, overall)| overall.ready);
+        Self { is_ready: accepting && room && delivers, accepting, room, open, env, bus, nodes }
+    }
+
+    /// The answer to `/ready`.
+    pub(super) fn answer(&self) -> Answer {
+        self.answer_with(&self.ready())
+    }
+
+    /// The answer to `/` for whoever wants no page: load balancers ask by it, and people who look what this is.
+    pub(super) fn answer_at_root(&self) -> Answer {
+        let auth = Some(FIRST_AUTH).filter(|_| self.env.config.auth.required);
+        let begin = auth.into_iter().chain([FIRST_SUBSCRIBE]);
+        self.answer_with(&Root {
+            about: ABOUT,
+            begin: begin.filter_map(|text| serde_json::from_str(text).ok()).collect(),
+            paths: Paths {
+                health: "GET: whether the process is well",
+                ready: "GET: whether to send new clients here",
+                publish: "POST: publishes messages",
+                history: "GET ?channel=…: what is kept of a channel",
+            },
+            ready: self.ready(),
+        })
+    }
+
+    fn answer_with(&self, body: &impl Serialize) -> Answer {
+        let status = match self.is_ready {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        json(status, serde_json::to_vec(body).unwrap_or_default().into())
+    }
+
+    fn ready(&self) -> Ready<'_> {
+        let config = &self.env.config;
+        let word = |passing: bool| if passing { "passing" } else { "failing" };
+        Ready {
+            status: if self.is_ready { "ready" } else { "not_ready" },
+            server: &config.service.name,
+            node: self.bus.as_ref().map(|(bus, _)| &*bus.node_name),
+            checks: ReadyChecks {
+                accepting: word(self.accepting),
+                capacity: word(self.room),
+                certificate: certificate_state(self.env),
+                bus: self.bus.as_ref().map(|(_, overall)| overall.verdict.as_str()),
+            },
+            connections: ReadyConnections {
+                open: self.open,
+                max: config.limits.connections.connections_max,
+                bound: config.connections_bound.as_str(),
+            },
+            bus: self.bus.as_ref().map(|(_, overall)| ReadyBus::new(self.nodes, overall)),
+        }
+    }
+}
+
+const ABOUT: &str = "Mahavishnu, a WebSocket broadcast server: connect a WebSocket client to any path (ws:// or wss://) \
+    and send it the messages in \"begin\", with a channel of yours";
+const FIRST_AUTH: &str = r#"{"type":"request","event":"auth","id":"1","data":{"token":"…"}}"#;
+const FIRST_SUBSCRIBE: &str =
+    r#"{"type":"request","event":"subscribe","id":"2","data":{"channel":"workflow:42"}}"#;
 
 fn certificate_state(env: &Env) -> Option<&'static str> {
     let left = env.config.tls.as_ref()?.expires().checked_sub(env.now.unix);
@@ -347,6 +420,24 @@ pub(super) fn refusal(reason: Reason, detail: Option<&str>, allow: Option<&'stat
     }
     response
 }
+
+/// What a request without a handshake is told where one is needed. `Upgrade` is for the next hop alone, and not every proxy
+/// keeps it to itself: nginx passes it on, and over HTTP/2 an answer with it is malformed (RFC 9113 §8.2.2), so that the
+/// client sees no answer at all. So it is only there for whoever could use it, although RFC 9110 §15.5.22 has it always.
+pub(super) fn upgrade_required<T>(reason: Reason, request: &Request<T>) -> Answer {
+    let lost = is_attempted(request.headers())
+        .then_some(LOST)
+        .filter(|_| reason == Reason::UpgradeRequired);
+    let mut response = refusal(reason, lost, None);
+    if request.version() != Version::HTTP_11 || is_proxied(request.headers()) {
+        response.headers_mut().remove(header::UPGRADE);
+        response.headers_mut().remove(header::CONNECTION);
+    }
+    response
+}
+
+const LOST: &str = "This is a WebSocket server, and the handshake came without Upgrade or Connection: a proxy on the way \
+    has to pass both on, in HTTP/1.1";
 
 /// Whether a body is declared as JSON. A browser asks first before it sends JSON to another site, and is told no: a form
 /// can neither publish nor revoke.

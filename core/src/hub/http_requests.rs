@@ -5,7 +5,7 @@ use http::{Method, Request, Response, StatusCode, header};
 
 use super::{
     Hub, handshake,
-    http::{self as answers, Refused},
+    http::{self as answers, Refused, Standing},
     reads::Resource,
     types::{Backlog, ConnId, Listener, Output},
 };
@@ -23,7 +23,8 @@ impl Hub {
         let path = request.uri().path();
         if self.connections.is_restricted(id) && !(asks && path == "/health") {
             // Without TLS on a port with TLS: it is told what to do (RFC 2817 §4.2).
-            return self.refuse_http(id, &Reason::TlsRequired.into());
+            self.env.tally.error(Reason::TlsRequired);
+            return self.respond(id, answers::upgrade_required(Reason::TlsRequired, request));
         }
         if !handshake::is_host_allowed(&self.env.config, request.headers()) {
             return self.refuse_http(id, &Reason::HostForbidden.into());
@@ -47,11 +48,15 @@ impl Hub {
             }
             // A handshake that lost fields on its way is no question of a load balancer.
             (Listener::Main, "/") if reads && handshake::is_attempted(request.headers()) => {
-                self.answer_reason(id, Reason::UpgradeRequired);
+                self.respond(id, answers::upgrade_required(Reason::UpgradeRequired, request));
             }
             (Listener::Main, "/ready" | "/" | "*") if asks => {
                 let state = (!self.drain.is_told(), self.is_cluster_full());
-                let answer = answers::ready(&self.env, state, self.peers.open(), &self.nodes);
+                let standing = Standing::new(&self.env, state, self.peers.open(), &self.nodes);
+                let answer = match path {
+                    "/" => standing.answer_at_root(),
+                    _ => standing.answer(),
+                };
                 self.respond(id, answers::to_question(answer, request.method()));
             }
             (Listener::Main, "/health" | "/ready" | "/") => {
@@ -81,7 +86,7 @@ impl Hub {
                 self.on_http_look(id, resource, request);
             }
             (Listener::Main, path) if path == "/ws" || path.starts_with("/ws/") => {
-                self.answer_reason(id, Reason::UpgradeRequired);
+                self.respond(id, answers::upgrade_required(Reason::UpgradeRequired, request));
             }
             _ => self.answer_reason(id, Reason::NotFound),
         }
