@@ -240,6 +240,25 @@ fn what_is_not_of_this_version_fails_alone() {
     });
 }
 
+/// What cannot be kept uses up no number: who reads would wait for it in vain.
+#[test]
+fn what_cannot_be_kept_has_no_number() {
+    on_each(|redis| {
+        let mut a = Node::start(redis, 1);
+        let append = a.new_append("c", "r");
+        a.append(append).unwrap();
+        let mut client = redis.client();
+        let log = client.ask(&["KEYS", "*:l:c"]).items()[0].text();
+        client.ask(&["RENAME", &log, "aside"]);
+        client.ask(&["SET", &log, "no log"]);
+        let append = a.new_append("c", "r");
+        assert_eq!(a.append(append), Err(AppendError::Bus(BusError::Failed)));
+        client.ask(&["RENAME", "aside", &log]);
+        let append = a.new_append("c", "r");
+        assert_eq!(a.append(append).unwrap().first.offset, 2);
+    });
+}
+
 /// Whoever writes to a channel for the first time takes the place of whoever has not for longest.
 #[test]
 fn writers_are_remembered_within_bounds() {

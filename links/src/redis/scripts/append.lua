@@ -91,7 +91,7 @@ if queue then redis.call('XDEL', queue, ARGV[19]) end
 if once then redis.call('SET', once, ARGV[16] .. ':' .. epoch .. ':' .. first, 'PX', ARGV[17]) end
 
 -- The number of writers is bounded: of more than 256 the 64 go whose last append is the oldest.
-if not last and redis.call('HLEN', meta) > 259 then
+if not last and redis.call('HLEN', meta) > 260 then
   local fields, writers = redis.call('HGETALL', meta), {}
   for i = 1, #fields, 2 do
     local at = string.match(fields[i + 1], '^%d+:(%d+)$')
