@@ -1,7 +1,8 @@
 //! What a hub is told at start and on reload.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use ipnet::IpNet;
 
 use crate::{
@@ -70,6 +71,12 @@ pub struct Config {
     pub hooks: Hooks,
     /// How metrics are labelled.
     pub metrics: MetricsConfig,
+    /// What browsers get over plain HTTP. Default: nothing.
+    pub pages: Vec<Page>,
+    /// Whether [`STATISTICS`] is the server's own channel: once a second, while it has subscribers, the application is asked
+    /// for numbers about the server ([`Output::Statistics`](crate::hub::Output::Statistics)), and clients may not publish to
+    /// it. Default false: a channel like any other.
+    pub statistics: bool,
 }
 
 impl Default for Config {
@@ -99,11 +106,19 @@ impl Default for Config {
             compat: Compat::default(),
             hooks: Hooks::default(),
             metrics: MetricsConfig::default(),
+            pages: Vec::new(),
+            statistics: false,
         }
     }
 }
 
 impl Config {
+    /// Whether `channel` is one to which the server alone publishes.
+    #[must_use]
+    pub fn is_own(&self, channel: &str) -> bool {
+        self.statistics && channel == STATISTICS
+    }
+
     /// Whether `channel` has presence.
     #[must_use]
     pub fn has_presence(&self, channel: &str) -> bool {
@@ -503,6 +518,30 @@ pub struct MetricsConfig {
 impl Default for MetricsConfig {
     fn default() -> Self {
         Self { channel_names: false, channel_names_max: 1_000 }
+    }
+}
+
+/// The channel of numbers about this server, if [`Config::statistics`] says so. Each node has its own: what is told there goes
+/// to no bus and no log, and has no number.
+pub const STATISTICS: &str = "system:stats";
+
+/// A file for browsers. With it go headers by which it loads from this server alone, runs scripts of this server alone and is
+/// framed by nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its path, for example `/page/page.css`. At `/` it is for those who ask for `text/html` by `Accept`; others get what
+    /// `/ready` answers.
+    pub path: Box<str>,
+    /// Its `Content-Type`, for example `text/html; charset=utf-8`.
+    pub content_type: &'static str,
+    /// What is sent.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, content_type, body } = self;
+        write!(f, "Page({path}, {content_type}, {} bytes)", body.len())
     }
 }
 

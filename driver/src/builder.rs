@@ -164,6 +164,18 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
+    /// Tells numbers about the server, as a JSON object, to those who subscribe to
+    /// [`STATISTICS`](mahavishnu_core::config::STATISTICS): once a second while somebody does, and only if
+    /// [`Config::statistics`](mahavishnu_core::config::Config::statistics) is set. `None` and what is no object are told to
+    /// nobody. Default: nothing is told.
+    pub fn statistics(
+        mut self,
+        numbers: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.handlers.statistics = Some(Arc::new(numbers));
+        self
+    }
+
     /// Keeps channels, documents and sessions over restarts: a message is published when the store has kept it. `contents`
     /// is what it holds of an earlier run. `mahavishnu-store` has a store that is a file:
     ///

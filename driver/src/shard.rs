@@ -419,7 +419,7 @@ impl<R: Runtime> Shard<R> {
                 );
                 self.app.ask(output);
             }
-            Output::Metrics { .. } => {
+            Output::Metrics { .. } | Output::Statistics => {
                 // Whoever asks gets what has been counted until now.
                 self.record_metrics();
                 self.app.ask(output);

@@ -146,6 +146,9 @@ impl Hub {
                 refused.err().map(Err)
             }
         });
+        if self.env.config.is_own(&channel) {
+            self.statistics.begin(self.env.now.mono);
+        }
         self.tell(from, Inner::Joined { channel, member, start, presence: attended });
     }
 

@@ -598,6 +598,7 @@ impl Hub {
                     self.respond(conn, answers::exposition(text.clone()));
                 }
             }
+            Command::Statistics(data) => self.tell_statistics(&data),
             Command::Failed(handler) => self.on_failed(handler),
             Command::Backlog(backlog) => self.questions.set_backlog(backlog),
             Command::Look { id, channel, look } => self.on_look_command(id, channel, look),

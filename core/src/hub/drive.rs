@@ -91,6 +91,7 @@ impl Hub {
         self.homes.sweep(&self.env);
         self.presence.expire(&mut self.env);
         self.sessions.write_postponed(&self.env);
+        self.ask_for_statistics();
         if self.env.config.bus.is_some() {
             self.on_bus_time();
             self.share_sessions();
@@ -354,7 +355,9 @@ impl Hub {
         let history = history.map(|at| timeout(at, TimeoutReason::History));
         let bus = if self.env.config.bus.is_some() { self.next_bus_time() } else { None };
         let bus = bus.map(|at| timeout(at, TimeoutReason::Bus));
-        [connection, question, session, drain, history, bus]
+        let statistics = self.statistics.next_deadline();
+        let statistics = statistics.map(|at| timeout(at, TimeoutReason::Statistics));
+        [connection, question, session, drain, history, bus, statistics]
             .into_iter()
             .flatten()
             .min_by_key(|timeout| timeout.at)

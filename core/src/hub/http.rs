@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     auth::Verb,
-    config::Bus,
+    config::{Bus, Config},
     protocol::{self, publish},
     reason::Reason,
     time::Instant,
@@ -352,7 +352,7 @@ pub(super) fn check_publish(
             }
             None => anonymous,
         };
-        if !allowed {
+        if !allowed || config.is_own(&message.channel) {
             return Err(Reason::PublishForbidden.into());
         }
         publications.push(Publication {
@@ -408,6 +408,48 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
 }
+
+/// The file for browsers at `path`, if it is for this request.
+pub(super) fn page(config: &Config, path: &str, headers: &HeaderMap) -> Option<Answer> {
+    let page = config.pages.iter().find(|page| *page.path == *path)?;
+    if path == "/" && !(asks_for_html(headers) && !is_attempted(headers)) {
+        return None;
+    }
+    let mut response = answer(StatusCode::OK, page.content_type, page.body.clone());
+    for (name, value) in OF_PAGES {
+        response.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
+    Some(response)
+}
+
+/// Whether a request names HTML among what it takes, as browsers do and programs do not (RFC 9110 §12.5.1). `*/*` names
+/// nothing.
+fn asks_for_html(headers: &HeaderMap) -> bool {
+    let lists = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut ranges = lists.flat_map(|list| list.split(','));
+    ranges.any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_html = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("text/html"));
+        is_html && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+/// What goes with every file for browsers. Nothing is loaded from elsewhere, nothing within a document is run, and no other
+/// page frames it or reads it.
+const OF_PAGES: [(header::HeaderName, &str); 7] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+         trusted-types 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (header::VARY, "Accept"),
+];
 
 /// A refusal from the table of reasons.
 pub(super) fn refusal(reason: Reason, detail: Option<&str>, allow: Option<&'static str>) -> Answer {

@@ -38,6 +38,12 @@ impl Hub {
             return self.refuse_http(id, &Reason::OriginForbidden.into());
         }
         let Some(listener) = self.connections.get(id).map(|conn| conn.listener) else { return };
+        if reads
+            && listener == Listener::Main
+            && let Some(page) = answers::page(&self.env.config, path, request.headers())
+        {
+            return self.respond(id, page);
+        }
         match (listener, path) {
             (Listener::Metrics, _) if reads => self.ask_metrics(id),
             (Listener::Main, "/health") if asks => {

@@ -49,6 +49,7 @@ mod roaming;
 mod sessions;
 mod sharing;
 mod slab;
+mod statistics;
 mod store;
 mod storing;
 mod taking;
@@ -80,6 +81,7 @@ use self::{
     presence::{Presence, Watchers},
     questions::Questions,
     sessions::Sessions,
+    statistics::Statistics,
     storing::Storing,
     tokens::Tokens,
     visitors::Visitors,
@@ -141,6 +143,7 @@ pub struct Hub {
     tokens: Tokens,
     drain: Drain,
     scrapes: http::Scrapes,
+    statistics: Statistics,
     outputs: VecDeque<Output>,
     turn: Turn,
 }
@@ -232,6 +235,7 @@ impl Hub {
             questions: Questions::new(now.mono),
             drain: Drain::default(),
             scrapes: http::Scrapes::default(),
+            statistics: Statistics::default(),
             outputs: VecDeque::new(),
             turn: Turn::default(),
             env,

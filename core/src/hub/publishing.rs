@@ -48,6 +48,9 @@ impl Hub {
         if !conn.is_some_and(|conn| conn.may(config, Verb::Publish, channel)) {
             return Err(Reason::PublishForbidden);
         }
+        if config.is_own(channel) {
+            return Err(Reason::PublishForbidden);
+        }
         Ok(Broadcast { channel, event, data })
     }
 

@@ -566,6 +566,7 @@ impl Hub {
                     self.refuse_http(conn, &Reason::RequestFailed.into());
                 }
             }
+            Handler::Statistics => self.statistics.answered(),
             Handler::Connect | Handler::Disconnect | Handler::Record => {}
         }
     }

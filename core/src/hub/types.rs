@@ -341,6 +341,8 @@ pub enum Command {
         /// The exposition in Prometheus' text format.
         text: Bytes,
     },
+    /// The answer to [`Output::Statistics`]: a JSON object as text. What is none is told to nobody.
+    Statistics(Bytes),
     /// A handler of the application has failed: what waits for it is answered with [`Reason::RequestFailed`].
     Failed(Handler),
     /// What the application has no room for, from now on.
@@ -478,6 +480,8 @@ pub enum Handler {
     Metrics(ConnId),
     /// Takes what was recorded.
     Record,
+    /// The answer to [`Output::Statistics`].
+    Statistics,
 }
 
 impl Handler {
@@ -490,6 +494,7 @@ impl Handler {
         "on_disconnect",
         "metrics",
         "record",
+        "statistics",
     ];
 
     /// The name's place in the list.
@@ -503,6 +508,7 @@ impl Handler {
             Self::Disconnect => 4,
             Self::Metrics(_) => 5,
             Self::Record => 6,
+            Self::Statistics => 7,
         }
     }
 
@@ -604,6 +610,9 @@ pub enum Output {
         /// The connection to answer.
         conn: ConnId,
     },
+    /// Somebody wants to see how the server does; [`Command::Statistics`] answers. Asked once a second at most, by the home of
+    /// [`STATISTICS`](crate::config::STATISTICS), and not again before it is answered.
+    Statistics,
     /// A [`Command::Sessions`] is answered.
     Sessions {
         /// The command.
@@ -693,6 +702,8 @@ pub enum TimeoutReason {
     Resume,
     /// The bus: a lease, or what is due about channels there.
     Bus,
+    /// Numbers about the server, for who wants to see them.
+    Statistics,
     /// The end of a drain.
     Drain,
 }

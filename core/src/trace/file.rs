@@ -170,6 +170,7 @@ impl<'t> Input<'t> {
             | Call::EndSessions { .. }
             | Call::Stored(_)
             | Call::Exposition { .. }
+            | Call::Statistics(_)
             | Call::Disconnect { .. }
             | Call::Reload { .. }
             | Call::Drain { .. }

@@ -179,6 +179,7 @@ impl<'t> Lane<'t> {
             | Call::Reply { .. }
             | Call::Decide { .. }
             | Call::Exposition { .. }
+            | Call::Statistics(_)
             | Call::Failed { .. }
             | Call::Backlog(_)
             | Call::Disconnect { .. }
@@ -238,6 +239,7 @@ impl<'t> Lane<'t> {
                 conn: conn_id(self.place.shard, *conn),
                 text: Bytes::copy_from_slice(text),
             },
+            Call::Statistics(data) => Command::Statistics(Bytes::copy_from_slice(data)),
             Call::Failed { handler, of } => Command::Failed(match handler {
                 0 => Handler::Request(question(*of)),
                 1 => Handler::Subscribe(question(*of)),
@@ -246,6 +248,7 @@ impl<'t> Lane<'t> {
                 4 => Handler::Disconnect,
                 5 => Handler::Metrics(conn_id(self.place.shard, *of)),
                 6 => Handler::Record,
+                7 => Handler::Statistics,
                 _ => return None,
             }),
             Call::Backlog(backlog) => Command::Backlog(match backlog {

@@ -169,6 +169,7 @@ enum Call<'a> {
         #[serde(borrow)]
         of: Named<'a>,
     },
+    Statistics(#[serde(borrow)] &'a [u8]),
 }
 
 /// Which sessions the application means.

@@ -94,13 +94,17 @@ impl Recorder {
             },
             Command::Decide { id, allow } => Call::Decide { question: question(id), allow: *allow },
             Command::Exposition { conn, text } => Call::Exposition { conn: pair(*conn), text },
+            Command::Statistics(data) => Call::Statistics(data),
             Command::Failed(handler) => {
                 let of = match handler {
                     Handler::Request(id) | Handler::Subscribe(id) | Handler::Publish(id) => {
                         question(id)
                     }
                     Handler::Metrics(conn) => pair(*conn),
-                    Handler::Connect | Handler::Disconnect | Handler::Record => (0, 0),
+                    Handler::Connect
+                    | Handler::Disconnect
+                    | Handler::Record
+                    | Handler::Statistics => (0, 0),
                 };
                 Call::Failed { handler: u8::try_from(handler.index()).unwrap_or(u8::MAX), of }
             }

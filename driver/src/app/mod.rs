@@ -61,6 +61,7 @@ type OnAuthorize = Arc<dyn Fn(Authorize) -> BoxFuture<bool> + Send + Sync>;
 type OnConnect = Arc<dyn Fn(ConnId, SocketAddr, Option<Arc<str>>) + Send + Sync>;
 type OnDisconnect = Arc<dyn Fn(ConnId, Reason) + Send + Sync>;
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
+type Statistics = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 type Record = Arc<dyn Fn(ShardId, &[u8]) + Send + Sync>;
 
 /// The application's handlers. Without one, what it would decide on is allowed and what it would hear is not told.
@@ -73,6 +74,7 @@ pub(crate) struct Handlers {
     pub(crate) disconnect: Option<OnDisconnect>,
     pub(crate) render: Option<Render>,
     pub(crate) record: Option<Record>,
+    pub(crate) statistics: Option<Statistics>,
 }
 
 impl Handlers {
@@ -147,6 +149,16 @@ impl<R: Runtime> App<R> {
                     if let Some(text) = call.make(render) {
                         let text = text.unwrap_or_default().into();
                         call.answer(Command::Exposition { conn, text }).await;
+                    }
+                });
+            }
+            Output::Statistics => {
+                let call = self.call(Handler::Statistics, 0);
+                self.runtime.spawn(async move {
+                    let numbers = || handlers.statistics.as_ref().and_then(|numbers| numbers());
+                    if let Some(numbers) = call.make(numbers) {
+                        let numbers = numbers.unwrap_or_default().into();
+                        call.answer(Command::Statistics(numbers)).await;
                     }
                 });
             }

@@ -443,6 +443,7 @@ impl Rig {
                 let text = Bytes::from_static(b"# nothing\n");
                 self.hubs[shard].handle_command(self.now, Command::Exposition { conn, text });
             }
+            Output::Statistics => unreachable!("no configuration here has statistics"),
             Output::Done { id, .. } => {
                 let waits = self.commands.get_mut(id.0 as usize).expect("a command of ours");
                 assert!(std::mem::replace(waits, false), "done twice");

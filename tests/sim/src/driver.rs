@@ -355,6 +355,7 @@ impl World {
                 let text = Bytes::from_static(b"# nothing\n");
                 self.command(hub, Command::Exposition { conn, text });
             }
+            Output::Statistics => unreachable!("no world has pages to look at it"),
             Output::Done { id, result } => match &mut self.notes {
                 Some(notes) => notes.done.push((id, result)),
                 None => self.on_done(id.0 as Number, result),

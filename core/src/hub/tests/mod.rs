@@ -26,6 +26,7 @@ mod sessions;
 mod shards;
 mod slow;
 mod state;
+mod statistics;
 mod storing;
 #[cfg(feature = "tls")]
 mod tls;
