@@ -54,6 +54,9 @@ impl fmt::Display for Banner<'_> {
         writeln!(f, "\nMahavishnu {} is up.\n", env!("CARGO_PKG_VERSION"))?;
         let (ws, http) = if settings.tls_enabled { ("wss", "https") } else { ("ws", "http") };
         writeln!(f, "  WebSocket       {ws}://{main}{}", everywhere(&settings.host))?;
+        if settings.page {
+            writeln!(f, "  Page            {http}://{main}/")?;
+        }
         if let Some(metrics) = &addresses.metrics {
             let host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
             writeln!(f, "  Metrics         http://{metrics}/metrics{}", everywhere(host))?;
@@ -132,12 +135,19 @@ mod tests {
             "  wscat -c ws://127.0.0.1:1",
             "    {\"type\":\"request\",\"event\":\"subscribe\",\"data\":{\"channel\":\"workflow:42\"}}",
             "  curl -s http://127.0.0.1:1/health",
+            "  Page            http://127.0.0.1:1/",
             "  Metrics         http://127.0.0.1:9/metrics",
             "  Authentication  off: clients need no token",
             "  Shards          2",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn a_page_that_is_off_is_not_named() {
+        let text = text(&[("PAGE", "false")], "127.0.0.1:1");
+        assert!(!text.contains("Page"), "{text}");
     }
 
     #[test]

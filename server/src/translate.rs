@@ -18,6 +18,7 @@ use rustix::system::uname;
 use crate::{
     exit::{Exit, Failure},
     memory::{BusBytes, Capacity},
+    page,
     settings::{ChannelRule, Correlation, Loaded, Settings, SlowReader, is_loopback},
     token,
 };
@@ -74,6 +75,8 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             mirror_status: settings.mirror_status,
             ..Compat::default()
         },
+        pages: page::pages(settings),
+        statistics: settings.page,
         metrics: MetricsConfig {
             channel_names: settings.metrics_channel_names,
             ..MetricsConfig::default()

@@ -26,9 +26,16 @@ fn names(directory: &str) -> BTreeSet<String> {
     entries.map(|entry| name(entry.unwrap())).collect()
 }
 
+/// Names of the documents in `docs`, beside which is a folder with their pictures.
+fn pages() -> BTreeSet<String> {
+    let mut names = names("docs");
+    assert!(names.remove("images"), "docs/images is not there");
+    names
+}
+
 /// Every document, by its path from the root.
 fn documents() -> Vec<PathBuf> {
-    let pages = names("docs").into_iter().map(|name| format!("docs/{name}.md"));
+    let pages = pages().into_iter().map(|name| format!("docs/{name}.md"));
     let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "fuzz/README.md"];
     pages.chain(others.map(str::to_owned)).map(PathBuf::from).collect()
 }
@@ -76,6 +83,17 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
+fn every_picture_is_shown_and_small() {
+    let texts: String = documents().iter().map(read).collect();
+    for picture in names("docs/images") {
+        assert!(texts.contains(&format!("images/{picture}.png)")), "{picture}");
+        let path = root().join(format!("docs/images/{picture}.png"));
+        let bytes = fs::metadata(path).unwrap().len();
+        assert!(bytes <= 100_000, "{picture}: {bytes} bytes");
+    }
+}
+
+#[test]
 fn every_path_that_is_named_is_there() {
     let folders = [
         "core/", "server/", "runtime-", "tests/", "fuzz/", "benches/", "docs/", "deploy/",
@@ -98,7 +116,7 @@ fn every_path_that_is_named_is_there() {
 fn every_page_script_folder_and_target_is_named() {
     let (readme, testing, fuzzing) =
         (read("README.md"), read("docs/testing.md"), read("fuzz/README.md"));
-    for page in names("docs") {
+    for page in pages() {
         assert!(readme.contains(&format!("docs/{page}.md")), "README.md: docs/{page}.md");
     }
     for script in names("scripts") {

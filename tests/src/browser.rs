@@ -103,6 +103,72 @@ impl DevTools {
         self.call("Runtime.evaluate", params)["result"]["value"].take()
     }
 
+    /// What a promise of the page's script comes to. Panics if it fails.
+    pub fn promise(&mut self, expression: &str) -> Value {
+        let params = json!({
+            "expression": expression, "returnByValue": true, "awaitPromise": true,
+            "userGesture": true,
+        });
+        let mut result = self.call("Runtime.evaluate", params);
+        assert_eq!(result["exceptionDetails"], Value::Null, "{expression}");
+        result["result"]["value"].take()
+    }
+
+    /// Runs a script in each document that is opened from now on, before its own.
+    pub fn before_each_document(&mut self, script: &str) {
+        self.call("Page.enable", json!({}));
+        self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
+    }
+
+    /// Goes to another page.
+    pub fn go(&mut self, url: &str) {
+        let answer = self.call("Page.navigate", json!({ "url": url }));
+        assert_eq!(answer["errorText"], Value::Null, "{url}");
+    }
+
+    /// A window of that many pixels, for someone who prefers dark colours or does not, and wants nothing to move.
+    pub fn show_as(&mut self, (width, height): (u32, u32), dark: bool) {
+        let metrics = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
+        });
+        self.call("Emulation.setDeviceMetricsOverride", metrics);
+        let scheme = if dark { "dark" } else { "light" };
+        // Colours that are on their way to others are neither.
+        let features = json!([
+            { "name": "prefers-color-scheme", "value": scheme },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ]);
+        self.call("Emulation.setEmulatedMedia", json!({ "features": features }));
+    }
+
+    /// Scroll bars take no room any more, as on a telephone.
+    pub fn hide_scroll_bars(&mut self) {
+        self.call("Emulation.setScrollbarsHidden", json!({ "hidden": true }));
+    }
+
+    /// Presses a key that is no letter, for example `Tab`.
+    pub fn press(&mut self, key: &str) {
+        let code = if key == "Tab" { 9 } else { 13 };
+        for kind in ["rawKeyDown", "char", "keyUp"] {
+            let mut event = json!({
+                "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code,
+            });
+            // A Tab makes no character.
+            match (kind, key) {
+                ("char", "Enter") => event["text"] = "\r".into(),
+                ("char", _) => continue,
+                _ => {}
+            }
+            self.call("Input.dispatchKeyEvent", event);
+        }
+    }
+
+    /// A picture of the window, as a PNG in base64.
+    pub fn picture(&mut self) -> String {
+        let answer = self.call("Page.captureScreenshot", json!({ "format": "png" }));
+        answer["data"].as_str().expect("a picture").to_owned()
+    }
+
     fn call(&mut self, method: &str, params: Value) -> Value {
         self.asked += 1;
         let id = self.asked;

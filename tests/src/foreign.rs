@@ -37,6 +37,13 @@ pub fn node_command(script: &str, args: &[&str]) -> Command {
     command
 }
 
+/// Text of a file of an installed Node package.
+pub fn node_file(path: &str) -> String {
+    let path = environment().join("node/node_modules").join(path);
+    std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; run scripts/setup-tests", path.display()))
+}
+
 /// Runs curl. Panics if it fails.
 pub fn curl(args: &[&str]) -> String {
     environment();

@@ -19,6 +19,7 @@ pub mod line;
 pub mod load;
 pub mod metrics;
 pub mod outages;
+pub mod page;
 pub mod prometheus;
 pub mod proxy;
 pub mod raw;

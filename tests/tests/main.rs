@@ -28,6 +28,7 @@ mod metrics;
 mod migrate;
 mod old_clients;
 mod outages;
+mod page;
 mod proxies;
 mod reaching_back;
 mod reasons;

@@ -412,7 +412,7 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer
 /// The file for browsers at `path`, if it is for this request.
 pub(super) fn page(config: &Config, path: &str, headers: &HeaderMap) -> Option<Answer> {
     let page = config.pages.iter().find(|page| *page.path == *path)?;
-    if path == "/" && !(asks_for_html(headers) && !is_attempted(headers)) {
+    if path == "/" && (is_attempted(headers) || !asks_for_html(headers)) {
         return None;
     }
     let mut response = answer(StatusCode::OK, page.content_type, page.body.clone());

@@ -38,6 +38,9 @@ impl Hub {
             .channel
             .filter(|name| protocol::channel_is_valid(name, limits.channel_bytes_max))
             .ok_or(Reason::InvalidChannel)?;
+        if config.is_own(channel) {
+            return Err(Reason::PublishForbidden);
+        }
         let event = message
             .event
             .filter(|event| !event.is_empty() && event.len() <= limits.event_bytes_max);
@@ -46,9 +49,6 @@ impl Hub {
         };
         let conn = self.connections.get(id);
         if !conn.is_some_and(|conn| conn.may(config, Verb::Publish, channel)) {
-            return Err(Reason::PublishForbidden);
-        }
-        if config.is_own(channel) {
             return Err(Reason::PublishForbidden);
         }
         Ok(Broadcast { channel, event, data })

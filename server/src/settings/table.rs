@@ -74,6 +74,9 @@ settings! {
         port: u16 = 8686, int::<u16>(0, 65535), ["PORT"], Restart;
         /// Name of this instance in `/health`.
         server_name: String = "mahavishnu".into(), Text { bytes_max: 128 }, ["SERVER_NAME"], Live;
+        /// Serve browsers a page at `/`: health, numbers once a second, and a console. With AUTH_ENABLED it shows nothing but
+        /// health before a token.
+        page: bool = true, Bool, ["PAGE"], Live;
         /// Asynchronous runtime under the server. A build may have only one of them.
         runtime: Runtime = Runtime::DEFAULT, RUNTIMES, ["RUNTIME"], Restart;
         /// Threads that serve connections; auto is one for each core that the process may use, by its affinity and its

@@ -26,6 +26,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
         "a\tb",
         "text of at most 128 bytes",
     ),
+    ("PAGE", "true", "off", "false", "page", "true or false"),
     #[cfg(feature = "tokio")]
     ("RUNTIME", "tokio", "TOKIO", "tokio", "async-std", "tokio or smol"),
     #[cfg(not(feature = "tokio"))]

@@ -28,6 +28,7 @@ use crate::{
     record::Recording,
     redis,
     settings::{self, Loaded, LogFormat, Request, Runtime, Settings},
+    statistics::Statistics,
     tls, translate,
 };
 
@@ -48,7 +49,8 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     }
     raise_file_limit();
     tell_capacity(&loaded.settings);
-    let render = if loaded.settings.metrics_enabled { Some(exposition(&config)?) } else { None };
+    let counts = loaded.settings.metrics_enabled || loaded.settings.page;
+    let render = if counts { Some(exposition(&config)?) } else { None };
     metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 0));
     let recording = record(&loaded.settings)?;
     let history = open_history(&loaded.settings)?;
@@ -94,6 +96,7 @@ struct Plan {
     config: Config,
     main: String,
     metrics: Option<(String, Render)>,
+    statistics: Statistics,
     shards: u16,
     recording: Option<Recording>,
     history: Option<(Store, Contents)>,
@@ -115,11 +118,15 @@ impl Plan {
         recording: Option<Recording>,
     ) -> Self {
         let metrics_host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
+        let memory = Capacity::of(settings).memory;
+        let statistics = Statistics::new(render.clone(), config.policy.labels(), memory);
+        let render = render.filter(|_| settings.metrics_enabled);
         Self {
             config,
             main: listen_address(&settings.host, settings.port),
             metrics: render
                 .map(|render| (listen_address(metrics_host, settings.metrics_port), render)),
+            statistics,
             shards: settings.shards.resolve(),
             recording,
             history: None,

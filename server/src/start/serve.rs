@@ -96,6 +96,8 @@ async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
     if let Some((address, render)) = plan.metrics {
         builder = builder.listen_metrics(address, move || render());
     }
+    let statistics = plan.statistics;
+    builder = builder.statistics(move || statistics.tell());
     if let Some(recording) = plan.recording {
         builder = builder.record(move |shard, noted| recording.note(shard, noted));
     }

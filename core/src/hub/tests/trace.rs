@@ -20,6 +20,7 @@ fn recorded() -> (Vec<u8>, Config) {
     config.limits.connections.messages_per_second = None;
     config.slow_readers.default = crate::config::SlowPolicy::Gap;
     config.hooks.requests.insert("get_pool_status".into());
+    config.statistics = true;
     let mut rig = Rig::new(1, config.clone());
     assert!(rig.hubs[0].start(rig.now));
     let header = format!("Authorization: Bearer {}\r\n", token("ada", &["admin"]));
@@ -41,6 +42,14 @@ fn recorded() -> (Vec<u8>, Config) {
     rig.hubs[0]
         .handle_command(rig.now, Command::Reply { id: id.unwrap(), result: Ok("{}".into()) });
     rig.set_room(&b, None);
+    rig.subscribe(&a, crate::config::STATISTICS);
+    rig.wait(Duration::ZERO);
+    for command in [Command::Statistics(r#"{"n":1}"#.into()), Command::Failed(Handler::Statistics)]
+    {
+        rig.hubs[0].handle_command(rig.now, command);
+    }
+    rig.run();
+    assert_eq!(a.take_numbers().last(), Some(&1));
     rig.send(&a, &json!({"type": "nonsense"}));
     rig.wait(Duration::from_secs(20));
     rig.bytes(&a, &[0xff, 0xff, 0xff]);
