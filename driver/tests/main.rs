@@ -149,6 +149,7 @@ on_each! {
         a_server_ends_as_a_whole_and_says_so,
         a_server_runs_until_it_is_told,
         a_recorder_that_panics_ends_no_shard,
+        numbers_that_panic_are_asked_for_again,
     }
     poller {
         an_end_that_came_with_data_is_read,

@@ -6,8 +6,9 @@ const STATISTICS = "system:stats";
 const MINUTES_MAX = 5;
 /** Entries of the console; the oldest go first. */
 const LOG_MAX = 200;
-/** Entries that are drawn at a time, four times a second; of more, the newest are. */
+/** Entries that are drawn at a time, at most so often; of more, the newest are. */
 const BURST_MAX = 20;
+const DRAW_MS = 250;
 const TEXT_MAX = 2_000;
 const HEALTH_MS = 10_000;
 /** Without numbers for so long, those that stand there are old. */
@@ -192,7 +193,7 @@ function fill(id, rows, none) {
 }
 
 // The console.
-let paused = false, pending = [], skipped = 0;
+let paused = false, pending = [], skipped = 0, drawn = 0, drawing;
 
 function log(kind, title, channel, body) {
   pending.push({ kind, title, channel, body, at: new Date() });
@@ -200,10 +201,14 @@ function log(kind, title, channel, body) {
     pending.shift();
     skipped += 1;
   }
+  // What comes alone is seen at once.
+  drawing ??= setTimeout(draw, Math.max(0, drawn + DRAW_MS - performance.now()));
 }
 
 function draw() {
+  drawing = undefined;
   if (paused || pending.length === 0) return;
+  drawn = performance.now();
   const box = $("log");
   const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
   box.querySelector(":scope > .hint")?.remove();
@@ -268,6 +273,7 @@ $("publish-form").onsubmit = async (event) => {
 $("pause").onclick = () => {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", paused);
+  draw();
 };
 $("clear").onclick = () => {
   [pending, skipped] = [[], 0];
@@ -376,7 +382,6 @@ $("token-form").onsubmit = (event) => {
 showLines();
 askHealth();
 setInterval(askHealth, HEALTH_MS);
-setInterval(draw, 250);
 setInterval(() => {
   if (heard && performance.now() - heard > STALE_MS) $("live").classList.add("is-stale");
 }, 1_000);

@@ -32,7 +32,12 @@ impl Page {
 
     /// By its URL, in a window of that many pixels, for someone who prefers dark colours or does not.
     pub fn open_at(url: &str, window: (u32, u32), dark: bool) -> Self {
-        let browser = Browser::open("about:blank", &[]);
+        Self::open_with(url, window, dark, &[])
+    }
+
+    /// The same with further arguments of the browser.
+    pub fn open_with(url: &str, window: (u32, u32), dark: bool, args: &[&str]) -> Self {
+        let browser = Browser::open("about:blank", args);
         let mut tools = browser.devtools();
         // What the page's policy forbids, and errors that its script does not expect.
         tools.before_each_document(

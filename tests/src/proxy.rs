@@ -118,6 +118,19 @@ impl Proxy {
         Self::run_nginx(dir, port, &site)
     }
 
+    /// nginx that serves a server below a path of its own, such as `/live/`.
+    pub fn nginx_below(server: &Server, path: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the proxy");
+        let (port, _) = free_ports();
+        let address = server.address();
+        let site = format!(
+            "server {{ listen 127.0.0.1:{port}; location {path} {{ proxy_pass http://{address}/; proxy_http_version 1.1; \
+             proxy_set_header Host $host; proxy_set_header Upgrade $http_upgrade; \
+             proxy_set_header Connection upgrade; }} }}\n"
+        );
+        Self::run_nginx(dir, port, &site)
+    }
+
     fn run_nginx(dir: tempfile::TempDir, port: u16, site: &str) -> Self {
         let root = dir.path().display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]

@@ -1,10 +1,11 @@
 //! The page at `/`, in a real browser.
 
 use mahavishnu_tests::{
-    Server,
+    Cluster, Server,
     faults::Faults,
     foreign, http,
     page::{NARROW, Page, WIDE},
+    proxy::Proxy,
     token, wait,
 };
 use serde_json::{Value, json};
@@ -114,6 +115,69 @@ fn with_authentication_it_shows_nothing_live_before_a_token() {
 }
 
 #[test]
+fn it_works_behind_the_shipped_proxies_and_below_a_path() {
+    let server = Server::with_auth(&[("ALLOWED_HOSTS", "localhost")]);
+    let fronts = [
+        Proxy::nginx_tuned(&server, "mahavishnu-websocket"),
+        Proxy::haproxy_shipped(&server),
+        Proxy::caddy(&server),
+    ];
+    let below = Proxy::nginx_below(&server, "/live/");
+    let urls = fronts.iter().map(|front| format!("https://localhost:{}/", front.address().port()));
+    let urls = urls.chain([format!("http://{}/live/", below.address())]);
+    for url in urls {
+        let mut page = Page::open_with(&url, WIDE, false, &["--ignore-certificate-errors"]);
+        page.until_text("health", "Healthy, and ready for clients.");
+        page.log_in(&token::of("ada", &["admin"]));
+        page.until_state("Live");
+        page.until("numbers", "document.querySelector('.card .value')?.textContent > 0");
+        page.subscribe("workflow:42");
+        page.submit("publish-form");
+        page.until_text("log", r#"{"text":"Hello"}"#);
+        page.assert_faultless();
+    }
+}
+
+#[test]
+fn it_says_why_it_is_not_let_in() {
+    let server = Server::with(&[("ALLOWED_ORIGINS", "https://app.example.com")]);
+    let mut page = Page::open(&server);
+    page.until_state("Refused");
+    page.until_text("live-note", "MAHAVISHNU_ALLOWED_ORIGINS");
+    page.until_text("live-note", &server.url());
+    page.until_text("health", "Healthy");
+    page.assert_accessible("refused");
+}
+
+#[test]
+fn each_node_has_numbers_of_its_own() {
+    let cluster = Cluster::start(2, &[]);
+    cluster.wait_whole();
+    let [one, two] = &cluster.nodes[..] else { panic!("two nodes") };
+    let mut others: Vec<_> = (0..3).map(|_| two.hello()).collect();
+    let (mut here, mut there) = (one.hello(), two.hello());
+    here.subscribe("system:stats");
+    there.subscribe("system:stats");
+    for _ in 0..3 {
+        for (client, open) in [(&mut here, 1), (&mut there, 4)] {
+            let told = client.message();
+            assert_eq!(told["data"]["connections"]["open"], open, "{told}");
+            assert_eq!(told["data"]["nodes"]["count"], 2, "{told}");
+        }
+    }
+    let history = here.request("get_history", json!({ "channel": "system:stats" }));
+    assert_eq!((&history["data"]["events"], &history["data"]["offset"]), (&json!([]), &json!(0)));
+    others.iter_mut().for_each(mahavishnu_tests::Client::expect_silence);
+    let mut page = Page::open(one);
+    page.until_state("Live");
+    page.until_text("trouble-line", "2 nodes.");
+    page.until_text("checks", "Between nodes");
+    let good = "[...document.querySelectorAll('#checks li')].every((check) => check.dataset.state === 'good')";
+    page.until("all checks to pass", good);
+    page.assert_accessible("of one of two nodes");
+}
+
+#[test]
 fn nothing_keeps_anybody_out_of_it() {
     let open = Server::start();
     let mut page = Page::open(&open);
@@ -202,7 +266,9 @@ fn browsers_get_it_programs_get_what_they_always_got_and_nobody_if_it_is_off() {
 
 #[test]
 fn any_client_can_have_the_numbers() {
-    for settings in [&[][..], &[("METRICS_ENABLED", "false")]] {
+    for settings in
+        [&[("RUNTIME", "tokio")][..], &[("RUNTIME", "smol"), ("METRICS_ENABLED", "false")]]
+    {
         let server = Server::with(settings);
         let mut client = server.hello();
         client.subscribe("system:stats");

@@ -17,7 +17,10 @@ use std::{
 
 use mahavishnu_driver::{
     Request, RequestResult, Runtime, Server,
-    core::{config::Config, reason::Reason},
+    core::{
+        config::{Config, STATISTICS},
+        reason::Reason,
+    },
 };
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde_json::{Value, json};
@@ -567,4 +570,24 @@ pub(crate) fn a_recorder_that_panics_ends_no_shard<R: Host>() {
     R::block_on(server.handle().broadcast("a", "e", &json!({}))).unwrap();
     assert_eq!(client.next()["room"], "a");
     assert_eq!(R::block_on(server.stop_with(AT_ONCE)), Ok(()));
+}
+
+/// A second without them is no reason to give up.
+pub(crate) fn numbers_that_panic_are_asked_for_again<R: Host>() {
+    let (counts, (config, name)) = (*COUNTS, named::<R>("statistics"));
+    let asked = AtomicU64::new(0);
+    let builder = Server::<R>::builder()
+        .config(Config { statistics: true, ..config })
+        .shards(2)
+        .statistics(move || match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => panic!("a text"),
+            1 => None,
+            n => Some(json!({ "n": n }).to_string()),
+        });
+    let (server, address) = start(builder);
+    let mut client = Client::subscribed(address, STATISTICS);
+    let told = client.next();
+    assert_eq!((&told["event"], &told["data"]), (&json!("stats"), &json!({ "n": 2 })));
+    counts.expect(&name, "statistics", 1);
+    end(server);
 }
