@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
+    attend::{Attending, Wish},
     options::ClusterOptions,
     oracle::{Member, Oracle, Position},
 };
@@ -16,9 +17,12 @@ use crate::{
 };
 
 #[derive(Debug)]
-enum Pending {
-    Subscribe(u64, Option<Position>),
+pub(super) enum Pending {
+    Subscribe(u64, Option<Position>, Option<Wish>),
+    Unsubscribe(u64),
     Publish(Number),
+    /// Of the members of a channel.
+    List(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +35,7 @@ enum Phase {
 
 #[derive(Debug)]
 pub(super) struct Client {
-    index: usize,
+    pub(super) index: usize,
     pub(super) random: Random,
     positions: bool,
     wanted: Vec<u64>,
@@ -42,11 +46,12 @@ pub(super) struct Client {
     pub(super) at: (usize, usize),
     pub(super) members: BTreeMap<u64, Member>,
     left_off: BTreeMap<u64, Position>,
-    pending: BTreeMap<u64, Pending>,
+    pub(super) pending: BTreeMap<u64, Pending>,
     correlation: u64,
     partial: Vec<u8>,
     pub(super) out: Vec<u8>,
     pub(super) healing: bool,
+    pub(super) attending: Attending,
 }
 
 impl Client {
@@ -69,6 +74,7 @@ impl Client {
             partial: Vec::new(),
             out: Vec::new(),
             healing: false,
+            attending: Attending::new(index, options),
         }
     }
 
@@ -107,6 +113,7 @@ impl Client {
         self.phase = Phase::Away;
         self.session += 1;
         self.pending.clear();
+        self.attending.forget();
         self.partial.clear();
         self.out.clear();
     }
@@ -120,19 +127,22 @@ impl Client {
             let asked = self
                 .pending
                 .values()
-                .any(|it| matches!(it, Pending::Subscribe(of, _) if *of == channel));
+                .any(|it| matches!(it, Pending::Subscribe(of, ..) if *of == channel));
             let on = self.members.get(&channel).is_some_and(|member| member.on);
             if !asked && !on {
-                self.subscribe(channel);
+                self.subscribe(channel, oracle);
+            } else if on && !self.healing && self.attending.leaves() {
+                self.unsubscribe(channel);
             }
         }
+        self.ask_for_list();
         if !self.healing && self.random.chance(options.publish_pm) {
             self.publish(options, oracle);
         }
         !self.healing && self.random.chance(options.reset_pm)
     }
 
-    fn subscribe(&mut self, channel: u64) {
+    fn subscribe(&mut self, channel: u64, oracle: &mut Oracle) {
         let name = channel_name(channel);
         let since = self.left_off.get(&channel).filter(|_| self.positions).cloned();
         let more = match &since {
@@ -143,12 +153,28 @@ impl Client {
             None if self.positions => r#","positions":true"#.to_owned(),
             None => String::new(),
         };
+        let wish = self.attending.wish(channel, oracle);
+        let presence = wish.map(Wish::to_text).unwrap_or_default();
         let ask = |id: u64| {
             format!(
-                r#"{{"type":"request","event":"subscribe","id":"{id}","data":{{"channel":"{name}"{more}}}}}"#
+                r#"{{"type":"request","event":"subscribe","id":"{id}","data":{{"channel":"{name}"{more}{presence}}}}}"#
             )
         };
-        self.ask(Pending::Subscribe(channel, since), |id| ask(id).into_bytes());
+        self.ask(Pending::Subscribe(channel, since, wish), |id| ask(id).into_bytes());
+    }
+
+    fn unsubscribe(&mut self, channel: u64) {
+        let asked = |it: &Pending| matches!(it, Pending::Unsubscribe(of) if *of == channel);
+        if self.pending.values().any(asked) {
+            return;
+        }
+        let name = channel_name(channel);
+        self.ask(Pending::Unsubscribe(channel), |id| {
+            format!(
+                r#"{{"type":"request","event":"unsubscribe","id":"{id}","data":{{"channel":"{name}"}}}}"#
+            )
+            .into_bytes()
+        });
     }
 
     fn publish(&mut self, options: &ClusterOptions, oracle: &mut Oracle) {
@@ -163,7 +189,7 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, pending: Pending, text: impl Fn(u64) -> Vec<u8>) {
+    pub(super) fn ask(&mut self, pending: Pending, text: impl Fn(u64) -> Vec<u8>) {
         self.correlation += 1;
         self.pending.insert(self.correlation, pending);
         let mask = (self.random.next() as u32).to_be_bytes();
@@ -234,6 +260,7 @@ impl Client {
         };
         if message["event"] == "session.created" {
             self.phase = Phase::Open;
+            self.attending.named(&message["data"]["connection_id"]);
             return;
         }
         if message["event"] == "channel.gap" {
@@ -241,6 +268,9 @@ impl Client {
             let channel = name.rsplit(':').next().and_then(|number| number.parse().ok());
             let member = self.members.entry(channel.unwrap_or(u64::MAX)).or_default();
             return oracle.missing(member, &message["data"], who);
+        }
+        if let Some(event) = message["event"].as_str().filter(|it| it.starts_with("presence.")) {
+            return self.on_presence(event, &message, oracle);
         }
         let id = message["correlation_id"].as_str().and_then(|id| id.parse::<u64>().ok());
         let Some(pending) = id.and_then(|id| self.pending.remove(&id)) else {
@@ -250,10 +280,21 @@ impl Client {
         let refused = message["type"] == "error";
         let why = message["error_message"].as_str().unwrap_or_default();
         match pending {
-            Pending::Subscribe(channel, since) if !refused => {
+            Pending::Subscribe(channel, since, wish) if !refused => {
                 let member = self.members.entry(channel).or_default();
                 oracle.started(member, since.as_ref(), data, who);
+                if let Some(wish) = wish {
+                    self.attending.begin(channel, wish);
+                }
             }
+            Pending::Unsubscribe(channel) if !refused => {
+                let member = self.members.remove(&channel);
+                let position = member.and_then(|member| member.position);
+                self.left_off.extend(position.map(|position| (channel, position)));
+                self.attending.end(channel);
+            }
+            Pending::List(channel) if !refused => self.on_list(channel, data, oracle),
+            Pending::Unsubscribe(_) | Pending::List(_) => {}
             // It asks again.
             Pending::Subscribe(..) => {}
             Pending::Publish(number) if !refused => {

@@ -4,6 +4,7 @@
 //! The hubs and the links are those that are shipped, byte for byte. What goes wrong is drawn from the seed, as in worlds of
 //! one process; these worlds have clients that keep all rules, so that their oracle can be strict about the rest.
 
+mod attend;
 mod client;
 mod fault;
 mod options;

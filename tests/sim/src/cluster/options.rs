@@ -103,6 +103,8 @@ options! {
     lag_ms,
     /// How long a fault that lasts does so, at most.
     fault_ms,
+    /// Clients per 1000 that are members of channels, or watch who is.
+    attend_pm,
 }
 
 impl ClusterOptions {
@@ -154,6 +156,7 @@ impl ClusterOptions {
             pushes: r.below(2),
             lag_ms: r.pick(&[0, 5, 200, 2_000]),
             fault_ms: r.pick(&[100, 1_000, 4_000, 12_000]),
+            attend_pm: r.pick(&[0, 0, 500, 1_000]),
             ..Self::zero(seed)
         }
     }
@@ -186,6 +189,7 @@ impl ClusterOptions {
         let pattern = |channel| Pattern::parse(&channel_name(channel)).expect("a pattern");
         config.history.default = keep;
         config.history.rules = (0..self.channels).map(|channel| (pattern(channel), keep)).collect();
+        config.presence = (0..self.channels).map(|channel| (pattern(channel), true)).collect();
         config.bus = Some(config::Bus {
             node_name: format!("node-{node}").into(),
             ..config::Bus::default()

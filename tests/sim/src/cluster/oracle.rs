@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::options::ClusterOptions;
+use super::{attend::Asked, options::ClusterOptions};
 use crate::{
     clock::Nanos,
     message::{Delivery, ID_BYTES, Number},
@@ -82,6 +82,7 @@ pub(super) struct Oracle {
     pub(super) answers: [u64; 3],
     pub(super) gaps: [u64; 2],
     pub(super) recoveries: [u64; 2],
+    pub(super) asked: Asked,
     pub(super) violation: Option<Violation>,
     pub(super) now: Nanos,
 }
@@ -99,6 +100,7 @@ impl Oracle {
             answers: [0; 3],
             gaps: [0; 2],
             recoveries: [0; 2],
+            asked: Asked::default(),
             violation: None,
             now: 0,
         }

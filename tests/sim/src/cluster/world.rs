@@ -143,6 +143,7 @@ impl World {
         self.converge();
         self.wait_until_ready();
         self.probe();
+        self.compare_members();
         for client in 0..self.clients.len() {
             for (channel, member) in &self.clients[client].members {
                 self.oracle.check_end(*channel, member, client);
@@ -150,7 +151,7 @@ impl World {
         }
     }
 
-    fn run_until(&mut self, until: Nanos) {
+    pub(super) fn run_until(&mut self, until: Nanos) {
         while self.oracle.violation.is_none() {
             let Some((at, event)) = self.agenda.pop(until) else { break };
             self.clock.nanos = at;
