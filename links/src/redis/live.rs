@@ -47,14 +47,15 @@ fn parse(message: &[u8]) -> Option<Live> {
 /// What has become of a channel's members.
 fn presence(mut rest: &[u8]) -> Option<PresenceNews> {
     let epoch = epoch(field(&mut rest)?)?;
-    let offset = number(field(&mut rest)?).filter(|number| *number > 0)?;
+    let before = number(field(&mut rest)?)?;
+    let offset = number(field(&mut rest)?).filter(|number| *number > before)?;
     let refused = match field(&mut rest)? {
         b"0" => false,
         b"1" => true,
         _ => return None,
     };
     let moves = if rest == b"!" { None } else { Some(moves(rest)?) };
-    Some(PresenceNews { position: Position { epoch, offset }, refused, moves })
+    Some(PresenceNews { before, position: Position { epoch, offset }, refused, moves })
 }
 
 fn moves(mut rest: &[u8]) -> Option<Vec<PresenceMove>> {
@@ -212,15 +213,15 @@ mod tests {
         let healed = |newest| Live::Healed { position, mark: 9, newest };
         assert_eq!(live(b"Hkq3v7m2xwd:0:9:"), healed(None));
         assert_eq!(live(format!("Hkq3v7m2xwd:0:9:{name}").as_bytes()), healed(Some(id)));
-        let text = format!("Mkq3v7m2xwd:7:1:+{name}00000000000000ff2:{{}}-{name}o");
+        let text = format!("Mkq3v7m2xwd:6:7:1:+{name}00000000000000ff2:{{}}-{name}o");
         let joined = PresenceMember { id, node: NodeId(255), info: Bytes::from_static(b"{}") };
         let left = PresenceMove::Left { member: id, why: PresenceEnd::Lost };
         let moves = Some(vec![PresenceMove::Joined(joined), left]);
         let position = Position { epoch: position.epoch, offset: 7 };
-        let news = PresenceNews { position, refused: true, moves };
+        let news = PresenceNews { before: 6, position, refused: true, moves };
         assert_eq!(live(text.as_bytes()), Live::Presence(news.clone()));
         let news = PresenceNews { refused: false, moves: None, ..news };
-        assert_eq!(live(b"Mkq3v7m2xwd:7:0:!"), Live::Presence(news));
+        assert_eq!(live(b"Mkq3v7m2xwd:6:7:0:!"), Live::Presence(news));
         let (before, id) = (EntryId(0, 0), EntryId(1_700, 3));
         let command = Bytes::from_static(b"{:}");
         assert_eq!(for_all(b"C0-0:1700-3:{:}"), Some(ForAll::Command { before, id, command }));
@@ -251,11 +252,13 @@ mod tests {
             "Hkq3v7m2xwd:1:",
             "Hkq3v7m2xwd::1:",
             "Hkq3v7m2xwd:1:1:6e9cbbfd",
-            "Mkq3v7m2xwd:0:0:",
-            "Mkq3v7m2xwd:1:2:",
-            "Mkq3v7m2xwd:1:0:+",
-            "Mkq3v7m2xwd:1:0:-6e9cbbfd-acb9-4655-b580-0892cd8cb8dax",
-            "Mkq3v7m2xwd:1:0:+6e9cbbfd-acb9-4655-b580-0892cd8cb8da00000000000000ff9:{}",
+            "Mkq3v7m2xwd:0:0:0:",
+            "Mkq3v7m2xwd:1:1:0:",
+            "Mkq3v7m2xwd:1:0:",
+            "Mkq3v7m2xwd:0:1:2:",
+            "Mkq3v7m2xwd:0:1:0:+",
+            "Mkq3v7m2xwd:0:1:0:-6e9cbbfd-acb9-4655-b580-0892cd8cb8dax",
+            "Mkq3v7m2xwd:0:1:0:+6e9cbbfd-acb9-4655-b580-0892cd8cb8da00000000000000ff9:{}",
         ] {
             assert_eq!(live(message.as_bytes()), Live::Poison, "{message}");
         }

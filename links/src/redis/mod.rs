@@ -12,7 +12,7 @@
 //! | `P:{t}:i:<key>` | string | an idempotency key: `<digest>:<epoch>:<first>` |
 //! | `P:{t}:u:<user>` | hash | a user's connections: `<node>.<connection>`, `<since when, in milliseconds of Redis' clock>;<JSON>` |
 //! | `P:{t}:s:<key>` | hash | a session, by what is derived from its name: `f` the number of the last claim, `h` by which hub `<node>.<shard>` ('': it has ended), `a` whether a connection has it, `u` its user, `w` how long it waits and `b` when it began, in milliseconds, `r` its subscriptions |
-//! | `P:{t}:p:<channel>` | hash | who is in a channel: `<connection>`, `<node>;<when it was put, in milliseconds of Redis' clock, and so much later if it is held>;<JSON>`; beside them `e` and `s`, the epoch and the number of the last change, and `x` while members are refused |
+//! | `P:{t}:p:<channel>` | hash | who is in a channel: `<connection>`, `<node>;<when it was put, in milliseconds of Redis' clock, and so much later if it is held>;<JSON>`; beside them `e` and `s`, the epoch and the number of the last change, which is its moment, and `x` while members are refused |
 //! | `P:{n}:leases` | sorted set | nodes, by when their leases are over, in milliseconds of Redis' clock |
 //! | `P:{n}:nodes` | hash | what each node says of itself |
 //! | `P:{n}:control` | stream | what all nodes were told: a field, until when it is kept in milliseconds of Redis' clock; its value, the command |
@@ -41,7 +41,7 @@
 //! | `N<epoch>:<first>:<count>:` | a round with more than 256 KiB of records and document: it is to be read |
 //! | `X<count>:<records>` | a round of which nothing is kept |
 //! | `E<epoch>:<offset>` | a new epoch, whose next number is the one behind `offset` |
-//! | `M<epoch>:<number>:<1 while members are refused, else 0>:<moves>` | the channel's members have changed: `+<connection><node><bytes>:<JSON>`, or `-<connection>` and `l` (left), `o` (lost) or `n` (node) for each; `!` for more than 256 KiB of that: they are to be read |
+//! | `M<epoch>:<number of the change before>:<number>:<1 while members are refused, else 0>:<moves>` | the channel's members have changed: `+<connection><node><bytes>:<JSON>`, or `-<connection>` and `l` (left), `o` (lost) or `n` (node) for each; `!` for more than 256 KiB of that: they are to be read |
 //!
 //! On `P:<db>:{n}:control`, `C<id before>:<id>:<command>` and `T<message>`; on `P:<db>:{n}:link:<node>.<shard>`, a probe's `P<token>`.
 //!

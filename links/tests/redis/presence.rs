@@ -118,34 +118,36 @@ fn who_comes_and_goes_is_told_in_order_and_read_by_all() {
         let nothing = members(&mut b, None, both(), 1 << 20);
         assert_eq!((nothing.position, nothing.members), (None, Some(vec![])));
 
-        let at = |offset| Position { epoch: epoch(1), offset };
         let first = come(&mut a, &[1, 2], "a");
-        assert_eq!((first.position, first.members, refused(&first)), (at(1), 2, vec![]));
-        assert_eq!(come(&mut a, &[1, 2], "a").position, at(1), "nothing has changed");
-        assert_eq!(go(&mut a, 3, 1, PresenceEnd::Left).position, at(1), "nor by this");
-        assert_eq!(go(&mut b, 1, 2, PresenceEnd::Left).position, at(1), "it is the other's");
-        assert_eq!(come(&mut a, &[1], "b").position, at(2));
+        let mut at = vec![Position { epoch: epoch(1), offset: 0 }, first.position];
+        assert_eq!((first.position.epoch, first.members, refused(&first)), (epoch(1), 2, vec![]));
+        assert_eq!(come(&mut a, &[1, 2], "a").position, at[1], "nothing has changed");
+        assert_eq!(go(&mut a, 3, 1, PresenceEnd::Left).position, at[1], "nor by this");
+        assert_eq!(go(&mut b, 1, 2, PresenceEnd::Left).position, at[1], "it is the other's");
+        at.push(come(&mut a, &[1], "b").position);
         // Another node takes over what is the same.
-        assert_eq!(come(&mut b, &[2], "a").position, at(3));
-        assert_eq!(go(&mut a, 2, 1, PresenceEnd::Lost).position, at(3), "it is not its own now");
+        at.push(come(&mut b, &[2], "a").position);
+        assert_eq!(go(&mut a, 2, 1, PresenceEnd::Lost).position, at[3], "it is not its own now");
         let last = go(&mut a, 1, 1, PresenceEnd::Lost);
-        assert_eq!((last.position, last.members), (at(4), 1));
+        at.push(last.position);
+        assert_eq!(last.members, 1);
+        assert!(at.is_sorted_by(|one, next| one.offset < next.offset), "{at:?}");
 
-        for (offset, moves) in [
+        for (number, moves) in [
             (1, vec![joined(1, 1, "a"), joined(2, 1, "a")]),
             (2, vec![joined(1, 1, "b")]),
             (3, vec![joined(2, 2, "a")]),
             (4, vec![left(1, PresenceEnd::Lost)]),
         ] {
-            let expected =
-                PresenceNews { position: at(offset), refused: false, moves: Some(moves) };
-            assert_eq!(news(&mut b), expected);
+            let (before, position) = (at[number - 1].offset, at[number]);
+            let moves = Some(moves);
+            assert_eq!(news(&mut b), PresenceNews { before, position, refused: false, moves });
         }
         let all = members(&mut b, None, both(), 1 << 20);
         let PresenceMove::Joined(second) = joined(2, 2, "a") else { unreachable!() };
-        assert_eq!((all.position, all.members), (Some(at(4)), Some(vec![second])));
-        assert_eq!(members(&mut b, Some(at(4)), both(), 1 << 20).members, None, "all is known");
-        assert!(members(&mut b, Some(at(3)), both(), 1 << 20).members.is_some());
+        assert_eq!((all.position, all.members), (Some(at[4]), Some(vec![second])));
+        assert_eq!(members(&mut b, Some(at[4]), both(), 1 << 20).members, None, "all is known");
+        assert!(members(&mut b, Some(at[3]), both(), 1 << 20).members.is_some());
         let ttl = redis.ask(&["PTTL", &key()]).integer();
         assert!((1..=60_000).contains(&ttl), "{ttl}");
     });
@@ -236,9 +238,9 @@ fn what_was_lost_begins_anew_and_what_is_none_fails() {
         let renewal = change(&mut a);
         let renewal = PresenceChange { epoch: epoch(5), sweep: true, ..renewal };
         let changed = attend(&mut a, renewal).expect("it is taken");
-        let position = Position { epoch: epoch(5), offset: 1 };
-        assert_eq!((changed.position, changed.members), (position, 0));
-        assert_eq!(news(&mut a).position, position);
+        assert_eq!((changed.position.epoch, changed.members), (epoch(5), 0));
+        let news = news(&mut a);
+        assert_eq!((news.before, news.position), (0, changed.position));
         redis.ask(&["SET", &key(), "x"]);
         let change = change(&mut a);
         assert_eq!(attend(&mut a, change), Err(BusError::Failed));

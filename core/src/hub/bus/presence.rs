@@ -110,7 +110,9 @@ pub struct PresenceMembers {
 /// A change of a channel's members as it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceNews {
-    /// The number of the change, which is one more than that of the one before.
+    /// The number of the change before; 0: there was none.
+    pub before: u64,
+    /// The number of the change, which is higher, and never that of another one.
     pub position: Position,
     /// Members were refused since there was room for more.
     pub refused: bool,

@@ -1,7 +1,8 @@
 #!lua
 -- Changes who is in a channel, and tells all who follow it what has changed. A member's field is its name; the value the
 -- node whose it is, the moment at which it was put, by Redis' clock in milliseconds, with the time for which it is held, and
--- what is to be known of it, with ';' between. Changes are numbered, so that whoever misses one sees that it has.
+-- what is to be known of it, with ';' between. A change has the moment of it for its number, and the one before with it, so that
+-- whoever misses one sees that it has, also if Redis has lost some and others have come since.
 --
 -- KEYS  presence
 -- ARGV  1 pub/sub channel  2 node of those that come  3 epoch if nothing is known  4 members at most  5 '1': take away those
@@ -70,11 +71,12 @@ for i = come, #ARGV, 3 do
 end
 local is_full = #refused > 0 or full and count >= max
 if found or #news > 0 or is_full ~= (full and true) then
-  number = number + 1
+  local before = number
+  number = math.max(number + 1, now)
   redis.call('HSET', key, 'e', epoch, 's', string.format('%.0f', number))
   if is_full then redis.call('HSET', key, 'x', '1') else redis.call('HDEL', key, 'x') end
   local body = size <= 262144 and table.concat(news) or '!'
-  local head = 'M' .. epoch .. ':' .. string.format('%.0f', number) .. ':' .. (is_full and '1' or '0') .. ':'
+  local head = 'M' .. epoch .. ':' .. string.format('%.0f:%.0f', before, number) .. ':' .. (is_full and '1' or '0') .. ':'
   redis.call('SPUBLISH', ARGV[1], head .. body)
 end
 redis.call('PEXPIRE', key, ARGV[8])

@@ -222,26 +222,17 @@ impl Roster {
         news: PresenceNews,
     ) -> bool {
         let position = news.position;
-        let next = match self.bond.known {
-            Some(known) if known.epoch == position.epoch => {
-                if position.offset <= known.offset {
-                    return true;
-                }
-                known.offset + 1
-            }
-            Some(_) => return false,
-            None => 1,
+        let follows = match self.bond.known {
+            Some(known) if known == position => return true,
+            Some(known) => known.epoch == position.epoch && known.offset == news.before,
+            None => news.before == 0,
         };
-        let Some(moves) = news.moves.filter(|_| position.offset == next) else { return false };
+        let Some(moves) = news.moves.filter(|_| follows) else { return false };
         self.bond.known = Some(position);
         self.bond.cut = news.refused;
         for one in moves {
             match one {
-                PresenceMove::Joined(member) if member.node == own.node => {
-                    self.remove_there(env, member.id, Why::Left);
-                }
-                PresenceMove::Joined(member) if own.past.contains(&member.node) => {}
-                PresenceMove::Joined(member) => self.set_there(env, own, member),
+                PresenceMove::Joined(member) => self.take_listed(env, own, member),
                 PresenceMove::Left { member, why } => {
                     self.remove_there(env, member, Why::from(why));
                     let is_here = self.members.get(&member).is_some_and(|one| one.here.is_some());

@@ -280,6 +280,66 @@ fn what_happened_while_the_bus_was_away_is_told_when_it_is_there() {
     }
 }
 
+/// Redis goes back to what it was, and somebody who comes then is the next change: it is not taken for the one that was lost.
+#[test]
+fn what_comes_when_something_was_lost_is_not_taken_for_that() {
+    let mut nodes = nodes(3, 1);
+    let watcher = watcher(&mut nodes, 0);
+    let (_first, first) = member(&mut nodes, 1);
+    let before = nodes.server.clone();
+    let (_lost, lost) = member(&mut nodes, 1);
+    watcher.take();
+    (0..3).for_each(|node| nodes.down(node));
+    nodes.server = before;
+    nodes.server.clock = 1_000;
+    nodes.up(2);
+    let (_new, new) = member(&mut nodes, 2);
+    nodes.up(0);
+    nodes.up(1);
+    pass(&mut nodes, 2);
+    assert_eq!(listed(&mut nodes, 0), (sorted(&[&first, &lost, &new]), true));
+    // Until its node has put it again, the one whose coming was lost is not there.
+    assert_eq!(told(&watcher), [joined(&new), left(&lost, "lost"), joined(&lost)]);
+}
+
+/// A command of a connection that is over may be carried out late: whoever hears of a member of its own that is none ends it.
+#[test]
+fn a_member_that_comes_late_and_is_gone_is_taken_out() {
+    let mut nodes = nodes(2, 1);
+    let watcher = watcher(&mut nodes, 0);
+    let (client, name) = member(&mut nodes, 1);
+    let room = nodes.server.rooms[ROOM].clone();
+    nodes.rigs[1].hang_up(&client);
+    nodes.settle();
+    watcher.take();
+    let late = room.members.iter().next().map(|(id, (_, _, info))| (*id, info.clone()));
+    let (id, info) = late.unwrap();
+    assert_eq!(id.to_string(), name);
+    let node = nodes.rigs[1].hubs[0].hub().nodes.node();
+    let change = BusCommand::Attend(Box::new(PresenceChange {
+        id: CallId(u64::MAX),
+        channel: ROOM.into(),
+        node,
+        gone: Vec::new(),
+        come: vec![PresenceEntry { id, info, hold: Duration::ZERO }],
+        max: 10,
+        sweep: false,
+        alive: Alive { nodes: vec![node].into(), grace: Duration::from_secs(60) },
+        epoch: Epoch::from_random(1),
+        keep: Duration::from_secs(60),
+    }));
+    let (_, pushed) = nodes.server.execute(&change);
+    for (channel, live) in pushed {
+        for node in 0..2 {
+            let live = BusEvent::Live { channel: channel.clone(), live: live.clone() };
+            nodes.link(node, 0).told.push_back(live);
+        }
+    }
+    pass(&mut nodes, 1);
+    assert!(nodes.server.rooms[ROOM].members.is_empty());
+    assert_eq!(listed(&mut nodes, 0), (vec![], true));
+}
+
 #[test]
 fn much_that_happened_meanwhile_is_one_event() {
     let mut nodes = nodes(2, 1);

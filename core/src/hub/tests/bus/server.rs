@@ -33,6 +33,8 @@ pub(super) struct Server {
     pub(super) attends: usize,
     /// Until when each node's lease is. `None`: nobody has one, and nobody is told.
     pub(super) leases: Option<BTreeMap<NodeId, (Bytes, Instant)>>,
+    /// Numbers of changes of that are at least this.
+    pub(super) clock: u64,
     /// The time there.
     pub(super) now: Option<Instant>,
 }
@@ -303,10 +305,11 @@ impl Server {
         let is_refused = !refused.is_empty() || full;
         let changed = std::mem::replace(&mut room.refused, is_refused) != is_refused;
         if room.position.offset == 0 || changed || !moves.is_empty() {
-            room.position.offset += 1;
+            let before = room.position.offset;
+            room.position.offset = (before + 1).max(self.clock);
             let small = self.notice.is_none_or(|max| moves.len() <= max);
             let moves = Some(moves).filter(|_| small);
-            let news = PresenceNews { position: room.position, refused: is_refused, moves };
+            let news = PresenceNews { before, position: room.position, refused: is_refused, moves };
             pushed.push((change.channel.clone(), Live::Presence(news)));
         }
         let members = room.members.len() as u32;
