@@ -31,6 +31,7 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const count = (n) => (n >= 1e5 ? compact.format(n) : n >= 100 || Number.isInteger(n) ? whole.format(n) : tenth.format(n));
+const many = (n, thing) => `${count(n)} ${thing}${n === 1 ? "" : "s"}`;
 const milliseconds = (ms) => (ms >= 1_000 ? [(ms / 1_000).toFixed(1), "s"] : [ms >= 10 ? ms.toFixed(0) : ms.toPrecision(2), "ms"]);
 function bytes(n) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -41,8 +42,7 @@ function bytes(n) {
 function duration(seconds) {
   const parts = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
   const [word, size] = parts.find(([, size]) => seconds >= size) ?? parts.at(-1);
-  const n = Math.floor(seconds / size);
-  return `${whole.format(n)} ${word}${n === 1 ? "" : "s"}`;
+  return many(Math.floor(seconds / size), word);
 }
 
 // Health: asked over HTTP, so that it is there before any token and when the WebSocket is not.
@@ -142,9 +142,12 @@ const cards = {
   connections: new Card("Connections"),
   published: new Card("Published, per second"),
   delivered: new Card("Deliveries, per second"),
-  latency: new Card("Time to deliver", 2),
-  memory: new Card("Memory"),
+  delivery: new Card("Time to deliver", 2),
+  answers: new Card("Time to answer", 2),
+  refused: new Card("Refused, per second"),
+  received: new Card("Messages from clients, per second"),
   traffic: new Card("Traffic, per second", 2),
+  memory: new Card("Memory"),
 };
 const REASONS = {
   auth_failed: "Tokens refused", auth_required: "No token", auth_missing: "No token given", auth_error: "Broken authentication",
@@ -159,25 +162,29 @@ function showNumbers(n) {
   $("live").classList.remove("is-stale");
   const per = (value) => (value === null ? null : [count(value), ""]);
   const text = (unit) => (value) => unit(value).join(" ");
-  const { connections, messages, delivery, memory, traffic, channels, slow_readers: slow, refusals, nodes } = n;
+  const { connections, messages, delivery, answers, memory, traffic, channels, slow_readers: slow, refusals, nodes } = n;
   const limit = connections.limit ? `of ${count(connections.limit)} at most` : "";
   const everywhere = nodes?.connections != null ? `, ${count(nodes.connections)} on all nodes` : "";
   cards.connections.show(at, [connections.open], [count(connections.open), ""], limit + everywhere, count);
-  const { received_per_second: received, published_per_second: published } = messages;
-  cards.published.show(at, [published], per(published), received === null ? "" : `${count(received)} messages from clients`, count);
-  cards.delivered.show(at, [messages.delivered_per_second], per(messages.delivered_per_second), `to ${count(channels.subscriptions)} ${channels.subscriptions === 1 ? "subscription" : "subscriptions"}`, count);
-  const { p50_ms: p50, p99_ms: p99 } = delivery;
-  cards.latency.show(at, [p99, p50], p99 === null ? null : milliseconds(p99), p99 === null ? "nothing published just now" : `99 of 100; half within ${text(milliseconds)(p50)}`, text(milliseconds));
+  const { received_per_second: received, published_per_second: published, delivered_per_second: delivered, refused_per_second: refused } = messages;
+  cards.published.show(at, [published], per(published), `to ${many(channels.open, "channel")} with subscribers`, count);
+  cards.delivered.show(at, [delivered], per(delivered), `to ${many(channels.subscriptions, "subscription")}`, count);
+  const showTimes = (card, { p50_ms: p50, p99_ms: p99 }, none) =>
+    card.show(at, [p99, p50], p99 === null ? null : milliseconds(p99), p99 === null ? none : `99 of 100; half within ${text(milliseconds)(p50)}`, text(milliseconds));
+  showTimes(cards.delivery, delivery, "nothing published just now");
+  showTimes(cards.answers, answers, "nothing asked just now");
+  cards.refused.show(at, [refused], per(refused), "and what else went wrong", count);
+  cards.received.show(at, [received], per(received), "", count);
   const room = memory.limit_bytes ? `of ${text(bytes)(memory.limit_bytes)}; ` : "";
   cards.memory.show(at, [memory.resident_bytes], bytes(memory.resident_bytes), `${room}${text(bytes)(memory.queued_bytes)} wait for readers`, text(bytes));
   const { received_bytes_per_second: into, sent_bytes_per_second: out } = traffic;
   cards.traffic.show(at, [out, into], out === null ? null : bytes(out), out === null ? "" : `out; in ${text(bytes)(into)}`, text(bytes));
 
-  $("channels-line").textContent = `${count(channels.open)} with subscribers.`;
+  $("channels-line").textContent = `${many(channels.open, "channel")} with subscribers.`;
   fill("channels", channels.patterns.map(({ pattern, published_per_second: rate, published }) =>
     [pattern, rate === null ? "–" : count(rate), count(published)]), "Nothing was published yet.");
   const silent = nodes?.silent ? `, ${nodes.silent} of them silent` : "";
-  $("trouble-line").textContent = nodes ? `${count(nodes.count)} ${nodes.count === 1 ? "node" : "nodes"}${silent}.` : "";
+  $("trouble-line").textContent = nodes ? `${many(nodes.count, "node")}${silent}.` : "";
   const trouble = [
     ["Slow readers closed", slow.closed], ["Messages dropped for slow readers", slow.dropped],
     ...refusals.map(({ reason, count }) => [REASONS[reason] ?? reason.replaceAll("_", " "), count]),
@@ -264,7 +271,7 @@ $("publish-form").onsubmit = async (event) => {
   }
   try {
     const { subscribers } = await connection.request("publish", { channel, event: name, data });
-    say("publish-note", `Published to ${channel}; reached ${count(subscribers)} ${subscribers === 1 ? "subscriber" : "subscribers"}.`);
+    say("publish-note", `Published to ${channel}; reached ${many(subscribers, "subscriber")}.`);
   } catch (error) {
     say("publish-note", `Not published. ${error.message}`);
   }

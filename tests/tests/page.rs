@@ -1,5 +1,7 @@
 //! The page at `/`, in a real browser.
 
+use std::time::Duration;
+
 use mahavishnu_tests::{
     Cluster, Server,
     faults::Faults,
@@ -27,6 +29,13 @@ fn it_shows_health_numbers_and_what_is_published_and_survives_a_restart() {
     assert_eq!(server.post("workflow:42", "workflow.started", &json!({ "n": "first" })), 1);
     page.until_text("log", r#"{"n":"first"}"#);
     page.until_text("channels", "workflow:*");
+    let mut n = 0;
+    wait::until("a publish to be seen within a second", || {
+        n += 1;
+        server.post("workflow:42", "workflow.step", &json!({ "step": n }));
+        let seen = format!(r#"{{"step":{n}}}"#);
+        wait::within(Duration::from_secs(1), || page.text("log").contains(&seen).then_some(()))
+    });
 
     // What it publishes itself.
     page.fill("data", r#"{"text":"<img src=x onerror=alert(1)>"}"#);
@@ -37,6 +46,18 @@ fn it_shows_health_numbers_and_what_is_published_and_survives_a_restart() {
     page.submit("publish-form");
     page.until_text("publish-note", "no JSON object");
     assert_eq!(page.tools.evaluate("document.querySelectorAll('#log img').length"), json!(0));
+
+    // More than anybody reads: the newest, and how many there were besides.
+    for round in 0..6 {
+        let message = |n| json!({ "channel": "workflow:42", "event": "burst", "data": { "n": n } });
+        let messages: Vec<_> = (0..60).map(|n| message(round * 60 + n)).collect();
+        let body = json!({ "messages": messages }).to_string();
+        assert_eq!(http::post(server.address(), "/publish", &[], &body).status, 200);
+    }
+    page.until_text("log", r#"{"n":359}"#);
+    page.until_text("log", "more, too fast to show");
+    let entries = page.tools.evaluate("document.querySelectorAll('#log .entry').length");
+    assert!(entries.as_u64() <= Some(200), "{entries}");
 
     assert!(server.terminate().success());
     page.until_state("Away, trying again");

@@ -1,5 +1,5 @@
 //! Numbers for the page at `/`, told on the channel `system:stats`: what a scrape of the metrics says, made of the same
-//! exposition, so that both agree; rates over the last second, times of delivery over the last ten.
+//! exposition, so that both agree; rates over the last second, times over the last ten.
 
 mod exposition;
 mod histogram;
@@ -67,6 +67,7 @@ struct Totals {
     delivered: f64,
     published: BTreeMap<String, f64>,
     durations: Histogram,
+    latencies: Histogram,
     received_bytes: f64,
     sent_bytes: f64,
     queued_bytes: f64,
@@ -106,6 +107,9 @@ impl Totals {
             }
             "websocket_broadcast_duration_seconds_bucket" => {
                 self.durations.add(&label("le").unwrap_or_default(), value);
+            }
+            "websocket_latency_seconds_bucket" => {
+                self.latencies.add(&label("le").unwrap_or_default(), value);
             }
             "mahavishnu_received_bytes_total" => self.received_bytes += value,
             "mahavishnu_sent_bytes_total" => self.sent_bytes += value,
@@ -166,7 +170,8 @@ struct Told {
     version: &'static str,
     connections: Connections,
     messages: Messages,
-    delivery: Delivery,
+    delivery: Times,
+    answers: Times,
     traffic: Traffic,
     channels: Channels,
     memory: Memory,
@@ -188,13 +193,24 @@ struct Messages {
     received_per_second: Option<f64>,
     published_per_second: Option<f64>,
     delivered_per_second: Option<f64>,
+    refused_per_second: Option<f64>,
 }
 
-/// From a publish until its copies are with the sockets, over the last seconds.
+/// Over the last seconds: from a publish until its copies are with the sockets, or from a message until its turn is over.
 #[derive(Debug, Serialize)]
-struct Delivery {
+struct Times {
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
+}
+
+impl Times {
+    fn of(histogram: Option<Histogram>) -> Self {
+        let quantile = |share| {
+            let seconds = histogram.as_ref()?.quantile(share)?;
+            Some(thousandths(seconds * 1e3))
+        };
+        Self { p50_ms: quantile(0.5), p99_ms: quantile(0.99) }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -255,11 +271,6 @@ impl Told {
         let rate = |of: &dyn Fn(&Totals) -> f64| {
             last.map(|(seconds, last)| thousandths((of(totals) - of(last)).max(0.0) / seconds))
         };
-        let durations = first.map(|first| totals.durations.since(&first.durations));
-        let quantile = |share| {
-            let seconds = durations.as_ref()?.quantile(share)?;
-            Some(thousandths(seconds * 1e3))
-        };
         let mut patterns: Vec<_> = totals
             .published
             .iter()
@@ -292,8 +303,12 @@ impl Told {
                 received_per_second: rate(&|totals| totals.received),
                 published_per_second: rate(&|totals| totals.published.values().sum()),
                 delivered_per_second: rate(&|totals| totals.delivered),
+                refused_per_second: rate(&|totals| {
+                    totals.refusals.values().sum::<f64>() + totals.closed_slow
+                }),
             },
-            delivery: Delivery { p50_ms: quantile(0.5), p99_ms: quantile(0.99) },
+            delivery: Times::of(first.map(|first| totals.durations.since(&first.durations))),
+            answers: Times::of(first.map(|first| totals.latencies.since(&first.latencies))),
             traffic: Traffic {
                 received_bytes_per_second: rate(&|totals| totals.received_bytes),
                 sent_bytes_per_second: rate(&|totals| totals.sent_bytes),
@@ -338,7 +353,7 @@ fn resident_bytes() -> Option<u64> {
 /// How a slow reader that was closed is counted.
 const SLOW: &str = "slow_reader";
 
-/// Readings that times of delivery are computed over, one a second.
+/// Readings that times are computed over, one a second.
 const READINGS_MAX: usize = 10;
 
 /// A reading that is older is compared with nothing.

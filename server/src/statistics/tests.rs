@@ -40,6 +40,9 @@ websocket_broadcast_total{server="mahavishnu",channel="other"} 2
 websocket_broadcast_duration_seconds_bucket{server="mahavishnu",channel="workflow:*",le="0.001"} 5
 websocket_broadcast_duration_seconds_bucket{server="mahavishnu",channel="workflow:*",le="0.005"} 15
 websocket_broadcast_duration_seconds_bucket{server="mahavishnu",channel="workflow:*",le="+Inf"} 15
+websocket_latency_seconds_bucket{server="mahavishnu",message_type="request",le="0.001"} 2
+websocket_latency_seconds_bucket{server="mahavishnu",message_type="request",le="+Inf"} 2
+websocket_message_errors_total{server="mahavishnu",error_type="forbidden"} 15
 mahavishnu_nodes{server="mahavishnu"} 3
 mahavishnu_bus_peers_silent{server="mahavishnu"} 1
 mahavishnu_cluster_connections{server="mahavishnu"} 42
@@ -72,11 +75,13 @@ fn what_is_told_is_what_the_metrics_say() {
     let second = told(&mut window, start + Duration::from_secs(2), SECOND);
     let messages = json!({
         "received_per_second": 2.0, "published_per_second": 6.0, "delivered_per_second": 100.0,
+        "refused_per_second": 1.5,
     });
     assert_eq!(second["messages"], messages);
     assert_eq!(second["connections"]["opened_per_second"], 2.0);
     // All of the ten since the first reading were between 1 and 5 ms.
     assert_eq!(second["delivery"], json!({"p50_ms": 3.0, "p99_ms": 4.96}));
+    assert_eq!(second["answers"], json!({"p50_ms": 0.5, "p99_ms": 0.99}));
     assert_eq!(second["channels"]["patterns"][1]["published_per_second"], 1.0);
     assert_eq!(second["nodes"], json!({"count": 3, "silent": 1, "connections": 42}));
 }
