@@ -1,6 +1,6 @@
 //! The command line. Flags that stand for a variable carry its text: the table of settings parses them all.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use mahavishnu_core::protocol::Epoch;
@@ -70,6 +70,16 @@ pub(crate) struct InitArgs {
     /// The file. Subcommands find .env in their working directory by themselves, and others by --env-file.
     #[arg(default_value = DOT_ENV)]
     pub(crate) path: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DiffArgs {
+    /// With --env-file: what that one would change.
+    #[command(flatten)]
+    pub(crate) find: FindArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -175,6 +185,8 @@ pub(crate) enum ConfigCommand {
     Check(Box<ServerArgs>),
     /// Print every setting, secrets masked.
     Show(Box<ServerArgs>),
+    /// Say where the settings that the running server has are others than its file says by now. They are: exit code 12.
+    Diff(DiffArgs),
     /// Copy the environment file to config.TIME.NAME beside it. To go back, copy that over it and reload.
     Backup(BackupArgs),
     /// Print the table of variables as Markdown.
@@ -292,6 +304,11 @@ pub(crate) struct FindArgs {
 }
 
 impl FindArgs {
+    /// The file that was named.
+    pub(crate) fn env_file(&self) -> Option<&Path> {
+        self.env_file.as_deref()
+    }
+
     pub(crate) fn request(&self) -> Request {
         let state_dir: Option<Override> =
             self.state_dir.clone().map(|dir| ("MAHAVISHNU_STATE_DIR", "--state-dir", dir));

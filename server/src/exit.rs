@@ -30,6 +30,8 @@ pub(crate) enum Exit {
     CertificateInvalid = 10,
     /// `publish`: the channel's document is another one than `--if-offset` says.
     Conflict = 11,
+    /// `config diff`: the running server has other settings.
+    Differs = 12,
 }
 
 impl From<Exit> for ExitCode {

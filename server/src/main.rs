@@ -12,6 +12,7 @@ mod config;
 mod connector;
 mod control;
 mod dial;
+mod diff;
 mod exit;
 mod explain;
 mod handed;
@@ -32,6 +33,7 @@ mod record;
 mod redis;
 mod replay;
 mod revoked;
+mod running;
 mod settings;
 mod start;
 mod statistics;
@@ -98,6 +100,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Cert(CertCommand::Check(args)) => tls::check(&args),
         Command::Config(ConfigCommand::Check(args)) => config::check(&args),
         Command::Config(ConfigCommand::Show(args)) => config::show(&args),
+        Command::Config(ConfigCommand::Diff(args)) => diff::diff(&args),
         Command::Config(ConfigCommand::Backup(args)) => backup::backup(&args),
         Command::Config(ConfigCommand::Docs) => config::docs(),
     }

@@ -10,6 +10,7 @@ mod support;
 
 mod client;
 mod config;
+mod config_diff;
 mod control;
 mod docs;
 mod documents;

@@ -27,7 +27,8 @@ use crate::{
     prometheus,
     record::Recording,
     redis,
-    settings::{self, Loaded, LogFormat, Request, Runtime, Settings},
+    running::Recorder,
+    settings::{self, InForce, Loaded, LogFormat, Request, Runtime, Settings},
     statistics::Statistics,
     tls, translate,
 };
@@ -54,10 +55,13 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 0));
     let recording = record(&loaded.settings)?;
     let history = open_history(&loaded.settings)?;
+    let salt = InForce::salt()?;
+    let in_force = InForce::of(&loaded, &request, &salt);
+    let recorder = Recorder::new(claim.dir(), in_force);
     let aside = Aside::new(READ_TIMEOUT);
     let lease = loaded.settings.node_lease;
     let joined = redis.clone().map(|redis| Joined { redis, lease });
-    let running = Running { request, loaded, joined, claim, log, aside };
+    let running = Running { request, loaded, joined, recorder, salt, claim, log, aside };
     let plan =
         Plan { history, redis, ..Plan::new(&running.loaded.settings, config, render, recording) };
     match running.loaded.settings.runtime {
@@ -77,6 +81,10 @@ struct Running {
     request: Request,
     loaded: Loaded,
     joined: Option<Joined>,
+    /// Before the claim, so that it goes while the directory is still ours.
+    recorder: Recorder,
+    /// Of the digests in what it writes.
+    salt: String,
     claim: Claim,
     log: Log,
     /// Where a reload reads its files.
@@ -108,6 +116,7 @@ struct Fresh {
     loaded: Loaded,
     config: Config,
     redis: Option<LinkConfig>,
+    in_force: InForce,
 }
 
 impl Plan {
@@ -151,6 +160,7 @@ impl Running {
         let scheme = if only_tls { "https" } else { "http" };
         let announced = self.claim.announce(&format!("{scheme}://{}", addresses.main));
         announced.map_err(|error| Failure::io(self.claim.dir().display(), &error))?;
+        self.write_record();
         if settings.log_format == LogFormat::Text {
             let program = std::env::args().next().unwrap_or_else(|| "mahavishnu".into());
             let banner = Banner {
@@ -180,6 +190,7 @@ impl Running {
     /// Begins to read all sources again, certificates included.
     fn read_again(&self) -> Reading<Fresh> {
         let (request, dir) = (self.request.clone(), self.claim.dir().to_owned());
+        let salt = self.salt.clone();
         self.aside.start(move || {
             let (loaded, mut config) = read(&request)?;
             let tls = tls::load(&loaded.settings, Some(&dir))?;
@@ -188,7 +199,8 @@ impl Running {
             for warning in loaded.warnings.iter().chain(&tls.warnings) {
                 warn!("{warning}");
             }
-            Ok(Fresh { loaded, config, redis })
+            let in_force = InForce::of(&loaded, &request, &salt);
+            Ok(Fresh { loaded, config, redis, in_force })
         })
     }
 
@@ -251,8 +263,15 @@ impl Running {
         }
     }
 
+    /// Says in the state directory what is in force. Nobody is served worse without it.
+    fn write_record(&self) {
+        if let Err(failure) = self.recorder.write() {
+            warn!("{failure}");
+        }
+    }
+
     /// The configuration read again is in force.
-    fn reloaded(&mut self, loaded: Loaded) {
+    fn reloaded(&mut self, loaded: Loaded, in_force: InForce) {
         let changes = settings::changes(&self.loaded, &loaded);
         let changed =
             if changes.live.is_empty() { "nothing".to_owned() } else { changes.live.join(", ") };
@@ -261,6 +280,8 @@ impl Running {
             tell_capacity(&loaded.settings);
         }
         self.loaded = loaded;
+        self.recorder.in_force.reloaded(in_force);
+        self.write_record();
         self.tell(Vec::new());
     }
 

@@ -61,12 +61,12 @@ async fn serve<R: Runtime>(
             Next::Asked(Signal::Reload) if reading.is_some() => again = true,
             Next::Asked(Signal::Reload) => reading = Some(running.read_again()),
             Next::Read(read) => {
-                if let Some(Fresh { loaded, config, redis }) = running.judge(*read) {
+                if let Some(Fresh { loaded, config, redis, in_force }) = running.judge(*read) {
                     server.handle().reload(&config).await;
                     if let Some(redis) = &redis {
                         server.handle().reload_redis(redis).await;
                     }
-                    running.reloaded(loaded);
+                    running.reloaded(loaded, in_force);
                 }
                 reading = std::mem::take(&mut again).then(|| running.read_again());
             }
