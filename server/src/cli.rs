@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Show who may subscribe and publish where.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Check an installation: settings, files, Redis, health, metrics, TLS, a round trip over WebSocket, what a proxy does.
+    /// Something failed: exit code 4.
+    Verify(Box<VerifyArgs>),
     /// Check and show the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -77,6 +80,37 @@ pub(crate) struct DiffArgs {
     /// With --env-file: what that one would change.
     #[command(flatten)]
     pub(crate) find: FindArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) find: FindArgs,
+    /// The URL that clients use, through proxies and all. With --env-file or --state-dir the server of this machine is
+    /// looked at, too [default: the server of this machine alone].
+    pub(crate) url: Option<String>,
+    /// Token to present [default: MAHAVISHNU_TOKEN]. With full access it also shows whether addresses of clients are known.
+    /// Other users can see it while this runs.
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// Channel for a round trip [default: a new one below workflow:].
+    #[arg(long)]
+    pub(crate) channel: Option<String>,
+    /// Where Prometheus finds the metrics [default: by the settings of this machine].
+    #[arg(long, value_name = "URL")]
+    pub(crate) metrics: Option<String>,
+    /// Keep a connection silent for so long, to see whether a proxy ends it.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) idle: Option<f64>,
+    /// Seconds that each answer may take.
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: f64,
+    /// Fail on warnings, too.
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -307,6 +341,11 @@ impl FindArgs {
     /// The file that was named.
     pub(crate) fn env_file(&self) -> Option<&Path> {
         self.env_file.as_deref()
+    }
+
+    /// Whether a server of this machine is meant.
+    pub(crate) fn is_given(&self) -> bool {
+        self.env_file.is_some() || self.state_dir.is_some()
     }
 
     pub(crate) fn request(&self) -> Request {

@@ -13,7 +13,7 @@ pub(crate) enum Exit {
     NotRunning = 2,
     /// `start`: a server holds the state directory. `migrate down`: nodes are there.
     AlreadyRunning = 3,
-    /// `status`: the server runs but does not answer that it is healthy.
+    /// `status`: the server runs but does not answer that it is healthy. `verify`: a check failed.
     Unhealthy = 4,
     /// A setting is missing, malformed or contradicts another. `migrate`: what lies in Redis is not for this program.
     Configuration = 5,

@@ -13,7 +13,14 @@ use rustls::{
 };
 use serde_json::Value;
 
-use crate::{client, exit::Failure, settings::Settings, tls, trust, url::Target, verify};
+use crate::{
+    client,
+    exit::{Exit, Failure},
+    settings::Settings,
+    tls, trust,
+    url::Target,
+    verify,
+};
 
 /// The body of `/health` if the server at `url` says that it is healthy, else why not. `dir` is its state directory.
 pub(crate) fn ask(url: &str, settings: &Settings, dir: &Path) -> Result<Value, String> {
@@ -55,15 +62,16 @@ fn judge(status: u16, body: &str) -> Result<Value, String> {
 }
 
 fn over_tls(target: &Target, settings: &Settings, dir: &Path) -> Result<Value, String> {
-    let known =
-        tls::own_certificates(settings, dir).map_err(|failure: Failure| failure.to_string())?;
-    let config = pinned(known).map_err(|error| error.to_string())?;
+    let config = pinned(settings, dir).map_err(|failure| failure.to_string())?;
     ask_by(&client::agent_over(config, TIMEOUT), &Target { tls: true, ..target.clone() }.http(""))
 }
 
-fn pinned(known: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, Error> {
+/// TLS for a client that trusts the certificates of these settings alone, whatever names they are for.
+pub(crate) fn pinned(settings: &Settings, dir: &Path) -> Result<Arc<ClientConfig>, Failure> {
+    let known = tls::own_certificates(settings, dir)?;
     let provider = trust::provider();
-    verify::by(Arc::new(Pinned { known, provider: provider.clone() }), provider)
+    let config = verify::by(Arc::new(Pinned { known, provider: provider.clone() }), provider);
+    config.map_err(|error| Failure::new(Exit::General, error.to_string()))
 }
 
 /// Accepts these certificates and no others. That the server has the key is verified as ever.

@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod connector;
 mod control;
+mod deployment;
 mod dial;
 mod diff;
 mod exit;
@@ -98,6 +99,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Migrate(MigrateCommand::Up(args)) => migrate::up(&args),
         Command::Migrate(MigrateCommand::Down(args)) => migrate::down(&args),
         Command::Cert(CertCommand::Check(args)) => tls::check(&args),
+        Command::Verify(args) => deployment::verify(&args),
         Command::Config(ConfigCommand::Check(args)) => config::check(&args),
         Command::Config(ConfigCommand::Show(args)) => config::show(&args),
         Command::Config(ConfigCommand::Diff(args)) => diff::diff(&args),

@@ -103,6 +103,11 @@ impl Capacity {
         Self::within(memory, settings).among(getrlimit(Resource::Nofile).maximum, settings)
     }
 
+    /// How many connections a server with these settings has where it may open so many files.
+    pub(crate) fn connections_within(files: u64, settings: &Settings) -> usize {
+        Self::within(None, settings).among(Some(files), settings).connections_max
+    }
+
     /// The same with `files` that may be open. Where connections and what is kept free for health checks and metrics do not
     /// fit, there are fewer: accepting must never fail, or nobody would be answered any more.
     fn among(self, files: Option<u64>, settings: &Settings) -> Self {

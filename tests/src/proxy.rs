@@ -43,6 +43,11 @@ enum Reload {
 impl Proxy {
     /// nginx with `deploy/nginx/mahavishnu-websocket.conf`, on a free port and with a certificate of its own.
     pub fn nginx(server: &Server) -> Self {
+        Self::nginx_edited(server, &[])
+    }
+
+    /// The same with other lines in the place of some of the site's.
+    pub fn nginx_edited(server: &Server, edits: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the proxy");
         let (port, plain) = free_ports();
         make_certificate(dir.path());
@@ -57,6 +62,10 @@ impl Proxy {
             .replace("listen 443 ssl http2;", &format!("listen 127.0.0.1:{port} ssl http2;"))
             .replace("/etc/ssl/certs/mahavishnu.pem", &pem("cert.pem"))
             .replace("/etc/ssl/private/mahavishnu-key.pem", &pem("key.pem"));
+        let site = edits.iter().fold(site, |site, (from, to)| {
+            assert!(site.contains(from), "the shipped site has no {from:?}:\n{site}");
+            site.replace(from, to)
+        });
         Self::run_nginx(dir, port, &site)
     }
 

@@ -179,6 +179,16 @@ impl Server {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.metrics_port))
     }
 
+    /// The variables that it was started with.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
+    /// One of them, named in full.
+    pub fn variable(&self, name: &str) -> &str {
+        &self.env[name]
+    }
+
     /// Its name, which is its own.
     pub fn name(&self) -> &str {
         &self.env["MAHAVISHNU_SERVER_NAME"]

@@ -42,3 +42,4 @@ mod subcommands;
 mod tls;
 mod tls_files;
 mod traps;
+mod verify;

@@ -1,6 +1,7 @@
 //! `mahavishnu migrate` and `mahavishnu nodes`: what servers keep in Redis, and which of them are there.
 
 mod client;
+mod look;
 mod standing;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use mahavishnu_driver::links::{LinkConfig, redis as layout};
 use serde::Serialize;
 
+pub(crate) use self::look::look;
 use self::standing::{Live, Place, foreign};
 use crate::{
     cli::{MigrateDownArgs, MigrateUpArgs, NodesArgs, RedisArgs},

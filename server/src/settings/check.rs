@@ -85,6 +85,13 @@ impl Loaded {
         self.demand(|problem| names.contains(&problem.name))
     }
 
+    /// Whether the file of variables itself holds a secret.
+    pub(crate) fn has_secrets_from_file(&self) -> bool {
+        let secrets = table();
+        let mut secrets = secrets.iter().filter(|row| row.is_secret);
+        secrets.any(|row| matches!(self.origins.get(row.name()), Some(Source::File(_))))
+    }
+
     /// Fails if something is wrong with where Redis is and how it is spoken to.
     pub(crate) fn demand_redis(&self) -> Result<(), Failure> {
         self.demand(|problem| problem.name.starts_with("MAHAVISHNU_REDIS_"))

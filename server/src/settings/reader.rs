@@ -20,6 +20,7 @@ pub(crate) struct Variable {
     pub(crate) default: String,
     pub(crate) allowed: String,
     pub(crate) reload: Reload,
+    pub(crate) is_secret: bool,
 }
 
 impl Variable {

@@ -60,6 +60,7 @@ macro_rules! settings {
                 default: $kind.show(&{ let value: $value = $default; value }),
                 allowed: $kind.allowed(),
                 reload: Reload::$reload,
+                is_secret: $kind.is_secret(),
             }, )*)*]
         }
     };

@@ -3,6 +3,8 @@
 use std::{
     collections::VecDeque,
     io::{self, Read},
+    net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,6 +15,7 @@ use mahavishnu_core::{
     wire::Limits,
     ws::{ClientRequest, CloseWhen, Connection, Event, Flush, Inflater, PeerClose},
 };
+use rustls::ClientConfig;
 
 use super::{End, stream::Stream};
 use crate::{
@@ -45,6 +48,16 @@ pub(crate) struct Link {
 impl Link {
     /// Connects and begins the handshake.
     pub(crate) fn open(target: &Target, entropy: Entropy) -> Result<Self, End> {
+        Self::open_with(target, http::HeaderMap::new(), None, entropy)
+    }
+
+    /// The same with further headers, and with TLS for servers that `tls` takes, if it is given.
+    pub(crate) fn open_with(
+        target: &Target,
+        headers: http::HeaderMap,
+        tls: Option<Arc<ClientConfig>>,
+        entropy: Entropy,
+    ) -> Result<Self, End> {
         let lost = |error: &io::Error| {
             let refused = error.kind() == io::ErrorKind::ConnectionRefused;
             End::Lost(if refused { Exit::NotRunning } else { Exit::General }, plain(error))
@@ -55,7 +68,7 @@ impl Link {
             .and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)))
             .map_err(|error| lost(&error))?;
         let stream =
-            if target.tls { Stream::secure(stream, target)? } else { Stream::Plain(stream) };
+            if target.tls { Stream::secure(stream, target, tls)? } else { Stream::Plain(stream) };
         let limits = Limits {
             message_bytes_max: MESSAGE_BYTES_MAX,
             inflate_ratio_max: INFLATE_RATIO_MAX,
@@ -64,7 +77,7 @@ impl Link {
         let request = ClientRequest {
             host: target.authority(),
             path: if target.path.is_empty() { "/".to_owned() } else { target.path.clone() },
-            headers: http::HeaderMap::new(),
+            headers,
             subprotocols: Vec::new(),
             deflate: true,
         };
@@ -77,6 +90,11 @@ impl Link {
             scratch: vec![0; SCRATCH_BYTES],
             news: VecDeque::new(),
         })
+    }
+
+    /// The address that it goes out from.
+    pub(crate) fn local_address(&self) -> Option<IpAddr> {
+        self.stream.socket().local_addr().ok().map(|address| address.ip())
     }
 
     /// Queues a text message; [`next`](Self::next) writes it.

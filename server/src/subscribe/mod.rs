@@ -18,9 +18,9 @@ use crate::{
     url::Target,
 };
 
+pub(crate) use self::link::{Link, News};
 use self::{
     dialogue::{Dialogue, Heard, Last, Recovery},
-    link::{Link, News},
     print::{Form, Printer},
 };
 

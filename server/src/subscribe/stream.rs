@@ -3,10 +3,11 @@
 use std::{
     io::{self, IoSlice, Read, Write},
     net::{Shutdown, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
-use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
 use super::End;
 use crate::{
@@ -24,8 +25,12 @@ pub(super) enum Stream {
 
 impl Stream {
     /// Carries out the TLS handshake, so that a server that is not trusted is told from one that is gone.
-    pub(super) fn secure(mut socket: TcpStream, target: &Target) -> Result<Self, End> {
-        let config = trust::client_config().map_err(End::Fatal)?;
+    pub(super) fn secure(
+        mut socket: TcpStream,
+        target: &Target,
+        config: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, End> {
+        let config = config.map_or_else(trust::client_config, Ok).map_err(End::Fatal)?;
         let fatal = |text: String| End::Fatal(Failure::new(Exit::General, text));
         let name = ServerName::try_from(target.host.clone()).map_err(|_| {
             fatal(format!("{:?} is no name that a certificate could have", target.host))

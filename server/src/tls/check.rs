@@ -65,6 +65,24 @@ fn pairs(args: &CertCheckArgs, settings: &Settings) -> Result<Vec<Pair>, Failure
     Ok(pairs)
 }
 
+/// What is to be known of one file of certificates.
+pub(crate) struct Surveyed {
+    pub(crate) days: i64,
+    pub(crate) problems: Vec<String>,
+    pub(crate) exit: Exit,
+}
+
+/// All files that the settings name, for another subcommand.
+pub(crate) fn survey(settings: &Settings, days_min: u32) -> Result<Vec<Surveyed>, Failure> {
+    let surveyed = |pair: Pair| {
+        let path = show(&pair.certificate);
+        let report = Report::of(pair, super::now(), days_min)?;
+        let problems = report.problems.iter().map(|problem| format!("{path}: {problem}"));
+        Ok(Surveyed { days: report.days, problems: problems.collect(), exit: report.exit })
+    };
+    files::pairs(settings).into_iter().map(surveyed).collect()
+}
+
 impl Report {
     fn of(pair: Pair, now: Duration, days_min: u32) -> Result<Self, Failure> {
         let chain = files::read_chain(files::CERT_FILE, &pair.certificate)?;

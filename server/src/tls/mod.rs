@@ -12,7 +12,10 @@ use std::{
 use mahavishnu_core::tls::{ClientAuth, Server, ServerError};
 use rustls::pki_types::CertificateDer;
 
-pub(crate) use self::{auto::trust_lines, check::check};
+pub(crate) use self::{
+    auto::trust_lines,
+    check::{check, survey},
+};
 use crate::{
     exit::{Exit, Failure},
     settings::Settings,
@@ -136,7 +139,7 @@ pub(crate) fn day(unix: Duration) -> String {
 }
 
 /// Whole days until `unix`; negative if it is over.
-fn days_left(unix: Duration, now: Duration) -> i64 {
+pub(crate) fn days_left(unix: Duration, now: Duration) -> i64 {
     let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     (seconds(unix) - seconds(now)).div_euclid(86_400)
 }
