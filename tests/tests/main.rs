@@ -43,3 +43,4 @@ mod tls;
 mod tls_files;
 mod traps;
 mod verify;
+mod verify_scripts;
