@@ -136,6 +136,56 @@ fn every_page_script_folder_and_target_is_named() {
     }
 }
 
+/// Names under which the deployment guide of this family sends operators somewhere.
+#[test]
+fn what_the_guide_promises_is_there() {
+    for path in [
+        "docs/WEBSOCKET_DEPLOYMENT_CHECKLIST.md",
+        "docs/WEBSOCKET_PRODUCTION_DEPLOYMENT.md",
+        "docs/WEBSOCKET_API_REFERENCE.md",
+        "docs/WEBSOCKET_INTEGRATION_COMPLETE.md",
+        "scripts/verify_deployment.py",
+        "deploy/check-mahavishnu-health.sh",
+    ] {
+        assert!(root().join(path).is_file(), "{path}");
+    }
+}
+
+/// Every check of `verify` is in its table, and every subcommand that the checklist names is one.
+#[test]
+fn the_checklist_and_the_table_of_checks_are_those_of_the_program() {
+    let checklist = read("docs/WEBSOCKET_DEPLOYMENT_CHECKLIST.md");
+    let operations = read("docs/operations.md");
+    let mut sources = String::new();
+    for module in names("server/src/deployment") {
+        sources.push_str(&read(format!("server/src/deployment/{module}.rs")));
+    }
+    let lines =
+        sources.lines().filter(|line| line.starts_with("const ") && line.contains(": &str = \""));
+    let checks: BTreeSet<_> = lines
+        .filter_map(|line| line.split('"').nth(1))
+        .filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+        .collect();
+    assert!(checks.len() >= 17, "{checks:?}");
+    for check in checks {
+        let listed = operations.lines().filter(|line| line.starts_with("| `"));
+        let mut cells = listed.filter_map(|line| line.split('|').nth(1));
+        assert!(
+            cells.any(|cell| cell.contains(&format!("`{check}`"))),
+            "docs/operations.md: {check}"
+        );
+        assert!(checklist.contains(check), "the checklist: {check}");
+    }
+    let place = crate::support::Place::new();
+    for command in between(&checklist, "`mahavishnu ", '`').filter(|words| !words.starts_with('-'))
+    {
+        let words =
+            command.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()));
+        let words: Vec<_> = words.collect();
+        place.run(&format!("{} --help", words.join(" "))).expect(0);
+    }
+}
+
 /// `cargo bench -- NAME --warm-up-time 1` gives its arguments to every target that has benchmarks, and the harness that
 /// libraries and programs have by default takes none of criterion's.
 #[test]
