@@ -273,6 +273,12 @@ fn browsers_get_it_programs_get_what_they_always_got_and_nobody_if_it_is_off() {
         let plain: Value = serde_json::from_str(&plain).unwrap();
         assert_eq!(plain["status"], "ready", "{plain}");
     }
+    let status = |path| http::get(server.address(), path).status;
+    assert_eq!(status("/page/page.css"), 200);
+    server.reload("MAHAVISHNU_PAGE=false\n");
+    assert_eq!(status("/page/page.css"), 404);
+    server.reload("");
+    assert_eq!(status("/page/page.css"), 200);
     let off = Server::with(&[("PAGE", "false")]);
     let plain = foreign::curl(&["-H", html, &off.url()]);
     assert!(plain.contains(r#""status":"ready""#), "{plain}");

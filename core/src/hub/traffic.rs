@@ -171,6 +171,10 @@ impl Hub {
         self.env.reload(config);
         self.homes.reload(&mut self.env);
         self.presence.review(&mut self.env);
+        if self.env.config.statistics {
+            // Those who subscribe may have done so while it was a channel like any other.
+            self.statistics.begin(self.env.now.mono);
+        }
         let released = self.peers.review(&self.env);
         self.answer_withheld(released);
         self.review_connections();

@@ -142,6 +142,12 @@ fn a_reload_makes_it_a_channel_like_any_other() {
     assert_eq!(asked(&mut rig), 0);
     tell(&mut rig, r#"{"n":1}"#);
     assert_eq!(client.take(), Vec::<Value>::new());
+    let config = Arc::new(Config { statistics: true, ..Config::default() });
+    rig.hubs[0].handle_command(rig.now, Command::Reload(config));
+    rig.wait(Duration::ZERO);
+    assert_eq!(asked(&mut rig), 1, "and back");
+    tell(&mut rig, r#"{"n":2}"#);
+    assert_eq!(client.take_numbers(), [2]);
 }
 
 const HTML: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
