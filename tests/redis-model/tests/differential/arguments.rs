@@ -199,6 +199,9 @@ impl Arguments {
                 (to + 1).saturating_sub(u64::try_from(document).expect("small")).to_string()
             },
             if document == 0 { "" } else { "{\"h\":1}" },
+            "live:a",
+            dice.one(&["", "00000000-0000-4000-8000-000000000007"]),
+            dice.one(&["1", "7"]),
         ]);
         let entries = u64::try_from(dice.below(4)).expect("small");
         let mut last = to.saturating_sub(entries);

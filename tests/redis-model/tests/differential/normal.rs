@@ -88,8 +88,14 @@ pub(crate) fn any(value: Value, ids: &mut Ids) -> Value {
             pairs.sort_by_key(|pair| format!("{pair:?}"));
             Value::Map(pairs)
         }
+        Value::Integer(number) if is_time(&number.to_string()) => Value::Simple("<time>".into()),
         other => other,
     }
+}
+
+/// Whether these digits are milliseconds of these years.
+fn is_time(number: &str) -> bool {
+    number.len() == 13 && (number.starts_with("17") || number.starts_with("18"))
 }
 
 fn error(text: &str) -> String {
@@ -121,7 +127,7 @@ fn times(bytes: Vec<u8>, ids: &mut Ids) -> Vec<u8> {
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let (number, behind) = rest.split_at(end);
         rest = behind;
-        if number.len() != 13 || !number.starts_with("17") && !number.starts_with("18") {
+        if !is_time(number) {
             out.push_str(number);
             continue;
         }

@@ -88,6 +88,7 @@ struct Sums {
     answers: [u64; 3],
     gaps: [u64; 2],
     recoveries: [u64; 2],
+    resumed: [u64; 2],
     sessions: u64,
     steps: u64,
     seconds: u64,
@@ -103,6 +104,7 @@ impl Sums {
         all(&mut self.answers, &report.answers);
         all(&mut self.gaps, &report.gaps);
         all(&mut self.recoveries, &report.recoveries);
+        all(&mut self.resumed, &report.resumed);
         self.sessions += report.sessions;
         self.steps += report.steps;
         self.seconds += report.nanos / 1_000_000_000;

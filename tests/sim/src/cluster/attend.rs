@@ -20,6 +20,8 @@ pub(super) struct Attending {
     name: String,
     infos: u64,
     channels: BTreeMap<u64, Attended>,
+    /// Channels that it has from its session, in which it may be or not.
+    doubtful: BTreeSet<u64>,
     random: Random,
 }
 
@@ -60,12 +62,13 @@ pub(super) struct Asked(BTreeSet<(u64, String, u64)>);
 impl Attending {
     pub(super) fn new(index: usize, options: &ClusterOptions) -> Self {
         let mut random = Random::new(options.seed, 200 + index as u64);
-        let (infos, channels) = (index as u64 * 1_000_000, BTreeMap::new());
+        let is_on = random.chance(options.attend_pm);
         Self {
-            is_on: random.chance(options.attend_pm),
+            is_on,
             name: String::new(),
-            infos,
-            channels,
+            infos: index as u64 * 1_000_000,
+            channels: BTreeMap::new(),
+            doubtful: BTreeSet::new(),
             random,
         }
     }
@@ -73,6 +76,14 @@ impl Attending {
     /// Its connection is gone.
     pub(super) fn forget(&mut self) {
         self.channels.clear();
+        self.doubtful.clear();
+    }
+
+    /// It has a channel from its session.
+    pub(super) fn doubt(&mut self, channel: u64) {
+        if self.is_on {
+            self.doubtful.insert(channel);
+        }
     }
 
     pub(super) fn named(&mut self, name: &Value) {
@@ -99,11 +110,13 @@ impl Attending {
 
     /// Its subscription is confirmed.
     pub(super) fn begin(&mut self, channel: u64, by: Wish) {
+        self.doubtful.remove(&channel);
         self.channels.insert(channel, Attended { by, list: Members::new(), complete: false });
     }
 
     /// It has unsubscribed.
     pub(super) fn end(&mut self, channel: u64) {
+        self.doubtful.remove(&channel);
         self.channels.remove(&channel);
     }
 
@@ -114,6 +127,28 @@ impl Attending {
 }
 
 impl Client {
+    /// Says how it attends the channels that it has from its session.
+    pub(super) fn attend_again(&mut self, oracle: &mut Oracle) {
+        for channel in self.attending.doubtful.clone() {
+            let asked = |it: &Pending| match it {
+                Pending::Attend(of, _) | Pending::Unsubscribe(of) => *of == channel,
+                _ => false,
+            };
+            if self.pending.values().any(asked) {
+                continue;
+            }
+            let Some(wish) = self.attending.wish(channel, oracle) else { continue };
+            let (name, presence) = (channel_name(channel), wish.to_text());
+            let positions = if self.positions { r#","positions":true"# } else { "" };
+            self.ask(Pending::Attend(channel, wish), |id| {
+                format!(
+                    r#"{{"type":"request","event":"subscribe","id":"{id}","data":{{"channel":"{name}"{positions}{presence}}}}}"#
+                )
+                .into_bytes()
+            });
+        }
+    }
+
     /// Asks for a list that it has not got.
     pub(super) fn ask_for_list(&mut self) {
         let asked = self.pending.values().any(|it| matches!(it, Pending::List(_)));
@@ -144,6 +179,9 @@ impl Client {
         let who = self.index;
         let room = message["room"].as_str().unwrap_or_default();
         let channel = room.rsplit(':').next().and_then(|number| number.parse().ok());
+        if channel.is_some_and(|channel| self.attending.doubtful.contains(&channel)) {
+            return;
+        }
         let attended = channel.and_then(|channel| self.attending.channels.get_mut(&channel));
         let (Some(channel), Some(attended)) = (channel, attended) else {
             return oracle.fail("members", || format!("client {who} watches not: {message}"));

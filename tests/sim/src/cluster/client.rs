@@ -8,8 +8,10 @@ use super::{
     attend::{Attending, Wish},
     options::ClusterOptions,
     oracle::{Member, Oracle, Position},
+    resume::Keeping,
 };
 use crate::{
+    clock::Nanos,
     frame, http,
     message::{self, Number},
     random::Random,
@@ -23,6 +25,10 @@ pub(super) enum Pending {
     Publish(Number),
     /// Of the members of a channel.
     List(u64),
+    /// To attend a channel that it has from its session.
+    Attend(u64, Wish),
+    Keep,
+    Resume,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +43,7 @@ enum Phase {
 pub(super) struct Client {
     pub(super) index: usize,
     pub(super) random: Random,
-    positions: bool,
+    pub(super) positions: bool,
     wanted: Vec<u64>,
     phase: Phase,
     /// Which of its connections.
@@ -45,13 +51,16 @@ pub(super) struct Client {
     /// Node and hub of it.
     pub(super) at: (usize, usize),
     pub(super) members: BTreeMap<u64, Member>,
-    left_off: BTreeMap<u64, Position>,
+    pub(super) left_off: BTreeMap<u64, Position>,
     pub(super) pending: BTreeMap<u64, Pending>,
     correlation: u64,
     partial: Vec<u8>,
     pub(super) out: Vec<u8>,
     pub(super) healing: bool,
+    /// Its session was taken: this connection is over.
+    is_sent_away: bool,
     pub(super) attending: Attending,
+    pub(super) keeping: Keeping,
 }
 
 impl Client {
@@ -74,7 +83,9 @@ impl Client {
             partial: Vec::new(),
             out: Vec::new(),
             healing: false,
+            is_sent_away: false,
             attending: Attending::new(index, options),
+            keeping: Keeping::new(index, options),
         }
     }
 
@@ -85,7 +96,10 @@ impl Client {
     /// Whether it is subscribed to all that it wants, and nothing is open.
     pub(super) fn is_settled(&self) -> bool {
         let on = |channel| self.members.get(channel).is_some_and(|member| member.on);
-        self.phase == Phase::Open && self.pending.is_empty() && self.wanted.iter().all(on)
+        self.phase == Phase::Open
+            && self.pending.is_empty()
+            && self.keeping.is_settled()
+            && self.wanted.iter().all(on)
     }
 
     /// What it has not got.
@@ -106,7 +120,8 @@ impl Client {
     }
 
     /// Its connection is gone.
-    pub(super) fn lost(&mut self) {
+    pub(super) fn lost(&mut self, now: Nanos) {
+        self.leave_behind(now);
         for (channel, member) in std::mem::take(&mut self.members) {
             self.left_off.extend(member.position.map(|position| (channel, position)));
         }
@@ -120,8 +135,14 @@ impl Client {
 
     /// It is time to do something. Whether it leaves.
     pub(super) fn wake(&mut self, options: &ClusterOptions, oracle: &mut Oracle) -> bool {
+        if std::mem::take(&mut self.is_sent_away) {
+            return true;
+        }
         if self.phase != Phase::Open {
             return false;
+        }
+        if self.tend_session() {
+            return !self.healing && self.random.chance(options.reset_pm);
         }
         for channel in self.wanted.clone() {
             let asked = self
@@ -135,6 +156,7 @@ impl Client {
                 self.unsubscribe(channel);
             }
         }
+        self.attend_again(oracle);
         self.ask_for_list();
         if !self.healing && self.random.chance(options.publish_pm) {
             self.publish(options, oracle);
@@ -243,6 +265,11 @@ impl Client {
             },
             8 => {
                 let text = String::from_utf8_lossy(payload).into_owned();
+                // A connection from before has asked for the session, too, and was heard later.
+                if text.ends_with("Resumed elsewhere") && self.keeping.may_be_taken() {
+                    self.is_sent_away = true;
+                    return;
+                }
                 oracle.fail("blame", || format!("client {who} was closed: {text}"));
             }
             9 => {
@@ -294,7 +321,16 @@ impl Client {
                 self.attending.end(channel);
             }
             Pending::List(channel) if !refused => self.on_list(channel, data, oracle),
-            Pending::Unsubscribe(_) | Pending::List(_) => {}
+            Pending::Attend(channel, wish) if !refused => {
+                // It begins anew at what is told.
+                let member = self.members.entry(channel).or_default();
+                oracle.started(member, None, data, who);
+                self.attending.begin(channel, wish);
+            }
+            Pending::Keep if !refused => self.on_kept(data, oracle),
+            Pending::Resume if !refused => self.on_resumed(data, oracle),
+            Pending::Resume => self.on_not_resumed(&message, oracle),
+            Pending::Unsubscribe(_) | Pending::List(_) | Pending::Attend(..) | Pending::Keep => {}
             // It asks again.
             Pending::Subscribe(..) => {}
             Pending::Publish(number) if !refused => {

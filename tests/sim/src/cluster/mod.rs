@@ -11,6 +11,7 @@ mod options;
 mod oracle;
 mod process;
 mod redis;
+mod resume;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,6 +35,8 @@ pub struct ClusterReport {
     pub gaps: [u64; 2],
     /// Subscriptions that got what was missed, and those that were told that they cannot.
     pub recoveries: [u64; 2],
+    /// Sessions that were resumed, and those that went with what Redis has lost.
+    pub resumed: [u64; 2],
     /// Faults that happened, by name and number.
     pub faults: Vec<(&'static str, u64)>,
     /// How often a link was up.

@@ -105,6 +105,8 @@ options! {
     fault_ms,
     /// Clients per 1000 that are members of channels, or watch who is.
     attend_pm,
+    /// Clients per 1000 that keep a session.
+    sessions_pm,
 }
 
 impl ClusterOptions {
@@ -157,6 +159,7 @@ impl ClusterOptions {
             lag_ms: r.pick(&[0, 5, 200, 2_000]),
             fault_ms: r.pick(&[100, 1_000, 4_000, 12_000]),
             attend_pm: r.pick(&[0, 0, 500, 1_000]),
+            sessions_pm: r.pick(&[0, 0, 500, 1_000]),
             ..Self::zero(seed)
         }
     }

@@ -50,6 +50,8 @@ pub(super) struct Position {
 pub(super) struct Member {
     /// It is confirmed.
     pub(super) on: bool,
+    /// Since when.
+    pub(super) since: Option<Nanos>,
     /// Only of who asked for positions.
     pub(super) position: Option<Position>,
     /// Events since the numbers were told to begin anew.
@@ -69,7 +71,11 @@ impl Member {
 
 #[derive(Debug)]
 pub(super) struct Oracle {
-    loses_data: bool,
+    pub(super) loses_data: bool,
+    /// Nothing goes wrong.
+    pub(super) is_calm: bool,
+    /// Sessions that were resumed, and those that were lost with the data.
+    pub(super) resumed: [u64; 2],
     publications: Vec<Publication>,
     /// By channel, epoch and offset.
     places: BTreeMap<(u64, String, u64), Number>,
@@ -91,6 +97,8 @@ impl Oracle {
     pub(super) fn new(options: &ClusterOptions) -> Self {
         Self {
             loses_data: options.loses_data(),
+            is_calm: options.faults.iter().all(|count| *count == 0),
+            resumed: [0; 2],
             publications: Vec::new(),
             places: BTreeMap::new(),
             at: BTreeMap::new(),
@@ -177,7 +185,7 @@ impl Oracle {
         answer: &Value,
         who: usize,
     ) {
-        *member = Member { on: true, ..Member::default() };
+        *member = Member { on: true, since: Some(self.now), ..Member::default() };
         let (Some(epoch), Some(top)) = (answer["epoch"].as_str(), answer["offset"].as_u64()) else {
             return;
         };

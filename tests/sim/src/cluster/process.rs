@@ -87,7 +87,7 @@ impl World {
         self.nodes[node].dead = true;
         for client in 0..self.clients.len() {
             if !self.clients[client].is_away() && self.clients[client].at.0 == node {
-                self.clients[client].lost();
+                self.clients[client].lost(self.clock.nanos);
             }
         }
         let life = self.nodes[node].life + 1;

@@ -386,7 +386,7 @@ impl World {
         if leaves {
             let (at, session) = (self.clients[client].at, self.clients[client].session);
             let life = self.nodes[at.0].life;
-            self.clients[client].lost();
+            self.clients[client].lost(self.clock.nanos);
             let arrives = self.clock.nanos + self.options.latency_us * MICRO;
             self.agenda.plan(arrives, Event::ResetToHub(at, life, client, session));
         }
@@ -415,6 +415,7 @@ impl World {
             answers: self.oracle.answers,
             gaps: self.oracle.gaps,
             recoveries: self.oracle.recoveries,
+            resumed: self.oracle.resumed,
             faults: names.zip(self.struck).collect(),
             sessions: self.sessions,
             steps: self.steps,

@@ -207,6 +207,16 @@ impl Roster {
         if is_here && node == own.node {
             // Whoever it was before, it is this node's.
             self.remove_there(env, id, Why::Left);
+            let says = bond::read(info).map(|read| (read.card, read.held.is_some()));
+            let member = self.members.get(&id);
+            let is_so = member.is_some_and(|member| {
+                let held = member.here.is_some_and(|here| here.put_held);
+                says.is_some_and(|(card, is_held)| card == member.card && is_held == held)
+            });
+            if !is_so && !self.bond.is_coming(id) {
+                // It has become what it was before.
+                self.bond.put(id);
+            }
         } else if !is_here && !self.bond.is_going(id) {
             // It was left behind.
             let why = if node == own.node { PresenceEnd::Lost } else { PresenceEnd::Node };

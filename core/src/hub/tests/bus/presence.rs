@@ -302,6 +302,27 @@ fn what_comes_when_something_was_lost_is_not_taken_for_that() {
     assert_eq!(told(&watcher), [joined(&new), left(&lost, "lost"), joined(&lost)]);
 }
 
+/// The same with what a member says of itself.
+#[test]
+fn what_a_member_said_last_is_put_again_when_that_was_lost() {
+    let mut nodes = nodes(2, 1);
+    let watcher = watcher(&mut nodes, 0);
+    let (client, name) = hello(&mut nodes, 1, 0);
+    attend(&mut nodes, 1, &client, &json!({"info": {"n": 1}}));
+    let before = nodes.server.clone();
+    attend(&mut nodes, 1, &client, &json!({"info": {"n": 2}}));
+    watcher.take();
+    (0..2).for_each(|node| nodes.down(node));
+    nodes.server = before;
+    nodes.server.clock = 1_000;
+    (0..2).for_each(|node| nodes.up(node));
+    pass(&mut nodes, 2);
+    let (_, _, info) = &nodes.server.rooms[ROOM].members[&name.parse().unwrap()];
+    assert!(String::from_utf8_lossy(info).contains("\"n\":2"), "{info:?}");
+    let told = watcher.take();
+    assert_eq!(told.last().unwrap()["data"]["info"], json!({"n": 2}), "{told:?}");
+}
+
 /// A command of a connection that is over may be carried out late: whoever hears of a member of its own that is none ends it.
 #[test]
 fn a_member_that_comes_late_and_is_gone_is_taken_out() {
