@@ -180,10 +180,11 @@ fn each_node_has_numbers_of_its_own() {
     here.subscribe("system:stats");
     there.subscribe("system:stats");
     for _ in 0..3 {
-        for (client, open) in [(&mut here, 1), (&mut there, 4)] {
+        for (client, name, open) in [(&mut here, "n1", 1), (&mut there, "n2", 4)] {
             let told = client.message();
             assert_eq!(told["data"]["connections"]["open"], open, "{told}");
-            assert_eq!(told["data"]["nodes"]["count"], 2, "{told}");
+            let nodes = &told["data"]["nodes"];
+            assert_eq!((&nodes["name"], &nodes["count"]), (&json!(name), &json!(2)), "{told}");
         }
     }
     let history = here.request("get_history", json!({ "channel": "system:stats" }));

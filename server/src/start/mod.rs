@@ -128,7 +128,8 @@ impl Plan {
     ) -> Self {
         let metrics_host = settings.metrics_host.as_ref().unwrap_or(&settings.host);
         let memory = Capacity::of(settings).memory;
-        let statistics = Statistics::new(render.clone(), config.policy.labels(), memory);
+        let node = config.bus.as_ref().map(|bus| bus.node_name.clone());
+        let statistics = Statistics::new(render.clone(), config.policy.labels(), memory, node);
         let render = render.filter(|_| settings.metrics_enabled);
         Self {
             config,

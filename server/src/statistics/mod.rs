@@ -26,6 +26,8 @@ pub(crate) struct Statistics {
     render: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     patterns: Vec<String>,
     memory_limit: Option<u64>,
+    /// What this node calls itself, if there are others.
+    node: Option<Arc<str>>,
     window: Arc<Mutex<Window>>,
 }
 
@@ -36,8 +38,9 @@ impl Statistics {
         render: Option<Arc<dyn Fn() -> String + Send + Sync>>,
         patterns: impl Iterator<Item = String>,
         memory_limit: Option<u64>,
+        node: Option<Arc<str>>,
     ) -> Self {
-        Self { render, patterns: patterns.collect(), memory_limit, window: Arc::default() }
+        Self { render, patterns: patterns.collect(), memory_limit, node, window: Arc::default() }
     }
 
     /// A JSON object.
@@ -53,6 +56,8 @@ impl Statistics {
         // A panic in between has left it as it was, or with one reading more.
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let told = window.add(Instant::now(), totals, memory);
+        let nodes = told.nodes.map(|nodes| Nodes { name: self.node.as_deref(), ..nodes });
+        let told = Told { nodes, ..told };
         serde_json::to_string(&told).ok()
     }
 }
@@ -147,7 +152,7 @@ fn pattern_of(label: &str, patterns: &[String]) -> String {
 struct Window(VecDeque<(Instant, Totals)>);
 
 impl Window {
-    fn add(&mut self, now: Instant, totals: Totals, memory: Memory) -> Told {
+    fn add<'n>(&mut self, now: Instant, totals: Totals, memory: Memory) -> Told<'n> {
         let age = |at: &Instant| now.saturating_duration_since(*at);
         // Who begins to look does not want to know what has happened since somebody else did.
         if self.0.back().is_some_and(|(at, _)| age(at) > STALE_AFTER) {
@@ -166,7 +171,7 @@ impl Window {
 
 /// What is told. Rates are null until there is something to compare with.
 #[derive(Debug, Serialize)]
-struct Told {
+struct Told<'n> {
     version: &'static str,
     connections: Connections,
     messages: Messages,
@@ -178,7 +183,7 @@ struct Told {
     slow_readers: SlowReaders,
     refusals: Vec<Refusal>,
     /// Null without other nodes.
-    nodes: Option<Nodes>,
+    nodes: Option<Nodes<'n>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -254,13 +259,15 @@ struct Refusal {
 }
 
 #[derive(Debug, Serialize)]
-struct Nodes {
+struct Nodes<'n> {
+    /// This one.
+    name: Option<&'n str>,
     count: u64,
     silent: u64,
     connections: Option<u64>,
 }
 
-impl Told {
+impl Told<'_> {
     /// `last`: the reading before, and how many seconds ago it was; `first`: the oldest of the window.
     fn new(
         totals: &Totals,
@@ -325,6 +332,7 @@ impl Told {
             },
             refusals,
             nodes: totals.nodes.map(|nodes| Nodes {
+                name: None,
                 count: whole(nodes),
                 silent: whole(totals.silent),
                 connections: totals.everywhere.map(whole),

@@ -83,7 +83,7 @@ fn what_is_told_is_what_the_metrics_say() {
     assert_eq!(second["delivery"], json!({"p50_ms": 3.0, "p99_ms": 4.96}));
     assert_eq!(second["answers"], json!({"p50_ms": 0.5, "p99_ms": 0.99}));
     assert_eq!(second["channels"]["patterns"][1]["published_per_second"], 1.0);
-    assert_eq!(second["nodes"], json!({"count": 3, "silent": 1, "connections": 42}));
+    assert_eq!(second["nodes"], json!({"name": null, "count": 3, "silent": 1, "connections": 42}));
 }
 
 #[test]
@@ -137,14 +137,15 @@ fn every_series_that_is_read_is_one_of_the_table() {
 
 #[test]
 fn nothing_is_told_where_nothing_is_counted() {
-    assert_eq!(Statistics::new(None, std::iter::empty(), None).tell(), None);
+    assert_eq!(Statistics::new(None, std::iter::empty(), None, None).tell(), None);
     let asked = Arc::new(AtomicUsize::new(0));
     let counts = asked.clone();
     let render = move || {
         counts.fetch_add(1, Ordering::Relaxed);
         FIRST.to_owned()
     };
-    let statistics = Statistics::new(Some(Arc::new(render)), labels().into_iter(), Some(1 << 30));
+    let statistics =
+        Statistics::new(Some(Arc::new(render)), labels().into_iter(), Some(1 << 30), None);
     let told: Value = serde_json::from_str(&statistics.tell().unwrap()).unwrap();
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     assert_eq!(told["memory"]["limit_bytes"], 1 << 30);
