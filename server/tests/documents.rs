@@ -208,7 +208,12 @@ fn only_benchmarks_are_run_as_such() {
 /// In the third column of these tables stands by which test something is shown: `file`: `test`, `test`.
 #[test]
 fn every_test_that_shows_something_is_there() {
-    for (document, least) in [("SECURITY.md", 40), ("docs/recovery-tests.md", 60)] {
+    let documents = [
+        ("SECURITY.md", 40),
+        ("docs/recovery-tests.md", 60),
+        ("docs/from-the-production-guide.md", 80),
+    ];
+    for (document, least) in documents {
         let text = read(document);
         let rows = text.lines().filter(|line| line.starts_with("| ")).filter_map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
@@ -230,6 +235,26 @@ fn every_test_that_shows_something_is_there() {
         }
         assert!(seen > least, "only {seen} tests were found in the tables of {document}");
     }
+}
+
+/// Each item of the guide works and a test shows it, or something takes its place.
+#[test]
+fn every_item_of_the_production_guide_has_a_verdict() {
+    let text = read("docs/from-the-production-guide.md");
+    let is_row = |line: &&str| line.starts_with("| §") || line.starts_with("| S ");
+    let rows: Vec<&str> = text.lines().filter(is_row).collect();
+    for row in &rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let &[_, verdict, shown] = &cells[..] else { panic!("three columns: {row}") };
+        assert!(
+            ["as written", "replaced", "outside this project"]
+                .iter()
+                .any(|it| verdict.starts_with(it)),
+            "{row}"
+        );
+        assert!(!verdict.starts_with("as written") || shown != "–", "by which test? {row}");
+    }
+    assert!(rows.len() > 70, "only {} items", rows.len());
 }
 
 /// The text of a file, or of all files of a folder, as these tables name it.

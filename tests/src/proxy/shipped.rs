@@ -23,11 +23,9 @@ impl Proxy {
         let (port, plain) = free_ports();
         make_certificate(dir.path());
         let root = dir.path().display();
-        // The workers are another user's.
-        let open = |name: &str| {
+        for name in ["sites-enabled", "log"] {
             fs::create_dir(dir.path().join(name)).expect("its directory is ours");
-        };
-        ["sites-enabled", "log"].map(open);
+        }
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|what| format!("{what}_temp_path {root}/{what};\n"))
             .concat();
@@ -154,6 +152,7 @@ impl Proxy {
     timeout connect 5s
     timeout client 60s
     timeout server 60s
+    timeout check 10s
 
 frontend in
     bind 127.0.0.1:{port}
@@ -163,7 +162,7 @@ backend mahavishnu_websocket
     balance leastconn
     option httpchk GET /health
     http-check expect status 200
-    default-server inter 50ms rise 2 fall 3
+    default-server inter 100ms rise 2 fall 3
     server web1 {} check
     server web2 {} check backup
 ",
