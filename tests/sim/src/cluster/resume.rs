@@ -52,7 +52,12 @@ impl Client {
             return;
         }
         let old = |since: Option<Nanos>| since.is_some_and(|since| since + SECOND < now);
-        let sure = self.members.iter().filter(|(_, member)| old(member.since));
+        let leaves = |channel: u64| {
+            let leaves = |it: &Pending| matches!(it, Pending::Unsubscribe(of) if *of == channel);
+            self.pending.values().any(leaves)
+        };
+        let sure = self.members.iter();
+        let sure = sure.filter(|(channel, member)| old(member.since) && !leaves(**channel));
         keeping.sure = sure.map(|(channel, _)| *channel).collect();
     }
 

@@ -53,7 +53,14 @@ impl Roster {
             self.bytes += bytes(&card);
             self.count_there(None, Some(node));
             self.tell_joined(env, id, &card, since);
-            let member = Member { here: None, there: Some(node), held_there: held, card, since };
+            let member = Member {
+                here: None,
+                there: Some(node),
+                held_there: held,
+                card,
+                other: None,
+                since,
+            };
             self.members.insert(id, member);
             return;
         };
@@ -67,18 +74,23 @@ impl Roster {
             self.bond.due.remove(&id);
             self.bond.refused.remove(&id);
         }
-        let (says_more, since) = (known.here.is_none() && known.card != card, known.since);
+        let is_here = known.here.is_some();
+        known.other = (known.card != card).then(|| Box::new(card));
         self.count_there(before, Some(node));
-        if says_more {
-            self.tell_joined(env, id, &card, since);
-            self.replace_card(id, card);
+        if !is_here {
+            self.become_other(env, id);
         }
     }
 
-    fn replace_card(&mut self, id: Uuid, card: Card) {
+    /// A member is another node's alone: what it says of itself there counts.
+    pub(super) fn become_other(&mut self, env: &mut Env, id: Uuid) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let Some(card) = member.other.take() else { return };
+        let since = member.since;
+        self.tell_joined(env, id, &card, since);
         if let Some(member) = self.members.get_mut(&id) {
             self.bytes = self.bytes + bytes(&card) - bytes(&member.card);
-            member.card = card;
+            member.card = *card;
         }
     }
 
@@ -86,7 +98,7 @@ impl Roster {
     pub(super) fn remove_there(&mut self, env: &mut Env, id: Uuid, why: Why) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let Some(node) = member.there.take() else { return };
-        member.held_there = None;
+        (member.held_there, member.other) = (None, None);
         let is_here = member.here.is_some();
         self.count_there(Some(node), None);
         if !is_here && let Some(member) = self.members.remove(&id) {

@@ -62,6 +62,8 @@ struct Member {
     /// Until then, by the wall clock, it is held there: should that node be gone, it stays.
     held_there: Option<Duration>,
     card: Card,
+    /// What it says of itself there, if that is something else than here.
+    other: Option<Box<Card>>,
     /// Since when, counted from the Unix epoch.
     since: Duration,
 }
@@ -211,7 +213,10 @@ impl Roster {
                 if shared && (!same || was.is_none_or(|here| here.put_held)) {
                     self.bond.put(id);
                 }
-                let member = Member { here, ..known };
+                let mut member = Member { here, ..known };
+                if was.is_none() && !same {
+                    member.other = Some(Box::new(member.card.clone()));
+                }
                 if same {
                     self.members.insert(id, member);
                     return;
@@ -227,7 +232,7 @@ impl Roster {
                 }
                 let here = Some(Here { conn, held: None, put: before, put_held: false });
                 let (card, since) = (card.clone(), env.now.unix);
-                Member { here, there: None, held_there: None, card, since }
+                Member { here, there: None, held_there: None, card, other: None, since }
             }
         };
         member.card = card;
@@ -307,7 +312,10 @@ impl Roster {
             let absence = PresenceAbsence { member: id, node, why: why.into() };
             self.bond.gone.insert(id, absence);
         }
-        if !is_there && let Some(member) = self.members.remove(&id) {
+        if is_there {
+            return self.become_other(env, id);
+        }
+        if let Some(member) = self.members.remove(&id) {
             env.tally.presence(PresenceEvent::Left);
             self.bytes -= bytes(&member.card);
             self.tell_left(env, id, &member.card, why);

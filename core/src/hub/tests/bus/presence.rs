@@ -323,20 +323,8 @@ fn what_a_member_said_last_is_put_again_when_that_was_lost() {
     assert_eq!(told.last().unwrap()["data"]["info"], json!({"n": 2}), "{told:?}");
 }
 
-/// A command of a connection that is over may be carried out late: whoever hears of a member of its own that is none ends it.
-#[test]
-fn a_member_that_comes_late_and_is_gone_is_taken_out() {
-    let mut nodes = nodes(2, 1);
-    let watcher = watcher(&mut nodes, 0);
-    let (client, name) = member(&mut nodes, 1);
-    let room = nodes.server.rooms[ROOM].clone();
-    nodes.rigs[1].hang_up(&client);
-    nodes.settle();
-    watcher.take();
-    let late = room.members.iter().next().map(|(id, (_, _, info))| (*id, info.clone()));
-    let (id, info) = late.unwrap();
-    assert_eq!(id.to_string(), name);
-    let node = nodes.rigs[1].hubs[0].hub().nodes.node();
+/// The bus is told that a node has a member, and tells all of it.
+fn put(nodes: &mut Nodes, node: NodeId, id: Uuid, info: Bytes) {
     let change = BusCommand::Attend(Box::new(PresenceChange {
         id: CallId(u64::MAX),
         channel: ROOM.into(),
@@ -351,11 +339,47 @@ fn a_member_that_comes_late_and_is_gone_is_taken_out() {
     }));
     let (_, pushed) = nodes.server.execute(&change);
     for (channel, live) in pushed {
-        for node in 0..2 {
+        for node in 0..nodes.rigs.len() {
             let live = BusEvent::Live { channel: channel.clone(), live: live.clone() };
             nodes.link(node, 0).told.push_back(live);
         }
     }
+    nodes.settle();
+}
+
+/// Its client has resumed its session on another node and says something else there, while its old connection still hangs.
+#[test]
+fn what_a_member_says_on_the_node_that_it_went_to_counts() {
+    let mut nodes = nodes(2, 1);
+    let watcher = watcher(&mut nodes, 0);
+    let (hanging, name) = member(&mut nodes, 0);
+    let other = nodes.rigs[1].hubs[0].hub().nodes.node();
+    let info = Bytes::from_static(br#"{"user":null,"info":{"n":2},"since":1770000000000000}"#);
+    put(&mut nodes, other, name.parse().unwrap(), info);
+    assert_eq!(told(&watcher), [joined(&name)], "here it says what it said");
+    nodes.rigs[0].hang_up(&hanging);
+    nodes.settle();
+    let told = watcher.take();
+    assert_eq!((told.len(), &told[0]["event"]), (1, &json!("presence.joined")), "{told:?}");
+    assert_eq!(told[0]["data"]["info"], json!({"n": 2}));
+    assert_eq!(listed(&mut nodes, 0).0, [name]);
+}
+
+/// A command of a connection that is over may be carried out late: whoever hears of a member of its own that is none ends it.
+#[test]
+fn a_member_that_comes_late_and_is_gone_is_taken_out() {
+    let mut nodes = nodes(2, 1);
+    let watcher = watcher(&mut nodes, 0);
+    let (client, name) = member(&mut nodes, 1);
+    let room = nodes.server.rooms[ROOM].clone();
+    nodes.rigs[1].hang_up(&client);
+    nodes.settle();
+    watcher.take();
+    let late = room.members.iter().next().map(|(id, (_, _, info))| (*id, info.clone()));
+    let (id, info) = late.unwrap();
+    assert_eq!(id.to_string(), name);
+    let node = nodes.rigs[1].hubs[0].hub().nodes.node();
+    put(&mut nodes, node, id, info);
     pass(&mut nodes, 1);
     assert!(nodes.server.rooms[ROOM].members.is_empty());
     assert_eq!(listed(&mut nodes, 0), (vec![], true));
