@@ -102,7 +102,7 @@ fn fill(mut file: File, path: &Path, text: &str) -> Result<(), Failure> {
 
 fn in_the_way(path: &Path) -> Failure {
     let text = format!(
-        "{}: is there already; --force writes a new one, with a new secret, and keeps a copy of this one beside it",
+        "{}: is there already; give another path, or --force for a new one, with a new secret, and a copy of this one beside it",
         path.display()
     );
     Failure::new(Exit::General, text)

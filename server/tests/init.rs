@@ -51,7 +51,7 @@ fn what_is_there_is_replaced_only_by_force_and_kept() {
     place.run("init prod.env").expect(0);
     let (before, _) = file(&place, "prod.env");
     let done = place.run("init prod.env").expect(1);
-    assert!(done.err.contains("prod.env: is there already; --force"), "{}", done.err);
+    assert!(done.err.contains("prod.env: is there already; give another path"), "{}", done.err);
     assert_eq!(file(&place, "prod.env").0, before);
     let path = place.path().join("prod.env");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -300,6 +300,12 @@ fn redis_has_to_be_there_and_to_keep_what_it_is_given() {
     Verdict::inside(&server, &[]).code(4).is("redis", "fail", "NOAUTH");
     redis.kill();
     Verdict::inside(&server, &[]).code(4).is("redis", "fail", "is it up");
+    let told = || {
+        let health = Verdict::inside(&server, &[]).checks["health"].clone();
+        (health["outcome"] == "fail" && health["found"].to_string().contains("failing: redis"))
+            .then_some(())
+    };
+    wait::until("health to tell of it", told);
     let old = Redis::with(Options::of(&Kind::too_old()));
     let port = old.port().to_string();
     let dir = tempfile::tempdir().unwrap();

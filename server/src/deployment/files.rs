@@ -92,7 +92,6 @@ fn files(inside: &Inside) -> Vec<File> {
     if let Some(path) = named.or_else(found) {
         add("--env-file", &path, inside.loaded.has_secrets_from_file());
     }
-    let one = |path: &Option<PathBuf>| path.iter().cloned().collect::<Vec<_>>();
     if settings.tls_enabled {
         let keys =
             if settings.key_file.is_empty() { &settings.cert_file } else { &settings.key_file };
@@ -103,8 +102,11 @@ fn files(inside: &Inside) -> Vec<File> {
             add("MAHAVISHNU_CERT_FILE", certificate, false);
         }
         if settings.verify_client {
-            for path in one(&settings.ca_file).iter().chain(&settings.crl_file) {
-                add("MAHAVISHNU_CA_FILE or _CRL_FILE", path, false);
+            if let Some(path) = &settings.ca_file {
+                add("MAHAVISHNU_CA_FILE", path, false);
+            }
+            for path in &settings.crl_file {
+                add("MAHAVISHNU_CRL_FILE", path, false);
             }
         }
     }
