@@ -273,6 +273,7 @@ fn a_server_that_wants_certificates_of_its_clients_is_verified_as_far_as_it_goes
     let server = Server::with(&[own.settings(), wanted.to_vec()].concat());
     let verdict = Verdict::inside(&server, &[]);
     verdict.code(0).is("health", "ok", "").is("cert-files", "ok", "").is("files", "ok", "");
+    verdict.is("ready", "skipped", "VERIFY_CLIENT");
     verdict.is("certificate", "skipped", "VERIFY_CLIENT").is(
         "websocket",
         "skipped",

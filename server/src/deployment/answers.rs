@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     report::Check,
+    served,
     site::{Inside, Site},
 };
 use crate::{
@@ -132,6 +133,9 @@ fn health(body: &Value) -> Check {
 }
 
 fn ready(site: &Site) -> Check {
+    if site.is_mutual {
+        return Check::skipped(READY, served::MUTUAL);
+    }
     let url = site.target.http("/ready");
     let answer = match Answer::ask(&site.agent(), &url, None) {
         Ok(answer) => answer,
