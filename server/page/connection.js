@@ -10,7 +10,7 @@ const SILENCE_MS = 5_000;
 /**
  * `url`: where. `on`: what is told.
  * `state(word, detail)`: "connecting", "open", "away" with `{ inMs, opened }`, or "token" with why, when it takes another one.
- * `event(message)`: an event of a channel. `note(channel, text)`: something about one.
+ * `event(message)`: an event of a channel. `note(channel, text)`: something about one. `expiring(seconds)`: the token, soon.
  */
 export class Connection {
   #url;
@@ -76,6 +76,12 @@ export class Connection {
     }
   }
 
+  /** Puts another token of the same user in the place of the one that it came with. */
+  async renew(token) {
+    await this.request("refresh_token", { token });
+    this.#token = token;
+  }
+
   leave(channel) {
     this.#channels.delete(channel);
     return this.request("unsubscribe", { channel });
@@ -138,7 +144,7 @@ export class Connection {
         this.join(channel).catch((error) => error.code && this.#on.note(channel, error.message));
       }
     } else if (event === "session.token_expiring") {
-      this.#on.note(null, `the token expires in ${Math.round(data.expires_in)} s`);
+      this.#on.expiring(data.expires_in);
     } else if (event === "channel.gap") {
       this.#on.note(room, `lost ${data.lost ?? "some"}: this page did not keep up`);
       if (data.epoch) this.#channels.set(room, { epoch: data.epoch, offset: data.offset });

@@ -344,6 +344,10 @@ const connection = new Connection(new URL("./", location.href).href.replace(/^ht
       log("event", message.event ?? "", message.room, JSON.stringify(message.data));
     }
   },
+  expiring(seconds) {
+    $("gate").hidden = false;
+    say("token-error", `This token expires in ${duration(seconds)}. With a fresh one the page goes on without a break.`);
+  },
   note(channel, text) {
     if (channel !== STATISTICS) log("note", text, channel);
     showSubscriptions();
@@ -379,11 +383,23 @@ function explain() {
   }
 }
 
-$("token-form").onsubmit = (event) => {
+$("token-form").onsubmit = async (event) => {
   event.preventDefault();
-  say("token-error", "");
+  const token = $("token").value.trim();
   $("console-who").textContent = "this token";
-  connection.start($("token").value.trim());
+  if ($("state").dataset.state !== "live") {
+    say("token-error", "");
+    return connection.start(token);
+  }
+  // The one before is about to expire.
+  $("token").value = "";
+  try {
+    await connection.renew(token);
+    $("gate").hidden = true;
+    say("token-error", "");
+  } catch (error) {
+    say("token-error", error.message);
+  }
 };
 
 showLines();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mahavishnu_tests::{
-    Cluster, Server,
+    Cluster, Metrics, Server,
     faults::Faults,
     foreign, http,
     page::{NARROW, Page, WIDE},
@@ -132,6 +132,33 @@ fn with_authentication_it_shows_nothing_live_before_a_token() {
         page.log_in(&token);
         page.until("numbers", "document.querySelector('.card .value')?.textContent === '1'");
     }
+    page.assert_faultless();
+}
+
+#[test]
+fn a_token_that_expires_makes_way_for_a_fresh_one() {
+    let server = Server::with_auth(&[]);
+    let mut page = Page::open(&server);
+    page.until_state("Needs a token");
+    let mut short = token::claims("ada", &["admin"]);
+    // Half of its life before, its bearer is warned.
+    short["exp"] = json!(token::now() + 6);
+    page.log_in(&token::sign(&short));
+    page.until_text("token-error", "This token expires in");
+    page.until_state("Live");
+    page.log_in(&token::of("bob", &["admin"]));
+    page.until(
+        "a refusal",
+        "!document.getElementById('token-error').innerText.includes('expires')",
+    );
+    page.log_in(&token::of("ada", &["admin"]));
+    page.until("the field to go", "document.getElementById('gate').offsetParent === null");
+    page.until_state("Live");
+    let events = |metrics: &Metrics, event| {
+        metrics.count("mahavishnu_token_events_total", &[("event", event)])
+    };
+    server.metrics_when("the token to be another", |metrics| events(metrics, "refreshed") == 1);
+    assert_eq!(server.metrics().count("websocket_connections_total", &[]), 1);
     page.assert_faultless();
 }
 
