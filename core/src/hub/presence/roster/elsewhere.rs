@@ -229,6 +229,9 @@ impl Roster {
                 // It has become what it was before.
                 self.bond.put(id);
             }
+        } else if is_here && !self.bond.is_coming(id) {
+            // Under an earlier name of this process, or of a node from which it came.
+            self.bond.put(id);
         } else if !is_here && !self.bond.is_going(id) {
             // It was left behind.
             let why = if node == own.node { PresenceEnd::Lost } else { PresenceEnd::Node };

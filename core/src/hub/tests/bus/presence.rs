@@ -347,6 +347,25 @@ fn put(nodes: &mut Nodes, node: NodeId, id: Uuid, info: Bytes) {
     nodes.settle();
 }
 
+/// The same under a name that the process had when its lease was over.
+#[test]
+fn a_member_that_is_put_late_under_a_former_name_is_put_again() {
+    let mut nodes = nodes(2, 1);
+    let watcher = watcher(&mut nodes, 0);
+    let (_client, name) = member(&mut nodes, 1);
+    let former = nodes.rigs[1].hubs[0].hub().nodes.node();
+    nodes.link(1, 0).told.push_back(BusEvent::LeaseLost);
+    pass(&mut nodes, 3);
+    let now = nodes.rigs[1].hubs[0].hub().nodes.node();
+    assert_ne!(former, now);
+    watcher.take();
+    let info = nodes.server.rooms[ROOM].members[&name.parse().unwrap()].2.clone();
+    put(&mut nodes, former, name.parse().unwrap(), info);
+    pass(&mut nodes, 3);
+    assert_eq!(nodes.server.rooms[ROOM].members[&name.parse().unwrap()].0, now);
+    assert_eq!(listed(&mut nodes, 0), (vec![name], true));
+}
+
 /// Its client has resumed its session on another node and says something else there, while its old connection still hangs.
 #[test]
 fn what_a_member_says_on_the_node_that_it_went_to_counts() {
