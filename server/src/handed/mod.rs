@@ -90,7 +90,7 @@ fn attempt(path: &Path, during: impl FnOnce()) -> Result<Option<Zeroizing<Vec<u8
 ///
 /// # Errors
 ///
-/// As [`bytes`], and what is no text: UTF-16, bytes that are no UTF-8, a NUL.
+/// As [`bytes()`], and what is no text: UTF-16, bytes that are no UTF-8, a NUL.
 pub(crate) fn text(path: &Path) -> Result<Zeroizing<String>, Refused> {
     let bytes = bytes(path)?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
