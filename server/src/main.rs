@@ -44,6 +44,7 @@ mod token;
 mod translate;
 mod trust;
 mod url;
+mod usage;
 mod verify;
 
 use std::process::ExitCode;

@@ -161,8 +161,10 @@ mod tests {
                 .filter_map(|line| Some(line.strip_prefix(&start)?.split('"').next()?.to_owned()))
                 .collect()
         };
-        let common =
-            ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"];
+        let common = [
+            "0.00001", "0.000025", "0.00005", "0.0001", "0.00025", "0.0005", "0.001", "0.005",
+            "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5",
+        ];
         assert_eq!(
             bounds("websocket_broadcast_duration_seconds"),
             [&common[..], &["+Inf"]].concat()

@@ -220,7 +220,7 @@ pub(super) fn health(
 /// Whether this instance should be sent new clients, and why. It may have stopped taking any, and all nodes together may be
 /// full.
 pub(super) struct Standing<'e> {
-    is_ready: bool,
+    pub(super) is_ready: bool,
     accepting: bool,
     room: bool,
     open: u64,

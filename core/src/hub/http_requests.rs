@@ -105,6 +105,10 @@ impl Hub {
         if let Some(tls) = &self.env.config.tls {
             self.env.tally.certificate(tls.expires(), self.env.now.unix);
         }
+        let draining = self.drain.is_told();
+        let state = (!draining, self.is_cluster_full());
+        let ready = Standing::new(&self.env, state, self.peers.open(), &self.nodes).is_ready;
+        self.env.tally.readiness(ready, draining);
         if self.scrapes.wait(self.env.now.mono, id) {
             self.outputs.push_back(Output::Metrics { conn: id });
         }

@@ -23,6 +23,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Metrics {
     handles: Option<Handles>,
+    /// What this hub has told of its budgets: those of all hubs are one.
+    budgets: [usize; BUDGETS.len()],
 }
 
 impl Metrics {
@@ -55,9 +57,31 @@ impl Metrics {
             self.handles = None;
         }
         let shard = tally.bus.shard;
-        let handles =
-            self.handles.get_or_insert_with(|| Handles::new(recorder, &tally.config, shard));
+        let handles = self.handles.get_or_insert_with(|| {
+            tell_budgets(recorder, &tally.config, &mut self.budgets);
+            Handles::new(recorder, &tally.config, shard)
+        });
         handles.record(recorder, now, tally);
+    }
+}
+
+/// Parts of memory that are bounded, as they are counted: each has a gauge of what is in use.
+const BUDGETS: [&str; 5] = ["queued", "partial", "idempotency", "history", "bus_queued"];
+
+/// Tells by how much the budgets of a hub are other than `told`.
+fn tell_budgets(recorder: &dyn Recorder, config: &Config, told: &mut [usize; BUDGETS.len()]) {
+    let source = Registry { recorder, server: config.service.label.clone() };
+    let limits = &config.limits;
+    let bounds = [
+        limits.delivery.queued_bytes_max,
+        limits.connections.partial_bytes_max,
+        limits.publishing.idempotency_bytes_max,
+        limits.history.history_bytes_max,
+        if config.bus.is_some() { limits.bus.bus_queue_bytes_max } else { 0 },
+    ];
+    for ((part, told), bound) in BUDGETS.iter().zip(told).zip(bounds) {
+        source.gauge(BUDGET, &[("part", part)]).increment(bound as f64 - *told as f64);
+        *told = bound;
     }
 }
 
@@ -102,6 +126,8 @@ struct Handles {
     handshakes: Counter,
     resumptions: Counter,
     certificate: Gauge,
+    ready: Gauge,
+    draining: Gauge,
     active: Gauge,
     channels: Gauge,
     subscriptions: Gauge,
@@ -191,6 +217,8 @@ impl Handles {
             handshakes: when(tls, &|| source.counter(HANDSHAKES, &[("kind", "full")])),
             resumptions: when(tls, &|| source.counter(HANDSHAKES, &[("kind", "resumed")])),
             certificate: if tls { source.gauge(CERTIFICATE, &[]) } else { Gauge::noop() },
+            ready: source.gauge(READY, &[]),
+            draining: source.gauge(DRAINING, &[]),
             active: source.gauge(ACTIVE, &[]),
             channels: source.gauge(CHANNELS, &[]),
             subscriptions: source.gauge(SUBSCRIPTIONS, &[]),
@@ -306,6 +334,10 @@ impl Handles {
         }
         if let Some(seconds) = tally.certificate.take() {
             self.certificate.set(seconds);
+        }
+        if let Some((ready, draining)) = tally.readiness.take() {
+            self.ready.set(f64::from(u8::from(ready)));
+            self.draining.set(f64::from(u8::from(draining)));
         }
         for label in tally.labels.all.iter().skip(self.channels_by_label.len()) {
             let labels = &[("channel", &**label)];

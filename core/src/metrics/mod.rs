@@ -8,6 +8,7 @@ mod bus;
 mod follow;
 mod handles;
 mod link;
+mod process;
 mod store;
 mod tally;
 
@@ -19,6 +20,7 @@ pub(crate) use self::{
 pub use self::{
     handles::{Metrics, count_dropped_log_lines, count_refused_reloads, describe},
     link::{LinkCounts, LinkLabels, LinkMetrics},
+    process::{Process, tell_memory_limit, tell_process},
     store::StoreMetrics,
     tally::Tally,
 };
@@ -49,11 +51,17 @@ pub struct Family {
     pub buckets: &'static [f64],
 }
 
-/// Buckets of `websocket_broadcast_duration_seconds`.
-const BROADCAST_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// Buckets of `websocket_broadcast_duration_seconds`: those that dashboards rely on, from a millisecond up, and below them
+/// those in which a server that is well has nearly all.
+const BROADCAST_BUCKETS: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05,
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
 /// Buckets of `websocket_latency_seconds`: the same and 10.
-const LATENCY_BUCKETS: &[f64] =
-    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LATENCY_BUCKETS: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05,
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 
 /// Buckets of `mahavishnu_bus_append_duration_seconds`: from a round trip within a machine to a bus that does not answer.
 const APPEND_BUCKETS: &[f64] =
@@ -159,6 +167,14 @@ families! {
         "Entries of the bus that are no messages of any known version";
     CONNECTIONS_LIMIT "mahavishnu_connections_limit" Gauge ["server", "bound"] &[],
         "WebSocket connections that are let in at once, with what bounds them: setting, memory or files";
+    READY "mahavishnu_ready" Gauge ["server"] &[],
+        "Whether new clients should be sent here, as /ready says: 1, or 0";
+    DRAINING "mahavishnu_draining" Gauge ["server"] &[],
+        "Whether the server is about to stop: 1, or 0";
+    BUDGET "mahavishnu_memory_budget_bytes" Gauge ["server", "part"] &[],
+        "Bytes that may be in use of what the gauge of the same name counts, on all shards: queued, partial, idempotency, history, bus_queued";
+    MEMORY_LIMIT "mahavishnu_memory_limit_bytes" Gauge ["server"] &[],
+        "What MAHAVISHNU_MEMORY_LIMIT came to; 0 if it is off";
     UNDER_WAY "mahavishnu_shard_queue_bytes" Gauge ["server"] &[],
         "Bytes under way between shards: sent by one, and not done with by the other";
     HANDSHAKES "mahavishnu_tls_handshakes_total" Counter ["server", "kind"] &[],
@@ -237,6 +253,16 @@ families! {
         "Revocations in force, those of the file not counted";
     RELOADS "mahavishnu_config_generation" Gauge ["server"] &[],
         "How often the configuration was replaced since start";
+    PROCESS_CPU "process_cpu_seconds_total" Counter ["server"] &[],
+        "Time on processors, of user and system, in whole seconds";
+    PROCESS_MEMORY "process_resident_memory_bytes" Gauge ["server"] &[],
+        "Memory of the process that is in RAM";
+    PROCESS_FILES "process_open_fds" Gauge ["server"] &[],
+        "Files and sockets that the process has open";
+    PROCESS_FILES_MAX "process_max_fds" Gauge ["server"] &[],
+        "Files and sockets that the process may have open";
+    PROCESS_START "process_start_time_seconds" Gauge ["server"] &[],
+        "When the process began, in seconds since 1970";
 }
 
 #[cfg(test)]

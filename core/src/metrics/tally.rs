@@ -32,6 +32,8 @@ pub struct Tally {
     pub(super) before: Option<Box<Self>>,
     /// Seconds until the first certificate expires, if somebody is about to ask.
     pub(super) certificate: Option<f64>,
+    /// Whether new clients should be sent here, and whether the server is about to stop: the same.
+    pub(super) readiness: Option<(bool, bool)>,
     pub(crate) connections: u64,
     pub(crate) secure_connections: u64,
     pub(super) handshakes: u64,
@@ -139,6 +141,7 @@ impl Tally {
             generation: 0,
             before: None,
             certificate: None,
+            readiness: None,
             connections: 0,
             secure_connections: 0,
             handshakes: 0,
@@ -248,6 +251,11 @@ impl Tally {
     /// Somebody asks for the metrics: how long the server's certificates are still valid.
     pub(crate) fn certificate(&mut self, expires: Duration, now: Duration) {
         self.certificate = Some(expires.as_secs_f64() - now.as_secs_f64());
+    }
+
+    /// Somebody asks for the metrics: what `/ready` would say.
+    pub(crate) fn readiness(&mut self, ready: bool, draining: bool) {
+        self.readiness = Some((ready, draining));
     }
 
     pub(crate) fn received(&mut self, at: Instant, kind: Kind) {

@@ -9,7 +9,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use mahavishnu_core::{
     config::{Config, PlainOnTls},
     hub::DrainPlan,
-    metrics::{count_dropped_log_lines, count_refused_reloads},
+    metrics::{count_dropped_log_lines, count_refused_reloads, tell_memory_limit, tell_process},
 };
 use mahavishnu_driver::{ServerFailed, links::LinkConfig};
 use mahavishnu_store::{Contents, Store, StoreError};
@@ -30,7 +30,7 @@ use crate::{
     running::Recorder,
     settings::{self, InForce, Loaded, LogFormat, Request, Runtime, Settings},
     statistics::Statistics,
-    tls, translate,
+    tls, translate, usage,
 };
 
 /// Runs the server until it is told to stop.
@@ -52,7 +52,10 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     tell_capacity(&loaded.settings);
     let counts = loaded.settings.metrics_enabled || loaded.settings.page;
     let render = if counts { Some(exposition(&config)?) } else { None };
-    metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 0));
+    metrics::with_recorder(|recorder| {
+        count_refused_reloads(recorder, &config, 0);
+        tell_memory_limit(recorder, &config, memory_limit(&loaded.settings));
+    });
     let recording = record(&loaded.settings)?;
     let history = open_history(&loaded.settings)?;
     let salt = InForce::salt()?;
@@ -279,6 +282,10 @@ impl Running {
         info!(audit = "reload", by = "SIGHUP", changed, keys = loaded.keys.len(), "reloaded");
         if changes.live.iter().any(|name| CAPACITY_VARIABLES.contains(name)) {
             tell_capacity(&loaded.settings);
+            if let Ok(config) = translate::core_config(&loaded) {
+                let bytes = memory_limit(&loaded.settings);
+                metrics::with_recorder(|recorder| tell_memory_limit(recorder, &config, bytes));
+            }
         }
         self.loaded = loaded;
         self.recorder.in_force.reloaded(in_force);
@@ -314,6 +321,7 @@ fn exposition(config: &Config) -> Result<Render, Failure> {
     Ok(Arc::new(move || {
         metrics::with_recorder(|recorder| {
             count_dropped_log_lines(recorder, &config, logging::dropped());
+            tell_process(recorder, &config, &usage::now());
         });
         render()
     }))
@@ -409,6 +417,11 @@ fn tell_capacity(settings: &Settings) {
         warn!("{warning}");
     }
     info!("{}", capacity.describe());
+}
+
+/// As a metric: zero if there is none.
+fn memory_limit(settings: &Settings) -> u64 {
+    Capacity::of(settings).memory.unwrap_or_default()
 }
 
 /// What decides it.
