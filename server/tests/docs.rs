@@ -93,7 +93,7 @@ fn the_recipe_of_a_snapshot_is_the_one_that_is_run() {
 
 /// Compares the part of a document between `<!-- NAME begin -->` and `<!-- NAME end -->` with what it must be.
 #[track_caller]
-fn compare(document: &str, name: &str, expected: &str) {
+pub(crate) fn compare(document: &str, name: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
     let text = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {name} begin -->\n"), format!("\n<!-- {name} end -->"));

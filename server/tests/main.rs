@@ -8,6 +8,7 @@
 
 mod support;
 
+mod boards;
 mod client;
 mod config;
 mod config_diff;
