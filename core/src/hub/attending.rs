@@ -117,7 +117,7 @@ impl Hub {
             Wanted::Join(info) => Some(Card { user, info }),
         };
         let number = self.watchers.number();
-        Some(Box::new(Attendance { number, id: self.public_name(id), card }))
+        Some(Box::new(Attendance { number, id: self.public_name(id), card, order: 0 }))
     }
 
     /// A connection of hub `from` subscribes to a channel that is at home here, with its wish; so much is known of the channel.

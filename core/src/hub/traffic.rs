@@ -52,7 +52,10 @@ impl Hub {
                     self.give_up(publisher, reason);
                 }
             }
-            Inner::Join { channel, member, wish, presence } if self.env.config.bus.is_some() => {
+            Inner::Join { channel, member, wish, mut presence }
+                if self.env.config.bus.is_some() =>
+            {
+                self.presence.note_arrival(presence.as_deref_mut());
                 self.on_interest(Parked::Join { from, channel, member, wish, presence });
             }
             Inner::Join { channel, member, wish, presence } => {

@@ -84,6 +84,8 @@ pub(super) struct Attendance {
     pub(super) id: Uuid,
     /// What they are told of it. `None`: it only watches.
     pub(super) card: Option<Card>,
+    /// Its place among those that have come to the channel's home, where they may wait; 0 where none waits.
+    pub(super) order: u64,
 }
 
 /// The end of one.
@@ -189,6 +191,8 @@ pub(super) struct Presence {
     timers: Timers<(u32, Uuid)>,
     /// Who wants to know who is in a channel, and is told when those who watch it were.
     asked: VecDeque<Asked>,
+    /// Wishes that have come here.
+    arrivals: u64,
     /// The bus, if there is one.
     shared: Shared,
 }
@@ -233,6 +237,7 @@ impl Presence {
             held: 0,
             timers: Timers::new(start),
             asked: VecDeque::new(),
+            arrivals: 0,
             shared: Shared::new(start),
         }
     }
@@ -275,6 +280,14 @@ impl Presence {
         Ok(())
     }
 
+    /// A wish has come to where it may wait.
+    pub(super) fn note_arrival(&mut self, wish: Option<&mut Attendance>) {
+        if let Some(wish) = wish {
+            self.arrivals += 1;
+            wish.order = self.arrivals;
+        }
+    }
+
     /// A subscriber, which was admitted, watches from now on, and is a member or not as it wishes. Who has
     /// the name of one that is there takes its place.
     pub(super) fn enter(
@@ -290,7 +303,9 @@ impl Presence {
             self.change(env, index, |env, roster| {
                 roster.watch(env.place.shard, conn, (wish.number, wish.id));
                 match wish.card {
-                    Some(card) => roster.join(env, conn, wish.id, card),
+                    // It has waited, and who has come since counts: its connection may be gone.
+                    _ if roster.is_outrun(wish.id, wish.order) => {}
+                    Some(card) => roster.join(env, conn, (wish.id, wish.order), card),
                     None => roster.remove(env, wish.id, Why::Left),
                 }
                 u32::try_from(roster.len()).unwrap_or(u32::MAX)

@@ -33,7 +33,7 @@ fn id(n: u128) -> Uuid {
 }
 
 fn watch(n: u128) -> Attendance {
-    Attendance { number: 1, id: id(n), card: None }
+    Attendance { number: 1, id: id(n), card: None, order: 0 }
 }
 
 fn member(n: u128) -> Attendance {
@@ -94,6 +94,22 @@ fn listed(env: &Env, presence: &Presence, page: Page) -> Value {
 }
 
 const ALL: Page = Page { members: true, after: None };
+
+/// A wish that has waited for the bus comes to its turn when its connection is gone and another one has come in its place.
+#[test]
+fn a_wish_that_was_outrun_changes_nothing() {
+    let mut env = env(config());
+    let mut presence = Presence::new(keys(), env.now.mono);
+    let newer = Attendance { order: 2, ..saying(1, "{}") };
+    presence.enter(&mut env, &room(), conn(2), newer);
+    for late in [watch(1), member(1)] {
+        let late = Attendance { order: 1, number: 7, ..late };
+        presence.enter(&mut env, &room(), conn(1), late);
+        let why = Why::Lost;
+        presence.leave(&mut env, &room(), Departure { conn: conn(1), number: 7, why });
+    }
+    assert_eq!(presence.find(&room()).map(Roster::len), Some(1));
+}
 
 #[test]
 fn who_watches_is_told_who_comes_and_goes() {

@@ -170,6 +170,7 @@ impl World {
                 if !keys.is_empty() {
                     let key = &keys[self.faulting.below(keys.len() as u64) as usize];
                     self.primary().evict(0, key);
+                    self.oracle.evict(key);
                 }
             }
             Fault::ScriptFlush => self.primary().flush_scripts(),

@@ -83,6 +83,8 @@ pub(super) struct Oracle {
     at: BTreeMap<Number, (String, u64)>,
     /// Epochs in which a number is two events, and the highest such number.
     contested: BTreeMap<(u64, String), u64>,
+    /// By channel: up to where its messages were taken away from Redis, whatever it still says of their number.
+    evicted: BTreeMap<u64, u64>,
     keep_messages: u64,
     pub(super) deliveries: u64,
     pub(super) answers: [u64; 3],
@@ -103,6 +105,7 @@ impl Oracle {
             places: BTreeMap::new(),
             at: BTreeMap::new(),
             contested: BTreeMap::new(),
+            evicted: BTreeMap::new(),
             keep_messages: options.keep_messages,
             deliveries: 0,
             answers: [0; 3],
@@ -307,11 +310,23 @@ impl Oracle {
         }
     }
 
+    /// Redis has lost a key. If it is a channel's log, its messages are not kept any more.
+    pub(super) fn evict(&mut self, key: &[u8]) {
+        let key = String::from_utf8_lossy(key);
+        let Some((_, name)) = key.split_once(":l:") else { return };
+        let Some(channel) = name.rsplit(':').next().and_then(|it| it.parse().ok()) else { return };
+        let offsets = self.places.keys().filter(|(of, ..)| *of == channel);
+        let highest = offsets.map(|(.., offset)| *offset).max().unwrap_or_default();
+        self.evicted.insert(channel, highest);
+    }
+
     /// In the end nobody is where two have different events.
     pub(super) fn check_end(&mut self, channel: u64, member: &Member, who: usize) {
         let Some(position) = &member.position else { return };
         // Of what Redis does not keep any more nobody can tell whether it was the same.
-        let is_kept = |offset: &u64| position.offset < offset + self.keep_messages;
+        let evicted = self.evicted.get(&channel).copied().unwrap_or_default();
+        let is_kept =
+            |offset: &u64| position.offset < offset + self.keep_messages && *offset > evicted;
         if self.contested.get(&(channel, position.epoch.clone())).is_some_and(is_kept) {
             self.fail("agreement", || {
                 format!(

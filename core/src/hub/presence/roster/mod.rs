@@ -73,6 +73,8 @@ struct Member {
 struct Here {
     /// The connection whose it is, or was.
     conn: ConnId,
+    /// Its wish's place among those that have come.
+    order: u64,
     /// Its connection is gone: so long another one may take its place.
     held: Option<Instant>,
     /// Under which name of this process the bus may have it.
@@ -196,9 +198,21 @@ impl Roster {
         self.watchers.contains_key(&conn)
     }
 
+    /// Whether a member of this name has a connection here whose wish came after the one of this place.
+    pub(super) fn is_outrun(&self, id: Uuid, order: u64) -> bool {
+        let here = self.members.get(&id).and_then(|member| member.here);
+        here.is_some_and(|here| here.order > order)
+    }
+
     /// A connection is a member from now on. If there is one of that name, it is this one, with another connection, perhaps
     /// from another node, or with something else to say.
-    pub(super) fn join(&mut self, env: &mut Env, conn: ConnId, id: Uuid, card: Card) {
+    pub(super) fn join(
+        &mut self,
+        env: &mut Env,
+        conn: ConnId,
+        (id, order): (Uuid, u64),
+        card: Card,
+    ) {
         let shared = env.config.bus.is_some();
         // The bus may still have what it was before.
         let before = self.bond.gone.remove(&id).map(|absence| absence.node);
@@ -208,7 +222,7 @@ impl Roster {
                 self.held -= usize::from(was.is_some_and(|here| here.held.is_some()));
                 self.here += usize::from(was.is_none());
                 let put = was.and_then(|here| here.put).or(before);
-                let here = Some(Here { conn, held: None, put, put_held: false });
+                let here = Some(Here { conn, order, held: None, put, put_held: false });
                 let same = known.card == card;
                 if shared && (!same || was.is_none_or(|here| here.put_held)) {
                     self.bond.put(id);
@@ -230,7 +244,7 @@ impl Roster {
                 if shared {
                     self.bond.put(id);
                 }
-                let here = Some(Here { conn, held: None, put: before, put_held: false });
+                let here = Some(Here { conn, order, held: None, put: before, put_held: false });
                 let (card, since) = (card.clone(), env.now.unix);
                 Member { here, there: None, held_there: None, card, other: None, since }
             }
