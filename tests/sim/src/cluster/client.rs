@@ -270,6 +270,11 @@ impl Client {
                     self.is_sent_away = true;
                     return;
                 }
+                // So much comes while a session's channels are read one after the other that there is no room for it.
+                if text.ends_with("Reading too slowly") && self.keeping.may_be_taken() {
+                    self.is_sent_away = true;
+                    return;
+                }
                 oracle.fail("blame", || format!("client {who} was closed: {text}"));
             }
             9 => {
