@@ -53,13 +53,15 @@ fn secret() -> Result<Zeroizing<String>, Failure> {
 
 /// A file that was not there.
 fn create(path: &Path, text: &str) -> Result<(), Failure> {
-    let file = private().open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => in_the_way(path),
-        io::ErrorKind::NotFound => Failure::new(
-            Exit::General,
-            format!("{}: there is no such directory; make it first", path.display()),
-        ),
-        _ => Failure::io(path.display(), &error),
+    let file = private().open(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            in_the_way(path)
+        } else if error.kind() == io::ErrorKind::NotFound {
+            let text = format!("{}: there is no such directory; make it first", path.display());
+            Failure::new(Exit::General, text)
+        } else {
+            Failure::io(path.display(), &error)
+        }
     })?;
     fill(file, path, text)
 }

@@ -76,12 +76,12 @@ impl Health {
         let answer = match &self.answer {
             Ok(answer) => answer,
             Err(failure) => {
-                let remedy = match failure.exit {
-                    Exit::NotRunning => {
-                        "`mahavishnu websocket start`, or give the URL where it listens"
-                    }
-                    Exit::Timeout => "is a firewall between, or is the server overloaded?",
-                    _ => "",
+                let remedy = if failure.exit == Exit::NotRunning {
+                    "`mahavishnu websocket start`, or give the URL where it listens"
+                } else if failure.exit == Exit::Timeout {
+                    "is a firewall between, or is the server overloaded?"
+                } else {
+                    ""
                 };
                 return vec![Check::failure(HEALTH, failure, remedy)];
             }

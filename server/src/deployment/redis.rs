@@ -22,11 +22,10 @@ pub(super) fn check(site: &Site) -> Check {
     let look = match migrate::look(&config) {
         Ok(look) => look,
         Err(failure) => {
-            let remedy = match failure.exit {
-                Exit::Permission => {
-                    "MAHAVISHNU_REDIS_USERNAME and _PASSWORD; docs/configuration.md lists the rights"
-                }
-                _ => "is it up, and do MAHAVISHNU_REDIS_HOST and _PORT name it?",
+            let remedy = if failure.exit == Exit::Permission {
+                "MAHAVISHNU_REDIS_USERNAME and _PASSWORD; docs/configuration.md lists the rights"
+            } else {
+                "is it up, and do MAHAVISHNU_REDIS_HOST and _PORT name it?"
             };
             return Check::failure(REDIS, &failure, remedy);
         }
