@@ -26,10 +26,12 @@ fn names(directory: &str) -> BTreeSet<String> {
     entries.map(|entry| name(entry.unwrap())).collect()
 }
 
-/// Names of the documents in `docs`, beside which is a folder with their pictures.
+/// Names of the documents in `docs`, beside which are folders: their pictures, and the board where the guide has it.
 fn pages() -> BTreeSet<String> {
     let mut names = names("docs");
-    assert!(names.remove("images"), "docs/images is not there");
+    for folder in ["images", "grafana"] {
+        assert!(names.remove(folder), "docs/{folder} is not there");
+    }
     names
 }
 
@@ -144,6 +146,7 @@ fn what_the_guide_promises_is_there() {
         "docs/WEBSOCKET_PRODUCTION_DEPLOYMENT.md",
         "docs/WEBSOCKET_API_REFERENCE.md",
         "docs/WEBSOCKET_INTEGRATION_COMPLETE.md",
+        "docs/grafana/WebSocket_Monitoring.json",
         "scripts/verify_deployment.py",
         "deploy/check-mahavishnu-health.sh",
     ] {
