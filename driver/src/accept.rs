@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How often failures to accept are told at most.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
+/// How long who was accepted has to say what it wants, where who comes later waits for the next server.
+pub(crate) const SETTLE: Duration = Duration::from_millis(100);
+
 /// Sockets accepted before those that are there get their turn.
 const ACCEPTED_PER_TURN: usize = 64;
 
@@ -34,6 +37,8 @@ pub(crate) struct Listening {
     /// Somebody may be waiting at one of them.
     wanted: bool,
     paused_until: Option<Instant>,
+    /// When it stops, if that is soon.
+    ends: Option<Instant>,
     /// Failures since the last one that was told, and when that was.
     failures: u64,
     told: Option<Instant>,
@@ -58,9 +63,14 @@ impl Listening {
         *self = Self::default();
     }
 
-    /// When to try again, if it is not now.
-    pub(crate) fn paused_until(&self) -> Option<Instant> {
-        self.paused_until
+    /// Closes the listening sockets at `at`.
+    pub(crate) fn stop_at(&mut self, at: Option<Instant>) {
+        self.ends = self.ends.into_iter().chain(at).min();
+    }
+
+    /// When to try again, if it is not now, or when to stop.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.paused_until.into_iter().chain(self.ends).min()
     }
 
     /// Whether there is somebody to accept now.
@@ -101,6 +111,9 @@ impl Listening {
 impl<R: Runtime> Shard<R> {
     /// Accepts those who have come.
     pub(crate) fn accept(&mut self) {
+        if self.listening.ends.is_some_and(|ends| ends <= self.clock.now().mono) {
+            self.listening.stop();
+        }
         self.listening.wanted |= self.sockets.takes_newcomers();
         if self.listening.paused_until.is_some_and(|until| until <= self.clock.now().mono) {
             self.listening.paused_until = None;

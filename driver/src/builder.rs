@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     io,
     marker::PhantomData,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     pin::pin,
     sync::{Arc, atomic::Ordering},
     task::Poll,
@@ -53,13 +53,22 @@ use crate::{
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder<R> {
     config: Config,
-    addresses: Vec<(String, Listener)>,
+    places: Vec<(Opening, Listener)>,
     shards: Option<u16>,
     seed: Option<Seed>,
     handlers: Handlers,
     store: Option<Kept>,
     redis: Option<LinkConfig>,
     runtime: PhantomData<fn() -> R>,
+}
+
+/// How a listening socket comes about.
+#[derive(Debug)]
+enum Opening {
+    /// It is bound to this address.
+    Bind(String),
+    /// Somebody else has bound it.
+    Open(TcpListener),
 }
 
 impl<R: Runtime> Builder<R> {
@@ -73,7 +82,16 @@ impl<R: Runtime> Builder<R> {
     /// stands for all its addresses, on one port, but those that this machine does not have; `[::]` for IPv4's, too.
     /// Default: nowhere.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
-        self.addresses.push((address.into(), Listener::Main));
+        self.places.push((Opening::Bind(address.into()), Listener::Main));
+        self
+    }
+
+    /// Listens for WebSocket and HTTP clients at a socket that is open already: a service manager's, which keeps it while
+    /// this program is started anew, so that who comes meanwhile waits instead of being refused. So a server that stops first
+    /// accepts nobody any more and a tenth of a second later begins to close connections. The socket is made non-blocking,
+    /// for whoever else holds it, too.
+    pub fn listen_at(mut self, listener: TcpListener) -> Self {
+        self.places.push((Opening::Open(listener), Listener::Main));
         self
     }
 
@@ -84,7 +102,18 @@ impl<R: Runtime> Builder<R> {
         address: impl Into<String>,
         render: impl Fn() -> String + Send + Sync + 'static,
     ) -> Self {
-        self.addresses.push((address.into(), Listener::Metrics));
+        self.places.push((Opening::Bind(address.into()), Listener::Metrics));
+        self.handlers.render = Some(Arc::new(render));
+        self
+    }
+
+    /// As [`listen_metrics`](Self::listen_metrics), at a socket that is open already.
+    pub fn listen_metrics_at(
+        mut self,
+        listener: TcpListener,
+        render: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
+        self.places.push((Opening::Open(listener), Listener::Metrics));
         self.handlers.render = Some(Arc::new(render));
         self
     }
@@ -234,15 +263,14 @@ impl<R: Runtime> Builder<R> {
         if self.store.is_some() && self.redis.is_some() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, TWO_STORES));
         }
+        let stays = |(opening, _): &(Opening, Listener)| matches!(opening, Opening::Open(_));
+        let listeners_stay = self.places.iter().any(stays);
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for (address, kind) in &self.addresses {
-            let bound = listen::bind(address).await;
-            let bound = bound
-                .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
-            for listener in bound {
-                addresses.push((listener.local_addr()?, *kind));
-                listeners.push((listener, *kind));
+        for (opening, kind) in std::mem::take(&mut self.places) {
+            for listener in opening.open().await? {
+                addresses.push((listener.local_addr()?, kind));
+                listeners.push((listener, kind));
             }
         }
         let seed = match self.seed {
@@ -291,6 +319,7 @@ impl<R: Runtime> Builder<R> {
                 inbox,
                 app: App::new(handlers.clone(), runtime.clone(), mailbox.clone()),
                 listeners: std::mem::take(&mut listeners),
+                listeners_stay,
                 store: to_store.clone(),
                 kept: kept.next().unwrap_or_default(),
                 redis: redis.clone(),
@@ -323,11 +352,28 @@ impl<R: Runtime> Builder<R> {
     }
 }
 
+impl Opening {
+    async fn open(self) -> io::Result<Vec<TcpListener>> {
+        match self {
+            Self::Bind(address) => {
+                let named =
+                    |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+                listen::bind(&address).await.map_err(named)
+            }
+            Self::Open(listener) => {
+                // Whoever has bound it may have meant to wait at it.
+                listener.set_nonblocking(true)?;
+                Ok(vec![listener])
+            }
+        }
+    }
+}
+
 impl<R> Default for Builder<R> {
     fn default() -> Self {
         Self {
             config: Config::default(),
-            addresses: Vec::new(),
+            places: Vec::new(),
             shards: None,
             seed: None,
             handlers: Handlers::default(),

@@ -31,6 +31,7 @@ mod mailbox;
 mod owner;
 pub mod poller;
 mod publish;
+mod pulse;
 mod reports;
 mod resolve;
 mod runtime;
@@ -48,6 +49,7 @@ pub use self::{
         ChannelState, History, HistoryEvent, HistoryRange, LookError, Presence, PresenceMember,
     },
     publish::Publish,
+    pulse::Pulse,
     runtime::{Descriptor, Runtime, Waiter},
     sessions::{Session, SessionCounts, Stopped},
     store::{Store, StoreFailed},

@@ -69,6 +69,8 @@ pub(crate) enum Mail {
     Resolved(u64, Resolved),
     /// Redis is elsewhere, or wants another password.
     Redis(Arc<LinkConfig>),
+    /// Somebody wants to know whether the shard takes turns.
+    Pulse(Sender<()>),
 }
 
 /// The sending side of a shard's mailbox.

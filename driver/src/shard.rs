@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use async_channel::Sender;
 use mahavishnu_core::{
     config::Config,
     hub::{Command, Handler, Hub, Listener, Output, Peer, Place, StoreEvent},
@@ -20,7 +21,7 @@ use mahavishnu_links::LinkConfig;
 use tracing::{debug, error, warn};
 
 use crate::{
-    accept::Listening,
+    accept::{Listening, SETTLE},
     app::{App, guard},
     audit,
     clock::Clock,
@@ -53,6 +54,8 @@ pub(crate) struct Start<R: Runtime> {
     pub(crate) app: App<R>,
     /// Non-empty on the shard that accepts.
     pub(crate) listeners: Vec<(std::net::TcpListener, Listener)>,
+    /// Somebody else keeps them open when the server stops.
+    pub(crate) listeners_stay: bool,
     pub(crate) store: Option<ToStore>,
     /// What an earlier run has kept.
     pub(crate) kept: Vec<StoreEvent>,
@@ -71,6 +74,7 @@ pub(crate) struct Shard<R: Runtime> {
     pub(crate) sockets: Poller<Owner, R::Waiter>,
     pub(crate) scratch: ReadBuffer,
     pub(crate) listening: Listening,
+    listeners_stay: bool,
     pub(crate) mailboxes: Arc<[Mailbox]>,
     pub(crate) clock: Clock,
     pub(crate) place: Place,
@@ -78,6 +82,8 @@ pub(crate) struct Shard<R: Runtime> {
     pub(crate) wire: Option<Wire>,
     inbox: Inbox,
     waiting: Waiting,
+    /// Who is told at the end of the turn that there was one.
+    pulses: Vec<Sender<()>>,
     /// As many mails were taken as a turn takes: there may be more.
     has_mail: bool,
     drained: bool,
@@ -113,9 +119,11 @@ impl<R: Runtime> Shard<R> {
             sockets,
             scratch: ReadBuffer::new(SCRATCH_BYTES),
             listening,
+            listeners_stay: start.listeners_stay,
             mailboxes: start.mailboxes,
             inbox: start.inbox,
             waiting: Waiting::default(),
+            pulses: Vec::new(),
             has_mail: false,
             drained: false,
             drained_by: None,
@@ -137,7 +145,7 @@ impl<R: Runtime> Shard<R> {
             // Nothing else runs on this thread, so there is nobody to give way to while there is something to do.
             let waits = self.is_idle();
             if waits {
-                let deadlines = [next, self.listening.paused_until()];
+                let deadlines = [next, self.listening.deadline()];
                 let deadline = deadlines.into_iter().flatten().min();
                 self.wait(deadline.map(|at| self.clock.real(at))).await;
             }
@@ -237,10 +245,16 @@ impl<R: Runtime> Shard<R> {
 
     fn open_mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Command(command) => {
-                if let Command::Drain(plan) = &command
+            Mail::Command(mut command) => {
+                if let Command::Drain(plan) = &mut command
                     && !self.hub.hub().is_draining()
                 {
+                    if self.listeners_stay && self.drained_by.is_none() && !plan.deadline.is_zero()
+                    {
+                        // Who comes now waits for the next server; who has come is served still.
+                        self.listening.stop_at(self.clock.now().mono.checked_add(plan.notice));
+                        plan.notice = plan.notice.saturating_add(SETTLE);
+                    }
                     // One too far away for the clock is no end.
                     let by = Instant::now().checked_add(plan.notice.saturating_add(plan.deadline));
                     self.drained_by = self.drained_by.into_iter().chain(by).min();
@@ -287,6 +301,7 @@ impl<R: Runtime> Shard<R> {
                     wire.reload(now, config);
                 }
             }
+            Mail::Pulse(tell) => self.pulses.push(tell),
             Mail::Shard(from, batch) => self.hub.handle_shard(self.clock.now(), from, batch),
             Mail::Store(events) => {
                 for event in events {
@@ -329,6 +344,10 @@ impl<R: Runtime> Shard<R> {
         if self.app.records() && self.app.record(self.place.shard, &self.hub.take()) {
             self.hub.stop();
             self.hub.handle_command(self.clock.now(), Command::Failed(Handler::Record));
+        }
+        for tell in self.pulses.drain(..) {
+            // Whoever asked may have stopped waiting.
+            let _ = tell.try_send(());
         }
         let hub = self.hub.poll_timeout().map(|next| next.at);
         let link = self.wire.as_ref().and_then(Wire::deadline);

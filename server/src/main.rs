@@ -21,6 +21,7 @@ mod health;
 mod history;
 mod init;
 mod logging;
+mod manager;
 mod memory;
 mod migrate;
 mod out;

@@ -44,6 +44,11 @@ pub fn node_file(path: &str) -> String {
         .unwrap_or_else(|error| panic!("{}: {error}; run scripts/setup-tests", path.display()))
 }
 
+/// Runs a program that came with a package of Python. Panics with its output if it fails.
+pub fn tool(name: &str, args: &[&str]) -> String {
+    text(Command::new(environment().join("python/bin").join(name)).args(args))
+}
+
 /// Runs curl. Panics if it fails.
 pub fn curl(args: &[&str]) -> String {
     environment();

@@ -17,6 +17,7 @@ pub mod http;
 pub mod json;
 pub mod line;
 pub mod load;
+pub mod manager;
 pub mod metrics;
 pub mod outages;
 pub mod page;

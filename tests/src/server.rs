@@ -350,6 +350,11 @@ impl Drop for Server {
 }
 
 impl Process {
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, how: Signal) {
         signal(&self.child, how);
@@ -454,7 +459,7 @@ pub fn free_ports() -> (u16, u16) {
 ///
 /// `MAHAVISHNU_TEST_SETTINGS` has settings for all servers that do not choose otherwise: with `SHARDS=3` the whole suite
 /// runs against three shards.
-fn base_env(dir: &Path) -> BTreeMap<String, String> {
+pub(crate) fn base_env(dir: &Path) -> BTreeMap<String, String> {
     let name =
         dir.file_name().map(|name| name.to_string_lossy().trim_start_matches('.').to_owned());
     let path = std::env::var("PATH").unwrap_or_default();
@@ -475,20 +480,18 @@ fn base_env(dir: &Path) -> BTreeMap<String, String> {
 }
 
 fn spawn(dir: &Path, env: &BTreeMap<String, String>, args: &[&str]) -> Process {
-    let mut child = Command::new(binary::path())
-        .args(args)
-        .env_clear()
-        .envs(env)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary can be run");
+    let mut command = Command::new(binary::path());
+    command.args(args).env_clear().envs(env).stdin(Stdio::null()).stdout(Stdio::piped());
+    started(command.current_dir(dir))
+}
+
+/// Starts a command whose standard error is to be its log; and its standard output, if that is a pipe.
+pub(crate) fn started(command: &mut Command) -> Process {
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the command can be run");
     let log = Arc::new(Mutex::new(String::new()));
-    let stdout = child.stdout.take().expect("it is piped");
+    let out = child.stdout.take().map(|stdout| follow(stdout, "", &log));
     let stderr = child.stderr.take().expect("it is piped");
-    let readers = vec![follow(stdout, "", &log), follow(stderr, STDERR, &log)];
+    let readers = out.into_iter().chain([follow(stderr, STDERR, &log)]).collect();
     Process { child, log, readers }
 }
 

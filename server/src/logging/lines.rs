@@ -6,9 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io::{self, Write},
-    os::fd::AsFd,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -16,6 +14,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use super::streams::Std;
 
 /// Where a line goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +43,7 @@ pub(super) struct Lines {
 impl Lines {
     /// Takes over what this process has.
     pub(super) fn start(notice: Notice) -> io::Result<Self> {
-        let duplicate = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned().map(File::from);
-        let out = duplicate(&io::stdout())?;
-        let err = duplicate(&io::stderr())?;
+        let (out, err) = (Std(Stream::Out), Std(Stream::Err));
         let same = is_same(&out, &err);
         Self::over(out, err, same, notice)
     }
@@ -247,7 +245,7 @@ impl Sink {
 }
 
 /// Whether both end in the same file, pipe or terminal.
-fn is_same(one: &File, other: &File) -> bool {
+fn is_same(one: &Std, other: &Std) -> bool {
     use std::os::unix::fs::MetadataExt;
 
     match (one.metadata(), other.metadata()) {

@@ -4,6 +4,7 @@
 //! say. Nobody waits for either: see [`lines`].
 
 mod lines;
+mod streams;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::{Level, error, level_filters::LevelFilter, warn};
+use tracing::{Level, error, info, level_filters::LevelFilter, warn};
 use tracing_subscriber::{
     Registry,
     fmt::{self, MakeWriter, writer::MakeWriterExt},
@@ -22,9 +23,12 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use self::lines::{Lines, Notice, Stream};
+use self::{
+    lines::{Lines, Notice, Stream},
+    streams::Files,
+};
 use crate::{
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, plain},
     settings::{LogFormat, LogLevel},
 };
 
@@ -46,6 +50,7 @@ impl Log {
         };
         let lines = Lines::start(notice).map_err(|error| failure(&error))?;
         let lines = LINES.get_or_init(|| lines);
+        FILES.get_or_init(Files::find);
         let (filter, handle) = reload::Layer::new(filter(level));
         let writer = (|| To(lines, Stream::Err))
             .with_max_level(Level::WARN)
@@ -86,6 +91,20 @@ pub(crate) fn note(text: &str) {
     match LINES.get() {
         Some(lines) => lines.push(Stream::Err, text.as_bytes()),
         None => drop(io::stderr().write_all(text.as_bytes())),
+    }
+}
+
+/// Opens the files anew that the log is written to, if they were moved away: rotation. Waits for their filesystem.
+pub(crate) fn reopen() {
+    for reopened in FILES.get().map(Files::reopen).unwrap_or_default() {
+        match reopened {
+            Ok(path) => info!(path = %path.display(), "log file opened anew"),
+            Err((path, error)) => error!(
+                path = %path.display(),
+                error = plain(&error),
+                "the log file cannot be opened anew: the old one is written to"
+            ),
+        }
     }
 }
 
@@ -156,6 +175,9 @@ fn notice(format: LogFormat, lost: u64) -> Vec<u8> {
 
 /// The log of the server that this process is; none in other subcommands, whose readers may well be waited for.
 static LINES: OnceLock<Lines> = OnceLock::new();
+
+/// Where its files were at the start.
+static FILES: OnceLock<Files> = OnceLock::new();
 
 /// How long the end waits for a reader of the log.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

@@ -2,7 +2,9 @@
 //!
 //! What is here does not wait; `serve.rs` does, on any runtime.
 
+mod handover;
 mod serve;
+mod watch;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,12 +18,14 @@ use mahavishnu_store::{Contents, Store, StoreError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
+use self::handover::Sockets;
 use crate::{
     aside::{Aside, READ_TIMEOUT, Reading},
     banner::{Addresses, Banner},
     cli::ServerArgs,
     exit::{Exit, Failure, plain},
     logging::{self, Log},
+    manager::Manager,
     memory::Capacity,
     pid::{Candidates, Claim},
     prometheus,
@@ -35,7 +39,20 @@ use crate::{
 
 /// Runs the server until it is told to stop.
 pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
-    let request = args.request();
+    let manager = Manager::from_environment();
+    let started = run(args, manager);
+    // It will say that the process has ended, and by which code; this says why.
+    started.inspect_err(|failure| {
+        if let Some(line) = failure.lines.first() {
+            Manager::from_environment().starting(line);
+        }
+    })
+}
+
+fn run(args: &ServerArgs, manager: Manager) -> Result<Exit, Failure> {
+    let sockets = Sockets::take()?;
+    let mut request = args.request();
+    request.overrides.extend(sockets.overrides()?);
     let (loaded, mut config) = read(&request)?;
     let claim = Claim::take(&Candidates::new(loaded.settings.state_dir.as_deref()))?;
     let log = Log::start(loaded.settings.log_format, loaded.settings.log_level)?;
@@ -43,6 +60,9 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     config.tls = tls.server;
     let redis = redis::link_config(&loaded)?;
     for warning in loaded.warnings.iter().chain(&tls.warnings) {
+        warn!("{warning}");
+    }
+    if let Some(warning) = sockets.warning(&loaded.settings) {
         warn!("{warning}");
     }
     if !loaded.settings.core_files {
@@ -57,6 +77,9 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
         tell_memory_limit(recorder, &config, memory_limit(&loaded.settings));
     });
     let recording = record(&loaded.settings)?;
+    if loaded.settings.history_file.is_some() {
+        manager.starting("reading the history file");
+    }
     let history = open_history(&loaded.settings)?;
     let salt = InForce::salt()?;
     let in_force = InForce::of(&loaded, &request, &salt);
@@ -64,9 +87,9 @@ pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
     let aside = Aside::new(READ_TIMEOUT);
     let lease = loaded.settings.node_lease;
     let joined = redis.clone().map(|redis| Joined { redis, lease });
-    let running = Running { request, loaded, joined, recorder, salt, claim, log, aside };
-    let plan =
-        Plan { history, redis, ..Plan::new(&running.loaded.settings, config, render, recording) };
+    let running = Running { request, loaded, joined, recorder, salt, claim, log, aside, manager };
+    let settings = &running.loaded.settings;
+    let plan = Plan { history, redis, sockets, ..Plan::new(settings, config, render, recording) };
     match running.loaded.settings.runtime {
         #[cfg(feature = "tokio")]
         Runtime::Tokio => serve::on_tokio(running, plan),
@@ -92,6 +115,8 @@ struct Running {
     log: Log,
     /// Where a reload reads its files.
     aside: Aside,
+    /// Who wants to know how the server is.
+    manager: Manager,
 }
 
 /// What makes a server one of several, as it was at the start.
@@ -108,6 +133,8 @@ struct Plan {
     main: String,
     metrics: Option<(String, Render)>,
     statistics: Statistics,
+    /// Those that are open already, in place of these addresses.
+    sockets: Sockets,
     shards: u16,
     recording: Option<Recording>,
     history: Option<(Store, Contents)>,
@@ -140,6 +167,7 @@ impl Plan {
             metrics: render
                 .map(|render| (listen_address(metrics_host, settings.metrics_port), render)),
             statistics,
+            sockets: Sockets::default(),
             shards: settings.shards.resolve(),
             recording,
             history: None,
@@ -188,14 +216,18 @@ impl Running {
             pid = std::process::id(),
             "listening"
         );
+        self.manager.ready(&sockets);
         Ok(())
     }
 
-    /// Begins to read all sources again, certificates included.
+    /// Begins to read all sources again, certificates included. Files that the log is written to are opened anew first:
+    /// whatever else is wrong, somebody may have moved them away.
     fn read_again(&self) -> Reading<Fresh> {
+        self.manager.reloading();
         let (request, dir) = (self.request.clone(), self.claim.dir().to_owned());
         let salt = self.salt.clone();
         self.aside.start(move || {
+            logging::reopen();
             let (loaded, mut config) = read(&request)?;
             let tls = tls::load(&loaded.settings, Some(&dir))?;
             config.tls = tls.server;
@@ -260,8 +292,9 @@ impl Running {
         Ok(fresh)
     }
 
-    /// Tells whoever asked for a reload what became of it.
+    /// Tells whoever asked for a reload what became of it. The service manager first: its own command waits for the other.
     fn tell(&mut self, problems: Vec<String>) {
+        self.manager.reloaded(problems.first().map(String::as_str));
         if let Err(error) = self.claim.reloaded(problems) {
             warn!("{}: {}", self.claim.dir().display(), plain(&error));
         }
@@ -293,8 +326,8 @@ impl Running {
         self.tell(Vec::new());
     }
 
-    /// How to stop.
-    fn drain_plan(&self) -> DrainPlan {
+    /// How to stop, with so many sockets open.
+    fn drain_plan(&mut self, sockets: usize) -> DrainPlan {
         let Settings { drain_notice, drain_window, drain_timeout, .. } = self.loaded.settings;
         let deadline = drain_window.saturating_add(drain_timeout);
         info!(
@@ -302,6 +335,7 @@ impl Running {
             deadline_seconds = deadline.as_secs_f64(),
             "stopping"
         );
+        self.manager.stopping(drain_notice.saturating_add(deadline), sockets);
         DrainPlan { notice: drain_notice, window: drain_window, deadline }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use mahavishnu_driver::{Runtime, Server, signal::Signal};
 use tracing::{info, warn};
 
-use super::{Fresh, Plan, Running, bind_failure, shard_failure};
+use super::{Fresh, Plan, Running, bind_failure, shard_failure, watch::Watch};
 use crate::{aside::Reading, exit::Failure};
 
 /// Serves on tokio until a signal says stop.
@@ -43,7 +43,8 @@ async fn serve<R: Runtime>(
     mut signal: impl AsyncFnMut() -> Signal,
 ) -> Result<(), Failure> {
     let mut server = listen::<R>(plan).await?;
-    let main: Vec<_> = server.local_addrs().collect();
+    let (main, handle) = (server.local_addrs().collect::<Vec<_>>(), server.handle());
+    let mut watch = Watch::new(&running.manager)?;
     running.announce(&main, server.metrics_addr())?;
     // What is being read for a reload; `again` if one more was asked for meanwhile: what was read may be older.
     let (mut reading, mut again) = (None, false);
@@ -56,15 +57,16 @@ async fn serve<R: Runtime>(
                 None => pending().await,
             }
         };
-        match first(first(asked, failed), read).await? {
+        let watched = async { match watch.keep(&handle, &running.manager).await {} };
+        match first(first(first(asked, failed), read), watched).await? {
             Next::Asked(Signal::Terminate) => break,
             Next::Asked(Signal::Reload) if reading.is_some() => again = true,
             Next::Asked(Signal::Reload) => reading = Some(running.read_again()),
             Next::Read(read) => {
                 if let Some(Fresh { loaded, config, redis, in_force }) = running.judge(*read) {
-                    server.handle().reload(&config).await;
+                    handle.reload(&config).await;
                     if let Some(redis) = &redis {
-                        server.handle().reload_redis(redis).await;
+                        handle.reload_redis(redis).await;
                     }
                     running.reloaded(loaded, in_force);
                 }
@@ -72,8 +74,9 @@ async fn serve<R: Runtime>(
             }
         }
     }
+    let plan = running.drain_plan(handle.sockets());
     let stop = async {
-        server.stop_with(running.drain_plan()).await.map_err(|error| shard_failure(&error))?;
+        server.stop_with(plan).await.map_err(|error| shard_failure(&error))?;
         info!("stopped");
         Ok(())
     };
@@ -82,7 +85,8 @@ async fn serve<R: Runtime>(
         warn!("second signal: ending at once");
         Ok(())
     };
-    first(stop, end).await
+    let watched = async { match watch.keep(&handle, &running.manager).await {} };
+    first(first(stop, end), watched).await
 }
 
 /// What a running server has to see to.
@@ -92,10 +96,20 @@ enum Next {
 }
 
 async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
-    let mut builder = Server::builder().config(plan.config).listen(&plan.main).shards(plan.shards);
-    if let Some((address, render)) = plan.metrics {
-        builder = builder.listen_metrics(address, move || render());
+    let mut builder = Server::builder().config(plan.config).shards(plan.shards);
+    if plan.sockets.main.is_empty() {
+        builder = builder.listen(&plan.main);
     }
+    for listener in plan.sockets.main {
+        builder = builder.listen_at(listener);
+    }
+    builder = match (plan.metrics, plan.sockets.metrics) {
+        (Some((_, render)), Some(listener)) => {
+            builder.listen_metrics_at(listener, move || render())
+        }
+        (Some((address, render)), None) => builder.listen_metrics(address, move || render()),
+        (None, _) => builder,
+    };
     let statistics = plan.statistics;
     builder = builder.statistics(move || statistics.tell());
     if let Some(recording) = plan.recording {
@@ -111,7 +125,7 @@ async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
 }
 
 /// What is over first; `one` if both are.
-async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+pub(super) async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
     let (mut one, mut other) = (pin!(one), pin!(other));
     poll_fn(|context| match one.as_mut().poll(context) {
         Poll::Pending => other.as_mut().poll(context),
