@@ -3,6 +3,7 @@
 mod audit;
 mod auth;
 mod auth_tokens;
+mod boards;
 mod browser;
 mod bus_metrics;
 mod certificates;
@@ -29,6 +30,7 @@ mod log_rotation;
 mod memory;
 mod metrics;
 mod migrate;
+mod monitoring;
 mod old_clients;
 mod outages;
 mod page;
