@@ -10,6 +10,7 @@ use crate::{
     limits::Limits,
     origin::is_loopback,
     protocol::{CorrelationRule, StatusRequest},
+    spans::Tracing,
     tls,
 };
 pub use crate::{hosts::Hosts, origin::Origin};
@@ -77,6 +78,8 @@ pub struct Config {
     /// for numbers about the server ([`Output::Statistics`](crate::hub::Output::Statistics)), and clients may not publish to
     /// it. Default false: a channel like any other.
     pub statistics: bool,
+    /// Which spans there are for [`Hub::take_spans`](crate::hub::Hub::take_spans). Default `None`: none, which costs nothing.
+    pub tracing: Option<Tracing>,
 }
 
 impl Default for Config {
@@ -108,6 +111,7 @@ impl Default for Config {
             metrics: MetricsConfig::default(),
             pages: Vec::new(),
             statistics: false,
+            tracing: None,
         }
     }
 }

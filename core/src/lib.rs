@@ -92,6 +92,7 @@
 //! - [`auth`]: tokens and permissions.
 //! - [`tls`]: between the socket's bytes and the connection's.
 //! - [`limits`], [`config`], [`metrics`]: what bounds, steers and counts.
+//! - [`spans`]: what was done for whom and how long it took, for tracing.
 //! - [`trace`]: record what goes in, replay it elsewhere.
 //! - [`wire`], a crate of its own for clients as well, of which these are re-exported here: [`ws`], one socket's protocol,
 //!   HTTP/1.x and RFC 6455, either role; [`protocol`], the messages that clients and servers exchange; [`reason`], every
@@ -115,6 +116,7 @@ pub mod limits;
 pub mod metrics;
 mod origin;
 pub mod record;
+pub mod spans;
 pub mod tls;
 pub mod trace;
 

@@ -18,6 +18,7 @@ use mahavishnu_core::{
     entropy::Seed,
     hub::{Command, ConnId, DrainPlan, Listener, Place, Placement, ShardId, StoreEvent},
     reason::Reason,
+    spans::Spans,
 };
 use mahavishnu_links::LinkConfig;
 use tracing::error;
@@ -185,7 +186,7 @@ impl<R: Runtime> Builder<R> {
 
     /// Records everything that goes into the server. `write` gets what each shard noted in a turn, in order, and calls
     /// of several shards may overlap; a [`Writer`](mahavishnu_core::trace::Writer) makes a trace of it, which
-    /// [`replay`](mahavishnu_core::trace::replay()) runs again. Alone of all handlers it is called on a shard's thread,
+    /// [`replay`](mahavishnu_core::trace::replay()) runs again. Unlike other handlers it is called on a shard's thread,
     /// which waits for it: so the trace of a server that crashed is complete. If it panics, nothing more of this shard is
     /// recorded. A trace holds what clients send, tokens included. Default: nothing is recorded, which costs nothing.
     pub fn record(mut self, write: impl Fn(ShardId, &[u8]) + Send + Sync + 'static) -> Self {
@@ -202,6 +203,14 @@ impl<R: Runtime> Builder<R> {
         numbers: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         self.handlers.statistics = Some(Arc::new(numbers));
+        self
+    }
+
+    /// Hears of each turn's spans: what was done for whom and how long it took. Which ones there are is said by
+    /// [`Config::tracing`], without which there are none. Like `record`, `tell` is called on a shard's thread, which waits for
+    /// it: let it pass them on and not send them. If it panics, it gets no more of this shard. Default: nobody hears.
+    pub fn on_spans(mut self, tell: impl Fn(ShardId, Spans) + Send + Sync + 'static) -> Self {
+        self.handlers.spans = Some(Arc::new(tell));
         self
     }
 

@@ -341,6 +341,10 @@ impl<R: Runtime> Shard<R> {
         self.flush_link();
         self.hub.end_turn(self.clock.now());
         self.record_metrics();
+        if self.app.traces() {
+            let spans = self.hub.take_spans();
+            self.app.tell_spans(self.place.shard, spans);
+        }
         if self.app.records() && self.app.record(self.place.shard, &self.hub.take()) {
             self.hub.stop();
             self.hub.handle_command(self.clock.now(), Command::Failed(Handler::Record));

@@ -29,6 +29,7 @@ pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
         positions: args.json,
         state: state.as_deref().map(str::trim),
         condition: args.if_offset.map(|offset| Condition { offset, epoch: args.if_epoch }),
+        traceparent: None,
     };
     let body = body(&args.channel, &args.event, &data, options);
     let token = token(args.client.token.as_deref());
@@ -137,7 +138,12 @@ mod tests {
             json!({ "channel": "a\"b", "event": "e\n", "data": { "x": 1 } })
         );
         let condition = Some(Condition { offset: 7, epoch: Epoch::parse("0123456789") });
-        let options = MessageOptions { positions: true, state: Some(r#"{"n":1.10}"#), condition };
+        let options = MessageOptions {
+            positions: true,
+            state: Some(r#"{"n":1.10}"#),
+            condition,
+            traceparent: None,
+        };
         assert_eq!(
             read(&body("c", "e", "{}", options)),
             json!({

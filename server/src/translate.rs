@@ -11,6 +11,7 @@ use mahavishnu_core::{
     },
     limits::{self, Limits},
     protocol::CorrelationRule,
+    spans::Tracing,
     wire,
 };
 use rustix::system::uname;
@@ -81,6 +82,11 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             channel_names: settings.metrics_channel_names,
             ..MetricsConfig::default()
         },
+        tracing: loaded
+            .telemetry
+            .traces
+            .is_some()
+            .then(|| Tracing { sampler: loaded.telemetry.sampler, users: settings.trace_users }),
         ..Config::default()
     })
 }

@@ -10,6 +10,7 @@ pub mod browser;
 pub mod certs;
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod dialogue;
 pub mod faults;
 pub mod foreign;

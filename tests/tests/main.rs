@@ -46,6 +46,7 @@ mod shards;
 mod soak;
 mod statuses;
 mod subcommands;
+mod telemetry;
 mod tls;
 mod tls_files;
 mod traps;

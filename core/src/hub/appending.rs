@@ -251,6 +251,9 @@ impl Hub {
     /// What is under way was appended there.
     pub(super) fn conclude(&mut self, channel: &Arc<str>, first: Position) {
         let Some(done) = self.appending.done(&self.env, channel) else { return };
+        if self.env.spans.is_some() {
+            self.trace_append(channel, &done, Ok(()));
+        }
         let subscribers = self.homes.subscribers(channel);
         self.note_published(channel, done.round.len());
         for (pending, offset) in done.round.into_iter().zip(first.offset..) {
@@ -299,6 +302,9 @@ impl Hub {
         // What became of it when it was first sent nobody knows.
         let unsure = done.tried && reason == Reason::NotKept;
         let reason = if unsure { Reason::BusUnknown } else { reason };
+        if self.env.spans.is_some() {
+            self.trace_append(channel, &done, Err(reason));
+        }
         for pending in done.round {
             self.answer_stored(pending.waiting, Err(reason));
         }

@@ -17,8 +17,7 @@ use super::{
     presence::Why,
     publishing::Message,
     tokens::{self, Token, Withdrawn},
-    types::{Backlog, Command, ConnId, DrainPlan, Listener, Output, Peer, ShardId},
-    visitors::{Visitors, Who},
+    types::{Command, ConnId, DrainPlan, Listener, Output, Peer, ShardId},
 };
 use crate::{
     auth::Claims,
@@ -176,88 +175,57 @@ impl Hub {
         if self.connections.is_restricted(id) {
             return self.refuse_http(id, &Reason::TlsRequired.into());
         }
-        match handshake::judge(&self.env, &self.tokens, conn, request) {
+        let outcome = match handshake::judge(&self.env, &self.tokens, conn, request) {
             Ok(accepted) => self.on_accepted(id, accepted),
-            Err(reason) => self.refuse_http(id, &reason.into()),
+            Err(reason) => {
+                self.refuse_http(id, &reason.into());
+                Err(reason)
+            }
+        };
+        if self.env.spans.is_some() {
+            self.trace_handshake(id, request.headers(), outcome);
         }
     }
 
-    fn on_accepted(&mut self, id: ConnId, accepted: Accepted<'_>) {
-        let Some(conn) = self.connections.edit(id) else { return };
+    /// Why it may not stay, if so.
+    fn on_accepted(&mut self, id: ConnId, accepted: Accepted<'_>) -> Result<(), Reason> {
+        let Some(conn) = self.connections.edit(id) else { return Ok(()) };
         conn.local = accepted.local;
         if let Some(client) = accepted.client {
             // Which port the client has is only known to the proxy.
             (conn.ip, conn.port) = (client, 0);
         }
         let refusal = self.admission(id);
-        let Some(conn) = self.connections.edit(id) else { return };
+        let Some(conn) = self.connections.edit(id) else { return Ok(()) };
         conn.ws.accept(self.env.now, &accepted.answer());
         if let Some(reason) = refusal {
-            return self.close(id, reason);
+            self.close(id, reason);
+            return Err(reason);
         }
         conn.phase = Phase::Unauthenticated { pings: 0 };
         let certified = handshake::certified(&self.env, conn);
         if accepted.token.is_none() && certified.is_none() && self.env.config.auth.required {
             let auth_timeout = self.env.config.limits.auth.auth_timeout;
             conn.rare_mut().deadline = Some(self.env.now.mono + auth_timeout);
-            return self.peers.opened();
+            self.peers.opened();
+            return Ok(());
         }
         self.peers.opened();
         let of_certificate = |claims: Claims| Token::of_certificate(self.env.now, claims);
         if let Some(token) = accepted.token.or_else(|| certified.map(of_certificate)) {
             self.set_token(id, token);
         }
-        self.activate(id);
+        self.activate(id)
     }
 
-    /// Why a new connection may not stay, if so.
-    fn admission(&mut self, id: ConnId) -> Option<Reason> {
-        let limits = &self.env.config.limits;
-        if self.drain.has_begun() {
-            return Some(Reason::Shutdown);
-        }
-        if self.questions.backlog() == Backlog::All {
-            return Some(Reason::Busy);
-        }
-        if self.peers.open() >= limits.connections.connections_max as u64 || self.is_cluster_full()
-        {
-            return Some(Reason::MaxConnections);
-        }
-        // What hubs tell each other of their connections is a turn old, so that two could admit the last one at the same
-        // time; the home of everyone knows.
-        let everyone = (self.env.place.shards > 1).then_some(Who::Everyone);
-        let refusal = everyone.and_then(|who| self.enter(id, who));
-        refusal.or_else(|| {
-            let address = self.connections.get(id)?.ip;
-            let who = Visitors::counted_address(&self.env.config.limits, address)?;
-            self.enter(id, who)
-        })
-    }
-
-    /// Whether all nodes together have as many connections as they may.
-    pub(super) fn is_cluster_full(&self) -> bool {
-        let max = self.env.config.limits.connections.connections_cluster_max;
-        let all = || self.peers.open().saturating_add(self.nodes.connections_elsewhere());
-        max.is_some_and(|max| all() >= max)
-    }
-
-    /// Counts a connection under its user, if it has one and somebody wants to know.
-    fn enter_user(&mut self, id: ConnId) -> Option<Reason> {
-        let limited = self.env.config.limits.connections.connections_per_user_max.is_some();
-        if !limited && !self.tracks() {
-            return None;
-        }
-        let user = self.connections.get(id)?.user()?;
-        self.enter(id, Who::User(user))
-    }
-
-    /// From here on the connection counts, gets answers and can subscribe.
-    fn activate(&mut self, id: ConnId) {
+    /// From here on the connection counts, gets answers and can subscribe; or why it may not.
+    fn activate(&mut self, id: ConnId) -> Result<(), Reason> {
         if let Some(reason) = self.enter_user(id) {
-            return self.close(id, reason);
+            self.close(id, reason);
+            return Err(reason);
         }
         let name = self.env.public_name(id);
-        let Some(conn) = self.connections.edit(id) else { return };
+        let Some(conn) = self.connections.edit(id) else { return Ok(()) };
         conn.phase = Phase::Active;
         let (peer, user, identity) = (conn.peer(), conn.user(), conn.identity());
         if conn.secure {
@@ -272,6 +240,7 @@ impl Hub {
             self.outputs.push_back(Output::Connected { conn: id, peer, user, identity });
         }
         self.plan_token(id);
+        Ok(())
     }
 
     /// Puts a token in force, in the place of the one before.
@@ -325,6 +294,10 @@ impl Hub {
             let other = known.is_some_and(|known| known.claims.user != token.claims.user);
             if other { Err(Reason::OtherUser) } else { Ok(token) }
         });
+        if self.env.spans.is_some() {
+            let outcome = token.as_ref().map(|_| ()).map_err(|reason| *reason);
+            self.trace_auth(id, None, outcome);
+        }
         match token {
             Err(reason) => self.connections.refuse(&mut self.env, id, reason, correlation),
             Ok(token) => {
@@ -441,7 +414,10 @@ impl Hub {
                     let event = protocol::event::AUTH;
                     let env = &mut self.env;
                     self.connections.answer_user(env, id, event, "authenticated", correlation);
-                    self.activate(id);
+                    let outcome = self.activate(id);
+                    if self.env.spans.is_some() {
+                        self.trace_first_auth(id, outcome);
+                    }
                 }
                 Err(_) => self.refuse_and_close(id, Reason::AuthFailed, correlation),
             },
@@ -763,6 +739,9 @@ impl Hub {
 
     /// The connection takes no further part: no membership, no count. Idempotent.
     pub(super) fn retire(&mut self, id: ConnId, reason: Reason) {
+        if self.env.spans.is_some() {
+            self.trace_first_auth(id, Err(reason));
+        }
         let Some(ended) = self.connections.retire(&mut self.env, id, reason) else { return };
         if ended.open {
             self.peers.closed();

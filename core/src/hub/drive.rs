@@ -309,6 +309,7 @@ impl Hub {
     /// The turn is over: its counts may be [recorded](crate::metrics::Metrics::record).
     pub fn end_turn(&mut self, now: Now) {
         self.env.now = now;
+        self.env.end_spans();
         self.env.tally_codecs();
         self.peers.end_turn(&mut self.env);
         self.connections.end_turn(&mut self.env);

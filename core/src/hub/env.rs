@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     codecs::Codecs,
+    spans::Collector,
     store::SessionId,
     types::{ConnId, Place},
 };
@@ -33,6 +34,8 @@ pub(super) struct Env {
     pub(super) keeps: bool,
     /// Where messages are put together before they are copied behind their frame header.
     pub(super) scratch: Vec<u8>,
+    /// Only if spans are wanted.
+    pub(super) spans: Option<Box<Collector>>,
     /// What connections' public names are drawn with.
     names: [KeyedState; 2],
     /// The latest wall-clock time that was asked for, and its text, formatted once.
@@ -52,6 +55,7 @@ impl Env {
             codecs: Codecs::default(),
             keeps: config.store || config.bus.is_some(),
             scratch: Vec::new(),
+            spans: Collector::new(&config, place),
             formatted: (now.unix, Timestamp::from_unix(now.unix)),
             config,
         }
@@ -92,6 +96,7 @@ impl Env {
         let keys = self.entropy.hash_keys();
         self.tally.reload(config.clone(), keys);
         self.keeps = config.store || config.bus.is_some();
+        self.spans = Collector::reload(self.spans.take(), &config, self.place);
         self.config = config;
     }
 

@@ -15,13 +15,14 @@ use super::{
     nodes::{Nodes, Overall},
     peers::Peers,
     reads::claims,
+    spans,
     tokens::Tokens,
     types::{ConnId, Placement, Publication, PublicationOptions},
 };
 use crate::{
     auth::Verb,
     config::{Bus, Config},
-    protocol::{self, publish},
+    protocol::{self, MessageOptions, publish},
     reason::Reason,
     time::Instant,
     ws::{self, Payload},
@@ -332,6 +333,7 @@ pub(super) fn check_publish(
             Refused { reason: Reason::BadPublish, detail: Some(error.to_string().into()) }
         })?;
     let anonymous = may_publish_anonymously(config, conn.is_loopback() && is_direct(headers));
+    let parent = spans::traceparent(headers);
     let mut publications = Vec::with_capacity(body.messages.len());
     for message in &body.messages {
         if !protocol::channel_is_valid(&message.channel, limits.channels.channel_bytes_max) {
@@ -359,7 +361,10 @@ pub(super) fn check_publish(
             channel: message.channel.as_ref().into(),
             event: message.event.as_ref().into(),
             data: Bytes::copy_from_slice(message.data.as_bytes()),
-            options: PublicationOptions::of(message.options),
+            options: PublicationOptions::of(MessageOptions {
+                traceparent: message.options.traceparent.or(parent),
+                ..message.options
+            }),
         });
     }
     let key = match headers.get("idempotency-key") {
@@ -371,7 +376,7 @@ pub(super) fn check_publish(
         key: errands::owned(owner, key),
         digest: placement.digest(&publications, config.bus.is_some()),
     });
-    Ok((Publisher { via: Via::Http(id), key: key.map(Box::new) }, publications))
+    Ok((Publisher { key: key.map(Box::new), ..Via::Http(id).plainly() }, publications))
 }
 
 /// An answer about this instance's state, as the method that asked for it has it (RFC 9110 §9.3.7).

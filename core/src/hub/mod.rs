@@ -9,6 +9,7 @@
 //! segment; at the end of the turn the segment is handed to every subscriber's outbox, and each dirty connection is written
 //! once.
 
+mod admitting;
 mod append;
 mod appending;
 mod attending;
@@ -49,6 +50,7 @@ mod roaming;
 mod sessions;
 mod sharing;
 mod slab;
+mod spans;
 mod statistics;
 mod store;
 mod storing;

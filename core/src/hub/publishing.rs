@@ -11,12 +11,14 @@ use super::{
     http::check_publish,
     peers::{Inner, PublishOnce, Ticket, publish_weight},
     questions::{channels_of, is_object},
+    spans,
     types::{CommandId, ConnId, Output, Publication, PublicationOptions, Published},
 };
 use crate::{
     auth::Verb,
     protocol::{self, Incoming, PublishOptions, publish},
     reason::Reason,
+    spans::Entrance,
     ws::Payload,
 };
 
@@ -69,21 +71,29 @@ impl Hub {
         if options == PublishOptions::default() {
             return self.on_publish(id, correlation, message);
         }
+        let parent = options.message.traceparent;
         let broadcast = match self.check_message(id, message) {
             Ok(broadcast) => broadcast,
-            Err(reason) => return self.refuse(id, reason, correlation),
+            Err(reason) => {
+                self.trace_refused_at_once((id, Entrance::Message), parent, reason);
+                return self.refuse(id, reason, correlation);
+            }
         };
         if !self.has_room_for(options.message.state.map_or(0, str::len)) {
+            self.trace_refused_at_once((id, Entrance::Message), parent, Reason::StateTooBig);
             return self.refuse(id, Reason::StateTooBig, correlation);
         }
         let options_of = PublicationOptions::of(options.message);
-        let publications = vec![Publication { options: options_of, ..broadcast.to_owned() }];
+        let mut publications = vec![Publication { options: options_of, ..broadcast.to_owned() }];
         let via = Via::Message { conn: id, correlation: correlation.map(Into::into) };
         let Some(conn) = self.connections.get(id) else { return };
         let user = conn.user();
         let owner = Owner::Client(user.as_deref(), conn.ip);
         let key = options.idempotency_key.map(|key| self.key_use(owner, &key, &publications));
-        let publisher = Publisher { via, key };
+        let mut publisher = Publisher { key, ..via.plainly() };
+        if self.env.spans.is_some() {
+            self.trace_publish(&mut publisher, None, &mut publications);
+        }
         if self.env.config.hooks.authorize_publish {
             let left = channels_of(&publications);
             self.ask_publish(id, publisher, publications, left);
@@ -110,7 +120,11 @@ impl Hub {
 
     /// The application publishes.
     pub(super) fn on_publish_command(&mut self, id: Option<CommandId>, publication: Publication) {
-        let publisher = Via::Command(id).plainly();
+        let mut publisher = Via::Command(id).plainly();
+        let mut publication = publication;
+        if self.env.spans.is_some() {
+            self.trace_publish(&mut publisher, None, std::slice::from_mut(&mut publication));
+        }
         if let Err(reason) = self.check_command(&publication) {
             self.fail_publish(publisher, reason);
         } else if publication.options.is_some() {
@@ -181,10 +195,15 @@ impl Hub {
     ) {
         let broadcast = match self.check_message(id, message) {
             Ok(broadcast) => broadcast,
-            Err(reason) => return self.refuse(id, reason, correlation),
+            Err(reason) => {
+                self.trace_refused_at_once((id, Entrance::Message), None, reason);
+                return self.refuse(id, reason, correlation);
+            }
         };
         let asks = self.env.config.hooks.authorize_publish;
+        let traced = self.env.spans.is_some();
         if !asks
+            && !traced
             && self.homes.of(broadcast.channel) == self.env.place.shard
             && !self.is_stored(broadcast.channel, false)
         {
@@ -198,8 +217,11 @@ impl Hub {
             return;
         }
         let via = Via::Message { conn: id, correlation: correlation.map(Into::into) };
-        let publisher = via.plainly();
-        let publications = vec![broadcast.to_owned()];
+        let mut publisher = via.plainly();
+        let mut publications = vec![broadcast.to_owned()];
+        if traced {
+            self.trace_publish(&mut publisher, None, &mut publications);
+        }
         if asks {
             let left = channels_of(&publications);
             self.ask_publish(id, publisher, publications, left);
@@ -221,13 +243,23 @@ impl Hub {
     pub(super) fn on_http_publish(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
         let Some(conn) = self.connections.get(id) else { return };
         let placement = self.homes.placement();
-        match check_publish(&self.env, &self.tokens, &placement, (id, conn), request) {
-            Ok((publisher, publications)) if self.env.config.hooks.authorize_publish => {
-                let left = channels_of(&publications);
-                self.ask_publish(id, publisher, publications, left);
+        let checked = check_publish(&self.env, &self.tokens, &placement, (id, conn), request);
+        let (mut publisher, mut publications) = match checked {
+            Ok(checked) => checked,
+            Err(refused) => {
+                let parent = spans::traceparent(request.headers());
+                self.trace_refused_at_once((id, Entrance::Http), parent, refused.reason);
+                return self.refuse_http(id, &refused);
             }
-            Ok((publisher, publications)) => self.publish(publisher, publications),
-            Err(refused) => self.refuse_http(id, &refused),
+        };
+        if self.env.spans.is_some() {
+            self.trace_publish(&mut publisher, None, &mut publications);
+        }
+        if self.env.config.hooks.authorize_publish {
+            let left = channels_of(&publications);
+            self.ask_publish(id, publisher, publications, left);
+        } else {
+            self.publish(publisher, publications);
         }
     }
 }
@@ -260,6 +292,9 @@ impl Hub {
             Verdict::Fresh => self.carry_out(publisher, publications),
             Verdict::Answered(kept) => {
                 let results = errands::results_again(&publications, &kept);
+                if let Some(open) = publisher.span {
+                    self.trace_published(*open, &results);
+                }
                 self.answer_publish(publisher.via, &results);
             }
             Verdict::Conflict => self.fail_publish(publisher, Reason::KeyReused),
@@ -447,7 +482,10 @@ impl Hub {
 
     /// All messages are broadcast: tells the publisher.
     fn finish_publish(&mut self, publisher: Publisher, results: &[Outcome]) {
-        let Publisher { via, key } = publisher;
+        let Publisher { via, key, span } = publisher;
+        if let Some(open) = span {
+            self.trace_published(*open, results);
+        }
         if let Some(used) = key {
             let KeyUse { key, digest } = *used;
             let answer = Some(errands::kept(&self.env, &via, results));
@@ -495,6 +533,9 @@ impl Hub {
     }
 
     pub(super) fn fail_publish(&mut self, publisher: Publisher, reason: Reason) {
+        if let Some(open) = publisher.span {
+            self.trace_refused(*open, reason);
+        }
         match publisher.via {
             Via::Message { conn, correlation } => {
                 self.refuse_active(conn, reason, correlation.as_deref());

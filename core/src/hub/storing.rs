@@ -30,6 +30,8 @@ pub(super) struct Waiting {
     /// Its id, and when it was published, in microseconds since the Unix epoch.
     pub(super) id: Uuid,
     pub(super) unix_micros: u64,
+    /// The span that it is a part of.
+    traceparent: Option<Box<str>>,
 }
 
 impl Waiting {
@@ -42,7 +44,10 @@ impl Waiting {
     ) -> Self {
         let id = env.entropy.uuid();
         let unix_micros = u64::try_from(env.now.unix.as_micros()).unwrap_or(u64::MAX);
-        Self { publication, ticket, credit, id, unix_micros }
+        let options = publication.options.as_ref();
+        let parent = options.and_then(|options| options.traceparent);
+        let traceparent = parent.map(|parent| parent.to_string().into());
+        Self { publication, ticket, credit, id, unix_micros, traceparent }
     }
 
     /// As it is kept.
@@ -52,13 +57,14 @@ impl Waiting {
             unix_micros: self.unix_micros,
             event: &self.publication.event,
             data: std::str::from_utf8(&self.publication.data).unwrap_or("{}"),
-            traceparent: None,
+            traceparent: self.traceparent.as_deref(),
         }
     }
 
     /// Bytes that it takes.
     pub(super) fn weight(&self) -> usize {
-        size_of::<Self>() + self.publication.weight()
+        let traceparent = self.traceparent.as_ref().map_or(0, |text| text.len());
+        size_of::<Self>() + self.publication.weight() + traceparent
     }
 }
 

@@ -60,8 +60,12 @@ impl Hub {
 
     fn publish_taken(&mut self, slot: u64, submission: Submission) {
         let Submission { publication, key } = submission;
-        let publications = vec![publication];
+        let mut publications = vec![publication];
         let key = key.map(|key| self.key_use(Owner::Queue, &key, &publications));
-        self.publish(Publisher { via: Via::Queue(slot), key }, publications);
+        let mut publisher = Publisher { key, ..Via::Queue(slot).plainly() };
+        if self.env.spans.is_some() {
+            self.trace_publish(&mut publisher, None, &mut publications);
+        }
+        self.publish(publisher, publications);
     }
 }

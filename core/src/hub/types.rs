@@ -21,7 +21,7 @@ use crate::{
     auth::{Revocation, Verb},
     config::Config,
     entropy::{Entropy, KeyedState, Seed},
-    protocol::{Condition, Epoch, MessageOptions, Position},
+    protocol::{Condition, Epoch, MessageOptions, Position, TraceParent},
     reason::Reason,
     time::Instant,
     tls::Identity,
@@ -219,6 +219,9 @@ pub struct PublicationOptions {
     pub state: Option<Bytes>,
     /// Only if the channel's document is this one.
     pub condition: Option<Condition>,
+    /// The span that it is a part of, for subscribers who want to know. It is no part of what makes a message the same as
+    /// another one.
+    pub traceparent: Option<TraceParent>,
     /// Which entry of a queue it was. Hubs say so to each other; who publishes has nothing to say here.
     #[doc(hidden)]
     pub taken: Option<Box<TakenFrom>>,
@@ -227,9 +230,9 @@ pub struct PublicationOptions {
 impl PublicationOptions {
     /// What came with a message; nothing if it is nothing.
     pub(in crate::hub) fn of(message: MessageOptions<'_>) -> Option<Box<Self>> {
-        let MessageOptions { positions, state, condition } = message;
+        let MessageOptions { positions, state, condition, traceparent } = message;
         let state = state.map(|state| Bytes::copy_from_slice(state.as_bytes()));
-        let options = Self { positions, state, condition, ..Self::default() };
+        let options = Self { positions, state, condition, traceparent, ..Self::default() };
         (!message.is_empty()).then(|| Box::new(options))
     }
 }

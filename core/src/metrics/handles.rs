@@ -451,5 +451,34 @@ pub fn count_dropped_log_lines(recorder: &dyn Recorder, config: &Config, total: 
     source.counter(LOG_LINES_DROPPED, &[]).absolute(total);
 }
 
+/// A count of what a program exports over OTLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Otlp {
+    /// Taken by the collector.
+    Exported {
+        /// `traces` or `metrics`.
+        signal: &'static str,
+    },
+    /// Lost.
+    Dropped {
+        /// `traces` or `metrics`.
+        signal: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+/// Tells how much a program has exported since its start.
+pub fn count_otlp(recorder: &dyn Recorder, config: &Config, which: Otlp, total: u64) {
+    let source = Registry { recorder, server: config.service.label.clone() };
+    let counter = match which {
+        Otlp::Exported { signal } => source.counter(OTLP_EXPORTED, &[("signal", signal)]),
+        Otlp::Dropped { signal, reason } => {
+            source.counter(OTLP_DROPPED, &[("signal", signal), ("reason", reason)])
+        }
+    };
+    counter.absolute(total);
+}
+
 /// The kinds of message that a server sends.
 const SENT_KINDS: &[Kind] = &[Kind::Response, Kind::Event, Kind::Error, Kind::Ack, Kind::Pong];

@@ -18,7 +18,9 @@ pub(crate) use self::{
     tally::{PresenceEvent, Resumed},
 };
 pub use self::{
-    handles::{Metrics, count_dropped_log_lines, count_refused_reloads, describe},
+    handles::{
+        Metrics, Otlp, count_dropped_log_lines, count_otlp, count_refused_reloads, describe,
+    },
     link::{LinkCounts, LinkLabels, LinkMetrics},
     process::{Process, tell_memory_limit, tell_process},
     store::StoreMetrics,
@@ -187,6 +189,10 @@ families! {
         "Reloads that changed nothing because something was wrong with the new configuration";
     LOG_LINES_DROPPED "mahavishnu_log_lines_dropped_total" Counter ["server"] &[],
         "Log lines lost because nobody read them, or because they could not be written";
+    OTLP_EXPORTED "mahavishnu_otlp_exported_total" Counter ["server", "signal"] &[],
+        "Spans, and data points of metrics, that the OpenTelemetry collector took; absent unless they are exported";
+    OTLP_DROPPED "mahavishnu_otlp_dropped_total" Counter ["server", "signal", "reason"] &[],
+        "Spans, and data points of metrics, that were not exported: too many in a turn, the queue full, refused, or the collector unreachable";
     TOKEN_EVENTS "mahavishnu_token_events_total" Counter ["server", "event"] &[],
         "Tokens of live connections: warned that they expire, refreshed";
     WITHDRAWN "mahavishnu_subscriptions_withdrawn_total" Counter ["server"] &[],

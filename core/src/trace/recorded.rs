@@ -9,6 +9,7 @@ use crate::{
     },
     metrics::Tally,
     reason::Reason,
+    spans::Spans,
     time::Now,
     ws::Flush,
 };
@@ -176,6 +177,11 @@ impl Recorded {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timeout> {
         self.hub.poll_timeout()
+    }
+
+    /// See [`Hub::take_spans`].
+    pub fn take_spans(&mut self) -> Spans {
+        self.hub.take_spans()
     }
 
     /// See [`Hub::tally`].

@@ -12,6 +12,7 @@ use mahavishnu_core::{
     config::Hooks,
     hub::{Backlog, Command, ConnId, Handler, Output, RequestError, RequestId, ShardId},
     reason::Reason,
+    spans::Spans,
     tls::Identity,
 };
 use serde_json::Value;
@@ -63,6 +64,7 @@ type OnDisconnect = Arc<dyn Fn(ConnId, Reason) + Send + Sync>;
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
 type Statistics = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 type Record = Arc<dyn Fn(ShardId, &[u8]) + Send + Sync>;
+type OnSpans = Arc<dyn Fn(ShardId, Spans) + Send + Sync>;
 
 /// The application's handlers. Without one, what it would decide on is allowed and what it would hear is not told.
 #[derive(Clone, Default)]
@@ -75,6 +77,7 @@ pub(crate) struct Handlers {
     pub(crate) render: Option<Render>,
     pub(crate) record: Option<Record>,
     pub(crate) statistics: Option<Statistics>,
+    pub(crate) spans: Option<OnSpans>,
 }
 
 impl Handlers {
@@ -96,8 +99,8 @@ impl fmt::Debug for Handlers {
     }
 }
 
-/// The application as a shard sees it: handlers, and the runtime that they run on. Nothing but its own `record` is called
-/// on the shard's thread.
+/// The application as a shard sees it: handlers, and the runtime that they run on. Nothing but its own `record` and `spans`
+/// is called on the shard's thread.
 pub(crate) struct App<R: Runtime> {
     handlers: Option<Arc<Handlers>>,
     runtime: R,
@@ -108,6 +111,8 @@ pub(crate) struct App<R: Runtime> {
     backlog: Backlog,
     /// It has panicked: what comes after that would be no record.
     record_failed: bool,
+    /// It has panicked: it is given no more.
+    spans_failed: bool,
 }
 
 impl<R: Runtime> App<R> {
@@ -121,6 +126,7 @@ impl<R: Runtime> App<R> {
             load: Arc::default(),
             backlog: Backlog::None,
             record_failed: false,
+            spans_failed: false,
         }
     }
 
@@ -205,6 +211,24 @@ impl<R: Runtime> App<R> {
             );
         }
         self.record_failed
+    }
+
+    /// Whether spans are wanted.
+    pub(crate) fn traces(&self) -> bool {
+        !self.spans_failed && self.handlers.as_ref().is_some_and(|all| all.spans.is_some())
+    }
+
+    /// Hands out a turn's spans.
+    pub(crate) fn tell_spans(&mut self, shard: ShardId, spans: Spans) {
+        let handlers = self.handlers.as_ref().filter(|_| spans != Spans::default());
+        let Some(tell) = handlers.and_then(|all| all.spans.as_ref()) else { return };
+        if self.runtime.within(|| guard(|| tell(shard, spans))).is_err() {
+            self.spans_failed = true;
+            error!(
+                shard = shard.0,
+                "the application's handler of spans panicked: it gets no more of this shard"
+            );
+        }
     }
 
     /// What the application has no room for, if that has changed. `bytes_max` is

@@ -10,14 +10,16 @@ use super::{
     keys::{self, Key},
     passwords::Passwords,
     reader::{Problem, Reader},
-    sources::{Request, Source, Sources},
+    sources::{Given, Request, Source, Sources},
     table::table,
+    value::MASK,
 };
 use crate::{
     exit::{Exit, Failure},
     handed,
     policy::PolicyFile,
     revoked,
+    telemetry::Telemetry,
 };
 
 /// All settings, and what is wrong with them.
@@ -34,6 +36,9 @@ pub(crate) struct Loaded {
     pub(crate) revoked: Arc<Revocations>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<String>,
+    /// What is exported to OpenTelemetry, and the variables that say so, as they are shown, with where they come from.
+    pub(crate) telemetry: Telemetry,
+    pub(crate) telemetry_given: Vec<(String, String, Source)>,
     /// Where each value came from, by full name.
     pub(crate) origins: BTreeMap<&'static str, Source>,
 }
@@ -50,6 +55,7 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
     let settings = Settings::read(&mut reader);
     let Reader { problems, mut warnings, origins, .. } = reader;
     warnings.extend(unknown_names(sources));
+    let (telemetry, telemetry_given) = read_telemetry(sources, &mut warnings);
     let mut loaded = Loaded {
         settings,
         keys: Vec::new(),
@@ -58,6 +64,8 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
         revoked: Arc::default(),
         problems,
         warnings,
+        telemetry,
+        telemetry_given,
         origins,
     };
     loaded.load_keys();
@@ -316,6 +324,10 @@ impl Loaded {
     }
 
     fn check_effects(&mut self) {
+        if self.settings.trace_users && self.telemetry.traces.is_none() {
+            let text = "MAHAVISHNU_TRACE_USERS has no effect: no spans are exported (OTEL_EXPORTER_OTLP_ENDPOINT)";
+            self.warnings.push(text.into());
+        }
         self.warnings.extend(without_effect(&self.settings, !self.keys.is_empty()));
     }
 
@@ -360,6 +372,24 @@ impl Loaded {
     }
 }
 
+/// The variables of OpenTelemetry.
+fn read_telemetry(
+    sources: &Sources,
+    warnings: &mut Vec<String>,
+) -> (Telemetry, Vec<(String, String, Source)>) {
+    let (mut values, mut shown) = (BTreeMap::new(), Vec::new());
+    for (name, Given { text, origin }) in sources.telemetry() {
+        let Some(text) = text else {
+            warnings.push(format!("{name}: a value that is not UTF-8; ignored"));
+            continue;
+        };
+        let masked = if name.ends_with("HEADERS") { MASK } else { &text };
+        shown.push((name.clone(), masked.to_owned(), origin));
+        values.insert(name, text.to_string());
+    }
+    (Telemetry::read(&values, warnings), shown)
+}
+
 /// Warnings about variables that no row names. Not errors: other services share the prefix and the environment.
 fn unknown_names(sources: &Sources) -> Vec<String> {
     let known: Vec<&str> = table()
@@ -370,7 +400,8 @@ fn unknown_names(sources: &Sources) -> Vec<String> {
         .collect();
     let mut warnings = Vec::new();
     let mut others = Vec::new();
-    for name in sources.names().filter(|name| !known.contains(name)) {
+    let unknown = |name: &&str| !known.contains(name) && name.starts_with(PREFIX);
+    for name in sources.names().filter(unknown) {
         let bare = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
         let nearest = known
             .iter()

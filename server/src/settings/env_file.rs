@@ -71,6 +71,13 @@ impl<'a> Line<'a> {
             Some((name, value)) => (name.trim_end(), Some(value)),
             None => (assignment.trim_end(), None),
         };
+        if super::sources::is_ours(name) && !name.starts_with(super::PREFIX) {
+            return match value {
+                Some(value) => Self::Ours(name, value),
+                None if exported.is_some() => Self::Exported(name),
+                None => Self::Wrong(NO_VALUE),
+            };
+        }
         if !name.to_ascii_uppercase().contains(super::PREFIX) {
             return match value.filter(|_| is_misspelt(name)) {
                 Some(_) => Self::Wrong(MISSPELT),
@@ -159,7 +166,7 @@ fn ours(name: &str, value: &str, rest: &[&str]) -> (usize, Result<Option<Entry>,
 
 /// Of these nothing may be taken for a comment that might be meant.
 fn is_secret(name: &str) -> bool {
-    ["SECRET", "KEYS", "PASSWORD", "TOKEN"].iter().any(|end| name.ends_with(end))
+    ["SECRET", "KEYS", "PASSWORD", "TOKEN", "HEADERS"].iter().any(|end| name.ends_with(end))
 }
 
 /// What a backslash without quotes makes a letter of, for every reader that knows backslashes.

@@ -9,6 +9,9 @@ pub(crate) fn show(loaded: &Loaded) -> String {
         let origin = loaded.origins.get(name).unwrap_or(&Source::Default);
         text.push_str(&format!("{name}={}  # {origin}\n", quoted(&value)));
     }
+    for (name, value, origin) in &loaded.telemetry_given {
+        text.push_str(&format!("{name}={}  # {origin}\n", quoted(value)));
+    }
     text
 }
 

@@ -13,6 +13,7 @@ use super::env_file;
 use crate::{
     exit::{Exit, Failure},
     handed::{self, Refused},
+    telemetry,
 };
 
 /// What a variable was given as, and where.
@@ -79,16 +80,15 @@ impl Sources {
                 Given { text: Some(value.clone().into()), origin: Source::Flag(flag) },
             )
         });
-        let environment =
-            environment.filter(|(name, _)| name.starts_with(super::PREFIX)).map(|(name, value)| {
-                (
-                    name,
-                    Given {
-                        text: value.into_string().ok().map(Zeroizing::new),
-                        origin: Source::Environment,
-                    },
-                )
-            });
+        let environment = environment.filter(|(name, _)| is_ours(name)).map(|(name, value)| {
+            (
+                name,
+                Given {
+                    text: value.into_string().ok().map(Zeroizing::new),
+                    origin: Source::Environment,
+                },
+            )
+        });
         let file = match &request.env_file {
             Some(path) => read_file(path)?,
             None => {
@@ -120,6 +120,12 @@ impl Sources {
         })
     }
 
+    /// The variables of OpenTelemetry that were given, by name.
+    pub(crate) fn telemetry(&self) -> BTreeMap<String, Given> {
+        let found = |name: &str| Some((name.to_owned(), self.find(&[name])?.1.clone()));
+        self.names().filter(|name| telemetry::is_read(name)).filter_map(found).collect()
+    }
+
     /// Every name that was given, once.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let all: std::collections::BTreeSet<_> =
@@ -128,7 +134,12 @@ impl Sources {
     }
 }
 
-/// The MAHAVISHNU_ variables of a file. The last of equal names wins, as in a shell.
+/// Whether a variable is read, or looked at because it may be misspelt.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with(super::PREFIX) || telemetry::is_read(name)
+}
+
+/// The variables of a file that are ours. The last of equal names wins, as in a shell.
 fn read_file(path: &Path) -> Result<BTreeMap<String, Given>, Failure> {
     let text = handed::text(path).map_err(|refused| Failure::new(refused.exit, refused.text))?;
     let entries = env_file::parse(&text).map_err(|bad| Failure {

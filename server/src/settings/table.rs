@@ -192,6 +192,11 @@ settings! {
         /// Label metrics with whole channel names instead of their patterns: one time series for each channel.
         metrics_channel_names: bool = false, Bool, ["METRICS_CHANNEL_NAMES"], Live;
     }
+    "Tracing" {
+        /// Name users in the spans that are exported by OpenTelemetry (see docs/telemetry.md). Without it a span has the
+        /// client's address only.
+        trace_users: bool = false, Bool, ["TRACE_USERS"], Live;
+    }
     "Redis" {
         /// Redis by which several servers are one: all of them name the same. Not set, nor REDIS_SENTINELS: this server is
         /// alone.

@@ -94,6 +94,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("METRICS_HOST", "", "0.0.0.0", "0.0.0.0", "0.0.0.0:1", "an IP address or a host name"),
     ("METRICS_PORT", "9090", "9100", "9100", "65536", "a whole number from 0 to 65535"),
     ("METRICS_CHANNEL_NAMES", "false", "1", "true", "all", "true or false"),
+    ("TRACE_USERS", "false", "yes", "true", "all", "true or false"),
     ("REDIS_HOST", "", "localhost", "localhost", "redis://h", "an IP address or a host name"),
     ("REDIS_PORT", "6379", "6380", "6380", "0", "a whole number from 1 to 65535"),
     ("REDIS_DB", "0", "15", "15", "zero", "a whole number from 0 to 65535"),

@@ -10,8 +10,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
     config::{Config, PlainOnTls},
-    hub::DrainPlan,
-    metrics::{count_dropped_log_lines, count_refused_reloads, tell_memory_limit, tell_process},
+    hub::{DrainPlan, ShardId},
+    metrics::{
+        count_dropped_log_lines, count_otlp, count_refused_reloads, tell_memory_limit, tell_process,
+    },
+    spans::{Spans, Tracing},
 };
 use mahavishnu_driver::{ServerFailed, links::LinkConfig};
 use mahavishnu_store::{Contents, Store, StoreError};
@@ -34,6 +37,7 @@ use crate::{
     running::Recorder,
     settings::{self, InForce, Loaded, LogFormat, Request, Runtime, Settings},
     statistics::Statistics,
+    telemetry::{self, Counts, Exporters},
     tls, translate, usage,
 };
 
@@ -70,8 +74,14 @@ fn run(args: &ServerArgs, manager: Manager) -> Result<Exit, Failure> {
     }
     raise_file_limit();
     tell_capacity(&loaded.settings);
-    let counts = loaded.settings.metrics_enabled || loaded.settings.page;
-    let render = if counts { Some(exposition(&config)?) } else { None };
+    let counts = telemetry::counts();
+    let counted = loaded.settings.metrics_enabled || loaded.settings.page;
+    let render = match counted || loaded.telemetry.metrics.is_some() {
+        true => Some(exposition(&config, loaded.telemetry.is_on().then(|| counts.clone()))?),
+        false => None,
+    };
+    // Behind everything else it is dropped first, when the server has ended: then it sends what is left.
+    let exporters = Exporters::start(&loaded.telemetry, &loaded.settings, render.clone(), &counts)?;
     metrics::with_recorder(|recorder| {
         count_refused_reloads(recorder, &config, 0);
         tell_memory_limit(recorder, &config, memory_limit(&loaded.settings));
@@ -89,7 +99,13 @@ fn run(args: &ServerArgs, manager: Manager) -> Result<Exit, Failure> {
     let joined = redis.clone().map(|redis| Joined { redis, lease });
     let running = Running { request, loaded, joined, recorder, salt, claim, log, aside, manager };
     let settings = &running.loaded.settings;
-    let plan = Plan { history, redis, sockets, ..Plan::new(settings, config, render, recording) };
+    let plan = Plan {
+        history,
+        redis,
+        sockets,
+        spans: exporters.spans(),
+        ..Plan::new(settings, config, render, recording)
+    };
     match running.loaded.settings.runtime {
         #[cfg(feature = "tokio")]
         Runtime::Tokio => serve::on_tokio(running, plan),
@@ -126,6 +142,7 @@ struct Joined {
 }
 
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
+type OnSpans = Box<dyn Fn(ShardId, Spans) + Send + Sync>;
 
 /// What a server is built from.
 struct Plan {
@@ -139,6 +156,7 @@ struct Plan {
     recording: Option<Recording>,
     history: Option<(Store, Contents)>,
     redis: Option<LinkConfig>,
+    spans: Option<OnSpans>,
 }
 
 /// What a reload puts in force.
@@ -172,6 +190,7 @@ impl Plan {
             recording,
             history: None,
             redis: None,
+            spans: None,
         }
     }
 }
@@ -266,7 +285,7 @@ impl Running {
             warn!("changed, but not before the next start: {}", changes.restart.join(", "));
         }
         self.log.set_level(fresh.loaded.settings.log_level);
-        Some(self.keep_redis(fresh))
+        Some(self.keep_telemetry(self.keep_redis(fresh)))
     }
 
     /// What a reload cannot change about Redis stays.
@@ -277,6 +296,20 @@ impl Running {
             bus.node_name = joined.redis.node_name.clone().into();
             bus.lease = joined.lease;
         }
+        fresh
+    }
+
+    /// What is exported, and which spans there are, stays as it was at the start.
+    fn keep_telemetry(&self, mut fresh: Fresh) -> Fresh {
+        let started = &self.loaded.telemetry;
+        if fresh.loaded.telemetry_given != self.loaded.telemetry_given {
+            warn!("changed, but not before the next start: variables of OpenTelemetry (OTEL_)");
+        }
+        fresh.config.tracing = started.traces.is_some().then(|| Tracing {
+            sampler: started.sampler,
+            users: fresh.loaded.settings.trace_users,
+        });
+        fresh.loaded.telemetry = started.clone();
         fresh
     }
 
@@ -349,13 +382,16 @@ pub(crate) fn read(request: &Request) -> Result<(Loaded, Config), Failure> {
 }
 
 /// What a scrape gets.
-fn exposition(config: &Config) -> Result<Render, Failure> {
+fn exposition(config: &Config, exported: Option<Arc<Counts>>) -> Result<Render, Failure> {
     let render = prometheus::install()?;
     let config = config.clone();
     Ok(Arc::new(move || {
         metrics::with_recorder(|recorder| {
             count_dropped_log_lines(recorder, &config, logging::dropped());
             tell_process(recorder, &config, &usage::now());
+            for (which, total) in exported.iter().flat_map(|counts| counts.told()) {
+                count_otlp(recorder, &config, which, total);
+            }
         });
         render()
     }))

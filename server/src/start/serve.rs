@@ -118,6 +118,9 @@ async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
     if let Some((store, contents)) = plan.history {
         builder = builder.store(store, contents.into_events());
     }
+    if let Some(tell) = plan.spans {
+        builder = builder.on_spans(tell);
+    }
     if let Some(redis) = plan.redis {
         builder = builder.redis(redis);
     }

@@ -1,7 +1,6 @@
 //! Numbers for the page at `/`, told on the channel `system:stats`: what a scrape of the metrics says, made of the same
 //! exposition, so that both agree; rates over the last second, times over the last ten.
 
-mod exposition;
 mod histogram;
 #[cfg(test)]
 mod tests;
@@ -14,10 +13,8 @@ use std::{
 
 use serde::Serialize;
 
-use self::{
-    exposition::{Sample, samples},
-    histogram::Histogram,
-};
+use self::histogram::Histogram;
+use crate::exposition::{Sample, samples};
 
 /// What makes the numbers, when somebody wants to see them.
 #[derive(Clone)]

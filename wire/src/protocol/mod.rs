@@ -47,6 +47,7 @@ mod scan;
 mod sessions;
 mod status;
 mod timestamp;
+mod traceparent;
 
 pub use answers::{Expiring, Gap, GapPosition, Stamp, Start, Welcome};
 pub use decode::{CorrelationRule, DecodeError, Incoming, decode, decode_text};
@@ -64,6 +65,7 @@ pub use request::Request;
 pub use sessions::{KeepSession, ResumeSession, ResumedChannel, ResumedSession};
 pub use status::StatusRequest;
 pub use timestamp::Timestamp;
+pub use traceparent::TraceParent;
 
 #[cfg(test)]
 mod traps;

@@ -209,7 +209,7 @@ fn read_object<'a>(
     batch_max: usize,
     found: &mut Found<'a>,
 ) -> Result<(), Fault> {
-    const NAMES: &[&str; 10] = &[
+    const NAMES: &[&str; 11] = &[
         "messages",
         "idempotency_key",
         "channel",
@@ -220,6 +220,7 @@ fn read_object<'a>(
         "state",
         "if_offset",
         "if_epoch",
+        "traceparent",
     ];
     let readable = scanner.object(NAMES, |scanner, index| match NAMES.get(index) {
         Some(&"messages") => {
@@ -258,8 +259,17 @@ fn read_list<'a>(
 }
 
 fn read_message<'a>(scanner: &mut Scanner<'a>) -> Result<Parts<'a>, Fault> {
-    const NAMES: &[&str; 8] =
-        &["channel", "room", "event", "data", "positions", "state", "if_offset", "if_epoch"];
+    const NAMES: &[&str; 9] = &[
+        "channel",
+        "room",
+        "event",
+        "data",
+        "positions",
+        "state",
+        "if_offset",
+        "if_epoch",
+        "traceparent",
+    ];
     let mut parts = Parts::default();
     if scanner.peek() == Some(b'{') {
         parts.readable = scanner
@@ -309,7 +319,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::{Condition, Epoch};
+    use crate::protocol::{Condition, Epoch, TraceParent};
 
     #[test]
     fn one_message_several_or_an_array() {
@@ -352,7 +362,12 @@ mod tests {
         let options: Vec<_> =
             parse(body.as_bytes(), 10).unwrap().messages.iter().map(|m| m.options).collect();
         let condition = Some(Condition { offset: 0, epoch: None });
-        let first = MessageOptions { positions: true, state: Some(r#"{"n":1}"#), condition };
+        let first = MessageOptions {
+            positions: true,
+            state: Some(r#"{"n":1}"#),
+            condition,
+            traceparent: None,
+        };
         let second = MessageOptions { positions: true, ..MessageOptions::default() };
         assert_eq!(options, [first, second, MessageOptions::default()]);
     }
@@ -428,6 +443,7 @@ mod tests {
             positions: bool,
             state: bool,
             condition: Option<(u64, Option<u64>)>,
+            traced: Option<(u64, bool)>,
         ) {
             let data = r#"{"n": 1.10}"#;
             let condition = condition
@@ -436,6 +452,11 @@ mod tests {
                 positions: positions || state || condition.is_some(),
                 state: state.then_some(r#"{"state":[]}"#),
                 condition,
+                traceparent: traced.map(|(span, sampled)| TraceParent {
+                    trace: [7; 16],
+                    span: (span | 1).to_be_bytes(),
+                    sampled,
+                }),
             };
             let message =
                 PublishMessage { channel: channel.into(), event: event.into(), data, options };

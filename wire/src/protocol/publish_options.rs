@@ -8,6 +8,7 @@ use super::{
     options::{flag, members, number},
     position::Epoch,
     scan::Value,
+    traceparent::TraceParent,
 };
 
 /// What a request to publish asks for besides its message.
@@ -28,6 +29,8 @@ pub struct MessageOptions<'a> {
     pub state: Option<&'a str>,
     /// `if_offset` and `if_epoch`: only if the channel's document is still this one.
     pub condition: Option<Condition>,
+    /// `traceparent`: the span that it is a part of. What is none is ignored.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// Which document a channel has to have for a message to be published.
@@ -63,11 +66,16 @@ impl<'a> MessageOptions<'a> {
                 write_string(out, epoch.as_str());
             }
         }
+        if let Some(traceparent) = self.traceparent {
+            out.extend_from_slice(b",\"traceparent\":\"");
+            traceparent.write(out);
+            out.push(b'"');
+        }
     }
 
     /// Reads the values of [`MESSAGE_OPTIONS`], in their order. The place of the one that does not fit.
-    pub(super) fn read(values: [Option<Value<'a>>; 4]) -> Result<Self, usize> {
-        let [positions, state, if_offset, if_epoch] =
+    pub(super) fn read(values: [Option<Value<'a>>; 5]) -> Result<Self, usize> {
+        let [positions, state, if_offset, if_epoch, traceparent] =
             values.map(|value| value.filter(|value| !value.is_null()));
         let positions = positions.map(flag).transpose().map_err(|_| 0_usize)?;
         if state.is_some_and(|state| !state.is_object()) {
@@ -85,12 +93,16 @@ impl<'a> MessageOptions<'a> {
         let state = state.map(Value::get);
         // Who changes a document has to know which one is his.
         let positions = positions == Some(true) || state.is_some() || condition.is_some();
-        Ok(Self { positions, state, condition })
+        // A client that is not traced rightly is no reason to refuse what it says.
+        let traceparent = traceparent.and_then(Value::string);
+        let traceparent = traceparent.and_then(|text| TraceParent::parse(&text));
+        Ok(Self { positions, state, condition, traceparent })
     }
 }
 
 /// The members of a message besides the message itself.
-pub(super) const MESSAGE_OPTIONS: [&str; 4] = ["positions", "state", "if_offset", "if_epoch"];
+pub(super) const MESSAGE_OPTIONS: [&str; 5] =
+    ["positions", "state", "if_offset", "if_epoch", "traceparent"];
 
 /// Bytes of an idempotency key, at most.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -119,10 +131,10 @@ pub fn state_channel(data: &str) -> Option<Cow<'_, str>> {
 
 #[cold]
 fn publish_options(data: &str) -> Result<PublishOptions<'_>, DecodeError> {
-    let [positions, state, if_offset, if_epoch] = MESSAGE_OPTIONS;
-    let names = &[positions, state, if_offset, if_epoch, "idempotency_key"];
-    let [positions, state, if_offset, if_epoch, key] = members(data, names)?;
-    let message = MessageOptions::read([positions, state, if_offset, if_epoch]);
+    let [positions, state, if_offset, if_epoch, parent] = MESSAGE_OPTIONS;
+    let names = &[positions, state, if_offset, if_epoch, parent, "idempotency_key"];
+    let [positions, state, if_offset, if_epoch, parent, key] = members(data, names)?;
+    let message = MessageOptions::read([positions, state, if_offset, if_epoch, parent]);
     let key = key.map(|key| idempotency_key(key).ok_or(DecodeError::Data)).transpose()?;
     Ok(PublishOptions { idempotency_key: key, message: message.map_err(|_| DecodeError::Data)? })
 }
@@ -147,6 +159,7 @@ mod tests {
             positions: true,
             state: Some(r#"{"n": 1}"#),
             condition: Some(condition),
+            traceparent: None,
         };
         let expected = PublishOptions { idempotency_key: Some("k1".into()), message };
         assert_eq!(publish(all), Ok(expected));

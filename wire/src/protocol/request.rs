@@ -270,7 +270,12 @@ mod tests {
             )
         );
         let condition = Some(Condition { offset: 7, epoch: Epoch::parse("0123456789") });
-        let options = MessageOptions { positions: true, state: Some(r#"{"n":2}"#), condition };
+        let options = MessageOptions {
+            positions: true,
+            state: Some(r#"{"n":2}"#),
+            condition,
+            traceparent: None,
+        };
         let with = Request::PublishWith {
             channel: "c",
             event: "e",

@@ -17,6 +17,7 @@ use super::{
     nodes::{Contact, OrderId, OrderKind, Spread},
     peers::Ticket,
     slab::Slab,
+    spans::Open,
     types::{Audit, CommandId, ConnId, Publication, Published},
 };
 
@@ -55,6 +56,8 @@ enum Errand {
 pub(super) struct Publisher {
     pub(super) via: Via,
     pub(super) key: Option<Box<KeyUse>>,
+    /// What is told of it, if that is traced.
+    pub(super) span: Option<Box<Open>>,
 }
 
 /// How a publish came, and so how it is answered.
@@ -80,7 +83,7 @@ pub(super) struct KeyUse {
 impl Via {
     /// Without a key.
     pub(super) fn plainly(self) -> Publisher {
-        Publisher { via: self, key: None }
+        Publisher { via: self, key: None, span: None }
     }
 }
 

@@ -25,6 +25,7 @@ mod session_records;
 mod sessions;
 mod shards;
 mod slow;
+mod spans;
 mod state;
 mod statistics;
 mod storing;

@@ -113,3 +113,29 @@ fn nodes_have_names_of_their_own() {
     names.dedup();
     assert_eq!(names.len(), 3);
 }
+
+#[test]
+fn an_append_is_a_part_of_its_publish_and_takes_the_trace_along() {
+    use crate::spans::{Operation, Tracing};
+
+    let config = Config { tracing: Some(Tracing::default()), ..config() };
+    let mut nodes = Nodes::with(1, 1, config);
+    let client = nodes.connect(0, 0);
+    nodes.rigs[0].hubs[0].take_spans();
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let data = json!({"channel": "a", "event": "e", "data": {}, "traceparent": parent});
+    nodes.ask(0, &client, "publish", &data);
+    let append = under_way(&mut nodes, 0).remove(0);
+    let message = crate::record::decode(&append.records).unwrap().next().unwrap().unwrap();
+    let carried = message.traceparent.unwrap().to_owned();
+    nodes.settle();
+
+    let spans = nodes.rigs[0].hubs[0].take_spans().ended;
+    let publish = spans.iter().find(|span| matches!(span.operation, Operation::Publish { .. }));
+    let append = spans.iter().find(|span| matches!(span.operation, Operation::Append { .. }));
+    let (publish, append) = (publish.unwrap(), append.unwrap());
+    assert_eq!(carried, publish.context.to_string());
+    assert_eq!(append.parent, Some(publish.context.span));
+    assert_eq!(append.context.trace, publish.context.trace);
+    assert_eq!((append.outcome, publish.outcome), (Ok(()), Ok(())));
+}

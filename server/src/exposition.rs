@@ -4,21 +4,26 @@ use std::borrow::Cow;
 
 /// One series with its value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sample<'a> {
-    pub(super) name: &'a str,
+pub(crate) struct Sample<'a> {
+    pub(crate) name: &'a str,
     labels: &'a str,
-    pub(super) value: f64,
+    pub(crate) value: f64,
 }
 
 impl<'a> Sample<'a> {
     /// The value of a label.
-    pub(super) fn label(&self, wanted: &str) -> Option<Cow<'a, str>> {
-        labels(self.labels).find(|(name, _)| *name == wanted).map(|(_, value)| unescaped(value))
+    pub(crate) fn label(&self, wanted: &str) -> Option<Cow<'a, str>> {
+        self.labels().find(|(name, _)| *name == wanted).map(|(_, value)| value)
+    }
+
+    /// All labels with their values, in their order.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> + use<'a> {
+        labels(self.labels).map(|(name, value)| (name, unescaped(value)))
     }
 }
 
 /// All series. Lines that are none are passed over.
-pub(super) fn samples(text: &str) -> impl Iterator<Item = Sample<'_>> {
+pub(crate) fn samples(text: &str) -> impl Iterator<Item = Sample<'_>> {
     text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         let (name, labels) = match series.split_once('{') {
