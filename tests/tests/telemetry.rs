@@ -283,3 +283,39 @@ fn an_append_is_a_part_of_its_publish() {
     let node = attribute(&collector.spans()[0].1, "service.instance.id");
     assert_eq!(node.as_deref(), Some("n1"));
 }
+
+#[test]
+fn a_trace_reaches_the_subscribers_who_ask_for_it_through_redis() {
+    let cluster = Cluster::start(2, &[]);
+    let (mut told, mut other) = (cluster.nodes[1].hello(), cluster.nodes[1].hello());
+    let answer = told.request("subscribe", json!({"channel": "a", "trace": true}));
+    assert_eq!(answer["data"]["status"], "subscribed", "{answer}");
+    other.subscribe("a");
+    let body = json!({"channel": "a", "event": "e", "data": {"n": 1}}).to_string();
+    let answer =
+        http::post(cluster.nodes[0].address(), "/publish", &[("traceparent", PARENT)], &body);
+    assert_eq!(answer.status, 200);
+    let (event, plain) = (told.message(), other.message());
+    // Without spans of its own the server passes on what it was told.
+    assert_eq!((&event["traceparent"], &event["offset"]), (&json!(PARENT), &json!(1)));
+    assert_eq!(plain.as_object().unwrap().len(), 9, "{plain}");
+}
+
+#[test]
+fn an_event_is_a_part_of_the_publish_that_it_came_with() {
+    let collector = Collector::start();
+    let url: &str = &collector.url();
+    let server = Server::with_variables(
+        &[("SHARDS", "2")],
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", url), SOON, TRACES_ONLY],
+    );
+    let mut client = server.hello();
+    client.request("subscribe", json!({"channel": "a", "trace": true}));
+    let publish = json!({"channel": "a", "event": "e", "data": {}, "traceparent": PARENT});
+    server.hello().request("publish", publish);
+    let event = client.message();
+    let span = collector.span("publish", |span| span.name == "publish");
+    let expected = format!("00-{TRACE}-{}-01", hex(&span.span_id));
+    assert_eq!(event["traceparent"], expected);
+    assert_eq!(hex(&span.parent_span_id), "00f067aa0ba902b7");
+}

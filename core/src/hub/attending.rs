@@ -49,8 +49,8 @@ impl Wishes {
             offset: recover.offset,
             id: recover.id.as_deref().map(Into::into),
         });
-        let SubscribeOptions { positions, rewind, strict, .. } = *options;
-        let start = Wish { positions, since, rewind, strict };
+        let SubscribeOptions { positions, rewind, strict, trace: traces, .. } = *options;
+        let start = Wish { positions, traces, since, rewind, strict };
         // Who asks for presence only has said nothing of messages.
         let start = (start != Wish::default()).then(|| Box::new(start));
         Ok(Self { start, presence: presence.map(Box::new) })

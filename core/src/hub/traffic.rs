@@ -222,7 +222,8 @@ impl Hub {
         let presence = wishes.presence.and_then(|wanted| self.attendance(id, *wanted));
         let wish = wishes.start;
         let form = wish.as_ref().map_or(Form::Plain, |wish| wish.form());
-        let asked = (answer, form, wish.is_some() || presence.is_some());
+        let traced = wish.as_ref().is_some_and(|wish| wish.traces);
+        let asked = (answer, (form, traced), wish.is_some() || presence.is_some());
         let resumes = asked.0.resumes;
         let (env, connections) = (&self.env, &mut self.connections);
         match self.channels.subscribe(env, connections, id, name, asked, everywhere) {
@@ -281,7 +282,7 @@ impl Hub {
                 }
             }
         }
-        let Joiner { conn: id, deflates, form } = member;
+        let Joiner { conn: id, deflates, form, .. } = member;
         let (mut start, lost) = match start {
             Ok(start) => (start, None),
             Err(lost) => (None, Some(lost)),

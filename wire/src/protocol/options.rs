@@ -23,6 +23,9 @@ pub struct SubscribeOptions<'a> {
     pub strict: bool,
     /// `presence`: its JSON, whatever it is.
     pub presence: Option<&'a str>,
+    /// `trace`: events that belong to a trace say to which, by `traceparent`. It implies positions; anything but true is
+    /// ignored.
+    pub trace: bool,
 }
 
 /// Where a client left off.
@@ -39,8 +42,8 @@ pub struct Recover<'a> {
 impl SubscribeOptions<'_> {
     /// Appends them as further members of an object that has one.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        // To recover implies positions.
-        if self.positions && self.recover.is_none() {
+        // To recover implies positions, and so does to be told of traces.
+        if self.positions && self.recover.is_none() && !self.trace {
             out.extend_from_slice(b",\"positions\":true");
         }
         if let Some(recover) = &self.recover {
@@ -65,6 +68,9 @@ impl SubscribeOptions<'_> {
             out.extend_from_slice(b",\"presence\":");
             out.extend_from_slice(presence.as_bytes());
         }
+        if self.trace {
+            out.extend_from_slice(b",\"trace\":true");
+        }
     }
 }
 
@@ -87,17 +93,20 @@ impl Incoming<'_> {
 
 #[cold]
 fn subscribe_options(data: &str) -> Result<SubscribeOptions<'_>, DecodeError> {
-    const NAMES: &[&str; 5] = &["positions", "recover", "rewind", "strict", "presence"];
-    let [positions, recover, rewind, strict, presence] = members(data, NAMES)?;
+    const NAMES: &[&str; 6] = &["positions", "recover", "rewind", "strict", "presence", "trace"];
+    let [positions, recover, rewind, strict, presence, trace] = members(data, NAMES)?;
+    let trace = trace.is_some_and(|trace| trace.get() == "true");
+    let positions = positions.map(flag).transpose()?.unwrap_or(false);
     let recover = recover.map(read_recover).transpose()?;
     let rewind = rewind.map(number).transpose()?;
     Ok(SubscribeOptions {
-        positions: positions.map(flag).transpose()?.unwrap_or(false) || recover.is_some(),
+        positions: positions || trace || recover.is_some(),
         recover,
         // A count that no ring can hold is as good as the largest.
         rewind: rewind.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
         strict: strict.map(flag).transpose()?.unwrap_or(false),
         presence: presence.map(Value::get),
+        trace,
     })
 }
 
@@ -177,12 +186,20 @@ mod tests {
             rewind: Some(10),
             strict: true,
             presence: None,
+            trace: false,
         };
         assert_eq!(options(&data), Ok(expected));
         let positions = SubscribeOptions { positions: true, ..SubscribeOptions::default() };
         assert_eq!(options(r#"{"channel":"c","positions":true}"#), Ok(positions));
         let presence = SubscribeOptions { presence: Some(r#"{"info":{}}"#), ..<_>::default() };
         assert_eq!(options(r#"{"channel":"c","presence":{"info":{}}}"#), Ok(presence));
+        let traced = SubscribeOptions { positions: true, trace: true, ..<_>::default() };
+        assert_eq!(options(r#"{"channel":"c","trace":true}"#), Ok(traced));
+        // Clients that have such a member already mean something else by it.
+        for other in ["false", "1", r#""on""#, "{}"] {
+            let data = format!(r#"{{"channel":"c","trace":{other}}}"#);
+            assert_eq!(options(&data), Ok(SubscribeOptions::default()), "{other}");
+        }
     }
 
     #[test]
@@ -225,14 +242,15 @@ mod tests {
             rewind: Option<u32>,
             strict: bool,
             presence in prop::option::of(prop_oneof![Just("true"), Just(r#"{"info":{"a":[1]}}"#)]),
+            trace: bool,
         ) {
             let recover = recover.map(|(bits, offset, id)| Recover {
                 epoch: Some(Epoch::from_random(bits)),
                 offset,
                 id: id.map(Cow::Owned),
             });
-            let positions = positions || recover.is_some();
-            let options = SubscribeOptions { positions, recover, rewind, strict, presence };
+            let positions = positions || recover.is_some() || trace;
+            let options = SubscribeOptions { positions, recover, rewind, strict, presence, trace };
 
             let request = Request::SubscribeWith { channel: "c\"", options: &options };
 

@@ -24,7 +24,7 @@ impl Channels {
         connections: &mut Connections,
         id: ConnId,
         name: &str,
-        (answer, form, anew): (AnswerTo, Form, bool),
+        (answer, (form, traced), anew): (AnswerTo, (Form, bool), bool),
         everywhere: usize,
     ) -> Option<Subscribe> {
         let limits = &env.config.limits;
@@ -56,7 +56,7 @@ impl Channels {
         };
         channel.waiting.push_back(Waiting { conn: id, answer: Some(answer), anew });
         connections.edit(id)?.rare_mut().joining += 1;
-        Some(Subscribe::Ask(channel.name.clone(), Joiner { conn: id, deflates, form }))
+        Some(Subscribe::Ask(channel.name.clone(), Joiner { conn: id, deflates, form, traced }))
     }
 
     /// Whether a connection is a member of a channel.
@@ -129,6 +129,12 @@ impl Channels {
             let pages = self.adopt(connections, index, pages.unwrap_or_default());
             self.add(env, connections, index, id, (CatchUp::new(member.form, pages), held))
         };
+        if added
+            && member.traced
+            && let Some(channel) = self.slots.get_mut(index)
+        {
+            channel.traced.get_or_insert_default().insert(id.index);
+        }
         if let (Some(start), Some(channel)) = (&start, self.slots.get_mut(index)) {
             channel.epoch = Some(start.position.epoch);
             channel.next_offset = channel.next_offset.max(start.position.offset + 1);
@@ -239,7 +245,14 @@ impl Channels {
             entry.subscription = at as u32;
         }
         let form = self.take_out(connections, index, member)?.0;
-        let channel = self.slots.get(index)?.name.clone();
+        let channel = self.slots.get_mut(index)?;
+        if let Some(traced) = &mut channel.traced {
+            traced.remove(&id.index);
+            if traced.is_empty() {
+                channel.traced = None;
+            }
+        }
+        let channel = channel.name.clone();
         let left = Left { channel, index, form, deflates };
         env.tally.subscriptions -= 1;
         self.drop_if_unused(index);
@@ -307,6 +320,12 @@ impl Channels {
                     let expected = Subscription { channel: index, member };
                     assert_eq!(held, Some(expected), "a member of {}", channel.name);
                 }
+            }
+            let told = channel.traced.iter().flat_map(|told| told.iter());
+            let is_held = |conn: &Conn| conn.subscriptions.iter().any(|held| held.channel == index);
+            for conn in told {
+                let member = connections.member(*conn).is_some_and(|conn| is_held(conn));
+                assert!(member, "who is told of traces in {}", channel.name);
             }
             catching_up += channel.catching.len();
             assert!(channel.catching.iter().all(|one| !one.is_done() || one.held), "who is done");

@@ -9,7 +9,10 @@ mod slow;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use self::catch_up::CatchUp;
 pub(super) use self::{founders::Founders, missing::Missing};
@@ -96,6 +99,8 @@ pub(super) struct Round {
     plain: Shape,
     /// The same for those who asked for positions, if anybody did.
     positioned: Option<Box<Shape>>,
+    /// That with the traces of its messages, if there are any and somebody here is to be told.
+    traced: Option<Segment>,
     first_offset: u64,
     /// The channel's home, and the credit that it is given back for the round; 0 if that is this hub.
     pub(super) home: ShardId,
@@ -150,6 +155,8 @@ struct Channel {
     epoch: Option<Epoch>,
     /// By form.
     members: [Vec<Member>; 2],
+    /// Those who are told which trace an event belongs to, by their connections' indices.
+    traced: Option<Box<BTreeSet<u32>>>,
     /// Those who are still being sent what they missed.
     catching: Vec<CatchUp>,
     /// What those of this turn missed.
@@ -284,6 +291,7 @@ impl Channels {
             next_offset: 0,
             epoch: None,
             members: [Vec::new(), Vec::new()],
+            traced: None,
             catching: Vec::new(),
             pages: Vec::new(),
             waiting: VecDeque::new(),

@@ -41,7 +41,7 @@ impl Rig {
 
     fn subscribe(&mut self, id: ConnId, channel: &str) -> Option<Subscribe> {
         let answer = AnswerTo::new(None, Answer::Response);
-        let wanted = (answer, Form::Plain, false);
+        let wanted = (answer, (Form::Plain, false), false);
         self.channels.subscribe(&self.env, &mut self.connections, id, channel, wanted, 0)
     }
 
@@ -57,6 +57,7 @@ impl Rig {
             plain: Shape {
                 segment: Segment::new(vec![0; bytes], 1, Segment::NO_TAG, 0),
                 deflated: None,
+                traces: None,
             },
             positioned: None,
             first_offset,
@@ -187,7 +188,11 @@ fn a_round_for_nobody_gives_its_credit_back() {
     let mut rig = Rig::new(SlowPolicy::Disconnect);
     let sealed = Sealed {
         channel: "c".into(),
-        plain: Shape { segment: Segment::new(vec![0; 10], 1, Segment::NO_TAG, 0), deflated: None },
+        plain: Shape {
+            segment: Segment::new(vec![0; 10], 1, Segment::NO_TAG, 0),
+            deflated: None,
+            traces: None,
+        },
         positioned: None,
         first_offset: 0,
         remote: 0,

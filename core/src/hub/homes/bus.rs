@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Broadcast, Broadcasted, Homes,
     documents::Document,
-    forms::Form,
+    forms::{Form, Traces},
     home::{Home, Sealed, Shape},
     lines::Line,
     stored::encode,
@@ -19,7 +19,7 @@ use crate::{
         env::Env,
         follow::Part,
     },
-    protocol::{Message, Position, Stamp, Timestamp},
+    protocol::{Message, Position, Stamp, Timestamp, TraceParent},
     record,
     ws::Segment,
 };
@@ -121,7 +121,13 @@ impl Homes {
         let timestamp = Timestamp::from_unix(Duration::from_micros(message.unix_micros));
         let stamp = Stamp { id: message.id, timestamp: &timestamp };
         let broadcast = Broadcast { channel, event: message.event, data: message.data };
-        self.add(env, index, broadcast, Some(stamp))
+        let done = self.add(env, index, broadcast, Some(stamp));
+        if let Some(parent) = message.traceparent.and_then(TraceParent::parse)
+            && let Some(home) = self.slots.get_mut(index)
+        {
+            home.note_trace(parent);
+        }
+        done
     }
 
     /// The next messages have come from the bus, from before anybody subscribed.
@@ -283,10 +289,17 @@ impl Homes {
                 true => env.codecs.deflate_round(&env.config.deflate, &name, &segment),
                 false => None,
             };
-            Shape { segment: segment.clone(), deflated }
+            Shape { segment: segment.clone(), deflated, traces: None }
         };
         let plain = shape(plain);
-        let positioned = home.takes(Form::Positioned).then(|| Box::new(shape(positioned)));
+        let mut positioned = home.takes(Form::Positioned).then(|| Box::new(shape(positioned)));
+        let parents = messages.iter().zip(0..).filter_map(|(message, place)| {
+            Some((place, TraceParent::parse(message.traceparent?)?))
+        });
+        let traces: Traces = parents.collect();
+        if let Some(positioned) = positioned.as_mut().filter(|_| !traces.is_empty()) {
+            positioned.traces = Some(Arc::new(traces));
+        }
         Some(Sealed { channel: name.clone(), plain, positioned, first_offset: 0, remote, here })
     }
 }

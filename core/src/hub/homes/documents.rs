@@ -70,6 +70,13 @@ impl Homes {
             self.found(env, &channel.into());
         }
         let done = self.broadcast_at(env, broadcast, stamp);
+        if let Some(parent) = options.traceparent
+            && done.published.subscribers > 0
+            && let Some(&index) = self.names.get(channel)
+            && let Some(home) = self.slots.get_mut(index)
+        {
+            home.note_trace(parent);
+        }
         if let Some(json) = &options.state {
             let document = Document { offset: done.published.offset, json: json.clone() };
             self.set_document(env, channel, document);

@@ -2,7 +2,10 @@
 
 use std::ops::RangeInclusive;
 
-use crate::ws::{Segment, encode_text_parts};
+use crate::{
+    protocol::TraceParent,
+    ws::{Segment, encode_text_parts},
+};
 
 /// In which form a subscriber takes a channel's messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +73,34 @@ pub(super) fn convert(segment: &Segment, first: u64, numbered: bool, form: Form)
     Segment::new(frames, messages, Segment::NO_TAG, u32::try_from(last).unwrap_or(u32::MAX))
 }
 
+/// Messages of a round that belong to a trace, by their place in it, and which.
+pub(in crate::hub) type Traces = Vec<(u32, TraceParent)>;
+
+/// A whole segment, whose messages say which trace they belong to, if any.
+pub(in crate::hub) fn traced(segment: &Segment, traces: &Traces) -> Segment {
+    let room = segment.len() + traces.len() * (TRACE.len() + TraceParent::LEN + DIGITS);
+    let (mut frames, mut last) = (Vec::with_capacity(room), 0);
+    let mut traces = traces.iter().peekable();
+    for (frame, place) in segment.frames().zip(0..) {
+        last = frames.len();
+        match traces.next_if(|(of, _)| *of == place) {
+            None => frames.extend_from_slice(frame.bytes()),
+            Some((_, parent)) => {
+                let payload = frame.payload();
+                let body = payload.strip_suffix(b"}").unwrap_or(payload);
+                let mut text = Vec::with_capacity(TraceParent::LEN);
+                parent.write(&mut text);
+                encode_text_parts(&mut frames, &[body, TRACE, &text, b"\"}"]);
+            }
+        }
+    }
+    let last = u32::try_from(last).unwrap_or(u32::MAX);
+    Segment::new(frames, segment.messages(), Segment::NO_TAG, last)
+}
+
+/// What stands before a trace, behind everything else of the message.
+const TRACE: &[u8] = b",\"traceparent\":\"";
+
 /// What stands before the number, at the end of the message: see [`Envelope`](crate::protocol::Envelope).
 const OFFSET: &[u8] = b",\"offset\":";
 
@@ -126,6 +157,29 @@ mod tests {
                     prop_assert_eq!(last - 6, expected.last() as usize - tail);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_trace_is_the_last_member_of_the_messages_that_have_one() {
+        let parent = TraceParent { trace: [1; 16], span: [2; 8], sampled: true };
+        for lengths in [&[1, 65_530, 3][..], &[120, 65_400]] {
+            let plain = round(lengths, 7, true);
+            let last = lengths.len() as u32 - 1;
+            let made = traced(&plain, &vec![(0, parent), (last, parent)]);
+            assert_eq!(made.messages(), plain.messages());
+            for ((frame, before), place) in made.frames().zip(plain.frames()).zip(0..) {
+                let (text, before) = (frame.payload(), before.payload());
+                if place != 0 && place != last {
+                    assert_eq!(text, before);
+                    continue;
+                }
+                let message: serde_json::Value = serde_json::from_slice(text).unwrap();
+                assert_eq!(message["traceparent"], parent.to_string());
+                assert_eq!(&text[..before.len() - 1], &before[..before.len() - 1]);
+            }
+            let tail = made.frames().last().unwrap().bytes().len();
+            assert_eq!(made.last() as usize, made.len() - tail);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Broadcast,
     documents::Document,
-    forms::{self, Form},
+    forms::{self, Form, Traces},
     lines::{Line, Links},
     log::{Bounds, Log, Page, nanos},
     pages::Pages,
@@ -17,7 +17,7 @@ use crate::{
         peers::{Joiner, bit},
         types::ShardId,
     },
-    protocol::{Envelope, Epoch, Stamp},
+    protocol::{Envelope, Epoch, Stamp, TraceParent},
     time::Instant,
     ws::{self, Deflated, Segment},
 };
@@ -58,6 +58,8 @@ pub(super) struct Home {
     pub(super) remote: u64,
     /// Frames of the present turn.
     round: Gathering,
+    /// The traces of its messages.
+    traces: Option<Box<Traces>>,
     /// By how much the log has grown, and shrunk, since that was last added up.
     pub(super) grown: usize,
     pub(super) shrunk: usize,
@@ -105,6 +107,8 @@ pub(in crate::hub) struct Shape {
     pub(in crate::hub) segment: Segment,
     /// The same compressed, if any subscriber on any hub can take that.
     pub(in crate::hub) deflated: Option<Box<Deflated>>,
+    /// Those of its messages that belong to a trace, for whom that is to be told: beside the form with positions only.
+    pub(in crate::hub) traces: Option<Arc<Traces>>,
 }
 
 impl Home {
@@ -128,6 +132,7 @@ impl Home {
             by_shard: vec![0; usize::from(shards)],
             remote: 0,
             round: Gathering::default(),
+            traces: None,
             grown: 0,
             shrunk: 0,
         }
@@ -244,6 +249,16 @@ impl Home {
         round.frames.len() - last
     }
 
+    /// The last message of the round belongs to a trace. Nobody is told who did not ask, and who asks takes positions.
+    #[cold]
+    pub(super) fn note_trace(&mut self, parent: TraceParent) {
+        if self.takes(Form::Positioned)
+            && let Some(place) = self.round.messages.checked_sub(1)
+        {
+            self.traces.get_or_insert_default().push((place, parent));
+        }
+    }
+
     /// Ends the round, which is in the log from now on. `None` if it is empty.
     pub(super) fn seal(&mut self, env: &mut Env) -> Option<Sealed> {
         if self.round.messages == 0 {
@@ -262,14 +277,19 @@ impl Home {
                 0 => None,
                 _ => env.codecs.deflate_round(&env.config.deflate, &self.name, &segment),
             };
-            Shape { segment, deflated }
+            Shape { segment, deflated, traces: None }
         };
         let first = round.first_offset;
         let numbered = match positioned.subscribers {
             0 => None,
             _ => Some(forms::convert(&segment, first, round.numbered, Form::Positioned)),
         };
-        let positioned = numbered.map(|segment| Box::new(shape(segment, positioned)));
+        let mut positioned = numbered.map(|segment| Box::new(shape(segment, positioned)));
+        if let Some(traces) = self.traces.take()
+            && let Some(positioned) = &mut positioned
+        {
+            positioned.traces = Some(Arc::new(*traces));
+        }
         let plain = shape(segment, plain);
         let here = self.is_here(env);
         let before = self.log.bytes();

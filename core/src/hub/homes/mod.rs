@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 pub(super) use self::{
     bus::Anchor,
-    forms::Form,
+    forms::{Form, traced},
     home::{Sealed, Shape},
     log::{Lost, Page, Since},
 };
@@ -112,6 +112,8 @@ impl<'a> Broadcast<'a> {
 pub(super) struct Wish {
     /// The answer is to say where the channel stands, and messages are to carry their offset.
     pub(super) positions: bool,
+    /// They are to say which trace they belong to.
+    pub(super) traces: bool,
     /// Where it left off.
     pub(super) since: Option<Since>,
     /// So many of the last messages are to come first.

@@ -40,7 +40,7 @@ impl Rig {
 
     fn join_with(&mut self, from: ShardId, wish: Option<Wish>) -> Result<Option<Box<Start>>, Lost> {
         let form = wish.as_ref().map_or(Form::Plain, Wish::form);
-        let member = Joiner { conn: conn(0), deflates: false, form };
+        let member = Joiner { conn: conn(0), deflates: false, form, traced: false };
         self.seal();
         self.homes.join(&mut self.env, from, &"c".into(), member, (wish.as_ref(), Known::All))
     }
@@ -238,7 +238,7 @@ fn what_cannot_be_recovered_says_why() {
     assert_eq!(lost(None, 4), Err(Lost::Epoch));
     assert_eq!(lost(Some(protocol::Epoch::from_random(1)), 4), Err(Lost::Epoch));
     let since = Since { epoch, offset: 5, id: Some("another".into()) };
-    let wish = Wish { positions: true, since: Some(since), strict: true, rewind: None };
+    let wish = Wish { positions: true, since: Some(since), strict: true, ..Wish::default() };
     assert_eq!(rig.join_with(OWN, Some(wish)).unwrap_err(), Lost::Diverged);
     assert_eq!(rig.homes.len(), 0, "who is strict is no subscriber then");
     rig.check();

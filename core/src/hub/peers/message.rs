@@ -17,6 +17,7 @@ use crate::{
         types::{ConnId, Publication, Published, ShardId},
         visitors::Who,
     },
+    protocol::TraceParent,
     reason::Reason,
     ws::Segment,
 };
@@ -66,6 +67,8 @@ pub(in crate::hub) struct Joiner {
     pub(in crate::hub) deflates: bool,
     /// In which form it takes the channel.
     pub(in crate::hub) form: Form,
+    /// It is told which trace an event belongs to.
+    pub(in crate::hub) traced: bool,
 }
 
 /// The messages between hubs.
@@ -241,9 +244,12 @@ pub(in crate::hub) fn round_weight(
     positioned: Option<&Shape>,
 ) -> usize {
     let deflated = |shape: &Shape| shape.deflated.as_ref().map_or(0, |form| form.segment.len());
-    let bytes = |shape: &Shape| shape.segment.len() + deflated(shape);
+    let traces = |shape: &Shape| shape.traces.as_ref().map_or(0, |of| of.len() * TRACE_BYTES);
+    let bytes = |shape: &Shape| shape.segment.len() + deflated(shape) + traces(shape);
     size_of::<ShardMessage>() + channel.len() + bytes(plain) + positioned.map_or(0, bytes)
 }
+
+const TRACE_BYTES: usize = size_of::<(u32, TraceParent)>();
 
 #[cfg(test)]
 mod tests {

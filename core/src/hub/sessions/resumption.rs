@@ -251,7 +251,7 @@ impl Channel {
         self.changed |= since.is_some() && !self.terms.positions;
         self.terms.positions |= since.is_some();
         let positions = self.terms.positions;
-        positions.then(|| Box::new(Wish { positions, since, rewind: None, strict: false }))
+        positions.then(|| Box::new(Wish { positions, since, ..Wish::default() }))
     }
 }
 

@@ -234,3 +234,96 @@ fn a_reload_begins_and_ends_spans() {
     };
     assert_eq!([reload(traced()), reload(Config::default()), reload(traced())], [1, 0, 1]);
 }
+
+/// A subscriber that is told of traces.
+fn follower(rig: &mut Rig, shard: usize, channel: &str) -> Client {
+    let client = rig.connect(shard);
+    let answer = rig.request(&client, "subscribe", &json!({"channel": channel, "trace": true}));
+    assert_eq!(answer["data"]["offset"], 0, "positions come with it: {answer}");
+    client
+}
+
+#[test]
+fn who_asks_is_told_which_trace_an_event_belongs_to() {
+    for (shards, config) in [(1, Config::default()), (2, Config::default()), (2, traced())] {
+        let kept = config.tracing.is_some();
+        let mut rig = Rig::new(shards, config);
+        let last = usize::from(shards) - 1;
+        let (told, publisher) = (follower(&mut rig, last, "a"), rig.connect(0));
+        let (plain, positioned) = (rig.connect(last), rig.connect(last));
+        rig.subscribe(&plain, "a");
+        rig.request(&positioned, "subscribe", &json!({"channel": "a", "positions": true}));
+        for client in [&told, &plain, &positioned] {
+            client.take();
+        }
+        spans(&mut rig);
+        let data = json!({"channel": "a", "event": "e", "data": {"n": 1}, "traceparent": PARENT});
+        rig.request(&publisher, "publish", &data);
+        let events = told.take();
+        let [event] = &events[..] else { panic!() };
+        // Without spans of its own the server passes on what it was told; otherwise it stands between.
+        let expected = match kept {
+            true => span(&mut rig).context.to_string(),
+            false => PARENT.to_owned(),
+        };
+        assert_eq!((&event["traceparent"], &event["offset"]), (&json!(expected), &json!(1)));
+        for (client, members) in [(&plain, 9), (&positioned, 10)] {
+            let events = client.take();
+            let [event] = &events[..] else { panic!() };
+            assert_eq!(event.as_object().unwrap().len(), members, "{event}");
+        }
+
+        rig.request(
+            &publisher,
+            "publish",
+            &json!({"channel": "a", "event": "e", "data": {"n": 2}}),
+        );
+        let events = told.take();
+        let [event] = &events[..] else { panic!() };
+        assert_eq!(event.get("traceparent").is_some(), kept, "{event}");
+    }
+}
+
+#[test]
+fn of_a_round_only_what_belongs_to_a_trace_says_so() {
+    let mut rig = Rig::alone();
+    let told = follower(&mut rig, 0, "a");
+    let publisher = rig.connect(0);
+    let message = |n: u64| json!({"channel": "a", "event": "e", "data": {"n": n}});
+    let mut traced = message(2);
+    traced["traceparent"] = json!(PARENT);
+    let body = json!([message(1), traced, message(3)]);
+    assert!(post(&mut rig, "", &body).starts_with("HTTP/1.1 200 "));
+    let events = told.take();
+    let said: Vec<_> = events.iter().map(|event| event.get("traceparent").is_some()).collect();
+    assert_eq!(said, [false, true, false]);
+
+    // What is none is ignored, as is what is not even text.
+    for none in [json!("00-nonsense"), json!(7), Value::Null] {
+        let mut message = message(4);
+        message["traceparent"] = none;
+        let answer = rig.request(&publisher, "publish", &message);
+        assert_eq!(answer["type"], "response", "{answer}");
+        assert!(told.take()[0].get("traceparent").is_none());
+    }
+}
+
+#[test]
+fn who_subscribes_again_without_it_or_leaves_is_told_no_more() {
+    let mut rig = Rig::alone();
+    let (told, other) = (follower(&mut rig, 0, "a"), follower(&mut rig, 0, "a"));
+    let publisher = rig.connect(0);
+    let publish = |rig: &mut Rig| {
+        let data = json!({"channel": "a", "event": "e", "data": {}, "traceparent": PARENT});
+        rig.request(&publisher, "publish", &data);
+        [&told, &other].map(|client| {
+            let events = client.take();
+            events.first().map(|event| event.get("traceparent").is_some())
+        })
+    };
+    assert_eq!(publish(&mut rig), [Some(true), Some(true)]);
+    rig.request(&told, "subscribe", &json!({"channel": "a", "positions": true}));
+    assert_eq!(publish(&mut rig), [Some(false), Some(true)]);
+    rig.request(&other, "unsubscribe", &json!({"channel": "a"}));
+    assert_eq!(publish(&mut rig), [Some(false), None]);
+}

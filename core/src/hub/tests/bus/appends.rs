@@ -139,3 +139,23 @@ fn an_append_is_a_part_of_its_publish_and_takes_the_trace_along() {
     assert_eq!(append.context.trace, publish.context.trace);
     assert_eq!((append.outcome, publish.outcome), (Ok(()), Ok(())));
 }
+
+#[test]
+fn a_trace_reaches_the_subscribers_of_other_nodes() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for keep in [config::Keep::default(), config::Keep::OFF] {
+        let mut config = config();
+        config.history.default = keep;
+        let mut nodes = Nodes::with(2, 2, config);
+        let (client, publisher) = (nodes.connect(1, 1), nodes.connect(0, 0));
+        let wish = json!({"channel": "a", "trace": true});
+        nodes.request(1, &client, "subscribe", &wish);
+        let data = json!({"channel": "a", "event": "e", "data": {}, "traceparent": parent});
+        nodes.ask(0, &publisher, "publish", &data);
+        nodes.settle();
+        let events: Vec<_> =
+            client.take().into_iter().filter(|message| message["event"] == "e").collect();
+        assert_eq!(events.len(), 1, "{keep:?}");
+        assert_eq!(events[0]["traceparent"], parent, "{keep:?}: {}", events[0]);
+    }
+}
