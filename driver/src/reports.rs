@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mahavishnu_core::hub::{BusEvent, BusState, ShardId};
+use mahavishnu_core::hub::{BusEvent, BusState, LinkEvent, NodeEvent, ShardId};
 use mahavishnu_links::RedisInfo;
 use tracing::{info, warn};
 
@@ -27,11 +27,11 @@ impl Reports {
 
     /// The link tells the hub something.
     pub(crate) fn hear(&mut self, event: &BusEvent, redis: Option<&RedisInfo>) {
-        if let BusEvent::Up { session } = event {
+        if let BusEvent::Link(LinkEvent::Up { session }) = event {
             self.up(*session, redis);
-        } else if let BusEvent::State(state) = event {
+        } else if let BusEvent::Link(LinkEvent::State(state)) = event {
             self.state(state, Instant::now());
-        } else if let BusEvent::LeaseLost = event {
+        } else if let BusEvent::Node(NodeEvent::LeaseLost) = event {
             warn!(
                 shard = self.shard,
                 "the lease was over before it was renewed: the other servers have taken this one for gone"

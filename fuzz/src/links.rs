@@ -10,7 +10,10 @@ use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use mahavishnu_core::{
     entropy::Seed,
-    hub::{Append, BusCommand, BusEvent, CallId, Heal, HealEntry, NodeId, Retention, Writer},
+    hub::{
+        Append, AttendanceEvent, BusCommand, BusEvent, CallId, ChannelEvent, Heal, HealEntry,
+        LinkEvent, NodeEvent, NodeId, Retention, VisitEvent, Writer,
+    },
     protocol::{Epoch, Position},
     time::{Instant, Now},
 };
@@ -248,26 +251,30 @@ impl Rig {
 
     fn hear(&mut self, event: &BusEvent) {
         match event {
-            BusEvent::Up { .. } => assert!(!std::mem::replace(&mut self.up, true)),
-            BusEvent::Down => assert!(std::mem::replace(&mut self.up, false)),
+            BusEvent::Link(LinkEvent::Up { .. }) => assert!(!std::mem::replace(&mut self.up, true)),
+            BusEvent::Link(LinkEvent::Down) => assert!(std::mem::replace(&mut self.up, false)),
             // While it is away each beat has failed at once.
-            BusEvent::State(_) | BusEvent::BeatFailed => {}
-            BusEvent::Reconciled
-            | BusEvent::Standing { .. }
-            | BusEvent::Live { .. }
-            | BusEvent::Beat { .. }
-            | BusEvent::LeaseLost
-            | BusEvent::Control { .. }
-            | BusEvent::Told { .. } => assert!(self.up, "{event:?}"),
-            BusEvent::Appended { id, .. }
-            | BusEvent::Announced { id, .. }
-            | BusEvent::Page { id, .. }
-            | BusEvent::Healed { id, .. }
-            | BusEvent::Visited { id, .. }
-            | BusEvent::Visits { id, .. }
+            BusEvent::Link(LinkEvent::State(_)) | BusEvent::Node(NodeEvent::BeatFailed) => {}
+            BusEvent::Link(LinkEvent::Reconciled)
+            | BusEvent::Channel(ChannelEvent::Standing { .. } | ChannelEvent::Live { .. })
+            | BusEvent::Node(
+                NodeEvent::Beat { .. }
+                | NodeEvent::LeaseLost
+                | NodeEvent::Control { .. }
+                | NodeEvent::Told { .. },
+            ) => assert!(self.up, "{event:?}"),
+            BusEvent::Channel(
+                ChannelEvent::Appended { id, .. }
+                | ChannelEvent::Announced { id, .. }
+                | ChannelEvent::Page { id, .. }
+                | ChannelEvent::Healed { id, .. },
+            )
+            | BusEvent::Node(NodeEvent::Controlled { id, .. })
+            | BusEvent::Visit(VisitEvent::Visited { id, .. } | VisitEvent::Visits { id, .. })
+            | BusEvent::Attendance(
+                AttendanceEvent::Attended { id, .. } | AttendanceEvent::Members { id, .. },
+            )
             | BusEvent::Taken { id, .. }
-            | BusEvent::Attended { id, .. }
-            | BusEvent::Members { id, .. }
             | BusEvent::Session { id, .. } => {
                 *self.calls.get_mut(id).expect("a command that is answered") += 1;
             }

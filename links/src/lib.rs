@@ -48,4 +48,6 @@ pub use self::{
     stats::{ErrorClass, LinkStats, Outage, RedisInfo, Sent},
 };
 #[doc(no_inline)]
-pub use mahavishnu_core::hub::{BusCommand, BusEvent, NodeId};
+pub use mahavishnu_core::hub::{
+    AttendanceEvent, BusCommand, BusEvent, ChannelEvent, LinkEvent, NodeEvent, NodeId, VisitEvent,
+};

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Hub,
-    bus::{BusCommand, BusError, BusEvent, CallId, Live, Page, Standing},
+    bus::{BusCommand, BusError, CallId, ChannelEvent, Live, Page, Standing},
     channels::Missing,
     connections::Cause,
     follow::{Followed, Phase, Place, Round, Verdict, has_begun_anew, judge, last, messages},
@@ -23,43 +23,20 @@ use crate::{
 
 /// Events.
 impl Hub {
-    /// Something the bus tells.
-    pub(super) fn on_bus(&mut self, event: BusEvent) {
-        self.hear_of_nodes(&event);
-        self.hear_of_queues(&event);
-        self.hear_of_presence(&event);
+    /// What the bus tells of channels.
+    pub(super) fn hear_of_channel(&mut self, event: ChannelEvent) {
         match event {
-            BusEvent::Up { .. } => {
-                self.following.on_up();
-                self.appending.on_up();
-            }
-            BusEvent::Down => {
-                self.following.on_down();
-                self.appending.on_down();
-            }
-            BusEvent::Standing { channel, standing, newest } => {
+            ChannelEvent::Standing { channel, standing, newest } => {
+                self.presence.on_standing(&channel);
+                self.answer_ready();
                 self.on_standing(&channel, &standing, newest);
             }
-            BusEvent::Live { channel, live } => self.on_live(&channel, live),
-            BusEvent::Page { id, result } => self.on_page(id, result),
-            BusEvent::Healed { id, result } => self.on_healed(id, result),
-            BusEvent::Appended { id, result } => self.on_bus_appended(id, result),
-            BusEvent::Announced { id, result } => self.on_bus_announced(id, result),
-            BusEvent::Reconciled
-            | BusEvent::State(_)
-            | BusEvent::Beat { .. }
-            | BusEvent::LeaseLost
-            | BusEvent::BeatFailed
-            | BusEvent::Control { .. }
-            | BusEvent::Told { .. }
-            | BusEvent::Visited { .. }
-            | BusEvent::Visits { .. }
-            | BusEvent::Taken { .. }
-            | BusEvent::Attended { .. }
-            | BusEvent::Members { .. }
-            | BusEvent::Session { .. } => {}
+            ChannelEvent::Live { channel, live } => self.on_live(&channel, live),
+            ChannelEvent::Page { id, result } => self.on_page(id, result),
+            ChannelEvent::Healed { id, result } => self.on_healed(id, result),
+            ChannelEvent::Appended { id, result } => self.on_bus_appended(id, result),
+            ChannelEvent::Announced { id, result } => self.on_bus_announced(id, result),
         }
-        self.read_ready();
     }
 
     /// Where a channel stands: for the first time, after the bus was away, or from time to time.

@@ -2,7 +2,7 @@
 
 use super::{
     Hub,
-    bus::{BusEvent, Node, NodeId},
+    bus::{LinkEvent, Node, NodeEvent, NodeId},
     nodes::{Due, LinkCounts, NodeInfo, NodesMessage, Roll, Told},
     peers::Inner,
     types::ShardId,
@@ -10,39 +10,42 @@ use super::{
 use crate::record;
 
 impl Hub {
-    /// Something the bus has told, as far as it is about nodes.
-    pub(super) fn hear_of_nodes(&mut self, event: &BusEvent) {
-        if self.env.config.bus.is_none() {
-            return;
-        }
+    /// How this hub's bus does: the other hubs are to know.
+    pub(super) fn tell_of_link(&mut self, event: &LinkEvent) {
         if let Some(link) = self.nodes.hear(&mut self.env, event) {
             self.tell_all(|| NodesMessage::Link(link.clone()));
         }
-        self.hear_of_visits(event);
-        self.hear_of_sessions(event);
+    }
+
+    /// At the first hub: something has happened that the lease, or what all nodes are told, depends on.
+    pub(super) fn lead(&mut self, happened: impl FnOnce(&mut Self)) {
         if self.is_first() {
-            self.hear_as_first(event);
+            happened(self);
             self.keep_lease();
             self.env.tally.bus.unsent(self.nodes.unsent());
         }
     }
 
-    fn hear_as_first(&mut self, event: &BusEvent) {
+    pub(super) fn on_lease_up(&mut self) {
+        self.nodes.on_up();
+        self.nodes.spread_unsent(&self.env, &mut self.calls);
+    }
+
+    /// What the bus tells of nodes, and what these tell: to a process's first hub.
+    pub(super) fn hear_of_nodes(&mut self, event: &NodeEvent) {
+        self.lead(|hub| hub.hear_as_first(event));
+    }
+
+    fn hear_as_first(&mut self, event: &NodeEvent) {
         match event {
-            BusEvent::Up { .. } => {
-                self.nodes.on_up();
-                self.nodes.spread_unsent(&self.env, &mut self.calls);
-            }
-            BusEvent::Reconciled => self.nodes.on_reconciled(),
-            BusEvent::Down => self.nodes.on_down(),
-            BusEvent::Beat { nodes, gone } => self.on_beat(nodes, gone),
-            BusEvent::LeaseLost => {
+            NodeEvent::Beat { nodes, gone } => self.on_beat(nodes, gone),
+            NodeEvent::LeaseLost => {
                 if self.nodes.on_lease_lost() {
                     self.begin_anew();
                 }
             }
-            BusEvent::BeatFailed => self.nodes.on_beat_failed(),
-            BusEvent::Told { message } => match Told::parse(message) {
+            NodeEvent::BeatFailed => self.nodes.on_beat_failed(),
+            NodeEvent::Told { message } => match Told::parse(message) {
                 Some(Told::Alive(node)) if node != self.nodes.node() => {
                     self.nodes.on_alive(&self.env, node);
                 }
@@ -54,20 +57,8 @@ impl Hub {
                 // Or a node of a later version says something that nobody here knows.
                 Some(Told::Alive(_)) | None => {}
             },
-            BusEvent::Control { at: _, command } => self.on_control(command),
-            BusEvent::Announced { id, result } => self.on_announced(*id, *result),
-            BusEvent::State(_)
-            | BusEvent::Standing { .. }
-            | BusEvent::Live { .. }
-            | BusEvent::Appended { .. }
-            | BusEvent::Page { .. }
-            | BusEvent::Healed { .. }
-            | BusEvent::Visited { .. }
-            | BusEvent::Visits { .. }
-            | BusEvent::Taken { .. }
-            | BusEvent::Attended { .. }
-            | BusEvent::Members { .. }
-            | BusEvent::Session { .. } => {}
+            NodeEvent::Control { at: _, command } => self.on_control(command),
+            NodeEvent::Controlled { id, result } => self.on_controlled(*id, *result),
         }
     }
 

@@ -34,6 +34,7 @@ mod ingress;
 mod interest;
 mod keeping;
 mod leasing;
+mod listening;
 mod looking;
 mod looks;
 mod mending;
@@ -90,13 +91,14 @@ use self::{
 };
 pub use self::{
     bus::{
-        Alive, Append, AppendError, Appended, BusCommand, BusError, BusEvent, BusState, CallId,
-        Heal, HealEntry, IngressEntry, IngressOwner, Live, Moved, Node, NodeId, Once,
-        Page as BusPage, PageEntry, PresenceAbsence, PresenceChange, PresenceChanged, PresenceEnd,
-        PresenceEntry, PresenceMember, PresenceMembers, PresenceMove, PresenceNews, Retention,
-        SessionAnswer, SessionCall, SessionClaimed, SessionHeld, SessionKey, SessionRenewed,
-        SessionState, SessionWish, Standing, Take, Taken, TakenFrom, Visit, VisitChange, VisitName,
-        Visited, Visits, Writer,
+        Alive, Append, AppendError, Appended, AttendanceEvent, BusCommand, BusError, BusEvent,
+        BusState, CallId, ChannelEvent, Heal, HealEntry, IngressEntry, IngressOwner, LinkEvent,
+        Live, Moved, Node, NodeEvent, NodeId, Once, Page as BusPage, PageEntry, PresenceAbsence,
+        PresenceChange, PresenceChanged, PresenceEnd, PresenceEntry, PresenceMember,
+        PresenceMembers, PresenceMove, PresenceNews, Retention, SessionAnswer, SessionCall,
+        SessionClaimed, SessionHeld, SessionKey, SessionRenewed, SessionState, SessionWish,
+        Standing, Take, Taken, TakenFrom, Visit, VisitChange, VisitEvent, VisitName, Visited,
+        Visits, Writer,
     },
     nodes::{LinkCounts, NodeInfo, OrderKind, Whom},
     peers::ShardMessage,

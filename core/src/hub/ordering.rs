@@ -173,9 +173,9 @@ impl Hub {
         self.answer_spread(done);
     }
 
-    /// The bus has answered a call, perhaps one by which nodes were told of an order.
-    pub(super) fn on_announced(&mut self, id: CallId, result: Result<u32, BusError>) {
-        let done = self.nodes.on_announced(&self.env, id, result);
+    /// What became of telling all nodes of an order.
+    pub(super) fn on_controlled(&mut self, id: CallId, result: Result<u32, BusError>) {
+        let done = self.nodes.on_controlled(&self.env, id, result);
         self.answer_spread(done);
     }
 

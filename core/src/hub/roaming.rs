@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Hub,
-    bus::{BusEvent, SessionHeld, Writer},
+    bus::{BusError, CallId, SessionAnswer, SessionHeld, Writer},
     errands::Asker,
     nodes::{NodesMessage, Order, Whom},
     peers::Inner,
@@ -59,40 +59,15 @@ impl Hub {
 
 /// From the bus.
 impl Hub {
-    /// Something the bus has told, as far as it is about sessions.
-    pub(super) fn hear_of_sessions(&mut self, event: &BusEvent) {
-        let outcomes = match event {
-            BusEvent::Up { .. } => {
-                self.sessions.on_bus_up(&self.env);
-                return;
-            }
-            BusEvent::Down => self.sessions.on_bus_down(&mut self.env),
-            BusEvent::State(state) => {
-                self.sessions.on_bus_full(&self.env, state.full.is_some());
-                return;
-            }
-            BusEvent::Session { id, result } => {
-                let (env, calls) = (&mut self.env, &mut self.calls);
-                self.sessions.on_bus_answer(env, calls, *id, result.as_ref().map_err(|of| *of))
-            }
-            BusEvent::Reconciled
-            | BusEvent::Standing { .. }
-            | BusEvent::Live { .. }
-            | BusEvent::Appended { .. }
-            | BusEvent::Announced { .. }
-            | BusEvent::Page { .. }
-            | BusEvent::Healed { .. }
-            | BusEvent::Beat { .. }
-            | BusEvent::LeaseLost
-            | BusEvent::Control { .. }
-            | BusEvent::Told { .. }
-            | BusEvent::Visited { .. }
-            | BusEvent::Visits { .. }
-            | BusEvent::BeatFailed
-            | BusEvent::Taken { .. }
-            | BusEvent::Attended { .. }
-            | BusEvent::Members { .. } => return,
-        };
+    /// What became of sessions.
+    pub(super) fn hear_of_session(&mut self, id: CallId, result: &Result<SessionAnswer, BusError>) {
+        let (env, calls) = (&mut self.env, &mut self.calls);
+        let result = result.as_ref().map_err(|error| *error);
+        let outcomes = self.sessions.on_bus_answer(env, calls, id, result);
+        self.on_session_outcomes(outcomes);
+    }
+
+    pub(super) fn on_session_outcomes(&mut self, outcomes: Vec<Outcome>) {
         for outcome in outcomes {
             match outcome {
                 Outcome::Kept(session, conn, result) => {

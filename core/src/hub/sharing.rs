@@ -2,7 +2,7 @@
 
 use super::{
     Hub,
-    bus::{BusEvent, NodeId},
+    bus::{AttendanceEvent, NodeId},
     follow::Parked,
     looks::Query,
 };
@@ -20,36 +20,12 @@ impl Parked {
 }
 
 impl Hub {
-    /// Something the bus has told, as far as it is about members of channels.
-    pub(super) fn hear_of_presence(&mut self, event: &BusEvent) {
+    /// What the bus tells of channels' members.
+    pub(super) fn hear_of_members(&mut self, event: AttendanceEvent) {
         let env = &mut self.env;
         match event {
-            BusEvent::Up { .. } => self.presence.on_up(),
-            BusEvent::Down => self.presence.on_down(),
-            BusEvent::State(state) if state.full.is_none() => self.presence.retry(),
-            BusEvent::Standing { channel, .. } => self.presence.on_standing(channel),
-            BusEvent::Attended { id, result } => {
-                self.presence.on_attended(env, *id, result.clone());
-            }
-            BusEvent::Members { id, result } => {
-                self.presence.on_members(env, *id, result.clone());
-            }
-            BusEvent::State(_)
-            | BusEvent::Reconciled
-            | BusEvent::Live { .. }
-            | BusEvent::Appended { .. }
-            | BusEvent::Announced { .. }
-            | BusEvent::Page { .. }
-            | BusEvent::Healed { .. }
-            | BusEvent::Beat { .. }
-            | BusEvent::BeatFailed
-            | BusEvent::LeaseLost
-            | BusEvent::Control { .. }
-            | BusEvent::Told { .. }
-            | BusEvent::Visited { .. }
-            | BusEvent::Visits { .. }
-            | BusEvent::Taken { .. }
-            | BusEvent::Session { .. } => return,
+            AttendanceEvent::Attended { id, result } => self.presence.on_attended(env, id, result),
+            AttendanceEvent::Members { id, result } => self.presence.on_members(env, id, result),
         }
         self.answer_ready();
     }

@@ -2,45 +2,15 @@
 
 use super::{
     Hub,
-    bus::{BusError, BusEvent, CallId, Taken},
+    bus::{BusError, CallId, Taken},
     errands::{Owner, Publisher, Via},
     ingress::Submission,
 };
 
 impl Hub {
-    /// Something the bus has told, as far as it is about queues.
-    pub(super) fn hear_of_queues(&mut self, event: &BusEvent) {
-        if self.ingress.is_empty() {
-            return;
-        }
-        let now = self.env.now.mono;
-        match event {
-            BusEvent::Up { .. } => self.ingress.on_up(now),
-            BusEvent::Down => self.ingress.on_down(),
-            BusEvent::Taken { id, result } => self.on_taken(*id, result),
-            BusEvent::Reconciled
-            | BusEvent::State(_)
-            | BusEvent::Standing { .. }
-            | BusEvent::Live { .. }
-            | BusEvent::Appended { .. }
-            | BusEvent::Announced { .. }
-            | BusEvent::Page { .. }
-            | BusEvent::Healed { .. }
-            | BusEvent::Beat { .. }
-            | BusEvent::BeatFailed
-            | BusEvent::LeaseLost
-            | BusEvent::Control { .. }
-            | BusEvent::Told { .. }
-            | BusEvent::Visited { .. }
-            | BusEvent::Visits { .. }
-            | BusEvent::Attended { .. }
-            | BusEvent::Members { .. }
-            | BusEvent::Session { .. } => {}
-        }
-    }
-
-    fn on_taken(&mut self, id: CallId, result: &Result<Taken, BusError>) {
-        self.ingress.on_taken(&mut self.env, id, result.clone());
+    /// What came of taking entries out of a queue.
+    pub(super) fn on_taken(&mut self, id: CallId, result: Result<Taken, BusError>) {
+        self.ingress.on_taken(&mut self.env, id, result);
         if self.drain.has_begun() {
             self.check_drained();
         }

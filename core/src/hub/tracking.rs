@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Hub,
-    bus::{Alive, BusCommand, BusError, BusEvent, CallId, Visits as Found},
+    bus::{Alive, BusCommand, BusError, CallId, VisitEvent, Visits as Found},
     errands::{Survey, orders},
     http::Refused,
     nodes::{Contact, VisitTerms},
@@ -81,37 +81,17 @@ impl Hub {
         Alive { nodes: self.nodes.ids().clone(), grace: lease * 2 }
     }
 
-    /// Something the bus has told, as far as it is about users' connections.
-    pub(super) fn hear_of_visits(&mut self, event: &BusEvent) {
+    /// What the bus tells of users' connections.
+    pub(super) fn hear_of_visits(&mut self, event: VisitEvent) {
         match event {
-            BusEvent::Up { .. } => self.visits.on_up(),
-            BusEvent::Down => self.visits.on_down(),
-            BusEvent::State(state) if state.full.is_none() => self.visits.retry(),
-            BusEvent::Visited { id, result } => {
+            VisitEvent::Visited { id, result } => {
                 let when = (self.env.now.mono, self.nodes.node());
-                if let Some(conn) = self.visits.on_visited(when, *id, *result) {
+                if let Some(conn) = self.visits.on_visited(when, id, result) {
                     let reason = Reason::UserConnections;
                     self.tell(conn.shard, Inner::Evict { conn, reason });
                 }
             }
-            BusEvent::Visits { id, result } => self.on_visits(*id, result.as_ref()),
-            BusEvent::State(_)
-            | BusEvent::Reconciled
-            | BusEvent::Standing { .. }
-            | BusEvent::Live { .. }
-            | BusEvent::Appended { .. }
-            | BusEvent::Announced { .. }
-            | BusEvent::Page { .. }
-            | BusEvent::Healed { .. }
-            | BusEvent::Beat { .. }
-            | BusEvent::LeaseLost
-            | BusEvent::BeatFailed
-            | BusEvent::Control { .. }
-            | BusEvent::Told { .. }
-            | BusEvent::Taken { .. }
-            | BusEvent::Attended { .. }
-            | BusEvent::Members { .. }
-            | BusEvent::Session { .. } => {}
+            VisitEvent::Visits { id, result } => self.on_visits(id, result.as_ref()),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What a hub is told of its commands.
 
 use bytes::Bytes;
-use mahavishnu_core::hub::{AppendError, BusCommand, BusError, BusEvent};
+use mahavishnu_core::hub::{
+    AppendError, AttendanceEvent, BusCommand, BusError, BusEvent, ChannelEvent, NodeEvent,
+    VisitEvent,
+};
 
 use crate::{
     redis::replies::{self, Odd},
@@ -15,21 +18,39 @@ pub(super) fn failed(command: &BusCommand, error: BusError) -> Option<BusEvent> 
         | BusCommand::Unfollow { .. }
         | BusCommand::Quit { .. }
         | BusCommand::Tell { .. } => return None,
-        BusCommand::Beat { .. } => BusEvent::BeatFailed,
-        BusCommand::Append(append) => {
-            BusEvent::Appended { id: append.id, result: Err(AppendError::Bus(error)) }
+        BusCommand::Beat { .. } => BusEvent::Node(NodeEvent::BeatFailed),
+        BusCommand::Append(append) => BusEvent::Channel(ChannelEvent::Appended {
+            id: append.id,
+            result: Err(AppendError::Bus(error)),
+        }),
+        BusCommand::Announce { id, .. } => {
+            BusEvent::Channel(ChannelEvent::Announced { id: *id, result: Err(error) })
         }
-        BusCommand::Announce { id, .. } | BusCommand::Control { id, .. } => {
-            BusEvent::Announced { id: *id, result: Err(error) }
+        BusCommand::Control { id, .. } => {
+            BusEvent::Node(NodeEvent::Controlled { id: *id, result: Err(error) })
         }
-        BusCommand::Read { id, .. } => BusEvent::Page { id: *id, result: Err(error) },
-        BusCommand::Heal(heal) => BusEvent::Healed { id: heal.id, result: Err(error) },
-        BusCommand::Fork { id, .. } => BusEvent::Healed { id: *id, result: Err(error) },
-        BusCommand::Visit(change) => BusEvent::Visited { id: change.id, result: Err(error) },
-        BusCommand::Visits { id, .. } => BusEvent::Visits { id: *id, result: Err(error) },
+        BusCommand::Read { id, .. } => {
+            BusEvent::Channel(ChannelEvent::Page { id: *id, result: Err(error) })
+        }
+        BusCommand::Heal(heal) => {
+            BusEvent::Channel(ChannelEvent::Healed { id: heal.id, result: Err(error) })
+        }
+        BusCommand::Fork { id, .. } => {
+            BusEvent::Channel(ChannelEvent::Healed { id: *id, result: Err(error) })
+        }
+        BusCommand::Visit(change) => {
+            BusEvent::Visit(VisitEvent::Visited { id: change.id, result: Err(error) })
+        }
+        BusCommand::Visits { id, .. } => {
+            BusEvent::Visit(VisitEvent::Visits { id: *id, result: Err(error) })
+        }
         BusCommand::Take(take) => BusEvent::Taken { id: take.id, result: Err(error) },
-        BusCommand::Attend(change) => BusEvent::Attended { id: change.id, result: Err(error) },
-        BusCommand::Members { id, .. } => BusEvent::Members { id: *id, result: Err(error) },
+        BusCommand::Attend(change) => {
+            BusEvent::Attendance(AttendanceEvent::Attended { id: change.id, result: Err(error) })
+        }
+        BusCommand::Members { id, .. } => {
+            BusEvent::Attendance(AttendanceEvent::Members { id: *id, result: Err(error) })
+        }
         BusCommand::Session(call) => BusEvent::Session { id: call.id, result: Err(error) },
     })
 }
@@ -38,47 +59,53 @@ pub(super) fn failed(command: &BusCommand, error: BusError) -> Option<BusEvent> 
 pub(super) fn done(command: &BusCommand, reply: &Frame) -> Result<Option<BusEvent>, Odd> {
     Ok(Some(match command {
         BusCommand::Follow { .. } | BusCommand::Unfollow { .. } => return Err(Odd),
-        BusCommand::Append(append) => {
-            BusEvent::Appended { id: append.id, result: replies::appended(reply)? }
-        }
-        BusCommand::Announce { id, .. } => {
-            BusEvent::Announced { id: *id, result: Ok(replies::listeners(reply)?) }
-        }
+        BusCommand::Append(append) => BusEvent::Channel(ChannelEvent::Appended {
+            id: append.id,
+            result: replies::appended(reply)?,
+        }),
+        BusCommand::Announce { id, .. } => BusEvent::Channel(ChannelEvent::Announced {
+            id: *id,
+            result: Ok(replies::listeners(reply)?),
+        }),
         BusCommand::Control { id, .. } => {
-            BusEvent::Announced { id: *id, result: replies::controlled(reply)? }
+            BusEvent::Node(NodeEvent::Controlled { id: *id, result: replies::controlled(reply)? })
         }
         BusCommand::Read { id, .. } => {
-            BusEvent::Page { id: *id, result: Ok(replies::page(reply)?) }
+            BusEvent::Channel(ChannelEvent::Page { id: *id, result: Ok(replies::page(reply)?) })
         }
-        BusCommand::Heal(heal) => {
-            BusEvent::Healed { id: heal.id, result: Ok(replies::moved(reply)?) }
-        }
+        BusCommand::Heal(heal) => BusEvent::Channel(ChannelEvent::Healed {
+            id: heal.id,
+            result: Ok(replies::moved(reply)?),
+        }),
         BusCommand::Fork { id, .. } => {
-            BusEvent::Healed { id: *id, result: Ok(replies::moved(reply)?) }
+            BusEvent::Channel(ChannelEvent::Healed { id: *id, result: Ok(replies::moved(reply)?) })
         }
         BusCommand::Beat { .. } => match replies::beat(reply)? {
-            Some(nodes) => BusEvent::Beat { nodes: nodes.there, gone: nodes.gone },
-            None => BusEvent::LeaseLost,
+            Some(nodes) => BusEvent::Node(NodeEvent::Beat { nodes: nodes.there, gone: nodes.gone }),
+            None => BusEvent::Node(NodeEvent::LeaseLost),
         },
         BusCommand::Quit { .. } | BusCommand::Tell { .. } => {
             replies::listeners(reply)?;
             return Ok(None);
         }
-        BusCommand::Visit(change) => {
-            BusEvent::Visited { id: change.id, result: Ok(replies::visited(reply)?) }
-        }
+        BusCommand::Visit(change) => BusEvent::Visit(VisitEvent::Visited {
+            id: change.id,
+            result: Ok(replies::visited(reply)?),
+        }),
         BusCommand::Visits { id, .. } => {
-            BusEvent::Visits { id: *id, result: Ok(replies::visits(reply)?) }
+            BusEvent::Visit(VisitEvent::Visits { id: *id, result: Ok(replies::visits(reply)?) })
         }
         BusCommand::Take(take) => {
             BusEvent::Taken { id: take.id, result: Ok(replies::taken(reply)?) }
         }
-        BusCommand::Attend(change) => {
-            BusEvent::Attended { id: change.id, result: Ok(replies::attended(reply)?) }
-        }
-        BusCommand::Members { id, .. } => {
-            BusEvent::Members { id: *id, result: Ok(replies::members(reply)?) }
-        }
+        BusCommand::Attend(change) => BusEvent::Attendance(AttendanceEvent::Attended {
+            id: change.id,
+            result: Ok(replies::attended(reply)?),
+        }),
+        BusCommand::Members { id, .. } => BusEvent::Attendance(AttendanceEvent::Members {
+            id: *id,
+            result: Ok(replies::members(reply)?),
+        }),
         BusCommand::Session(call) => {
             BusEvent::Session { id: call.id, result: Ok(replies::session(&call.what, reply)?) }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use mahavishnu_core::hub::BusEvent;
+use mahavishnu_core::hub::{BusEvent, NodeEvent};
 
 use crate::redis::{live::EntryId, replies::Commands};
 
@@ -124,7 +124,7 @@ impl Control {
         self.last = self.last.max(id);
         if self.told.insert(id) {
             let at = id.to_string().into();
-            events.extend([BusEvent::Control { at, command }]);
+            events.extend([BusEvent::Node(NodeEvent::Control { at, command })]);
         }
         if self.told.len() > TOLD_MAX {
             self.told.pop_first();

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
     entropy::{Entropy, KeyedMap},
-    hub::{BusEvent, Live, Retention},
+    hub::{BusEvent, ChannelEvent, Live, Retention},
     protocol::Epoch,
     time::Instant,
 };
@@ -255,8 +255,12 @@ impl Follows {
                 followed.kept = Some(now);
             }
             let event = match stand {
-                Stand::At(standing, newest) => BusEvent::Standing { channel, standing, newest },
-                Stand::Broken => BusEvent::Live { channel, live: Live::Poison },
+                Stand::At(standing, newest) => {
+                    BusEvent::Channel(ChannelEvent::Standing { channel, standing, newest })
+                }
+                Stand::Broken => {
+                    BusEvent::Channel(ChannelEvent::Live { channel, live: Live::Poison })
+                }
                 Stand::Nowhere => {
                     let named = Named { channel, generation };
                     if full {

@@ -26,7 +26,7 @@ use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc};
 
 use mahavishnu_core::{
     entropy::{Entropy, Seed},
-    hub::{BusCommand, BusError, BusEvent, BusState, NodeId},
+    hub::{BusCommand, BusError, BusEvent, BusState, LinkEvent, NodeId},
     time::{Instant, Now},
 };
 
@@ -495,7 +495,7 @@ impl Link {
         self.full = None;
         self.reconciled = false;
         if self.is_up() {
-            self.events.push_back(BusEvent::Down);
+            self.events.push_back(BusEvent::Link(LinkEvent::Down));
         }
         self.phase = Phase::Paused(now.mono);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mahavishnu_core::{
-    hub::{BusCommand, BusError, BusEvent, Live},
+    hub::{BusCommand, BusError, BusEvent, ChannelEvent, Live, NodeEvent},
     time::Now,
 };
 
@@ -80,7 +80,9 @@ impl Link {
                 Some(ForAll::Command { before, id, command }) => {
                     self.control.live(before, id, command, &mut self.events);
                 }
-                Some(ForAll::Told(message)) => self.events.push_back(BusEvent::Told { message }),
+                Some(ForAll::Told(message)) => {
+                    self.events.push_back(BusEvent::Node(NodeEvent::Told { message }));
+                }
                 None => self.stats.poison += 1,
             }
         } else if let Some(channel) =
@@ -88,7 +90,7 @@ impl Link {
         {
             let (channel, live) = (channel.clone(), live::live(message));
             self.stats.poison += u64::from(live == Live::Poison);
-            self.events.push_back(BusEvent::Live { channel, live });
+            self.events.push_back(BusEvent::Channel(ChannelEvent::Live { channel, live }));
         }
     }
 
@@ -168,7 +170,7 @@ impl Link {
             Ok(event) => {
                 if let (
                     BusCommand::Append(append),
-                    Some(BusEvent::Appended { result: Ok(made), .. }),
+                    Some(BusEvent::Channel(ChannelEvent::Appended { result: Ok(made), .. })),
                 ) = (command, &event)
                     && !made.repeated
                 {

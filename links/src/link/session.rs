@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mahavishnu_core::{
-    hub::{BusCommand, BusEvent},
+    hub::{BusCommand, BusEvent, LinkEvent},
     time::Now,
 };
 
@@ -123,7 +123,7 @@ impl Link {
             self.requests.loaded(script, sha);
         }
         self.stats.sessions += 1;
-        self.events.push_back(BusEvent::Up { session: self.stats.sessions });
+        self.events.push_back(BusEvent::Link(LinkEvent::Up { session: self.stats.sessions }));
         self.follows.restart(now.mono, &mut self.entropy);
         self.probes.restart();
         self.control.restart();
@@ -180,7 +180,7 @@ impl Link {
     pub(super) fn reconcile(&mut self) {
         if self.is_up() && !self.reconciled && self.follows.is_told() && self.control.is_current() {
             self.reconciled = true;
-            self.events.push_back(BusEvent::Reconciled);
+            self.events.push_back(BusEvent::Link(LinkEvent::Reconciled));
         }
     }
 

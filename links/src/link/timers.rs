@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mahavishnu_core::{
-    hub::{BusEvent, BusState},
+    hub::{BusEvent, BusState, LinkEvent},
     time::{Instant, Now},
 };
 
@@ -134,7 +134,7 @@ impl Link {
     fn tell(&mut self, now: Now) {
         let state = self.state(now);
         self.told = state.clone();
-        self.events.push_back(BusEvent::State(state));
+        self.events.push_back(BusEvent::Link(LinkEvent::State(state)));
     }
 
     fn state(&self, now: Now) -> BusState {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mahavishnu_core::{
     hub::{
-        Append, AppendError, Appended, BusError, BusPage, CallId, Live, Once, PageEntry, Retention,
-        Standing,
+        Append, AppendError, Appended, BusError, BusPage, CallId, ChannelEvent, Live, Once,
+        PageEntry, Retention, Standing,
     },
     protocol::Condition,
 };
@@ -225,11 +225,10 @@ fn what_is_not_of_this_version_fails_alone() {
         redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         a.down();
         a.find("poison", |event| match event {
-            mahavishnu_links::BusEvent::Live { channel, live: Live::Poison }
-                if &**channel == "bad" =>
-            {
-                Some(())
-            }
+            mahavishnu_links::BusEvent::Channel(ChannelEvent::Live {
+                channel,
+                live: Live::Poison,
+            }) if &**channel == "bad" => Some(()),
             _ => None,
         });
         assert_eq!(a.standing("good").position.offset, 0);

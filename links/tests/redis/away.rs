@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use mahavishnu_core::hub::{Append, AppendError, BusError, Live};
-use mahavishnu_links::{BusCommand, BusEvent, ErrorClass, LinkConfig, Outage};
+use mahavishnu_links::{
+    BusCommand, BusEvent, ChannelEvent, ErrorClass, LinkConfig, LinkEvent, Outage,
+};
 use mahavishnu_test_redis::{Options, Redis};
 
 use crate::node::{Input, Node, RETENTION, at, config, epoch, on_each};
@@ -26,9 +28,9 @@ fn a_connection_that_is_cut_comes_back() {
             let append = b.new_append("c", "r");
             b.append(append).unwrap();
             a.find("the round", |event| match event {
-                BusEvent::Live { live: Live::Round { epoch, .. }, .. } if *epoch == founded => {
-                    Some(())
-                }
+                BusEvent::Channel(ChannelEvent::Live {
+                    live: Live::Round { epoch, .. }, ..
+                }) if *epoch == founded => Some(()),
                 _ => None,
             });
             assert!(matches!(early, Ok(_) | Err(AppendError::Bus(BusError::Away))), "{early:?}");
@@ -53,7 +55,9 @@ fn scripts_that_redis_has_forgotten_are_given_to_it_again() {
         sorted.sort_unstable();
         assert_eq!(sorted, (1..=50).collect::<Vec<_>>(), "{firsts:?}");
         a.read("c", 0, 9).unwrap();
-        a.wait("a second", |event| matches!(event, BusEvent::State(_)).then_some(()));
+        a.wait("a second", |event| {
+            matches!(event, BusEvent::Link(LinkEvent::State(_))).then_some(())
+        });
         assert!(a.stats.errors[ErrorClass::Script as usize] > 0);
         assert_eq!(a.stats.sessions, 1);
     });
@@ -116,7 +120,7 @@ fn redis_restarts_with_and_without_its_data() {
 
     redis.restart_empty();
     a.down();
-    a.wait("up", |event| matches!(event, BusEvent::Up { .. }).then_some(()));
+    a.wait("up", |event| matches!(event, BusEvent::Link(LinkEvent::Up { .. })).then_some(()));
     let anew = a.standing("c").position;
     assert_eq!(anew.offset, 0);
     assert_ne!(anew.epoch, founded);
@@ -196,7 +200,9 @@ fn what_is_followed_before_there_is_a_link_is_followed() {
     a.state("why it is away", |state| state.cause.is_some());
     redis.restart();
     a.tell(Input::Reload(Arc::new(config(&redis))));
-    a.wait("up", |event| matches!(event, BusEvent::Up { .. }).then_some(()));
+    a.wait("up", |event| matches!(event, BusEvent::Link(LinkEvent::Up { .. })).then_some(()));
     assert_eq!(a.standing("c").position, at(epoch(4), 0));
-    a.find("reconciled", |event| matches!(event, BusEvent::Reconciled).then_some(()));
+    a.find("reconciled", |event| {
+        matches!(event, BusEvent::Link(LinkEvent::Reconciled)).then_some(())
+    });
 }

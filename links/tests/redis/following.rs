@@ -7,7 +7,7 @@ use mahavishnu_core::{
     hub::{Append, CallId, Live, Standing},
     record::{Message, encode},
 };
-use mahavishnu_links::{BusCommand, BusEvent, LinkConfig};
+use mahavishnu_links::{BusCommand, BusEvent, ChannelEvent, LinkConfig, LinkEvent};
 use mahavishnu_test_redis::Redis;
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ fn announce(node: &mut Node, channel: &str) -> Result<u32, mahavishnu_core::hub:
 
 fn announced(node: &mut Node, id: CallId) -> Result<u32, mahavishnu_core::hub::BusError> {
     node.find("an announcement's answer", |event| match event {
-        BusEvent::Announced { id: of, result } if *of == id => Some(*result),
+        BusEvent::Channel(ChannelEvent::Announced { id: of, result }) if *of == id => Some(*result),
         _ => None,
     })
 }
@@ -79,7 +79,9 @@ fn ten_thousand_channels_are_followed_again() {
         b.command(BusCommand::Follow { channel, epoch: epoch(number), retention: RETENTION });
     }
     for _ in 0..10_000 {
-        b.wait("a standing", |event| matches!(event, BusEvent::Standing { .. }).then_some(()));
+        b.wait("a standing", |event| {
+            matches!(event, BusEvent::Channel(ChannelEvent::Standing { .. })).then_some(())
+        });
     }
     redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     b.down();
@@ -89,7 +91,7 @@ fn ten_thousand_channels_are_followed_again() {
     let mut told = std::collections::BTreeSet::new();
     let mut moved = false;
     b.wait("reconciled", |event| match event {
-        BusEvent::Standing { channel, standing, .. } => {
+        BusEvent::Channel(ChannelEvent::Standing { channel, standing, .. }) => {
             assert_eq!(
                 standing.position.epoch,
                 epoch(channel.split_once(':').unwrap().1.parse().unwrap())
@@ -98,11 +100,11 @@ fn ten_thousand_channels_are_followed_again() {
             moved |= standing.position.offset == 1;
             None
         }
-        BusEvent::Live { live: Live::Round { first: 1, .. }, .. } => {
+        BusEvent::Channel(ChannelEvent::Live { live: Live::Round { first: 1, .. }, .. }) => {
             moved = true;
             None
         }
-        BusEvent::Reconciled => Some(()),
+        BusEvent::Link(LinkEvent::Reconciled) => Some(()),
         _ => None,
     });
     assert_eq!(told.len(), 10_000);
@@ -135,11 +137,11 @@ fn last_messages_are_told_in_a_few_scripts() {
         b.down();
         let mut told = BTreeMap::new();
         b.wait("reconciled", |event| match event {
-            BusEvent::Standing { channel, standing, newest } => {
+            BusEvent::Channel(ChannelEvent::Standing { channel, standing, newest }) => {
                 told.insert(channel.to_string(), (standing.position.offset, *newest));
                 None
             }
-            BusEvent::Reconciled => Some(()),
+            BusEvent::Link(LinkEvent::Reconciled) => Some(()),
             _ => None,
         });
         assert_eq!(told.len(), 501);
@@ -185,7 +187,9 @@ fn standings_are_told_from_time_to_time() {
     // Redis loses all: the channel begins anew, under an epoch that nobody has seen.
     redis.ask(&["FLUSHALL"]);
     let anew = a.find("another epoch", |event| match event {
-        BusEvent::Standing { standing, .. } if standing.position.epoch != epoch(1) => {
+        BusEvent::Channel(ChannelEvent::Standing { standing, .. })
+            if standing.position.epoch != epoch(1) =>
+        {
             Some(*standing)
         }
         _ => None,
@@ -193,7 +197,7 @@ fn standings_are_told_from_time_to_time() {
     assert_eq!(anew, Standing { position: at(anew.position.epoch, 0), document: 0, mark: 0 });
     redis.ask(&["FLUSHALL"]);
     a.find("yet another epoch", |event| match event {
-        BusEvent::Standing { standing, .. }
+        BusEvent::Channel(ChannelEvent::Standing { standing, .. })
             if ![epoch(1), anew.position.epoch].contains(&standing.position.epoch) =>
         {
             Some(())
@@ -236,7 +240,10 @@ fn a_full_hub_lets_redis_wait() {
     }
     let events = b.gather(Duration::from_millis(2_500));
     assert!(
-        !events.iter().any(|event| matches!(event, BusEvent::Live { .. } | BusEvent::Down)),
+        !events.iter().any(|event| matches!(
+            event,
+            BusEvent::Channel(ChannelEvent::Live { .. }) | BusEvent::Link(LinkEvent::Down)
+        )),
         "{events:?}"
     );
     b.tell(Input::Full(false));
@@ -266,7 +273,9 @@ fn what_is_followed_is_kept() {
     let epochs: Vec<_> = events
         .iter()
         .filter_map(|event| match event {
-            BusEvent::Standing { standing, .. } => Some(standing.position.epoch),
+            BusEvent::Channel(ChannelEvent::Standing { standing, .. }) => {
+                Some(standing.position.epoch)
+            }
             _ => None,
         })
         .collect();

@@ -5,7 +5,7 @@ use mahavishnu_core::{
     hub::{Append, AppendError, BusError, CallId, Heal, HealEntry, Live, Moved, Standing, Writer},
     protocol::{Epoch, Position},
 };
-use mahavishnu_links::{BusCommand, BusEvent};
+use mahavishnu_links::{BusCommand, BusEvent, ChannelEvent};
 use mahavishnu_test_redis::{Options, Redis};
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::node::{Node, RETENTION, at, epoch, on_each};
 
 fn healed(node: &mut Node, id: CallId) -> Result<Moved, BusError> {
     node.find("healed", |event| match event {
-        BusEvent::Healed { id: of, result } if *of == id => Some(*result),
+        BusEvent::Channel(ChannelEvent::Healed { id: of, result }) if *of == id => Some(*result),
         _ => None,
     })
 }

@@ -19,7 +19,8 @@ use mahavishnu_core::{
     time::Now,
 };
 use mahavishnu_links::{
-    Action, BusCommand, BusEvent, Link, LinkConfig, LinkStats, Secret, Servers,
+    Action, BusCommand, BusEvent, ChannelEvent, Link, LinkConfig, LinkEvent, LinkStats, Secret,
+    Servers,
 };
 use mahavishnu_test_redis::{Kind, Options, Redis};
 
@@ -120,15 +121,17 @@ impl Node {
 
     pub(crate) fn up(&mut self) -> u64 {
         let session = self.wait("up", |event| match event {
-            BusEvent::Up { session } => Some(*session),
+            BusEvent::Link(LinkEvent::Up { session }) => Some(*session),
             _ => None,
         });
-        self.wait("reconciled", |event| matches!(event, BusEvent::Reconciled).then_some(()));
+        self.wait("reconciled", |event| {
+            matches!(event, BusEvent::Link(LinkEvent::Reconciled)).then_some(())
+        });
         session
     }
 
     pub(crate) fn down(&mut self) {
-        self.wait("down", |event| matches!(event, BusEvent::Down).then_some(()));
+        self.wait("down", |event| matches!(event, BusEvent::Link(LinkEvent::Down)).then_some(()));
     }
 
     /// The first event that fits. What was before it is not waited for any more.
@@ -184,7 +187,7 @@ impl Node {
         let (event, stats) = self.events.recv_timeout(wait).unwrap_or_else(|_| {
             panic!("{what} did not come: {:?}; the link has counted {:?}", self.cause, self.stats)
         });
-        if let BusEvent::State(BusState { cause: Some(cause), .. }) = &event {
+        if let BusEvent::Link(LinkEvent::State(BusState { cause: Some(cause), .. })) = &event {
             self.cause = Some(cause.clone());
         }
         self.kept.push(event);
@@ -197,7 +200,7 @@ impl Node {
         mut fits: impl FnMut(&BusState) -> bool,
     ) -> BusState {
         self.wait(what, |event| match event {
-            BusEvent::State(state) if fits(state) => Some(state.clone()),
+            BusEvent::Link(LinkEvent::State(state)) if fits(state) => Some(state.clone()),
             _ => None,
         })
     }
@@ -209,14 +212,20 @@ impl Node {
 
     pub(crate) fn standing(&mut self, channel: &str) -> Standing {
         self.find("a standing", |event| match event {
-            BusEvent::Standing { channel: of, standing, .. } if **of == *channel => Some(*standing),
+            BusEvent::Channel(ChannelEvent::Standing { channel: of, standing, .. })
+                if **of == *channel =>
+            {
+                Some(*standing)
+            }
             _ => None,
         })
     }
 
     pub(crate) fn live(&mut self, channel: &str) -> Live {
         self.find("a live message", |event| match event {
-            BusEvent::Live { channel: of, live } if **of == *channel => Some(live.clone()),
+            BusEvent::Channel(ChannelEvent::Live { channel: of, live }) if **of == *channel => {
+                Some(live.clone())
+            }
             _ => None,
         })
     }
@@ -248,7 +257,9 @@ impl Node {
 
     pub(crate) fn appended(&mut self, id: CallId) -> AppendResult {
         self.find("an append's answer", |event| match event {
-            BusEvent::Appended { id: of, result } if *of == id => Some(*result),
+            BusEvent::Channel(ChannelEvent::Appended { id: of, result }) if *of == id => {
+                Some(*result)
+            }
             _ => None,
         })
     }
@@ -258,7 +269,9 @@ impl Node {
         let id = self.call();
         self.command(BusCommand::Read { id, channel: channel.into(), after, bytes_max });
         self.find("a page", |event| match event {
-            BusEvent::Page { id: of, result } if *of == id => Some(result.clone()),
+            BusEvent::Channel(ChannelEvent::Page { id: of, result }) if *of == id => {
+                Some(result.clone())
+            }
             _ => None,
         })
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mahavishnu_core::hub::{Alive, BusError, Visit, VisitChange, VisitName, Visited};
-use mahavishnu_links::{BusCommand, BusEvent, NodeId};
+use mahavishnu_links::{BusCommand, BusEvent, LinkEvent, NodeEvent, NodeId, VisitEvent};
 use mahavishnu_test_redis::{Options, Redis};
 
 use crate::node::{Node, config, on_each};
@@ -19,7 +19,7 @@ fn beat(node: &Node, first: bool, lease: Duration) {
 /// Who is there, and who has gone; `None`: the lease is lost.
 fn beaten(node: &mut Node) -> Option<(Vec<u64>, Vec<u64>)> {
     node.find("the answer to a beat", |event| match event {
-        BusEvent::Beat { nodes, gone } => {
+        BusEvent::Node(NodeEvent::Beat { nodes, gone }) => {
             let name =
                 |node: &mahavishnu_core::hub::Node| format!("{{\"name\":\"{}\"}}", node.id.0);
             assert!(nodes.iter().all(|node| *node.info == *name(node).as_bytes()));
@@ -27,7 +27,7 @@ fn beaten(node: &mut Node) -> Option<(Vec<u64>, Vec<u64>)> {
             nodes.sort_unstable();
             Some(Some((nodes, gone.iter().map(|node| node.0).collect())))
         }
-        BusEvent::LeaseLost => Some(None),
+        BusEvent::Node(NodeEvent::LeaseLost) => Some(None),
         _ => None,
     })
 }
@@ -63,14 +63,16 @@ fn control(node: &mut Node, command: &str, keep: Duration) -> Result<u32, BusErr
     let id = node.call();
     node.command(BusCommand::Control { id, command: Bytes::from(command.to_owned()), keep });
     node.find("an answer", |event| match event {
-        BusEvent::Announced { id: of, result } if *of == id => Some(*result),
+        BusEvent::Node(NodeEvent::Controlled { id: of, result }) if *of == id => Some(*result),
         _ => None,
     })
 }
 
 fn told(events: &[BusEvent]) -> Vec<String> {
     let texts = events.iter().filter_map(|event| match event {
-        BusEvent::Control { command, .. } => Some(String::from_utf8_lossy(command).into_owned()),
+        BusEvent::Node(NodeEvent::Control { command, .. }) => {
+            Some(String::from_utf8_lossy(command).into_owned())
+        }
         _ => None,
     });
     texts.collect()
@@ -96,7 +98,7 @@ fn nodes_are_told_everything_once_and_in_order() {
         let mut before = Vec::new();
         late.wait("reconciled", |event| {
             before.push(event.clone());
-            matches!(event, BusEvent::Reconciled).then_some(())
+            matches!(event, BusEvent::Link(LinkEvent::Reconciled)).then_some(())
         });
         assert_eq!(told(&before), numbers(0..150));
         // A hub that is not the first is told nothing.
@@ -132,7 +134,9 @@ fn what_is_told_after_a_loss_is_told() {
         client.ask(&["XADD", stream, "3000-0", far, "lost"]);
         let expect = |a: &mut Node, expected: &str| {
             let (at, text) = a.find("something told", |event| match event {
-                BusEvent::Control { at, command } => Some((at.clone(), command.clone())),
+                BusEvent::Node(NodeEvent::Control { at, command }) => {
+                    Some((at.clone(), command.clone()))
+                }
                 _ => None,
             });
             assert_eq!(&*text, expected.as_bytes(), "{at}");
@@ -157,14 +161,14 @@ fn what_matters_now_only_is_told_to_who_is_there() {
     a.command(BusCommand::Tell { message: Bytes::from_static(b"now") });
     for node in [&mut a, &mut b] {
         let message = node.find("something told", |event| match event {
-            BusEvent::Told { message } => Some(message.clone()),
+            BusEvent::Node(NodeEvent::Told { message }) => Some(message.clone()),
             _ => None,
         });
         assert_eq!(&*message, b"now");
     }
     let mut late = Node::start(&redis, 3);
     let events = late.gather(Duration::from_millis(100));
-    assert!(!events.iter().any(|event| matches!(event, BusEvent::Told { .. })));
+    assert!(!events.iter().any(|event| matches!(event, BusEvent::Node(NodeEvent::Told { .. }))));
 }
 
 fn visitor(node: u64, number: u128) -> VisitName {
@@ -198,7 +202,9 @@ fn change(
     };
     node.command(BusCommand::Visit(Box::new(change)));
     node.find("an answer", |event| match event {
-        BusEvent::Visited { id: of, result } if *of == id => Some(result.unwrap()),
+        BusEvent::Visit(VisitEvent::Visited { id: of, result }) if *of == id => {
+            Some(result.unwrap())
+        }
         _ => None,
     })
 }
@@ -232,7 +238,9 @@ fn connections_of_users_are_counted() {
         let id = a.call();
         a.command(BusCommand::Visits { id, user: "ada".into(), alive: both(), max: 1 });
         let visits = a.find("an answer", |event| match event {
-            BusEvent::Visits { id: of, result } if *of == id => Some(result.clone().unwrap()),
+            BusEvent::Visit(VisitEvent::Visits { id: of, result }) if *of == id => {
+                Some(result.clone().unwrap())
+            }
             _ => None,
         });
         let info = Bytes::from(format!("{{\"of\":\"{one}\"}}"));
@@ -241,7 +249,9 @@ fn connections_of_users_are_counted() {
         let id = a.call();
         a.command(BusCommand::Visits { id, user: "ada".into(), alive: alive(&[9], none), max: 9 });
         let visits = a.find("an answer", |event| match event {
-            BusEvent::Visits { id: of, result } if *of == id => Some(result.clone().unwrap()),
+            BusEvent::Visit(VisitEvent::Visits { id: of, result }) if *of == id => {
+                Some(result.clone().unwrap())
+            }
             _ => None,
         });
         assert_eq!((visits.connections, visits.visits.len()), (0, 0));

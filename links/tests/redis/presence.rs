@@ -10,7 +10,7 @@ use mahavishnu_core::{
     },
     protocol::Position,
 };
-use mahavishnu_links::{BusCommand, BusEvent, NodeId};
+use mahavishnu_links::{AttendanceEvent, BusCommand, BusEvent, ChannelEvent, NodeId};
 
 use crate::node::{Node, epoch, on_each};
 
@@ -58,7 +58,9 @@ fn attend(node: &mut Node, change: PresenceChange) -> Result<PresenceChanged, Bu
     let id = change.id;
     node.command(BusCommand::Attend(Box::new(change)));
     node.find("an answer", |event| match event {
-        BusEvent::Attended { id: of, result } if *of == id => Some(result.clone()),
+        BusEvent::Attendance(AttendanceEvent::Attended { id: of, result }) if *of == id => {
+            Some(result.clone())
+        }
         _ => None,
     })
 }
@@ -84,7 +86,9 @@ fn members(
     let id = node.call();
     node.command(BusCommand::Members { id, channel: "room:1".into(), known, alive, bytes_max });
     node.find("members", |event| match event {
-        BusEvent::Members { id: of, result } if *of == id => Some(result.clone().expect("they")),
+        BusEvent::Attendance(AttendanceEvent::Members { id: of, result }) if *of == id => {
+            Some(result.clone().expect("they"))
+        }
         _ => None,
     })
 }
@@ -96,7 +100,9 @@ fn refused(changed: &PresenceChanged) -> Vec<u128> {
 
 fn news(node: &mut Node) -> PresenceNews {
     node.find("news", |event| match event {
-        BusEvent::Live { live: Live::Presence(news), .. } => Some(news.clone()),
+        BusEvent::Channel(ChannelEvent::Live { live: Live::Presence(news), .. }) => {
+            Some(news.clone())
+        }
         _ => None,
     })
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mahavishnu_core::hub::{AppendError, BusError};
-use mahavishnu_links::{BusCommand, BusEvent, Outage};
+use mahavishnu_links::{BusCommand, BusEvent, LinkEvent, Outage};
 use mahavishnu_test_redis::{Options, Redis};
 
 use crate::node::{Input, Node, config, epoch, on_each, with_password};
@@ -86,10 +86,12 @@ fn redis_is_full() {
         assert_eq!(a.follow("c", epoch(1)).position.epoch, founded);
         redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         a.down();
-        a.wait("up", |event| matches!(event, BusEvent::Up { .. }).then_some(()));
+        a.wait("up", |event| matches!(event, BusEvent::Link(LinkEvent::Up { .. })).then_some(()));
         assert_eq!(a.standing("c").position.epoch, founded);
         redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
-        a.wait("reconciled", |event| matches!(event, BusEvent::Reconciled).then_some(()));
+        a.wait("reconciled", |event| {
+            matches!(event, BusEvent::Link(LinkEvent::Reconciled)).then_some(())
+        });
         a.state("not full", |state| state.full.is_none() && state.up);
         let made = a.append(append).unwrap();
         assert_eq!((made.first.offset, made.repeated), (2, false));

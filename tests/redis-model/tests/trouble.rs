@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use mahavishnu_core::{
     hub::{
-        Append, AppendError, BusCommand, BusError, BusEvent, CallId, Live, NodeId, Retention,
-        Writer,
+        Append, AppendError, BusCommand, BusError, BusEvent, CallId, ChannelEvent, LinkEvent, Live,
+        NodeId, Retention, Writer,
     },
     protocol::Epoch,
 };
@@ -239,9 +239,9 @@ impl Trouble {
     fn hear(&mut self, number: usize, event: BusEvent) {
         let hub = &mut self.hubs[number];
         match event {
-            BusEvent::Up { .. } => hub.up = true,
-            BusEvent::Down => hub.up = false,
-            BusEvent::Appended { id, result } => {
+            BusEvent::Link(LinkEvent::Up { .. }) => hub.up = true,
+            BusEvent::Link(LinkEvent::Down) => hub.up = false,
+            BusEvent::Channel(ChannelEvent::Appended { id, result }) => {
                 let found = hub.pending.iter_mut().find(|(_, (call, ..))| *call == id);
                 let (channel, (_, text, under_way)) = found.expect("somebody asked");
                 let channel = *channel;
@@ -256,14 +256,19 @@ impl Trouble {
                     Err(other) => panic!("seed {}: {other:?}", self.seed),
                 }
             }
-            BusEvent::Live { channel, live: Live::Round { epoch, first, records, .. } } => {
+            BusEvent::Channel(ChannelEvent::Live {
+                channel,
+                live: Live::Round { epoch, first, records, .. },
+            }) => {
                 let key = (channel.to_string(), epoch);
                 let last = hub.last.insert(key.clone(), first).unwrap_or_default();
                 assert!(last < first, "seed {}: {first} after {last}", self.seed);
                 let heard = hub.heard.insert((key.0, epoch, first), records.expect("short ones"));
                 assert_eq!(heard, None);
             }
-            BusEvent::Live { live, .. } => panic!("seed {}: {live:?}", self.seed),
+            BusEvent::Channel(ChannelEvent::Live { live, .. }) => {
+                panic!("seed {}: {live:?}", self.seed)
+            }
             _ => {}
         }
     }

@@ -55,15 +55,15 @@ pub struct Retention {
 
 /// What a bus is to do. Commands about one channel are carried out in order.
 ///
-/// While the bus is away ([`BusEvent::Down`](super::BusEvent::Down)) every command that is answered is answered with
+/// While the bus is away ([`LinkEvent::Down`](super::LinkEvent::Down)) every command that is answered is answered with
 /// [`BusError::Away`](super::BusError::Away) at once, and what was under way with
 /// [`BusError::Unknown`](super::BusError::Unknown); a hub repeats what it still wants. What is followed is remembered, and
 /// followed again by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BusCommand {
-    /// Hear what is published to a channel from now on. Answered by [`BusEvent::Standing`](super::BusEvent::Standing), and
-    /// from then on by [`BusEvent::Live`](super::BusEvent::Live) for each round. After each
-    /// [`BusEvent::Up`](super::BusEvent::Up) it is answered again; also from time to time, so that a hub sees what it has
+    /// Hear what is published to a channel from now on. Answered by [`ChannelEvent::Standing`](super::ChannelEvent::Standing), and
+    /// from then on by [`ChannelEvent::Live`](super::ChannelEvent::Live) for each round. After each
+    /// [`LinkEvent::Up`](super::LinkEvent::Up) it is answered again; also from time to time, so that a hub sees what it has
     /// missed. Of a channel that is followed already only `retention` is new, and it is answered again.
     Follow {
         /// The channel.
@@ -83,10 +83,10 @@ pub enum BusCommand {
         channel: Arc<str>,
     },
     /// Number messages, keep them, and tell all who follow the channel, in one step. Answered by
-    /// [`BusEvent::Appended`](super::BusEvent::Appended).
+    /// [`ChannelEvent::Appended`](super::ChannelEvent::Appended).
     Append(Box<Append>),
     /// Tell all who follow the channel, and keep nothing. Answered by
-    /// [`BusEvent::Announced`](super::BusEvent::Announced).
+    /// [`ChannelEvent::Announced`](super::ChannelEvent::Announced).
     Announce {
         /// Names the answer.
         id: CallId,
@@ -97,7 +97,7 @@ pub enum BusCommand {
         /// The messages, see [`record`](crate::record).
         records: Bytes,
     },
-    /// Read what is kept of a channel. Answered by [`BusEvent::Page`](super::BusEvent::Page).
+    /// Read what is kept of a channel. Answered by [`ChannelEvent::Page`](super::ChannelEvent::Page).
     Read {
         /// Names the answer.
         id: CallId,
@@ -108,10 +108,10 @@ pub enum BusCommand {
         /// So many bytes at most, but one entry.
         bytes_max: usize,
     },
-    /// Put back what the bus has lost. Answered by [`BusEvent::Healed`](super::BusEvent::Healed).
+    /// Put back what the bus has lost. Answered by [`ChannelEvent::Healed`](super::ChannelEvent::Healed).
     Heal(Box<Heal>),
     /// Begin a new epoch: what was kept under the old one cannot be vouched for. All who follow are told. Answered by
-    /// [`BusEvent::Healed`](super::BusEvent::Healed).
+    /// [`ChannelEvent::Healed`](super::ChannelEvent::Healed).
     Fork {
         /// Names the answer.
         id: CallId,
@@ -122,8 +122,8 @@ pub enum BusCommand {
         /// The new one; its numbers go on from those of `found`.
         epoch: Epoch,
     },
-    /// This node is there, and all others are asked for. Answered by [`BusEvent::Beat`](super::BusEvent::Beat),
-    /// [`BusEvent::LeaseLost`](super::BusEvent::LeaseLost) or [`BusEvent::BeatFailed`](super::BusEvent::BeatFailed).
+    /// This node is there, and all others are asked for. Answered by [`NodeEvent::Beat`](super::NodeEvent::Beat),
+    /// [`NodeEvent::LeaseLost`](super::NodeEvent::LeaseLost) or [`NodeEvent::BeatFailed`](super::NodeEvent::BeatFailed).
     Beat {
         /// Which life of it.
         node: NodeId,
@@ -140,7 +140,7 @@ pub enum BusCommand {
         node: NodeId,
     },
     /// Tell all nodes something, and keep it so long for those that are away or not there yet. Answered by
-    /// [`BusEvent::Announced`](super::BusEvent::Announced), and on every node by [`BusEvent::Control`](super::BusEvent::Control).
+    /// [`NodeEvent::Controlled`](super::NodeEvent::Controlled), and on every node by [`NodeEvent::Control`](super::NodeEvent::Control).
     Control {
         /// Names the answer.
         id: CallId,
@@ -150,13 +150,13 @@ pub enum BusCommand {
         keep: Duration,
     },
     /// Tell all nodes something that matters now only. Nothing is kept: a node that is away at this moment never hears of it.
-    /// Not answered; on every node, this one among them, [`BusEvent::Told`](super::BusEvent::Told). While the bus is away
+    /// Not answered; on every node, this one among them, [`NodeEvent::Told`](super::NodeEvent::Told). While the bus is away
     /// nothing comes of it.
     Tell {
         /// What.
         message: Bytes,
     },
-    /// A user has other connections than before. Answered by [`BusEvent::Visited`](super::BusEvent::Visited).
+    /// A user has other connections than before. Answered by [`VisitEvent::Visited`](super::VisitEvent::Visited).
     ///
     /// In Redis: a hash for each user, in the slot of the user's name as if it were a channel's (`P:{t}:u:<user>`). Its fields
     /// are [`VisitName`](super::VisitName)s as text; a value is the moment at which it was put, by Redis' clock in
@@ -168,7 +168,7 @@ pub enum BusCommand {
     Visit(Box<VisitChange>),
     /// Take entries out of a queue. Answered by [`BusEvent::Taken`](super::BusEvent::Taken).
     Take(Box<Take>),
-    /// Which connections has a user? Answered by [`BusEvent::Visits`](super::BusEvent::Visits).
+    /// Which connections has a user? Answered by [`VisitEvent::Visits`](super::VisitEvent::Visits).
     Visits {
         /// Names the answer.
         id: CallId,
@@ -180,9 +180,9 @@ pub enum BusCommand {
         max: u32,
     },
     /// A channel has other members than before. All who follow the channel are told, if anything has changed, by
-    /// [`Live::Presence`](super::Live::Presence). Answered by [`BusEvent::Attended`](super::BusEvent::Attended).
+    /// [`Live::Presence`](super::Live::Presence). Answered by [`AttendanceEvent::Attended`](super::AttendanceEvent::Attended).
     Attend(Box<PresenceChange>),
-    /// Which members has a channel? Answered by [`BusEvent::Members`](super::BusEvent::Members).
+    /// Which members has a channel? Answered by [`AttendanceEvent::Members`](super::AttendanceEvent::Members).
     Members {
         /// Names the answer.
         id: CallId,

@@ -1,4 +1,4 @@
-//! What a bus tells a hub.
+//! What a bus tells a hub, and what of it is about what.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,9 +14,38 @@ use super::{
 };
 use crate::protocol::{Epoch, Position};
 
-/// What a bus tells a hub.
+/// What a bus tells a hub. Each part of a hub hears what is about its own business; how the bus does is everybody's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BusEvent {
+    /// The bus is there, or is not.
+    Link(LinkEvent),
+    /// About what is published to a channel.
+    Channel(ChannelEvent),
+    /// About nodes, and from them.
+    Node(NodeEvent),
+    /// About users' connections.
+    Visit(VisitEvent),
+    /// About a channel's members.
+    Attendance(AttendanceEvent),
+    /// What came of taking entries out of a queue.
+    Taken {
+        /// Which.
+        id: CallId,
+        /// It.
+        result: Result<Taken, BusError>,
+    },
+    /// What became of sessions.
+    Session {
+        /// Which call was about them.
+        id: CallId,
+        /// It.
+        result: Result<SessionAnswer, BusError>,
+    },
+}
+
+/// The bus is there, or is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
     /// The bus is there, for the so many-th time. Where each followed channel stands follows.
     Up {
         /// The number of this session, from 1.
@@ -28,6 +57,11 @@ pub enum BusEvent {
     Down,
     /// How well the bus does: when that changes, and once a second.
     State(BusState),
+}
+
+/// About what is published to a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelEvent {
     /// Where a followed channel stands. What is published after this comes as [`Live`](Self::Live); some of what was before
     /// may come so, too.
     Standing {
@@ -36,7 +70,7 @@ pub enum BusEvent {
         /// How far it is.
         standing: Standing,
         /// The id of the message of that number. `None`: there is none, or the bus does not say; it says it, if it can, after
-        /// [`Up`](Self::Up), so that a hub need not read what it has.
+        /// [`Up`](LinkEvent::Up), so that a hub need not read what it has.
         newest: Option<Uuid>,
     },
     /// A round of a channel.
@@ -53,7 +87,7 @@ pub enum BusEvent {
         /// What.
         result: Result<Appended, AppendError>,
     },
-    /// What became of an announcement, or of a command to all nodes.
+    /// What became of an announcement.
     Announced {
         /// Which.
         id: CallId,
@@ -74,6 +108,11 @@ pub enum BusEvent {
         /// Done, or it was otherwise by then.
         result: Result<Moved, BusError>,
     },
+}
+
+/// About nodes, and from them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeEvent {
     /// All nodes that have a lease, this one among them.
     Beat {
         /// Who is there.
@@ -86,13 +125,20 @@ pub enum BusEvent {
     /// The lease was not renewed, or perhaps not: the bus takes no writes, is away, or went away meanwhile.
     BeatFailed,
     /// Something for all nodes, in the same order on each. The bus of a process's first hub tells all that is kept, from the
-    /// beginning, before it is [`Reconciled`](Self::Reconciled) for the first time, and each of them once as long as it lives.
-    /// What the buses of other hubs tell of it is ignored.
+    /// beginning, before it is [`Reconciled`](LinkEvent::Reconciled) for the first time, and each of them once as long as it
+    /// lives. What the buses of other hubs tell of it is ignored.
     Control {
         /// Its place in that order, as Redis names it.
         at: Box<str>,
         /// It.
         command: Bytes,
+    },
+    /// What became of a command to all nodes.
+    Controlled {
+        /// Which.
+        id: CallId,
+        /// How many nodes got it, if it is known.
+        result: Result<u32, BusError>,
     },
     /// A node has told all others something by [`Tell`](super::BusCommand::Tell). The bus of a process's first hub tells it;
     /// what those of other hubs tell of it is ignored.
@@ -100,6 +146,11 @@ pub enum BusEvent {
         /// What.
         message: Bytes,
     },
+}
+
+/// About users' connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VisitEvent {
     /// What became of a change of a user's connections.
     Visited {
         /// Which.
@@ -114,13 +165,11 @@ pub enum BusEvent {
         /// They.
         result: Result<Visits, BusError>,
     },
-    /// What came of taking entries out of a queue.
-    Taken {
-        /// Which.
-        id: CallId,
-        /// It.
-        result: Result<Taken, BusError>,
-    },
+}
+
+/// About a channel's members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttendanceEvent {
     /// What became of a change of a channel's members.
     Attended {
         /// Which.
@@ -134,13 +183,6 @@ pub enum BusEvent {
         id: CallId,
         /// They.
         result: Result<PresenceMembers, BusError>,
-    },
-    /// What became of sessions.
-    Session {
-        /// Which call was about them.
-        id: CallId,
-        /// It.
-        result: Result<SessionAnswer, BusError>,
     },
 }
 

@@ -17,8 +17,8 @@ pub(super) use self::calls::Calls;
 pub use self::{
     command::{Append, BusCommand, CallId, Heal, HealEntry, NodeId, Once, Retention, Writer},
     event::{
-        AppendError, Appended, BusError, BusEvent, BusState, Live, Moved, Node, Page, PageEntry,
-        Standing,
+        AppendError, Appended, AttendanceEvent, BusError, BusEvent, BusState, ChannelEvent,
+        LinkEvent, Live, Moved, Node, NodeEvent, Page, PageEntry, Standing, VisitEvent,
     },
     presence::{
         PresenceAbsence, PresenceChange, PresenceChanged, PresenceEnd, PresenceEntry,

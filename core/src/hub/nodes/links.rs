@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     hub::{
-        bus::{BusEvent, BusState},
+        bus::{BusState, LinkEvent},
         env::Env,
         types::ShardId,
     },
@@ -134,32 +134,15 @@ impl Links {
         Self { by_shard, own: shard, passed: false }
     }
 
-    /// This hub's bus has told something. How it does, if the other hubs are to know: when that changes, and with each state.
-    pub(in crate::hub) fn hear(&mut self, event: &BusEvent, now: Instant) -> Option<Heard> {
+    /// How this hub's bus does.
+    pub(in crate::hub) fn hear(&mut self, event: &LinkEvent, now: Instant) -> Option<Heard> {
         let link = self.by_shard.get_mut(usize::from(self.own.0))?;
         let mut probe = None;
         match event {
-            BusEvent::Up { .. } => (link.up, link.reconciled) = (true, false),
-            BusEvent::Reconciled => link.reconciled = true,
-            BusEvent::Down => (link.up, link.reconciled) = (false, false),
-            BusEvent::State(state) => probe = link.learn(state, now),
-            BusEvent::Standing { .. }
-            | BusEvent::Live { .. }
-            | BusEvent::Appended { .. }
-            | BusEvent::Announced { .. }
-            | BusEvent::Page { .. }
-            | BusEvent::Healed { .. }
-            | BusEvent::Beat { .. }
-            | BusEvent::LeaseLost
-            | BusEvent::BeatFailed
-            | BusEvent::Control { .. }
-            | BusEvent::Told { .. }
-            | BusEvent::Visited { .. }
-            | BusEvent::Visits { .. }
-            | BusEvent::Taken { .. }
-            | BusEvent::Attended { .. }
-            | BusEvent::Members { .. }
-            | BusEvent::Session { .. } => return None,
+            LinkEvent::Up { .. } => (link.up, link.reconciled) = (true, false),
+            LinkEvent::Reconciled => link.reconciled = true,
+            LinkEvent::Down => (link.up, link.reconciled) = (false, false),
+            LinkEvent::State(state) => probe = link.learn(state, now),
         }
         Some(Heard { link: Box::new(link.clone()), probe })
     }
@@ -252,9 +235,9 @@ mod tests {
     /// Both are well, by what this one's own bus has told.
     fn prove(env: &Env, links: &mut Links) {
         let now = env.now.mono;
-        links.hear(&BusEvent::Up { session: 1 }, now).unwrap();
-        links.hear(&BusEvent::Reconciled, now).unwrap();
-        let heard = links.hear(&BusEvent::State(state()), now).unwrap();
+        links.hear(&LinkEvent::Up { session: 1 }, now).unwrap();
+        links.hear(&LinkEvent::Reconciled, now).unwrap();
+        let heard = links.hear(&LinkEvent::State(state()), now).unwrap();
         links.learn(ShardId(1), *heard.link);
         if links.overall(env, true).verdict == Verdict::Passing {
             links.pass();
@@ -266,7 +249,7 @@ mod tests {
         let (env, mut links) = with_bus(Some(10 * SECOND));
         assert_eq!((links.overall(&env, true).verdict, links.up()), (Verdict::Degraded, 0));
         assert!(!links.overall(&env, true).ready, "nothing is proven yet");
-        let own = links.hear(&BusEvent::State(state()), env.now.mono).unwrap();
+        let own = links.hear(&LinkEvent::State(state()), env.now.mono).unwrap();
         assert_eq!(own.probe, Some(Duration::from_millis(1)));
         assert_eq!(links.overall(&env, true).verdict, Verdict::Degraded);
 
@@ -314,7 +297,7 @@ mod tests {
         for seconds in [0, 5, 5] {
             wait(&mut env, seconds * SECOND);
             let full = BusState { full: Some("OOM"), ..state() };
-            links.hear(&BusEvent::State(full.clone()), env.now.mono).unwrap();
+            links.hear(&LinkEvent::State(full.clone()), env.now.mono).unwrap();
         }
         let overall = links.overall(&env, true);
         assert_eq!((overall.verdict, overall.full), (Verdict::Failing, Some("OOM")));
@@ -324,12 +307,11 @@ mod tests {
     #[test]
     fn a_probe_is_counted_once() {
         let (mut env, mut links) = with_bus(None);
-        let first = links.hear(&BusEvent::State(state()), env.now.mono).unwrap();
+        let first = links.hear(&LinkEvent::State(state()), env.now.mono).unwrap();
         wait(&mut env, SECOND);
         let again = BusState { probe_age: Some(SECOND), ..state() };
-        let again = links.hear(&BusEvent::State(again), env.now.mono).unwrap();
-        let next = links.hear(&BusEvent::State(state()), env.now.mono).unwrap();
+        let again = links.hear(&LinkEvent::State(again), env.now.mono).unwrap();
+        let next = links.hear(&LinkEvent::State(state()), env.now.mono).unwrap();
         assert_eq!([first, again, next].map(|heard| heard.probe.is_some()), [true, false, true]);
-        assert!(links.hear(&BusEvent::LeaseLost, env.now.mono).is_none());
     }
 }

@@ -37,7 +37,7 @@ use self::{
     spreading::{Done, Spreading, Terms},
 };
 use super::{
-    bus::{BusCommand, BusError, BusEvent, CallId, Calls, Node, NodeId, SessionHeld, Writer},
+    bus::{BusCommand, BusError, CallId, Calls, LinkEvent, Node, NodeId, SessionHeld, Writer},
     env::Env,
     peers::Ticket,
     types::{Place, ShardId},
@@ -115,8 +115,8 @@ impl Nodes {
 
 /// How the bus does.
 impl Nodes {
-    /// This hub's bus has told something. What the other hubs are to know of it.
-    pub(super) fn hear(&mut self, env: &mut Env, event: &BusEvent) -> Option<Box<Link>> {
+    /// How this hub's bus does, which the other hubs are to know.
+    pub(super) fn hear(&mut self, env: &mut Env, event: &LinkEvent) -> Option<Box<Link>> {
         let heard = self.links.hear(event, env.now.mono)?;
         env.tally.bus.link(heard.link.is_up(), heard.link.age(env.now.mono), heard.probe);
         self.judge(env);
@@ -266,14 +266,14 @@ impl Nodes {
         self.spreading.begin(when, calls, ticket, entry, others)
     }
 
-    /// The bus has answered a call.
-    pub(super) fn on_announced(
+    /// What became of telling all nodes of an order.
+    pub(super) fn on_controlled(
         &mut self,
         env: &Env,
         call: CallId,
         result: Result<u32, BusError>,
     ) -> Option<Done> {
-        self.spreading.on_announced(call, result, terms(env))
+        self.spreading.on_controlled(call, result, terms(env))
     }
 
     /// Tells all nodes of what they could not be told before.

@@ -130,8 +130,8 @@ impl Spreading {
         room
     }
 
-    /// The bus has answered; it may be somebody else's call. What somebody has waited for, if it is done.
-    pub(in crate::hub) fn on_announced(
+    /// What became of telling all nodes. What somebody has waited for, if it is done.
+    pub(in crate::hub) fn on_controlled(
         &mut self,
         call: CallId,
         result: Result<u32, BusError>,
@@ -286,17 +286,17 @@ mod tests {
         let (mut spreading, _, call, _) = on_its_way(revoke(1, "t1"));
         assert_eq!(spreading.on_confirmed(OrderId(1), NodeId(9), 5), None, "nobody's");
         assert_eq!(spreading.on_confirmed(OrderId(1), OTHER, 3), None, "it may overtake");
-        let (ticket, spread) = spreading.on_announced(call, Ok(2), TERMS).unwrap();
+        let (ticket, spread) = spreading.on_controlled(call, Ok(2), TERMS).unwrap();
         let expected = Spread { told: true, nodes: 2, confirmed: 2, closed: 3, kept: false };
         assert_eq!((ticket, spread), (TICKET, expected));
         assert_eq!(spreading.next_deadline(), None);
-        assert_eq!(spreading.on_announced(call, Ok(2), TERMS), None, "once");
+        assert_eq!(spreading.on_controlled(call, Ok(2), TERMS), None, "once");
     }
 
     #[test]
     fn who_has_gone_is_not_waited_for() {
         let (mut spreading, _, call, _) = on_its_way(revoke(1, "t1"));
-        spreading.on_announced(call, Ok(1), TERMS);
+        spreading.on_controlled(call, Ok(1), TERMS);
         let done = spreading.on_gone(&[OTHER, NodeId(9)]);
         let expected = Spread { told: true, nodes: 1, confirmed: 1, ..Spread::default() };
         assert_eq!(done, [(TICKET, expected)]);
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn who_does_not_confirm_is_waited_for_a_while() {
         let (mut spreading, _, call, start) = on_its_way(revoke(1, "t1"));
-        spreading.on_announced(call, Ok(1), TERMS);
+        spreading.on_controlled(call, Ok(1), TERMS);
         let until = start + TERMS.confirm_time;
         assert_eq!(spreading.next_deadline(), Some(until));
         let late = spreading.take_late(until);
@@ -318,7 +318,7 @@ mod tests {
     fn what_the_bus_does_not_take_waits_and_is_told_once_more() {
         for error in [BusError::Away, BusError::Unknown, BusError::Full, BusError::Failed] {
             let (mut spreading, mut calls, call, _) = on_its_way(revoke(1, "t1"));
-            let (_, spread) = spreading.on_announced(call, Err(error), TERMS).unwrap();
+            let (_, spread) = spreading.on_controlled(call, Err(error), TERMS).unwrap();
             assert!(!spread.told && spread.kept);
             spreading.go_on(&mut calls, TERMS);
             assert_eq!(sent(&mut calls).len(), 1);

@@ -178,15 +178,15 @@ impl TestBus {
         let link = self.links.entry((node, shard)).or_default();
         (link.up, link.sessions) = (true, link.sessions + 1);
         let session = link.sessions;
-        self.tell(node, shard, BusEvent::Up { session });
+        self.tell(node, shard, BusEvent::Link(LinkEvent::Up { session }));
         self.tell_control(node, shard);
-        self.tell(node, shard, BusEvent::Reconciled);
-        self.tell(node, shard, BusEvent::State(self.state()));
+        self.tell(node, shard, BusEvent::Link(LinkEvent::Reconciled));
+        self.tell(node, shard, BusEvent::Link(LinkEvent::State(self.state())));
     }
 
     pub(super) fn cut(&mut self, node: usize, shard: usize) {
         self.links.entry((node, shard)).or_default().up = false;
-        self.tell(node, shard, BusEvent::Down);
+        self.tell(node, shard, BusEvent::Link(LinkEvent::Down));
     }
 
     fn state(&self) -> BusState {
@@ -200,7 +200,7 @@ impl TestBus {
     }
 
     fn tell_state(&mut self) {
-        let state = BusEvent::State(self.state());
+        let state = BusEvent::Link(LinkEvent::State(self.state()));
         for (node, shard) in self.up() {
             self.tell(node, shard, state.clone());
         }
@@ -219,7 +219,7 @@ impl TestBus {
             let (command, until) = self.control[index].clone();
             if until > now {
                 let at = format!("{}-0", index + 1).into();
-                self.tell(node, shard, BusEvent::Control { at, command });
+                self.tell(node, shard, BusEvent::Node(NodeEvent::Control { at, command }));
             }
         }
     }
@@ -256,12 +256,12 @@ impl TestBus {
         let now = self.mono();
         match command {
             BusCommand::Beat { .. } if self.full || !up => {
-                self.tell(node, shard, BusEvent::BeatFailed);
+                self.tell(node, shard, BusEvent::Node(NodeEvent::BeatFailed));
             }
             BusCommand::Beat { node: id, info, lease, first } => {
                 let over = self.leases.get(&id).is_none_or(|(_, until)| *until <= now);
                 if over && !first {
-                    return self.tell(node, shard, BusEvent::LeaseLost);
+                    return self.tell(node, shard, BusEvent::Node(NodeEvent::LeaseLost));
                 }
                 self.leases.insert(id, (info, now + lease));
                 let dead: Vec<_> = self.leases.iter().filter(|(_, of)| of.1 <= now).collect();
@@ -269,14 +269,18 @@ impl TestBus {
                 self.leases.retain(|id, _| !gone.contains(id));
                 let named = self.leases.iter().map(|(id, of)| Node { id: *id, info: of.0.clone() });
                 let nodes = named.collect();
-                self.tell(node, shard, BusEvent::Beat { nodes, gone });
+                self.tell(node, shard, BusEvent::Node(NodeEvent::Beat { nodes, gone }));
             }
             BusCommand::Quit { node: id } if up => {
                 self.leases.remove(&id);
             }
             BusCommand::Tell { message } if up && !self.deaf => {
                 for (node, shard) in self.up() {
-                    self.tell(node, shard, BusEvent::Told { message: message.clone() });
+                    self.tell(
+                        node,
+                        shard,
+                        BusEvent::Node(NodeEvent::Told { message: message.clone() }),
+                    );
                 }
             }
             BusCommand::Control { id, command, keep } => {
@@ -290,17 +294,17 @@ impl TestBus {
                         Ok(1)
                     }
                 };
-                self.tell(node, shard, BusEvent::Announced { id, result });
+                self.tell(node, shard, BusEvent::Node(NodeEvent::Controlled { id, result }));
             }
             BusCommand::Visit(change) => {
                 let id = change.id;
                 let result = if up { Ok(self.visit(*change)) } else { Err(BusError::Away) };
-                self.tell(node, shard, BusEvent::Visited { id, result });
+                self.tell(node, shard, BusEvent::Visit(VisitEvent::Visited { id, result }));
             }
             BusCommand::Visits { id, user, alive, max } => {
                 let result =
                     if up { Ok(self.visits(&user, &alive, max)) } else { Err(BusError::Away) };
-                self.tell(node, shard, BusEvent::Visits { id, result });
+                self.tell(node, shard, BusEvent::Visit(VisitEvent::Visits { id, result }));
             }
             BusCommand::Take(_) => {}
             BusCommand::Quit { .. } | BusCommand::Tell { .. } => {}

@@ -58,7 +58,7 @@ fn a_process_without_a_bus_asks_nothing_of_one() {
 fn nobody_counts_on_a_node_before_it_has_heard_what_all_are_to_know() {
     let mut cluster = Cluster::apart(1, 1, &with_bus());
     let now = cluster.now();
-    cluster.nodes[0].hubs[0].handle_bus(now, BusEvent::Up { session: 1 });
+    cluster.nodes[0].hubs[0].handle_bus(now, BusEvent::Link(LinkEvent::Up { session: 1 }));
     cluster.run();
     assert_eq!(beats(&cluster, 0), 0);
 

@@ -268,7 +268,8 @@ fn what_nobody_knows_how_to_carry_out_is_counted() {
     let mut cluster = cluster(1, 1);
     let now = cluster.now();
     for command in ["{\"later\":1}", ""] {
-        let event = BusEvent::Control { at: "9-0".into(), command: command.into() };
+        let event =
+            BusEvent::Node(NodeEvent::Control { at: "9-0".into(), command: command.into() });
         cluster.nodes[0].hubs[0].handle_bus(now, event);
     }
     assert_eq!(cluster.nodes[0].hubs[0].tally().bus.unknown_orders, 2);

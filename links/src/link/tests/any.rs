@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, io::ErrorKind, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
     config::{IngressKind, IngressSource},
-    hub::{BusCommand, BusEvent, CallId, IngressOwner, NodeId, Take},
+    hub::{
+        AttendanceEvent, BusCommand, BusEvent, CallId, ChannelEvent, IngressOwner, LinkEvent,
+        NodeEvent, NodeId, Take, VisitEvent,
+    },
 };
 use proptest::prelude::*;
 
@@ -117,15 +120,18 @@ fn command(kind: u8, id: u64) -> (BusCommand, bool) {
 
 fn answered(event: &BusEvent) -> Option<CallId> {
     match event {
-        BusEvent::Appended { id, .. }
-        | BusEvent::Announced { id, .. }
-        | BusEvent::Page { id, .. }
-        | BusEvent::Healed { id, .. }
-        | BusEvent::Visited { id, .. }
-        | BusEvent::Visits { id, .. }
+        BusEvent::Channel(
+            ChannelEvent::Appended { id, .. }
+            | ChannelEvent::Announced { id, .. }
+            | ChannelEvent::Page { id, .. }
+            | ChannelEvent::Healed { id, .. },
+        )
+        | BusEvent::Node(NodeEvent::Controlled { id, .. })
+        | BusEvent::Visit(VisitEvent::Visited { id, .. } | VisitEvent::Visits { id, .. })
+        | BusEvent::Attendance(
+            AttendanceEvent::Attended { id, .. } | AttendanceEvent::Members { id, .. },
+        )
         | BusEvent::Taken { id, .. }
-        | BusEvent::Attended { id, .. }
-        | BusEvent::Members { id, .. }
         | BusEvent::Session { id, .. } => Some(*id),
         _ => None,
     }
@@ -192,9 +198,12 @@ fn run(up: bool, bytes_at_once: usize, inputs: &[Input]) {
         }
         for event in peer.events() {
             match event {
-                BusEvent::Up { .. } => assert!(!std::mem::replace(&mut is_up, true)),
-                BusEvent::Down => assert!(std::mem::replace(&mut is_up, false)),
-                BusEvent::Standing { .. } | BusEvent::Live { .. } | BusEvent::Reconciled => {
+                BusEvent::Link(LinkEvent::Up { .. }) => {
+                    assert!(!std::mem::replace(&mut is_up, true));
+                }
+                BusEvent::Link(LinkEvent::Down) => assert!(std::mem::replace(&mut is_up, false)),
+                BusEvent::Channel(ChannelEvent::Standing { .. } | ChannelEvent::Live { .. })
+                | BusEvent::Link(LinkEvent::Reconciled) => {
                     assert!(is_up)
                 }
                 _ => {}

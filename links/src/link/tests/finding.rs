@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, time::Duration};
 
-use mahavishnu_core::hub::BusEvent;
+use mahavishnu_core::hub::{BusEvent, LinkEvent};
 
 use super::peer::{HELLO, Peer, address};
 use crate::{Action, LinkConfig, LinkLimits, Outage, Secret, Servers};
@@ -132,7 +132,7 @@ fn redis_that_loads_is_waited_for() {
     assert!(format!("{:?}", peer.events()).contains("LOADING"));
     peer.wait(Duration::from_secs(1));
     peer.prepare_with("$1\r\n1\r\n");
-    assert_eq!(peer.news(), [BusEvent::Up { session: 1 }]);
+    assert_eq!(peer.news(), [BusEvent::Link(LinkEvent::Up { session: 1 })]);
 }
 
 fn sentinels() -> LinkConfig {

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use mahavishnu_core::hub::{AppendError, BusCommand, BusError, BusEvent, CallId};
+use mahavishnu_core::hub::{
+    AppendError, BusCommand, BusError, BusEvent, CallId, ChannelEvent, LinkEvent,
+};
 
 use super::peer::{Peer, append};
 use crate::{Action, LinkConfig, Outage};
 
 fn failed(id: u64, error: BusError) -> BusEvent {
-    BusEvent::Appended { id: CallId(id), result: Err(AppendError::Bus(error)) }
+    BusEvent::Channel(ChannelEvent::Appended {
+        id: CallId(id),
+        result: Err(AppendError::Bus(error)),
+    })
 }
 
 /// What may have reached Redis is unknown; what has not left is certainly not done.
@@ -26,14 +31,14 @@ fn what_was_sent_is_unknown_and_the_rest_was_not_tried() {
     let (unknown, away) = (BusError::Unknown, BusError::Away);
     assert_eq!(
         peer.news(),
-        [failed(1, unknown), failed(2, unknown), failed(3, away), BusEvent::Down]
+        [failed(1, unknown), failed(2, unknown), failed(3, away), BusEvent::Link(LinkEvent::Down)]
     );
     peer.append(4);
     assert_eq!(peer.news(), [failed(4, away)]);
     assert_eq!(peer.link.transmit(), b"", "nothing of it is left for the next connection");
     peer.all();
     peer.rise();
-    assert_eq!(peer.news()[..1], [BusEvent::Up { session: 2 }]);
+    assert_eq!(peer.news()[..1], [BusEvent::Link(LinkEvent::Up { session: 2 })]);
 }
 
 #[test]
@@ -52,7 +57,7 @@ fn silence_ends_a_connection_on_which_something_is_owed() {
     assert!(matches!(peer.actions()[..], [Action::Close, ..]));
     assert_eq!(peer.link.stats().outages[Outage::Timeout as usize], 1);
     let state = peer.events();
-    let why = |event: &BusEvent| matches!(event, BusEvent::State(state) if state.cause.as_ref().is_some_and(|it| it.contains("no answer for 5 s")));
+    let why = |event: &BusEvent| matches!(event, BusEvent::Link(LinkEvent::State(state)) if state.cause.as_ref().is_some_and(|it| it.contains("no answer for 5 s")));
     assert!(state.iter().any(why), "{state:?}");
 }
 
@@ -97,12 +102,12 @@ fn probes_that_do_not_come_back_end_a_connection() {
     let ages: Vec<_> = events
         .iter()
         .filter_map(|event| match event {
-            BusEvent::State(state) => state.probe_age,
+            BusEvent::Link(LinkEvent::State(state)) => state.probe_age,
             _ => None,
         })
         .collect();
     assert!(ages.last() > Some(&Duration::from_secs(9)), "{ages:?}");
-    assert!(matches!(events.last(), Some(BusEvent::State(state)) if !state.up));
+    assert!(matches!(events.last(), Some(BusEvent::Link(LinkEvent::State(state))) if !state.up));
     for _ in 0..4 {
         peer.wait(Duration::from_millis(500));
         peer.all().iter().for_each(|_| peer.reply(":1\r\n"));
@@ -175,7 +180,13 @@ fn a_link_that_is_stopped_is_over_when_everything_is_answered() {
     peer.read();
     assert!(!peer.link.is_over());
     peer.reply("*4\r\n$2\r\nok\r\n$10\r\n0123456789\r\n:1\r\n:0\r\n");
-    assert!(matches!(peer.news()[..], [BusEvent::Appended { result: Ok(_), .. }, BusEvent::Down]));
+    assert!(matches!(
+        peer.news()[..],
+        [
+            BusEvent::Channel(ChannelEvent::Appended { result: Ok(_), .. }),
+            BusEvent::Link(LinkEvent::Down)
+        ]
+    ));
     assert!(peer.link.is_over());
     assert_eq!(peer.actions(), [Action::Close]);
     assert_eq!(peer.link.poll_timeout(), None);
@@ -186,7 +197,7 @@ fn a_link_that_is_stopped_is_over_when_everything_is_answered() {
     peer.link.stop(peer.now);
     peer.wait(Duration::from_secs(6));
     assert!(peer.link.is_over());
-    assert_eq!(peer.news(), [failed(1, BusError::Unknown), BusEvent::Down]);
+    assert_eq!(peer.news(), [failed(1, BusError::Unknown), BusEvent::Link(LinkEvent::Down)]);
 
     let mut peer = Peer::new(LinkConfig::default());
     peer.link.stop(peer.now);

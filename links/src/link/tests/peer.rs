@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use mahavishnu_core::{
     entropy::Seed,
-    hub::{Append, BusCommand, BusEvent, CallId, NodeId, Retention, Writer},
+    hub::{Append, BusCommand, BusEvent, CallId, LinkEvent, NodeId, Retention, Writer},
     protocol::Epoch,
     time::{Instant, Now},
 };
@@ -96,7 +96,10 @@ impl Peer {
 
     /// Events but those that say how the bus does.
     pub(super) fn news(&mut self) -> Vec<BusEvent> {
-        self.events().into_iter().filter(|event| !matches!(event, BusEvent::State(_))).collect()
+        self.events()
+            .into_iter()
+            .filter(|event| !matches!(event, BusEvent::Link(LinkEvent::State(_))))
+            .collect()
     }
 
     /// Reads what the link has written.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use mahavishnu_core::hub::{
-    AppendError, Appended, BusCommand, BusError, BusEvent, CallId, Live, NodeId,
+    AppendError, Appended, BusCommand, BusError, BusEvent, CallId, ChannelEvent, LinkEvent, Live,
+    NodeEvent, NodeId,
 };
 
 use super::peer::{Peer, epoch};
@@ -11,7 +12,10 @@ use crate::{Action, ErrorClass, LinkConfig, Outage, redis::names::Names};
 
 fn made(id: u64, offset: u64) -> BusEvent {
     let first = mahavishnu_core::protocol::Position { epoch: epoch(), offset };
-    BusEvent::Appended { id: CallId(id), result: Ok(Appended { first, nodes: 1, repeated: false }) }
+    BusEvent::Channel(ChannelEvent::Appended {
+        id: CallId(id),
+        result: Ok(Appended { first, nodes: 1, repeated: false }),
+    })
 }
 
 fn ok(offset: u64) -> String {
@@ -19,7 +23,10 @@ fn ok(offset: u64) -> String {
 }
 
 fn failed(id: u64, error: BusError) -> BusEvent {
-    BusEvent::Appended { id: CallId(id), result: Err(AppendError::Bus(error)) }
+    BusEvent::Channel(ChannelEvent::Appended {
+        id: CallId(id),
+        result: Err(AppendError::Bus(error)),
+    })
 }
 
 /// Servers differ in whether one's own message comes before the reply or behind it: both are told as they come.
@@ -55,7 +62,10 @@ fn messages_and_replies_come_in_either_order() {
             records: Some("record 1".into()),
             state: None,
         };
-        assert_eq!(news, [BusEvent::Live { channel: "c".into(), live }, made(1, 1)]);
+        assert_eq!(
+            news,
+            [BusEvent::Channel(ChannelEvent::Live { channel: "c".into(), live }), made(1, 1)]
+        );
     }
 }
 
@@ -114,7 +124,7 @@ fn what_has_to_wait_waits_in_its_order() {
     peer.all();
     peer.reply("-LOADING Redis is loading the dataset in memory\r\n");
     peer.link.handle_eof(peer.now);
-    assert_eq!(peer.news(), [failed(4, BusError::Away), BusEvent::Down]);
+    assert_eq!(peer.news(), [failed(4, BusError::Away), BusEvent::Link(LinkEvent::Down)]);
 }
 
 #[test]
@@ -127,10 +137,13 @@ fn a_lease_that_is_not_renewed_is_told() {
     };
     beat(&mut peer);
     peer.reply("-OOM command not allowed when used memory > 'maxmemory'.\r\n");
-    assert_eq!(peer.news(), [BusEvent::BeatFailed]);
+    assert_eq!(peer.news(), [BusEvent::Node(NodeEvent::BeatFailed)]);
     beat(&mut peer);
     peer.link.handle_eof(peer.now);
-    assert_eq!(peer.news(), [BusEvent::BeatFailed, BusEvent::Down]);
+    assert_eq!(
+        peer.news(),
+        [BusEvent::Node(NodeEvent::BeatFailed), BusEvent::Link(LinkEvent::Down)]
+    );
 }
 
 #[test]
@@ -201,7 +214,7 @@ fn what_is_not_understood_is_not_taken_for_something() {
         peer.reply("+OK\r\n");
     }
     let unknown = |id| failed(id, BusError::Unknown);
-    assert_eq!(peer.news(), [unknown(1), unknown(2), unknown(3), BusEvent::Down]);
+    assert_eq!(peer.news(), [unknown(1), unknown(2), unknown(3), BusEvent::Link(LinkEvent::Down)]);
     assert_eq!(peer.link.stats().outages[Outage::Poison as usize], 1);
 
     for (bytes, outage) in [

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mahavishnu_core::{
-    hub::{BusCommand, BusEvent, Standing},
+    hub::{BusCommand, BusEvent, ChannelEvent, LinkEvent, Standing},
     protocol::{Epoch, Position},
     record,
 };
@@ -23,7 +23,7 @@ fn standing_again(epoch: &str, offset: u64) -> String {
 
 fn told(channel: &str, epoch: Epoch, offset: u64) -> BusEvent {
     let standing = Standing { position: Position { epoch, offset }, document: 0, mark: 0 };
-    BusEvent::Standing { channel: channel.into(), standing, newest: None }
+    BusEvent::Channel(ChannelEvent::Standing { channel: channel.into(), standing, newest: None })
 }
 
 /// What was asked for one interest says nothing of a later one, which began after it.
@@ -60,7 +60,7 @@ fn a_subscription_that_is_refused_ends_the_connection() {
     peer.reply(
         "-NOPERM this user has no permissions to access one of the channels used as arguments\r\n",
     );
-    assert_eq!(peer.news(), [BusEvent::Down]);
+    assert_eq!(peer.news(), [BusEvent::Link(LinkEvent::Down)]);
     assert_eq!(peer.link.stats().outages[Outage::Refused as usize], 1);
     assert_eq!(peer.actions(), [Action::Close]);
 }
@@ -113,7 +113,7 @@ fn channels_are_followed_again_in_batches() {
             }
         }
         let news = peer.news();
-        reconciled |= news.contains(&BusEvent::Reconciled);
+        reconciled |= news.contains(&BusEvent::Link(LinkEvent::Reconciled));
         if reconciled {
             break;
         }
@@ -172,7 +172,7 @@ fn the_last_message_is_told_when_a_channel_is_followed_again() {
         reply.extend(records.iter().chain(b"\r\n"));
         peer.link.handle_bytes(peer.now, &mut reply);
         let told = peer.news().into_iter().find_map(|event| match event {
-            BusEvent::Standing { newest, .. } => Some(newest),
+            BusEvent::Channel(ChannelEvent::Standing { newest, .. }) => Some(newest),
             _ => None,
         });
         assert_eq!(told, Some(newest));

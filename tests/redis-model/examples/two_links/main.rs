@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mahavishnu_core::{
-    hub::{Append, BusCommand, BusEvent, CallId, Live, NodeId, Retention, Writer},
+    hub::{
+        Append, BusCommand, BusEvent, CallId, ChannelEvent, LinkEvent, Live, NodeId, Retention,
+        Writer,
+    },
     protocol::{Epoch, Position},
 };
 use mahavishnu_redis_model::{Disk, Version};
@@ -32,11 +35,14 @@ impl Known {
     fn take(&mut self, events: Vec<BusEvent>) {
         for event in events {
             match event {
-                BusEvent::Up { .. } => self.ups += 1,
-                BusEvent::Standing { standing, .. } => self.position = Some(standing.position),
-                BusEvent::Live {
-                    live: Live::Round { epoch, first, count, records, .. }, ..
-                } => {
+                BusEvent::Link(LinkEvent::Up { .. }) => self.ups += 1,
+                BusEvent::Channel(ChannelEvent::Standing { standing, .. }) => {
+                    self.position = Some(standing.position)
+                }
+                BusEvent::Channel(ChannelEvent::Live {
+                    live: Live::Round { epoch, first, count, records, .. },
+                    ..
+                }) => {
                     self.heard.extend(records);
                     let offset = first + u64::from(count) - 1;
                     self.position = Some(Position { epoch, offset });

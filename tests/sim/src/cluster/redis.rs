@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
-use mahavishnu_core::hub::BusEvent;
+use mahavishnu_core::hub::{BusEvent, LinkEvent, NodeEvent};
 use mahavishnu_links::{Action, Link, LinkConfig, Secret};
 use mahavishnu_redis_model::ConnId;
 
@@ -99,12 +99,15 @@ impl World {
         let hub = &mut self.nodes[node].hubs[shard];
         while let Some(event) = hub.wire.link.poll_event() {
             heeded = true;
-            if let BusEvent::Up { .. } = event {
+            if let BusEvent::Link(LinkEvent::Up { .. }) = event {
                 hub.wire.sessions += 1;
                 self.sessions += 1;
             }
             if self.story.is_wanted()
-                && !matches!(event, BusEvent::State(_) | BusEvent::Beat { .. })
+                && !matches!(
+                    event,
+                    BusEvent::Link(LinkEvent::State(_)) | BusEvent::Node(NodeEvent::Beat { .. })
+                )
             {
                 self.story.say(self.clock.nanos, &format!("node {node}.{shard} hears {event:?}"));
             }

@@ -112,8 +112,14 @@ fn what_is_no_message_is_told_and_stops_nothing() {
     channel.entries.push(PageEntry { first: 2, count: 3, records: records.clone() });
     channel.top = 4;
     let live = Live::Round { epoch, first: 2, count: 3, records: Some(records), state: None };
-    nodes.link(1, home).told.push_back(BusEvent::Live { channel: "a".into(), live });
-    nodes.link(1, home).told.push_back(BusEvent::Live { channel: "a".into(), live: Live::Poison });
+    nodes
+        .link(1, home)
+        .told
+        .push_back(BusEvent::Channel(ChannelEvent::Live { channel: "a".into(), live }));
+    nodes.link(1, home).told.push_back(BusEvent::Channel(ChannelEvent::Live {
+        channel: "a".into(),
+        live: Live::Poison,
+    }));
     nodes.settle();
     nodes.post(0, "a", 5);
     nodes.settle();
@@ -141,12 +147,21 @@ fn numbers_that_there_cannot_be_do_no_harm() {
         (other, 1, 1),
     ] {
         let live = Live::Round { epoch, first, count, records: Some(Bytes::new()), state: None };
-        nodes.link(0, 0).told.push_back(BusEvent::Live { channel: "a".into(), live });
+        nodes
+            .link(0, 0)
+            .told
+            .push_back(BusEvent::Channel(ChannelEvent::Live { channel: "a".into(), live }));
         let position = Position { epoch: Epoch::from_random(first ^ 5), offset: first };
         let live = Live::Forked { position };
-        nodes.link(0, 0).told.push_back(BusEvent::Live { channel: "b".into(), live: live.clone() });
+        nodes.link(0, 0).told.push_back(BusEvent::Channel(ChannelEvent::Live {
+            channel: "b".into(),
+            live: live.clone(),
+        }));
         if first > 1 {
-            nodes.link(0, 0).told.push_back(BusEvent::Live { channel: "a".into(), live });
+            nodes
+                .link(0, 0)
+                .told
+                .push_back(BusEvent::Channel(ChannelEvent::Live { channel: "a".into(), live }));
         }
         nodes.settle();
     }

@@ -195,7 +195,10 @@ impl Nodes {
                         link.deaf -= 1;
                         continue;
                     }
-                    let event = BusEvent::Live { channel: channel.clone(), live: live.clone() };
+                    let event = BusEvent::Channel(ChannelEvent::Live {
+                        channel: channel.clone(),
+                        live: live.clone(),
+                    });
                     link.told.push_back(event);
                 }
             }
@@ -209,11 +212,13 @@ impl Nodes {
     /// What all nodes are told comes to their first hubs.
     fn tell_all(&mut self, command: &BusCommand) {
         let event = match command {
-            BusCommand::Tell { message } => BusEvent::Told { message: message.clone() },
+            BusCommand::Tell { message } => {
+                BusEvent::Node(NodeEvent::Told { message: message.clone() })
+            }
             BusCommand::Control { command, .. } => {
                 self.server.orders += 1;
                 let at = format!("1-{}", self.server.orders).into();
-                BusEvent::Control { at, command: command.clone() }
+                BusEvent::Node(NodeEvent::Control { at, command: command.clone() })
             }
             _ => return,
         };
@@ -263,15 +268,19 @@ impl Nodes {
     fn hub_up(&mut self, node: usize, hub: usize) {
         let link = self.links.get_mut(&(node, hub)).unwrap();
         (link.up, link.session, link.at_old) = (true, link.session + 1, false);
-        link.told.push_back(BusEvent::Up { session: link.session });
+        link.told.push_back(BusEvent::Link(LinkEvent::Up { session: link.session }));
         for (channel, (epoch, _)) in &link.follows {
             let standing = self.server.standing_or_found(channel, *epoch);
             // It is not always told.
             let newest = self.server.newest(channel).filter(|_| !self.terse);
             let channel = channel.clone();
-            link.told.push_back(BusEvent::Standing { channel, standing, newest });
+            link.told.push_back(BusEvent::Channel(ChannelEvent::Standing {
+                channel,
+                standing,
+                newest,
+            }));
         }
-        link.told.push_back(BusEvent::Reconciled);
+        link.told.push_back(BusEvent::Link(LinkEvent::Reconciled));
     }
 
     /// The bus is away from a node. Of what was under way as much is carried out as the test wants.
@@ -289,7 +298,7 @@ impl Nodes {
         let lost = std::mem::take(&mut link.told).into_iter().filter_map(|event| unknown(&event));
         let asked = std::mem::take(&mut link.pending);
         let asked = asked.iter().filter_map(|command| answer(command, BusError::Unknown));
-        let told: Vec<_> = lost.chain(asked).chain([BusEvent::Down]).collect();
+        let told: Vec<_> = lost.chain(asked).chain([BusEvent::Link(LinkEvent::Down)]).collect();
         link.told.extend(told);
         while self.tell(node, hub) {}
     }
@@ -304,7 +313,11 @@ impl Nodes {
             for (channel, (epoch, _)) in &link.follows {
                 let standing = server.standing_or_found(channel, *epoch);
                 let channel = channel.clone();
-                link.told.push_back(BusEvent::Standing { channel, standing, newest: None });
+                link.told.push_back(BusEvent::Channel(ChannelEvent::Standing {
+                    channel,
+                    standing,
+                    newest: None,
+                }));
             }
         }
         self.settle();
@@ -334,17 +347,32 @@ impl Link {
 /// The answer to a command that is not carried out.
 fn answer(command: &BusCommand, error: BusError) -> Option<BusEvent> {
     Some(match command {
-        BusCommand::Append(append) => {
-            BusEvent::Appended { id: append.id, result: Err(AppendError::Bus(error)) }
+        BusCommand::Append(append) => BusEvent::Channel(ChannelEvent::Appended {
+            id: append.id,
+            result: Err(AppendError::Bus(error)),
+        }),
+        BusCommand::Announce { id, .. } => {
+            BusEvent::Channel(ChannelEvent::Announced { id: *id, result: Err(error) })
         }
-        BusCommand::Announce { id, .. } => BusEvent::Announced { id: *id, result: Err(error) },
-        BusCommand::Read { id, .. } => BusEvent::Page { id: *id, result: Err(error) },
-        BusCommand::Heal(heal) => BusEvent::Healed { id: heal.id, result: Err(error) },
-        BusCommand::Fork { id, .. } => BusEvent::Healed { id: *id, result: Err(error) },
+        BusCommand::Read { id, .. } => {
+            BusEvent::Channel(ChannelEvent::Page { id: *id, result: Err(error) })
+        }
+        BusCommand::Heal(heal) => {
+            BusEvent::Channel(ChannelEvent::Healed { id: heal.id, result: Err(error) })
+        }
+        BusCommand::Fork { id, .. } => {
+            BusEvent::Channel(ChannelEvent::Healed { id: *id, result: Err(error) })
+        }
         BusCommand::Take(take) => BusEvent::Taken { id: take.id, result: Err(error) },
-        BusCommand::Attend(change) => BusEvent::Attended { id: change.id, result: Err(error) },
-        BusCommand::Members { id, .. } => BusEvent::Members { id: *id, result: Err(error) },
-        BusCommand::Control { id, .. } => BusEvent::Announced { id: *id, result: Err(error) },
+        BusCommand::Attend(change) => {
+            BusEvent::Attendance(AttendanceEvent::Attended { id: change.id, result: Err(error) })
+        }
+        BusCommand::Members { id, .. } => {
+            BusEvent::Attendance(AttendanceEvent::Members { id: *id, result: Err(error) })
+        }
+        BusCommand::Control { id, .. } => {
+            BusEvent::Node(NodeEvent::Controlled { id: *id, result: Err(error) })
+        }
         BusCommand::Session(call) => BusEvent::Session { id: call.id, result: Err(error) },
         _ => return None,
     })
@@ -353,20 +381,36 @@ fn answer(command: &BusCommand, error: BusError) -> Option<BusEvent> {
 /// What a hub hears of an answer that is lost.
 fn unknown(event: &BusEvent) -> Option<BusEvent> {
     Some(match event {
-        BusEvent::Appended { id, .. } => {
-            BusEvent::Appended { id: *id, result: Err(AppendError::Bus(BusError::Unknown)) }
+        BusEvent::Channel(ChannelEvent::Appended { id, .. }) => {
+            BusEvent::Channel(ChannelEvent::Appended {
+                id: *id,
+                result: Err(AppendError::Bus(BusError::Unknown)),
+            })
         }
-        BusEvent::Announced { id, .. } => {
-            BusEvent::Announced { id: *id, result: Err(BusError::Unknown) }
+        BusEvent::Channel(ChannelEvent::Announced { id, .. }) => {
+            BusEvent::Channel(ChannelEvent::Announced { id: *id, result: Err(BusError::Unknown) })
         }
-        BusEvent::Page { id, .. } => BusEvent::Page { id: *id, result: Err(BusError::Unknown) },
-        BusEvent::Healed { id, .. } => BusEvent::Healed { id: *id, result: Err(BusError::Unknown) },
+        BusEvent::Node(NodeEvent::Controlled { id, .. }) => {
+            BusEvent::Node(NodeEvent::Controlled { id: *id, result: Err(BusError::Unknown) })
+        }
+        BusEvent::Channel(ChannelEvent::Page { id, .. }) => {
+            BusEvent::Channel(ChannelEvent::Page { id: *id, result: Err(BusError::Unknown) })
+        }
+        BusEvent::Channel(ChannelEvent::Healed { id, .. }) => {
+            BusEvent::Channel(ChannelEvent::Healed { id: *id, result: Err(BusError::Unknown) })
+        }
         BusEvent::Taken { id, .. } => BusEvent::Taken { id: *id, result: Err(BusError::Unknown) },
-        BusEvent::Attended { id, .. } => {
-            BusEvent::Attended { id: *id, result: Err(BusError::Unknown) }
+        BusEvent::Attendance(AttendanceEvent::Attended { id, .. }) => {
+            BusEvent::Attendance(AttendanceEvent::Attended {
+                id: *id,
+                result: Err(BusError::Unknown),
+            })
         }
-        BusEvent::Members { id, .. } => {
-            BusEvent::Members { id: *id, result: Err(BusError::Unknown) }
+        BusEvent::Attendance(AttendanceEvent::Members { id, .. }) => {
+            BusEvent::Attendance(AttendanceEvent::Members {
+                id: *id,
+                result: Err(BusError::Unknown),
+            })
         }
         BusEvent::Session { id, .. } => {
             BusEvent::Session { id: *id, result: Err(BusError::Unknown) }

@@ -340,7 +340,10 @@ fn put(nodes: &mut Nodes, node: NodeId, id: Uuid, info: Bytes) {
     let (_, pushed) = nodes.server.execute(&change);
     for (channel, live) in pushed {
         for node in 0..nodes.rigs.len() {
-            let live = BusEvent::Live { channel: channel.clone(), live: live.clone() };
+            let live = BusEvent::Channel(ChannelEvent::Live {
+                channel: channel.clone(),
+                live: live.clone(),
+            });
             nodes.link(node, 0).told.push_back(live);
         }
     }
@@ -354,7 +357,7 @@ fn a_member_that_is_put_late_under_a_former_name_is_put_again() {
     let watcher = watcher(&mut nodes, 0);
     let (_client, name) = member(&mut nodes, 1);
     let former = nodes.rigs[1].hubs[0].hub().nodes.node();
-    nodes.link(1, 0).told.push_back(BusEvent::LeaseLost);
+    nodes.link(1, 0).told.push_back(BusEvent::Node(NodeEvent::LeaseLost));
     pass(&mut nodes, 3);
     let now = nodes.rigs[1].hubs[0].hub().nodes.node();
     assert_ne!(former, now);
@@ -433,7 +436,11 @@ fn a_bus_that_has_lost_everything_is_told_anew_and_nobody_hears_of_it() {
         let home = nodes.home(0, ROOM);
         let epoch = nodes.link(0, home).follows[ROOM].0;
         let standing = nodes.server.standing_or_found(&ROOM.into(), epoch);
-        let event = BusEvent::Standing { channel: ROOM.into(), standing, newest: None };
+        let event = BusEvent::Channel(ChannelEvent::Standing {
+            channel: ROOM.into(),
+            standing,
+            newest: None,
+        });
         nodes.link(0, home).told.push_back(event);
         nodes.settle();
         pass(&mut nodes, 40);
@@ -504,7 +511,7 @@ fn a_bus_that_is_full_is_told_when_it_takes_something() {
     assert_eq!(told(&watcher), []);
     nodes.server.full = false;
     let state = BusState { up: true, ..BusState::default() };
-    nodes.link(0, 0).told.push_back(BusEvent::State(state));
+    nodes.link(0, 0).told.push_back(BusEvent::Link(LinkEvent::State(state)));
     nodes.settle();
     assert_eq!(told(&watcher), [joined(&name)]);
 }
@@ -532,7 +539,10 @@ fn take_over(nodes: &mut Nodes, name: &str, by: NodeId) {
     let (_, pushed) = nodes.server.execute(&BusCommand::Attend(Box::new(change)));
     for (channel, live) in pushed {
         for link in nodes.links.values_mut().filter(|link| link.follows.contains_key(&channel)) {
-            link.told.push_back(BusEvent::Live { channel: channel.clone(), live: live.clone() });
+            link.told.push_back(BusEvent::Channel(ChannelEvent::Live {
+                channel: channel.clone(),
+                live: live.clone(),
+            }));
         }
     }
     nodes.settle();

@@ -176,27 +176,31 @@ impl Server {
         let reply = match command {
             BusCommand::Follow { channel, epoch, .. } => {
                 let standing = self.standing_or_found(channel, *epoch);
-                Some(BusEvent::Standing { channel: channel.clone(), standing, newest: None })
+                Some(BusEvent::Channel(ChannelEvent::Standing {
+                    channel: channel.clone(),
+                    standing,
+                    newest: None,
+                }))
             }
             BusCommand::Append(append) => {
                 let result = self.append(append, &mut pushed);
-                Some(BusEvent::Appended { id: append.id, result })
+                Some(BusEvent::Channel(ChannelEvent::Appended { id: append.id, result }))
             }
             BusCommand::Announce { id, channel, count, records } => {
                 let live = Live::Announced { count: *count, records: records.clone() };
                 pushed.push((channel.clone(), live));
-                Some(BusEvent::Announced { id: *id, result: Ok(1) })
+                Some(BusEvent::Channel(ChannelEvent::Announced { id: *id, result: Ok(1) }))
             }
             BusCommand::Read { id, channel, after, bytes_max } => {
                 self.reads += 1;
                 let result = Ok(self.read(channel, *after, *bytes_max));
-                Some(BusEvent::Page { id: *id, result })
+                Some(BusEvent::Channel(ChannelEvent::Page { id: *id, result }))
             }
             BusCommand::Heal(heal) => {
                 self.heals += 1;
                 let result =
                     if self.full { Err(BusError::Full) } else { Ok(self.heal(heal, &mut pushed)) };
-                Some(BusEvent::Healed { id: heal.id, result })
+                Some(BusEvent::Channel(ChannelEvent::Healed { id: heal.id, result }))
             }
             BusCommand::Take(take) => {
                 let result = match self.full {
@@ -207,7 +211,7 @@ impl Server {
             }
             BusCommand::Fork { id, channel, found, epoch } => {
                 let moved = self.fork(channel, *found, *epoch, &mut pushed);
-                Some(BusEvent::Healed { id: *id, result: Ok(moved) })
+                Some(BusEvent::Channel(ChannelEvent::Healed { id: *id, result: Ok(moved) }))
             }
             BusCommand::Attend(change) => {
                 self.attends += 1;
@@ -215,11 +219,11 @@ impl Server {
                     true => Err(BusError::Full),
                     false => Ok(self.attend(change, &mut pushed)),
                 };
-                Some(BusEvent::Attended { id: change.id, result })
+                Some(BusEvent::Attendance(AttendanceEvent::Attended { id: change.id, result }))
             }
             BusCommand::Members { id, channel, known, alive, bytes_max } => {
                 let result = Ok(self.members(channel, *known, alive, *bytes_max));
-                Some(BusEvent::Members { id: *id, result })
+                Some(BusEvent::Attendance(AttendanceEvent::Members { id: *id, result }))
             }
             BusCommand::Beat { node, info, lease, first } => self.beat(*node, info, *lease, *first),
             BusCommand::Quit { node } => {
@@ -228,7 +232,9 @@ impl Server {
                 }
                 None
             }
-            BusCommand::Control { id, .. } => Some(BusEvent::Announced { id: *id, result: Ok(1) }),
+            BusCommand::Control { id, .. } => {
+                Some(BusEvent::Node(NodeEvent::Controlled { id: *id, result: Ok(1) }))
+            }
             BusCommand::Session(call) => {
                 let result = if self.full { Err(BusError::Full) } else { Ok(self.session(call)) };
                 Some(BusEvent::Session { id: call.id, result })
@@ -248,14 +254,14 @@ impl Server {
         let leases = self.leases.as_mut()?;
         let now = self.now.unwrap();
         if !first && leases.get(&node).is_none_or(|(_, until)| *until <= now) {
-            return Some(BusEvent::LeaseLost);
+            return Some(BusEvent::Node(NodeEvent::LeaseLost));
         }
         leases.insert(node, (info.clone(), now + lease));
         let over = leases.iter().filter(|(_, of)| of.1 <= now);
         let gone: Vec<_> = over.map(|(id, _)| *id).collect();
         leases.retain(|id, _| !gone.contains(id));
         let nodes = leases.iter().map(|(id, of)| Node { id: *id, info: of.0.clone() }).collect();
-        Some(BusEvent::Beat { nodes, gone })
+        Some(BusEvent::Node(NodeEvent::Beat { nodes, gone }))
     }
 
     fn attend(&mut self, change: &PresenceChange, pushed: &mut Pushed) -> PresenceChanged {

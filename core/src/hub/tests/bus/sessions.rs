@@ -479,7 +479,7 @@ fn a_bus_that_takes_nothing_in_is_away_for_sessions() {
     assert!(only(&nodes).attached);
     nodes.server.full = false;
     for node in 0..2 {
-        nodes.link(node, 0).told.push_back(BusEvent::State(BusState::default()));
+        nodes.link(node, 0).told.push_back(BusEvent::Link(LinkEvent::State(BusState::default())));
     }
     nodes.settle();
     assert!(!only(&nodes).attached);

@@ -114,7 +114,10 @@ fn what_another_node_has_put_back_is_compared() {
         let live = Live::Healed { position, mark, newest };
         nodes.server.channel("a").mark = mark;
         (nodes.server.reads, nodes.server.heals) = (0, 0);
-        nodes.link(1, 0).told.push_back(BusEvent::Live { channel: "a".into(), live });
+        nodes
+            .link(1, 0)
+            .told
+            .push_back(BusEvent::Channel(ChannelEvent::Live { channel: "a".into(), live }));
         nodes.settle();
     };
     let (mut nodes, clients, _) = pair(config());
