@@ -10,20 +10,6 @@ use mahavishnu_tests::{
 };
 use serde_json::{Value, json};
 
-/// On the runtime of this run: continuous integration has one for each.
-macro_rules! on_its_runtime {
-    ($($body:ident,)*) => {
-        mod under_load { $(#[test] fn $body() { super::$body(&super::runtime()); })* }
-    };
-}
-
-/// What `MAHAVISHNU_TEST_SETTINGS` says, or the server's default.
-pub(crate) fn runtime() -> String {
-    let settings = std::env::var("MAHAVISHNU_TEST_SETTINGS").unwrap_or_default();
-    let said = settings.split(',').find_map(|it| it.trim().strip_prefix("RUNTIME="));
-    said.unwrap_or("tokio").to_owned()
-}
-
 on_its_runtime! {
     a_publish_on_one_node_reaches_subscribers_of_all,
     a_client_recovers_on_another_node,

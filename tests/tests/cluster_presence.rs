@@ -6,13 +6,6 @@ use mahavishnu_test_redis::Options;
 use mahavishnu_tests::{Client, Cluster, wait};
 use serde_json::{Value, json};
 
-/// On the runtime of this run: continuous integration has one for each.
-macro_rules! on_its_runtime {
-    ($($body:ident,)*) => {
-        mod nodes { $(#[test] fn $body() { super::$body(&crate::cluster::runtime()); })* }
-    };
-}
-
 on_its_runtime! {
     members_of_all_nodes_are_told_and_listed_on_each,
     members_of_a_node_that_is_killed_leave_once,

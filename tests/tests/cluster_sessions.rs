@@ -5,13 +5,6 @@ use mahavishnu_tests::{Client, Cluster, Server, http, wait};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// On the runtime of this run: continuous integration has one for each.
-macro_rules! on_its_runtime {
-    ($($body:ident,)*) => {
-        mod nodes { $(#[test] fn $body() { super::$body(&crate::cluster::runtime()); })* }
-    };
-}
-
 on_its_runtime! {
     a_killed_nodes_session_is_resumed_on_another,
     a_session_is_taken_from_a_connection_that_still_hangs,

@@ -17,13 +17,6 @@ use mahavishnu_tests::{Client, Cluster, http, wait};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// On the runtime of this run: continuous integration has one for each.
-macro_rules! on_its_runtime {
-    ($($body:ident,)*) => {
-        mod nodes { $(#[test] fn $body() { super::$body(&crate::cluster::runtime()); })* }
-    };
-}
-
 on_its_runtime! {
     what_is_written_reaches_subscribers_of_all_nodes,
     an_owner_that_is_killed_loses_and_doubles_nothing,

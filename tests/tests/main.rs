@@ -1,5 +1,12 @@
 //! End-to-end tests of the running server, one module per subject. See the crate for the harness.
 
+/// Each test on the runtime of this run: continuous integration has a run for each.
+macro_rules! on_its_runtime {
+    ($($body:ident,)*) => {
+        mod on_its_runtime { $(#[test] fn $body() { super::$body(&crate::runtime()); })* }
+    };
+}
+
 mod audit;
 mod auth;
 mod auth_tokens;
@@ -52,3 +59,10 @@ mod tls_files;
 mod traps;
 mod verify;
 mod verify_scripts;
+
+/// What `MAHAVISHNU_TEST_SETTINGS` says, or the server's default.
+fn runtime() -> String {
+    let settings = std::env::var("MAHAVISHNU_TEST_SETTINGS").unwrap_or_default();
+    let said = settings.split(',').find_map(|it| it.trim().strip_prefix("RUNTIME="));
+    said.unwrap_or("tokio").to_owned()
+}
