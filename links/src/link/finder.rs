@@ -74,14 +74,17 @@ impl Finder {
         &self.host
     }
 
-    /// How long to wait for the next attempt: not at all the first time, then for a random time below a bound that doubles.
+    /// How long to wait for the next attempt: not at all the first time, then for a random time below a bound that grows by a
+    /// quarter each time. So the bound is about half of the time that has been waited already: a Redis that was away for a
+    /// second is found again within half a second more, and not by all links at one moment.
     pub(super) fn pause(&mut self, entropy: &mut Entropy, limits: &LinkLimits) -> Duration {
         let failures = self.failures;
         self.failures = failures.saturating_add(1);
         if failures == 0 {
             return Duration::ZERO;
         }
-        let bound = BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(limits.backoff_max);
+        let grown = (0..failures.min(BACKOFF_STEPS)).fold(BACKOFF_MIN, |bound, _| bound * 5 / 4);
+        let bound = grown.min(limits.backoff_max);
         Duration::from_nanos(entropy.below(u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX)))
     }
 
@@ -114,5 +117,61 @@ impl Finder {
     }
 }
 
-/// The first pause is below twice this.
+/// The first pause is below five quarters of this.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// So often the bound grows, to two minutes, if the limit is not less.
+const BACKOFF_STEPS: u32 = 32;
+
+#[cfg(test)]
+mod tests {
+    use mahavishnu_core::entropy::Seed;
+
+    use super::*;
+
+    /// When each of many links finds a Redis again that was away for so long, after it is back; the first one first.
+    fn found_after(outage: Duration) -> Vec<Duration> {
+        let limits = LinkLimits::default();
+        let links = (0..2_000).map(|link| {
+            let (mut finder, mut entropy) = (Finder::default(), Entropy::new(Seed::from(link)));
+            let mut at = Duration::ZERO;
+            while at < outage {
+                at += finder.pause(&mut entropy, &limits);
+            }
+            at.saturating_sub(outage)
+        });
+        let mut found: Vec<_> = links.collect();
+        found.sort_unstable();
+        found
+    }
+
+    fn share_of(found: &[Duration], within: Duration) -> usize {
+        found.iter().filter(|after| **after <= within).count() * 100 / found.len()
+    }
+
+    #[test]
+    fn a_short_outage_is_followed_by_a_short_wait() {
+        for (outage, half, nearly_all) in [(200, 80, 250), (1_000, 200, 650), (4_000, 700, 2_300)] {
+            let found = found_after(Duration::from_millis(outage));
+            let share = |within| share_of(&found, Duration::from_millis(within));
+            let shares = (share(half), share(nearly_all));
+            assert!(shares.0 >= 50 && shares.1 >= 97, "{outage} ms: {shares:?} %");
+        }
+        let found = found_after(Duration::from_secs(60));
+        let bound = LinkLimits::default().backoff_max;
+        assert!(found.iter().all(|after| *after < bound));
+    }
+
+    #[test]
+    fn many_links_do_not_come_at_one_moment() {
+        for (outage, moment) in [(1_000, 25), (4_000, 100), (60_000, 250)] {
+            let found = found_after(Duration::from_millis(outage));
+            let moment = Duration::from_millis(moment);
+            let most = (0..40).map(|step| {
+                let from = moment * step / 2;
+                found.iter().filter(|after| (from..from + moment).contains(*after)).count()
+            });
+            let most = most.max().unwrap_or_default() * 100 / found.len();
+            assert!(most <= 16, "{outage} ms: {most} % within {moment:?}");
+        }
+    }
+}
