@@ -207,6 +207,9 @@ pub struct Auth {
     pub query_parameter: Option<Box<str>>,
     /// Whether a token may come as a subprotocol (`bearer, <token>` or `bearer.<token>`). Default false.
     pub subprotocol: bool,
+    /// Whether a client that may not do something with a channel is told which permission it takes. Default false: the
+    /// policy is told to nobody.
+    pub tell_permissions: bool,
     /// What the names in a client's certificate permit. A client that a grant names needs no token; its user is the
     /// certificate's common name. Default: none.
     pub certificates: Vec<tls::Grant>,

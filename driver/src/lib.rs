@@ -32,6 +32,7 @@ mod owner;
 pub mod poller;
 mod publish;
 mod pulse;
+mod refusals;
 mod reports;
 mod resolve;
 mod runtime;

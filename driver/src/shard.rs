@@ -29,6 +29,7 @@ use crate::{
     mailbox::{Inbox, Mail, Mailbox, Waiting},
     owner::{Owner, place},
     poller::{Poller, TcpStream},
+    refusals,
     resolve::Resolver,
     runtime::Runtime,
     store::ToStore,
@@ -91,6 +92,8 @@ pub(crate) struct Shard<R: Runtime> {
     pub(crate) drained_by: Option<Instant>,
     app: App<R>,
     store: Option<ToStore>,
+    /// When the log is to be told of refusals that it was not told of at once.
+    refusals_due: Option<Instant>,
 }
 
 /// Runs a shard until it is drained. Called on a thread of its own.
@@ -130,6 +133,7 @@ impl<R: Runtime> Shard<R> {
             place: start.place,
             app: start.app,
             store: start.store,
+            refusals_due: None,
         };
         for event in start.kept {
             this.hub.handle_store(now, event);
@@ -340,6 +344,7 @@ impl<R: Runtime> Shard<R> {
         }
         self.flush_link();
         self.hub.end_turn(self.clock.now());
+        self.tell_refusals();
         self.record_metrics();
         if self.app.traces() {
             let spans = self.hub.take_spans();
@@ -355,7 +360,18 @@ impl<R: Runtime> Shard<R> {
         }
         let hub = self.hub.poll_timeout().map(|next| next.at);
         let link = self.wire.as_ref().and_then(Wire::deadline);
-        hub.into_iter().chain(link).min()
+        hub.into_iter().chain(link).chain(self.refusals_due).min()
+    }
+
+    /// Tells the log what was refused: at once, or when it may be told again.
+    fn tell_refusals(&mut self) {
+        let tally = self.hub.tally();
+        let now = self.clock.now().mono;
+        if tally.has_refusals() {
+            self.refusals_due = refusals::tell(now, tally.take_refusals());
+        } else if self.refusals_due.is_some_and(|due| due <= now) {
+            self.refusals_due = refusals::tell(now, Vec::new());
+        }
     }
 
     /// Hands what the hub has counted to the recorder that the application has installed.

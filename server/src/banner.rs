@@ -41,11 +41,13 @@ pub(crate) struct Banner<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) addresses: &'a Addresses,
     pub(crate) state_dir: &'a Path,
+    /// The file that the key for tokens is in, if it is in one: other terminals have it there, too.
+    pub(crate) key_file: Option<&'a Path>,
 }
 
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { program, settings, addresses, state_dir } = self;
+        let Self { program, settings, addresses, state_dir, key_file } = self;
         let main = &addresses.main;
         let auth = match settings.auth_enabled {
             true => "required: clients need a token",
@@ -66,9 +68,19 @@ impl fmt::Display for Banner<'_> {
         writeln!(f, "  State           {}\n", state_dir.display())?;
         writeln!(f, "In another terminal:\n")?;
         if settings.auth_enabled {
+            let flag = match key_file {
+                Some(file) => format!(" --env-file {}", file.display()),
+                None => {
+                    writeln!(
+                        f,
+                        "  # with the key of this server there, too; `{program} init` writes a file with one for both"
+                    )?;
+                    String::new()
+                }
+            };
             writeln!(
                 f,
-                "  export MAHAVISHNU_TOKEN=$({program} token create --user me --permission admin)"
+                "  export MAHAVISHNU_TOKEN=$({program} token create{flag} --user me --permission admin)"
             )?;
         }
         let header = if settings.auth_enabled {
@@ -87,7 +99,7 @@ impl fmt::Display for Banner<'_> {
             f,
             "  {program} publish --url {http}://{main} workflow:42 workflow.started '{{\"workflow_id\":\"42\"}}'"
         )?;
-        writeln!(f, "  wscat -c {ws}://{main}{header}")?;
+        writeln!(f, "  npx --yes wscat -c {ws}://{main}{header}")?;
         writeln!(f, "    {}", Request::Subscribe { channel: "workflow:42" }.to_text(None))?;
         writeln!(f, "  curl -s {http}://{main}/health\n")?;
         writeln!(f, "Ctrl-C stops it.\n")
@@ -122,8 +134,10 @@ mod tests {
         let settings = &loaded.settings;
         let metrics = "127.0.0.1:9".parse().unwrap();
         let addresses = Addresses::new(settings, main.parse().unwrap(), Some(metrics));
-        Banner { program: "bin/m", settings, addresses: &addresses, state_dir: Path::new("/s") }
-            .to_string()
+        let (state_dir, key_file) = (Path::new("/s"), Some(Path::new("/e/p.env")));
+        let key_file = key_file.filter(|_| !pairs.contains(&("SERVER_NAME", "keyless")));
+        let program = "bin/m";
+        Banner { program, settings, addresses: &addresses, state_dir, key_file }.to_string()
     }
 
     #[test]
@@ -132,7 +146,7 @@ mod tests {
         for line in [
             "  bin/m subscribe --url ws://127.0.0.1:1 workflow:42",
             "  bin/m publish --url http://127.0.0.1:1 workflow:42 workflow.started '{\"workflow_id\":\"42\"}'",
-            "  wscat -c ws://127.0.0.1:1",
+            "  npx --yes wscat -c ws://127.0.0.1:1",
             "    {\"type\":\"request\",\"event\":\"subscribe\",\"data\":{\"channel\":\"workflow:42\"}}",
             "  curl -s http://127.0.0.1:1/health",
             "  Page            http://127.0.0.1:1/",
@@ -154,7 +168,8 @@ mod tests {
     fn with_authentication_it_shows_how_to_get_a_token() {
         let secret = "q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
         let text = text(&[("AUTH_ENABLED", "true"), ("JWT_SECRET", secret)], "127.0.0.1:1");
-        assert!(text.contains("export MAHAVISHNU_TOKEN=$(bin/m token create"), "{text}");
+        let create = "export MAHAVISHNU_TOKEN=$(bin/m token create --env-file /e/p.env --user me";
+        assert!(text.contains(create), "{text}");
         assert!(
             text.contains(
                 "wscat -c ws://127.0.0.1:1 -H \"Authorization: Bearer $MAHAVISHNU_TOKEN\""
@@ -162,6 +177,9 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains(secret), "{text}");
+        let pairs = [("AUTH_ENABLED", "true"), ("JWT_SECRET", secret), ("SERVER_NAME", "keyless")];
+        let text = self::text(&pairs, "127.0.0.1:1");
+        assert!(text.contains("# with the key of this server there, too"), "{text}");
     }
 
     #[test]

@@ -63,6 +63,22 @@ pub(crate) enum Command {
     /// Check and show the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what makes a shell complete these commands.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each subcommand into a directory.
+    Man(ManArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// Whose.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Write all pages here [default: print the first one].
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -249,7 +265,7 @@ pub(crate) struct ServerArgs {
     /// tokio or smol [default: tokio if this build has it].
     #[arg(long)]
     runtime: Option<String>,
-    /// Threads that serve connections, or auto [default: 1].
+    /// Threads that serve connections, or auto: one for each core that this process may use [default: auto].
     #[arg(long)]
     shards: Option<String>,
     /// Serve TLS: true or false [default: false].
@@ -481,7 +497,7 @@ impl PolicyShowArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
-    /// Settings of the server in question.
+    /// Settings of the server in question, if it is not the one that runs on this machine.
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     /// The token [default: MAHAVISHNU_TOKEN]. Other users can see it while this runs.

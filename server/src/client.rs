@@ -1,6 +1,6 @@
 //! The HTTP client of the subcommands, and its errors in an operator's words.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 use serde_json::{Map, Value};
@@ -12,9 +12,8 @@ use ureq::unversioned::{
 use crate::{
     connector::Secure,
     exit::{Exit, Failure},
-    trust,
+    reach, trust,
     url::Target,
-    verify,
 };
 
 /// A client that answers within `timeout` and goes straight to the server: a proxy would hide what it is asked for.
@@ -93,8 +92,8 @@ fn unsent(url: &str, error: &ureq::Error) -> Failure {
     }
 }
 
-/// A refusal of the server in one line, with the exit code that its status calls for.
-pub(crate) fn refused(what: &str, status: u16, answer: &Map<String, Value>) -> Failure {
+/// A refusal of the server in one line, with the exit code that its status calls for. `tls`: whether it was asked over TLS.
+pub(crate) fn refused(what: &str, status: u16, answer: &Map<String, Value>, tls: bool) -> Failure {
     let text = |name: &str| answer.get(name).and_then(Value::as_str);
     let exit = match status {
         401 | 403 => Exit::Permission,
@@ -104,21 +103,24 @@ pub(crate) fn refused(what: &str, status: u16, answer: &Map<String, Value>) -> F
     let code = text("error_code").map_or_else(String::new, |code| format!(" {code}"));
     let message = text("error_message")
         .map_or_else(String::new, |message| format!(": {}", message.escape_debug()));
-    let hint = if status == 401 { " (give a token by --token or MAHAVISHNU_TOKEN)" } else { "" };
+    let hint = match text("error_code") {
+        Some(code) => reach::token_hint(code),
+        None => reach::hint(status, tls),
+    };
     Failure::new(exit, format!("{what}: HTTP {status}{code}{message}{hint}"))
 }
 
 /// What became of a request that got no answer.
 pub(crate) fn failure(url: &str, error: &ureq::Error) -> Failure {
-    let (exit, why) = if let ureq::Error::Io(error) = error {
-        match error.kind() == io::ErrorKind::ConnectionRefused {
-            true => (Exit::NotRunning, "nothing listens there (connection refused)".to_owned()),
-            false => (Exit::General, verify::words(error)),
+    let tls = url.starts_with("https://");
+    let (exit, why) = match error {
+        ureq::Error::Io(error) => reach::unreached(error, tls),
+        ureq::Error::Timeout(_) => (Exit::Timeout, reach::LATE.to_owned()),
+        ureq::Error::Protocol(_) => (Exit::General, reach::no_http(tls)),
+        ureq::Error::HostNotFound => {
+            (Exit::General, "the name has no address; is it spelt right?".to_owned())
         }
-    } else if matches!(error, ureq::Error::Timeout(_)) {
-        (Exit::Timeout, "no answer in time".to_owned())
-    } else {
-        (Exit::General, error.to_string())
+        error => (Exit::General, error.to_string()),
     };
     Failure::new(exit, format!("{url}: {why}"))
 }

@@ -16,6 +16,7 @@ use crate::{
     pid::{self, Candidates, Found},
     process::Identity,
     settings::{self, Loaded},
+    theirs,
     url::Target,
 };
 
@@ -24,7 +25,7 @@ pub(crate) fn stop(args: &StopArgs) -> Result<Exit, Failure> {
     let candidates = candidates(&loaded(&args.find)?)?;
     let (dir, server) = match running(&candidates)? {
         Ok(running) => running,
-        Err(found) => return not_running(found),
+        Err(found) => return not_running(found, &candidates),
     };
     let pid = server.pid;
     let process = server.open()?;
@@ -51,10 +52,15 @@ pub(crate) fn stop(args: &StopArgs) -> Result<Exit, Failure> {
 /// Says whether a server runs and what it says of its health.
 pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     let loaded = loaded(&args.find)?;
-    let found = pid::find(&candidates(&loaded)?)?;
+    let candidates = candidates(&loaded)?;
+    let found = pid::find(&candidates)?;
     let (exit, words, report) = match found {
         Found::Running { server, url, dir } => {
-            let pid = server.map(|server| server.pid);
+            let pid = server.as_ref().map(|server| server.pid);
+            // Its own settings say how it is to be asked; those of this shell are as good only if they are the same.
+            let dir = std::path::absolute(&dir).unwrap_or(dir);
+            let loaded =
+                server.and_then(|server| theirs::settings_of(&server).ok()).unwrap_or(loaded);
             let url = url.unwrap_or_else(|| configured_url(&loaded));
             let health = health::ask(&url, &loaded.settings, &dir);
             let exit = if health.is_ok() { Exit::Ok } else { Exit::Unhealthy };
@@ -80,20 +86,29 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
             (Exit::StalePid, words, json!({ "status": "stale", "pid": pid }))
         }
         Found::Nothing => {
-            (Exit::NotRunning, "not running".to_owned(), json!({ "status": "stopped" }))
+            let looked = candidates.looked();
+            (
+                Exit::NotRunning,
+                "not running".to_owned(),
+                json!({ "status": "stopped", "looked_in": looked }),
+            )
         }
     };
     if args.json {
         out::line(report)?
     } else {
-        out::line(words)?
+        out::line(words)?;
+        if exit == Exit::NotRunning {
+            out::note(looked(&candidates));
+        }
     }
     Ok(exit)
 }
 
 /// Has the server read its settings again, and says what became of it.
 pub(crate) fn reload(args: &FindArgs) -> Result<Exit, Failure> {
-    match running(&candidates(&loaded(args)?)?)? {
+    let candidates = candidates(&loaded(args)?)?;
+    match running(&candidates)? {
         Ok((dir, server)) => {
             let pid = server.pid;
             let process = server.open()?;
@@ -119,8 +134,21 @@ pub(crate) fn reload(args: &FindArgs) -> Result<Exit, Failure> {
                 lines: problems.into_iter().chain([refused]).collect(),
             })
         }
-        Err(_) => Err(Failure::new(Exit::NotRunning, "not running")),
+        Err(_) => Err(nothing(&candidates, "not running")),
     }
+}
+
+/// Nothing runs in any of these places.
+fn nothing(candidates: &Candidates, text: &str) -> Failure {
+    Failure { exit: Exit::NotRunning, lines: vec![text.to_owned(), looked(candidates)] }
+}
+
+/// Where a server was looked for, and what to do if it is elsewhere.
+pub(crate) fn looked(candidates: &Candidates) -> String {
+    let dirs = candidates.looked().join(", ");
+    format!(
+        "looked for a server in {dirs}; --state-dir names another place, --env-file a file that does"
+    )
 }
 
 /// What was wrong with the first reload after the `before`th; `None` if the server does not say.
@@ -140,7 +168,7 @@ fn loaded(args: &FindArgs) -> Result<Loaded, Failure> {
 }
 
 /// Only the state directory matters here: whatever else is wrong must not keep a server from being stopped.
-fn candidates(loaded: &Loaded) -> Result<Candidates, Failure> {
+pub(crate) fn candidates(loaded: &Loaded) -> Result<Candidates, Failure> {
     loaded.demand_sound(&["MAHAVISHNU_STATE_DIR"])?;
     Ok(Candidates::new(loaded.settings.state_dir.as_deref()))
 }
@@ -167,10 +195,10 @@ fn running(candidates: &Candidates) -> Result<Result<(PathBuf, Identity), Found>
 
 /// Nothing to stop. That is no failure for a service manager, which runs `ExecStop` also after the server has ended by
 /// itself (systemd tells by `SERVICE_RESULT`).
-fn not_running(found: Found) -> Result<Exit, Failure> {
-    let text = match found {
+fn not_running(found: Found, candidates: &Candidates) -> Result<Exit, Failure> {
+    let text = match &found {
         Found::Stale { dir, .. } => {
-            pid::clean(&dir);
+            pid::clean(dir);
             "not running (removed a stale PID file)"
         }
         Found::Running { .. } | Found::Nothing => "not running",
@@ -179,7 +207,10 @@ fn not_running(found: Found) -> Result<Exit, Failure> {
         out::line(text)?;
         return Ok(Exit::Ok);
     }
-    Err(Failure::new(Exit::NotRunning, text))
+    match found {
+        Found::Stale { .. } => Err(Failure::new(Exit::NotRunning, text)),
+        Found::Running { .. } | Found::Nothing => Err(nothing(candidates, text)),
+    }
 }
 
 /// Whether `server` has given up its directory within `timeout`.

@@ -7,15 +7,18 @@ use mahavishnu_core::{
 
 use crate::{
     cli::ExplainArgs,
+    control,
     exit::{Exit, Failure},
-    out, publish, settings,
-    settings::Loaded,
-    token, translate,
+    out,
+    pid::{self, Found},
+    publish,
+    settings::{self, Loaded},
+    theirs, token, translate,
 };
 
 /// Prints token and rules, and as last line whether it is allowed. Denied: exit code 6.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
-    let loaded = settings::load(&args.server.request())?;
+    let loaded = settings_in_question(args)?;
     loaded.demand_all()?;
     let verb = match args.verb.as_str() {
         "publish" => Verb::Publish,
@@ -53,7 +56,45 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
         out::line(format_args!("allowed: {why}"))?;
         return Ok(Exit::Ok);
     }
+    out::line(format_args!("it takes: {}", config.policy.needs(verb, &args.channel)))?;
     denied(&why)
+}
+
+/// Those that the flags name, if they name any. Otherwise those of the server that runs here; and if none does, those of this
+/// shell. Which it was is told beside the answer.
+fn settings_in_question(args: &ExplainArgs) -> Result<Loaded, Failure> {
+    let request = args.server.request();
+    let own = settings::load(&request)?;
+    let is_named = |(name, ..): &settings::Override| *name != "MAHAVISHNU_STATE_DIR";
+    if request.env_file.is_some() || request.overrides.iter().any(is_named) {
+        return Ok(own);
+    }
+    let candidates = control::candidates(&own)?;
+    match pid::find(&candidates)? {
+        Found::Running { dir, server: Some(server), .. } => match theirs::settings_of(&server) {
+            Ok(loaded) => {
+                let (pid, dir) = (server.pid, dir.display());
+                out::note(format_args!(
+                    "by the settings of the server that runs (pid {pid}, {dir}); what was changed since its last reload is not in force yet"
+                ));
+                Ok(loaded)
+            }
+            Err(why) => {
+                let pid = server.pid;
+                out::note(format_args!(
+                    "a server runs (pid {pid}), but {why}; by the settings of this shell"
+                ));
+                Ok(own)
+            }
+        },
+        Found::Running { .. } | Found::Stale { .. } | Found::Nothing => {
+            out::note(format_args!(
+                "no server runs here, so by the settings of this shell; {}",
+                control::looked(&candidates)
+            ));
+            Ok(own)
+        }
+    }
 }
 
 /// What becomes of publishes to a channel while Redis is away, if there is to be one.

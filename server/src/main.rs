@@ -14,6 +14,7 @@ mod control;
 mod deployment;
 mod dial;
 mod diff;
+mod examples;
 mod exit;
 mod explain;
 mod exposition;
@@ -23,6 +24,7 @@ mod history;
 mod init;
 mod logging;
 mod manager;
+mod manual;
 mod memory;
 mod migrate;
 mod out;
@@ -32,6 +34,7 @@ mod policy;
 mod process;
 mod prometheus;
 mod publish;
+mod reach;
 mod record;
 mod redis;
 mod replay;
@@ -42,6 +45,7 @@ mod start;
 mod statistics;
 mod subscribe;
 mod telemetry;
+mod theirs;
 mod tls;
 mod token;
 mod translate;
@@ -52,18 +56,16 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::{
     cli::{
-        CertCommand, Cli, Command, ConfigCommand, MigrateCommand, PolicyCommand, TokenCommand,
+        CertCommand, Command, ConfigCommand, MigrateCommand, PolicyCommand, TokenCommand,
         WebsocketCommand,
     },
     exit::{Exit, Failure},
 };
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match examples::parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version arrive here too. clap's own code for wrong usage, 2, means "not running" here.
@@ -109,5 +111,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Config(ConfigCommand::Diff(args)) => diff::diff(&args),
         Command::Config(ConfigCommand::Backup(args)) => backup::backup(&args),
         Command::Config(ConfigCommand::Docs) => config::docs(),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     }
 }

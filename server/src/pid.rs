@@ -6,7 +6,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 use serde_json::json;
 
 use crate::{
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, plain},
     process::Identity,
 };
 
@@ -60,8 +60,35 @@ impl Candidates {
             Some(PathBuf::from(SYSTEM_DIR)).filter(|dir| dir.is_dir()),
             Some(temporary_dir()),
         ];
-        Self { dirs: dirs.into_iter().flatten().collect(), explicit: false }
+        let mut dirs: Vec<_> = dirs.into_iter().flatten().collect();
+        let services = service_dirs(Path::new(RUNTIME_ROOT));
+        dirs.extend(services.into_iter().filter(|dir| !dirs.contains(dir)).collect::<Vec<_>>());
+        Self { dirs, explicit: false }
     }
+
+    /// The directories in words, with why one could not be looked into: a service's are its user's alone.
+    pub(crate) fn looked(&self) -> Vec<String> {
+        let shown = |dir: &PathBuf| match look(dir) {
+            Err(error) => format!("{} ({})", dir.display(), plain(&error)),
+            Ok(_) => dir.display().to_string(),
+        };
+        self.dirs.iter().map(shown).collect()
+    }
+}
+
+/// Where service managers keep the state of services under these units' names: `mahavishnu`, `mahavishnu-NAME`. Servers
+/// that run by hand make none there.
+fn service_dirs(root: &Path) -> Vec<PathBuf> {
+    let is_ours = |name: &str| {
+        let rest = name.strip_prefix(NAME);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
+    let mut dirs: Vec<_> =
+        ours.map(|entry| entry.path()).filter(|dir| dir.is_dir()).take(SERVICES_MAX).collect();
+    dirs.sort();
+    dirs
 }
 
 /// The right to be the server of a state directory, held until dropped or until the process ends.
@@ -163,20 +190,20 @@ impl Claim {
     /// By rename, so that a reader never sees half a number.
     fn write_pid(&self) -> io::Result<()> {
         let draft = self.dir.join(format!("{PID}.new"));
-        match std::fs::remove_file(&draft) {
+        match fs::remove_file(&draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         writeln!(file, "{}", std::process::id())?;
-        std::fs::rename(&draft, self.dir.join(PID))
+        fs::rename(&draft, self.dir.join(PID))
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         // While the lock is still held, so that the next server's PID file is never the one removed.
-        let _ = std::fs::remove_file(self.dir.join(PID));
+        let _ = fs::remove_file(self.dir.join(PID));
         let _ = self.lock.set_len(0);
     }
 }
@@ -219,7 +246,7 @@ pub(crate) fn reloads(dir: &Path) -> Option<(u64, Vec<String>)> {
 /// Removes the PID file of a server that is gone, unless a new one has just started.
 pub(crate) fn clean(dir: &Path) {
     if matches!(look(dir), Ok(Found::Stale { .. })) {
-        let _ = std::fs::remove_file(dir.join(PID));
+        let _ = fs::remove_file(dir.join(PID));
     }
 }
 
@@ -320,7 +347,7 @@ fn prepare(dir: &Path) -> Result<(), Failure> {
         |error: &io::Error| Failure::io(format!("state directory {}", dir.display()), error);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failure(&error))?;
     if dir == temporary_dir() {
-        let meta = std::fs::symlink_metadata(dir).map_err(|error| failure(&error))?;
+        let meta = fs::symlink_metadata(dir).map_err(|error| failure(&error))?;
         // Anyone may have made it first, to read or to swap what we keep there.
         let ours = meta.is_dir()
             && meta.uid() == rustix::process::geteuid().as_raw()
@@ -344,6 +371,9 @@ fn careful() -> i32 {
 
 const NAME: &str = "mahavishnu";
 const SYSTEM_DIR: &str = "/var/lib/mahavishnu";
+const RUNTIME_ROOT: &str = "/run";
+/// Services of one machine that are looked for without being named.
+const SERVICES_MAX: usize = 64;
 const PID: &str = "mahavishnu_websocket.pid";
 const LOCK: &str = "mahavishnu_websocket.lock";
 /// Of a PID file and of a server's notes, whoever wrote them, no more is read.
@@ -363,7 +393,7 @@ mod tests {
     }
 
     fn mode(path: &Path) -> u32 {
-        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
     #[test]
@@ -378,11 +408,33 @@ mod tests {
         let dirs = Candidates::from_environment(None, variables).dirs;
         let expected = ["/run/m", "/var/lib/m", "/x/mahavishnu", "/h/.local/state/mahavishnu"];
         assert_eq!(dirs[..4], expected.map(PathBuf::from));
-        assert_eq!(dirs.last(), Some(&temporary_dir()));
+        assert!(dirs.contains(&temporary_dir()));
         assert_eq!(
             Candidates::from_environment(Some(Path::new("/e")), variables).dirs,
             [PathBuf::from("/e")]
         );
+    }
+
+    #[test]
+    fn services_are_found_by_the_names_of_their_units() {
+        let tmp = tempfile::tempdir().unwrap();
+        for name in ["mahavishnu", "mahavishnu-a", "mahavishnux", "other"] {
+            fs::create_dir(tmp.path().join(name)).unwrap();
+        }
+        fs::write(tmp.path().join("mahavishnu-file"), "").unwrap();
+        let expected = ["mahavishnu", "mahavishnu-a"].map(|name| tmp.path().join(name));
+        assert_eq!(service_dirs(tmp.path()), expected);
+        assert_eq!(service_dirs(&tmp.path().join("none")), [PathBuf::new(); 0]);
+    }
+
+    #[test]
+    fn where_nothing_was_found_is_told() {
+        let tmp = tempfile::tempdir().unwrap();
+        let looked = only(tmp.path()).looked();
+        assert_eq!(looked, [tmp.path().display().to_string()]);
+        fs::create_dir(tmp.path().join(LOCK)).unwrap();
+        let looked = only(tmp.path()).looked();
+        assert!(looked[0].ends_with(" (there is something that is no file)"), "{looked:?}");
     }
 
     #[test]
@@ -417,12 +469,12 @@ mod tests {
     #[test]
     fn a_pid_file_without_a_lock_is_stale_and_prevents_nothing() {
         let tmp = tempfile::tempdir().unwrap();
-        std::fs::write(tmp.path().join(PID), "1\n").unwrap();
+        fs::write(tmp.path().join(PID), "1\n").unwrap();
         assert_eq!(
             find(&only(tmp.path())),
             Ok(Found::Stale { dir: tmp.path().into(), pid: Some(1) })
         );
-        std::fs::write(tmp.path().join(LOCK), "{\"pid\":1}").unwrap();
+        fs::write(tmp.path().join(LOCK), "{\"pid\":1}").unwrap();
         assert_eq!(
             find(&only(tmp.path())),
             Ok(Found::Stale { dir: tmp.path().into(), pid: Some(1) })
@@ -437,10 +489,10 @@ mod tests {
         let running =
             Found::Running { dir: tmp.path().into(), server: Some(Identity::own()), url: None };
         for text in ["1\n", "", "abc", "99999999999"] {
-            std::fs::write(tmp.path().join(PID), text).unwrap();
+            fs::write(tmp.path().join(PID), text).unwrap();
             assert_eq!(find(&only(tmp.path())).as_ref(), Ok(&running));
         }
-        std::fs::remove_file(tmp.path().join(PID)).unwrap();
+        fs::remove_file(tmp.path().join(PID)).unwrap();
         assert_eq!(find(&only(tmp.path())), Ok(running));
         drop(claim);
     }
@@ -476,7 +528,7 @@ mod tests {
         assert!(matches!(find(&only(tmp.path())), Ok(Found::Running { server: None, .. })));
         grow(PID);
         drop(claim);
-        std::fs::write(tmp.path().join(PID), [0xff; 1000]).unwrap();
+        fs::write(tmp.path().join(PID), [0xff; 1000]).unwrap();
         grow(PID);
         assert!(matches!(find(&only(tmp.path())), Ok(Found::Stale { pid: None, .. })));
     }
@@ -493,7 +545,7 @@ mod tests {
     fn a_pid_file_without_a_number_names_nobody() {
         let tmp = tempfile::tempdir().unwrap();
         for text in ["", "abc", "-1", "0", "99999999999"] {
-            std::fs::write(tmp.path().join(PID), text).unwrap();
+            fs::write(tmp.path().join(PID), text).unwrap();
             assert_eq!(
                 find(&only(tmp.path())),
                 Ok(Found::Stale { dir: tmp.path().into(), pid: None }),
@@ -506,7 +558,7 @@ mod tests {
     fn a_directory_that_cannot_be_made_is_one_clear_line() {
         let tmp = tempfile::tempdir().unwrap();
         let file = tmp.path().join("file");
-        std::fs::write(&file, "").unwrap();
+        fs::write(&file, "").unwrap();
         let failure = Claim::take(&only(&file.join("x"))).unwrap_err();
         assert_eq!(failure.lines.len(), 1);
         assert!(failure.lines[0].contains("file/x: Not a directory"), "{failure}");
@@ -516,7 +568,7 @@ mod tests {
     fn an_unusable_candidate_is_passed_over() {
         let tmp = tempfile::tempdir().unwrap();
         let file = tmp.path().join("file");
-        std::fs::write(&file, "").unwrap();
+        fs::write(&file, "").unwrap();
         let dirs = vec![file.join("x"), tmp.path().join("y")];
         let claim = Claim::take(&Candidates { dirs, explicit: false }).unwrap();
         assert_eq!(claim.dir(), tmp.path().join("y"));

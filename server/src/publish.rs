@@ -11,14 +11,13 @@ use crate::{
     cli::PublishArgs,
     client,
     exit::{Exit, Failure},
-    out,
+    out, reach,
     url::Target,
 };
 
 /// Publishes, and says how many subscribers it reached.
 pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
     let target = Target::from_args(args.client.url.as_deref())?;
-    let url = target.http("/publish");
     if args.data == "-" && args.state.as_deref() == Some("-") {
         let why = "DATA and --state cannot both come from standard input";
         return Err(Failure::new(Exit::General, why));
@@ -36,10 +35,19 @@ pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
     let key = args.idempotency_key.as_deref();
     let (status, answer) =
         client::post(&target, "/publish", token.as_deref(), key, &body, TIMEOUT)?;
-    outcome(&url, status, &answer, args.json).and_then(|line| {
-        out::line(line)?;
-        Ok(Exit::Ok)
-    })
+    let told = outcome(&target, status, &answer, args)?;
+    out::line(told.line)?;
+    if told.reached == 0 {
+        out::note(nobody(&args.channel));
+    }
+    Ok(Exit::Ok)
+}
+
+/// For whoever expected somebody to listen.
+fn nobody(channel: &str) -> String {
+    format!(
+        "nobody is subscribed to {channel:?} at this server: names are the same to the letter, `*` stands for nothing, and of several nodes each counts its own"
+    )
 }
 
 /// The token given by flag, else by environment.
@@ -81,27 +89,44 @@ fn body(channel: &str, event: &str, data: &str, options: MessageOptions<'_>) -> 
     body
 }
 
-/// The line to print, or why not.
-fn outcome(url: &str, status: u16, answer: &str, json: bool) -> Result<String, Failure> {
+/// What became of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    line: String,
+    /// How many subscribers.
+    reached: u64,
+}
+
+/// What to print, or why not.
+fn outcome(
+    target: &Target,
+    status: u16,
+    answer: &str,
+    args: &PublishArgs,
+) -> Result<Told, Failure> {
     let answer: Map<String, Value> = serde_json::from_str(answer).unwrap_or_default();
     if status != 200 {
-        let mut failure = client::refused("not published", status, &answer);
-        if answer.get("error_code").and_then(Value::as_str) == Some(error_code::CONFLICT) {
-            failure.exit = Exit::Conflict;
+        let mut failure = client::refused("not published", status, &answer, target.tls);
+        match answer.get("error_code").and_then(Value::as_str) {
+            Some(error_code::CONFLICT) => failure.exit = Exit::Conflict,
+            Some(error_code::FORBIDDEN) => {
+                failure.lines.push(reach::forbidden_hint(&args.channel, "publish"));
+            }
+            Some(_) | None => {}
         }
         return Err(failure);
     }
     let Some(count) = answer.get("subscribers").and_then(Value::as_u64) else {
         return Err(Failure::new(
             Exit::General,
-            format!("{url}: answered, but not as a Mahavishnu server does"),
+            format!("{}: answered, but not as a Mahavishnu server does", target.http("/publish")),
         ));
     };
     // What became of it is not told by every server.
     let message = answer.get("messages").and_then(|messages| messages.get(0)).cloned();
     let message = message.unwrap_or(Value::Object(answer));
-    if json {
-        return Ok(message.to_string());
+    if args.json {
+        return Ok(Told { line: message.to_string(), reached: count });
     }
     let plural = if count == 1 { "" } else { "s" };
     let epoch = message.get("epoch").and_then(Value::as_str).and_then(Epoch::parse);
@@ -109,7 +134,8 @@ fn outcome(url: &str, status: u16, answer: &str, json: bool) -> Result<String, F
         (Some(offset), Some(epoch)) => format!("; offset {offset} in epoch {epoch}"),
         _ => String::new(),
     };
-    Ok(format!("published; reached {count} subscriber{plural}{position}"))
+    let line = format!("published; reached {count} subscriber{plural}{position}");
+    Ok(Told { line, reached: count })
 }
 
 const TIMEOUT: Duration = Duration::from_secs(35);
@@ -153,6 +179,15 @@ mod tests {
         );
     }
 
+    fn told(status: u16, answer: &str, flags: &[&str]) -> Result<Told, Failure> {
+        use clap::Parser as _;
+
+        let words = ["mahavishnu", "publish", "c", "e"];
+        let cli = crate::cli::Cli::try_parse_from(words.iter().chain(flags)).unwrap();
+        let crate::cli::Command::Publish(args) = cli.command else { panic!("not publish") };
+        outcome(&Target::parse("http://h:1").unwrap(), status, answer, &args)
+    }
+
     #[test]
     fn answers_become_one_line_and_a_code() {
         let answer = |message: &str| {
@@ -160,26 +195,43 @@ mod tests {
             format!(r#"{{{rest},"messages":[{message}]}}"#)
         };
         let plain = answer(r#"{"channel":"c","subscribers":1}"#);
-        let reached = outcome("u", 200, &plain, false).unwrap();
-        assert_eq!(reached, "published; reached 1 subscriber");
-        let message = r#"{"channel":"c","subscribers":1,"epoch":"0123456789","offset":7}"#;
-        let placed = outcome("u", 200, &answer(message), false).unwrap();
-        assert_eq!(placed, "published; reached 1 subscriber; offset 7 in epoch 0123456789");
-        let printed = outcome("u", 200, &answer(message), true).unwrap();
-        assert_eq!(printed.parse::<Value>().unwrap(), message.parse::<Value>().unwrap());
-        let refused =
-            r#"{"status":"error","error_code":"FORBIDDEN","error_message":"Not\nauthorized"}"#;
-        let failure = outcome("u", 403, refused, false).unwrap_err();
+        let reached = told(200, &plain, &[]).unwrap();
         assert_eq!(
-            failure,
-            Failure::new(Exit::Permission, r"not published: HTTP 403 FORBIDDEN: Not\nauthorized")
+            reached,
+            Told { line: "published; reached 1 subscriber".to_owned(), reached: 1 }
         );
+        let message = r#"{"channel":"c","subscribers":1,"epoch":"0123456789","offset":7}"#;
+        let placed = told(200, &answer(message), &[]).unwrap().line;
+        assert_eq!(placed, "published; reached 1 subscriber; offset 7 in epoch 0123456789");
+        let printed = told(200, &answer(message), &["--json"]).unwrap().line;
+        assert_eq!(printed.parse::<Value>().unwrap(), message.parse::<Value>().unwrap());
         let conflict = r#"{"status":"error","error_code":"CONFLICT","error_message":"Changed"}"#;
-        assert_eq!(outcome("u", 409, conflict, false).unwrap_err().exit, Exit::Conflict);
+        assert_eq!(told(409, conflict, &[]).unwrap_err().exit, Exit::Conflict);
         let busy = r#"{"status":"error","error_code":"SERVER_ERROR","error_message":"Used"}"#;
-        assert_eq!(outcome("u", 409, busy, false).unwrap_err().exit, Exit::General);
-        let lines = outcome("u", 502, "<html>", false).unwrap_err().lines;
-        assert_eq!(lines, ["not published: HTTP 502"]);
-        assert_eq!(outcome("u", 200, "hello", false).unwrap_err().exit, Exit::General);
+        assert_eq!(told(409, busy, &[]).unwrap_err().exit, Exit::General);
+        let lines = told(500, "<html>", &[]).unwrap_err().lines;
+        assert_eq!(lines, ["not published: HTTP 500"]);
+        assert_eq!(told(200, "hello", &[]).unwrap_err().exit, Exit::General);
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let refused = |status, code: &str, message: &str| {
+            let answer = json!({ "status": "error", "error_code": code, "error_message": message });
+            told(status, &answer.to_string(), &[]).unwrap_err()
+        };
+        let failure = refused(403, "FORBIDDEN", "Not\nauthorized");
+        assert_eq!(failure.exit, Exit::Permission);
+        assert_eq!(failure.lines.len(), 2, "{failure}");
+        assert_eq!(failure.lines[0], r"not published: HTTP 403 FORBIDDEN: Not\nauthorized");
+        assert!(failure.lines[1].starts_with("`mahavishnu explain --channel c --verb publish`"));
+        let failure = refused(401, "AUTH_REQUIRED", "Authentication required");
+        assert!(failure.to_string().ends_with("(give a token by --token or MAHAVISHNU_TOKEN)"));
+        let failure = refused(401, "AUTH_FAILED", "Invalid or expired token");
+        assert!(failure.to_string().contains("`mahavishnu token inspect`"), "{failure}");
+        let lines = told(426, "{}", &[]).unwrap_err().lines;
+        assert!(lines[0].contains("the port speaks TLS: use wss:// or https://"), "{lines:?}");
+        let lines = told(502, "<html>", &[]).unwrap_err().lines;
+        assert!(lines[0].contains("is the server behind it running?"), "{lines:?}");
     }
 }

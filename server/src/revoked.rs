@@ -142,7 +142,7 @@ fn outcome(url: &str, status: u16, answer: &str) -> Result<(Exit, String), Failu
         );
         return Ok((Exit::Timeout, text));
     }
-    Err(client::refused("not revoked", status, &answer))
+    Err(client::refused("not revoked", status, &answer, url.starts_with("https://")))
 }
 
 const FOR_GOOD: &str = "For good: this line in MAHAVISHNU_REVOKED_FILE";

@@ -33,6 +33,9 @@ pub(crate) fn create(args: &TokenCreateArgs) -> Result<Exit, Failure> {
         Some(Lifetime::Seconds(seconds)) => Some(Duration::from_secs(seconds)),
         None => Some(loaded.settings.jwt_expiry),
     };
+    for warning in unknown_permissions(&loaded, &args.permissions) {
+        out::note(format_args!("warning: {warning}"));
+    }
     let now = unix_now();
     let permissions: Vec<&str> = args.permissions.iter().map(String::as_str).collect();
     let id = Entropy::new(seed()?).uuid().to_string();
@@ -193,6 +196,34 @@ fn create_notes(
     vec![format!("token for {user:?} with {may}; {until}")]
 }
 
+/// Permissions that open nothing, because no rule is about them.
+fn unknown_permissions(loaded: &Loaded, permissions: &[String]) -> Vec<String> {
+    let service = &loaded.settings.auth_policy;
+    let Some((policy, _)) = loaded.policies.policy(service) else { return Vec::new() };
+    let known = policy.permissions();
+    // As the policy takes them.
+    let normal = |text: &str| match policy.is_lower_case() {
+        true => text.replace(' ', "").to_ascii_lowercase(),
+        false => text.to_owned(),
+    };
+    let unknown = permissions.iter().filter(|given| !known.contains(&normal(given).as_str()));
+    let warning = |given: &String| {
+        let nearest = known
+            .iter()
+            .map(|known| (strsim::damerau_levenshtein(&normal(given), known), known))
+            .min()
+            .filter(|(distance, _)| *distance <= (given.chars().count() / 3).min(3));
+        let hint = match nearest {
+            Some((_, known)) => format!("did you mean {known:?}?"),
+            None => format!("it has {}", known.join(", ")),
+        };
+        format!(
+            "the policy {service} has no permission {given:?}, so that it opens nothing there; {hint}"
+        )
+    };
+    unknown.map(warning).collect()
+}
+
 /// The times of a token in words.
 fn times(claims: &Value, now: Duration) -> Vec<String> {
     let now = now.as_secs();
@@ -238,6 +269,21 @@ mod tests {
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1_770_000_000);
+
+    #[test]
+    fn a_permission_that_opens_nothing_is_told_with_what_was_meant() {
+        let told = |pairs: &[(&str, &str)], given: &str| {
+            unknown_permissions(&settings::testing::load(pairs), &[given.to_owned()])
+        };
+        assert_eq!(told(&[], "workflow:read"), [""; 0]);
+        assert_eq!(told(&[], "admin"), [""; 0]);
+        let [near] = &told(&[], "workflow:reed")[..] else { panic!("one warning") };
+        assert!(near.ends_with("opens nothing there; did you mean \"workflow:read\"?"), "{near}");
+        let [far] = &told(&[], "everything")[..] else { panic!("one warning") };
+        assert!(far.contains("; it has ") && far.contains("workflow:read"), "{far}");
+        let other = told(&[("AUTH_POLICY", "crackerjack")], "workflow:read");
+        assert!(other[0].starts_with("the policy crackerjack has no permission"), "{other:?}");
+    }
 
     #[test]
     fn times_are_told_in_words() {

@@ -8,7 +8,8 @@ use std::{io, sync::Arc, time::Duration};
 
 use mahavishnu_core::tls::{Chain, Facts, Key};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -216,14 +217,39 @@ pub(crate) fn words(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
         Some(Error::General(words)) => words.clone(),
-        Some(Error::InvalidMessage(_)) => "the server does not speak TLS there".to_owned(),
-        Some(Error::AlertReceived(alert)) => {
-            format!(
-                "the server ended the TLS handshake: {alert:?}; its log or its certificate's key say why"
-            )
+        Some(Error::InvalidMessage(_)) => {
+            "the server does not speak TLS there; without TLS it is ws:// or http://".to_owned()
         }
+        Some(Error::AlertReceived(alert)) => alerted(*alert),
         Some(other) => format!("TLS: {other}"),
         None => exit::plain(error),
+    }
+}
+
+/// What a server says when it ends the connection (RFC 8446 §6.2).
+fn alerted(alert: AlertDescription) -> String {
+    match alert {
+        AlertDescription::CertificateRequired => {
+            "the server wants a certificate of its clients, and these subcommands have none; ask it where it listens without, or use another client"
+                .to_owned()
+        }
+        AlertDescription::ProtocolVersion => {
+            "the server speaks none of the versions of TLS that are safe (1.2 and 1.3); it has to be updated"
+                .to_owned()
+        }
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
+            "the server and this client have no way of encrypting in common; a certificate with an ECDSA P-256 or RSA key of 2048 bits and TLS 1.2 or 1.3 have"
+                .to_owned()
+        }
+        AlertDescription::UnrecognisedName => {
+            "the server has no certificate for this name; use one of its names in the URL".to_owned()
+        }
+        AlertDescription::NoApplicationProtocol => {
+            "the server speaks no HTTP/1.1 there".to_owned()
+        }
+        other => format!(
+            "the server ended the TLS handshake: {other:?}; its log or its certificate's key say why"
+        ),
     }
 }
 
@@ -233,4 +259,27 @@ fn plain(error: &CertificateError) -> String {
         return "an authority's certificate has expired".to_owned();
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_tls_are_words_with_a_remedy() {
+        let told = |error: Error| words(&io::Error::new(io::ErrorKind::InvalidData, error));
+        let alert = |alert| told(Error::AlertReceived(alert));
+        for (text, part) in [
+            (
+                told(Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)),
+                "ws:// or http://",
+            ),
+            (alert(AlertDescription::CertificateRequired), "wants a certificate of its clients"),
+            (alert(AlertDescription::ProtocolVersion), "has to be updated"),
+            (alert(AlertDescription::UnrecognisedName), "use one of its names"),
+            (alert(AlertDescription::DecryptError), "its log or its certificate's key say why"),
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 }

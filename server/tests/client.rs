@@ -8,6 +8,10 @@ use std::{
 
 use crate::support::Place;
 
+/// What is said where nobody listens, by every subcommand alike.
+const NOBODY: &str =
+    "nothing listens there (connection refused); is the server running, and on this port?";
+
 const REACHED: &str = r#"{"status":"published","published":1,"subscribers":2,"messages":[]}"#;
 
 /// Answers one request with `status` and `body`; joins to the request's head and body.
@@ -71,11 +75,18 @@ fn data_comes_from_standard_input_or_a_file() {
 }
 
 #[test]
-fn a_refusal_is_one_line_and_a_code() {
+fn a_refusal_says_where_to_look_and_has_a_code() {
     let refused = r#"{"status":"error","error_code":"FORBIDDEN","error_message":"Not authorized","retry":"never"}"#;
     let (port, server) = answer_once("403 Forbidden", refused);
     let done = Place::new().run(&format!("publish --url http://127.0.0.1:{port} c e")).expect(6);
-    assert_eq!(done.err, "mahavishnu: not published: HTTP 403 FORBIDDEN: Not authorized\n");
+    let lines: Vec<_> = done.err.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "mahavishnu: not published: HTTP 403 FORBIDDEN: Not authorized",
+            "mahavishnu: `mahavishnu explain --channel c --verb publish` says which permission it takes"
+        ]
+    );
     server.join().unwrap();
 }
 
@@ -83,9 +94,7 @@ fn a_refusal_is_one_line_and_a_code() {
 fn where_nothing_listens_nothing_is_published() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let done = Place::new().run(&format!("publish --url http://127.0.0.1:{port} c e")).expect(2);
-    let expected = format!(
-        "mahavishnu: http://127.0.0.1:{port}/publish: nothing listens there (connection refused)\n"
-    );
+    let expected = format!("mahavishnu: http://127.0.0.1:{port}/publish: {NOBODY}\n");
     assert_eq!(done.err, expected);
 }
 
@@ -122,8 +131,6 @@ fn what_is_no_page_of_history_is_not_printed() {
     }
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let done = Place::new().run(&format!("history --url http://127.0.0.1:{port} c")).expect(2);
-    let expected = format!(
-        "mahavishnu: http://127.0.0.1:{port}/history: nothing listens there (connection refused)\n"
-    );
+    let expected = format!("mahavishnu: http://127.0.0.1:{port}/history: {NOBODY}\n");
     assert_eq!(done.err, expected);
 }

@@ -7,10 +7,25 @@ const PID: &str = ".local/state/mahavishnu/mahavishnu_websocket.pid";
 #[test]
 fn without_a_server_each_says_so() {
     let place = Place::new();
-    assert_eq!(place.run("websocket stop").expect(2).err, "mahavishnu: not running\n");
-    assert_eq!(place.run("websocket reload").expect(2).err, "mahavishnu: not running\n");
-    assert_eq!(place.run("websocket status").expect(2).out, "not running\n");
-    assert_eq!(place.run("websocket status --json").expect(2).out, "{\"status\":\"stopped\"}\n");
+    for (arguments, first) in
+        [("stop", "mahavishnu: not running"), ("reload", "mahavishnu: not running")]
+    {
+        let done = place.run(&format!("websocket {arguments}")).expect(2);
+        let lines: Vec<_> = done.err.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (2, first), "{}", done.err);
+        assert!(lines[1].contains(&*place.path().to_string_lossy()), "it says where: {}", done.err);
+    }
+    let done = place.run("websocket status").expect(2);
+    assert_eq!(done.out, "not running\n");
+    assert!(done.err.starts_with("looked for a server in "), "{}", done.err);
+    let done = place.run("websocket status --json").expect(2);
+    let status: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!((&status["status"], done.err.as_str()), (&"stopped".into(), ""));
+    let looked = status["looked_in"].as_array().unwrap().iter();
+    let own = place.path().join(".local/state/mahavishnu");
+    assert!(looked.into_iter().any(|dir| dir == own.to_str().unwrap()), "{status}");
+    let done = place.run("websocket stop --state-dir /nowhere").expect(2);
+    assert!(done.err.contains("looked for a server in /nowhere; "), "{}", done.err);
 }
 
 #[test]

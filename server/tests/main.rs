@@ -22,3 +22,4 @@ mod init;
 mod rights;
 mod server;
 mod token;
+mod words;

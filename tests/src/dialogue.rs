@@ -89,7 +89,7 @@ impl Dialogue {
             for recorded in &step.came {
                 let expected = today(recorded);
                 let came = stage.next(expected.split(' ').next().unwrap_or_default());
-                assert_eq!(came, expected, "after: {}", step.line);
+                assert_eq!(without_rule(&came), expected, "after: {}", step.line);
             }
         }
         let rest = stage.rest();
@@ -291,6 +291,17 @@ fn today(recorded: &str) -> String {
         }
     }
     text
+}
+
+/// A text for people that says more than it did: which rule a message breaks. Clients go by the code before it, which is
+/// compared as all the rest.
+fn without_rule(came: &str) -> String {
+    const TEXT: &str = "\"error_message\":\"Message could not be decoded";
+    let cut = came.split_once(TEXT).and_then(|(before, rest)| {
+        let (rule, behind) = rest.split_once('"')?;
+        rule.starts_with(": ").then(|| format!("{before}{TEXT}\"{behind}"))
+    });
+    cut.unwrap_or_else(|| came.to_owned())
 }
 
 /// What comes next on a connection, and whether it was the last.

@@ -56,7 +56,7 @@ pub use jsonwebtoken::Algorithm;
 pub use keys::{KeyError, KeySet};
 #[cfg(not(feature = "jwt"))]
 pub use no_keys::KeySet;
-pub use policy::{Access, Decision, Pattern, Policy, PolicyError, Rule, Verb, Why};
+pub use policy::{Access, Decision, Needs, Pattern, Policy, PolicyError, Rule, Verb, Why};
 pub use revoke::{Moment, Revocation, RevocationError, Revocations};
 pub use secret::{WeakSecret, check_secret};
 

@@ -64,6 +64,24 @@ pub struct Decision {
     pub why: Why,
 }
 
+/// What it takes to do something with a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs<'a> {
+    /// The pattern of the rule that decides; `None`: no rule is about the channel.
+    pub pattern: Option<&'a Pattern>,
+    /// Any one of these permissions is enough. None: nobody has what it takes.
+    pub any_of: Vec<&'a str>,
+}
+
+impl fmt::Display for Needs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.any_of.is_empty() {
+            return f.write_str("no permission is enough");
+        }
+        f.write_str(&self.any_of.join(" or "))
+    }
+}
+
 /// What decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -130,6 +148,43 @@ impl Policy {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Every permission that opens something, each once: those for everything first, then in the order of the rules.
+    #[must_use]
+    pub fn permissions(&self) -> Vec<&str> {
+        let rules = self.rules.iter().flat_map(|rule| rule.subscribe.iter().chain(&rule.publish));
+        let all = self.full_access.iter().chain(&self.publish_anywhere).chain(rules);
+        let mut seen = Vec::new();
+        for permission in all {
+            if !seen.contains(&&**permission) {
+                seen.push(&**permission);
+            }
+        }
+        seen
+    }
+
+    /// The permissions of which any one opens a channel: those of the rule that decides, and those that open everything.
+    #[must_use]
+    pub fn needs(&self, verb: Verb, channel: &str) -> Needs<'_> {
+        self.needs_of(verb, self.rule_for(channel))
+    }
+
+    /// The same, by the rule that decides; `None`: no rule is about the channel.
+    pub(crate) fn needs_of(&self, verb: Verb, rule: Option<usize>) -> Needs<'_> {
+        let rule = rule.and_then(|index| self.rules.get(index));
+        let (by_rule, anywhere) = match verb {
+            Verb::Subscribe => (rule.map(|rule| &rule.subscribe), None),
+            Verb::Publish => (rule.map(|rule| &rule.publish), Some(&self.publish_anywhere)),
+        };
+        let lists = by_rule.into_iter().chain(anywhere).chain([&self.full_access]);
+        let mut any_of: Vec<&str> = Vec::new();
+        for permission in lists.flatten() {
+            if !any_of.contains(&&**permission) {
+                any_of.push(permission);
+            }
+        }
+        Needs { pattern: rule.map(|rule| &rule.pattern), any_of }
     }
 
     /// Compiles the permissions of a session. Once per session and policy.
@@ -320,6 +375,34 @@ mod tests {
             Decision { allowed: false, why: Why::Rule(0) }
         );
         assert_eq!(decide(Verb::Subscribe, "other"), Decision { allowed: false, why: Why::NoRule });
+    }
+
+    #[test]
+    fn what_it_takes_is_the_rules_permission_or_one_for_everything() {
+        let policy = Policy::new(
+            vec!["admin".into()],
+            vec!["write".into()],
+            vec![rule("job:*", &["job"], &["worker", "write"]), rule("sealed", &[], &[])],
+        )
+        .unwrap();
+        let needs = |verb, channel| policy.needs(verb, channel).to_string();
+        assert_eq!(needs(Verb::Subscribe, "job:1"), "job or admin");
+        assert_eq!(needs(Verb::Publish, "job:1"), "worker or write or admin");
+        assert_eq!(needs(Verb::Subscribe, "sealed"), "admin");
+        assert_eq!(needs(Verb::Publish, "other"), "write or admin");
+        let pattern = |channel| policy.needs(Verb::Subscribe, channel).pattern.cloned();
+        assert_eq!(pattern("job:1"), Some(Pattern::parse("job:*").unwrap()));
+        assert_eq!(pattern("other"), None);
+        // Whoever has one of them may.
+        for (verb, channel) in [(Verb::Subscribe, "job:1"), (Verb::Publish, "other")] {
+            for permission in policy.needs(verb, channel).any_of {
+                let access = policy.access(&[permission]);
+                assert!(policy.decide(&access, verb, channel).allowed, "{permission}");
+            }
+        }
+        assert_eq!(policy.permissions(), ["admin", "write", "job", "worker"]);
+        let nobody = Policy::new(Vec::new(), Vec::new(), Vec::new()).unwrap();
+        assert_eq!(nobody.needs(Verb::Publish, "x").to_string(), "no permission is enough");
     }
 
     #[test]

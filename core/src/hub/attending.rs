@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     Hub,
     homes::{Known, Since, Wish},
+    http::Refused,
     looks::Query,
     peers::{Inner, Joiner},
     presence::{Asked, Attendance, Card, Departure, Page, Told, Wanted, Watch, Why},
@@ -243,8 +244,11 @@ impl Hub {
 
     /// The request `get_presence`.
     pub(super) fn on_get_presence(&mut self, id: ConnId, data: &str, correlation: Option<&str>) {
-        let Ok(query) = PresenceQuery::parse(data) else {
-            return self.refuse(id, Reason::Decode, correlation);
+        let query = match PresenceQuery::parse(data) {
+            Ok(query) => query,
+            Err(error) => {
+                return self.refuse_because(id, &Refused::undecoded(error), correlation);
+            }
         };
         let Some(channel) = query.channel else {
             return self.refuse(id, Reason::UnknownRequest, correlation);

@@ -13,7 +13,7 @@ use super::{
     drain::Step,
     forwarded::is_trusted,
     handshake::{self, Accepted},
-    http as answers,
+    http::{self as answers, Refused},
     presence::Why,
     publishing::Message,
     tokens::{self, Token, Withdrawn},
@@ -441,9 +441,15 @@ impl Hub {
         let env = &mut self.env;
         let Some(conn) = self.connections.edit(id) else { return };
         let taken = conn.allowance.take(env.started, env.now.mono, &env.config.limits);
-        let Ok(incoming) = decoded else {
-            let reason = if taken.is_ok() { Reason::Decode } else { Reason::MessageRate };
-            return self.connections.refuse(env, id, reason, None);
+        let incoming = match decoded {
+            Ok(incoming) => incoming,
+            Err(error) => {
+                let refused = match taken {
+                    Ok(()) => Refused::undecoded(*error),
+                    Err(_) => Reason::MessageRate.into(),
+                };
+                return self.connections.refuse_because(env, id, &refused, None);
+            }
         };
         env.tally.received(env.now.mono, incoming.kind);
         let correlation = incoming.correlation(env.config.compat.correlation);
@@ -468,7 +474,7 @@ impl Hub {
                     let answer = AnswerTo::new(correlation, answer);
                     self.on_subscribe(id, channel, answer, wishes);
                 }
-                Err(_) => self.connections.refuse(&mut self.env, id, Reason::Decode, correlation),
+                Err(error) => self.refuse_because(id, &Refused::undecoded(error), correlation),
             },
             Intent::Unsubscribe { channel, answer } => {
                 self.on_unsubscribe(id, channel, correlation, answer)

@@ -22,7 +22,8 @@ use super::{
 use crate::{
     auth::Verb,
     config::{Bus, Config},
-    protocol::{self, MessageOptions, publish},
+    metrics::Forbidden,
+    protocol::{self, DecodeError, MessageOptions, publish},
     reason::Reason,
     time::Instant,
     ws::{self, Payload},
@@ -328,10 +329,8 @@ pub(super) fn check_publish(
     let user = claims.as_ref().and_then(|claims| claims.user.clone());
     let access = claims.map(|claims| (config.policy.access(&claims.permissions), claims.grants));
     let limits = &config.limits;
-    let body =
-        publish::parse(request.body(), limits.publishing.publish_batch_max).map_err(|error| {
-            Refused { reason: Reason::BadPublish, detail: Some(error.to_string().into()) }
-        })?;
+    let body = publish::parse(request.body(), limits.publishing.publish_batch_max)
+        .map_err(|error| Refused::with(Reason::BadPublish, error.to_string()))?;
     let anonymous = may_publish_anonymously(config, conn.is_loopback() && is_direct(headers));
     let parent = spans::traceparent(headers);
     let mut publications = Vec::with_capacity(body.messages.len());
@@ -354,8 +353,13 @@ pub(super) fn check_publish(
             }
             None => anonymous,
         };
-        if !allowed || config.is_own(&message.channel) {
-            return Err(Reason::PublishForbidden.into());
+        let own = config.is_own(&message.channel);
+        if !allowed || own {
+            return Err(match access {
+                Some(_) if !own => Refused::forbidden(config, Verb::Publish, &message.channel),
+                // It is not a permission that is missing.
+                Some(_) | None => Reason::PublishForbidden.into(),
+            });
         }
         publications.push(Publication {
             channel: message.channel.as_ref().into(),
@@ -497,21 +501,47 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 /// The `Idempotency-Key` header, under the same rule as the body's field.
 fn header_key(value: &header::HeaderValue) -> Result<&str, Refused> {
     let key = value.to_str().ok().filter(|key| (1..=publish::KEY_BYTES_MAX).contains(&key.len()));
-    key.ok_or_else(|| Refused {
-        reason: Reason::BadPublish,
-        detail: Some(publish::PublishError::Key.to_string().into()),
-    })
+    key.ok_or_else(|| Refused::with(Reason::BadPublish, publish::PublishError::Key.to_string()))
 }
 
 /// A request that is not carried out.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) reason: Reason,
+    /// In place of the reason's own text. It never repeats input.
     pub(super) detail: Option<Box<str>>,
+    /// Which rule of the policy asks for a permission that is missing.
+    pub(super) rule: Option<Forbidden>,
+}
+
+impl Refused {
+    pub(super) fn with(reason: Reason, detail: impl Into<Box<str>>) -> Self {
+        Self { reason, detail: Some(detail.into()), rule: None }
+    }
+
+    /// What a message breaks.
+    #[cold]
+    pub(super) fn undecoded(error: DecodeError) -> Self {
+        Self::with(Reason::Decode, format!("{}: {error}", Reason::Decode.row().text))
+    }
+
+    /// What the policy does not let this client do.
+    #[cold]
+    pub(super) fn forbidden(config: &Config, verb: Verb, channel: &str) -> Self {
+        let reason = match verb {
+            Verb::Subscribe => Reason::SubscribeForbidden,
+            Verb::Publish => Reason::PublishForbidden,
+        };
+        let detail = config.auth.tell_permissions.then(|| {
+            let needs = config.policy.needs(verb, channel);
+            format!("{}: it takes {needs}", reason.row().text).into()
+        });
+        Self { reason, detail, rule: Some((verb, config.policy.label(channel))) }
+    }
 }
 
 impl From<Reason> for Refused {
     fn from(reason: Reason) -> Self {
-        Self { reason, detail: None }
+        Self { reason, detail: None, rule: None }
     }
 }

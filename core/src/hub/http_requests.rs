@@ -86,6 +86,11 @@ impl Hub {
             (Listener::Main, "/publish" | "/revoke" | "/disconnect") => {
                 self.answer_not_allowed(id, "POST")
             }
+            // Of what is written nothing else is here: whoever has misspelt a path sees which there are.
+            (Listener::Main, _) if !reads && !is_guarded => {
+                let detail = format!("{}: {WRITTEN_TO}", Reason::NotFound.row().text);
+                self.respond(id, answers::refusal(Reason::NotFound, Some(&detail), None));
+            }
             _ if !reads => self.answer_not_allowed(id, "GET, HEAD"),
             (Listener::Main, "/connections") => self.on_http_connections(id, request),
             (Listener::Main, _) if let Some(resource) = resource => {
@@ -129,7 +134,8 @@ impl Hub {
 
     /// A request that is not carried out, counted as an error.
     pub(super) fn refuse_http(&mut self, id: ConnId, refused: &Refused) {
-        self.env.tally.error(refused.reason);
+        let client = self.connections.get(id).map(|conn| conn.ip);
+        self.env.tally.error_of(refused.reason, client, refused.rule);
         self.respond(id, answers::refusal(refused.reason, refused.detail.as_deref(), None));
     }
 
@@ -150,3 +156,6 @@ impl Hub {
         self.connections.mark_dirty(id.index);
     }
 }
+
+/// What a request that writes is told whose path is none.
+const WRITTEN_TO: &str = "POST goes to /publish, /revoke or /disconnect";

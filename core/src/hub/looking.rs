@@ -11,6 +11,7 @@ use super::{
     Hub,
     connections::AnswerTo,
     homes::Known,
+    http::Refused,
     looks::{self, Looker, Query, Range},
     peers::Inner,
     presence::{Asked, Page},
@@ -66,8 +67,11 @@ impl Hub {
     }
 
     fn on_get_history(&mut self, id: ConnId, data: &str, correlation: Option<&str>) {
-        let Ok(request) = HistoryRequest::read(data) else {
-            return self.refuse(id, Reason::Decode, correlation);
+        let request = match HistoryRequest::read(data) {
+            Ok(request) => request,
+            Err(error) => {
+                return self.refuse_because(id, &Refused::undecoded(error), correlation);
+            }
         };
         let query = Query::History(Range::of(&request, &self.env.config.limits));
         self.look(id, event::GET_HISTORY, request.channel.as_deref(), query, correlation);
@@ -106,7 +110,8 @@ impl Hub {
         }
         let conn = self.connections.get(id);
         if !conn.is_some_and(|conn| conn.may(config, Verb::Subscribe, channel)) {
-            return self.refuse(id, Reason::SubscribeForbidden, correlation);
+            let refused = Refused::forbidden(config, Verb::Subscribe, channel);
+            return self.refuse_because(id, &refused, correlation);
         }
         if let Some(reason) = self.look_refusal(channel, query) {
             return self.refuse(id, reason, correlation);

@@ -8,7 +8,7 @@ use super::{
     bus::Once,
     errands::{self, ClaimDone, KeyUse, Outcome, Owner, PublishDone, Publisher, Verdict, Via},
     homes::{Broadcast, Broadcasted},
-    http::check_publish,
+    http::{Refused, check_publish},
     peers::{Inner, PublishOnce, Ticket, publish_weight},
     questions::{channels_of, is_object},
     spans,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     auth::Verb,
-    protocol::{self, Incoming, PublishOptions, publish},
+    protocol::{self, DecodeError, Incoming, PublishOptions, publish},
     reason::Reason,
     spans::Entrance,
     ws::Payload,
@@ -30,10 +30,18 @@ pub(super) struct Message<'a> {
     pub(super) data: Option<&'a str>,
 }
 
+/// What a message needs besides a channel.
+const MESSAGE_RULE: &str =
+    "event must be a string that is not empty and not too long, and data an object";
+
 impl Hub {
     /// Whether the message is one, and this client may publish it.
     #[inline]
-    fn check_message<'m>(&self, id: ConnId, message: Message<'m>) -> Result<Broadcast<'m>, Reason> {
+    fn check_message<'m>(
+        &self,
+        id: ConnId,
+        message: Message<'m>,
+    ) -> Result<Broadcast<'m>, Refused> {
         let config = &self.env.config;
         let limits = &config.limits.channels;
         let channel = message
@@ -41,17 +49,17 @@ impl Hub {
             .filter(|name| protocol::channel_is_valid(name, limits.channel_bytes_max))
             .ok_or(Reason::InvalidChannel)?;
         if config.is_own(channel) {
-            return Err(Reason::PublishForbidden);
+            return Err(Reason::PublishForbidden.into());
         }
         let event = message
             .event
             .filter(|event| !event.is_empty() && event.len() <= limits.event_bytes_max);
         let (Some(event), Some(data)) = (event, message.data) else {
-            return Err(Reason::Decode);
+            return Err(Refused::undecoded(DecodeError::Member(MESSAGE_RULE)));
         };
         let conn = self.connections.get(id);
         if !conn.is_some_and(|conn| conn.may(config, Verb::Publish, channel)) {
-            return Err(Reason::PublishForbidden);
+            return Err(Refused::forbidden(config, Verb::Publish, channel));
         }
         Ok(Broadcast { channel, event, data })
     }
@@ -65,8 +73,11 @@ impl Hub {
         correlation: Option<&str>,
         message: Message<'_>,
     ) {
-        let Ok(options) = incoming.publish_options() else {
-            return self.refuse(id, Reason::Decode, correlation);
+        let options = match incoming.publish_options() {
+            Ok(options) => options,
+            Err(error) => {
+                return self.refuse_because(id, &Refused::undecoded(error), correlation);
+            }
         };
         if options == PublishOptions::default() {
             return self.on_publish(id, correlation, message);
@@ -74,9 +85,9 @@ impl Hub {
         let parent = options.message.traceparent;
         let broadcast = match self.check_message(id, message) {
             Ok(broadcast) => broadcast,
-            Err(reason) => {
-                self.trace_refused_at_once((id, Entrance::Message), parent, reason);
-                return self.refuse(id, reason, correlation);
+            Err(refused) => {
+                self.trace_refused_at_once((id, Entrance::Message), parent, refused.reason);
+                return self.refuse_because(id, &refused, correlation);
             }
         };
         if !self.has_room_for(options.message.state.map_or(0, str::len)) {
@@ -195,9 +206,9 @@ impl Hub {
     ) {
         let broadcast = match self.check_message(id, message) {
             Ok(broadcast) => broadcast,
-            Err(reason) => {
-                self.trace_refused_at_once((id, Entrance::Message), None, reason);
-                return self.refuse(id, reason, correlation);
+            Err(refused) => {
+                self.trace_refused_at_once((id, Entrance::Message), None, refused.reason);
+                return self.refuse_because(id, &refused, correlation);
             }
         };
         let asks = self.env.config.hooks.authorize_publish;

@@ -81,7 +81,7 @@ pub(super) fn check_read(
         config.policy.decide_with(&access, &claims.grants, Verb::Subscribe, channel).allowed
     });
     if !allowed {
-        return Err(Reason::SubscribeForbidden.into());
+        return Err(Refused::forbidden(config, Verb::Subscribe, channel));
     }
     let query = resource.query(&parameters, limits)?;
     Ok(Read { channel: channel.into(), user: claims.and_then(|claims| claims.user), query })
@@ -176,7 +176,7 @@ impl<'r> Parameters<'r> {
 
 /// The query cannot be understood. `why` does not repeat it.
 fn invalid(why: &str) -> Refused {
-    Refused { reason: Reason::Decode, detail: Some(format!("Invalid query: {why}").into()) }
+    Refused::with(Reason::Decode, format!("Invalid query: {why}"))
 }
 
 /// Decodes what is percent-encoded, and takes a plus sign for a space. `None`: an escape is cut off or what comes out is no

@@ -10,6 +10,7 @@ use super::{
     attending::{MEANWHILE, Wishes},
     connections::{AnswerTo, Conn},
     homes::Since,
+    http::Refused,
     peers::Inner,
     presence::Why,
     sessions::{
@@ -34,8 +35,11 @@ impl Hub {
         if self.env.config.limits.sessions.session_window.is_zero() {
             return self.refuse(id, Reason::UnknownRequest, correlation);
         }
-        let Ok(KeepSession { ttl }) = KeepSession::parse(data) else {
-            return self.refuse(id, Reason::Decode, correlation);
+        let KeepSession { ttl } = match KeepSession::parse(data) {
+            Ok(request) => request,
+            Err(error) => {
+                return self.refuse_because(id, &Refused::undecoded(error), correlation);
+            }
         };
         let Some(conn) = self.connections.get(id) else { return };
         let known = conn.rare().session.as_deref();
@@ -79,8 +83,11 @@ impl Hub {
             return self.refuse(id, Reason::UnknownRequest, correlation);
         }
         let positions_max = limits.channels.channels_per_connection_max;
-        let Ok(request) = ResumeSession::parse(data, positions_max) else {
-            return self.refuse(id, Reason::Decode, correlation);
+        let request = match ResumeSession::parse(data, positions_max) {
+            Ok(request) => request,
+            Err(error) => {
+                return self.refuse_because(id, &Refused::undecoded(error), correlation);
+            }
         };
         let Some(conn) = self.connections.get(id) else { return };
         if conn.rare().session.is_some() {

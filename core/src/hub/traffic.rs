@@ -12,6 +12,7 @@ use super::{
     errands::Publisher,
     follow::Parked,
     homes::{Form, Known, Lost, Sealed, Start, Wish},
+    http::Refused,
     peers::{Inner, Joiner, PublishOnce, Withheld},
     presence::{Attended, Departure, Why},
     questions::{About, Question, is_object},
@@ -201,7 +202,8 @@ impl Hub {
         };
         let conn = self.connections.get(id);
         if !conn.is_some_and(|conn| conn.may(config, Verb::Subscribe, &channel)) {
-            self.refuse(id, Reason::SubscribeForbidden, answer.correlation.as_deref());
+            let refused = Refused::forbidden(config, Verb::Subscribe, &channel);
+            self.refuse_because(id, &refused, answer.correlation.as_deref());
         } else if let Some(reason) = wishes.refusal(config, &channel) {
             self.refuse(id, reason, answer.correlation.as_deref());
         } else if config.hooks.authorize_subscribe {
@@ -409,6 +411,16 @@ impl Hub {
 
     pub(super) fn refuse(&mut self, id: ConnId, reason: Reason, correlation: Option<&str>) {
         self.connections.refuse(&mut self.env, id, reason, correlation);
+    }
+
+    /// The same, with what exactly was wrong or missing.
+    pub(super) fn refuse_because(
+        &mut self,
+        id: ConnId,
+        refused: &Refused,
+        correlation: Option<&str>,
+    ) {
+        self.connections.refuse_because(&mut self.env, id, refused, correlation);
     }
 
     /// The same, if the connection is still a session: for what comes later.

@@ -9,12 +9,14 @@ mod follow;
 mod handles;
 mod link;
 mod process;
+mod refusals;
 mod store;
 mod tally;
 
 pub(crate) use self::{
     bus::{BusTally, Ingested},
     follow::{Epochs, Heals, Holes},
+    refusals::Forbidden,
     tally::{PresenceEvent, Resumed},
 };
 pub use self::{
@@ -23,6 +25,7 @@ pub use self::{
     },
     link::{LinkCounts, LinkLabels, LinkMetrics},
     process::{Process, tell_memory_limit, tell_process},
+    refusals::{Needed, Refusal},
     store::StoreMetrics,
     tally::Tally,
 };

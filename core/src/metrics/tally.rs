@@ -1,6 +1,6 @@
 //! The counts of one turn: plain integers, and labels as numbers.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use metrics::Counter;
 
@@ -8,6 +8,7 @@ use super::{
     bus::BusTally,
     follow::{Epochs, Heals, Holes},
     handles::add,
+    refusals::{Forbidden, Refusal, Refusals},
 };
 use crate::{
     config::Config,
@@ -81,6 +82,7 @@ pub struct Tally {
     pub(super) errors: Counts<{ Reason::ALL.len() }>,
     pub(super) dropped: Counts<{ Reason::ALL.len() }>,
     pub(super) closed: Counts<{ Reason::ALL.len() }>,
+    refusals: Refusals,
     pub(super) handlers_failed: Counts<{ Handler::NAMES.len() }>,
     pub(super) statuses: Counts<{ STATUSES.len() }>,
     pub(super) presence: Counts<{ PRESENCE_EVENTS.len() }>,
@@ -185,6 +187,7 @@ impl Tally {
             errors: Counts::default(),
             dropped: Counts::default(),
             closed: Counts::default(),
+            refusals: Refusals::default(),
             handlers_failed: Counts::default(),
             statuses: Counts::default(),
             presence: Counts::default(),
@@ -271,7 +274,35 @@ impl Tally {
     }
 
     pub(crate) fn error(&mut self, reason: Reason) {
+        self.error_of(reason, None, None);
+    }
+
+    /// The same, with whose it was and, if a permission was missing, which rule asked for it.
+    pub(crate) fn error_of(
+        &mut self,
+        reason: Reason,
+        client: Option<IpAddr>,
+        rule: Option<Forbidden>,
+    ) {
         self.errors.add(reason as usize, 1);
+        self.refusals.note(reason, client, rule);
+    }
+
+    /// Whether anything was refused since that was last [taken](Self::take_refusals).
+    #[must_use]
+    pub fn has_refusals(&self) -> bool {
+        let before = || self.before.as_ref().is_some_and(|before| before.has_refusals());
+        !self.refusals.is_empty() || before()
+    }
+
+    /// What was refused since this was last asked, for a log. Nothing else changes: the counts are there for metrics as
+    /// before.
+    pub fn take_refusals(&mut self) -> Vec<Refusal> {
+        let mut taken: Vec<_> = self.refusals.take(&self.config).collect();
+        if let Some(before) = &mut self.before {
+            taken.extend(before.take_refusals());
+        }
+        taken
     }
 
     /// Messages that were queued for a connection whose socket is gone.

@@ -3,6 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use jiff::Timestamp;
+use mahavishnu_core::reason::Reason;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
@@ -182,12 +183,18 @@ fn read(url: &str, status: u16, body: &str) -> Result<Option<Page>, Failure> {
             let text = format!("{url}: answered, but not as a Mahavishnu server does");
             Failure::new(Exit::General, text)
         }),
-        404 | 426 => Ok(None),
+        404 | 426 if !wants_tls(body) => Ok(None),
         _ => {
             let answer: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
-            Err(client::refused("no history", status, &answer))
+            Err(client::refused("no history", status, &answer, url.starts_with("https://")))
         }
     }
+}
+
+/// Servers that know nothing of history answer with the same status as a port that wants TLS.
+fn wants_tls(body: &str) -> bool {
+    let answer: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
+    answer.values().any(|value| value == Reason::TlsRequired.name())
 }
 
 /// Events in one answer; the server may give fewer.

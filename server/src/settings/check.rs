@@ -1,6 +1,12 @@
 //! Reads all settings and checks them against each other. Every problem is found in one go.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use mahavishnu_core::auth::Revocations;
 
@@ -49,6 +55,15 @@ pub(crate) fn load(request: &Request) -> Result<Loaded, Failure> {
     Ok(evaluate(&Sources::read(request)?))
 }
 
+/// [`load`] as another process would, which has this environment and stands there.
+pub(crate) fn load_of(
+    request: &Request,
+    environment: impl Iterator<Item = (String, OsString)>,
+    working_directory: &Path,
+) -> Result<Loaded, Failure> {
+    Ok(evaluate(&Sources::assemble(request, environment, working_directory)?))
+}
+
 /// [`load`] from sources that have been read.
 pub(crate) fn evaluate(sources: &Sources) -> Loaded {
     let mut reader = Reader::new(sources);
@@ -83,6 +98,15 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
 }
 
 impl Loaded {
+    /// The environment file that has the key which tokens are signed with, if one has it. `None`: there is no key, or it
+    /// comes from elsewhere.
+    pub(crate) fn key_file(&self) -> Option<PathBuf> {
+        match self.origins.get(self.keys.first()?.source())? {
+            Source::File(path) => std::path::absolute(path).ok(),
+            Source::Flag(_) | Source::Environment | Source::Default => None,
+        }
+    }
+
     /// Fails if anything is wrong: what a server needs.
     pub(crate) fn demand_all(&self) -> Result<(), Failure> {
         self.demand(|_| true)

@@ -69,6 +69,7 @@ const IDLE: &[Idle] = &[
             "MAHAVISHNU_TOKEN_GRACE",
             "MAHAVISHNU_TOKEN_IN_QUERY",
             "MAHAVISHNU_TOKEN_IN_SUBPROTOCOL",
+            "MAHAVISHNU_TELL_PERMISSIONS",
         ],
         // Where a token is required, that there is no key is said already.
         is: |settings, keys| !keys.0 && !settings.auth_enabled,
@@ -265,6 +266,7 @@ mod tests {
         ("TOKEN_GRACE", "1", KEYS),
         ("TOKEN_IN_QUERY", "true", KEYS),
         ("TOKEN_IN_SUBPROTOCOL", "true", KEYS),
+        ("TELL_PERMISSIONS", "true", KEYS),
         ("MAX_CONNECTIONS_PER_USER", "1", KEYS),
         ("AUTH_TIMEOUT", "1", &[("AUTH_ENABLED", "true"), ("JWT_SECRET", STRONG)]),
         ("ALLOW_REMOTE_PUBLISH", "true", &[]),

@@ -27,7 +27,7 @@ mod value;
 
 pub(crate) use by_channel::ChannelRule;
 pub(crate) use bytes::MemoryLimit;
-pub(crate) use check::{KEY_VARIABLES, Loaded, is_loopback, load, reachable};
+pub(crate) use check::{KEY_VARIABLES, Loaded, is_loopback, load, load_of, reachable};
 pub(crate) use in_force::{Difference, Effect, InForce};
 pub(crate) use keys::Key;
 pub(crate) use protection::weakened;

@@ -2,12 +2,19 @@
 
 use super::{check::Loaded, reader::Reload, sources::Source, table::table};
 
-/// Every variable as a line of an environment file, with where its value came from. Secrets are masked.
+/// Every variable as a line of an environment file, with where its value came from; one without a value is a comment. Secrets
+/// are masked.
 pub(crate) fn show(loaded: &Loaded) -> String {
     let mut text = String::new();
     for (name, value) in loaded.settings.shown() {
         let origin = loaded.origins.get(name).unwrap_or(&Source::Default);
-        text.push_str(&format!("{name}={}  # {origin}\n", quoted(&value)));
+        let line = match (value.as_str(), origin) {
+            ("", Source::Default) => format!("# {name} is not set"),
+            ("", origin) => format!("{name}=''  # {origin}"),
+            (value, origin) => format!("{name}={}  # {origin}", quoted(value)),
+        };
+        text.push_str(&line);
+        text.push('\n');
     }
     for (name, value, origin) in &loaded.telemetry_given {
         text.push_str(&format!("{name}={}  # {origin}\n", quoted(value)));

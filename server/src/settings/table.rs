@@ -179,6 +179,9 @@ settings! {
         token_in_query: bool = false, Bool, ["TOKEN_IN_QUERY"], Live;
         /// Accept a token in `Sec-WebSocket-Protocol`, for browsers.
         token_in_subprotocol: bool = false, Bool, ["TOKEN_IN_SUBPROTOCOL"], Live;
+        /// Tell clients that may not subscribe or publish which permission it takes. Otherwise only the log and
+        /// `mahavishnu explain` do.
+        tell_permissions: bool = false, Bool, ["TELL_PERMISSIONS"], Live;
         /// Without authentication, let others than this machine publish.
         allow_remote_publish: bool = false, Bool, ["ALLOW_REMOTE_PUBLISH"], Live;
     }

@@ -89,6 +89,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("AUTH_TIMEOUT", "10", "2.5", "2.5", "10s", "seconds from 0.1 to 3600"),
     ("TOKEN_IN_QUERY", "false", "yes", "true", "y", "true or false"),
     ("TOKEN_IN_SUBPROTOCOL", "false", "TRUE", "true", "t", "true or false"),
+    ("TELL_PERMISSIONS", "false", "yes", "true", "2", "true or false"),
     ("ALLOW_REMOTE_PUBLISH", "false", "true", "true", "all", "true or false"),
     ("METRICS_ENABLED", "true", "off", "false", "", "true or false"),
     ("METRICS_HOST", "", "0.0.0.0", "0.0.0.0", "0.0.0.0:1", "an IP address or a host name"),

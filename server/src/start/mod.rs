@@ -26,6 +26,7 @@ use crate::{
     aside::{Aside, READ_TIMEOUT, Reading},
     banner::{Addresses, Banner},
     cli::ServerArgs,
+    config,
     exit::{Exit, Failure, plain},
     logging::{self, Log},
     manager::Manager,
@@ -57,7 +58,7 @@ fn run(args: &ServerArgs, manager: Manager) -> Result<Exit, Failure> {
     let sockets = Sockets::take()?;
     let mut request = args.request();
     request.overrides.extend(sockets.overrides()?);
-    let (loaded, mut config) = read(&request)?;
+    let (loaded, mut config) = read_all(&request)?;
     let claim = Claim::take(&Candidates::new(loaded.settings.state_dir.as_deref()))?;
     let log = Log::start(loaded.settings.log_format, loaded.settings.log_level)?;
     let tls = tls::load(&loaded.settings, Some(claim.dir()))?;
@@ -73,7 +74,7 @@ fn run(args: &ServerArgs, manager: Manager) -> Result<Exit, Failure> {
         forbid_core_files();
     }
     raise_file_limit();
-    tell_capacity(&loaded.settings);
+    warn_of_capacity(&loaded.settings);
     let counts = telemetry::counts();
     let counted = loaded.settings.metrics_enabled || loaded.settings.page;
     let render = match counted || loaded.telemetry.metrics.is_some() {
@@ -214,20 +215,25 @@ impl Running {
         self.write_record();
         if settings.log_format == LogFormat::Text {
             let program = std::env::args().next().unwrap_or_else(|| "mahavishnu".into());
+            let key_file = self.loaded.key_file();
             let banner = Banner {
                 program: &program,
                 settings,
                 addresses: &addresses,
                 state_dir: self.claim.dir(),
+                key_file: key_file.as_deref(),
             };
             logging::print(&banner.to_string());
         }
+        // The first two as this machine reaches them, the others as they are bound.
+        let metrics_socket = metrics.map(|metrics| metrics.to_string());
         let metrics = addresses.metrics.as_deref().unwrap_or("off");
         let sockets = main.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         info!(
             address = addresses.main,
             sockets,
             metrics,
+            metrics_socket,
             runtime = settings.runtime.name(),
             tls = settings.tls_enabled,
             auth = settings.auth_enabled,
@@ -236,6 +242,8 @@ impl Running {
             "listening"
         );
         self.manager.ready(&sockets);
+        // After the banner: a line that nobody has asked for is not to be the first.
+        tell_capacity(settings);
         Ok(())
     }
 
@@ -247,7 +255,7 @@ impl Running {
         let salt = self.salt.clone();
         self.aside.start(move || {
             logging::reopen();
-            let (loaded, mut config) = read(&request)?;
+            let (loaded, mut config) = read_all(&request)?;
             let tls = tls::load(&loaded.settings, Some(&dir))?;
             config.tls = tls.server;
             let redis = redis::link_config(&loaded)?;
@@ -347,6 +355,7 @@ impl Running {
             if changes.live.is_empty() { "nothing".to_owned() } else { changes.live.join(", ") };
         info!(audit = "reload", by = "SIGHUP", changed, keys = loaded.keys.len(), "reloaded");
         if changes.live.iter().any(|name| CAPACITY_VARIABLES.contains(name)) {
+            warn_of_capacity(&loaded.settings);
             tell_capacity(&loaded.settings);
             if let Ok(config) = translate::core_config(&loaded) {
                 let bytes = memory_limit(&loaded.settings);
@@ -377,6 +386,14 @@ impl Running {
 pub(crate) fn read(request: &Request) -> Result<(Loaded, Config), Failure> {
     let loaded = settings::load(request)?;
     loaded.demand_all()?;
+    let config = translate::core_config(&loaded)?;
+    Ok((loaded, config))
+}
+
+/// The same, and what is wrong with the files that the settings name is told beside what is wrong with the settings.
+fn read_all(request: &Request) -> Result<(Loaded, Config), Failure> {
+    let loaded = settings::load(request)?;
+    config::demand(&loaded)?;
     let config = translate::core_config(&loaded)?;
     Ok((loaded, config))
 }
@@ -482,11 +499,14 @@ fn forbid_core_files() {
 
 /// Says how much is taken on at most, and why.
 fn tell_capacity(settings: &Settings) {
-    let capacity = Capacity::of(settings);
-    for warning in capacity.warnings(settings) {
+    info!("{}", Capacity::of(settings).describe());
+}
+
+/// Says which settings that cannot bear out.
+fn warn_of_capacity(settings: &Settings) {
+    for warning in Capacity::of(settings).warnings(settings) {
         warn!("{warning}");
     }
-    info!("{}", capacity.describe());
 }
 
 /// As a metric: zero if there is none.

@@ -10,7 +10,10 @@ use mahavishnu_core::protocol::{
 };
 use serde::Deserialize;
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    reach,
+};
 
 /// What one subscriber says and hears, over all its connections.
 #[derive(Debug)]
@@ -265,7 +268,11 @@ impl Dialogue {
         }
         let exit = if code == error_code::FORBIDDEN { Exit::Permission } else { Exit::General };
         let Some(channel) = self.channels.get_mut(index) else { return Heard::Nothing };
-        let failure = Failure::new(exit, format!("not subscribed to {:?}: {error}", channel.name));
+        let mut failure =
+            Failure::new(exit, format!("not subscribed to {:?}: {error}", channel.name));
+        if code == error_code::FORBIDDEN {
+            failure.lines.push(reach::forbidden_hint(&channel.name, "subscribe"));
+        }
         let line = failure.to_string();
         channel.refused = Some(failure.clone());
         if self.channels.iter().all(|channel| channel.refused.is_some()) {
@@ -475,7 +482,8 @@ mod tests {
         let mut dialogue = dialogue(None, &["a", "b"]);
         sent(&mut dialogue, now);
         let heard = dialogue.receive(&error("FORBIDDEN", Some("subscribe-0")), now);
-        assert_eq!(heard, Heard::Refused("not subscribed to \"a\": FORBIDDEN: No.".into()));
+        let told = "not subscribed to \"a\": FORBIDDEN: No.\n`mahavishnu explain --channel a` says which permission it takes";
+        assert_eq!(heard, Heard::Refused(told.into()));
         dialogue.reset();
         dialogue.opened();
         assert_eq!(sent(&mut dialogue, now).len(), 1);

@@ -19,9 +19,10 @@ use rustls::ClientConfig;
 
 use super::{End, stream::Stream};
 use crate::{
-    exit::{Exit, Failure, plain},
-    token,
+    exit::{Exit, Failure},
+    reach, token,
     url::Target,
+    verify,
 };
 
 /// What a link reports.
@@ -43,6 +44,9 @@ pub(crate) struct Link {
     inflater: Inflater,
     scratch: Vec<u8>,
     news: VecDeque<News>,
+    tls: bool,
+    /// The handshake is done.
+    is_open: bool,
 }
 
 impl Link {
@@ -59,8 +63,8 @@ impl Link {
         entropy: Entropy,
     ) -> Result<Self, End> {
         let lost = |error: &io::Error| {
-            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-            End::Lost(if refused { Exit::NotRunning } else { Exit::General }, plain(error))
+            let (exit, why) = reach::unreached(error, target.tls);
+            End::Lost(exit, why)
         };
         let stream = target.connect(CONNECT_TIMEOUT).map_err(|error| lost(&error))?;
         stream
@@ -89,6 +93,8 @@ impl Link {
             inflater: Inflater::new(),
             scratch: vec![0; SCRATCH_BYTES],
             news: VecDeque::new(),
+            tls: target.tls,
+            is_open: false,
         })
     }
 
@@ -166,6 +172,10 @@ impl Link {
                 let event = self.ws.handle_timeout(now(), &self.limits);
                 self.take(event);
             }
+            // The last word of TLS says why: that the server wants a certificate, for one.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.ended(End::Fatal(Failure::new(Exit::General, verify::words(&error))));
+            }
             Err(_) => self.eof(),
         }
     }
@@ -188,7 +198,10 @@ impl Link {
 
     fn take(&mut self, event: Option<Event<'_>>) {
         match event {
-            Some(Event::Accepted(_)) => self.news.push_back(News::Open),
+            Some(Event::Accepted(_)) => {
+                self.is_open = true;
+                self.news.push_back(News::Open);
+            }
             Some(Event::Text(text)) => self.news.push_back(News::Text(text.into_string())),
             // The goodbye, if there is one, is still to be written, so the end is told when the socket is done with.
             Some(Event::Closed(_)) => {
@@ -218,16 +231,26 @@ impl Link {
 
     fn ending(&self) -> End {
         let status = self.ws.refused_with().map(|response| response.status().as_u16());
-        classify(self.ws.reason().unwrap_or(Reason::Eof), self.ws.peer_close(), status)
+        let how = How { tls: self.tls, is_open: self.is_open };
+        classify(self.ws.reason().unwrap_or(Reason::Eof), self.ws.peer_close(), status, how)
     }
 }
 
+/// What the connection was when it ended.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    tls: bool,
+    /// The handshake was done.
+    is_open: bool,
+}
+
 /// Whether another try makes sense after a connection that ended like this.
-fn classify(reason: Reason, close: Option<&PeerClose>, status: Option<u16>) -> End {
+fn classify(reason: Reason, close: Option<&PeerClose>, status: Option<u16>, how: How) -> End {
     let lost = |text: String| End::Lost(Exit::General, text);
     let fatal = |exit, text: String| End::Fatal(Failure::new(exit, text));
     if let Some(status) = status {
-        let text = format!("the server refused the handshake: HTTP {status}");
+        let hint = reach::hint(status, how.tls);
+        let text = format!("the server refused the handshake: HTTP {status}{hint}");
         return match status {
             401 | 403 => fatal(Exit::Permission, text),
             408 | 429 | 500.. => lost(text),
@@ -242,6 +265,13 @@ fn classify(reason: Reason, close: Option<&PeerClose>, status: Option<u16>) -> E
             Some(1008) => fatal(Exit::Permission, text),
             Some(1002 | 1003 | 1007 | 1009 | 1010) => fatal(Exit::General, text),
             _ => lost(text),
+        };
+    }
+    if !how.is_open {
+        return match reason {
+            Reason::Eof | Reason::Io => lost(reach::unanswered(how.tls)),
+            Reason::HeadTimeout => lost(reach::LATE.to_owned()),
+            _ => fatal(Exit::General, reach::no_http(how.tls)),
         };
     }
     let row = reason.row();
@@ -281,30 +311,53 @@ mod tests {
         matches!(end, End::Fatal(_))
     }
 
+    const OPEN: How = How { tls: false, is_open: true };
+    const SHUT: How = How { tls: false, is_open: false };
+
     #[test]
     fn what_a_restart_mends_is_tried_again() {
         for code in [1000, 1001, 1011, 1012, 1013, 4000] {
-            let end = classify(Reason::PeerClosed, close(code).as_ref(), None);
+            let end = classify(Reason::PeerClosed, close(code).as_ref(), None, OPEN);
             assert_eq!(end, End::Lost(Exit::General, format!("closed by the server: {code} why")));
         }
-        assert!(!is_fatal(&classify(Reason::Eof, None, None)));
-        assert!(!is_fatal(&classify(Reason::PongTimeout, None, None)));
+        assert!(!is_fatal(&classify(Reason::Eof, None, None, OPEN)));
+        assert!(!is_fatal(&classify(Reason::PongTimeout, None, None, OPEN)));
         for status in [429, 500, 502, 503] {
-            assert!(!is_fatal(&classify(Reason::BadHandshake, None, Some(status))), "{status}");
+            assert!(
+                !is_fatal(&classify(Reason::BadHandshake, None, Some(status), SHUT)),
+                "{status}"
+            );
         }
     }
 
     #[test]
     fn what_stays_wrong_is_not() {
-        let denied = classify(Reason::PeerClosed, close(1008).as_ref(), None);
+        let denied = classify(Reason::PeerClosed, close(1008).as_ref(), None, OPEN);
         assert_eq!(
             denied,
             End::Fatal(Failure::new(Exit::Permission, "closed by the server: 1008 why"))
         );
-        assert!(is_fatal(&classify(Reason::PeerClosed, close(1009).as_ref(), None)));
+        assert!(is_fatal(&classify(Reason::PeerClosed, close(1009).as_ref(), None, OPEN)));
         for status in [200, 301, 400, 401, 403, 404, 426] {
-            assert!(is_fatal(&classify(Reason::BadHandshake, None, Some(status))), "{status}");
+            assert!(
+                is_fatal(&classify(Reason::BadHandshake, None, Some(status), SHUT)),
+                "{status}"
+            );
         }
-        assert!(is_fatal(&classify(Reason::Masked, None, None)));
+        assert!(is_fatal(&classify(Reason::Masked, None, None, OPEN)));
+    }
+
+    #[test]
+    fn a_server_that_wants_tls_is_told_from_one_that_is_gone() {
+        let words = |reason, status, how| match classify(reason, None, status, how) {
+            End::Lost(_, text) => text,
+            End::Fatal(failure) => failure.to_string(),
+            End::Done => String::new(),
+        };
+        assert!(words(Reason::HandshakeRefused, Some(426), SHUT).contains("use wss://"));
+        assert!(words(Reason::Eof, None, SHUT).contains("if it speaks TLS, use wss://"));
+        assert!(words(Reason::BadRequest, None, SHUT).contains("does not speak HTTP"));
+        assert_eq!(words(Reason::Eof, None, OPEN), "connection lost");
+        assert!(!words(Reason::Eof, None, How { tls: true, ..SHUT }).contains("use wss://"));
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     cli::{SubscribeArgs, TailArgs},
     exit::{Exit, Failure},
     history::{self, Page, Since},
-    out, publish, token,
+    out, publish, reach, token,
     url::Target,
 };
 
@@ -122,7 +122,7 @@ impl Subscriber {
             }
             let pause = backoff(self.failures, &mut self.entropy);
             self.failures = self.failures.saturating_add(1);
-            out::note(format_args!("{line}; again in {:.1} s", pause.as_secs_f64()));
+            out::note(format_args!("{line}; again in {}", shown(pause)));
             std::thread::sleep(pause);
         }
     }
@@ -130,7 +130,7 @@ impl Subscriber {
     fn connect_once(&mut self) -> Result<End, Failure> {
         let mut link = match Link::open(&self.target, self.entropy.fork()) {
             Ok(link) => link,
-            Err(end) => return Ok(end),
+            Err(end) => return Ok(self.at(end)),
         };
         self.dialogue.reset();
         loop {
@@ -142,7 +142,7 @@ impl Subscriber {
                         return Ok(end);
                     }
                 }
-                Some(News::Ended(end)) => return Ok(self.explain(end)),
+                Some(News::Ended(end)) => return Ok(self.at(self.explain(end))),
                 None => {}
             }
             for message in self.dialogue.take_due(Instant::now()) {
@@ -180,11 +180,23 @@ impl Subscriber {
         }
     }
 
+    /// A final end with where it was; one that is worth another try is told with it anyway.
+    fn at(&self, end: End) -> End {
+        let End::Fatal(mut failure) = end else { return end };
+        if let Some(line) = failure.lines.first_mut() {
+            *line = format!("{}: {line}", self.target.ws());
+        }
+        End::Fatal(failure)
+    }
+
     /// Adds what the server said before it closed to an end that is final.
     fn explain(&self, end: End) -> End {
         match (end, self.dialogue.last_error()) {
             (End::Fatal(failure), Some(error)) => {
-                End::Fatal(Failure::new(failure.exit, format!("{failure} ({error})")))
+                let code = error.split(':').next().unwrap_or_default();
+                let hint = reach::token_hint(code);
+                let text = format!("not subscribed: {error}{hint}; {failure}");
+                End::Fatal(Failure::new(failure.exit, text))
             }
             (end, _) => end,
         }
@@ -211,6 +223,14 @@ fn gap(channel: &str, lost: Option<u64>, why: Option<&str>) -> String {
     }
 }
 
+/// A pause as it is: one of some milliseconds is not none.
+fn shown(pause: Duration) -> String {
+    match pause.as_millis() {
+        ms @ ..1_000 => format!("{ms} ms"),
+        _ => format!("{:.1} s", pause.as_secs_f64()),
+    }
+}
+
 /// Full jitter: anything up to a ceiling that doubles, so that clients of a restarted server do not come back at once.
 fn backoff(failures: u32, entropy: &mut Entropy) -> Duration {
     let ceiling = BACKOFF_BASE.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
@@ -226,6 +246,15 @@ mod tests {
     use mahavishnu_core::entropy::Seed;
 
     use super::*;
+
+    #[test]
+    fn a_pause_is_shown_as_it_is() {
+        let shown = |ms| shown(Duration::from_millis(ms));
+        assert_eq!(
+            [shown(40), shown(999), shown(1_000), shown(12_340)],
+            ["40 ms", "999 ms", "1.0 s", "12.3 s"]
+        );
+    }
 
     #[test]
     fn pauses_are_spread_under_a_ceiling_that_doubles_to_its_bound() {

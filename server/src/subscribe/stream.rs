@@ -11,8 +11,8 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName}
 
 use super::End;
 use crate::{
-    exit::{Exit, Failure, plain},
-    trust,
+    exit::{Exit, Failure},
+    reach, trust,
     url::Target,
     verify,
 };
@@ -37,7 +37,10 @@ impl Stream {
         })?;
         let mut tls =
             ClientConnection::new(config, name).map_err(|error| fatal(error.to_string()))?;
-        let lost = |error: &io::Error| End::Lost(Exit::General, plain(error));
+        let lost = |error: &io::Error| {
+            let (exit, why) = reach::unreached(error, true);
+            End::Lost(exit, why)
+        };
         socket.set_read_timeout(Some(HANDSHAKE_TIMEOUT)).map_err(|error| lost(&error))?;
         while tls.is_handshaking() {
             tls.complete_io(&mut socket).map_err(|error| {

@@ -81,6 +81,8 @@ pub enum DecodeError {
     Event,
     /// `data` is not an object.
     Data,
+    /// A member of `data` has a value that its request does not take: the rule that it breaks.
+    Member(&'static str),
     /// `timestamp` is not a string.
     Timestamp,
     /// `room` is neither a string nor null.
@@ -211,12 +213,15 @@ impl fmt::Display for DecodeError {
             Self::Syntax => "not a JSON value",
             Self::NotAnObject => "not a JSON object",
             Self::TooDeep => "nested too deep",
-            Self::MissingType => "no type",
-            Self::UnknownType => "unknown type",
+            Self::MissingType => "type is missing",
+            Self::UnknownType => {
+                "type must be request, response, event, ack, error, subscribe, unsubscribe, ping or pong"
+            }
             Self::Id => "id must be a string",
             Self::CorrelationId => "correlation_id must be a string or null",
             Self::Event => "event must be a string or null",
             Self::Data => "data must be an object",
+            Self::Member(rule) => rule,
             Self::Timestamp => "timestamp must be a string",
             Self::Room => "room must be a string or null",
             Self::ErrorCode => "error_code must be a string or null",
@@ -234,6 +239,14 @@ impl From<Fault> for DecodeError {
             Fault::TooDeep => Self::TooDeep,
         }
     }
+}
+
+/// Says which member of `data` it was that does not fit, and what does.
+pub(super) fn fits<T>(read: Result<T, DecodeError>, rule: &'static str) -> Result<T, DecodeError> {
+    read.map_err(|error| match error {
+        DecodeError::Data => DecodeError::Member(rule),
+        error => error,
+    })
 }
 
 /// The word of `type`.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    decode::DecodeError,
+    decode::{DecodeError, fits},
     json::write_string,
     message::Message,
     options::{members, number},
@@ -39,17 +39,20 @@ impl<'a> HistoryRequest<'a> {
             return Ok(Self { channel, limit: None, after: None, before: None });
         }
         if after.is_some() && before.is_some() {
-            return Err(DecodeError::Data);
+            return Err(DecodeError::Member("after and before exclude each other"));
         }
-        let limit = limit.map(number).transpose()?;
+        let limit = fits(limit.map(number).transpose(), "limit must be a whole number")?;
         Ok(Self {
             channel,
             limit: limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
-            after: after.map(read_position).transpose()?,
-            before: before.map(number).transpose()?,
+            after: fits(after.map(read_position).transpose(), AFTER_RULE)?,
+            before: fits(before.map(number).transpose(), "before must be a whole number")?,
         })
     }
 }
+
+const AFTER_RULE: &str =
+    "after must have an epoch, a string that the server gave, and an offset, a whole number";
 
 /// `{epoch, offset}`.
 pub(super) fn read_position(value: Value<'_>) -> Result<Position, DecodeError> {
@@ -118,7 +121,12 @@ mod tests {
             r#""after":{"epoch":"0123456789","offset":5},"before":5"#,
         ] {
             let data = format!(r#"{{"channel":"c",{data}}}"#);
-            assert_eq!(HistoryRequest::read(&data), Err(DecodeError::Data), "{data}");
+            let refused = HistoryRequest::read(&data).unwrap_err();
+            let name = data.split('"').nth(5).unwrap_or_default();
+            assert!(
+                matches!(refused, DecodeError::Member(rule) if rule.starts_with(name)),
+                "{data}"
+            );
         }
         assert_eq!(HistoryRequest::read("[]"), Err(DecodeError::Data));
     }

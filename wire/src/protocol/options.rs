@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::{
-    decode::{DecodeError, Incoming},
+    decode::{DecodeError, Incoming, fits},
     json::write_string,
     position::Epoch,
     scan::{Scanner, Value},
@@ -96,19 +96,24 @@ fn subscribe_options(data: &str) -> Result<SubscribeOptions<'_>, DecodeError> {
     const NAMES: &[&str; 6] = &["positions", "recover", "rewind", "strict", "presence", "trace"];
     let [positions, recover, rewind, strict, presence, trace] = members(data, NAMES)?;
     let trace = trace.is_some_and(|trace| trace.get() == "true");
-    let positions = positions.map(flag).transpose()?.unwrap_or(false);
-    let recover = recover.map(read_recover).transpose()?;
-    let rewind = rewind.map(number).transpose()?;
+    let recover = fits(recover.map(read_recover).transpose(), RECOVER_RULE)?;
+    let rewind = fits(rewind.map(number).transpose(), "rewind must be a whole number")?;
+    let positions = fits(positions.map(flag).transpose(), POSITIONS_RULE)?;
+    let strict = fits(strict.map(flag).transpose(), "strict must be true or false")?;
     Ok(SubscribeOptions {
-        positions: positions || trace || recover.is_some(),
+        positions: positions.unwrap_or(false) || trace || recover.is_some(),
         recover,
         // A count that no ring can hold is as good as the largest.
         rewind: rewind.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
-        strict: strict.map(flag).transpose()?.unwrap_or(false),
+        strict: strict.unwrap_or(false),
         presence: presence.map(Value::get),
         trace,
     })
 }
+
+pub(super) const POSITIONS_RULE: &str = "positions must be true or false";
+const RECOVER_RULE: &str =
+    "recover must have an epoch, a string, and an offset, a whole number; its id is a string";
 
 pub(super) fn read_recover(value: Value<'_>) -> Result<Recover<'_>, DecodeError> {
     let [epoch, offset, id] = members(value.get(), &["epoch", "offset", "id"])?;
@@ -230,7 +235,12 @@ mod tests {
             r#""recover":{"epoch":"0123456789","offset":18446744073709551616}"#,
             r#""recover":{"epoch":"0123456789","offset":1,"id":5}"#,
         ] {
-            assert_eq!(options(&format!("{{{member}}}")), Err(DecodeError::Data), "{member}");
+            let name = member.split('"').nth(1).unwrap_or_default();
+            let refused = options(&format!("{{{member}}}")).unwrap_err();
+            assert!(
+                matches!(refused, DecodeError::Member(rule) if rule.starts_with(name)),
+                "{member}"
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     answers::Stamp,
-    decode::DecodeError,
+    decode::{DecodeError, fits},
     envelope::{Data, Envelope, write_number, write_optional, write_uuid},
     json::write_string,
     names::{Kind, event},
@@ -30,6 +30,10 @@ pub enum PresenceWish<'a> {
 impl<'a> PresenceWish<'a> {
     /// Reads the value of `presence`. `None`: false, which asks for nothing.
     pub fn parse(text: &'a str) -> Result<Option<Self>, DecodeError> {
+        fits(Self::read(text), WISH_RULE)
+    }
+
+    fn read(text: &'a str) -> Result<Option<Self>, DecodeError> {
         Ok(match text.as_bytes().first() {
             Some(b'{') => {
                 let [info] = members(text, &["info"])?;
@@ -61,6 +65,11 @@ fn read_info(info: Value<'_>) -> Result<&str, DecodeError> {
     Ok(info.get())
 }
 
+const WISH_RULE: &str =
+    "presence must be true, false, the word watch or an object, whose info is an object";
+const MEMBERS_RULE: &str = "members must be true or false";
+const AFTER_RULE: &str = "after must be a connection_id";
+
 /// The message, its `data`, `members`, a member.
 const INFO_DEPTH: usize = 4;
 
@@ -80,11 +89,12 @@ impl<'a> PresenceQuery<'a> {
     pub fn parse(data: &'a str) -> Result<Self, DecodeError> {
         let [channel, listed, after] = members(data, &["channel", "members", "after"])?;
         let id = |value: Value<'_>| {
-            value.string().and_then(|text| Uuid::try_parse(&text).ok()).ok_or(DecodeError::Data)
+            let id = value.string().and_then(|text| Uuid::try_parse(&text).ok());
+            id.ok_or(DecodeError::Member(AFTER_RULE))
         };
         Ok(Self {
             channel: channel.and_then(Value::string),
-            members: listed.map(flag).transpose()?.unwrap_or(true),
+            members: fits(listed.map(flag).transpose(), MEMBERS_RULE)?.unwrap_or(true),
             after: after.map(id).transpose()?,
         })
     }
@@ -226,12 +236,12 @@ mod tests {
             (r#"{"info":{"name":"Ada"}}"#, join(Some(r#"{"name":"Ada"}"#))),
             (r#""watch""#, Ok(Some(PresenceWish::Watch))),
             (r#""w\u0061tch""#, Ok(Some(PresenceWish::Watch))),
-            (r#""join""#, Err(DecodeError::Data)),
-            (r#""\ud800""#, Err(DecodeError::Data)),
-            ("1", Err(DecodeError::Data)),
-            ("[]", Err(DecodeError::Data)),
-            (r#"{"info":"Ada"}"#, Err(DecodeError::Data)),
-            (r#"{"info":[]}"#, Err(DecodeError::Data)),
+            (r#""join""#, Err(DecodeError::Member(WISH_RULE))),
+            (r#""\ud800""#, Err(DecodeError::Member(WISH_RULE))),
+            ("1", Err(DecodeError::Member(WISH_RULE))),
+            ("[]", Err(DecodeError::Member(WISH_RULE))),
+            (r#"{"info":"Ada"}"#, Err(DecodeError::Member(WISH_RULE))),
+            (r#"{"info":[]}"#, Err(DecodeError::Member(WISH_RULE))),
         ] {
             assert_eq!(PresenceWish::parse(text), expected, "{text}");
         }
@@ -262,9 +272,9 @@ mod tests {
             ),
             (r#"{"channel":5}"#, query(None, true, None)),
             ("{}", query(None, true, None)),
-            (r#"{"channel":"c","members":0}"#, Err(DecodeError::Data)),
-            (r#"{"channel":"c","after":"?"}"#, Err(DecodeError::Data)),
-            (r#"{"channel":"c","after":5}"#, Err(DecodeError::Data)),
+            (r#"{"channel":"c","members":0}"#, Err(DecodeError::Member(MEMBERS_RULE))),
+            (r#"{"channel":"c","after":"?"}"#, Err(DecodeError::Member(AFTER_RULE))),
+            (r#"{"channel":"c","after":5}"#, Err(DecodeError::Member(AFTER_RULE))),
         ] {
             assert_eq!(PresenceQuery::parse(data), expected, "{data}");
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{
     decode::{DecodeError, Incoming},
     json::write_string,
-    options::{flag, members, number},
+    options::{POSITIONS_RULE, flag, members, number},
     position::Epoch,
     scan::Value,
     traceparent::TraceParent,
@@ -104,6 +104,15 @@ impl<'a> MessageOptions<'a> {
 pub(super) const MESSAGE_OPTIONS: [&str; 5] =
     ["positions", "state", "if_offset", "if_epoch", "traceparent"];
 
+/// What each of them may be.
+const MESSAGE_RULES: [&str; 4] = [
+    POSITIONS_RULE,
+    "state must be an object",
+    "if_offset must be a whole number",
+    "if_epoch must be an epoch that the server gave, beside an if_offset",
+];
+const KEY_RULE: &str = "idempotency_key must be a string of 1 to 256 bytes";
+
 /// Bytes of an idempotency key, at most.
 pub const KEY_BYTES_MAX: usize = 256;
 
@@ -135,8 +144,10 @@ fn publish_options(data: &str) -> Result<PublishOptions<'_>, DecodeError> {
     let names = &[positions, state, if_offset, if_epoch, parent, "idempotency_key"];
     let [positions, state, if_offset, if_epoch, parent, key] = members(data, names)?;
     let message = MessageOptions::read([positions, state, if_offset, if_epoch, parent]);
-    let key = key.map(|key| idempotency_key(key).ok_or(DecodeError::Data)).transpose()?;
-    Ok(PublishOptions { idempotency_key: key, message: message.map_err(|_| DecodeError::Data)? })
+    let rule = |at: usize| MESSAGE_RULES.get(at).copied().unwrap_or_default();
+    let key = key.map(|key| idempotency_key(key).ok_or(DecodeError::Member(KEY_RULE)));
+    let message = message.map_err(|at| DecodeError::Member(rule(at)))?;
+    Ok(PublishOptions { idempotency_key: key.transpose()?, message })
 }
 
 #[cfg(test)]
@@ -203,7 +214,12 @@ mod tests {
             r#""if_offset":1,"if_epoch":5"#,
             r#""if_epoch":"0123456789""#,
         ] {
-            assert_eq!(publish(&format!("{{{member}}}")), Err(DecodeError::Data), "{member}");
+            let name = member.rsplit_once("\":").unwrap().0.rsplit('"').next().unwrap();
+            let refused = publish(&format!("{{{member}}}")).unwrap_err();
+            assert!(
+                matches!(refused, DecodeError::Member(rule) if rule.starts_with(name)),
+                "{member}"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     answers::{Stamp, Start},
-    decode::DecodeError,
+    decode::{DecodeError, fits},
     envelope::{
         Data, Envelope, write_bool, write_number, write_position, write_recovered, write_uuid,
     },
@@ -129,9 +129,9 @@ impl KeepSession {
     /// Reads the `data` of a request.
     pub fn parse(data: &str) -> Result<Self, DecodeError> {
         let [ttl] = members(data, &["ttl"])?;
-        let ttl = ttl.map(number).transpose()?;
+        let ttl = fits(ttl.map(number).transpose(), TTL_RULE)?;
         if ttl == Some(0) {
-            return Err(DecodeError::Data);
+            return Err(DecodeError::Member(TTL_RULE));
         }
         Ok(Self { ttl })
     }
@@ -141,14 +141,18 @@ impl<'a> ResumeSession<'a> {
     /// Reads the `data` of a request with at most so many positions.
     pub fn parse(data: &'a str, positions_max: usize) -> Result<Self, DecodeError> {
         let [session, positions] = members(data, &["session", "positions"])?;
-        let session = session.and_then(Value::string).ok_or(DecodeError::Data)?;
+        let session = session.and_then(Value::string);
+        let session = session.ok_or(DecodeError::Member("session must be a string"))?;
         let positions = match positions {
-            Some(positions) => read_positions(positions, positions_max)?,
+            Some(positions) => fits(read_positions(positions, positions_max), POSITIONS_RULE)?,
             None => Vec::new(),
         };
         Ok(Self { session, positions })
     }
 }
+
+const TTL_RULE: &str = "ttl must be a whole number of seconds, at least 1";
+const POSITIONS_RULE: &str = "positions must be an object with an epoch and an offset for each channel, no more than one may subscribe to";
 
 /// How many there are: the rest is not for logs.
 impl fmt::Debug for ResumeSession<'_> {
@@ -257,7 +261,7 @@ mod tests {
             assert_eq!(ttl(data), Ok(None), "{data}");
         }
         for data in [r#"{"ttl":0}"#, r#"{"ttl":-1}"#, r#"{"ttl":1.5}"#, r#"{"ttl":"60"}"#] {
-            assert_eq!(ttl(data), Err(DecodeError::Data), "{data}");
+            assert_eq!(ttl(data), Err(DecodeError::Member(TTL_RULE)), "{data}");
         }
     }
 
@@ -283,7 +287,8 @@ mod tests {
             ("d".into(), since(None, 1, None)),
         ];
         assert_eq!(read.positions, expected);
-        assert_eq!(ResumeSession::parse(&data, 2), Err(DecodeError::Data), "too many");
+        let many = ResumeSession::parse(&data, 2);
+        assert_eq!(many, Err(DecodeError::Member(POSITIONS_RULE)), "too many");
     }
 
     #[test]
@@ -306,7 +311,12 @@ mod tests {
             r#"{"session":"s","positions":{"c":{"epoch":"0123456789"}}}"#,
             r#"{"session":"s","positions":{"\ud800":{"epoch":"0123456789","offset":1}}}"#,
         ] {
-            assert_eq!(ResumeSession::parse(data, 9), Err(DecodeError::Data), "{data}");
+            let rule = if data.contains("positions") {
+                POSITIONS_RULE
+            } else {
+                "session must be a string"
+            };
+            assert_eq!(ResumeSession::parse(data, 9), Err(DecodeError::Member(rule)), "{data}");
         }
     }
 

@@ -56,6 +56,7 @@ impl Connections {
         }
         conn.take_gaps();
         let row = reason.row();
+        let ip = conn.ip;
         match was {
             Phase::Gone => {}
             Phase::Http => match row.status {
@@ -67,7 +68,7 @@ impl Connections {
             Phase::Unauthenticated { .. } | Phase::Active => env.tally.closed(reason),
         }
         if matches!(row.counted, Counted::Connection(_)) {
-            env.tally.error(reason);
+            env.tally.error_of(reason, Some(ip), None);
         }
         let active = was == Phase::Active;
         env.tally.active -= i64::from(active);

@@ -8,6 +8,7 @@ use super::{Conn, Connections, Gap};
 use crate::{
     hub::{
         env::Env,
+        http::Refused,
         sessions::Rejoined,
         store::SessionId,
         tokens::Withdrawn,
@@ -214,7 +215,8 @@ impl Connections {
         wait: Duration,
         correlation: Option<&str>,
     ) {
-        env.tally.error(Reason::MessageRate);
+        let client = self.get(id).map(|conn| conn.ip);
+        env.tally.error_of(Reason::MessageRate, client, None);
         // Rounded up: a client that waits exactly as long as it is told is accepted.
         let millis = wait.as_nanos().div_ceil(1_000_000);
         let text = format!(
@@ -304,6 +306,26 @@ impl Connections {
         self.send(env, id, Envelope::withdrawn(stamp, channel, why.as_str()));
     }
 
+    /// The same, with what exactly was wrong or missing.
+    #[cold]
+    pub(in crate::hub) fn refuse_because(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        refused: &Refused,
+        correlation: Option<&str>,
+    ) {
+        let client = self.get(id).map(|conn| conn.ip);
+        env.tally.error_of(refused.reason, client, refused.rule);
+        if refused.reason.row().code.is_none() {
+            return;
+        }
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        let detail = refused.detail.as_deref();
+        self.send(env, id, Envelope::error(stamp, refused.reason, detail, correlation));
+    }
+
     /// The same with another text than the reason's own, which must not repeat input.
     pub(in crate::hub) fn refuse_with(
         &mut self,
@@ -313,7 +335,8 @@ impl Connections {
         text: &str,
         correlation: Option<&str>,
     ) {
-        env.tally.error(reason);
+        let client = self.get(id).map(|conn| conn.ip);
+        env.tally.error_of(reason, client, None);
         let timestamp = env.timestamp();
         let stamp = env.stamp(&timestamp);
         self.send(env, id, Envelope::error(stamp, reason, Some(text), correlation));
@@ -327,7 +350,8 @@ impl Connections {
         reason: Reason,
         correlation: Option<&str>,
     ) {
-        env.tally.error(reason);
+        let client = self.get(id).map(|conn| conn.ip);
+        env.tally.error_of(reason, client, None);
         self.send_error(env, id, reason, correlation);
     }
 

@@ -33,10 +33,7 @@ pub(in crate::hub) fn revocation(
     if !is_full {
         return Err(Reason::RevokeForbidden.into());
     }
-    let refused = |error: RevocationError| Refused {
-        reason: Reason::BadRevocation,
-        detail: Some(error.to_string().into()),
-    };
+    let refused = |error: RevocationError| Refused::with(Reason::BadRevocation, error.to_string());
     let body = std::str::from_utf8(request.body());
     let body = body.map_err(|_| refused(RevocationError::Shape))?;
     let revocation = Revocation::parse(body).map_err(refused)?;
@@ -59,10 +56,7 @@ pub(in crate::hub) fn disconnect(
     if !is_full {
         return Err(Reason::OperatorsOnly.into());
     }
-    let refused = |error: WhomError| Refused {
-        reason: Reason::BadDisconnect,
-        detail: Some(error.to_string().into()),
-    };
+    let refused = |error: WhomError| Refused::with(Reason::BadDisconnect, error.to_string());
     let body = std::str::from_utf8(request.body());
     let body = body.map_err(|_| refused(WhomError::Shape))?;
     let whom = Whom::parse(body).map_err(refused)?;

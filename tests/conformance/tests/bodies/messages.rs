@@ -134,9 +134,41 @@ pub(crate) fn types_that_only_servers_send_are_ignored(backend: Backend) {
 pub(crate) fn what_is_no_message_is_refused_and_the_connection_stays(backend: Backend) {
     let rig = backend.start(|_| {});
     let mut client = rig.hello();
-    for text in ["", "garbage", "[]", "{}", r#"{"type":5}"#, r#"{"type":"ping","data":[]}"#] {
+    for (text, rule) in [
+        ("", "not a JSON value"),
+        ("garbage", "not a JSON value"),
+        ("[]", "not a JSON object"),
+        ("{}", "type is missing"),
+        (r#"{"type":5}"#, "type must be request, "),
+        (r#"{"type":"garbage"}"#, "type must be request, "),
+        (r#"{"type":"ping","data":[]}"#, "data must be an object"),
+        (r#"{"type":"ping","timestamp":5}"#, "timestamp must be a string"),
+    ] {
         client.send_frame(Message::text(text));
-        client.expect_error("DECODE_ERROR");
+        let error = client.expect_error("DECODE_ERROR");
+        let told = error["error_message"].as_str().unwrap_or_default();
+        assert!(
+            told.starts_with(&format!("Message could not be decoded: {rule}")),
+            "{text}: {told}"
+        );
+        assert!(!told.contains("garbage"), "{told}");
+    }
+    for (event, data, rule) in [
+        ("publish", json!({ "channel": "a", "event": "e", "data": 5 }), "event must be a string"),
+        (
+            "publish",
+            json!({ "channel": "a", "event": "e", "data": {}, "state": 5 }),
+            "state must be an object",
+        ),
+        ("subscribe", json!({ "channel": "a", "rewind": -1 }), "rewind must be a whole number"),
+        ("get_history", json!({ "channel": "a", "limit": "5" }), "limit must be a whole number"),
+    ] {
+        let error = client.request(event, data);
+        let told = error["error_message"].as_str().unwrap_or_default();
+        assert!(
+            told.starts_with(&format!("Message could not be decoded: {rule}")),
+            "{event}: {told}"
+        );
     }
     client.expect_silence();
 }

@@ -43,7 +43,13 @@ pub(crate) fn head_too_large(backend: Backend, reason: Reason) {
 }
 
 pub(crate) fn not_found(backend: Backend, reason: Reason) {
-    refuses(&backend.start(|_| {}), b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n", reason);
+    let rig = backend.start(|_| {});
+    refuses(&rig, b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n", reason);
+    // Who writes is told where to.
+    let answer = rig.raw().exchange(b"POST /publsh HTTP/1.1\r\nHost: x\r\n\r\n");
+    answered(&answer, reason);
+    let text = &answer.json()["error_message"];
+    assert_eq!(text, "Not found: POST goes to /publish, /revoke or /disconnect");
 }
 
 pub(crate) fn method_not_allowed(backend: Backend, reason: Reason) {
