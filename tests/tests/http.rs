@@ -270,31 +270,6 @@ fn a_handshake_that_lost_its_upgrade_is_told_so() {
     assert!(text.contains("a proxy on the way has to pass both on"), "{text}");
 }
 
-#[test]
-fn the_root_says_what_this_is_and_how_to_begin() {
-    for (server, first) in [(Server::start(), "subscribe"), (Server::with_auth(&[]), "auth")] {
-        let answer = http::get(server.address(), "/");
-        let told = answer.json();
-
-        assert_eq!((answer.status, answer.header("upgrade")), (200, None));
-        assert!(told["about"].as_str().unwrap().starts_with("Mahavishnu, a WebSocket"), "{told}");
-        assert_eq!(told["status"], "ready");
-        assert_eq!(told["checks"], http::get(server.address(), "/ready").json()["checks"]);
-        for path in told["paths"].as_object().unwrap().keys() {
-            assert_ne!(http::get(server.address(), path).status, 404, "{path}");
-        }
-        let begin = told["begin"].as_array().unwrap();
-        assert_eq!(begin[0]["event"], first);
-        // What it says to send is understood.
-        let mut client = match first {
-            "auth" => server.login(&token::of("ada", &["admin"])),
-            _ => server.hello(),
-        };
-        client.send(begin.last().unwrap());
-        assert_eq!(client.answer_to("2")["data"]["status"], "subscribed");
-    }
-}
-
 /// curl asks for HTTP/2 in the clear so: no business of a server that does not speak it (RFC 9110 §7.8).
 #[test]
 fn an_upgrade_to_another_protocol_is_ignored() {

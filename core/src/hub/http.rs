@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::{
     connections::{Conn, may_publish_anonymously},
@@ -72,29 +71,6 @@ struct Ready<'a> {
     connections: ReadyConnections,
     #[serde(skip_serializing_if = "Option::is_none")]
     bus: Option<ReadyBus<'a>>,
-}
-
-/// The body of `/`: that of `/ready`, and what somebody who comes by with curl wants to know.
-#[derive(Serialize)]
-struct Root<'a> {
-    about: &'static str,
-    /// The messages with which a client begins.
-    begin: Vec<&'static RawValue>,
-    paths: Paths,
-    #[serde(flatten)]
-    ready: Ready<'a>,
-}
-
-#[derive(Serialize)]
-struct Paths {
-    #[serde(rename = "/health")]
-    health: &'static str,
-    #[serde(rename = "/ready")]
-    ready: &'static str,
-    #[serde(rename = "/publish")]
-    publish: &'static str,
-    #[serde(rename = "/history")]
-    history: &'static str,
 }
 
 /// How the bus does.
@@ -245,34 +221,13 @@ impl<'e> Standing<'e> {
         Self { is_ready: accepting && room && delivers, accepting, room, open, env, bus, nodes }
     }
 
-    /// The answer to `/ready`.
+    /// The answer to `/ready`, and to `/` for whoever wants no page: load balancers ask by it.
     pub(super) fn answer(&self) -> Answer {
-        self.answer_with(&self.ready())
-    }
-
-    /// The answer to `/` for whoever wants no page: load balancers ask by it, and people who look what this is.
-    pub(super) fn answer_at_root(&self) -> Answer {
-        let auth = Some(FIRST_AUTH).filter(|_| self.env.config.auth.required);
-        let begin = auth.into_iter().chain([FIRST_SUBSCRIBE]);
-        self.answer_with(&Root {
-            about: ABOUT,
-            begin: begin.filter_map(|text| serde_json::from_str(text).ok()).collect(),
-            paths: Paths {
-                health: "GET: whether the process is well",
-                ready: "GET: whether to send new clients here",
-                publish: "POST: publishes messages",
-                history: "GET ?channel=…: what is kept of a channel",
-            },
-            ready: self.ready(),
-        })
-    }
-
-    fn answer_with(&self, body: &impl Serialize) -> Answer {
         let status = match self.is_ready {
             true => StatusCode::OK,
             false => StatusCode::SERVICE_UNAVAILABLE,
         };
-        json(status, serde_json::to_vec(body).unwrap_or_default().into())
+        json(status, serde_json::to_vec(&self.ready()).unwrap_or_default().into())
     }
 
     fn ready(&self) -> Ready<'_> {
@@ -297,12 +252,6 @@ impl<'e> Standing<'e> {
         }
     }
 }
-
-const ABOUT: &str = "Mahavishnu, a WebSocket broadcast server: connect a WebSocket client to any path (ws:// or wss://) \
-    and send it the messages in \"begin\", with a channel of yours";
-const FIRST_AUTH: &str = r#"{"type":"request","event":"auth","id":"1","data":{"token":"…"}}"#;
-const FIRST_SUBSCRIBE: &str =
-    r#"{"type":"request","event":"subscribe","id":"2","data":{"channel":"workflow:42"}}"#;
 
 fn certificate_state(env: &Env) -> Option<&'static str> {
     let left = env.config.tls.as_ref()?.expires().checked_sub(env.now.unix);

@@ -59,11 +59,7 @@ impl Hub {
             (Listener::Main, "/ready" | "/" | "*") if asks => {
                 let state = (!self.drain.is_told(), self.is_cluster_full());
                 let standing = Standing::new(&self.env, state, self.peers.open(), &self.nodes);
-                let answer = match path {
-                    "/" => standing.answer_at_root(),
-                    _ => standing.answer(),
-                };
-                self.respond(id, answers::to_question(answer, request.method()));
+                self.respond(id, answers::to_question(standing.answer(), request.method()));
             }
             (Listener::Main, "/health" | "/ready" | "/") => {
                 self.answer_not_allowed(id, answers::ASKED_BY);

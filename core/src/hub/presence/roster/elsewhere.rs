@@ -20,7 +20,7 @@ use crate::{
             PresenceNews,
         },
         env::Env,
-        presence::{Card, Why},
+        presence::Why,
     },
     protocol::Epoch,
     time::Instant,
