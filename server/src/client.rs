@@ -113,6 +113,7 @@ pub(crate) fn refused(what: &str, status: u16, answer: &Map<String, Value>, tls:
 /// What became of a request that got no answer.
 pub(crate) fn failure(url: &str, error: &ureq::Error) -> Failure {
     let tls = url.starts_with("https://");
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are words of the library's own")]
     let (exit, why) = match error {
         ureq::Error::Io(error) => reach::unreached(error, tls),
         ureq::Error::Timeout(_) => (Exit::Timeout, reach::LATE.to_owned()),

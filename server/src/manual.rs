@@ -56,7 +56,7 @@ fn write(command: Command, dir: &Path, written: &mut usize) -> Result<(), Failur
 }
 
 fn file_name(command: &Command) -> String {
-    format!("{}.1", command.get_display_name().unwrap_or(command.get_name()))
+    format!("{}.1", command.get_display_name().unwrap_or_else(|| command.get_name()))
 }
 
 fn page(command: Command) -> std::io::Result<Vec<u8>> {

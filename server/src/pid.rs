@@ -424,7 +424,7 @@ mod tests {
         fs::write(tmp.path().join("mahavishnu-file"), "").unwrap();
         let expected = ["mahavishnu", "mahavishnu-a"].map(|name| tmp.path().join(name));
         assert_eq!(service_dirs(tmp.path()), expected);
-        assert_eq!(service_dirs(&tmp.path().join("none")), [PathBuf::new(); 0]);
+        assert_eq!(service_dirs(&tmp.path().join("none")), Vec::<PathBuf>::new());
     }
 
     #[test]

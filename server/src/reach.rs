@@ -10,6 +10,7 @@ use crate::{
 };
 
 /// What a connection failed of, and the exit code that it calls for. `tls`: whether it was to be over TLS.
+#[expect(clippy::wildcard_enum_match_arm, reason = "there are some forty kinds, and more to come")]
 pub(crate) fn unreached(error: &io::Error, tls: bool) -> (Exit, String) {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {

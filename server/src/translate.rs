@@ -87,7 +87,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             .telemetry
             .traces
             .is_some()
-            .then(|| Tracing { sampler: loaded.telemetry.sampler, users: settings.trace_users }),
+            .then_some(Tracing { sampler: loaded.telemetry.sampler, users: settings.trace_users }),
         ..Config::default()
     })
 }

@@ -227,6 +227,7 @@ pub(crate) fn words(error: &io::Error) -> String {
 }
 
 /// What a server says when it ends the connection (RFC 8446 §6.2).
+#[expect(clippy::wildcard_enum_match_arm, reason = "those that have a remedy, and all others")]
 fn alerted(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::CertificateRequired => {

@@ -1,6 +1,6 @@
 //! Plain HTTP on the WebSocket port: health, readiness, and every refusal.
 
-use mahavishnu_tests::{Server, http, http::exchange, json, raw::HANDSHAKE, token};
+use mahavishnu_tests::{Server, http, http::exchange, json, raw::HANDSHAKE};
 use serde_json::{Value, json};
 
 #[test]

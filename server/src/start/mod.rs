@@ -313,7 +313,7 @@ impl Running {
         if fresh.loaded.telemetry_given != self.loaded.telemetry_given {
             warn!("changed, but not before the next start: variables of OpenTelemetry (OTEL_)");
         }
-        fresh.config.tracing = started.traces.is_some().then(|| Tracing {
+        fresh.config.tracing = started.traces.is_some().then_some(Tracing {
             sampler: started.sampler,
             users: fresh.loaded.settings.trace_users,
         });

@@ -268,10 +268,12 @@ fn classify(reason: Reason, close: Option<&PeerClose>, status: Option<u16>, how:
         };
     }
     if !how.is_open {
-        return match reason {
-            Reason::Eof | Reason::Io => lost(reach::unanswered(how.tls)),
-            Reason::HeadTimeout => lost(reach::LATE.to_owned()),
-            _ => fatal(Exit::General, reach::no_http(how.tls)),
+        return if matches!(reason, Reason::Eof | Reason::Io) {
+            lost(reach::unanswered(how.tls))
+        } else if reason == Reason::HeadTimeout {
+            lost(reach::LATE.to_owned())
+        } else {
+            fatal(Exit::General, reach::no_http(how.tls))
         };
     }
     let row = reason.row();

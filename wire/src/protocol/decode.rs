@@ -243,10 +243,7 @@ impl From<Fault> for DecodeError {
 
 /// Says which member of `data` it was that does not fit, and what does.
 pub(super) fn fits<T>(read: Result<T, DecodeError>, rule: &'static str) -> Result<T, DecodeError> {
-    read.map_err(|error| match error {
-        DecodeError::Data => DecodeError::Member(rule),
-        error => error,
-    })
+    read.map_err(|error| if error == DecodeError::Data { DecodeError::Member(rule) } else { error })
 }
 
 /// The word of `type`.

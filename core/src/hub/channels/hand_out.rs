@@ -127,7 +127,7 @@ impl Channels {
         for member in members.map_or(&[][..], Vec::as_slice) {
             let asked = channel.traced.as_ref().is_some_and(|told| told.contains(&member.conn));
             let segment = |conn: &Conn| if asked { traced } else { positioned.of(conn) };
-            match connections.give(member.conn, &segment, max, only_newest) {
+            match connections.give(member.conn, segment, max, only_newest) {
                 Some(true) => taken += 1,
                 Some(false) => self.slow.push((member.conn, Form::Positioned)),
                 None => {}

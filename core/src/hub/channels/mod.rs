@@ -155,7 +155,8 @@ struct Channel {
     epoch: Option<Epoch>,
     /// By form.
     members: [Vec<Member>; 2],
-    /// Those who are told which trace an event belongs to, by their connections' indices.
+    /// Those who are told which trace an event belongs to, by their connections' indices. Few channels have any.
+    #[expect(clippy::box_collection, reason = "a pointer in each channel and not three words")]
     traced: Option<Box<BTreeSet<u32>>>,
     /// Those who are still being sent what they missed.
     catching: Vec<CatchUp>,
