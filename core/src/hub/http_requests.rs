@@ -30,6 +30,8 @@ impl Hub {
             return self.refuse_http(id, &Reason::HostForbidden.into());
         }
         let resource = Resource::at(path);
+        let is_page = self.env.config.pages.iter().any(|page| *page.path == *path);
+        let is_read = is_page || path == "/ws" || path.starts_with("/ws/");
         let is_guarded = resource.is_some() || path == "/connections";
         // What is read there is for those who may subscribe, and a page that may not connect may not.
         if (!reads || is_guarded)
@@ -83,7 +85,7 @@ impl Hub {
                 self.answer_not_allowed(id, "POST")
             }
             // Of what is written nothing else is here: whoever has misspelt a path sees which there are.
-            (Listener::Main, _) if !reads && !is_guarded => {
+            (Listener::Main, _) if !reads && !is_guarded && !is_read => {
                 let detail = format!("{}: {WRITTEN_TO}", Reason::NotFound.row().text);
                 self.respond(id, answers::refusal(Reason::NotFound, Some(&detail), None));
             }
