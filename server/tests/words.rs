@@ -259,7 +259,7 @@ fn explain_and_status_ask_the_server_that_runs_and_not_the_shell() {
     let arguments = "--env-file conf/production.env --tls-enabled true";
     let server = Server::start(&place, arguments, &[("MAHAVISHNU_AUTH_POLICY", "crackerjack")]);
     let made = "token create --env-file conf/production.env --user a --permission";
-    let reader = place.run(&format!("{made} test:read")).expect(0).last_line().to_owned();
+    let reader = place.run(&format!("{made} crackerjack:read")).expect(0).last_line().to_owned();
 
     // From elsewhere, by somebody who has nothing of its settings but its home.
     let elsewhere = tempfile::tempdir().unwrap();

@@ -86,7 +86,10 @@ fn every_query_of_the_boards_has_data() {
     ];
     let settings = [&files.settings()[..], &node].concat();
     let cluster = Cluster::of(&Setup { size: 1, settings, ..Setup::default() });
-    let alone = Server::with(&[("HISTORY_FILE", "history"), ("DEFLATE", "true")]);
+    let alone = Server::with_variables(
+        &[("HISTORY_FILE", "history"), ("DEFLATE", "true")],
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")],
+    );
     let servers = [&cluster.nodes[0], &alone];
     let prometheus = Prometheus::of(&servers);
     let expression = |query: &Query| {
@@ -131,7 +134,7 @@ fn every_query_of_the_boards_has_data() {
         // What a panel says to be empty is.
         let absent = match query.needs.as_deref() {
             Some("Redis" | "TLS") => Some(&plain),
-            Some("a history file") => Some(&with_redis),
+            Some("a history file" | "a collector") => Some(&with_redis),
             Some(other) => panic!("{}: without {other}", query.panel),
             None => None,
         };

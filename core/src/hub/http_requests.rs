@@ -85,7 +85,7 @@ impl Hub {
                 self.answer_not_allowed(id, "POST")
             }
             // Of what is written nothing else is here: whoever has misspelt a path sees which there are.
-            (Listener::Main, _) if !reads && !is_guarded && !is_read => {
+            (Listener::Main, _) if *request.method() == Method::POST && !is_guarded && !is_read => {
                 let detail = format!("{}: {WRITTEN_TO}", Reason::NotFound.row().text);
                 self.respond(id, answers::refusal(Reason::NotFound, Some(&detail), None));
             }

@@ -438,7 +438,7 @@ pub(crate) fn what_the_application_is_not_done_with_is_bounded<R: Host>() {
 
     over.store(true, Ordering::SeqCst);
     eventually(|| client.request("wait", &json!({}))["type"] == "response");
-    Client::connect(address);
+    eventually(|| Client::is_let_in(address));
     end(server);
 }
 

@@ -52,6 +52,11 @@ impl Client {
         client
     }
 
+    /// Whether a connection is let in.
+    pub(crate) fn is_let_in(address: SocketAddr) -> bool {
+        matches!(Self::open(address).0.read(), Ok(Message::Text(_)))
+    }
+
     /// The code that one who is not let in is closed with.
     pub(crate) fn attempt(address: SocketAddr) -> CloseCode {
         Self::open(address).closed()

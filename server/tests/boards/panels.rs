@@ -153,6 +153,7 @@ pub(super) const OPERATIONS: Board = Board {
         Row { title: "Messages between nodes", needs: Some("Redis"), panels: BUS },
         Row { title: "Redis", needs: Some("Redis"), panels: REDIS },
         Row { title: "Queues in Redis", needs: Some("Redis"), panels: INGRESS },
+        Row { title: "OpenTelemetry", needs: Some("a collector"), panels: OTLP },
     ],
 };
 
@@ -234,6 +235,21 @@ const SERVER: &[Panel] = &[
         "cps",
         "Lost log lines, and failed calls of the application's handlers, per second.",
         &[All("mahavishnu_log_lines_dropped_total"), All("mahavishnu_handler_failures_total")],
+    ),
+];
+
+const OTLP: &[Panel] = &[
+    panel(
+        "Exported",
+        "cps",
+        "Spans and metric points that a collector has taken, per second.",
+        &[All("mahavishnu_otlp_exported_total")],
+    ),
+    panel(
+        "Not exported",
+        "cps",
+        "Spans and metric points that no collector got, with the reason, per second.",
+        &[All("mahavishnu_otlp_dropped_total")],
     ),
 ];
 

@@ -64,7 +64,10 @@ pub(crate) fn upgrade_required(backend: Backend, reason: Reason) {
     refuses(&backend.start(|_| {}), b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n", reason);
     let stripped = HANDSHAKE.replace("Upgrade: websocket\r\nConnection: Upgrade\r\n", "");
     assert_ne!(stripped, HANDSHAKE);
-    refuses(&backend.start(|_| {}), stripped.as_bytes(), reason);
+    let answer = backend.start(|_| {}).raw().exchange(stripped.as_bytes());
+    answered(&answer, reason);
+    let text = answer.json()["error_message"].to_string();
+    assert!(text.contains("a proxy on the way has to pass both on"), "it says why: {text}");
 }
 
 pub(crate) fn bad_version(backend: Backend, reason: Reason) {
