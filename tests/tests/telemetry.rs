@@ -145,16 +145,19 @@ fn metrics_are_those_of_the_exposition() {
         };
         let counted = || {
             let is = |name, value| sum_of(name) == Some(value);
+            let metrics = collector.metrics();
+            let mut latencies = metrics.iter();
+            let latency =
+                latencies.rfind(|it| it.name == "websocket_broadcast_duration_seconds")?;
+            let Some(Data::Histogram(histogram)) = &latency.data else { panic!("{latency:?}") };
+            let point = histogram.data_points.iter().find(|point| point.count == 3)?.clone();
             (is("websocket_broadcast_total", 3.0) && is("websocket_connections_active", 1.0))
-                .then_some(())
+                .then(|| (metrics.clone(), latency.clone(), histogram.clone(), point))
         };
-        assert!(wait::within(wait::DEADLINE, counted).is_some(), "{:#?}", collector.metrics());
-        let metrics = collector.metrics();
-        let latency = metrics.iter().find(|it| it.name == "websocket_broadcast_duration_seconds");
-        let latency = latency.unwrap();
-        let Some(Data::Histogram(histogram)) = &latency.data else { panic!("{latency:?}") };
-        let point = &histogram.data_points[0];
-        assert_eq!(point.count, 3);
+        let Some((metrics, latency, histogram, point)) = wait::within(wait::DEADLINE, counted)
+        else {
+            panic!("{:#?}", collector.metrics())
+        };
         assert_eq!(point.bucket_counts.iter().sum::<u64>(), 3);
         assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
         assert_eq!((latency.unit.as_str(), histogram.aggregation_temporality), ("s", 2));

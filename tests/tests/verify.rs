@@ -240,7 +240,7 @@ fn certificates_are_judged_as_clients_see_them() {
     inside.code(0).is("certificate", "ok", "the one of its settings").is(
         "cert-files",
         "ok",
-        "364 days",
+        "1 with the key of it, 36",
     );
     // Renewed without a reload, then for not long enough, then over.
     let renewed = authority.issue("renewed", &["localhost"], (-1, 365));
