@@ -183,6 +183,6 @@ fn record(table: &str) {
     assert_eq!(
         queries(present),
         queries(table),
-        "docs/dashboards.md: UPDATE_DOCS=1 cargo test -p mahavishnu-tests monitoring"
+        "docs/dashboards.md: UPDATE_DOCS=1 cargo test -p mahavishnu-tests boards"
     );
 }
