@@ -285,7 +285,12 @@ fn a_server_that_wants_certificates_of_its_clients_is_verified_as_far_as_it_goes
 fn redis_has_to_be_there_and_to_keep_what_it_is_given() {
     let mut redis = Redis::with(Options::default().aof());
     let port = redis.port().to_string();
-    let server = Server::with(&[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)]);
+    let server = Server::with(&[
+        ("REDIS_HOST", "127.0.0.1"),
+        ("REDIS_PORT", &port),
+        ("REDIS_TIMEOUT", "2"),
+        ("REDIS_CONNECT_TIMEOUT", "1"),
+    ]);
     let well = || {
         let verdict = Verdict::inside(&server, &[]);
         (verdict.done.code == Some(0)).then_some(verdict)
