@@ -55,11 +55,14 @@ pub(in crate::hub) fn judge<'p>(
     let own = anchor.position;
     let bus = page.standing.map(|standing| standing.position);
     let over = bus.filter(|bus| bus.epoch != own.epoch).and_then(|bus| past(bus.epoch));
+    let was_healed = page.standing.is_some_and(|standing| standing.mark != 0);
     let verdict = match bus {
         _ if !anchor.agreed => Verdict::Fresh,
         None => Verdict::Lost,
         // An epoch that is over comes back with an older bus. If something was published under it since, others are in it:
         // who puts the own one in its place loses that, and they in turn would put back theirs.
+        // So it is if somebody has put it back: for him the own one is over, and each would put away the other's for ever.
+        Some(_) if over.is_some() && was_healed => Verdict::Diverged,
         Some(bus) if over.is_some_and(|last| bus.offset <= last) => Verdict::Lost,
         Some(_) if over.is_some() => Verdict::Diverged,
         Some(bus) if has_begun_anew(bus, own) => Verdict::Lost,

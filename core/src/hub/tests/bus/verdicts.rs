@@ -404,6 +404,24 @@ fn who_heard_what_the_bus_has_lost_sees_that_something_else_took_its_place() {
     }
 }
 
+/// An older bus is back in an epoch that is over for both nodes: it is put away, unless somebody has put it there.
+#[test]
+fn an_epoch_that_was_over_and_that_somebody_has_put_back_is_not_put_away() {
+    for mark in [0, 5] {
+        let (mut nodes, _clients, _) = pair(config());
+        let old = nodes.server.clone();
+        nodes.server.channel("a").epoch = Epoch::from_random(77);
+        nodes.check();
+        let own = nodes.server.channel("a").epoch;
+        let over = old.channels["a"].epoch;
+        nodes.server = old;
+        nodes.server.channel("a").mark = mark;
+        reconnect(&mut nodes);
+        let now = nodes.server.channel("a").epoch;
+        assert_eq!((now == own, now != over), (mark == 0, true), "{mark}");
+    }
+}
+
 #[test]
 fn who_has_more_than_another_puts_back_adds_the_rest() {
     let (mut nodes, clients, _) = pair(config());
