@@ -42,12 +42,10 @@ impl Hub {
     /// Where a channel stands: for the first time, after the bus was away, or from time to time.
     fn on_standing(&mut self, channel: &str, standing: &Standing, newest: Option<Uuid>) {
         let Some(place) = self.following.find(channel) else { return };
-        let Some(followed) = self.following.get_mut(place) else { return };
+        let Some(followed) = self.following.get(place) else { return };
         let Some(anchor) = self.homes.anchor(followed.home) else { return };
-        let number = anchor.position.offset;
-        let id = newest.and_then(|_| {
-            followed.known_id(number).or_else(|| self.homes.id_of(followed.home, number))
-        });
+        let id = newest.and_then(|_| self.id_here(followed, anchor.position.offset));
+        let Some(followed) = self.following.get_mut(place) else { return };
         let compared = newest.is_some() && newest == id;
         let sure = compared || offset_is_sure(followed, &anchor);
         let same = anchor.agreed
@@ -164,12 +162,17 @@ impl Hub {
         newest.is_none_or(|id| of_last == Some(id))
     }
 
+    /// The id of a channel's message, as far as it is known here.
+    pub(super) fn id_here(&self, followed: &Followed, number: u64) -> Option<Uuid> {
+        followed.known_id(number).or_else(|| self.homes.id_of(followed.home, number))
+    }
+
     /// A node has put back what the bus had lost, up to a number that is here, too.
     fn compare_healed(&mut self, place: Place, number: u64, mark: u64, newest: Option<Uuid>) {
         let Some(followed) = self.following.get(place) else { return };
         let home = followed.home;
         let Some(anchor) = self.homes.anchor(home) else { return };
-        let here = followed.known_id(number).or_else(|| self.homes.id_of(home, number));
+        let here = self.id_here(followed, number);
         let same = newest.zip(here).map(|(newest, here)| newest == here);
         if same == Some(true) {
             self.homes.mark(home, mark);
@@ -288,7 +291,7 @@ impl Hub {
         self.seal_channel(&name);
         let Some(anchor) = self.homes.anchor(home) else { return };
         let Some(followed) = self.following.get(place) else { return };
-        let known = |number| followed.known_id(number).or_else(|| self.homes.id_of(home, number));
+        let known = |number| self.id_here(followed, number);
         let judged = judge(&anchor, &page, known, |epoch| followed.past(epoch));
         let same = page.standing.filter(|at| at.position.epoch == anchor.position.epoch);
         let mut verdict = judged.verdict;
@@ -353,8 +356,7 @@ impl Hub {
             return Some(true);
         }
         let number = anchor.position.offset.min(standing.position.offset);
-        let home = followed.home;
-        let here = followed.known_id(number).or_else(|| self.homes.id_of(home, number));
+        let here = self.id_here(followed, number);
         let there = rounds.iter().find(|round| (round.first..=round.last).contains(&number));
         let is_asked = followed.goes_on.is_none() && read_after(followed, anchor) < number;
         match there {

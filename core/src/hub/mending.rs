@@ -32,8 +32,8 @@ impl Hub {
             followed.lowest = Some(offset);
             return self.following.wish_to_read(place, None);
         }
-        let home = followed.home;
-        let here = followed.known_id(offset).or_else(|| self.homes.id_of(home, offset));
+        let Some(followed) = self.following.get(place) else { return };
+        let here = self.id_here(followed, offset);
         if offset > 0 && (!there || here.is_none()) {
             // Somebody else may have put back less than is here and gone on: nobody can tell.
             return self.fork(place, found);
@@ -72,8 +72,7 @@ impl Hub {
         let same = found.filter(|found| found.position.epoch == anchor.position.epoch);
         let document = self.homes.document(home);
         let document = document.filter(|_| same.is_none_or(|found| found.document == 0));
-        let newest = anchor.position.offset;
-        let newest = followed.known_id(newest).or_else(|| self.homes.id_of(home, newest));
+        let newest = self.id_here(followed, anchor.position.offset);
         let mark = (self.env.entropy.next_u64() % MARK_MAX).max(1);
         let heal = Heal {
             id,
