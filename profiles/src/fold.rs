@@ -25,10 +25,10 @@ pub struct Happened<'a> {
 /// What some events do to the documents of some channels.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
-    pub(crate) channel: Template,
+    pub(crate) channels: Vec<Template>,
     pub(crate) on: Vec<Box<str>>,
-    /// The member that keeps the id of the last event: the same one does nothing again.
-    pub(crate) once: Option<Box<str>>,
+    /// Whether the document keeps the id of the last event of each kind: the same one does nothing again.
+    pub(crate) once: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -100,7 +100,12 @@ pub(crate) struct Put {
 
 impl Rule {
     pub(crate) fn takes(&self, channel: &str, event: &str) -> bool {
-        self.on.iter().any(|known| **known == *event) && self.channel.fits(channel)
+        self.on.iter().any(|known| **known == *event) && self.fits(channel)
+    }
+
+    /// Whether a channel is one of those that it is about.
+    pub(crate) fn fits(&self, channel: &str) -> bool {
+        self.channels.iter().any(|known| known.fits(channel))
     }
 
     /// Every list that it puts entries into.
@@ -116,14 +121,19 @@ impl Rule {
     }
 
     pub(crate) fn apply(&self, document: &mut Object, happened: &Happened<'_>, data: &Json) {
-        if let Some(member) = self.once.as_ref().filter(|_| !happened.id.is_empty()) {
-            let last = document.get(member).and_then(Json::text);
+        if self.once && !happened.id.is_empty() {
+            let place = [ONCE.into(), happened.event.into()];
+            let last = document.at(&place).and_then(|last| last.text());
             if last.is_some_and(|last| *last == *happened.id) {
                 return;
             }
-            document.set(member.clone(), Json::string(happened.id));
+            document.place(&place, Json::string(happened.id));
         }
-        let key = self.channel.value(happened.channel).unwrap_or_default();
+        let key = self
+            .channels
+            .iter()
+            .find_map(|known| known.value(happened.channel))
+            .unwrap_or_default();
         for step in &self.steps {
             step.apply(document, happened, data, key);
         }
@@ -192,35 +202,31 @@ impl Condition {
 impl Put {
     fn apply(&self, document: &mut Object, mut entry: Object) {
         let Some(key) = entry.get(&self.by).and_then(Json::name) else { return };
-        let mut entries = document.list_at(&self.list);
-        match entries.iter().position(|known| has_key(known, &self.by, &key)) {
-            Some(index) => {
-                let old = entries.remove(index);
-                if let Some(newest) = &self.newest {
-                    let (old, new) = (old.member(newest), entry.get(newest));
-                    if old.and_then(|old| old.text()) > new.and_then(Json::text) {
-                        return;
-                    }
-                }
-                let was = old.written();
-                if let Some(mut old) = old.object().filter(|_| !self.fresh) {
-                    old.merge(entry, usize::MAX);
-                    entry = old;
-                }
-                let entry = Json::Object(entry);
-                if entry.written() == was {
-                    return;
-                }
-                entries.push(entry);
+        let entries = document.list_at(&self.list);
+        // A document of somebody's own may have several of one key. The last one counts.
+        let (mut same, mut entries): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|known| has_key(known, &self.by, &key));
+        if let Some(old) = same.pop() {
+            let is_later = self.newest.as_ref().is_some_and(|newest| {
+                old.member(newest).and_then(|old| old.text())
+                    > entry.get(newest).and_then(Json::text)
+            });
+            if is_later {
+                return;
             }
-            None => {
-                entries.push(Json::Object(entry));
-                if let Some(at) = &self.counts {
-                    let count = document.at(at).and_then(|count| count.whole()).unwrap_or_default();
-                    document.place(at, Json::number(count.saturating_add(1)));
-                }
+            let was = old.written();
+            if let Some(mut old) = old.object().filter(|_| !self.fresh) {
+                old.merge(entry, usize::MAX);
+                entry = old;
             }
+            if same.is_empty() && Json::Object(entry.clone()).written() == was {
+                return;
+            }
+        } else if let Some(at) = &self.counts {
+            let count = document.at(at).and_then(|count| count.whole()).unwrap_or_default();
+            document.place(at, Json::number(count.saturating_add(1)));
         }
+        entries.push(Json::Object(entry));
         let excess = entries.len().saturating_sub(self.max);
         entries.drain(..excess);
         document.place(&self.list, Json::List(entries));
@@ -238,3 +244,6 @@ impl Documents for Object {
 fn has_key(entry: &Json, by: &str, key: &str) -> bool {
     entry.member(by).and_then(|found| found.name()).is_some_and(|found| *found == *key)
 }
+
+/// The member that has the ids of events that count once, by event.
+pub(crate) const ONCE: &str = "once";

@@ -289,8 +289,10 @@ impl Object {
     }
 
     /// Takes the members of an object over into the one at a path.
-    pub(crate) fn merge_at(&mut self, path: &[Box<str>], members: Self) {
+    pub(crate) fn merge_at(&mut self, path: &[Box<str>], mut members: Self) {
         let left_out = if path.is_empty() {
+            // Nobody else counts what went.
+            members.remove(shed::SHED);
             self.merge(members, MERGED_MAX)
         } else {
             let mut inner = self.at(path).and_then(Json::object).unwrap_or_default();

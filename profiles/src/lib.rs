@@ -133,7 +133,7 @@ impl Profile {
     /// Whether events of this channel may change a document or be copied. Cheap: nothing is read.
     #[must_use]
     pub fn folds(&self, channel: &str) -> bool {
-        self.folds.iter().any(|rule| rule.channel.fits(channel))
+        self.folds.iter().any(|rule| rule.fits(channel))
             || self.copies.iter().any(|copy| copy.from.fits(channel))
     }
 
@@ -166,7 +166,7 @@ impl Profile {
         for rule in rules {
             rule.apply(&mut document, happened, &data);
         }
-        let of_channel = self.folds.iter().filter(|rule| rule.channel.fits(happened.channel));
+        let of_channel = self.folds.iter().filter(|rule| rule.fits(happened.channel));
         let lists: Vec<_> = of_channel.flat_map(fold::Rule::lists).collect();
         let fits = shed::fit(&mut document, &lists, bytes_max);
         let after = Json::Object(document).written();

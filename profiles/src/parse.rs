@@ -65,9 +65,10 @@ struct EventText {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FoldText {
-    channel: Spanned<String>,
+    channels: Vec<Spanned<String>>,
     on: Vec<Spanned<String>>,
-    once: Option<Box<str>>,
+    #[serde(default)]
+    once: bool,
     steps: Vec<Spanned<StepText>>,
 }
 
@@ -121,7 +122,7 @@ struct RequestText {
     #[serde(default)]
     found_if: Vec<Spanned<Written>>,
     found: Spanned<Written>,
-    unknown: Spanned<Written>,
+    unknown: Option<Spanned<Written>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -296,13 +297,13 @@ fn event(event: Spanned<EventText>) -> Result<Event, Fault> {
 }
 
 fn rule(fold: FoldText, on: Vec<Box<str>>) -> Result<Rule, Fault> {
-    let channel = template(&fold.channel)?;
+    let channels = fold.channels.iter().map(template).collect::<Result<_, _>>()?;
     let mut steps = Vec::new();
     for text in rows(fold.steps, "steps")? {
         let span = text.span();
         steps.push(step(text.into_inner()).map_err(|message| Fault::new(span, message))?);
     }
-    Ok(Rule { channel, on, once: fold.once, steps })
+    Ok(Rule { channels, on, once: fold.once, steps })
 }
 
 fn step(text: StepText) -> Result<Step, String> {
@@ -403,12 +404,16 @@ fn request(text: Spanned<RequestText>) -> Result<Request, Fault> {
         None => None,
     };
     let form = |form: &Spanned<Written>| answer_value(form, &documents);
-    let (found, unknown) = (form(&text.found)?, form(&text.unknown)?);
-    for (value, written) in [(&found, &text.found), (&unknown, &text.unknown)] {
-        if !matches!(value, Value::Object(_) | Value::Merge(_)) {
-            return Err(Fault::new(written.span(), "an answer is a table"));
+    let table = |written: &Spanned<Written>| {
+        let value = form(written)?;
+        if matches!(value, Value::Object(_) | Value::Merge(_)) {
+            Ok(value)
+        } else {
+            Err(Fault::new(written.span(), "an answer is a table"))
         }
-    }
+    };
+    let found = table(&text.found)?;
+    let unknown = text.unknown.as_ref().map(table).transpose()?;
     Ok(Request {
         found_if: text.found_if.iter().map(form).collect::<Result<_, _>>()?,
         event: text.event,

@@ -1,6 +1,7 @@
 //! Requests that are answered from documents.
 
 use crate::{
+    fold::ONCE,
     json::{Json, Object},
     shed::SHED,
     template::Template,
@@ -44,7 +45,8 @@ pub struct Request {
     pub by_backend: bool,
     pub(crate) found_if: Vec<Value>,
     pub(crate) found: Value,
-    pub(crate) unknown: Value,
+    /// Where nothing is known. Default: the same form.
+    pub(crate) unknown: Option<Value>,
 }
 
 impl Request {
@@ -91,7 +93,7 @@ impl Request {
         } else {
             self.found_if.iter().any(|value| value.of(scope).is_some())
         };
-        let form = if is_found { &self.found } else { &self.unknown };
+        let form = self.unknown.as_ref().filter(|_| !is_found).unwrap_or(&self.found);
         let mut answer = form.of(scope).and_then(Json::object).unwrap_or_default();
         let shed =
             known.0.iter().filter_map(|(_, document)| document.as_ref()?.member(SHED)?.whole());
@@ -147,6 +149,13 @@ struct Known<'r>(Vec<(&'r str, Option<Json>)>);
 
 impl Documents for Known<'_> {
     fn at(&self, name: &str, path: &[Box<str>]) -> Option<Json> {
-        self.0.iter().find(|(known, _)| *known == name)?.1.as_ref()?.at(path)
+        let document = self.0.iter().find(|(known, _)| *known == name)?.1.as_ref()?;
+        if !path.is_empty() {
+            return document.at(path);
+        }
+        // Which events it has seen is nobody's business who asks what it says.
+        let mut whole = document.clone().object()?;
+        whole.remove(ONCE);
+        Some(Json::Object(whole))
     }
 }

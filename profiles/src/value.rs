@@ -8,8 +8,11 @@
 //! | `"@key"` | what the channel's name has in its template's place, or the request's key |
 //! | `"@id"`, `"@event"`, `"@channel"` | of the event |
 //! | `{ _first = […] }` | the first of these that is there and not null |
-//! | `{ _count = V }` | how many entries a list has; 0 if it is not there |
+//! | `{ _latest = […] }` | the greatest of these texts: of times, the latest |
+//! | `{ _count = V }` | how many entries a list has |
 //! | `{ _list = V }` | the list, or an empty one if it is not there |
+//! | `{ _without = L, of = M, by = "m" }` | the entries of a list whose member `m` no entry of another list has |
+//! | `{ _entry = L, by = "m", key = K, get = "g" }` | of the list's entry whose member `m` is `K`, the member `g`; without `get` the entry |
 //! | `{ _merge = […] }` | one object with the members of all of them; later ones win |
 //! | `{ _is = V, yes = […], no = […] }` | true or false, or nothing if the text is in neither |
 //! | `{ _all = V, member = "m", yes = Y, no = N, else = E }` | `no` if any entry's member is false, else `yes` if all are true and there are any, else `else` |
@@ -38,8 +41,11 @@ pub(crate) enum Value {
     Object(Vec<(Box<str>, Self)>),
     List(Vec<Self>),
     First(Vec<Self>),
+    Latest(Vec<Self>),
     Count(Box<Self>),
     ListOf(Box<Self>),
+    Without { list: Box<Self>, of: Box<Self>, by: Box<str> },
+    Entry { list: Box<Self>, by: Box<str>, key: Box<Self>, get: Option<Box<str>> },
     Merge(Vec<Self>),
     Is { of: Box<Self>, yes: Vec<Box<str>>, no: Vec<Box<str>> },
     All { of: Box<Self>, member: Box<str>, yes: Box<Self>, no: Box<Self>, other: Option<Box<Self>> },
@@ -132,6 +138,9 @@ impl Value {
             "_all" => &["_all", "member", "yes", "no", "else"],
             "_cut" => &["_cut", "at"],
             "_first" => &["_first"],
+            "_latest" => &["_latest"],
+            "_without" => &["_without", "of", "by"],
+            "_entry" => &["_entry", "by", "key", "get"],
             "_count" => &["_count"],
             "_list" => &["_list"],
             "_merge" => &["_merge"],
@@ -144,6 +153,9 @@ impl Value {
             |name: &str| table.iter().find(|(known, _)| **known == *name).map(|(_, value)| value);
         let get = |name: &str| found(name).ok_or_else(|| format!("{operator} needs {name}"));
         let one = |name: &str| get(name).and_then(Self::parse).map(Box::new);
+        let text = |name: &str| {
+            get(name)?.text().map(Box::<str>::from).ok_or_else(|| format!("{name} is a text"))
+        };
         let several = |name: &str| {
             get(name)?.list().ok_or_else(|| format!("{name} is a list")).and_then(Self::list)
         };
@@ -151,13 +163,21 @@ impl Value {
             |name: &str| found(name).map_or_else(|| Ok(Vec::new()), |list| words(name, list));
         Ok(match operator {
             "_first" => Self::First(several(operator)?),
+            "_latest" => Self::Latest(several(operator)?),
+            "_without" => Self::Without { list: one(operator)?, of: one("of")?, by: text("by")? },
+            "_entry" => Self::Entry {
+                list: one(operator)?,
+                by: text("by")?,
+                key: one("key")?,
+                get: found("get").map(|_| text("get")).transpose()?,
+            },
             "_merge" => Self::Merge(several(operator)?),
             "_count" => Self::Count(one(operator)?),
             "_list" => Self::ListOf(one(operator)?),
             "_is" => Self::Is { of: one(operator)?, yes: words("yes")?, no: words("no")? },
             "_all" => Self::All {
                 of: one(operator)?,
-                member: get("member")?.text().ok_or("member is a text")?.into(),
+                member: text("member")?,
                 yes: one("yes")?,
                 no: one("no")?,
                 other: found("else").map(|other| Self::parse(other).map(Box::new)).transpose()?,
@@ -174,11 +194,16 @@ impl Value {
         match self {
             Self::Document(name, _) => found.push(name.clone()),
             Self::Object(members) => members.iter().for_each(|(_, value)| value.documents(found)),
-            Self::List(list) | Self::First(list) | Self::Merge(list) => {
+            Self::List(list) | Self::First(list) | Self::Latest(list) | Self::Merge(list) => {
                 list.iter().for_each(|value| value.documents(found));
             }
             Self::Count(of) | Self::ListOf(of) | Self::Is { of, .. } | Self::Cut { of, .. } => {
                 of.documents(found)
+            }
+            Self::Without { list: this, of: that, .. }
+            | Self::Entry { list: this, key: that, .. } => {
+                this.documents(found);
+                that.documents(found);
             }
             Self::All { of, yes, no, other, .. } => {
                 for value in [Some(of), Some(yes), Some(no), other.as_ref()].into_iter().flatten() {
@@ -213,7 +238,39 @@ impl Value {
             Self::First(list) => {
                 list.iter().filter_map(|value| value.of(scope)).find(|found| !found.is_null())
             }
-            Self::Count(of) => Some(Json::number(entries(of, scope).len() as u64)),
+            Self::Latest(list) => {
+                let texts = list.iter().filter_map(|value| value.of(scope)?.text());
+                texts.max().map(|text| Json::string(&text))
+            }
+            Self::Count(of) => Some(Json::number(of.of(scope)?.list()?.len() as u64)),
+            Self::Without { list, of, by } => {
+                let gone: Vec<_> = entries(of, scope)
+                    .iter()
+                    .filter_map(|entry| entry.member(by)?.name())
+                    .collect();
+                let mut kept = entries(list, scope);
+                kept.retain(|entry| {
+                    entry
+                        .member(by)
+                        .and_then(|key| key.name())
+                        .is_none_or(|key| !gone.contains(&key))
+                });
+                Some(Json::List(kept))
+            }
+            Self::Entry { list, by, key, get } => {
+                let key = key.of(scope)?.name()?;
+                let has_key = |entry: &Json| {
+                    entry
+                        .member(by)
+                        .and_then(|found| found.name())
+                        .is_some_and(|found| found == key)
+                };
+                let entry = entries(list, scope).into_iter().find(has_key)?;
+                match get {
+                    Some(member) => entry.member(member),
+                    None => Some(entry),
+                }
+            }
             Self::ListOf(of) => Some(Json::List(entries(of, scope))),
             Self::Merge(list) => {
                 let mut all = Object::default();

@@ -6,6 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
+use toml::Spanned;
 
 /// A value of TOML. Dates have to be written as texts.
 #[derive(Clone, Debug)]
@@ -91,10 +92,13 @@ impl<'de> Visitor<'de> for Read {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Written, A::Error> {
-        let mut table = Vec::new();
+        // The reader gives members by name; where they stand is what their keys know.
+        let mut table: Vec<(Spanned<Box<str>>, Written)> = Vec::new();
         while let Some(member) = members.next_entry()? {
             table.push(member);
         }
+        table.sort_by_key(|(name, _)| name.span().start);
+        let table = table.into_iter().map(|(name, value)| (name.into_inner(), value)).collect();
         Ok(Written::Table(table))
     }
 }
