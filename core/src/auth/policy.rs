@@ -277,18 +277,11 @@ impl Access {
 impl Pattern {
     /// Reads `name` or `prefix*`.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let pattern = Self::known(text);
-        if pattern.text.contains('*') || text.is_empty() {
-            Err(PolicyError::Pattern)
-        } else {
-            Ok(pattern)
-        }
-    }
-
-    /// A pattern that we wrote ourselves.
-    pub(super) fn known(text: &str) -> Self {
         let (name, prefix) = text.strip_suffix('*').map_or((text, false), |name| (name, true));
-        Self { text: name.into(), prefix }
+        if name.contains('*') || text.is_empty() {
+            return Err(PolicyError::Pattern);
+        }
+        Ok(Self { text: name.into(), prefix })
     }
 
     /// Whether every channel that `other` is about is one of these too.
