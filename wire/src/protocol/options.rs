@@ -129,6 +129,15 @@ pub(super) fn members<'a, const N: usize>(
     text: &'a str,
     names: &[&str; N],
 ) -> Result<[Option<Value<'a>>; N], DecodeError> {
+    let found = members_or_null(text, names)?;
+    Ok(found.map(|member| member.filter(|value| !value.is_null())))
+}
+
+/// The same, with those that are null.
+pub(super) fn members_or_null<'a, const N: usize>(
+    text: &'a str,
+    names: &[&str; N],
+) -> Result<[Option<Value<'a>>; N], DecodeError> {
     let mut scanner = Scanner::new(text);
     if scanner.peek() != Some(b'{') {
         return Err(DecodeError::Data);
@@ -137,7 +146,7 @@ pub(super) fn members<'a, const N: usize>(
     let readable = scanner.object(names, |scanner, index| {
         let value = scanner.value()?;
         if let Some(member) = found.get_mut(index) {
-            *member = Some(value).filter(|value| !value.is_null());
+            *member = Some(value);
         }
         Ok(())
     })?;

@@ -2,7 +2,12 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::{event, json::write_string, options::members, scan::Value};
+use super::{
+    event,
+    json::write_string,
+    options::{members, members_or_null},
+    scan::Value,
+};
 
 /// Which request is answered by which channel's document: `get_pool_status=pool:{pool_id}`. The name in braces is the member
 /// of the request's `data` that names the thing, and the first one of the answer.
@@ -63,7 +68,7 @@ impl StatusRequest {
     #[must_use]
     pub fn answer(&self, thing: &str, document: Option<&str>) -> String {
         let has_name = |document: &&str| {
-            members(document, &[&self.member]).is_ok_and(|[found]| found.is_some())
+            members_or_null(document, &[&self.member]).is_ok_and(|[found]| found.is_some())
         };
         if let Some(document) = document.filter(has_name) {
             return document.to_owned();
@@ -160,6 +165,7 @@ mod tests {
                 r#"{"status":"active","pool_id":"seven"}"#,
                 r#"{"status":"active","pool_id":"seven"}"#,
             ),
+            (r#"{"pool_id":null,"x":1}"#, r#"{"pool_id":null,"x":1}"#),
         ] {
             assert_eq!(answer(Some(document)), expected);
         }
