@@ -328,6 +328,12 @@ impl Tally {
         self.resumes.add(result as usize, 1);
     }
 
+    /// By the order of the names.
+    #[cfg(test)]
+    pub(crate) fn resumes(&mut self) -> &[u64] {
+        self.resumes.take()
+    }
+
     #[cfg(test)]
     pub(crate) fn handlers_failed(&mut self) -> &[u64] {
         self.handlers_failed.take()

@@ -403,7 +403,7 @@ pub(crate) fn session(wish: &SessionWish, frame: &Frame) -> Result<SessionAnswer
                 _ => Err(Odd),
             }
         }
-        SessionWish::Claim { .. } => claimed(frame).map(SessionAnswer::Claimed),
+        SessionWish::Claim { .. } => claimed(frame),
         SessionWish::Renew(sessions) => {
             let replies = frame.as_array().filter(|all| all.len() == sessions.len()).ok_or(Odd)?;
             let renewed = replies.iter().map(|reply| match reply.as_integer() {
@@ -417,10 +417,11 @@ pub(crate) fn session(wish: &SessionWish, frame: &Frame) -> Result<SessionAnswer
     }
 }
 
-fn claimed(frame: &Frame) -> Result<Option<Box<SessionClaimed>>, Odd> {
+fn claimed(frame: &Frame) -> Result<SessionAnswer, Odd> {
     let mut items = Items::of(frame)?;
     match items.bytes()? {
-        b"unknown" => return Ok(None),
+        b"unknown" => return Ok(SessionAnswer::Claimed(None)),
+        b"other" => return Ok(SessionAnswer::OtherUser),
         b"ok" => {}
         _ => return Err(Odd),
     }
@@ -429,7 +430,8 @@ fn claimed(frame: &Frame) -> Result<Option<Box<SessionClaimed>>, Odd> {
     let before = std::str::from_utf8(items.bytes()?).ok().and_then(Writer::parse);
     let begun = Duration::from_millis(items.number()?);
     let record = Bytes::copy_from_slice(items.bytes()?);
-    Ok(Some(Box::new(SessionClaimed { claim, before, begun, record })))
+    let claimed = SessionClaimed { claim, before, begun, record };
+    Ok(SessionAnswer::Claimed(Some(Box::new(claimed))))
 }
 
 /// What was told to all nodes.

@@ -97,8 +97,10 @@ pub struct SessionState {
 pub enum SessionAnswer {
     /// It was kept, or has ended. False: somebody has claimed it since.
     Done(bool),
-    /// To a claim: it is the hub's. `None`: there is no such session, or not any more, or it is another user's.
+    /// To a claim: it is the hub's. `None`: there is no such session, or not any more.
     Claimed(Option<Box<SessionClaimed>>),
+    /// To a claim: it is another user's.
+    OtherUser,
     /// What is there of each that was to be renewed.
     Renewed(Vec<SessionRenewed>),
 }

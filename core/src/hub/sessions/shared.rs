@@ -400,9 +400,7 @@ impl Sessions {
                 self.on_claimed(env, *claim, claimed, &mut outcomes);
             }
             (Some(Call::Claim(claim)), result) => {
-                let away =
-                    matches!(result, Err(BusError::Away | BusError::Unknown | BusError::Full));
-                self.on_not_claimed(env, calls, *claim, away, &mut outcomes);
+                self.on_not_claimed(env, calls, *claim, result, &mut outcomes);
             }
             (Some(Call::Renew(sessions)), Ok(SessionAnswer::Renewed(found))) => {
                 for ((name, claim), renewed) in sessions.into_iter().zip(found) {
@@ -560,14 +558,14 @@ impl Sessions {
         env: &mut Env,
         calls: &mut Calls,
         claim: Claim,
-        away: bool,
+        result: Result<&SessionAnswer, BusError>,
         outcomes: &mut Vec<Outcome>,
     ) {
         let Claim { session: name, conn, gone, again, .. } = claim;
         if gone {
             return;
         }
-        if away {
+        if matches!(result, Err(BusError::Away | BusError::Unknown | BusError::Full)) {
             let refused = Resume::Refused(Reason::BusAway);
             return outcomes.push(Outcome::Resumed(name, conn, refused));
         }
@@ -578,7 +576,9 @@ impl Sessions {
             self.keep_in_bus(env, calls, index);
             return self.send_claim(env, calls, Claim { again: true, ..claim });
         }
-        env.tally.resumed(Resumed::Unknown);
+        // Whatever stands against it, the client is told the same.
+        let others = matches!(result, Ok(SessionAnswer::OtherUser));
+        env.tally.resumed(if others { Resumed::OtherUser } else { Resumed::Unknown });
         outcomes.push(Outcome::Resumed(name, conn, Resume::Unknown));
     }
 

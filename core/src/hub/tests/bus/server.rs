@@ -391,8 +391,10 @@ impl Server {
                 SessionAnswer::Done(true)
             }
             SessionWish::Claim { key, user, grace } => {
-                let found = self.sessions.get_mut(key);
-                let found = found.filter(|of| of.holder.is_some() && of.user == *user);
+                let found = self.sessions.get_mut(key).filter(|of| of.holder.is_some());
+                if found.as_ref().is_some_and(|of| of.user != *user) {
+                    return SessionAnswer::OtherUser;
+                }
                 SessionAnswer::Claimed(found.map(|session| {
                     session.claim += 1;
                     session.attached = true;

@@ -340,6 +340,26 @@ fn it_waits_as_long_as_it_was_kept_for_and_is_renewed_until_then() {
     assert_eq!((held(&nodes, 0), held(&nodes, 1)), (0, 0));
 }
 
+#[cfg(feature = "jwt")]
+#[test]
+fn another_users_is_counted_as_such_and_unknown_to_whoever_asks() {
+    use super::super::cluster::{header, with_tokens};
+    let mut nodes = Nodes::with(2, 1, with_tokens());
+    let ada = nodes.rigs[0].connect_with(0, &header("ada", "read"));
+    ada.take();
+    nodes.settle();
+    let session = keep(&mut nodes, 0, &ada);
+    nodes.rigs[0].hang_up(&ada);
+    nodes.settle();
+    let eve = nodes.rigs[1].connect_with(0, &header("eve", "read"));
+    eve.take();
+    for (wanted, counted) in [(session, [0, 0, 1]), (json!("s-0"), [0, 1, 1])] {
+        let (answer, _) = nodes.request(1, &eve, "resume_session", &json!({"session": wanted}));
+        assert!(is_unknown(&answer), "{answer}");
+        assert_eq!(nodes.rigs[1].hubs[0].tally().resumes(), counted);
+    }
+}
+
 #[test]
 fn what_the_bus_has_lost_it_is_told_again() {
     let mut nodes = some_nodes(2, 1);
