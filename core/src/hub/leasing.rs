@@ -27,8 +27,13 @@ impl Hub {
     }
 
     pub(super) fn on_lease_up(&mut self) {
-        self.nodes.on_up();
+        self.nodes.on_up(&self.env);
         self.nodes.spread_unsent(&self.env, &mut self.calls);
+    }
+
+    pub(super) fn on_lease_down(&mut self) {
+        self.nodes.on_down();
+        self.listen();
     }
 
     /// What the bus tells of nodes, and what these tell: to a process's first hub.
@@ -44,7 +49,10 @@ impl Hub {
                     self.begin_anew();
                 }
             }
-            NodeEvent::BeatFailed => self.nodes.on_beat_failed(),
+            NodeEvent::BeatFailed => {
+                self.nodes.on_beat_failed();
+                self.listen();
+            }
             NodeEvent::Told { message } => match Told::parse(message) {
                 Some(Told::Alive(node)) if node != self.nodes.node() => {
                     self.nodes.on_alive(&self.env, node);
@@ -126,6 +134,14 @@ impl Hub {
         self.env.tally.bus.lease_lost += 1;
         let roll = self.nodes.begin_anew(&mut self.env, &mut self.calls);
         self.call_roll(roll);
+    }
+
+    /// Whom this node hears may have changed though the bus has not said who is there.
+    fn listen(&mut self) {
+        let before = self.nodes.silent();
+        if self.nodes.listen(&self.env) != before {
+            self.call_roll(self.nodes.roll());
+        }
     }
 
     /// The first hub has learnt who is there: now all hubs know.

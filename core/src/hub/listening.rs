@@ -46,7 +46,7 @@ impl Hub {
         self.visits.on_down();
         let outcomes = self.sessions.on_bus_down(&mut self.env);
         self.on_session_outcomes(outcomes);
-        self.lead(|hub| hub.nodes.on_down());
+        self.lead(Self::on_lease_down);
         self.ingress.on_down();
         self.presence.on_down();
         self.answer_ready();

@@ -96,6 +96,11 @@ impl Hearing {
         }
     }
 
+    /// What was said until now could not be heard: all count as heard.
+    pub(in crate::hub) fn begin_anew(&mut self, now: Instant) {
+        self.0.values_mut().for_each(|heard| *heard = now);
+    }
+
     /// One has said that it is there.
     pub(in crate::hub) fn hear(&mut self, node: NodeId, now: Instant) {
         if let Some(heard) = self.0.get_mut(&node) {
@@ -155,6 +160,9 @@ mod tests {
         hearing.expect(&members, NodeId(1), start + 6 * SECOND);
 
         assert_eq!(hearing.silent(start + 11 * SECOND, 10 * SECOND), 0);
+        hearing.begin_anew(start + 40 * SECOND);
+        assert_eq!(hearing.silent(start + 50 * SECOND, 10 * SECOND), 0);
+        assert_eq!(hearing.silent(start + 51 * SECOND, 10 * SECOND), 1);
         members.replace(read(&[node(1, 0)], 9));
         hearing.expect(&members, NodeId(1), start + 60 * SECOND);
         assert_eq!(hearing.silent(start + 90 * SECOND, 10 * SECOND), 0);

@@ -146,8 +146,9 @@ impl Nodes {
 
 /// The lease, at the first hub.
 impl Nodes {
-    pub(super) fn on_up(&mut self) {
+    pub(super) fn on_up(&mut self, env: &Env) {
         self.lease.up();
+        self.hearing.begin_anew(env.now.mono);
     }
 
     pub(super) fn on_reconciled(&mut self) {
@@ -191,6 +192,12 @@ impl Nodes {
         Roll { own: self.own, all, gone: gone.to_vec(), silent: self.silent }
     }
 
+    /// Who is there, as was known before.
+    pub(super) fn roll(&self) -> Roll {
+        let all = self.members.all().clone();
+        Roll { own: self.own, all, gone: Vec::new(), silent: self.silent }
+    }
+
     /// The bus could not renew the lease: it is asked again when it is time for that.
     pub(super) fn on_beat_failed(&mut self) {
         self.lease.failed();
@@ -232,11 +239,12 @@ impl Nodes {
         News { gone, renamed }
     }
 
-    /// At the first hub: who has not been heard of late.
+    /// At the first hub: who has not been heard of late. While the bus is away that says nothing of anybody.
     pub(super) fn listen(&mut self, env: &Env) -> u32 {
         let Some(lease) = lease_of(env) else { return 0 };
         self.hearing.expect(&self.members, self.own, env.now.mono);
-        let silent = self.hearing.silent(env.now.mono, lease);
+        let is_up = self.lease.is_up();
+        let silent = if is_up { self.hearing.silent(env.now.mono, lease) } else { 0 };
         self.silent = u32::try_from(silent).unwrap_or(u32::MAX);
         self.silent
     }

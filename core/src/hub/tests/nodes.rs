@@ -226,6 +226,28 @@ fn who_has_a_lease_and_is_not_heard_makes_it_degraded() {
 }
 
 #[test]
+fn while_the_bus_is_away_nobody_is_silent_and_then_everybody_is_listened_to_anew() {
+    let mut cluster = Cluster::new(3, 2, &with_bus());
+    cluster.wait(2);
+    cluster.bus.deaf = true;
+    cluster.wait(13);
+    let silent = |cluster: &mut Cluster| {
+        [0, 1].map(|shard| cluster.get(0, shard, "/ready").1["bus"]["silent"].as_u64())
+    };
+    assert_eq!(silent(&mut cluster), [Some(2); 2]);
+
+    cluster.cut(0);
+    assert_eq!(silent(&mut cluster), [None; 2]);
+    cluster.wait(13);
+    assert_eq!(silent(&mut cluster), [None; 2], "without a lease neither");
+    cluster.connect(0);
+    cluster.wait(8);
+    assert_eq!(silent(&mut cluster), [None; 2]);
+    cluster.wait(5);
+    assert_eq!(silent(&mut cluster), [Some(2); 2]);
+}
+
+#[test]
 fn without_a_bus_nothing_is_said_of_one() {
     let mut rig = Rig::new(1, quiet());
     let client = rig.socket(0);
