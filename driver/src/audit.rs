@@ -28,8 +28,12 @@ fn log_revocation(audit: &Audit, result: Result<Published, Reason>) {
         Ok(Published { subscribers: closed, .. }) => {
             info!(audit = "revoke", by, address, jti, user, issued_before, closed, "revoked");
         }
-        Err(Reason::RevokedHere) => {
-            warn!(audit = "revoke", by, address, jti, user, issued_before, "revoked on this node");
+        Err(reason @ (Reason::RevokedHere | Reason::NodesUntold)) => {
+            let reason = reason.name();
+            warn!(
+                audit = "revoke",
+                by, address, jti, user, issued_before, reason, "revoked on this node"
+            );
         }
         Err(reason) => {
             let reason = reason.name();

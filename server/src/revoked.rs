@@ -133,16 +133,22 @@ fn outcome(url: &str, status: u16, answer: &str) -> Result<(Exit, String), Failu
         let text = format!("revoked{how_far}; closed {closed} connection{plural}. {FOR_GOOD}");
         return Ok((Exit::Ok, text));
     }
-    let here = Reason::RevokedHere.row();
     let told = answer.get("error_message").and_then(Value::as_str);
-    if here.status == Some(status) && told == Some(here.text) {
-        let text = format!(
-            "revoked on the node that was asked, and not yet on the others: Redis is away, and that node tells them when it is back, \
-             unless it is stopped before. To have it elsewhere now, ask each node (--url). {FOR_GOOD}"
-        );
-        return Ok((Exit::Timeout, text));
-    }
-    Err(client::refused("not revoked", status, &answer, url.starts_with("https://")))
+    let is = |reason: Reason| {
+        let row = reason.row();
+        row.status == Some(status) && told == Some(row.text)
+    };
+    let follows = if is(Reason::RevokedHere) {
+        "not yet on the others: Redis is away, and that node tells them when it is back, unless it is stopped before. \
+         To have it elsewhere now, ask each node (--url)"
+    } else if is(Reason::NodesUntold) {
+        "not on the others, which it will not tell: Redis is away, and too much waits for it already. Ask each node (--url), \
+         or again when Redis is back"
+    } else {
+        return Err(client::refused("not revoked", status, &answer, url.starts_with("https://")));
+    };
+    let text = format!("revoked on the node that was asked, and {follows}. {FOR_GOOD}");
+    Ok((Exit::Timeout, text))
 }
 
 const FOR_GOOD: &str = "For good: this line in MAHAVISHNU_REVOKED_FILE";
@@ -206,6 +212,10 @@ mod tests {
         let (exit, here) = told(503, &body(row.text)).unwrap();
         assert_eq!((exit, row.status), (Exit::Timeout, Some(503)));
         assert!(here.starts_with("revoked on the node that was asked, and not yet on the others"));
+        let (exit, untold) = told(503, &body(Reason::NodesUntold.row().text)).unwrap();
+        assert_eq!(exit, Exit::Timeout);
+        let expected = "revoked on the node that was asked, and not on the others, which it will";
+        assert!(untold.starts_with(expected) && untold.ends_with(FOR_GOOD), "{untold}");
         let busy = told(503, &body("Server busy")).unwrap_err();
         assert_eq!(busy.to_string(), "not revoked: HTTP 503 SERVER_ERROR: Server busy");
         assert!(told(200, "{}").is_err());

@@ -301,6 +301,8 @@ reasons! {
     RevocationsFull "revocations_full": None, Some(503), Some("SERVER_ERROR"), Message("revocations_full"), Later, "Too many revocations on this server";
     /// The bus is away, so that tokens are revoked on this node only; the other nodes are told as soon as it is back.
     RevokedHere "revoked_here": None, Some(503), Some("SERVER_ERROR"), Message("revoked_here"), Later, "Revoked on this node; the others follow when the bus is back";
+    /// The bus is away, and too much waits for it already: a revocation, or the end of sessions, holds on this node only, and the other nodes are not told of it.
+    NodesUntold "nodes_untold": None, Some(503), Some("SERVER_ERROR"), Message("nodes_untold"), Later, "Done on this node only, and the others are not told: ask again when the bus is back";
     /// To end connections, or to ask for others', takes full access.
     OperatorsOnly "operators_only": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "For operators only";
     /// A request to end connections whose JSON does not fit.

@@ -62,7 +62,7 @@ impl Spread {
             // Which is what is promised: at once here, elsewhere as soon as that is possible.
             (Self { kept: true, .. }, OrderKind::EndSessions) => Ok(()),
             (Self { kept: false, .. }, OrderKind::Revoke | OrderKind::EndSessions) => {
-                Err(Reason::RevocationsFull)
+                Err(Reason::NodesUntold)
             }
         }
     }

@@ -177,6 +177,32 @@ fn an_application_that_revokes_hears_how_far_that_went() {
     assert_eq!(done, Some((CommandId(2), Err(Reason::RevokedHere))));
 }
 
+/// The line of what waits for the bus is that of the ends of sessions, too.
+#[test]
+fn what_has_no_room_to_wait_for_the_bus_holds_here_and_that_is_said() {
+    let mut config = with_tokens();
+    config.limits.revocations.revocations_max = 1;
+    let mut cluster = Cluster::new(2, 1, &config);
+    cluster.wait(2);
+    let (here, _) = client(&mut cluster, 0, 0, "ada");
+    let (there, _) = client(&mut cluster, 1, 0, "ada");
+    cluster.cut(0);
+    let rig = &mut cluster.nodes[0];
+    let of = Whose::User("eve".into());
+    rig.hubs[0].handle_command(rig.now, Command::EndSessions { id: None, of });
+    cluster.run();
+
+    let (status, body) = post(&mut cluster, "/revoke", &json!({"user": "ada"}));
+
+    let row = Reason::NodesUntold.row();
+    assert_eq!((status, &body["error_message"]), (503, &json!(row.text)));
+    assert_eq!((&body["error_code"], &body["retry"]), (&json!("SERVER_ERROR"), &json!("later")));
+    assert_eq!(here.take_close(), Some((1008, REVOKED.into())));
+    cluster.connect(0);
+    assert_eq!(there.take_close(), None);
+    assert!(verifies(&cluster, 1, 0, &token("ada", &["admin"])));
+}
+
 #[test]
 fn connections_of_a_user_end_on_every_node() {
     let mut cluster = cluster(2, 2);

@@ -28,6 +28,7 @@ pub(crate) const EXCUSED: &[(Reason, &str)] = &[
         "needs a store that fails; in the core, and under the driver on each runtime",
     ),
     (Reason::RevokedHere, "needs a bus that is away; in the core"),
+    (Reason::NodesUntold, "needs a bus that is away; in the core"),
     (Reason::DisconnectedHere, "needs a bus that is away; in the core"),
     (Reason::BusAway, "needs a bus that goes away; in the core"),
     (Reason::BusUnknown, "needs a bus that goes away; in the core"),
