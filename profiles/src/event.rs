@@ -192,7 +192,7 @@ impl Field {
                 Some(number) => Ok(Json::rounded(number, decimals.unwrap_or_default())),
                 None => wrong("number"),
             },
-            FieldKind::Boolean if value.is_boolean() => Ok(value),
+            FieldKind::Boolean if value.truth().is_some() => Ok(value),
             FieldKind::Boolean => wrong("boolean"),
             FieldKind::Object(_) if value.is_object() => Ok(value),
             FieldKind::Object(Some(name)) if value.text().is_some() => {

@@ -182,7 +182,7 @@ impl Step {
                 let Some(key) = key.of(scope).and_then(|key| key.name()) else { return };
                 let mut entries = document.list_at(list);
                 let before = entries.len();
-                entries.retain(|entry| !has_key(entry, by, &key));
+                entries.retain(|entry| !entry.is_named(by, &key));
                 if entries.len() < before {
                     document.place(list, Json::List(entries));
                 }
@@ -205,7 +205,7 @@ impl Put {
         let entries = document.list_at(&self.list);
         // A document of somebody's own may have several of one key. The last one counts.
         let (mut same, mut entries): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|known| has_key(known, &self.by, &key));
+            entries.into_iter().partition(|known| known.is_named(&self.by, &key));
         if let Some(old) = same.pop() {
             let is_later = self.newest.as_ref().is_some_and(|newest| {
                 old.member(newest).and_then(|old| old.text())
@@ -239,10 +239,6 @@ impl Documents for Object {
     fn at(&self, _name: &str, path: &[Box<str>]) -> Option<Json> {
         Self::at(self, path)
     }
-}
-
-fn has_key(entry: &Json, by: &str, key: &str) -> bool {
-    entry.member(by).and_then(|found| found.name()).is_some_and(|found| *found == *key)
 }
 
 /// The member that has the ids of events that count once, by event.

@@ -145,8 +145,15 @@ impl Json {
         matches!(self, Self::Text(text) if &**text == "null")
     }
 
-    pub(crate) fn is_boolean(&self) -> bool {
-        matches!(self, Self::Text(text) if matches!(&**text, "true" | "false"))
+    /// As true or false.
+    pub(crate) fn truth(&self) -> Option<bool> {
+        let Self::Text(text) = self else { return None };
+        text.parse().ok()
+    }
+
+    /// Whether its member has this name.
+    pub(crate) fn is_named(&self, member: &str, name: &str) -> bool {
+        self.member(member).and_then(|found| found.name()).is_some_and(|found| *found == *name)
     }
 
     pub(crate) fn is_object(&self) -> bool {

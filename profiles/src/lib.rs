@@ -71,6 +71,8 @@ pub struct Profile {
     /// What it answers. Of several of one name the first that fits counts.
     pub requests: Vec<Request>,
     folds: Vec<fold::Rule>,
+    /// Every channel that a fold or a copy is about, each once.
+    folded: Vec<Template>,
     copies: Vec<Copied>,
     text: Box<str>,
 }
@@ -133,8 +135,7 @@ impl Profile {
     /// Whether events of this channel may change a document or be copied. Cheap: nothing is read.
     #[must_use]
     pub fn folds(&self, channel: &str) -> bool {
-        self.folds.iter().any(|rule| rule.fits(channel))
-            || self.copies.iter().any(|copy| copy.from.fits(channel))
+        self.folded.iter().any(|known| known.fits(channel))
     }
 
     /// Channels of the server's own that get the same event.

@@ -152,31 +152,13 @@ fn build(file: File, text: &str) -> Result<Profile, Fault> {
     }
     let events =
         rows(file.event, "events")?.into_iter().map(event).collect::<Result<Vec<_>, _>>()?;
-    let is_event = |names: &[Spanned<String>]| match names
-        .iter()
-        .find(|name| !knows(&events, name.as_ref()))
-    {
-        Some(name) => {
-            Err(Fault::new(name.span(), format!("no event {:?} in this profile", name.as_ref())))
-        }
-        None => Ok(names.iter().map(|name| Box::from(name.as_ref().as_str())).collect()),
-    };
     let mut folds = Vec::new();
     for fold in rows(file.fold, "folds")? {
-        let on = is_event(&fold.get_ref().on)?;
-        folds.push(rule(fold.into_inner(), on)?);
+        folds.push(rule(fold.into_inner(), &events)?);
     }
     let mut copies = Vec::new();
     for copy in rows(file.copy, "copies")? {
-        let copy = copy.into_inner();
-        let on = is_event(&copy.on)?;
-        if !copy.to.as_ref().starts_with(INDEX_PREFIX) || copy.to.as_ref().contains(['{', '}']) {
-            return Err(Fault::new(
-                copy.to.span(),
-                format!("a copy goes to a channel {INDEX_PREFIX}…, without braces"),
-            ));
-        }
-        copies.push(Copied { on, from: template(&copy.from)?, to: copy.to.into_inner().into() });
+        copies.push(copied(copy.into_inner(), &events)?);
     }
     let requests =
         rows(file.request, "requests")?.into_iter().map(request).collect::<Result<Vec<_>, _>>()?;
@@ -207,6 +189,7 @@ fn build(file: File, text: &str) -> Result<Profile, Fault> {
         channel_keys,
         events,
         requests,
+        folded: folded(&folds, &copies),
         folds,
         copies,
         text: text.into(),
@@ -296,7 +279,39 @@ fn event(event: Spanned<EventText>) -> Result<Event, Fault> {
     })
 }
 
-fn rule(fold: FoldText, on: Vec<Box<str>>) -> Result<Rule, Fault> {
+/// Names of events that the profile has.
+fn known(names: &[Spanned<String>], events: &[Event]) -> Result<Vec<Box<str>>, Fault> {
+    match names.iter().find(|name| !knows(events, name.as_ref())) {
+        Some(name) => {
+            Err(Fault::new(name.span(), format!("no event {:?} in this profile", name.as_ref())))
+        }
+        None => Ok(names.iter().map(|name| Box::from(name.as_ref().as_str())).collect()),
+    }
+}
+
+fn copied(copy: CopyText, events: &[Event]) -> Result<Copied, Fault> {
+    let on = known(&copy.on, events)?;
+    if !copy.to.as_ref().starts_with(INDEX_PREFIX) || copy.to.as_ref().contains(['{', '}']) {
+        let text = format!("a copy goes to a channel {INDEX_PREFIX}…, without braces");
+        return Err(Fault::new(copy.to.span(), text));
+    }
+    Ok(Copied { on, from: template(&copy.from)?, to: copy.to.into_inner().into() })
+}
+
+/// Every channel that a fold or a copy is about, each once.
+fn folded(folds: &[Rule], copies: &[Copied]) -> Vec<Template> {
+    let all = folds.iter().flat_map(|rule| &rule.channels);
+    let mut found: Vec<Template> = Vec::new();
+    for channel in all.chain(copies.iter().map(|copy| &copy.from)) {
+        if !found.contains(channel) {
+            found.push(channel.clone());
+        }
+    }
+    found
+}
+
+fn rule(fold: FoldText, events: &[Event]) -> Result<Rule, Fault> {
+    let on = known(&fold.on, events)?;
     let channels = fold.channels.iter().map(template).collect::<Result<_, _>>()?;
     let mut steps = Vec::new();
     for text in rows(fold.steps, "steps")? {

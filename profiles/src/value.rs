@@ -21,6 +21,8 @@
 //!
 //! A text that begins with `$`, `=` or `@` and is meant as it is has that sign twice.
 
+use std::collections::BTreeSet;
+
 use crate::{
     json::{Json, Object},
     template::is_name,
@@ -244,28 +246,16 @@ impl Value {
             }
             Self::Count(of) => Some(Json::number(of.of(scope)?.list()?.len() as u64)),
             Self::Without { list, of, by } => {
-                let gone: Vec<_> = entries(of, scope)
-                    .iter()
-                    .filter_map(|entry| entry.member(by)?.name())
-                    .collect();
+                let name = |entry: &Json| entry.member(by)?.name();
+                let gone: BTreeSet<_> = entries(of, scope).iter().filter_map(name).collect();
                 let mut kept = entries(list, scope);
-                kept.retain(|entry| {
-                    entry
-                        .member(by)
-                        .and_then(|key| key.name())
-                        .is_none_or(|key| !gone.contains(&key))
-                });
+                kept.retain(|entry| name(entry).is_none_or(|name| !gone.contains(&name)));
                 Some(Json::List(kept))
             }
             Self::Entry { list, by, key, get } => {
                 let key = key.of(scope)?.name()?;
-                let has_key = |entry: &Json| {
-                    entry
-                        .member(by)
-                        .and_then(|found| found.name())
-                        .is_some_and(|found| found == key)
-                };
-                let entry = entries(list, scope).into_iter().find(has_key)?;
+                let entry =
+                    entries(list, scope).into_iter().find(|entry| entry.is_named(by, &key))?;
                 match get {
                     Some(member) => entry.member(member),
                     None => Some(entry),
@@ -284,17 +274,11 @@ impl Value {
                 let has = |words: &[Box<str>]| words.contains(&text);
                 (has(yes) || has(no)).then(|| Json::boolean(has(yes)))
             }
-            Self::All { of, member, yes, no, other } => {
-                let found: Vec<_> =
-                    entries(of, scope).iter().map(|entry| entry.member(member)).collect();
-                if found.iter().any(|it| is(it.as_ref(), "false")) {
-                    no.of(scope)
-                } else if !found.is_empty() && found.iter().all(|it| is(it.as_ref(), "true")) {
-                    yes.of(scope)
-                } else {
-                    other.as_ref()?.of(scope)
-                }
-            }
+            Self::All { of, member, yes, no, other } => match all(&entries(of, scope), member) {
+                Some(true) => yes.of(scope),
+                Some(false) => no.of(scope),
+                None => other.as_ref()?.of(scope),
+            },
             Self::Cut { of, at } => {
                 let text = of.of(scope)?.text()?;
                 Some(Json::string(&text.chars().take(*at).collect::<String>()))
@@ -315,8 +299,13 @@ fn entries(of: &Value, scope: Scope<'_>) -> Vec<Json> {
     of.of(scope).and_then(Json::list).unwrap_or_default()
 }
 
-fn is(found: Option<&Json>, wanted: &str) -> bool {
-    matches!(found, Some(Json::Text(text)) if **text == *wanted)
+/// Whether a member of all entries is true. `None`: there are no entries, or of none it is false and of some neither.
+fn all(entries: &[Json], member: &str) -> Option<bool> {
+    let found: Vec<_> = entries.iter().map(|entry| entry.member(member)?.truth()).collect();
+    if found.contains(&Some(false)) {
+        return Some(false);
+    }
+    (!found.is_empty() && found.iter().all(Option::is_some)).then_some(true)
 }
 
 /// An object as it is at present.
