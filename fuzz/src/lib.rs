@@ -17,6 +17,7 @@ pub mod head;
 pub mod hub_ops;
 pub mod jwt;
 pub mod links;
+pub mod profiles;
 pub mod publish;
 pub mod records;
 pub mod seeds;
@@ -37,6 +38,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("documents", documents::run),
     ("records", records::run),
     ("links", links::run),
+    ("profiles", profiles::run),
 ];
 
 /// A target: panics if a property does not hold for these bytes.

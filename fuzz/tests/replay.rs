@@ -87,6 +87,11 @@ fn links() {
 }
 
 #[test]
+fn profiles() {
+    replay("profiles");
+}
+
+#[test]
 fn every_target_is_replayed_and_has_its_binary() {
     for (name, _) in TARGETS {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
