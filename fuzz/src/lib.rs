@@ -17,6 +17,7 @@ pub mod head;
 pub mod hub_ops;
 pub mod jwt;
 pub mod links;
+pub mod outbox;
 pub mod profiles;
 pub mod publish;
 pub mod records;
@@ -39,6 +40,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("records", records::run),
     ("links", links::run),
     ("profiles", profiles::run),
+    ("outbox", outbox::run),
 ];
 
 /// A target: panics if a property does not hold for these bytes.

@@ -92,6 +92,11 @@ fn profiles() {
 }
 
 #[test]
+fn outbox() {
+    replay("outbox");
+}
+
+#[test]
 fn every_target_is_replayed_and_has_its_binary() {
     for (name, _) in TARGETS {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

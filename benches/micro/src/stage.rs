@@ -119,12 +119,21 @@ impl Stage {
 
     /// One turn, and a microsecond until the next.
     pub fn turn(&mut self) {
+        let mut sink = self.sink;
+        self.turn_by(|hub, now, conn| {
+            let _ = hub.flush(now, conn, &mut sink);
+        });
+        self.sink = sink;
+    }
+
+    /// The same, with each connection that has something flushed by `write`.
+    pub fn turn_by(&mut self, mut write: impl FnMut(&mut Hub, Now, ConnId)) {
         self.hub.handle_timeout(self.now);
         let flush = |stage: &mut Self, conn| {
             // All of them before outputs are asked for again, as the adapters do it.
             let mut next = Some(conn);
             while let Some(conn) = next {
-                let _ = stage.hub.flush(stage.now, conn, &mut stage.sink);
+                write(&mut stage.hub, stage.now, conn);
                 next = stage.hub.poll_dirty();
             }
         };

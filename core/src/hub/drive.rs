@@ -2,11 +2,13 @@
 
 use std::io;
 
+use bytes::Bytes;
+
 use super::{
     Hub,
     bus::{BusCommand, BusEvent},
     channels::Round,
-    connections::{AfterHeader, HANDSHAKE, Path, Phase},
+    connections::{AfterHeader, HANDSHAKE, Path, Phase, Written},
     homes::Sealed,
     peers::{Inner, ShardMessage, round_weight},
     store::StoreEvent,
@@ -290,6 +292,28 @@ impl Hub {
         let Some(written) = self.connections.write(&mut self.env, conn, sink) else {
             return ws::Flush::Closed;
         };
+        self.flushed(conn, written)
+    }
+
+    /// As [`flush`](Self::flush), for drivers whose buffers are the kernel's until it has written them (io_uring): puts what waits
+    /// into `pieces`, at least one and then until they are `bytes_max` or more, and [`ws::Flush::Blocked`] says that there is more.
+    /// A broadcast is one buffer that all its subscribers' pieces share. What is taken counts as written; the driver writes all
+    /// of it before it asks again, and shuts the socket down or drops it only then. With TLS the records are made for it.
+    pub fn flush_owned(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        bytes_max: usize,
+        pieces: &mut Vec<Bytes>,
+    ) -> ws::Flush {
+        self.env.now = now;
+        let written = self.connections.write_owned(&mut self.env, conn, bytes_max, pieces);
+        written.map_or(ws::Flush::Closed, |written| self.flushed(conn, written))
+    }
+
+    /// What follows from writing to a connection.
+    #[inline]
+    fn flushed(&mut self, conn: ConnId, written: Written) -> ws::Flush {
         if written.flush == ws::Flush::Closed {
             self.retire(conn, written.reason);
             self.remove(conn);

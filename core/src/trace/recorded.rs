@@ -2,6 +2,8 @@
 
 use std::io;
 
+use bytes::Bytes;
+
 use super::record::{Recorder, Script, Tap};
 use crate::{
     hub::{
@@ -165,6 +167,20 @@ impl Recorded {
         flush
     }
 
+    /// See [`Hub::flush_owned`]. While it records, what is written is copied.
+    pub fn flush_owned(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        bytes_max: usize,
+        pieces: &mut Vec<Bytes>,
+    ) -> Flush {
+        if self.recorder.is_none() {
+            return self.hub.flush_owned(now, conn, bytes_max, pieces);
+        }
+        self.flush(now, conn, &mut Pieces { pieces, left: bytes_max.max(1) })
+    }
+
     /// See [`Hub::end_turn`].
     pub fn end_turn(&mut self, now: Now) {
         self.hub.end_turn(now);
@@ -187,5 +203,26 @@ impl Recorded {
     /// See [`Hub::tally`].
     pub fn tally(&mut self) -> &mut Tally {
         self.hub.tally()
+    }
+}
+
+/// Takes copies until they are enough.
+struct Pieces<'p> {
+    pieces: &'p mut Vec<Bytes>,
+    left: usize,
+}
+
+impl io::Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.left = self.left.saturating_sub(bytes.len());
+        self.pieces.push(Bytes::copy_from_slice(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

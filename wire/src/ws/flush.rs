@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice};
 
+use bytes::Bytes;
+
 use super::{
     connection::Connection,
     outbox::Outbox,
@@ -51,6 +53,30 @@ impl Connection {
             Err(_) => return self.io_failed(now),
             Ok(()) => {}
         }
+        self.drained(now)
+    }
+
+    /// As [`flush`](Self::flush), for whoever writes without borrowing: by io_uring, whose buffers are the kernel's until it is
+    /// done. Puts what waits into `pieces`, at least one and then until they are `bytes_max` or more; [`Flush::Blocked`] says
+    /// that there is more. Broadcasts are not copied. What is taken counts as written: it is the caller's to write all of it, in
+    /// order, before the next, and to shut the socket down ([`Flush::Fin`]) or drop it ([`Flush::Closed`]) only then.
+    pub fn flush_owned(&mut self, now: Now, bytes_max: usize, pieces: &mut Vec<Bytes>) -> Flush {
+        if matches!(self.state, State::Ended(Ended { finish: Finish::Drop, .. })) {
+            return Flush::Closed;
+        }
+        let mut taken = 0;
+        while let Some(piece) = self.outbox.take() {
+            taken += piece.len();
+            pieces.push(piece);
+            if taken >= bytes_max && !self.outbox.is_empty() {
+                return Flush::Blocked;
+            }
+        }
+        self.drained(now)
+    }
+
+    /// Nothing waits any more.
+    fn drained(&mut self, now: Now) -> Flush {
         let State::Ended(ended) = &mut self.state else { return Flush::Drained };
         match ended.finish {
             Finish::Drain | Finish::Linger if self.eof => {

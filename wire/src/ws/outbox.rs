@@ -163,6 +163,26 @@ impl Outbox {
         }
     }
 
+    /// Takes what goes out next in one piece, which then counts as written: for whoever writes it without borrowing. What others
+    /// get too is shared with them; of the rest little is copied. `None` if nothing waits.
+    pub fn take(&mut self) -> Option<Bytes> {
+        let piece = match &mut self.form {
+            Form::Empty { .. } => return None,
+            Form::One { segment, sent, .. } => segment.shared().slice(*sent as usize..),
+            Form::Two(first, _) => first.shared(),
+            Form::Own(frames) => {
+                let frames = std::mem::take(frames);
+                *self = Self::new();
+                return Some(frames.into());
+            }
+            // One whose memory is kept for the next turn may be empty.
+            Form::Queue(queue) if queue.is_empty() => return None,
+            Form::Queue(queue) => queue.piece(),
+        };
+        self.consume(piece.len());
+        Some(piece)
+    }
+
     /// Fills `iov` with what goes out next, in order, and returns the number of slices.
     pub fn chunks<'a>(&'a self, iov: &mut [IoSlice<'a>]) -> usize {
         let pieces = match &self.form {

@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, io::IoSlice};
 
+use bytes::Bytes;
+
 use super::segment::Segment;
 
 /// What waits for one socket, with everything there is to know about it. Exists while it is needed: see
@@ -257,6 +259,21 @@ impl Queue {
 }
 
 impl Queue {
+    /// What [`head`](Self::head) is, as bytes of their own: shared where they are others' too, and copied where they are not.
+    pub(super) fn piece(&self) -> Bytes {
+        let head = self.head();
+        match self.chunks.front().map(|front| &front.store) {
+            Some(Store::Shared { segment, .. }) if !self.is_urgent_next() => {
+                segment.shared().slice_ref(head)
+            }
+            _ => Bytes::copy_from_slice(head),
+        }
+    }
+
+    fn is_urgent_next(&self) -> bool {
+        self.urgent.as_ref().is_some_and(|urgent| urgent.gap == 0)
+    }
+
     pub(super) fn head(&self) -> &[u8] {
         let front = self.chunks.front();
         let data =

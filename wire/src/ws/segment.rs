@@ -74,6 +74,11 @@ impl Segment {
         &self.0.data
     }
 
+    /// The frames, without a copy.
+    pub(super) fn shared(&self) -> Bytes {
+        self.0.data.clone()
+    }
+
     /// Bytes of the frames.
     #[must_use]
     #[inline]

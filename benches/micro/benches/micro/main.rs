@@ -8,6 +8,7 @@ mod envelope;
 mod fanout;
 mod frames;
 mod ingress;
+mod owned;
 mod timers;
 mod turn;
 
@@ -19,6 +20,7 @@ criterion_group!(
     envelope::benches,
     ingress::benches,
     fanout::benches,
+    owned::benches,
     turn::benches,
     timers::benches,
     auth::benches

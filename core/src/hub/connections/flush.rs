@@ -2,6 +2,8 @@
 
 use std::io;
 
+use bytes::Bytes;
+
 use super::Connections;
 use crate::{
     hub::{env::Env, types::ConnId},
@@ -88,6 +90,30 @@ impl Connections {
         let flush = found.transport.flush(&mut sink, |sink| ws.flush(now, limits, sink));
         found.blocked = flush == Flush::Blocked;
         env.tally.sent_bytes += sink.bytes;
+        Some(Written {
+            flush,
+            reason: found.ws.reason().unwrap_or(Reason::Io),
+            lossy: found.is_lossy(),
+            behind: found.blocked || found.listed,
+            ending: !found.ws.is_open(),
+        })
+    }
+
+    /// As [`write`](Self::write), for whoever writes without borrowing.
+    pub(in crate::hub) fn write_owned(
+        &mut self,
+        env: &mut Env,
+        id: ConnId,
+        bytes_max: usize,
+        pieces: &mut Vec<Bytes>,
+    ) -> Option<Written> {
+        let found = self.slots.get_at_mut(id.index, id.generation)?;
+        let (now, limits, before) = (env.now, &env.config.limits.wire, pieces.len());
+        let flush =
+            found.transport.flush_owned(&mut found.ws, now, limits, bytes_max.max(1), pieces);
+        found.blocked = flush == Flush::Blocked;
+        env.tally.sent_bytes +=
+            pieces.iter().skip(before).map(|piece| piece.len() as u64).sum::<u64>();
         Some(Written {
             flush,
             reason: found.ws.reason().unwrap_or(Reason::Io),

@@ -34,6 +34,7 @@ pub(super) use self::{
     conn::{Conn, Phase, may_publish_anonymously},
     eviction::Admission,
     extras::{Cause, Gap},
+    flush::Written,
     proxy::AfterHeader,
     send::AnswerTo,
     subscriptions::{List, MemberAt, Subscription},

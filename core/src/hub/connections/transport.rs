@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, io};
 
+use bytes::Bytes;
+
 #[cfg(debug_assertions)]
 use super::{Conn, slab::Slab};
 use super::{Connections, proxy};
@@ -13,8 +15,10 @@ use crate::{
     },
     limits::Limits,
     reason::Reason,
+    time::Now,
     tls::{self, Progress, Session},
-    ws::Flush,
+    wire,
+    ws::{self, Flush},
 };
 
 /// How a connection's bytes come from its socket: as they are, unless there is a layer between.
@@ -63,6 +67,27 @@ impl Transport {
         }
     }
 
+    /// What waits, without borrowing: see [`ws::Connection::flush_owned`]. Records are made anew for each.
+    pub(super) fn flush_owned(
+        &mut self,
+        ws: &mut ws::Connection,
+        now: Now,
+        limits: &wire::Limits,
+        bytes_max: usize,
+        pieces: &mut Vec<Bytes>,
+    ) -> Flush {
+        let Some(session) = self.session_mut() else {
+            return ws.flush_owned(now, bytes_max, pieces);
+        };
+        let mut records = Records { bytes: Vec::new(), bytes_max };
+        let flush = ws.flush(now, limits, &mut session.writer(&mut records));
+        let flush = session.finish(flush, &mut records);
+        if !records.bytes.is_empty() {
+            pieces.push(records.bytes.into());
+        }
+        flush
+    }
+
     pub(super) fn wants_write(&self) -> bool {
         self.session().is_some_and(Session::wants_write)
     }
@@ -97,6 +122,26 @@ impl Transport {
             Layer::Tls(session) => Some(session),
             Layer::ProxyHeader(_) | Layer::Undecided | Layer::InsteadOfTls => None,
         }
+    }
+}
+
+/// Takes records until there are enough of them.
+struct Records {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl io::Write for Records {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() >= self.bytes_max {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

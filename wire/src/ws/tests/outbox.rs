@@ -136,6 +136,7 @@ enum Op {
     Replace(u32, Vec<Vec<u8>>),
     Urgent,
     Clear,
+    Take,
     Write(usize),
 }
 
@@ -156,6 +157,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Urgent),
         1 => Just(Op::Clear),
         6 => prop_oneof![1usize..20, 1usize..70_000].prop_map(Op::Write),
+        2 => Just(Op::Take),
     ]
 }
 
@@ -199,6 +201,13 @@ proptest! {
                     prop_assert_eq!(lost, model.clear());
                     dropped += lost as usize;
                 }
+                Op::Take => {
+                    let (before, head) = (outbox.bytes(), outbox.head().to_vec());
+                    let piece = outbox.take().unwrap_or_default();
+                    prop_assert_eq!(&head, &piece);
+                    written.extend(piece);
+                    model.wrote(before - outbox.bytes());
+                }
                 Op::Write(bytes) => {
                     let before = outbox.bytes();
                     written.extend(write(&mut outbox, bytes));
@@ -236,6 +245,23 @@ fn a_segment_is_shared_not_copied() {
     let shared = segment(1, &[b"abc".to_vec()]);
     outbox.push(&shared);
     assert_eq!(outbox.head().as_ptr(), shared.bytes().as_ptr());
+}
+
+#[test]
+fn what_is_taken_is_shared_too() {
+    for count in 1..5 {
+        let mut outbox = Outbox::new();
+        let segments: Vec<_> = (0..count).map(|tag| segment(tag, &[b"abc".to_vec()])).collect();
+        segments.iter().for_each(|segment| outbox.push(segment));
+        write(&mut outbox, 2);
+        for (at, segment) in segments.iter().enumerate() {
+            let piece = outbox.take().unwrap();
+            let begun = if at == 0 { 2 } else { 0 };
+            assert_eq!(piece.as_ptr(), segment.bytes()[begun..].as_ptr(), "{count}: {at}");
+            assert_eq!(piece, segment.bytes()[begun..]);
+        }
+        assert_eq!((outbox.take(), outbox.bytes()), (None, 0));
+    }
 }
 
 #[test]
