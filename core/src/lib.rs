@@ -120,5 +120,6 @@ pub mod spans;
 pub mod tls;
 pub mod trace;
 
+pub use ipnet;
 pub use mahavishnu_wire as wire;
 pub use mahavishnu_wire::{entropy, protocol, reason, time, ws};

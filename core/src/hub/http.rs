@@ -254,7 +254,7 @@ impl<'e> Standing<'e> {
 }
 
 fn certificate_state(env: &Env) -> Option<&'static str> {
-    let left = env.config.tls.as_ref()?.expires().checked_sub(env.now.unix);
+    let left = env.config.tls.as_ref()?.expires()?.checked_sub(env.now.unix);
     Some(match left {
         None => "expired",
         Some(left) if left < env.config.certificate_warning => "expiring",

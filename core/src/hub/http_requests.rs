@@ -106,7 +106,9 @@ impl Hub {
             return self.refuse_http(id, &Reason::Busy.into());
         }
         if let Some(tls) = &self.env.config.tls {
-            self.env.tally.certificate(tls.expires(), self.env.now.unix);
+            if let Some(expires) = tls.expires() {
+                self.env.tally.certificate(expires, self.env.now.unix);
+            }
         }
         let draining = self.drain.is_told();
         let state = (!draining, self.is_cluster_full());

@@ -54,6 +54,10 @@ pub(crate) mod testing;
 #[cfg(feature = "tls")]
 mod tests;
 
+/// The library whose configuration [`Server::from_config`] takes.
+#[cfg(feature = "tls")]
+pub use rustls;
+
 #[cfg(feature = "tls")]
 pub use self::{
     certificate::{Facts, Key, Unreadable},

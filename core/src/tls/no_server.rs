@@ -24,7 +24,7 @@ enum Never {}
 impl Server {
     /// When the first of the server's certificates expires, since the Unix epoch.
     #[must_use]
-    pub fn expires(&self) -> Duration {
+    pub fn expires(&self) -> Option<Duration> {
         match self.0 {}
     }
 

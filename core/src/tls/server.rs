@@ -82,6 +82,7 @@ struct Inner {
 
 /// Why a server cannot be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ServerError {
     /// There is no certificate.
     NoCertificate,
@@ -91,6 +92,11 @@ pub enum ServerError {
     RevocationList,
     /// The cryptographic library refuses.
     Library,
+    /// An application's own configuration agrees on another protocol than HTTP/1.1 (ALPN, RFC 7301), which is all that is
+    /// spoken here.
+    Protocol,
+    /// An application's own configuration takes early data (RFC 8446 §8), which whoever has recorded it can send again.
+    EarlyData,
 }
 
 impl Certified {
@@ -158,7 +164,7 @@ impl Server {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(ByName(certificates)));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
         // Tickets keep a session's state at the client: nothing is stored here, whatever the number of clients. The keys
         // are made with each configuration, so that a session does not outlive the authorities that let it in.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(|_| ServerError::Library)?;
@@ -172,19 +178,46 @@ impl Server {
         Ok(Self(Arc::new(Inner { config, clock, facts, verifies_clients, revoked })))
     }
 
+    /// A server with an application's own configuration: its resolver of certificates, its verifier of clients, its provider
+    /// of cryptography, its tickets. What the client's certificate says is told as ever if the verifier asks for one.
+    /// `certificates` are those that `/ready` and the metrics tell the expiry of; none is told if there are none. The
+    /// configuration's clock is its own. Revoking certificates is its verifier's business, for new connections only.
+    ///
+    /// Put in force by a reload, it holds for new connections. With the crate's features there is one version of rustls:
+    /// [`rustls`](super::rustls).
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Protocol`]: it agrees on something else than HTTP/1.1. [`ServerError::EarlyData`].
+    pub fn from_config(
+        config: Arc<ServerConfig>,
+        certificates: Vec<Facts>,
+    ) -> Result<Self, ServerError> {
+        if config.alpn_protocols.iter().any(|protocol| protocol != HTTP_1_1) {
+            return Err(ServerError::Protocol);
+        }
+        if config.max_early_data_size > 0 {
+            return Err(ServerError::EarlyData);
+        }
+        let clock = Arc::default();
+        let revoked = RevocationLists::default();
+        let facts = certificates;
+        Ok(Self(Arc::new(Inner { config, clock, facts, verifies_clients: false, revoked })))
+    }
+
     /// The server's certificates, without their chains.
     #[must_use]
     pub fn certificates(&self) -> &[Facts] {
         &self.0.facts
     }
 
-    /// When the first of the server's certificates expires, since the Unix epoch.
+    /// When the first of the server's certificates expires, since the Unix epoch. `None` if none is known.
     #[must_use]
-    pub fn expires(&self) -> Duration {
-        self.0.facts.iter().map(|facts| facts.not_after).min().unwrap_or_default()
+    pub fn expires(&self) -> Option<Duration> {
+        self.0.facts.iter().map(|facts| facts.not_after).min()
     }
 
-    /// Whether clients must have a certificate.
+    /// Whether clients must have a certificate. False for an application's own configuration, which does not say.
     #[must_use]
     pub fn verifies_clients(&self) -> bool {
         self.0.verifies_clients
@@ -206,6 +239,9 @@ impl Server {
         self.0.clock.0.store(unix.as_secs(), Ordering::Relaxed);
     }
 }
+
+/// What is agreed on (RFC 7301).
+const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// An old list still counts: it knows more than none. Whoever reads lists from files sees to their age.
 fn verifier(
@@ -303,6 +339,12 @@ impl fmt::Display for ServerError {
             Self::Authority(place) => write!(f, "certificate {place} of the file cannot be used"),
             Self::RevocationList => f.write_str("a revocation list cannot be used"),
             Self::Library => f.write_str("the cryptographic library refuses"),
+            Self::Protocol => f.write_str(
+                "the configuration has protocols (ALPN) besides http/1.1, which is the only one that is spoken here",
+            ),
+            Self::EarlyData => f.write_str(
+                "the configuration takes early data, which can be sent again: set max_early_data_size to 0",
+            ),
         }
     }
 }

@@ -12,7 +12,7 @@ use rcgen::{
     SerialNumber, date_time_ymd,
 };
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion,
     client::Resumption,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     time_provider::TimeProvider,
@@ -101,6 +101,18 @@ impl Issued {
     pub(crate) fn certified(&self) -> Certified {
         let chain = Chain::from_pem(self.certificate.as_bytes()).unwrap();
         Certified::new(chain, &PrivateKey::from_pem(self.key.as_bytes()).unwrap()).unwrap()
+    }
+
+    /// As an application would set it up itself.
+    pub(crate) fn config(&self) -> ServerConfig {
+        let chain = Chain::from_pem(self.certificate.as_bytes()).unwrap();
+        let key = PrivateKey::from_pem(self.key.as_bytes()).unwrap();
+        ServerConfig::builder_with_provider(suites::provider())
+            .with_protocol_versions(suites::VERSIONS)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.0, key.0)
+            .unwrap()
     }
 
     pub(crate) fn server(&self) -> Server {

@@ -77,3 +77,25 @@ fn nothing_shows_a_key() {
     let secret: String = issued.key.lines().nth(1).unwrap().chars().take(20).collect();
     assert!(!shown.contains(&secret) && shown.contains("PrivateKey(..)"));
 }
+
+#[test]
+fn an_applications_own_configuration_is_taken_unless_it_speaks_something_else() {
+    let issued = Authority::new("root").issue(&["a.example"]);
+    let from = |change: fn(&mut rustls::ServerConfig)| {
+        let mut config = issued.config();
+        change(&mut config);
+        Server::from_config(config.into(), Vec::new()).map(|server| server.expires())
+    };
+    assert_eq!(from(|_| {}), Ok(None));
+    assert_eq!(from(|config| config.alpn_protocols = vec![b"http/1.1".to_vec()]), Ok(None));
+    let both = |config: &mut rustls::ServerConfig| {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    };
+    assert_eq!(from(both), Err(ServerError::Protocol));
+    assert_eq!(from(|config| config.max_early_data_size = 1), Err(ServerError::EarlyData));
+
+    let facts = issued.certified().facts().to_vec();
+    let expires = facts[0].not_after;
+    let server = Server::from_config(issued.config().into(), facts).unwrap();
+    assert_eq!(server.expires(), Some(expires));
+}

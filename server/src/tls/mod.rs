@@ -74,11 +74,11 @@ pub(crate) fn load(settings: &Settings, state_dir: Option<&Path>) -> Result<Load
     };
     problems.result()?;
     let server = Server::new(certified, &client_auth).map_err(|error| {
-        let (name, path) = match error {
-            ServerError::RevocationList => ("MAHAVISHNU_CRL_FILE", settings.crl_file.first()),
-            ServerError::NoCertificate | ServerError::Authority(_) | ServerError::Library => {
-                ("MAHAVISHNU_CA_FILE", settings.ca_file.as_ref())
-            }
+        // Only what a file is wrong about is known to come of these settings.
+        let (name, path) = if error == ServerError::RevocationList {
+            ("MAHAVISHNU_CRL_FILE", settings.crl_file.first())
+        } else {
+            ("MAHAVISHNU_CA_FILE", settings.ca_file.as_ref())
         };
         let path = path.map_or_else(|| Path::new("-"), PathBuf::as_path).display();
         Failure::new(Exit::Configuration, format!("{name}: {path}: {error}"))

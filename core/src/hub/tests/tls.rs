@@ -193,6 +193,27 @@ fn the_end_of_the_stream_counts_as_the_end_with_and_without_close_notify() {
 }
 
 #[test]
+fn an_applications_own_configuration_serves() {
+    let world = World::new();
+    let tls = Server::from_config(world.server.config().into(), Vec::new()).unwrap();
+    let mut rig = Rig::new(1, Config { tls: Some(tls), ..Config::default() });
+    for version in [&TLS13, &TLS12] {
+        let mut one = Secure::open(&mut rig, &world.setup(version));
+        let answer = one.upgrade(&mut rig);
+        assert!(
+            answer.starts_with("HTTP/1.1 101 ") && answer.contains("session.created"),
+            "{answer}"
+        );
+    }
+    // Nothing is known of its certificates, so nothing is said.
+    let mut one = Secure::open(&mut rig, &world.setup(&TLS13));
+    one.peer.say(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
+    one.talk(&mut rig);
+    let ready = one.take_text();
+    assert!(ready.starts_with("HTTP/1.1 200 ") && !ready.contains("certificate"), "{ready}");
+}
+
+#[test]
 fn sessions_are_resumed() {
     let world = World::new();
     for version in [&TLS13, &TLS12] {
