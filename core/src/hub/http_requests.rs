@@ -17,6 +17,9 @@ use crate::{
 impl Hub {
     /// A complete request that is not a WebSocket handshake.
     pub(super) fn on_http(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
+        if self.connections.get(id).is_some_and(|conn| conn.listener == Listener::Adopted) {
+            return self.respond(id, answers::upgrade_required(Reason::UpgradeRequired, request));
+        }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         // What load balancers ask by.
         let asks = reads || *request.method() == Method::OPTIONS;

@@ -106,8 +106,8 @@ pub use self::{
         AppendId, SessionId, StoreCommand, StoreEvent, StoredChannel, StoredRound, StoredState,
     },
     types::{
-        Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Look, Output,
-        Peer, Place, Placement, Publication, PublicationOptions, Published, RequestError,
+        Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Look, NO_ADDRESS,
+        Output, Peer, Place, Placement, Publication, PublicationOptions, Published, RequestError,
         RequestId, SessionInfo, SessionPage, ShardId, Timeout, TimeoutReason, Whose,
     },
 };

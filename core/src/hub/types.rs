@@ -2,7 +2,7 @@
 
 use std::{
     hash::{BuildHasher, Hash, Hasher},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -172,15 +172,32 @@ pub enum Listener {
     Main,
     /// The exposition of metrics, at any path; no WebSocket.
     Metrics,
+    /// None: another program part has read the handshake and hands the connection over. Whatever lay between, TLS or a header
+    /// of the PROXY protocol, was that one's business. Only WebSocket; anything else is answered with 426.
+    Adopted,
 }
 
 /// Who connected, and by which port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The other end of the socket.
+    /// The other end of the socket, or [`NO_ADDRESS`].
     pub address: SocketAddr,
     /// The port.
     pub listener: Listener,
+}
+
+/// The address of who has none: a client at a Unix socket, or one that whoever handed it over does not name. No limit by
+/// address holds for it alone; those that are about a share (of channels, of idempotency keys) take all without address and
+/// user for one. It is not of this machine, so it may not publish without a token. It is a trusted proxy if
+/// [`trusted_proxies`](crate::config::Config::trusted_proxies) has `::/128`.
+pub const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+impl Peer {
+    /// Who has connected by `listener`, from `address` if it has one.
+    #[must_use]
+    pub fn new(address: Option<SocketAddr>, listener: Listener) -> Self {
+        Self { address: address.unwrap_or(NO_ADDRESS), listener }
+    }
 }
 
 /// Names a question to the application, until it is answered or its time is over.

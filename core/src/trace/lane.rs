@@ -20,8 +20,8 @@ use crate::{
     auth::Revocation,
     config::Config,
     hub::{
-        Backlog, Command, CommandId, DrainPlan, Handler, Hub, Listener, Output, Peer, Place,
-        Publication, RequestError, RequestId, ShardId,
+        Backlog, Command, CommandId, DrainPlan, Handler, Hub, Output, Peer, Place, Publication,
+        RequestError, RequestId, ShardId,
     },
     time::{Instant, Now},
 };
@@ -104,10 +104,9 @@ impl<'t> Lane<'t> {
         self.report.duration = mono;
         match &record.call {
             Call::New { .. } => return Err(Mismatch::NotATrace),
-            Call::Accept { address, metrics, conn } => {
-                let listener = if *metrics { Listener::Metrics } else { Listener::Main };
-                let accepted =
-                    self.hub.handle_accept(now, Peer { address: *address, listener }).ok();
+            Call::Accept { address, port, conn } => {
+                let peer = Peer { address: *address, listener: (*port).into() };
+                let accepted = self.hub.handle_accept(now, peer).ok();
                 self.report.connections += u64::from(accepted.is_some());
                 self.expect(record, *conn, accepted.map(|id| (id.index, id.generation)))?;
             }

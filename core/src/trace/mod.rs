@@ -32,7 +32,7 @@ use uuid::Uuid;
 use self::stored::Stored;
 use crate::{
     config::{Config, Hooks},
-    hub::{Look, Output, PublicationOptions, Whose},
+    hub::{Listener, Look, Output, PublicationOptions, Whose},
     protocol::{Condition, Epoch, Position},
     time::{Instant, Now},
     ws::Flush,
@@ -52,6 +52,34 @@ struct Record<'a> {
 /// A connection, as its two numbers.
 type Conn = (u32, u32);
 
+/// A [`Listener`]. The first two are as the `false` and the `true` that earlier versions have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Port {
+    Main,
+    Metrics,
+    Adopted,
+}
+
+impl From<Listener> for Port {
+    fn from(listener: Listener) -> Self {
+        match listener {
+            Listener::Main => Self::Main,
+            Listener::Metrics => Self::Metrics,
+            Listener::Adopted => Self::Adopted,
+        }
+    }
+}
+
+impl From<Port> for Listener {
+    fn from(port: Port) -> Self {
+        match port {
+            Port::Main => Self::Main,
+            Port::Metrics => Self::Metrics,
+            Port::Adopted => Self::Adopted,
+        }
+    }
+}
+
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Call<'a> {
     New {
@@ -64,7 +92,7 @@ enum Call<'a> {
     },
     Accept {
         address: SocketAddr,
-        metrics: bool,
+        port: Port,
         conn: Option<Conn>,
     },
     Bytes {

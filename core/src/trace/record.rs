@@ -11,8 +11,8 @@ use super::{
 use crate::{
     config::Config,
     hub::{
-        Backlog, Command, ConnId, DrainPlan, Handler, Listener, Output, Peer, Place, Publication,
-        RequestId, ShardId, StoreEvent, Timeout,
+        Backlog, Command, ConnId, DrainPlan, Handler, Output, Peer, Place, Publication, RequestId,
+        ShardId, StoreEvent, Timeout,
     },
     time::{Instant, Now},
     ws::Flush,
@@ -54,8 +54,8 @@ impl Recorder {
     }
 
     pub(super) fn accept(&mut self, now: Now, peer: Peer, conn: Option<ConnId>) {
-        let metrics = peer.listener == Listener::Metrics;
-        self.note(now, Call::Accept { address: peer.address, metrics, conn: conn.map(pair) });
+        let port = peer.listener.into();
+        self.note(now, Call::Accept { address: peer.address, port, conn: conn.map(pair) });
     }
 
     pub(super) fn bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {

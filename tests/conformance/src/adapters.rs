@@ -149,6 +149,7 @@ impl<R: Host> Driven for Running<R> {
         let address = match listener {
             Listener::Main => self.main,
             Listener::Metrics => self.metrics,
+            Listener::Adopted => return Err(io::ErrorKind::Unsupported.into()),
         };
         mahavishnu_tests::stream::connect(None, address, room).map(Stream::Tcp)
     }

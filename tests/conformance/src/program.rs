@@ -243,6 +243,7 @@ impl Driven for Running {
         let address = match listener {
             Listener::Main => self.server().address(),
             Listener::Metrics => self.server().metrics_address(),
+            Listener::Adopted => return Err(io::ErrorKind::Unsupported.into()),
         };
         stream::connect(None, address, room).map(Stream::Tcp)
     }

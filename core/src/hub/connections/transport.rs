@@ -205,7 +205,7 @@ impl Connections {
     pub(super) fn transport_of(config: &Config, listener: Listener) -> Transport {
         match listener {
             Listener::Main if config.tls.is_some() => Layer::Undecided.into(),
-            Listener::Main | Listener::Metrics => Transport::default(),
+            Listener::Main | Listener::Metrics | Listener::Adopted => Transport::default(),
         }
     }
 

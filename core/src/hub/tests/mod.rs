@@ -1,6 +1,7 @@
 //! Whole hubs, driven by hand: bytes in, bytes out, on a clock that the test sets.
 #![expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 
+mod adopted;
 mod anew;
 mod bus;
 mod cluster;
@@ -129,7 +130,10 @@ impl Rig {
     }
 
     pub(super) fn socket_of(&mut self, shard: usize, listener: Listener) -> Client {
-        let peer = Peer { address: ([127, 0, 0, 1], 50_000).into(), listener };
+        self.socket_from(shard, Peer { address: ([127, 0, 0, 1], 50_000).into(), listener })
+    }
+
+    pub(super) fn socket_from(&mut self, shard: usize, peer: Peer) -> Client {
         let conn = self.hubs[shard].handle_accept(self.now, peer).unwrap();
         let wire = Rc::new(RefCell::new(Wire::default()));
         self.wires.insert(conn, wire.clone());

@@ -5,7 +5,7 @@ mod rates;
 
 use std::{net::IpAddr, sync::Arc};
 
-use self::rates::Addresses;
+use self::rates::{Addresses, is_exempt};
 pub(super) use self::rates::{Allowance, Bucket, network};
 use super::env::Env;
 use crate::{
@@ -86,7 +86,7 @@ impl Visitors {
         let address = network(address);
         let limited = limits.connections.connects_per_minute.is_some()
             || limits.connections.connections_per_address_max.is_some();
-        let exempt = address.is_loopback() && !limits.connections.connects_limit_loopback;
+        let exempt = is_exempt(address, limits);
         (limited && !exempt).then_some(Who::Address(address))
     }
 

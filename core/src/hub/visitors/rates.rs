@@ -89,7 +89,7 @@ impl Addresses {
     ) -> bool {
         let Some(rate) = rate.filter(|rate| *rate > 0) else { return true };
         let address = network(address);
-        if address.is_loopback() && !limits.connections.connects_limit_loopback {
+        if is_exempt(address, limits) {
             return true;
         }
         if !self.buckets.contains_key(&address) {
@@ -116,6 +116,12 @@ impl Addresses {
             }
         }
     }
+}
+
+/// Whether no limit by address is about it: this machine's unless they shall be, and whoever has none.
+pub(in crate::hub) fn is_exempt(address: IpAddr, limits: &Limits) -> bool {
+    let loopback = address.is_loopback() && !limits.connections.connects_limit_loopback;
+    loopback || address.is_unspecified()
 }
 
 /// What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, which one host usually has to itself.
