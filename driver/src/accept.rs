@@ -2,16 +2,18 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream as StdTcpStream},
+    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
-use mahavishnu_core::hub::Listener;
+use mahavishnu_core::hub::{Listener, NO_ADDRESS};
 use tracing::warn;
 
 use crate::{
+    listen::Open,
     mailbox::Mail,
-    poller::{Poller, TcpListener, TcpStream},
+    poller::{Poller, TcpStream},
     runtime::Runtime,
     shard::Shard,
 };
@@ -31,7 +33,7 @@ const ACCEPTED_PER_TURN: usize = 64;
 /// The listening sockets, until the shard stops listening.
 #[derive(Debug, Default)]
 pub(crate) struct Listening {
-    listeners: Vec<(TcpListener, Listener)>,
+    listeners: Vec<(Open, Listener)>,
     /// The one that is asked next: they take turns.
     next: usize,
     /// Somebody may be waiting at one of them.
@@ -47,15 +49,15 @@ pub(crate) struct Listening {
 impl Listening {
     pub(crate) fn new<T, W>(
         poller: &Poller<T, W>,
-        listeners: Vec<(std::net::TcpListener, Listener)>,
+        mut listeners: Vec<(Open, Listener)>,
     ) -> io::Result<Self> {
-        let mut this = Self::default();
-        for (listener, kind) in listeners {
-            let mut listener = TcpListener::from_std(listener);
-            poller.listen(&mut listener)?;
-            this.listeners.push((listener, kind));
+        for (listener, _) in &mut listeners {
+            match listener {
+                Open::Tcp(listener) => poller.listen(listener)?,
+                Open::Unix(listener, _) => poller.listen_unix(listener)?,
+            }
         }
-        Ok(this)
+        Ok(Self { listeners, ..Self::default() })
     }
 
     /// Closes the listening sockets.
@@ -84,7 +86,14 @@ impl Listening {
             let place = self.next % self.listeners.len();
             self.next = place + 1;
             let (listener, kind) = self.listeners.get(place)?;
-            match listener.accept() {
+            let accepted = match listener {
+                Open::Tcp(listener) => listener.accept(),
+                Open::Unix(listener, _) => listener.accept().map(|(stream, _)| {
+                    let stream = StdTcpStream::from(OwnedFd::from(stream));
+                    (TcpStream::from_std(stream), NO_ADDRESS)
+                }),
+            };
+            match accepted {
                 Ok((stream, address)) => return Some(Ok((stream, address, *kind))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Some(Err(error)),
@@ -135,7 +144,9 @@ impl<R: Runtime> Shard<R> {
                     to.expect_socket();
                     to.pass(Mail::Socket(stream, address, kind));
                 }
-                Some(Ok((stream, address, kind))) => self.add(stream, address, kind),
+                Some(Ok((stream, address, kind))) => {
+                    let _ = self.add(stream, address, kind);
+                }
                 Some(Err(error)) => {
                     return self.listening.failed(self.clock.now().mono, &error);
                 }

@@ -6,6 +6,8 @@ use std::{
     io,
     marker::PhantomData,
     net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
+    path::PathBuf,
     pin::pin,
     sync::{Arc, atomic::Ordering},
     task::Poll,
@@ -21,16 +23,18 @@ use mahavishnu_core::{
     spans::Spans,
 };
 use mahavishnu_links::LinkConfig;
+use mio::net as polled;
 use tracing::error;
 
 use crate::{
     app::{App, Authorize, Handlers, Request, RequestResult, guard},
     handle::Handle,
-    listen,
+    listen::{self, Open},
     mailbox::{Mail, Mailbox},
     resolve::Resolver,
     runtime::Runtime,
     shard::{self, Start},
+    stepped::Time,
     store::{self, Keeper, Kept, Store, ToStore},
 };
 
@@ -70,6 +74,9 @@ enum Opening {
     Bind(String),
     /// Somebody else has bound it.
     Open(TcpListener),
+    /// It is made at this path, with these permissions.
+    BindUnix(PathBuf, Option<u32>),
+    OpenUnix(UnixListener),
 }
 
 impl<R: Runtime> Builder<R> {
@@ -93,6 +100,24 @@ impl<R: Runtime> Builder<R> {
     /// for whoever else holds it, too.
     pub fn listen_at(mut self, listener: TcpListener) -> Self {
         self.places.push((Opening::Open(listener), Listener::Main));
+        self
+    }
+
+    /// Listens for WebSocket and HTTP clients at a Unix socket that is made at `path`, for a proxy on this machine for example.
+    /// `mode` are the file's permissions, `0o660` for example: who may write to it may connect. `None`: what the process'
+    /// umask leaves of `0o777`. A socket at which nobody listens any more is replaced; nothing else is. The file is removed
+    /// when the server stops, unless it is another's by then.
+    ///
+    /// Who comes by it has no address: see [`NO_ADDRESS`](mahavishnu_core::hub::NO_ADDRESS) for what that means for limits,
+    /// and `::/128` in [`Config::trusted_proxies`] for proxies there that name their clients. Default: nowhere.
+    pub fn listen_unix(mut self, path: impl Into<PathBuf>, mode: Option<u32>) -> Self {
+        self.places.push((Opening::BindUnix(path.into(), mode), Listener::Main));
+        self
+    }
+
+    /// As [`listen_at`](Self::listen_at), at a Unix socket. Its file is whose who made it.
+    pub fn listen_unix_at(mut self, listener: UnixListener) -> Self {
+        self.places.push((Opening::OpenUnix(listener), Listener::Main));
         self
     }
 
@@ -267,18 +292,41 @@ impl<R: Runtime> Builder<R> {
     ///
     /// The first address that cannot be resolved (within 10 s) or bound, named in the error: of the kind `NotFound` if a
     /// name has none. Or the runtime has to be entered first; or there is both a store and a Redis, which is `InvalidInput`.
-    pub async fn start(mut self) -> io::Result<Server<R>> {
+    pub async fn start(self) -> io::Result<Server<R>> {
+        let (mut server, shards) = self.assemble(None).await?;
+        for (end, start) in shards {
+            let thread = std::thread::Builder::new().name(format!("shard-{}", end.shard));
+            match thread.spawn(move || end.after(start)) {
+                Ok(thread) => server.threads.push(thread),
+                Err(error) => {
+                    drain_all(&server.handle.mailboxes);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(server)
+    }
+
+    /// All but the shards' threads: what each of them is given, and how it ends.
+    pub(crate) async fn assemble(
+        mut self,
+        time: Option<Time>,
+    ) -> io::Result<(Server<R>, Vec<(End, Start<R>)>)> {
         let runtime = R::current()?;
         if self.store.is_some() && self.redis.is_some() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, TWO_STORES));
         }
-        let stays = |(opening, _): &(Opening, Listener)| matches!(opening, Opening::Open(_));
+        let stays = |(opening, _): &(Opening, Listener)| {
+            matches!(opening, Opening::Open(_) | Opening::OpenUnix(_))
+        };
         let listeners_stay = self.places.iter().any(stays);
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for (opening, kind) in std::mem::take(&mut self.places) {
             for listener in opening.open().await? {
-                addresses.push((listener.local_addr()?, kind));
+                if let Open::Tcp(listener) = &listener {
+                    addresses.push((listener.local_addr()?, kind));
+                }
                 listeners.push((listener, kind));
             }
         }
@@ -298,7 +346,7 @@ impl<R: Runtime> Builder<R> {
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| Mailbox::new()).unzip();
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
         let placement = Placement::new(Place { shard: ShardId(0), shards, seed });
-        let mut threads = Vec::new();
+        let (mut threads, mut starts) = (Vec::new(), Vec::new());
         let (tell, ended) = async_channel::unbounded();
         let (to_store, kept) = match self.store {
             None => (None, Vec::new()),
@@ -332,18 +380,12 @@ impl<R: Runtime> Builder<R> {
                 store: to_store.clone(),
                 kept: kept.next().unwrap_or_default(),
                 redis: redis.clone(),
+                time: time.clone(),
             };
             let end = End { shard, tell: tell.clone(), mailboxes: mailboxes.clone() };
-            let thread = std::thread::Builder::new().name(format!("shard-{shard}"));
-            match thread.spawn(move || end.after(start)) {
-                Ok(thread) => threads.push(thread),
-                Err(error) => {
-                    drain_all(&mailboxes);
-                    return Err(error);
-                }
-            }
+            starts.push((end, start));
         }
-        Ok(Server {
+        let server = Server {
             handle: Handle {
                 mailboxes,
                 placement,
@@ -357,22 +399,39 @@ impl<R: Runtime> Builder<R> {
             failure: None,
             handlers,
             runtime: PhantomData,
-        })
+        };
+        Ok((server, starts))
+    }
+
+    /// Whether something runs beside its shards.
+    pub(crate) fn has_threads(&self) -> bool {
+        self.store.is_some() || self.redis.is_some()
     }
 }
 
 impl Opening {
-    async fn open(self) -> io::Result<Vec<TcpListener>> {
+    async fn open(self) -> io::Result<Vec<Open>> {
         match self {
             Self::Bind(address) => {
                 let named =
                     |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-                listen::bind(&address).await.map_err(named)
+                let listeners = listen::bind(&address).await.map_err(named)?;
+                Ok(listeners.into_iter().map(Open::from).collect())
             }
             Self::Open(listener) => {
                 // Whoever has bound it may have meant to wait at it.
                 listener.set_nonblocking(true)?;
-                Ok(vec![listener])
+                Ok(vec![listener.into()])
+            }
+            Self::BindUnix(path, mode) => {
+                let named = |error: io::Error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+                };
+                Ok(vec![listen::bind_unix(&path, mode).map_err(named)?])
+            }
+            Self::OpenUnix(listener) => {
+                listener.set_nonblocking(true)?;
+                Ok(vec![Open::Unix(polled::UnixListener::from_std(listener), None)])
             }
         }
     }
@@ -427,13 +486,25 @@ impl fmt::Display for ServerFailed {
 impl std::error::Error for ServerFailed {}
 
 /// The end of a shard's thread, which is told by whatever way it comes.
-struct End {
+pub(crate) struct End {
     shard: u16,
     tell: Sender<Result<(), ServerFailed>>,
     mailboxes: Arc<[Mailbox]>,
 }
 
 impl End {
+    /// Serves as a shard that somebody steps, whose panics are that one's.
+    pub(crate) async fn step<R: Runtime>(self, start: Start<R>) {
+        let shard = self.shard;
+        let failed = |error: io::Error| ServerFailed { shard, cause: error.to_string().into() };
+        let result = shard::serve(start).await.map_err(failed);
+        if result.is_err() {
+            drain_all(&self.mailboxes);
+        }
+        // Nobody listens once the server was dropped.
+        let _ = self.tell.try_send(result);
+    }
+
     /// Runs a shard, and tells how it has ended. Without one of its shards a server is none: a part of its channels has no
     /// home, and newcomers would be sent to where nobody is. So the others end, too.
     fn after<R: Runtime>(self, start: Start<R>) {

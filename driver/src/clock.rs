@@ -7,6 +7,8 @@ use std::{
 
 use mahavishnu_core::time::Now;
 
+use crate::stepped::Time;
+
 /// The clocks as a shard tells its hub. Time in which the shard did not run, because its process was stopped or its machine
 /// was, does not pass there: no client could have been heard or answered in it.
 #[derive(Debug, Default)]
@@ -16,12 +18,27 @@ pub(crate) struct Clock {
     told: Cell<Option<Instant>>,
     /// What was left out in the middle of a turn, and not reported yet.
     unreported: Cell<Duration>,
+    /// Whoever steps the shard says what time it is.
+    stepped: Option<Time>,
 }
 
 impl Clock {
+    /// The machine's clocks, or the one that is given.
+    pub(crate) fn new(stepped: Option<Time>) -> Self {
+        Self { stepped, ..Self::default() }
+    }
+
+    /// This moment, as alarms are set by. Time in which the shard did not run counts.
+    pub(crate) fn instant(&self) -> Instant {
+        self.stepped.as_ref().map_or_else(Instant::now, |time| time.now().mono)
+    }
+
     /// Both clocks now. A wall clock before 1970 counts as 1970. Between two looks in one turn nothing takes so long that it
     /// would have to count.
     pub(crate) fn now(&self) -> Now {
+        if let Some(time) = &self.stepped {
+            return time.now();
+        }
         let mut mono = self.mono();
         if let Some(told) = self.told.get() {
             let since = mono.saturating_duration_since(told);
@@ -44,6 +61,9 @@ impl Clock {
     /// count, so that a ping that was due goes out before the deadline for its pong comes. How long it did not run since this
     /// was last asked. To be called before anybody is told the time.
     pub(crate) fn excuse(&self, deadline: Option<Instant>) -> Option<Duration> {
+        if self.stepped.is_some() {
+            return None;
+        }
         let late = deadline.map_or(Duration::ZERO, |deadline| {
             // A process may be stopped in the middle of a turn, too: what the hub has seen pass has passed.
             let since = self.told.get().map_or(deadline, |told| told.max(deadline));

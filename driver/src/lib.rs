@@ -19,6 +19,7 @@
 //! [`poller`] is for other programs too that drive many sockets of their own.
 
 mod accept;
+mod adopt;
 mod app;
 mod audit;
 mod builder;
@@ -40,9 +41,11 @@ mod sessions;
 mod shard;
 pub mod signal;
 mod socket;
+mod stepped;
 mod store;
 
 pub use self::{
+    adopt::{AdoptError, Adoption},
     app::{Authorize, Request, RequestResult},
     builder::{Builder, Server, ServerFailed},
     handle::{BroadcastError, Handle, RevokeError},
@@ -53,7 +56,10 @@ pub use self::{
     pulse::Pulse,
     runtime::{Descriptor, Runtime, Waiter},
     sessions::{Session, SessionCounts, Stopped},
+    stepped::{Stepped, Time},
     store::{Store, StoreFailed},
 };
+pub use bytes;
+pub use http;
 pub use mahavishnu_core as core;
 pub use mahavishnu_links as links;

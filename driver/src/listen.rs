@@ -1,14 +1,24 @@
-//! Listening sockets: every address of a name, on one port.
+//! Listening sockets: every address of a name, on one port; and Unix sockets, which are files.
 
 use std::{
+    fs::{self, Permissions},
     io,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, MetadataExt, PermissionsExt},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use mio::net as polled;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tracing::warn;
 
 /// Connections that the operating system holds ready while the server is busy.
@@ -19,6 +29,76 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a free port is looked for that is free on every address.
 const PORT_TRIES: usize = 16;
+
+/// A listening socket that a shard waits for.
+#[derive(Debug)]
+pub(crate) enum Open {
+    Tcp(polled::TcpListener),
+    /// With the file to be removed when it is closed, if it is ours.
+    Unix(polled::UnixListener, #[expect(dead_code, reason = "dropped with it")] Option<UnixFile>),
+}
+
+impl From<TcpListener> for Open {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(polled::TcpListener::from_std(listener))
+    }
+}
+
+/// The file of a Unix socket. It is removed when this is dropped, unless another has taken its place.
+#[derive(Debug)]
+pub(crate) struct UnixFile {
+    path: PathBuf,
+    /// Device and number of the file.
+    is: (u64, u64),
+}
+
+impl Drop for UnixFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|is| is == self.is) {
+            // Whoever has made the path read-only has to remove it, too.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+/// Listens at a Unix socket that is made at `path`. A socket that is there and at which nobody listens any more, as a process
+/// that was killed leaves it, is replaced; nothing else is. With a `mode` nobody else can have connected before it holds.
+///
+/// # Errors
+///
+/// Somebody listens there (`AddrInUse`), something else is there (`AlreadyExists`), or it cannot be made: a path may have 107
+/// bytes on Linux.
+pub(crate) fn bind_unix(path: &Path, mode: Option<u32>) -> io::Result<Open> {
+    match fs::symlink_metadata(path) {
+        Ok(file) if !file.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there and no socket"));
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path)?
+            }
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            // Somebody may be there and too busy to be asked.
+            Err(error) => return Err(error),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = UnixFile { path: path.to_owned(), is: identity(path)? };
+    if let Some(mode) = mode {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    socket.listen(BACKLOG)?;
+    let listener = UnixListener::from(OwnedFd::from(socket));
+    Ok(Open::Unix(polled::UnixListener::from_std(listener), Some(file)))
+}
 
 /// Listens on every address that `address` (`host:port`) stands for, all on the same port. An address that this machine does
 /// not have is passed over with a warning, as long as another is left.
@@ -170,6 +250,35 @@ mod tests {
         let error = bound(&["192.0.2.1:0"]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
         assert!(error.to_string().starts_with("192.0.2.1:0: "), "{error}");
+    }
+
+    #[test]
+    fn a_unix_socket_replaces_a_dead_one_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+
+        let open = bind_unix(&path, Some(0o600)).unwrap();
+        assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(bind_unix(&path, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(open);
+        assert!(!path.exists());
+
+        fs::write(&path, "precious").unwrap();
+        assert_eq!(bind_unix(&path, None).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn the_file_of_a_successor_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let first = bind_unix(&path, None).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _second = bind_unix(&path, None).unwrap();
+        drop(first);
+        assert!(path.exists());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use mahavishnu_core::{
     auth::Revocation,
     hub::{
-        Command, CommandId, Listener, Look, Publication, Published, SessionPage, ShardId,
+        Command, CommandId, ConnId, Listener, Look, Publication, Published, SessionPage, ShardId,
         ShardMessage, StoreEvent, Whose,
     },
     reason::Reason,
@@ -24,7 +24,7 @@ use mahavishnu_core::{
 use mahavishnu_links::LinkConfig;
 use uuid::Uuid;
 
-use crate::{poller::TcpStream, resolve::Resolved};
+use crate::{adopt::Ask, poller::TcpStream, resolve::Resolved};
 
 /// Commands of the application that may wait for a shard. One more waits in the application.
 const COMMANDS_MAX: usize = 1024;
@@ -62,6 +62,14 @@ pub(crate) enum Mail {
     EndSessions(Whose, Answer),
     /// A socket that another shard accepted.
     Socket(TcpStream, SocketAddr, Listener),
+    /// A handshake that somebody else has read; its socket comes later.
+    Adopt(Box<Ask>),
+    /// The socket of one, and what was read from it behind the handshake.
+    Attach(ConnId, TcpStream, Bytes),
+    /// It will have none.
+    Abandon(ConnId),
+    /// A socket whose first bytes somebody else has read, and whose it is.
+    Adopted(TcpStream, Bytes, Option<SocketAddr>),
     Shard(ShardId, Vec<ShardMessage>),
     /// What the store has to tell.
     Store(Vec<StoreEvent>),

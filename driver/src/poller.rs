@@ -54,7 +54,7 @@ use mio::{Events, Interest, Poll, Token, event::Source};
 
 use crate::runtime::{Descriptor, Waiter};
 
-pub use mio::net::{TcpListener, TcpStream};
+pub use mio::net::{TcpListener, TcpStream, UnixListener};
 
 /// Events taken in one look. Further ones wait for the next, which follows at once.
 const EVENTS_MAX: usize = 1024;
@@ -151,6 +151,16 @@ impl<T, W> Poller<T, W> {
     ///
     /// The operating system does not take it.
     pub fn listen(&self, listener: &mut TcpListener) -> io::Result<()> {
+        self.register(listener, LISTENER, Interest::READABLE)
+    }
+
+    /// As [`listen`](Self::listen), at a Unix socket. What it accepts is [added](Self::add) as its file, which reads, writes
+    /// and is shut down as one of TCP: `TcpStream::from_std(OwnedFd::from(stream).into())`.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`listen`](Self::listen).
+    pub fn listen_unix(&self, listener: &mut UnixListener) -> io::Result<()> {
         self.register(listener, LISTENER, Interest::READABLE)
     }
 

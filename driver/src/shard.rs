@@ -12,7 +12,7 @@ use std::{
 use async_channel::Sender;
 use mahavishnu_core::{
     config::Config,
-    hub::{Command, Handler, Hub, Listener, Output, Peer, Place, StoreEvent},
+    hub::{Command, ConnId, Handler, Hub, Listener, Output, Peer, Place, StoreEvent},
     metrics::Metrics,
     trace::Recorded,
     ws::ReadBuffer,
@@ -22,16 +22,19 @@ use tracing::{debug, error, warn};
 
 use crate::{
     accept::{Listening, SETTLE},
+    adopt::Adopting,
     app::{App, guard},
     audit,
     clock::Clock,
     link::Wire,
+    listen::Open,
     mailbox::{Inbox, Mail, Mailbox, Waiting},
     owner::{Owner, place},
     poller::{Poller, TcpStream},
     refusals,
     resolve::Resolver,
     runtime::Runtime,
+    stepped::Time,
     store::ToStore,
 };
 
@@ -54,7 +57,7 @@ pub(crate) struct Start<R: Runtime> {
     pub(crate) inbox: Inbox,
     pub(crate) app: App<R>,
     /// Non-empty on the shard that accepts.
-    pub(crate) listeners: Vec<(std::net::TcpListener, Listener)>,
+    pub(crate) listeners: Vec<(Open, Listener)>,
     /// Somebody else keeps them open when the server stops.
     pub(crate) listeners_stay: bool,
     pub(crate) store: Option<ToStore>,
@@ -62,6 +65,8 @@ pub(crate) struct Start<R: Runtime> {
     pub(crate) kept: Vec<StoreEvent>,
     /// Where Redis is, and who looks names up.
     pub(crate) redis: Option<(Arc<LinkConfig>, Resolver)>,
+    /// The clock, if it is not the machine's.
+    pub(crate) time: Option<Time>,
 }
 
 /// A shard's state.
@@ -75,6 +80,7 @@ pub(crate) struct Shard<R: Runtime> {
     pub(crate) sockets: Poller<Owner, R::Waiter>,
     pub(crate) scratch: ReadBuffer,
     pub(crate) listening: Listening,
+    pub(crate) adopting: Adopting,
     listeners_stay: bool,
     pub(crate) mailboxes: Arc<[Mailbox]>,
     pub(crate) clock: Clock,
@@ -98,12 +104,17 @@ pub(crate) struct Shard<R: Runtime> {
 
 /// Runs a shard until it is drained. Called on a thread of its own.
 pub(crate) fn run<R: Runtime>(start: Start<R>) -> io::Result<()> {
-    R::run(async { Shard::new(start)?.serve().await })?
+    R::run(serve(start))?
+}
+
+/// The same as a future, which is polled where it began.
+pub(crate) async fn serve<R: Runtime>(start: Start<R>) -> io::Result<()> {
+    Shard::new(start)?.serve().await
 }
 
 impl<R: Runtime> Shard<R> {
     fn new(start: Start<R>) -> io::Result<Self> {
-        let clock = Clock::default();
+        let clock = Clock::new(start.time);
         let now = clock.now();
         let mut hub = Recorded::new(Hub::new(start.config, start.place, now));
         if start.app.records() {
@@ -122,6 +133,7 @@ impl<R: Runtime> Shard<R> {
             sockets,
             scratch: ReadBuffer::new(SCRATCH_BYTES),
             listening,
+            adopting: Adopting::default(),
             listeners_stay: start.listeners_stay,
             mailboxes: start.mailboxes,
             inbox: start.inbox,
@@ -216,20 +228,29 @@ impl<R: Runtime> Shard<R> {
         true
     }
 
-    /// A socket was accepted for this shard.
-    pub(crate) fn add(&mut self, stream: TcpStream, address: SocketAddr, listener: Listener) {
+    /// A socket was accepted for this shard. `None` if it is over already.
+    pub(crate) fn add(
+        &mut self,
+        stream: TcpStream,
+        address: SocketAddr,
+        listener: Listener,
+    ) -> Option<ConnId> {
         // Small messages must not wait for each other (Nagle); a socket without the option still works.
         let _ = stream.set_nodelay(true);
-        match self.hub.handle_accept(self.clock.now(), Peer { address, listener }) {
-            Ok(conn) => {
-                if let Err(error) = self.sockets.add(place(conn), stream, Owner::Conn(conn)) {
-                    debug!(%address, %error, "socket lost");
-                    self.fail(conn, &error);
-                }
-            }
-            Err(reason) => debug!(%address, reason = reason.name(), "socket refused"),
+        let accepted = self.hub.handle_accept(self.clock.now(), Peer { address, listener });
+        if let Err(reason) = accepted {
+            debug!(%address, reason = reason.name(), "socket refused");
         }
+        let conn = accepted.ok().filter(|conn| {
+            let added = self.sockets.add(place(*conn), stream, Owner::Conn(*conn));
+            if let Err(error) = &added {
+                debug!(%address, %error, "socket lost");
+                self.fail(*conn, error);
+            }
+            added.is_ok()
+        });
         self.count_sockets();
+        conn
     }
 
     pub(crate) fn count_sockets(&self) {
@@ -260,7 +281,8 @@ impl<R: Runtime> Shard<R> {
                         plan.notice = plan.notice.saturating_add(SETTLE);
                     }
                     // One too far away for the clock is no end.
-                    let by = Instant::now().checked_add(plan.notice.saturating_add(plan.deadline));
+                    let by =
+                        self.clock.instant().checked_add(plan.notice.saturating_add(plan.deadline));
                     self.drained_by = self.drained_by.into_iter().chain(by).min();
                 }
                 self.hub.handle_command(self.clock.now(), command);
@@ -288,11 +310,15 @@ impl<R: Runtime> Shard<R> {
                 self.hub.handle_command(self.clock.now(), Command::EndSessions { id, of });
             }
             Mail::Socket(stream, address, listener) => {
-                self.add(stream, address, listener);
+                let _ = self.add(stream, address, listener);
                 if let Some(own) = self.own_mailbox() {
                     own.took_socket();
                 }
             }
+            Mail::Adopt(ask) => self.adopt(*ask),
+            Mail::Attach(conn, stream, early) => self.attach(conn, stream, early),
+            Mail::Abandon(conn) => self.abandon(conn),
+            Mail::Adopted(stream, read, peer) => self.adopt_socket(stream, read, peer),
             Mail::Resolved(number, resolved) => {
                 let now = self.clock.now();
                 if let Some(wire) = &mut self.wire {
@@ -480,7 +506,8 @@ impl<R: Runtime> Shard<R> {
     /// time that the process ends it does not hear.
     async fn let_hear(&mut self) -> io::Result<()> {
         self.app.wait_for_notices();
-        while self.app.has_to_hear() && self.drained_by.is_some_and(|by| Instant::now() < by) {
+        while self.app.has_to_hear() && self.drained_by.is_some_and(|by| self.clock.instant() < by)
+        {
             let Self { sockets, inbox, app, drained_by, .. } = &mut *self;
             poll_fn(|context| {
                 // First the mail, whose bell is rung when the last one is through.

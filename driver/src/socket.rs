@@ -61,13 +61,13 @@ impl<R: Runtime> Shard<R> {
     /// Writes what the socket takes. One that is known to be full is left alone, unless the core gives it up. `now` is the
     /// turn's: reading the clocks for each of a thousand sockets would show.
     pub(crate) fn flush(&mut self, now: Now, conn: ConnId) {
-        let Some(socket) = self.sockets.get(place(conn)) else { return };
+        let Some(socket) = self.sockets.get(place(conn)) else { return self.flush_adopted(conn) };
         if !socket.is_blocked() || self.hub.hub().is_given_up(conn) {
             self.write(now, conn);
         }
     }
 
-    fn write(&mut self, now: Now, conn: ConnId) {
+    pub(crate) fn write(&mut self, now: Now, conn: ConnId) {
         // The index may have been given to another since.
         let owns = Owner::Conn(conn);
         let Some(socket) = self.sockets.get_mut(place(conn)).filter(|socket| socket.owner == owns)

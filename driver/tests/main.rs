@@ -9,6 +9,7 @@
 )]
 
 mod on_each {
+    pub(crate) mod adopt;
     pub(crate) mod handlers;
     pub(crate) mod poller;
     pub(crate) mod redis;
@@ -135,6 +136,15 @@ macro_rules! on_each {
 }
 
 on_each! {
+    adopt {
+        a_request_of_a_router_becomes_a_connection,
+        what_came_behind_the_request_is_not_lost,
+        a_request_that_is_refused_leaves_nothing,
+        a_connection_whose_socket_never_comes_ends,
+        a_server_that_takes_nobody_says_so,
+        a_socket_is_taken_over_from_who_has_read_a_part,
+        clients_come_by_a_unix_socket,
+    }
     handlers {
         a_handler_that_panics_fails_its_request_alone,
         a_decision_that_panics_is_no_decision,
