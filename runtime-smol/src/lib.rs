@@ -40,6 +40,9 @@
 //! | Setting the alarm | takes a lock that nobody else wants | wakes the reactor, which is why the driver does it as rarely as possible |
 //! | Handlers | run on the runtime that called [`Builder::start`] | run on smol's global executor, one thread unless `SMOL_THREADS` says otherwise |
 
+pub mod adopt;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 pub mod poller;
 pub mod signal;
 
@@ -49,10 +52,11 @@ use mahavishnu_driver::Runtime;
 
 pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
-    Authorize, BroadcastError, ChannelState, Handle, History, HistoryEvent, HistoryRange,
-    LookError, Presence, PresenceMember, Publish, Request, RequestResult, RevokeError,
-    ServerFailed, Session, SessionCounts, Stopped,
+    AdoptError, Adoption, Authorize, BroadcastError, ChannelState, Handle, History, HistoryEvent,
+    HistoryRange, LookError, Presence, PresenceMember, Publish, Request, RequestResult,
+    RevokeError, ServerFailed, Session, SessionCounts, Stopped,
 };
+pub use mahavishnu_driver::{bytes, http};
 
 /// Collects what a server is to do, then starts it. Handlers run on smol's global executor.
 pub type Builder = mahavishnu_driver::Builder<Smol>;

@@ -27,6 +27,9 @@
 //!
 //! [`poller`] is for other programs too that drive many sockets of their own.
 
+pub mod adopt;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 pub mod poller;
 pub mod signal;
 
@@ -37,10 +40,11 @@ use tokio::runtime;
 
 pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
-    Authorize, BroadcastError, ChannelState, Handle, History, HistoryEvent, HistoryRange,
-    LookError, Presence, PresenceMember, Publish, Request, RequestResult, RevokeError,
-    ServerFailed, Session, SessionCounts, Stopped,
+    AdoptError, Adoption, Authorize, BroadcastError, ChannelState, Handle, History, HistoryEvent,
+    HistoryRange, LookError, Presence, PresenceMember, Publish, Request, RequestResult,
+    RevokeError, ServerFailed, Session, SessionCounts, Stopped,
 };
+pub use mahavishnu_driver::{bytes, http};
 
 /// Collects what a server is to do, then starts it. [`Builder::start`] is called within a runtime; handlers run there.
 pub type Builder = mahavishnu_driver::Builder<Tokio>;
