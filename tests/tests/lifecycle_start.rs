@@ -1,6 +1,10 @@
 //! Starting: what is refused, in which words and with which exit code; what is printed; the other subcommands.
 
-use std::net::TcpListener;
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+};
 
 use mahavishnu_tests::{
     Server, http,
@@ -270,4 +274,48 @@ fn connections_are_logged_at_debug_only() {
 fn health_has_the_default_name_without_a_setting() {
     let server = Server::with(&[("SERVER_NAME", "mahavishnu")]);
     assert_eq!(http::get(server.address(), "/health").json()["server"], "mahavishnu");
+}
+
+/// A proxy on this machine needs no port; whose connection it is it says itself.
+#[test]
+fn a_unix_socket_serves_what_the_port_serves_and_goes_with_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let ask = |head: &str| {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        write!(stream, "GET {head}\r\nConnection: close\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let mut server = Server::with(&[
+        ("LISTEN_UNIX", path.to_str().unwrap()),
+        ("TRUSTED_PROXIES", "unix"),
+        ("RATE_LIMIT", "60"),
+    ]);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    assert!(ask("/health HTTP/1.1").starts_with("HTTP/1.1 200 "));
+    assert_eq!(http::get(server.address(), "/health").status, 200);
+    // Who may connect to the file is not of this machine: behind it may be anybody.
+    let body = r#"{"channel":"a","event":"e"}"#;
+    let mut stream = UnixStream::connect(&path).unwrap();
+    write!(
+        stream,
+        "POST /publish HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    server.terminate();
+    assert!(!path.exists());
+
+    std::fs::write(&path, "precious").unwrap();
+    refuses(
+        &[("MAHAVISHNU_LISTEN_UNIX", path.to_str().unwrap())],
+        1,
+        &["cannot listen on ", "no socket", "MAHAVISHNU_LISTEN_UNIX"],
+    );
 }

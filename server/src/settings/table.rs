@@ -73,6 +73,10 @@ settings! {
         host: String = "127.0.0.1".into(), Host, ["HOST"], Restart;
         /// Port of WebSocket, health and publishing. 0 takes any free port.
         port: u16 = 8686, int::<u16>(0, 65535), ["PORT"], Restart;
+        /// Listen at a Unix socket of this path as well, for a proxy on this machine: whoever is of the file's group may
+        /// connect (mode 0660). A socket at which nobody listens any more is replaced. Clients there have no address: see
+        /// TRUSTED_PROXIES.
+        listen_unix: Option<PathBuf> = None, Maybe(Path), ["LISTEN_UNIX"], Restart;
         /// Name of this instance in `/health`.
         server_name: String = "mahavishnu".into(), Text { bytes_max: 128 }, ["SERVER_NAME"], Live;
         /// Serve browsers a page at `/`: health, numbers once a second, and a console. With AUTH_ENABLED it shows nothing but
@@ -89,7 +93,7 @@ settings! {
     }
     "Proxies" {
         /// Proxies that are believed when they name a client's address in `X-Forwarded-For`: limits by address then hold
-        /// for the client, not for the proxy.
+        /// for the client, not for the proxy. The word unix stands for whoever comes by a Unix socket.
         trusted_proxies: Vec<IpNet> = Vec::new(), Networks, ["TRUSTED_PROXIES"], Live;
         /// Connections of TRUSTED_PROXIES begin with a header of the PROXY protocol, version 1 or 2, and are refused
         /// without one.

@@ -18,6 +18,7 @@ use crate::exit::{Exit, Failure};
 const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("HOST", "127.0.0.1", "[::1]", "::1", "256.1.1.1", "an IP address or a host name"),
     ("PORT", "8686", "0", "0", "http", "a whole number from 0 to 65535"),
+    ("LISTEN_UNIX", "", "/run/m.sock", "/run/m.sock", "", ""),
     (
         "SERVER_NAME",
         "mahavishnu",

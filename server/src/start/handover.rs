@@ -1,7 +1,13 @@
 //! Listening sockets that a service manager has opened and hands over (sd_listen_fds(3)). It keeps them while the server is
 //! started anew, so that who comes meanwhile waits in the kernel and is not refused.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixListener,
+    },
+};
 
 use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
@@ -16,6 +22,8 @@ use crate::{
 pub(super) struct Sockets {
     pub(super) main: Vec<TcpListener>,
     pub(super) metrics: Option<TcpListener>,
+    /// Unix sockets, which serve what `main` serves.
+    pub(super) unix: Vec<UnixListener>,
 }
 
 impl Sockets {
@@ -27,15 +35,31 @@ impl Sockets {
         let mut this = Self::default();
         for index in 0..given.len() {
             let name = names.split(':').nth(index).unwrap_or_default();
+            let listens = |socket: BorrowedFd<'_>| socket_acceptconn(socket).unwrap_or(false);
+            // What is of another family is left at its place.
+            if let Ok(Some(listener)) = given.take_unix_listener(index)
+                && listens(listener.as_fd())
+            {
+                this.add_unix(name, listener)?;
+                continue;
+            }
             let listener = given
                 .take_tcp_listener(index)
                 .ok()
                 .flatten()
-                .filter(|listener| socket_acceptconn(listener).unwrap_or(false))
-                .ok_or_else(|| refused(name, "is no TCP socket that listens"))?;
+                .filter(|listener| listens(listener.as_fd()))
+                .ok_or_else(|| refused(name, "is no TCP or Unix socket that listens"))?;
             this.add(name, listener)?;
         }
         Ok(this)
+    }
+
+    fn add_unix(&mut self, name: &str, listener: UnixListener) -> Result<(), Failure> {
+        if name != MAIN && !is_nobodys(name) {
+            return Err(refused(name, "is a Unix socket, at which only what is `main` is served"));
+        }
+        self.unix.push(listener);
+        Ok(())
     }
 
     fn add(&mut self, name: &str, listener: TcpListener) -> Result<(), Failure> {
@@ -136,6 +160,21 @@ mod tests {
     }
 
     #[test]
+    fn unix_sockets_serve_what_the_port_serves() {
+        let listener = || {
+            let folder = tempfile::tempdir().unwrap();
+            UnixListener::bind(folder.path().join("socket")).unwrap()
+        };
+        let mut sockets = Sockets::default();
+        for name in ["main", "", "mahavishnu-websocket.socket"] {
+            sockets.add_unix(name, listener()).unwrap();
+        }
+        assert_eq!((sockets.unix.len(), sockets.main.len()), (3, 0));
+        let failure = sockets.add_unix("metrics", listener()).unwrap_err();
+        assert!(failure.to_string().contains("Unix socket"), "{failure}");
+    }
+
+    #[test]
     fn the_address_of_the_settings_is_the_most_open_one() {
         let most = |texts: &[&str]| {
             let addresses: Vec<_> = texts.iter().map(|text| text.parse().unwrap()).collect();
@@ -152,7 +191,7 @@ mod tests {
     fn what_sockets_decide_is_said_as_settings() {
         let (main, metrics) = (listener(), listener());
         let ports = [&main, &metrics].map(|one| one.local_addr().unwrap().port().to_string());
-        let sockets = Sockets { main: vec![main], metrics: Some(metrics) };
+        let sockets = Sockets { main: vec![main], metrics: Some(metrics), unix: Vec::new() };
         let overrides = sockets.overrides().unwrap();
         let expected = [
             ("MAHAVISHNU_HOST", "LISTEN_FDS", "127.0.0.1".to_owned()),

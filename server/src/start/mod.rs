@@ -6,7 +6,7 @@ mod handover;
 mod serve;
 mod watch;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use mahavishnu_core::{
     config::{Config, PlainOnTls},
@@ -149,6 +149,7 @@ type OnSpans = Box<dyn Fn(ShardId, Spans) + Send + Sync>;
 struct Plan {
     config: Config,
     main: String,
+    unix: Option<PathBuf>,
     metrics: Option<(String, Render)>,
     statistics: Statistics,
     /// Those that are open already, in place of these addresses.
@@ -183,6 +184,7 @@ impl Plan {
         Self {
             config,
             main: listen_address(&settings.host, settings.port),
+            unix: settings.listen_unix.clone(),
             metrics: render
                 .map(|render| (listen_address(metrics_host, settings.metrics_port), render)),
             statistics,
@@ -228,7 +230,9 @@ impl Running {
         // The first two as this machine reaches them, the others as they are bound.
         let metrics_socket = metrics.map(|metrics| metrics.to_string());
         let metrics = addresses.metrics.as_deref().unwrap_or("off");
-        let sockets = main.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let unix = settings.listen_unix.iter().map(|path| path.display().to_string());
+        let sockets = main.iter().map(ToString::to_string).chain(unix).collect::<Vec<_>>();
+        let sockets = sockets.join(", ");
         info!(
             address = addresses.main,
             sockets,
@@ -467,6 +471,14 @@ fn shard_failure(error: &ServerFailed) -> Failure {
 /// A listener that could not be had, with what to do about it. `main` tells which of the two it was.
 fn bind_failure(error: &io::Error, main: &str) -> Failure {
     let text = plain(error);
+    if text.starts_with('/') {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another program listens there",
+            io::ErrorKind::AlreadyExists => "; remove it, or choose another MAHAVISHNU_LISTEN_UNIX",
+            _ => "; MAHAVISHNU_LISTEN_UNIX is a path in a directory that the server may write to",
+        };
+        return Failure::new(Exit::General, format!("cannot listen on {text}{hint}"));
+    }
     let option = if text.starts_with(&format!("{main}: ")) { "--port" } else { "--metrics-port" };
     let (exit, hint) = if error.kind() == io::ErrorKind::AddrInUse {
         (
@@ -545,6 +557,9 @@ mod tests {
             failed(io::ErrorKind::AddrInUse, "127.0.0.1:1: Address already in use (os error 98)");
         let expected = "cannot listen on 127.0.0.1:1: Address already in use; another program listens there: stop it or choose another --port";
         assert_eq!(used, Failure::new(Exit::General, expected));
+        let unix = failed(io::ErrorKind::AlreadyExists, "/run/m: it is there and no socket");
+        let expected = "cannot listen on /run/m: it is there and no socket; remove it, or choose another MAHAVISHNU_LISTEN_UNIX";
+        assert_eq!(unix, Failure::new(Exit::General, expected));
         let metrics =
             failed(io::ErrorKind::AddrInUse, "127.0.0.1:10: Address already in use (os error 98)");
         assert!(metrics.to_string().ends_with("--metrics-port"), "{metrics}");

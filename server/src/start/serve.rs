@@ -103,6 +103,12 @@ async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
     for listener in plan.sockets.main {
         builder = builder.listen_at(listener);
     }
+    for listener in plan.sockets.unix {
+        builder = builder.listen_unix_at(listener);
+    }
+    if let Some(path) = plan.unix {
+        builder = builder.listen_unix(path, Some(UNIX_MODE));
+    }
     builder = match (plan.metrics, plan.sockets.metrics) {
         (Some((_, render)), Some(listener)) => {
             builder.listen_metrics_at(listener, move || render())
@@ -126,6 +132,9 @@ async fn listen<R: Runtime>(plan: Plan) -> Result<Server<R>, Failure> {
     }
     builder.start().await.map_err(|error| bind_failure(&error, &plan.main))
 }
+
+/// Who may connect at a Unix socket: its user, and its group, which is how operators let a proxy in.
+const UNIX_MODE: u32 = 0o660;
 
 /// What is over first; `one` if both are.
 pub(super) async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
