@@ -86,6 +86,12 @@ fn the_example_of_embedding_is_the_one_that_compiles() {
 }
 
 #[test]
+fn the_test_of_handlers_is_the_one_that_is_run() {
+    let example = include_str!("../../testkit/examples/handlers.rs");
+    compare("docs/embedding.md", "handlers", &format!("\n```rust\n{}\n```\n", example.trim_end()));
+}
+
+#[test]
 fn the_recipe_of_a_snapshot_is_the_one_that_is_run() {
     let recipe = include_str!("../../clients/python/snapshot.py");
     compare("docs/history.md", "snapshot", &format!("\n```python\n{}\n```\n", recipe.trim_end()));
