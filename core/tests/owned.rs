@@ -1,5 +1,6 @@
 //! Output for drivers that write without borrowing: the same bytes as by `flush`, shared and not copied.
 
+#![expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

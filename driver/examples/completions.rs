@@ -172,7 +172,7 @@ impl Driver {
 
     fn carry_out(&self, output: &Output) {
         if let Output::Connected { .. } = output {
-            println!("{} connected", self.hub.connections());
+            eprintln!("{} connected", self.hub.connections());
         }
     }
 

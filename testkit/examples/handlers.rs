@@ -1,8 +1,9 @@
 //! A service's own handlers, and their test in virtual time: `cargo test -p mahavishnu-test --example handlers`.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use mahavishnu_driver::{Builder, Runtime, core::hub::RequestError};
+use mahavishnu_test::World;
 use serde_json::json;
 
 /// The service, on whatever runtime. `sleep` is that runtime's, or the test's.
@@ -18,7 +19,7 @@ where
         .on_request("get_pool_status", move |request| {
             let sleep = sleep.clone();
             async move {
-                match request.data["pool_id"].as_str() {
+                match request.data.get("pool_id").and_then(|id| id.as_str()) {
                     // Its answer comes from far away.
                     Some("far") => sleep(Duration::from_secs(3)).await,
                     // It is never reached.
@@ -36,27 +37,26 @@ where
         .authorize_subscribe(|wish| async move { !wish.channel.starts_with("secret:") })
 }
 
-fn main() {
-    // On tokio: `service(Server::builder(), tokio::time::sleep).listen(…).start()`.
-    println!("run its test: cargo test -p mahavishnu-test --example handlers");
+/// On tokio it is `service(Server::builder(), tokio::time::sleep).listen(…).start()`.
+fn world(seed: u64) -> io::Result<World> {
+    World::with(seed, |builder, clock| service(builder, move |time| clock.sleep(time)))
+}
+
+fn main() -> io::Result<()> {
+    let mut world = world(1)?;
+    let client = world.connect();
+    let answer = world.request(client, "get_pool_status", &json!({ "pool_id": "far" }));
+    eprintln!("after {:?}: {answer}", world.elapsed());
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use mahavishnu_test::{Virtual, World};
-
     use super::*;
-
-    fn world(seed: u64) -> World {
-        let build = |builder: Builder<Virtual>, clock: mahavishnu_test::Clock| {
-            service(builder, move |time| clock.sleep(time))
-        };
-        World::with(seed, build).unwrap()
-    }
 
     #[test]
     fn a_pool_far_away_is_waited_for() {
-        let mut world = world(1);
+        let mut world = world(1).unwrap();
         let client = world.connect();
         let answer = world.request(client, "get_pool_status", &json!({ "pool_id": "far" }));
         assert_eq!(answer["data"]["status"], "idle");
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn one_that_is_not_reached_is_given_up_after_half_a_minute() {
-        let mut world = world(1);
+        let mut world = world(1).unwrap();
         let client = world.connect();
         let answer = world.request(client, "get_pool_status", &json!({ "pool_id": "away" }));
         assert_eq!(answer["error_message"], "No answer in time");
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_subscribed_to() {
-        let mut world = world(1);
+        let mut world = world(1).unwrap();
         let client = world.connect();
         let refused = world.request(client, "subscribe", &json!({ "channel": "secret:1" }));
         assert_eq!(refused["error_code"], "FORBIDDEN");

@@ -150,7 +150,7 @@ impl Peer {
         let closed = self.ws.peer_close();
         let closed =
             closed.map(|close| End::Closed(close.code.unwrap_or(NO_CODE), close.text.to_string()));
-        self.end.get_or_insert(refused.or(closed).unwrap_or(End::Dropped));
+        self.end.get_or_insert_with(|| refused.or(closed).unwrap_or(End::Dropped));
     }
 }
 

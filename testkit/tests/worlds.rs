@@ -1,5 +1,11 @@
 //! Worlds: that they are deterministic, that their time is their own, and what clients see of a server's end.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers fail a test as tests do; clippy exempts only functions marked as tests"
+)]
+
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},

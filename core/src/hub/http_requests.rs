@@ -108,10 +108,8 @@ impl Hub {
         if self.questions.backlog() != Backlog::None {
             return self.refuse_http(id, &Reason::Busy.into());
         }
-        if let Some(tls) = &self.env.config.tls {
-            if let Some(expires) = tls.expires() {
-                self.env.tally.certificate(expires, self.env.now.unix);
-            }
+        if let Some(expires) = self.env.config.tls.as_ref().and_then(|tls| tls.expires()) {
+            self.env.tally.certificate(expires, self.env.now.unix);
         }
         let draining = self.drain.is_told();
         let state = (!draining, self.is_cluster_full());

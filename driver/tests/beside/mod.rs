@@ -1,11 +1,5 @@
 //! What a client sees of a service that lives beside its application's HTTP server: for the adapters' examples.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers fail a test as tests do"
-)]
-
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},

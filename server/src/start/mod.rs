@@ -472,10 +472,12 @@ fn shard_failure(error: &ServerFailed) -> Failure {
 fn bind_failure(error: &io::Error, main: &str) -> Failure {
     let text = plain(error);
     if text.starts_with('/') {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "; another program listens there",
-            io::ErrorKind::AlreadyExists => "; remove it, or choose another MAHAVISHNU_LISTEN_UNIX",
-            _ => "; MAHAVISHNU_LISTEN_UNIX is a path in a directory that the server may write to",
+        let hint = if error.kind() == io::ErrorKind::AddrInUse {
+            "; another program listens there"
+        } else if error.kind() == io::ErrorKind::AlreadyExists {
+            "; remove it, or choose another MAHAVISHNU_LISTEN_UNIX"
+        } else {
+            "; MAHAVISHNU_LISTEN_UNIX is a path in a directory that the server may write to"
         };
         return Failure::new(Exit::General, format!("cannot listen on {text}{hint}"));
     }
