@@ -9,6 +9,7 @@
 mod answers;
 mod broadcasts;
 mod facts;
+mod figures;
 mod files;
 mod properties;
 mod world;
