@@ -85,6 +85,7 @@ struct Asked {
     /// So many of what is done with were told.
     done: usize,
     unfit: usize,
+    takes: bool,
     gives_up: bool,
 }
 
@@ -189,6 +190,11 @@ impl Inlet {
         self.count * 2 >= ENTRIES_MAX || self.bytes * 2 >= BYTES_MAX
     }
 
+    /// Whether nothing is here that may still be in the queue.
+    fn is_done_with_all(&self) -> bool {
+        self.count == 0 && self.done.is_empty() && self.unfit.is_empty()
+    }
+
     /// When something is next to be done by itself.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let next = (self.asked.is_none() && self.ending != Ending::Done).then_some(self.next);
@@ -213,6 +219,7 @@ impl Inlet {
             id: name(),
             done: self.done.len().min(SETTLED_AT_ONCE_MAX),
             unfit: self.unfit.len().min(SETTLED_AT_ONCE_MAX),
+            takes,
             gives_up,
         };
         let take = Take {
@@ -259,6 +266,10 @@ impl Inlet {
                     return;
                 }
                 let some = !entries.is_empty();
+                // Where everything was deleted names begin anew, perhaps below those that were there.
+                if asked.takes && !some && waiting > 0 && self.is_done_with_all() {
+                    self.last = None;
+                }
                 entries.into_iter().for_each(|entry| self.put(env, entry));
                 self.pause = if some { Duration::ZERO } else { self.longer_pause() };
                 // What is full goes on when it is not, or to renew the lease.

@@ -89,6 +89,23 @@ fn who_comes_after_a_dead_owner_begins_with_what_is_left() {
 }
 
 #[test]
+fn a_queue_that_was_deleted_begins_with_names_that_were_there_before() {
+    let mut nodes = Nodes::with(2, 1, config());
+    let (client, _) = nodes.subscriber(1, 0, "a");
+    for n in 0..20 {
+        write(&mut nodes, "a", n);
+    }
+    run(&mut nodes, Duration::from_secs(1));
+    nodes.server.queue.flush();
+    for n in 20..25 {
+        write(&mut nodes, "a", n);
+    }
+    run(&mut nodes, Duration::from_secs(1));
+    assert_eq!(heard(&client), events(0..25, 1));
+    assert_eq!(nodes.server.queue.entries.len(), 0);
+}
+
+#[test]
 fn an_owner_that_has_slept_publishes_nothing_more() {
     let mut nodes = Nodes::with(2, 1, config());
     let (client, _) = nodes.subscriber(1, 0, "a");

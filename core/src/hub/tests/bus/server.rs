@@ -60,6 +60,11 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Everything is deleted: numbers begin anew.
+    pub(super) fn flush(&mut self) {
+        *self = Self { takes: self.takes, ..Self::default() };
+    }
+
     /// Somebody writes.
     pub(super) fn write(&mut self, pairs: &[(&str, &str)]) -> u64 {
         self.last += 1;
