@@ -511,6 +511,8 @@ pub struct Hooks {
     pub authorize_publish: bool,
     /// Whether the application is told of connections that open and close. Default false.
     pub lifecycle: bool,
+    /// Whether it is told of connections that become subscribers of channels and cease to be. Default false.
+    pub subscriptions: bool,
 }
 
 /// How metrics are labelled.

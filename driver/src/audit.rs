@@ -12,7 +12,7 @@ pub(crate) fn log(audit: &Audit, result: Result<Published, Reason>) {
         OrderKind::Revoke => log_revocation(audit, result),
         OrderKind::Disconnect => log_disconnect(audit, result),
         // The application's own doing, of which it has a log if it wants one.
-        OrderKind::EndSessions => {}
+        OrderKind::EndSessions | OrderKind::Send => {}
     }
 }
 

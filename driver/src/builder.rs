@@ -61,7 +61,7 @@ pub struct Builder<R> {
     places: Vec<(Opening, Listener)>,
     shards: Option<u16>,
     seed: Option<Seed>,
-    handlers: Handlers,
+    pub(crate) handlers: Handlers,
     store: Option<Kept>,
     redis: Option<LinkConfig>,
     runtime: PhantomData<fn() -> R>,

@@ -8,13 +8,14 @@ use std::{
 use mahavishnu_core::{
     auth::Revocation,
     config::{Config, Hooks},
-    hub::{Command, ConnId, DrainPlan, Placement, Publication, Published, ShardId},
+    hub::{Command, DrainPlan, Placement, Publication, Published, ShardId},
     reason::Reason,
 };
 use mahavishnu_links::LinkConfig;
 use serde::Serialize;
 
 use crate::{
+    direct::TryError,
     mailbox::{Answer, Mail, Mailbox},
     publish::object,
 };
@@ -100,6 +101,38 @@ impl Handle {
         outcome.ok_or(BroadcastError::Stopped)?.map_err(BroadcastError::Refused)
     }
 
+    /// Broadcasts without waiting for anything: from code that is not asynchronous, and from handlers, those included that
+    /// are plain functions. It never blocks. Ok says that the channel's home has taken it into its mailbox; how many it has
+    /// reached is not told, and what the core refuses then is counted by `websocket_message_errors_total` and otherwise lost.
+    ///
+    /// ```no_run
+    /// # fn example(handle: mahavishnu_driver::Handle) {
+    /// use mahavishnu_driver::TryError;
+    /// use serde_json::json;
+    ///
+    /// match handle.try_broadcast("prices", "price.changed", &json!({ "cents": 99 })) {
+    ///     Ok(()) => {}
+    ///     Err(TryError::Full) => println!("the next price will do"),
+    ///     Err(error) => eprintln!("not broadcast: {error}"),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TryError`], and nobody got it then; never `Gone`.
+    pub fn try_broadcast(
+        &self,
+        channel: &str,
+        event: &str,
+        data: &(impl Serialize + ?Sized),
+    ) -> Result<(), TryError> {
+        let data = object(data).map_err(|_| TryError::NotAnObject)?;
+        let publication = Publication::new(channel, event, data);
+        let home = self.mailbox(self.placement.home(channel)).ok_or(TryError::Stopped)?;
+        home.try_send(Mail::Command(Command::Publish { id: None, publication }))
+    }
+
     /// Revokes tokens: connections that came with one are closed with 1008, and none is accepted any more. Returns when
     /// that is so on all shards, with the number of connections closed. A restart forgets it: what must outlast one
     /// belongs into [`Auth::revoked`](mahavishnu_core::config::Auth::revoked) too.
@@ -107,13 +140,6 @@ impl Handle {
         let outcome = self.ask(ShardId(0), |answer| Mail::Revoke(revocation, answer)).await;
         let outcome = outcome.ok_or(RevokeError::Stopped)?;
         outcome.map(|published| published.subscribers).map_err(RevokeError::Refused)
-    }
-
-    /// Ends one connection with close code 1008.
-    pub async fn disconnect(&self, conn: ConnId) {
-        if let Some(mailbox) = self.mailboxes.get(usize::from(conn.shard().0)) {
-            mailbox.command(Command::Disconnect { conn }).await;
-        }
     }
 
     /// Puts a new configuration in force on all shards. Live connections stay, but for those whose tokens it revokes;

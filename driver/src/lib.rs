@@ -24,11 +24,14 @@ mod app;
 mod audit;
 mod builder;
 mod clock;
+mod direct;
 mod handle;
+mod hooks;
 mod link;
 mod listen;
 mod looks;
 mod mailbox;
+mod members;
 mod owner;
 pub mod poller;
 mod publish;
@@ -36,6 +39,7 @@ mod pulse;
 mod refusals;
 mod reports;
 mod resolve;
+mod rolls;
 mod runtime;
 mod sessions;
 mod shard;
@@ -48,12 +52,15 @@ pub use self::{
     adopt::{AdoptError, Adoption},
     app::{Authorize, Request, RequestResult},
     builder::{Builder, Server, ServerFailed},
+    direct::{Message, SendError, TryError},
     handle::{BroadcastError, Handle, RevokeError},
     looks::{
         ChannelState, History, HistoryEvent, HistoryRange, LookError, Presence, PresenceMember,
     },
+    members::CommandError,
     publish::Publish,
     pulse::Pulse,
+    rolls::{Cursor, Listed},
     runtime::{Descriptor, Runtime, Waiter},
     sessions::{Session, SessionCounts, Stopped},
     stepped::{Stepped, Time},
@@ -62,4 +69,5 @@ pub use self::{
 pub use bytes;
 pub use http;
 pub use mahavishnu_core as core;
+pub use mahavishnu_core::hub::{ChannelInfo, ConnectionInfo, Disconnect, Leave, RetryAdvice, Sent};
 pub use mahavishnu_links as links;

@@ -10,21 +10,22 @@ use std::{
     task::{Context, Poll},
 };
 
-use async_channel::{Receiver, Sender};
+use async_channel::{Receiver, Sender, TrySendError};
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use mahavishnu_core::{
     auth::Revocation,
     hub::{
-        Command, CommandId, ConnId, Listener, Look, Publication, Published, SessionPage, ShardId,
-        ShardMessage, StoreEvent, Whose,
+        Command, CommandId, ConnId, DirectMessage, Disconnect, Handled, Listener, Look,
+        Publication, Published, Recipient, Roll, SessionPage, ShardId, ShardMessage, StoreEvent,
+        Whose,
     },
     reason::Reason,
 };
 use mahavishnu_links::LinkConfig;
 use uuid::Uuid;
 
-use crate::{adopt::Ask, poller::TcpStream, resolve::Resolved};
+use crate::{adopt::Ask, direct::TryError, poller::TcpStream, resolve::Resolved};
 
 /// Commands of the application that may wait for a shard. One more waits in the application.
 const COMMANDS_MAX: usize = 1024;
@@ -40,6 +41,34 @@ pub(crate) type Seen = Sender<Result<Bytes, Reason>>;
 
 /// Where the answer to a question about sessions goes.
 pub(crate) type Paged = Sender<SessionPage>;
+
+/// Where the answer to a command about connections goes.
+pub(crate) type Outcome = Sender<Result<Handled, Reason>>;
+
+/// A command about connections, whose answer is waited for.
+#[derive(Debug)]
+pub(crate) enum About {
+    Send(Recipient, DirectMessage),
+    Subscribe { conn: ConnId, channel: Box<str>, granted: bool },
+    Unsubscribe { conn: ConnId, channel: Box<str> },
+    List { of: Roll, limit: u32, after: Option<u32> },
+}
+
+impl About {
+    /// As the hub takes it.
+    pub(crate) fn into_command(self, id: CommandId) -> Command {
+        match self {
+            Self::Send(to, message) => Command::Send { id: Some(id), to, message },
+            Self::Subscribe { conn, channel, granted } => {
+                Command::Subscribe { id: Some(id), conn, channel, granted }
+            }
+            Self::Unsubscribe { conn, channel } => {
+                Command::Unsubscribe { id: Some(id), conn, channel }
+            }
+            Self::List { of, limit, after } => Command::List { id, of, limit, after },
+        }
+    }
+}
 
 /// What a shard's mailbox carries.
 #[derive(Debug)]
@@ -60,6 +89,12 @@ pub(crate) enum Mail {
     },
     /// Sessions to be ended.
     EndSessions(Whose, Answer),
+    /// A command about connections.
+    About(About, Outcome),
+    /// An event for all connections of a user, to all nodes.
+    SendEverywhere(Arc<str>, DirectMessage, Answer),
+    /// Connections to be ended.
+    Dismiss(Recipient, Box<Disconnect>, Answer),
     /// A socket that another shard accepted.
     Socket(TcpStream, SocketAddr, Listener),
     /// A handshake that somebody else has read; its socket comes later.
@@ -161,6 +196,16 @@ impl Mailbox {
         sent
     }
 
+    /// Sends what the application wants, if there is room.
+    pub(crate) fn try_send(&self, mail: Mail) -> Result<(), TryError> {
+        self.commands.try_send(mail).map_err(|error| match error {
+            TrySendError::Full(_) => TryError::Full,
+            TrySendError::Closed(_) => TryError::Stopped,
+        })?;
+        self.bell.wake();
+        Ok(())
+    }
+
     /// As [`send`](Self::send), where it makes no difference whether the shard has ended.
     pub(crate) async fn command(&self, command: Command) {
         self.send(Mail::Command(command)).await;
@@ -206,6 +251,7 @@ pub(crate) struct Waiting {
     answers: HashMap<u64, Answer>,
     looks: HashMap<u64, Seen>,
     pages: HashMap<u64, Paged>,
+    outcomes: HashMap<u64, Outcome>,
 }
 
 impl Waiting {
@@ -238,6 +284,19 @@ impl Waiting {
         if let Some(paged) = self.pages.remove(&id.0) {
             // Whoever asked may have stopped waiting.
             let _ = paged.try_send(page);
+        }
+    }
+
+    pub(crate) fn add_outcome(&mut self, outcome: Outcome) -> CommandId {
+        self.next += 1;
+        self.outcomes.insert(self.next, outcome);
+        CommandId(self.next)
+    }
+
+    pub(crate) fn handled(&mut self, id: CommandId, result: Result<Handled, Reason>) {
+        if let Some(outcome) = self.outcomes.remove(&id.0) {
+            // Whoever asked may have stopped waiting.
+            let _ = outcome.try_send(result);
         }
     }
 
@@ -318,6 +377,19 @@ mod tests {
         assert!(poll(mailbox.send(drain())).is_pending());
         assert!(inbox.take_command().is_some());
         assert_eq!(poll(mailbox.send(drain())), Poll::Ready(true));
+    }
+
+    #[test]
+    fn who_does_not_wait_is_told_that_there_is_no_room() {
+        let (mailbox, inbox) = Mailbox::new();
+        for _ in 0..COMMANDS_MAX {
+            assert_eq!(mailbox.try_send(drain()), Ok(()));
+        }
+        assert_eq!(mailbox.try_send(drain()), Err(TryError::Full));
+        assert!(inbox.take_command().is_some());
+        assert_eq!(mailbox.try_send(drain()), Ok(()));
+        drop(inbox);
+        assert_eq!(mailbox.try_send(drain()), Err(TryError::Stopped));
     }
 
     #[test]

@@ -309,6 +309,19 @@ impl<R: Runtime> Shard<R> {
                 let id = Some(self.waiting.add(answer));
                 self.hub.handle_command(self.clock.now(), Command::EndSessions { id, of });
             }
+            Mail::About(about, outcome) => {
+                let id = self.waiting.add_outcome(outcome);
+                self.hub.handle_command(self.clock.now(), about.into_command(id));
+            }
+            Mail::SendEverywhere(user, message, answer) => {
+                let id = Some(self.waiting.add(answer));
+                let command = Command::SendEverywhere { id, user, message };
+                self.hub.handle_command(self.clock.now(), command);
+            }
+            Mail::Dismiss(whom, how, answer) => {
+                let id = Some(self.waiting.add(answer));
+                self.hub.handle_command(self.clock.now(), Command::Dismiss { id, whom, how });
+            }
             Mail::Socket(stream, address, listener) => {
                 let _ = self.add(stream, address, listener);
                 if let Some(own) = self.own_mailbox() {
@@ -432,6 +445,7 @@ impl<R: Runtime> Shard<R> {
             Output::Done { id, result } => self.waiting.done(id, result),
             Output::Looked { id, result } => self.waiting.seen(id, result),
             Output::Sessions { id, page } => self.waiting.paged(id, page),
+            Output::Handled { id, result } => self.waiting.handled(id, result),
             Output::Audit { audit, result } => audit::log(&audit, result),
             Output::ClockSet { by, forward } => {
                 let (seconds, direction) =
@@ -489,7 +503,10 @@ impl<R: Runtime> Shard<R> {
                 self.record_metrics();
                 self.app.ask(output);
             }
-            Output::Request { .. } | Output::Authorize { .. } => self.app.ask(output),
+            Output::Request { .. }
+            | Output::Authorize { .. }
+            | Output::Subscribed { .. }
+            | Output::Unsubscribed { .. } => self.app.ask(output),
         }
     }
 

@@ -191,6 +191,7 @@ on_each! {
         who_is_in_a_channel_is_told_whole,
         the_application_answers_and_decides,
         the_application_hears_of_clients_and_ends_them,
+        a_plain_handler_speaks_without_waiting,
         a_revocation_ends_its_connections_on_all_shards,
         a_full_socket_is_written_to_when_it_has_room,
         messages_longer_than_the_scratch_arrive,

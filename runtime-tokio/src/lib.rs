@@ -40,9 +40,10 @@ use tokio::runtime;
 
 pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
-    AdoptError, Adoption, Authorize, BroadcastError, ChannelState, Handle, History, HistoryEvent,
-    HistoryRange, LookError, Presence, PresenceMember, Publish, Request, RequestResult,
-    RevokeError, ServerFailed, Session, SessionCounts, Stopped,
+    AdoptError, Adoption, Authorize, BroadcastError, ChannelInfo, ChannelState, CommandError,
+    ConnectionInfo, Cursor, Disconnect, Handle, History, HistoryEvent, HistoryRange, Leave, Listed,
+    LookError, Message, Presence, PresenceMember, Publish, Request, RequestResult, RetryAdvice,
+    RevokeError, SendError, Sent, ServerFailed, Session, SessionCounts, Stopped, TryError,
 };
 pub use mahavishnu_driver::{bytes, http};
 

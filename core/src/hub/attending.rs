@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Hub,
+    application::Leave,
     homes::{Known, Since, Wish},
     http::Refused,
     looks::Query,
@@ -81,7 +82,8 @@ impl Hub {
         }
         let watch = self.watchers.get(index, id);
         let stays = watch.is_some_and(|watch| watch.id == self.public_name(id));
-        self.take_out(id, name, if stays { Why::Held(MEANWHILE) } else { Why::Left });
+        let why = if stays { Why::Held(MEANWHILE) } else { Why::Left };
+        self.take_out(id, name, why, Leave::Client);
     }
 
     /// What becomes of the members that a connection was that has ended for `reason`: those of a session wait a little longer

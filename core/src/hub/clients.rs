@@ -7,17 +7,18 @@ use http::Request;
 
 use super::{
     Hub,
+    application::Leave,
     attending::Wishes,
     clock::Leap,
     connections::{Admission, AnswerTo, Conn, Phase},
     drain::Step,
     forwarded::is_trusted,
     handshake::{self, Accepted},
-    http::{self as answers, Refused},
+    http::Refused,
     presence::Why,
     publishing::Message,
     tokens::{self, Token, Withdrawn},
-    types::{Command, ConnId, DrainPlan, Listener, Output, Peer, ShardId},
+    types::{ConnId, DrainPlan, Listener, Output, Peer, ShardId},
 };
 use crate::{
     auth::Claims,
@@ -234,6 +235,7 @@ impl Hub {
             self.env.tally.connections += 1;
         }
         self.env.tally.active += 1;
+        self.connections.list_user(id);
         self.peers.welcomed();
         self.connections.send_welcome(&mut self.env, id, name);
         if self.env.config.hooks.lifecycle {
@@ -248,8 +250,15 @@ impl Hub {
         let Some(conn) = self.connections.edit(id) else { return };
         let renamed = conn.user() != token.claims.user;
         let left = if renamed { conn.exit_as_user() } else { None };
-        tokens::put(&self.env, conn, token);
         let active = conn.is_active();
+        if renamed && active {
+            self.connections.unlist_user(id);
+        }
+        let Some(conn) = self.connections.edit(id) else { return };
+        tokens::put(&self.env, conn, token);
+        if renamed && active {
+            self.connections.list_user(id);
+        }
         self.exit(id, left);
         if renamed {
             self.rename_session(id);
@@ -515,7 +524,7 @@ impl Hub {
             return self.connections.refuse(&mut self.env, id, reason, correlation);
         };
         self.drop_from_resumption(id, &channel);
-        self.unsubscribe(id, &channel, Why::Left);
+        self.unsubscribe(id, &channel, Why::Left, Leave::Client);
         let env = &mut self.env;
         self.connections.answer_unsubscribed(env, id, &channel, correlation, answer);
     }
@@ -570,39 +579,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Publish { id, publication } => self.on_publish_command(id, publication),
-            Command::Reply { id, result } => self.on_reply(id, result),
-            Command::Decide { id, allow } => self.on_decision(id, allow),
-            Command::Exposition { conn: _, text } => {
-                for conn in self.scrapes.take() {
-                    self.respond(conn, answers::exposition(text.clone()));
-                }
-            }
-            Command::Statistics(data) => self.tell_statistics(&data),
-            Command::Failed(handler) => self.on_failed(handler),
-            Command::Backlog(backlog) => self.questions.set_backlog(backlog),
-            Command::Look { id, channel, look } => self.on_look_command(id, channel, look),
-            Command::Sessions { id, of, limit, after } => {
-                let page = self.sessions.page(&self.env, &of, limit, after);
-                self.outputs.push_back(Output::Sessions { id, page });
-            }
-            Command::EndSessions { id, of } => self.on_end_sessions(id, &of),
-            Command::Disconnect { conn } => {
-                let here = conn.shard == self.env.place.shard;
-                let found = self.connections.get(conn);
-                if here && found.is_some_and(|found| found.phase != Phase::Http) {
-                    self.close(conn, Reason::Disconnected);
-                }
-            }
-            Command::Revoke { id, revocation } => self.on_revoke_command(id, revocation),
-            Command::Reload(config) => self.on_reload(config),
-            Command::Drain(plan) => self.on_drain(plan),
-        }
-    }
-
-    fn on_drain(&mut self, plan: DrainPlan) {
+    pub(super) fn on_drain(&mut self, plan: DrainPlan) {
         // Whoever is next to take from queues need not wait until a lease is over.
         self.ingress.end(self.env.now.mono);
         if let Some(plan) = self.drain.notice(self.env.now.mono, plan) {
@@ -695,14 +672,18 @@ impl Hub {
         );
         // What an expired token has not been handed yet, it is not owed: it may be younger than its end.
         if !at_once && reason != Reason::TokenExpired {
-            // What was published before this moment still goes out before the close frame.
-            self.seal_all();
-            self.hand_out_all();
-            self.channels.send_all(&mut self.env, &mut self.connections, id);
+            self.send_all_queued(id);
         }
         let when = if at_once { CloseWhen::AtOnce } else { CloseWhen::AfterData };
         self.connections.close(&self.env, id, reason, when);
         self.retire(id, reason);
+    }
+
+    /// What was published before this moment still goes out before the close frame.
+    pub(super) fn send_all_queued(&mut self, id: ConnId) {
+        self.seal_all();
+        self.hand_out_all();
+        self.channels.send_all(&mut self.env, &mut self.connections, id);
     }
 
     fn refuse_and_close(&mut self, id: ConnId, reason: Reason, correlation: Option<&str>) {
@@ -751,6 +732,9 @@ impl Hub {
         let Some(ended) = self.connections.retire(&mut self.env, id, reason) else { return };
         if ended.open {
             self.peers.closed();
+        }
+        if self.env.config.hooks.subscriptions {
+            self.tell_of_last(id, reason);
         }
         if ended.active && self.env.config.hooks.lifecycle {
             self.outputs.push_back(Output::Disconnected { conn: id, reason });

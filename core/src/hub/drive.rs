@@ -9,10 +9,11 @@ use super::{
     bus::{BusCommand, BusEvent},
     channels::Round,
     connections::{AfterHeader, HANDSHAKE, Path, Phase, Written},
+    due::{Timeout, TimeoutReason},
     homes::Sealed,
     peers::{Inner, ShardMessage, round_weight},
     store::StoreEvent,
-    types::{Command, ConnId, Output, Peer, ShardId, Timeout, TimeoutReason},
+    types::{Command, ConnId, Output, Peer, ShardId},
 };
 use crate::{
     reason::Reason,

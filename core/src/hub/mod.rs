@@ -12,15 +12,18 @@
 mod admitting;
 mod append;
 mod appending;
+mod application;
 mod attending;
 mod bus;
 mod channels;
 mod clients;
 mod clock;
 mod codecs;
+mod commands;
 mod connections;
 mod drain;
 mod drive;
+mod due;
 mod env;
 mod errands;
 mod follow;
@@ -32,9 +35,11 @@ mod http;
 mod http_requests;
 mod ingress;
 mod interest;
+mod joining;
 mod keeping;
 mod leasing;
 mod listening;
+mod listing;
 mod looking;
 mod looks;
 mod mending;
@@ -48,6 +53,7 @@ mod reaching;
 mod reads;
 mod resuming;
 mod roaming;
+mod sending;
 mod sessions;
 mod sharing;
 mod slab;
@@ -90,6 +96,10 @@ use self::{
     visitors::Visitors,
 };
 pub use self::{
+    application::{
+        ChannelInfo, ConnectionInfo, DirectMessage, Disconnect, Handled, Leave, Recipient,
+        RetryAdvice, Roll, RollPage, Sent,
+    },
     bus::{
         Alive, Append, AppendError, Appended, AttendanceEvent, BusCommand, BusError, BusEvent,
         BusState, CallId, ChannelEvent, Heal, HealEntry, IngressEntry, IngressOwner, LinkEvent,
@@ -100,6 +110,7 @@ pub use self::{
         Standing, Take, Taken, TakenFrom, Visit, VisitChange, VisitEvent, VisitName, Visited,
         Visits, Writer,
     },
+    due::{Timeout, TimeoutReason},
     nodes::{LinkCounts, NodeInfo, OrderKind, Whom},
     peers::ShardMessage,
     store::{
@@ -108,7 +119,7 @@ pub use self::{
     types::{
         Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Look, NO_ADDRESS,
         Output, Peer, Place, Placement, Publication, PublicationOptions, Published, RequestError,
-        RequestId, SessionInfo, SessionPage, ShardId, Timeout, TimeoutReason, Whose,
+        RequestId, SessionInfo, SessionPage, ShardId, Whose,
     },
 };
 use crate::{config::Config, entropy::Entropy, metrics::Tally, time::Now};
@@ -226,7 +237,7 @@ impl Hub {
             tokens: Tokens::new(keys(), now),
             presence: Presence::new(keys(), now.mono),
             watchers: Watchers::default(),
-            connections: Connections::new(&env.config, place.shard, now),
+            connections: Connections::new(&env.config, place.shard, now, names),
             errands: Errands::default(),
             storing: Storing::new(keys()),
             following: Following::new(stream.hash_keys()),

@@ -4,14 +4,17 @@
 //! delivers to its connection. With a bus the first hub tells the other nodes, whose first hubs do the same there and confirm
 //! it.
 
+use std::sync::Arc;
+
 use http::Request;
 
 use super::{
     Hub,
+    application::{DirectMessage, Disconnect, Recipient},
     bus::{BusError, CallId},
     errands::{self, Asker, OrderDone},
     http::Refused,
-    nodes::{Entry, NodesMessage, Order, OrderKind, Spread, Whom},
+    nodes::{Entry, NodesMessage, Order, OrderKind, Spread, USER_BYTES_MAX, Whom},
     peers::{Inner, Ticket},
     types::{Audit, CommandId, ConnId, Output, Published, ShardId},
 };
@@ -35,7 +38,7 @@ impl Hub {
         let mut audit = Box::new(Audit { peer, kind, ..Audit::default() });
         let asker = Asker::Http(id);
         match errands::orders::disconnect(&self.env, &self.tokens, request, &mut audit) {
-            Ok(whom) => self.disconnect(asker, audit, whom),
+            Ok(whom) => self.disconnect(asker, audit, Order::Disconnect(whom, None)),
             Err(refused) => self.fail_order(asker, audit, &refused),
         }
     }
@@ -60,11 +63,76 @@ impl Hub {
         self.give(asker, Some(audit), Order::Revoke(revocation));
     }
 
-    fn disconnect(&mut self, asker: Asker, audit: Box<Audit>, whom: Whom) {
+    /// The application sends to a user's connections to all nodes.
+    pub(super) fn on_send_everywhere(
+        &mut self,
+        id: Option<CommandId>,
+        user: Arc<str>,
+        message: DirectMessage,
+    ) {
+        if let Err(reason) = self.check_direct(&message) {
+            self.fail_command(id, reason);
+        } else if self.errands.ordered() >= self.env.config.limits.revocations.revocations_max {
+            self.fail_command(id, Reason::Busy);
+        } else {
+            self.give(Asker::Command(id), None, Order::Send { user, message });
+        }
+    }
+
+    /// The application ends connections in its own words.
+    pub(super) fn on_dismiss_command(
+        &mut self,
+        id: Option<CommandId>,
+        whom: Recipient,
+        how: Box<Disconnect>,
+    ) {
+        let user = match &whom {
+            Recipient::User(user) => Some(user),
+            Recipient::Connection(_) => None,
+        };
+        let named = user.is_none_or(|user| (1..=USER_BYTES_MAX).contains(&user.len()));
+        if how.check().is_err() || !named {
+            return self.fail_command(id, Reason::BadDisconnect);
+        }
+        match whom {
+            Recipient::Connection(conn) => {
+                let here = conn.shard == self.env.place.shard;
+                let found =
+                    self.connections.get(conn).filter(|found| here && found.phase.is_open());
+                let closed = u32::from(found.is_some());
+                if found.is_some() {
+                    self.dismiss(conn, &how);
+                }
+                let published = Published { subscribers: closed, ..Published::default() };
+                self.outputs.extend(id.map(|id| Output::Done { id, result: Ok(published) }));
+            }
+            Recipient::User(user) => {
+                let (whom, kind) = (Whom::User(user), OrderKind::Disconnect);
+                let audit = Audit { kind, whom: Some(whom.clone()), ..Audit::default() };
+                let how = (*how != Disconnect::default()).then_some(how);
+                let order = Order::Disconnect(whom, how);
+                self.disconnect(Asker::Command(id), Box::new(audit), order);
+            }
+        }
+    }
+
+    /// Ends a connection in words of the application's. They may come behind what is queued, and behind advice.
+    fn dismiss(&mut self, id: ConnId, how: &Disconnect) {
+        if !how.at_once {
+            self.send_all_queued(id);
+            if let Some(advice) = how.advice() {
+                self.connections.send_closing(&mut self.env, id, &advice);
+            }
+        }
+        self.connections.close_as(&self.env, id, how);
+        self.retire(id, Reason::Disconnected);
+    }
+
+    fn disconnect(&mut self, asker: Asker, audit: Box<Audit>, order: Order) {
         if self.errands.ordered() >= self.env.config.limits.revocations.revocations_max {
             return self.fail_order(asker, audit, &Reason::Busy.into());
         }
-        self.give(asker, Some(audit), Order::Disconnect(whom));
+        self.give(asker, Some(audit), order);
     }
 
     pub(super) fn give(&mut self, asker: Asker, audit: Option<Box<Audit>>, order: Order) {
@@ -94,28 +162,34 @@ impl Hub {
                 self.tokens.revoke(&mut self.env, revocation);
                 self.end_tokens(|claims| revocation.fits(claims))
             }
-            Order::Disconnect(whom) => self.end_connections(whom),
+            Order::Disconnect(whom, how) => self.end_connections(whom, how.as_deref()),
             Order::EndSessions { of, begun_by } => self.obey_end_sessions(of, *begun_by),
+            Order::Send { user, message } => self.send_to_user(user, message).reached,
         }
     }
 
-    fn end_connections(&mut self, whom: &Whom) -> u32 {
-        let mut ended = 0;
-        for id in self.connections.active() {
-            let is_meant = match whom {
-                Whom::User(user) => {
-                    let own = self.connections.get(id).and_then(|conn| conn.user());
-                    own.is_some_and(|own| own == *user)
-                }
-                // Who has resumed a session goes by the name of its first connection.
-                Whom::Connection(name) => {
-                    *name == self.public_name(id) || *name == self.env.public_name(id)
-                }
-            };
-            if is_meant {
-                self.close(id, Reason::Disconnected);
-                ended += 1;
+    fn end_connections(&mut self, whom: &Whom, how: Option<&Disconnect>) -> u32 {
+        let meant = match whom {
+            Whom::User(user) => self.connections.of_user(user),
+            // Who has resumed a session goes by the name of its first connection.
+            Whom::Connection(name) => {
+                let goes_by = |id: &ConnId| {
+                    *name == self.public_name(*id) || *name == self.env.public_name(*id)
+                };
+                self.connections.active().into_iter().filter(goes_by).collect()
             }
+        };
+        let mut ended = 0;
+        for id in meant {
+            // Another one's end may have been this one's.
+            if !self.connections.is_active(id) {
+                continue;
+            }
+            match how {
+                Some(how) => self.dismiss(id, how),
+                None => self.close(id, Reason::Disconnected),
+            }
+            ended += 1;
         }
         ended
     }

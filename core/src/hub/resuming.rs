@@ -337,7 +337,10 @@ impl Hub {
     /// The channels of a connection, and what it asked for with each.
     fn terms(&self, id: ConnId) -> Vec<(Arc<str>, Terms)> {
         let terms = self.connections.get(id).map(|conn| self.channels.terms(conn));
-        let all = terms.unwrap_or_default().into_iter().map(|(index, name, positions)| {
+        // A session has what its client may have.
+        let lasting = |index: u32| !self.channels.is_granted(index, id);
+        let terms = terms.unwrap_or_default().into_iter().filter(|(index, ..)| lasting(*index));
+        let all = terms.map(|(index, name, positions)| {
             let presence = self.presence_terms(index, id);
             (name, Terms { positions, presence })
         });

@@ -29,7 +29,12 @@ pub(super) fn keys() -> KeyedState {
 }
 
 pub(super) fn connections(env: &Env) -> Connections {
-    Connections::new(&env.config, env.place.shard, env.now)
+    Connections::new(
+        &env.config,
+        env.place.shard,
+        env.now,
+        Entropy::new(env.place.seed).hash_keys(),
+    )
 }
 
 /// A socket that has sent nothing.

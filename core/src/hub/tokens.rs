@@ -7,6 +7,7 @@
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use super::{
+    application::Leave,
     clock::{Leap, WallClock},
     connections::Conn,
     env::Env,
@@ -58,6 +59,14 @@ impl Withdrawn {
         match self {
             Self::Token => "token",
             Self::Policy => "policy",
+        }
+    }
+
+    /// As the application is told.
+    pub(super) fn leave(self) -> Leave {
+        match self {
+            Self::Token => Leave::Token,
+            Self::Policy => Leave::Policy,
         }
     }
 }

@@ -187,14 +187,9 @@ impl Hub {
     /// Connections of a user to this hub, and how many there are.
     pub(super) fn connections_of(&self, user: &str) -> (Vec<Contact>, u32) {
         let max = self.env.config.limits.connections.connections_listed_max as usize;
-        let (mut found, mut total) = (Vec::new(), 0);
-        for id in self.connections.active() {
-            let own = self.connections.get(id).and_then(|conn| conn.user());
-            if own.is_some_and(|own| *own == *user) {
-                total += 1;
-                found.extend(self.contact_of(id).filter(|_| found.len() < max));
-            }
-        }
+        let ids = self.connections.of_user(user);
+        let total = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        let found = ids.into_iter().filter_map(|id| self.contact_of(id)).take(max).collect();
         (found, total)
     }
 

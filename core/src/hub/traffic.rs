@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::{
     Hub,
+    application::Leave,
     attending::Wishes,
     channels::{Left, Subscribe},
-    connections::AnswerTo,
+    connections::{AnswerTo, Asker},
     errands::Publisher,
     follow::Parked,
     homes::{Form, Known, Lost, Sealed, Start, Wish},
@@ -17,7 +18,7 @@ use super::{
     presence::{Attended, Departure, Why},
     questions::{About, Question, is_object},
     tokens::Withdrawn,
-    types::{ConnId, Handler, Output, Publication, RequestError, RequestId, ShardId},
+    types::{Backlog, ConnId, Handler, Output, Publication, RequestError, RequestId, ShardId},
     visitors::Who,
 };
 use crate::{
@@ -219,6 +220,10 @@ impl Hub {
             // What it has to say of itself would pile up before a hub that does not listen.
             return self.decline(id, name, &answer, Reason::Busy);
         }
+        if self.env.config.hooks.subscriptions && self.questions.backlog() != Backlog::None {
+            // The application could not hear of it.
+            return self.decline(id, name, &answer, Reason::Busy);
+        }
         let everywhere = self.homes.len() + self.peers.channels();
         self.start_anew(id, name, &wishes);
         let presence = wishes.presence.and_then(|wanted| self.attendance(id, *wanted));
@@ -226,7 +231,7 @@ impl Hub {
         let form = wish.as_ref().map_or(Form::Plain, |wish| wish.form());
         let traced = wish.as_ref().is_some_and(|wish| wish.traces);
         let asked = (answer, (form, traced), wish.is_some() || presence.is_some());
-        let resumes = asked.0.resumes;
+        let resumes = asked.0.resumes();
         let (env, connections) = (&self.env, &mut self.connections);
         match self.channels.subscribe(env, connections, id, name, asked, everywhere) {
             Some(Subscribe::Ask(channel, member)) => {
@@ -236,7 +241,12 @@ impl Hub {
                 let join = |channel| Inner::Join { channel, member, wish, presence };
                 self.tell(self.homes.of(&channel), join(channel));
             }
-            Some(Subscribe::Already(answer)) => self.confirm(id, name, &answer, (None, None)),
+            Some(Subscribe::Already(answer)) => {
+                if answer.is_granted() {
+                    self.channels.grant(&self.connections, name, id);
+                }
+                self.confirm(id, name, &answer, (None, None));
+            }
             Some(Subscribe::Refused(reason, answer)) => {
                 if reason == Reason::ChannelsShare
                     && let Some(conn) = self.connections.get(id)
@@ -265,14 +275,18 @@ impl Hub {
         presence: Option<Result<Box<Attended>, Reason>>,
     ) {
         let index = self.channels.find(name);
+        // It was a subscriber before, and by grant.
+        let (mut before, mut granted) = (false, false);
         if let Some(index) = index {
             // Rounds from before are for the others. This may close slow readers, even all: what is still waiting keeps
             // the channel.
             self.hand_out_channel(index);
             // Who is a subscriber and wants to be another starts anew, or is none any more.
             if self.channels.begins_anew(index, member.conn) {
+                granted = self.channels.is_granted(index, member.conn);
                 let (env, connections) = (&mut self.env, &mut self.connections);
                 if let Some(left) = self.channels.leave(env, connections, index, member.conn) {
+                    before = true;
                     self.note_unsubscribed(member.conn, &left.channel);
                     match (&presence, &start) {
                         // Who has said nothing of presence attends as before.
@@ -299,8 +313,15 @@ impl Hub {
         let (env, connections) = (&mut self.env, &mut self.connections);
         let joined = self.channels.joined(env, connections, name, member, begins);
         let Some(joined) = joined else { return };
+        granted |= joined.answer.as_ref().is_some_and(|(answer, _)| answer.is_granted());
+        if granted {
+            self.channels.grant(&self.connections, name, id);
+        }
+        if self.env.config.hooks.subscriptions {
+            self.tell_joined(id, name, before, &joined);
+        }
         let members = attended.as_ref().map(|attended| attended.members);
-        let held = joined.answer.as_ref().is_some_and(|(answer, _)| answer.resumes);
+        let held = joined.answer.as_ref().is_some_and(|(answer, _)| answer.resumes());
         let presence = match attended {
             Some(attended) => self.attend(id, name, attended.watch, held),
             None => index.and_then(|index| self.attend_on(index, id)),
@@ -314,10 +335,13 @@ impl Hub {
             Some((answer, Ok(()))) => {
                 let told = start.as_ref().filter(|_| form == Form::Positioned);
                 let told = told.map(|start| start.told());
-                if joined.added && !answer.resumes {
+                if joined.added && !answer.resumes() && !granted {
                     self.note_subscribed(id, name, form == Form::Positioned);
                 }
-                self.confirm(id, name, &answer, (told, members));
+                match answer.command() {
+                    Some(command) => self.answer_joining(command, id, name, joined.added),
+                    None => self.confirm(id, name, &answer, (told, members)),
+                }
             }
             Some((answer, Err(Reason::NotRecovered))) => {
                 let word = lost.map_or("", Lost::as_str);
@@ -342,25 +366,23 @@ impl Hub {
         answer: &AnswerTo,
         (start, members): (Option<protocol::Start<'static>>, Option<u32>),
     ) {
-        if answer.resumes {
-            self.on_rejoined(id, channel, Ok(start));
-        } else {
-            self.connections.answer_subscribed(
-                &mut self.env,
-                id,
-                channel,
-                answer,
-                (start, members),
-            );
+        match answer.asker {
+            Asker::Session => self.on_rejoined(id, channel, Ok(start)),
+            Asker::Client => {
+                let (env, start) = (&mut self.env, (start, members));
+                self.connections.answer_subscribed(env, id, channel, answer, start);
+            }
+            // It was one already, or has been taken out meanwhile.
+            Asker::Application { id: command, .. } => self.answer_changed(command, id, false),
         }
     }
 
     /// A connection is no subscriber: tells its client why, now or together with the rest of its session.
     fn decline(&mut self, id: ConnId, channel: &str, answer: &AnswerTo, reason: Reason) {
-        if answer.resumes {
-            self.on_rejoined(id, channel, Err(reason));
-        } else {
-            self.refuse(id, reason, answer.correlation.as_deref());
+        match answer.asker {
+            Asker::Session => self.on_rejoined(id, channel, Err(reason)),
+            Asker::Client => self.refuse(id, reason, answer.correlation.as_deref()),
+            Asker::Application { id: command, .. } => self.answer_command(command, Err(reason)),
         }
     }
 
@@ -377,34 +399,43 @@ impl Hub {
     }
 
     /// Takes a connection out of a channel; it is not an error if it is not in it.
-    pub(super) fn unsubscribe(&mut self, id: ConnId, name: &str, why: Why) {
+    pub(super) fn unsubscribe(&mut self, id: ConnId, name: &str, why: Why, leave: Leave) {
         self.questions.cancel_subscribe(&self.connections, id, name);
-        self.take_out(id, name, why);
+        self.take_out(id, name, why, leave);
     }
 
     /// The same, but for what the application has not decided on yet: that comes after it.
-    pub(super) fn take_out(&mut self, id: ConnId, name: &str, why: Why) {
-        let Some(index) = self.channels.find(name) else { return };
+    /// Whether its client takes it for a subscriber.
+    pub(super) fn take_out(&mut self, id: ConnId, name: &str, why: Why, leave: Leave) -> bool {
+        let Some(index) = self.channels.find(name) else { return false };
         // What was published before this moment is still delivered.
         self.seal_channel(name);
         self.hand_out_channel(index);
+        let mut was = false;
         for answer in self.channels.cancel_waiting(index, id) {
+            was |= answer.asker == Asker::Client;
             self.confirm(id, name, &answer, (None, None));
         }
         let (env, connections) = (&mut self.env, &mut self.connections);
         if let Some(left) = self.channels.leave(env, connections, index, id) {
+            was = true;
             self.note_unsubscribed(id, &left.channel);
+            if self.env.config.hooks.subscriptions {
+                let channel = left.channel.clone();
+                self.outputs.push_back(Output::Unsubscribed { conn: id, channel, leave });
+            }
             self.leave(id, left, why);
         }
+        was
     }
 
     /// Takes back the subscriptions that the connection may no longer have, and tells it which.
     pub(super) fn withdraw(&mut self, id: ConnId, why: Withdrawn) {
         let Some(conn) = self.connections.get(id).filter(|conn| conn.is_active()) else { return };
-        for name in self.channels.forbidden(&self.env, conn) {
+        for name in self.channels.forbidden(&self.env, id, conn) {
             self.drop_from_resumption(id, &name);
-            self.unsubscribe(id, &name, Why::Left);
-            self.connections.send_withdrawn(&mut self.env, id, &name, why);
+            self.unsubscribe(id, &name, Why::Left, why.leave());
+            self.connections.send_withdrawn(&mut self.env, id, &name, why.as_str());
             self.env.tally.withdrawn += 1;
         }
     }
@@ -548,7 +579,7 @@ impl Hub {
         match about {
             About::Subscribe { channel, answer, wishes, cancelled } if allow => {
                 if !self.connections.is_active(conn) {
-                } else if answer.resumes {
+                } else if answer.resumes() {
                     self.on_judged(conn, &channel, Ok(()));
                 } else if cancelled {
                     self.confirm(conn, &channel, &answer, (None, None));
@@ -587,13 +618,17 @@ impl Hub {
                 }
             }
             Handler::Statistics => self.statistics.answered(),
-            Handler::Connect | Handler::Disconnect | Handler::Record => {}
+            Handler::Connect
+            | Handler::Disconnect
+            | Handler::Record
+            | Handler::Subscribed
+            | Handler::Unsubscribed => {}
         }
     }
 
     pub(super) fn fail_question(&mut self, conn: ConnId, about: About, reason: Reason) {
         match about {
-            About::Subscribe { channel, answer, .. } if answer.resumes => {
+            About::Subscribe { channel, answer, .. } if answer.resumes() => {
                 self.on_judged(conn, &channel, Err(reason));
             }
             About::Request { answer, .. } | About::Subscribe { answer, .. } => {

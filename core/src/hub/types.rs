@@ -12,6 +12,7 @@ use siphasher::sip::SipHasher13;
 use uuid::Uuid;
 
 use super::{
+    application::{DirectMessage, Disconnect, Handled, Leave, Recipient, Roll},
     bus::{BusCommand, NodeId, TakenFrom},
     nodes::{OrderKind, Whom},
     peers::ShardMessage,
@@ -23,7 +24,6 @@ use crate::{
     entropy::{Entropy, KeyedState, Seed},
     protocol::{Condition, Epoch, MessageOptions, Position, TraceParent},
     reason::Reason,
-    time::Instant,
     tls::Identity,
 };
 
@@ -414,6 +414,70 @@ pub enum Command {
     Reload(Arc<Config>),
     /// Close every connection with 1001 and take no new ones.
     Drain(DrainPlan),
+    /// Send an event to connections of this hub. With an id, [`Output::Handled`] says how many it has reached: ask all
+    /// hubs for those of a user.
+    Send {
+        /// Names the answer.
+        id: Option<CommandId>,
+        /// To whom.
+        to: Recipient,
+        /// The event.
+        message: DirectMessage,
+    },
+    /// Send an event to all connections of a user, on all hubs of all nodes; one hub is told. With an id, [`Output::Done`]
+    /// says how many it has reached, in [`Published::subscribers`].
+    SendEverywhere {
+        /// Names the answer.
+        id: Option<CommandId>,
+        /// To whom.
+        user: Arc<str>,
+        /// The event.
+        message: DirectMessage,
+    },
+    /// Make a connection a subscriber, as if its client had asked for it and for nothing besides; nobody else is asked. It
+    /// is told by the event `channel.subscribed`, unless it was one. With an id, [`Output::Handled`] answers.
+    Subscribe {
+        /// Names the answer.
+        id: Option<CommandId>,
+        /// The connection.
+        conn: ConnId,
+        /// The channel.
+        channel: Box<str>,
+        /// Whatever its client may: neither its token nor the policy has a say, now or later. A session that is resumed
+        /// does not bring it back.
+        granted: bool,
+    },
+    /// Take a connection out of a channel. It is told by the event `channel.withdrawn`, if it was in it. A subscription that
+    /// the application has yet to decide on is not affected. With an id, [`Output::Handled`] answers.
+    Unsubscribe {
+        /// Names the answer.
+        id: Option<CommandId>,
+        /// The connection.
+        conn: ConnId,
+        /// The channel.
+        channel: Box<str>,
+    },
+    /// End connections in the application's own words: one of this hub, or those of a user on all hubs of all nodes; one hub
+    /// is told. Their tokens stay good. With an id, [`Output::Done`] says how many, in [`Published::subscribers`].
+    Dismiss {
+        /// Names the answer.
+        id: Option<CommandId>,
+        /// Whom.
+        whom: Recipient,
+        /// How.
+        how: Box<Disconnect>,
+    },
+    /// List connections or channels of this hub. [`Output::Handled`] answers.
+    List {
+        /// Names the answer.
+        id: CommandId,
+        /// Which ones.
+        of: Roll,
+        /// So many at most, and no more than [`RollPage::MAX`](super::RollPage::MAX).
+        limit: u32,
+        /// The list begins behind this place: [`RollPage::next`](super::RollPage::next) of the part before.
+        after: Option<u32>,
+    },
 }
 
 /// Which sessions the application means. A session's own name is a secret: whoever knows it may resume it.
@@ -496,6 +560,10 @@ pub enum Handler {
     Connect,
     /// Hears of [`Output::Disconnected`].
     Disconnect,
+    /// Hears of [`Output::Subscribed`].
+    Subscribed,
+    /// Hears of [`Output::Unsubscribed`].
+    Unsubscribed,
     /// The answer to [`Output::Metrics`].
     Metrics(ConnId),
     /// Takes what was recorded.
@@ -515,6 +583,8 @@ impl Handler {
         "metrics",
         "record",
         "statistics",
+        "on_subscribe",
+        "on_unsubscribe",
     ];
 
     /// The name's place in the list.
@@ -529,6 +599,8 @@ impl Handler {
             Self::Metrics(_) => 5,
             Self::Record => 6,
             Self::Statistics => 7,
+            Self::Subscribed => 8,
+            Self::Unsubscribed => 9,
         }
     }
 
@@ -625,6 +697,24 @@ pub enum Output {
         /// Why.
         reason: Reason,
     },
+    /// A connection has become a subscriber of a channel, in whatever way. Only if
+    /// [`Hooks::subscriptions`](crate::config::Hooks::subscriptions) says so, like the next.
+    Subscribed {
+        /// The connection.
+        conn: ConnId,
+        /// The channel.
+        channel: Arc<str>,
+    },
+    /// It is none any more. Of each connection and channel these two come in turns, the last one before
+    /// [`Output::Disconnected`].
+    Unsubscribed {
+        /// The connection.
+        conn: ConnId,
+        /// The channel.
+        channel: Arc<str>,
+        /// Why.
+        leave: Leave,
+    },
     /// Someone asks for the metrics; [`Command::Exposition`] answers.
     Metrics {
         /// The connection to answer.
@@ -640,7 +730,15 @@ pub enum Output {
         /// The sessions.
         page: SessionPage,
     },
-    /// A [`Command::Publish`], [`Command::Revoke`] or [`Command::EndSessions`] with an id is done.
+    /// A [`Command::Send`], [`Command::Subscribe`], [`Command::Unsubscribe`] or [`Command::List`] is answered.
+    Handled {
+        /// The command.
+        id: CommandId,
+        /// What became of it.
+        result: Result<Handled, Reason>,
+    },
+    /// A [`Command::Publish`], [`Command::Revoke`], [`Command::EndSessions`] [`Command::SendEverywhere`] or
+    /// [`Command::Dismiss`] with an id is done.
     Done {
         /// The command.
         id: CommandId,
@@ -692,38 +790,4 @@ pub enum Output {
     Bus(BusCommand),
     /// A drain is complete: no connection is left.
     Drained,
-}
-
-/// When [`Hub::handle_timeout`](super::Hub::handle_timeout) is due, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeout {
-    /// When.
-    pub at: Instant,
-    /// What for. An entry that was replaced may still come up, so that nothing comes of it.
-    pub reason: TimeoutReason,
-}
-
-/// What a hub wakes for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeoutReason {
-    /// TLS handshakes that a turn had no time for: [`tls_handshakes_per_turn`](crate::limits::Tls::tls_handshakes_per_turn).
-    Handshakes,
-    /// Requests that a client had sent ahead can be looked at, now that it has read answers. Due at once.
-    Requests,
-    /// A connection's protocol: a head that does not come, a ping, a pong, the close handshake, the end of the socket.
-    Protocol,
-    /// A connection's session: authentication, its token, its turn in a drain.
-    Session,
-    /// A question that the application has not answered.
-    Question,
-    /// What is kept of channels: something has become too old.
-    History,
-    /// A session whose client has not come back.
-    Resume,
-    /// The bus: a lease, or what is due about channels there.
-    Bus,
-    /// Numbers about the server, for who wants to see them.
-    Statistics,
-    /// The end of a drain.
-    Drain,
 }

@@ -179,6 +179,12 @@ impl<'t> Input<'t> {
             | Call::Dirty(_)
             | Call::Failed { .. }
             | Call::Backlog(_)
+            | Call::Send { .. }
+            | Call::SendEverywhere { .. }
+            | Call::Subscribe { .. }
+            | Call::Unsubscribe { .. }
+            | Call::Dismiss { .. }
+            | Call::List { .. }
             | Call::Flush { .. }
             | Call::EndTurn { .. } => return None,
         };

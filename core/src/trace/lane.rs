@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Call, Conn, Digest, Mismatch, Record, Report, Taken,
+    application::conn_of,
     file::{Records, conn_id},
     flush_number, nanos, output_digest,
     replay::{Configs, Mail},
@@ -20,8 +21,8 @@ use crate::{
     auth::Revocation,
     config::Config,
     hub::{
-        Backlog, Command, CommandId, DrainPlan, Handler, Hub, Output, Peer, Place, Publication,
-        RequestError, RequestId, ShardId,
+        Backlog, Command, CommandId, DirectMessage, DrainPlan, Handler, Hub, Output, Peer, Place,
+        Publication, RequestError, RequestId, ShardId,
     },
     time::{Instant, Now},
 };
@@ -182,7 +183,13 @@ impl<'t> Lane<'t> {
             | Call::Failed { .. }
             | Call::Backlog(_)
             | Call::Disconnect { .. }
-            | Call::Drain { .. } => {
+            | Call::Drain { .. }
+            | Call::Send { .. }
+            | Call::SendEverywhere { .. }
+            | Call::Subscribe { .. }
+            | Call::Unsubscribe { .. }
+            | Call::Dismiss { .. }
+            | Call::List { .. } => {
                 if let Some(command) = self.command(&record.call) {
                     self.hub.handle_command(now, command);
                 }
@@ -248,6 +255,8 @@ impl<'t> Lane<'t> {
                 5 => Handler::Metrics(conn_id(self.place.shard, *of)),
                 6 => Handler::Record,
                 7 => Handler::Statistics,
+                8 => Handler::Subscribed,
+                9 => Handler::Unsubscribed,
                 _ => return None,
             }),
             Call::Backlog(backlog) => Command::Backlog(match backlog {
@@ -261,6 +270,35 @@ impl<'t> Lane<'t> {
             }
             Call::Drain { notice, window, deadline } => {
                 Command::Drain(DrainPlan { notice: *notice, window: *window, deadline: *deadline })
+            }
+            Call::Send { id, to, event, data } => Command::Send {
+                id: id.map(CommandId),
+                to: to.to_recipient(),
+                message: DirectMessage::new(event, data),
+            },
+            Call::SendEverywhere { id, user, event, data } => Command::SendEverywhere {
+                id: id.map(CommandId),
+                user: (*user).into(),
+                message: DirectMessage::new(event, data),
+            },
+            Call::Subscribe { id, conn, channel, granted } => Command::Subscribe {
+                id: id.map(CommandId),
+                conn: conn_of(*conn),
+                channel: (*channel).into(),
+                granted: *granted,
+            },
+            Call::Unsubscribe { id, conn, channel } => Command::Unsubscribe {
+                id: id.map(CommandId),
+                conn: conn_of(*conn),
+                channel: (*channel).into(),
+            },
+            Call::Dismiss { id, whom, how } => Command::Dismiss {
+                id: id.map(CommandId),
+                whom: whom.to_recipient(),
+                how: Box::new(how.to_disconnect()),
+            },
+            Call::List { id, of, limit, after } => {
+                Command::List { id: CommandId(*id), of: of.to_roll(), limit: *limit, after: *after }
             }
             Call::New { .. }
             | Call::Reload { .. }

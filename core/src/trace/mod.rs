@@ -11,6 +11,7 @@
 //! A trace holds what clients sent, tokens and payloads included: treat it like the traffic itself. It does not hold the
 //! configuration, whose keys are secrets: replaying needs the same configuration, which a digest checks.
 
+mod application;
 mod file;
 mod lane;
 mod record;
@@ -29,7 +30,10 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 use uuid::Uuid;
 
-use self::stored::Stored;
+use self::{
+    application::{Listed, To, Words},
+    stored::Stored,
+};
 use crate::{
     config::{Config, Hooks},
     hub::{Listener, Look, Output, PublicationOptions, Whose},
@@ -51,6 +55,9 @@ struct Record<'a> {
 
 /// A connection, as its two numbers.
 type Conn = (u32, u32);
+
+/// A connection, perhaps of another hub: its two numbers and its hub's.
+type Placed = (u32, u32, u16);
 
 /// A [`Listener`]. The first two are as the `false` and the `true` that earlier versions have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,6 +205,46 @@ enum Call<'a> {
         of: Named<'a>,
     },
     Statistics(#[serde(borrow)] &'a [u8]),
+    Send {
+        id: Option<u64>,
+        #[serde(borrow)]
+        to: To<'a>,
+        event: &'a str,
+        data: &'a str,
+    },
+    SendEverywhere {
+        id: Option<u64>,
+        #[serde(borrow)]
+        user: &'a str,
+        event: &'a str,
+        data: &'a str,
+    },
+    Subscribe {
+        id: Option<u64>,
+        conn: Placed,
+        #[serde(borrow)]
+        channel: &'a str,
+        granted: bool,
+    },
+    Unsubscribe {
+        id: Option<u64>,
+        conn: Placed,
+        #[serde(borrow)]
+        channel: &'a str,
+    },
+    Dismiss {
+        id: Option<u64>,
+        #[serde(borrow)]
+        whom: To<'a>,
+        how: Words<'a>,
+    },
+    List {
+        id: u64,
+        #[serde(borrow)]
+        of: Listed<'a>,
+        limit: u32,
+        after: Option<u32>,
+    },
 }
 
 /// Which sessions the application means.
@@ -321,8 +368,15 @@ struct Wanted<'a> {
     requests: Vec<&'a str>,
     authorize_subscribe: bool,
     authorize_publish: bool,
-    lifecycle: bool,
+    /// Of what it is told: a bit for each kind. Earlier versions wrote the first one only, as a boolean.
+    told: u8,
 }
+
+/// In [`Wanted::told`].
+const LIFECYCLE: u8 = 1;
+
+/// In [`Wanted::told`].
+const SUBSCRIPTIONS: u8 = 2;
 
 impl<'a> Wanted<'a> {
     fn of(hooks: &'a Hooks) -> Self {
@@ -330,7 +384,8 @@ impl<'a> Wanted<'a> {
             requests: hooks.requests.iter().map(AsRef::as_ref).collect(),
             authorize_subscribe: hooks.authorize_subscribe,
             authorize_publish: hooks.authorize_publish,
-            lifecycle: hooks.lifecycle,
+            told: (u8::from(hooks.lifecycle) * LIFECYCLE)
+                | (u8::from(hooks.subscriptions) * SUBSCRIPTIONS),
         }
     }
 
@@ -339,7 +394,8 @@ impl<'a> Wanted<'a> {
             requests: self.requests.iter().copied().map(Into::into).collect(),
             authorize_subscribe: self.authorize_subscribe,
             authorize_publish: self.authorize_publish,
-            lifecycle: self.lifecycle,
+            lifecycle: self.told & LIFECYCLE != 0,
+            subscriptions: self.told & SUBSCRIPTIONS != 0,
         }
     }
 }

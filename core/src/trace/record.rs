@@ -5,8 +5,8 @@ use std::io::{self, IoSlice, Write};
 use uuid::Uuid;
 
 use super::{
-    Asked, Call, Carried, Conn, Digest, Named, Record, Stored, Taken, Wanted, flush_number, nanos,
-    output_digest,
+    Asked, Call, Carried, Conn, Digest, Listed, Named, Record, Stored, Taken, To, Wanted, Words,
+    application::placed, flush_number, nanos, output_digest,
 };
 use crate::{
     config::Config,
@@ -104,7 +104,9 @@ impl Recorder {
                     Handler::Connect
                     | Handler::Disconnect
                     | Handler::Record
-                    | Handler::Statistics => (0, 0),
+                    | Handler::Statistics
+                    | Handler::Subscribed
+                    | Handler::Unsubscribed => (0, 0),
                 };
                 Call::Failed { handler: u8::try_from(handler.index()).unwrap_or(u8::MAX), of }
             }
@@ -135,6 +137,33 @@ impl Recorder {
             },
             Command::Drain(DrainPlan { notice, window, deadline }) => {
                 Call::Drain { notice: *notice, window: *window, deadline: *deadline }
+            }
+            Command::Send { id, to, message } => Call::Send {
+                id: id.map(|id| id.0),
+                to: To::of(to),
+                event: message.event(),
+                data: message.data(),
+            },
+            Command::SendEverywhere { id, user, message } => Call::SendEverywhere {
+                id: id.map(|id| id.0),
+                user,
+                event: message.event(),
+                data: message.data(),
+            },
+            Command::Subscribe { id, conn, channel, granted } => Call::Subscribe {
+                id: id.map(|id| id.0),
+                conn: placed(*conn),
+                channel,
+                granted: *granted,
+            },
+            Command::Unsubscribe { id, conn, channel } => {
+                Call::Unsubscribe { id: id.map(|id| id.0), conn: placed(*conn), channel }
+            }
+            Command::Dismiss { id, whom, how } => {
+                Call::Dismiss { id: id.map(|id| id.0), whom: To::of(whom), how: Words::of(how) }
+            }
+            Command::List { id, of, limit, after } => {
+                Call::List { id: id.0, of: Listed::of(of), limit: *limit, after: *after }
             }
         };
         self.note(now, call);

@@ -18,7 +18,7 @@ use crate::mailbox::{Mail, Mailbox};
 #[derive(Debug, Default)]
 pub(super) struct Load {
     bytes: AtomicUsize,
-    /// Calls by which it hears of connections that came and went.
+    /// Calls by which it hears of connections that came and went, altogether or in a channel.
     notices: AtomicUsize,
     /// A shard that stops waits for the last of these.
     awaited: AtomicBool,
@@ -134,7 +134,10 @@ impl Drop for Call {
 }
 
 fn is_notice(handler: Handler) -> bool {
-    matches!(handler, Handler::Connect | Handler::Disconnect)
+    matches!(
+        handler,
+        Handler::Connect | Handler::Disconnect | Handler::Subscribed | Handler::Unsubscribed
+    )
 }
 
 /// What a call weighs besides the data: a task, a place in a line, the future of a handler that does little.

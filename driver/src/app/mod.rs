@@ -10,7 +10,7 @@ use bytes::Bytes;
 use mahavishnu_core::{
     auth::Verb,
     config::Hooks,
-    hub::{Backlog, Command, ConnId, Handler, Output, RequestError, RequestId, ShardId},
+    hub::{Backlog, Command, ConnId, Handler, Leave, Output, RequestError, RequestId, ShardId},
     reason::Reason,
     spans::Spans,
     tls::Identity,
@@ -61,6 +61,8 @@ type OnRequest = Arc<dyn Fn(Request) -> BoxFuture<RequestResult> + Send + Sync>;
 type OnAuthorize = Arc<dyn Fn(Authorize) -> BoxFuture<bool> + Send + Sync>;
 type OnConnect = Arc<dyn Fn(ConnId, SocketAddr, Option<Arc<str>>) + Send + Sync>;
 type OnDisconnect = Arc<dyn Fn(ConnId, Reason) + Send + Sync>;
+type OnSubscribe = Arc<dyn Fn(ConnId, &str) + Send + Sync>;
+type OnUnsubscribe = Arc<dyn Fn(ConnId, &str, Leave) + Send + Sync>;
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
 type Statistics = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 type Record = Arc<dyn Fn(ShardId, &[u8]) + Send + Sync>;
@@ -74,6 +76,8 @@ pub(crate) struct Handlers {
     pub(crate) publish: Option<OnAuthorize>,
     pub(crate) connect: Option<OnConnect>,
     pub(crate) disconnect: Option<OnDisconnect>,
+    pub(crate) subscribed: Option<OnSubscribe>,
+    pub(crate) unsubscribed: Option<OnUnsubscribe>,
     pub(crate) render: Option<Render>,
     pub(crate) record: Option<Record>,
     pub(crate) statistics: Option<Statistics>,
@@ -89,6 +93,7 @@ impl Handlers {
             authorize_publish: self.publish.is_some(),
             // Always told: the shard logs it.
             lifecycle: true,
+            subscriptions: self.subscribed.is_some() || self.unsubscribed.is_some(),
         }
     }
 }
@@ -169,16 +174,29 @@ impl<R: Runtime> App<R> {
                 });
             }
             Output::Connected { conn, peer, user, .. } if handlers.connect.is_some() => {
-                self.notice(Handler::Connect, conn, move || {
+                self.notice(Handler::Connect, conn, 0, move || {
                     handlers.connect.as_ref().map(|handler| handler(conn, peer, user))
                 });
             }
             Output::Disconnected { conn, reason } if handlers.disconnect.is_some() => {
-                self.notice(Handler::Disconnect, conn, move || {
+                self.notice(Handler::Disconnect, conn, 0, move || {
                     handlers.disconnect.as_ref().map(|handler| handler(conn, reason))
                 });
             }
+            Output::Subscribed { conn, channel } if handlers.subscribed.is_some() => {
+                self.notice(Handler::Subscribed, conn, channel.len(), move || {
+                    handlers.subscribed.as_ref().map(|handler| handler(conn, &channel))
+                });
+            }
+            Output::Unsubscribed { conn, channel, leave } if handlers.unsubscribed.is_some() => {
+                self.notice(Handler::Unsubscribed, conn, channel.len(), move || {
+                    handlers.unsubscribed.as_ref().map(|handler| handler(conn, &channel, leave))
+                });
+            }
             Output::Connected { .. }
+            | Output::Subscribed { .. }
+            | Output::Unsubscribed { .. }
+            | Output::Handled { .. }
             | Output::Disconnected { .. }
             | Output::Done { .. }
             | Output::Audit { .. }
@@ -255,7 +273,12 @@ impl<R: Runtime> App<R> {
     }
 
     fn hears(&self) -> bool {
-        self.handlers.as_ref().is_some_and(|all| all.connect.is_some() || all.disconnect.is_some())
+        self.handlers.as_ref().is_some_and(|all| {
+            all.connect.is_some()
+                || all.disconnect.is_some()
+                || all.subscribed.is_some()
+                || all.unsubscribed.is_some()
+        })
     }
 
     fn call(&self, handler: Handler, data_bytes: usize) -> Call {
@@ -270,9 +293,10 @@ impl<R: Runtime> App<R> {
         &self,
         handler: Handler,
         conn: ConnId,
+        data_bytes: usize,
         tell: impl FnOnce() -> Option<()> + Send + 'static,
     ) {
-        let call = self.call(handler, 0);
+        let call = self.call(handler, data_bytes);
         let told = async move {
             if call.make(tell).is_some() {
                 call.done();

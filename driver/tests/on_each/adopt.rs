@@ -9,7 +9,7 @@ use std::{
 };
 
 use mahavishnu_driver::{
-    AdoptError, Adoption, Handle, Server,
+    AdoptError, Adoption, Disconnect, Handle, Server,
     bytes::Bytes,
     core::{
         config::{Config, Origins},
@@ -185,7 +185,8 @@ pub(crate) fn a_connection_whose_socket_never_comes_ends<R: Host>() {
 
     // Nor is one kept that the server has closed meanwhile.
     let adoption = adopt::<R>(&handle, &handshake()).unwrap();
-    R::block_on(handle.disconnect(adoption.conn()));
+    let ended = R::block_on(handle.disconnect(adoption.conn(), Disconnect::default()));
+    assert_eq!(ended, Ok(true));
     let (client, ours) = pair();
     R::block_on(adoption.attach(ours, Bytes::new())).unwrap();
     let role = tungstenite::protocol::Role::Client;

@@ -261,13 +261,19 @@ pub(crate) fn one_who_only_listens_may_panic<R: Host>() {
         .listen_metrics("127.0.0.1:0", || panic_any(Bomb(2)))
         .on_connect(|_, _, _| panic!("a text"))
         .on_disconnect(|_, _| panic_any(Bomb(2)))
+        .on_subscribe(|_, _| panic_any(Bomb(2)))
+        .on_unsubscribe(|_, _, _| panic!("a text"))
         .record(|_, _| panic_any(Bomb(2)));
     let (server, address) = start(builder);
     for n in 1..=3 {
         let mut client = Client::connect(address);
         client.ping();
+        let answer = client.request("subscribe", &json!({ "channel": "a" }));
+        assert_eq!(answer["data"]["status"], "subscribed");
         drop(client);
         counts.expect(&name, "on_connect", n);
+        counts.expect(&name, "on_subscribe", n);
+        counts.expect(&name, "on_unsubscribe", n);
         counts.expect(&name, "on_disconnect", n);
         let text = scrape(server.metrics_addr().unwrap());
         assert!(text.starts_with("HTTP/1.1 500 "), "{text}");

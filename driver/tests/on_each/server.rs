@@ -3,7 +3,7 @@
 use std::{
     net::{SocketAddr, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -11,7 +11,8 @@ use std::{
 };
 
 use mahavishnu_driver::{
-    BroadcastError, Builder, HistoryRange, LookError, Publish, RequestResult, RevokeError, Server,
+    BroadcastError, Builder, Disconnect, Handle, HistoryRange, LookError, Publish, RequestResult,
+    RevokeError, SendError, Server, TryError,
     core::{
         auth::{Pattern, Revocation, TokenSpec, issue},
         config::Config,
@@ -251,7 +252,8 @@ pub(crate) fn the_application_hears_of_clients_and_ends_them<R: Host>() {
     let (server, address) = start(builder);
     let first = Client::connect(address);
     let conn = told.recv_timeout(TIMEOUT).unwrap();
-    R::block_on(server.handle().disconnect(conn));
+    let ended = R::block_on(server.handle().disconnect(conn, Disconnect::default()));
+    assert_eq!(ended, Ok(true));
     assert_eq!(first.closed(), CloseCode::Policy);
     assert_eq!(told_end.recv_timeout(TIMEOUT).unwrap().0, conn);
     let mut second = Client::connect(address);
@@ -259,6 +261,39 @@ pub(crate) fn the_application_hears_of_clients_and_ends_them<R: Host>() {
     let conn = told.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(told_end.recv_timeout(TIMEOUT).unwrap(), (conn, Reason::PeerClosed));
     end(server);
+}
+
+pub(crate) fn a_plain_handler_speaks_without_waiting<R: Host>() {
+    let handle = Arc::<OnceLock<Handle>>::default();
+    let known = handle.clone();
+    let builder = Server::<R>::builder().shards(2).on_connect(move |conn, _, _| {
+        let handle = known.get().expect("nobody connects before");
+        handle.try_subscribe(conn, "lobby").expect("room for one");
+        handle.try_send(conn, "hello", &json!({ "n": 1 })).expect("room for one");
+        let list = handle.try_send(conn, "hello", &json!([1]));
+        assert_eq!(list, Err(TryError::NotAnObject));
+    });
+    let (server, address) = start(builder);
+    handle.set(server.handle()).expect("once");
+    let mut clients: Vec<_> = (0..4).map(|_| Client::connect(address)).collect();
+    for client in &mut clients {
+        let events: Vec<_> = (0..2).map(|_| client.next()["event"].clone()).collect();
+        assert!(events.contains(&json!("hello")), "{events:?}");
+        assert!(events.contains(&json!("channel.subscribed")), "{events:?}");
+    }
+    let listed = R::block_on(server.handle().subscribers("lobby", 3, None)).unwrap();
+    assert_eq!((listed.total, listed.items.len(), listed.next.is_some()), (4, 3, true));
+    let counted = R::block_on(server.handle().connections(0, None)).unwrap();
+    assert_eq!((counted.total, counted.items.len(), counted.next), (4, 0, None));
+    server.handle().try_broadcast("lobby", "tick", &json!({ "n": 2 })).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.next()["data"], json!({ "n": 2 }));
+    }
+    let handle = server.handle();
+    end(server);
+    assert_eq!(handle.try_broadcast("lobby", "tick", &json!({})), Err(TryError::Stopped));
+    let stopped = R::block_on(handle.send_to_user("ada", "e", &json!({})));
+    assert_eq!(stopped, Err(SendError::Stopped));
 }
 
 pub(crate) fn a_revocation_ends_its_connections_on_all_shards<R: Host>() {

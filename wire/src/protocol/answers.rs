@@ -268,6 +268,20 @@ impl<'a> Envelope<'a> {
         }
     }
 
+    /// An event for connections, and not for a channel. `data` is the JSON text of an object.
+    #[must_use]
+    pub fn direct(stamp: Stamp<'a>, event: &'a str, data: &'a str) -> Self {
+        Self { event: Some(event), data: Data::Raw(data), ..Self::blank(stamp, Kind::Event) }
+    }
+
+    /// Tells a connection that it subscribes to a channel without having asked for it.
+    #[must_use]
+    pub fn made_subscriber(stamp: Stamp<'a>, channel: &'a str) -> Self {
+        let event = Some(event::CHANNEL_SUBSCRIBED);
+        let data = Data::Channel { status: "subscribed", channel };
+        Self { event, data, room: Some(channel), ..Self::blank(stamp, Kind::Event) }
+    }
+
     /// Tells a connection to refresh its token.
     #[must_use]
     pub fn expiring(stamp: Stamp<'a>, expiring: Expiring) -> Self {
@@ -275,14 +289,15 @@ impl<'a> Envelope<'a> {
         Self { event, data: Data::Expiring(expiring), ..Self::blank(stamp, Kind::Event) }
     }
 
-    /// Tells a connection that the server is about to stop. `data` is `{reason, return_after, deadline}`.
+    /// Tells a connection that it is about to be closed. `data` is `{reason, return_after, deadline}` when the server stops,
+    /// `{reason, retry, return_after}` when the application ends it.
     #[must_use]
     pub fn closing(stamp: Stamp<'a>, data: &'a str) -> Self {
         let event = Some(event::SESSION_CLOSING);
         Self { event, data: Data::Raw(data), ..Self::blank(stamp, Kind::Event) }
     }
 
-    /// Tells a subscriber that it no longer is one. `why` is `token` or `policy`.
+    /// Tells a subscriber that it no longer is one. `why` is `token`, `policy` or `application`.
     #[must_use]
     pub fn withdrawn(stamp: Stamp<'a>, channel: &'a str, why: &'a str) -> Self {
         let event = Some(event::CHANNEL_WITHDRAWN);

@@ -91,9 +91,11 @@ pub mod event {
     pub const GET_HISTORY: &str = "get_history";
     /// The connection's token is about to expire.
     pub const SESSION_TOKEN_EXPIRING: &str = "session.token_expiring";
-    /// The server is about to stop, and says when to come back.
+    /// The server is about to stop, or the application to end the connection: says whether and when to come back.
     pub const SESSION_CLOSING: &str = "session.closing";
-    /// A subscription was taken back: it is no longer permitted.
+    /// The application has made the connection a subscriber.
+    pub const CHANNEL_SUBSCRIBED: &str = "channel.subscribed";
+    /// A subscription was taken back: it is no longer permitted, or the application has ended it.
     pub const CHANNEL_WITHDRAWN: &str = "channel.withdrawn";
     /// Events were lost: the reader was too slow, or they are no longer kept.
     pub const CHANNEL_GAP: &str = "channel.gap";

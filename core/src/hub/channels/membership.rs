@@ -117,13 +117,14 @@ impl Channels {
         let full = fresh.is_some_and(|conn| conn.subscriptions.len() >= max);
         // The token may have been replaced, or the policy, since this was asked for.
         let may = |conn: &Conn| conn.may(&env.config, Verb::Subscribe, name);
-        let forbidden = wishes.is_some_and(|conn| !may(conn));
+        let granted = answer.as_ref().is_some_and(AnswerTo::is_granted);
+        let forbidden = wishes.is_some_and(|conn| !granted && !may(conn));
         let (active, wanted) = (active.is_some(), fresh.is_some() && !full && !forbidden);
         let (declined, mut start) = match start {
             Ok(start) => (None, start),
             Err(reason) => (Some(reason), None),
         };
-        let held = answer.as_ref().is_some_and(|answer| answer.resumes);
+        let held = answer.as_ref().is_some_and(AnswerTo::resumes);
         let added = wanted && declined.is_none() && {
             let pages = start.as_mut().map(|start| std::mem::take(&mut start.pages));
             let pages = self.adopt(connections, index, pages.unwrap_or_default());
@@ -149,7 +150,9 @@ impl Channels {
             (false, false, Some(reason)) => Err(reason),
             (false, false, None) => Ok(()),
         };
-        let answer = answer.filter(|_| active).map(|answer| (answer, result));
+        // The application is told in any case.
+        let answer = answer.filter(|answer| active || answer.command().is_some());
+        let answer = answer.map(|answer| (answer, result));
         let leaves = !added && declined.is_none();
         Some(Joined { added, leaves, answer, catching, held })
     }
@@ -238,6 +241,9 @@ impl Channels {
             conn.end_catching();
         }
         conn.forget_gap_in(index);
+        if !self.granted.is_empty() {
+            self.granted.remove(&(index, id.index));
+        }
         if let Some(moved) = conn.subscriptions.get(at).copied()
             && let Some(other) = self.slots.get_mut(moved.channel)
             && let Some(entry) = other.entry(moved.member)
@@ -277,6 +283,41 @@ impl Channels {
         Some(taken)
     }
 
+    /// A connection stays in a channel whatever its client may, if it is in it.
+    pub(in crate::hub) fn grant(&mut self, connections: &Connections, name: &str, id: ConnId) {
+        if let Some(index) = self.find(name).filter(|index| self.has(connections, *index, id)) {
+            self.granted.insert((index, id.index));
+        }
+    }
+
+    /// Whether it is in it by such a grant.
+    pub(in crate::hub) fn is_granted(&self, index: u32, id: ConnId) -> bool {
+        self.granted.contains(&(index, id.index))
+    }
+
+    /// Whether it is held back until its client is told.
+    pub(in crate::hub) fn is_held(&self, index: u32, id: ConnId) -> bool {
+        let channel = self.slots.get(index);
+        let mut catching = channel.into_iter().flat_map(|channel| &channel.catching);
+        catching.any(|one| one.member.conn == id.index && one.held)
+    }
+
+    /// The places of a channel's subscribers, ascending.
+    pub(in crate::hub) fn subscribers(&self, index: u32) -> Vec<u32> {
+        let Some(channel) = self.slots.get(index) else { return Vec::new() };
+        let members = channel.members.iter().flatten();
+        let catching = channel.catching.iter().map(|catching| &catching.member);
+        let mut places: Vec<u32> = members.chain(catching).map(|member| member.conn).collect();
+        places.sort_unstable();
+        places
+    }
+
+    /// The names of a connection's channels.
+    pub(in crate::hub) fn names_of(&self, conn: &Conn) -> Vec<Arc<str>> {
+        let names = conn.subscriptions.iter();
+        names.filter_map(|held| self.name(held.channel)).collect()
+    }
+
     /// The channels of a connection, and whether it asked for positions in each.
     pub(in crate::hub) fn terms(&self, conn: &Conn) -> Vec<(u32, Arc<str>, bool)> {
         let terms = |held: &Subscription| {
@@ -291,8 +332,9 @@ impl Channels {
     }
 
     /// The channels of a connection that it may not subscribe to any more.
-    pub(in crate::hub) fn forbidden(&self, env: &Env, conn: &Conn) -> Vec<Arc<str>> {
+    pub(in crate::hub) fn forbidden(&self, env: &Env, id: ConnId, conn: &Conn) -> Vec<Arc<str>> {
         let names = conn.subscriptions.iter();
+        let names = names.filter(|held| !self.is_granted(held.channel, id));
         let names = names.filter_map(|held| Some(&self.slots.get(held.channel)?.name));
         names.filter(|name| !conn.may(&env.config, Verb::Subscribe, name)).cloned().collect()
     }
@@ -338,5 +380,11 @@ impl Channels {
         let ids = connections.ids().into_iter().filter_map(|id| connections.get(id));
         let counted = ids.map(|conn| usize::from(conn.rare().catching)).sum::<usize>();
         assert_eq!(catching_up, counted, "those who catch up");
+        for (channel, place) in &self.granted {
+            let member = connections.member(*place);
+            let is_held =
+                |conn: &Conn| conn.subscriptions.iter().any(|held| held.channel == *channel);
+            assert!(member.is_some_and(|conn| is_held(conn)), "who is in a channel by grant");
+        }
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct Channels {
     closing: VecDeque<ConnId>,
     /// Channels that were sent messages from before in this turn.
     paged: Vec<u32>,
+    /// Channels and places of connections that are in them whatever their clients may.
+    granted: BTreeSet<(u32, u32)>,
 }
 
 /// Messages of one channel, for the subscribers here.
@@ -237,6 +239,7 @@ impl Channels {
             slow: Vec::new(),
             closing: VecDeque::new(),
             paged: Vec::new(),
+            granted: BTreeSet::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{Connections, Phase};
 use crate::{
     hub::{
+        application::Disconnect,
         env::Env,
         types::ConnId,
         visitors::{Entered, Who, network},
@@ -31,6 +32,15 @@ impl Connections {
         }
     }
 
+    /// The same with a code and a text of the application's.
+    pub(in crate::hub) fn close_as(&mut self, env: &Env, id: ConnId, how: &Disconnect) {
+        let when = if how.at_once { CloseWhen::AtOnce } else { CloseWhen::AfterData };
+        if let Some(conn) = self.edit(id) {
+            conn.ws.close_with(env.now, &env.config.limits.wire, how.code, &how.text, when);
+            self.mark_dirty(id.index);
+        }
+    }
+
     /// Gives a connection up without a word: its socket goes with the turn's flushes. [`retire`](Self::retire) has to
     /// follow.
     pub(in crate::hub) fn abandon(&mut self, env: &Env, id: ConnId, reason: Reason) {
@@ -49,6 +59,9 @@ impl Connections {
         id: ConnId,
         reason: Reason,
     ) -> Option<Ended> {
+        if self.is_active(id) {
+            self.unlist_user(id);
+        }
         let conn = self.edit_if(id, |conn| conn.phase != Phase::Gone)?;
         let was = std::mem::replace(&mut conn.phase, Phase::Gone);
         if let Some(rare) = conn.rare_if_any() {

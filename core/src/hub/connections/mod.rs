@@ -18,6 +18,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod users;
 
 use std::collections::VecDeque;
 
@@ -29,6 +30,7 @@ use self::{
     eviction::Eviction,
     partial::PartialInput,
     transport::{Handshakes, Layer},
+    users::Users,
 };
 pub(super) use self::{
     conn::{Conn, Phase, may_publish_anonymously},
@@ -36,7 +38,7 @@ pub(super) use self::{
     extras::{Cause, Gap},
     flush::Written,
     proxy::AfterHeader,
-    send::AnswerTo,
+    send::{AnswerTo, Asker},
     subscriptions::{List, MemberAt, Subscription},
     transport::{HANDSHAKE, Path},
 };
@@ -49,6 +51,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    entropy::KeyedState,
     time::{Now, Timers},
     wire,
     ws::{self, Compressed, Event, Inflater, Segment},
@@ -66,6 +69,7 @@ pub(super) struct Connections {
     /// Those whose answered requests, or answers that were read, let more of their buffered input be read.
     resume: VecDeque<ConnId>,
     timers: Timers<u32>,
+    users: Users,
     eviction: Eviction,
     handshakes: Handshakes,
     partial: PartialInput,
@@ -77,7 +81,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(config: &Config, shard: ShardId, now: Now) -> Self {
+    pub(super) fn new(config: &Config, shard: ShardId, now: Now, names: KeyedState) -> Self {
         Self {
             shard,
             slots: Slab::new(),
@@ -85,6 +89,7 @@ impl Connections {
             dirty: VecDeque::new(),
             resume: VecDeque::new(),
             timers: Timers::new(now.mono),
+            users: Users::new(names),
             eviction: Eviction::default(),
             handshakes: Handshakes::new(&config.limits),
             partial: PartialInput::default(),
@@ -405,6 +410,7 @@ impl Connections {
             let armed = due.is_none_or(|due| conn.armed.is_some_and(|armed| armed <= due));
             assert!(armed, "a timer rings no later than the deadline: {conn:?}");
         }
+        self.check_users();
         self.eviction.check(&self.slots);
         self.handshakes.check(&self.slots);
         self.partial.check(&self.slots);

@@ -11,8 +11,7 @@ use crate::{
         http::Refused,
         sessions::Rejoined,
         store::SessionId,
-        tokens::Withdrawn,
-        types::{ConnId, Published, RequestError},
+        types::{CommandId, ConnId, Published, RequestError},
     },
     protocol::{
         self, Answer, Envelope, GapPosition, Position, PresenceChanges, ResumedSession, Welcome,
@@ -25,18 +24,52 @@ use crate::{
 pub(in crate::hub) struct AnswerTo {
     pub(in crate::hub) correlation: Option<Box<str>>,
     pub(in crate::hub) style: Answer,
+    pub(in crate::hub) asker: Asker,
+}
+
+/// Who has asked for what is answered later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Asker {
+    /// The client.
+    Client,
     /// It is no answer of its own, but part of that to `resume_session`.
-    pub(in crate::hub) resumes: bool,
+    Session,
+    /// The application, by this command; whether the connection subscribes whatever its client may.
+    Application { id: Option<CommandId>, granted: bool },
 }
 
 impl AnswerTo {
     pub(in crate::hub) fn new(correlation: Option<&str>, style: Answer) -> Self {
-        Self { correlation: correlation.map(Into::into), style, resumes: false }
+        Self { correlation: correlation.map(Into::into), style, asker: Asker::Client }
     }
 
     /// For a channel of a session that is being resumed.
     pub(in crate::hub) fn of_session() -> Self {
-        Self { correlation: None, style: Answer::Response, resumes: true }
+        Self { correlation: None, style: Answer::Response, asker: Asker::Session }
+    }
+
+    /// For a channel into which the application puts a connection.
+    pub(in crate::hub) fn of_application(id: Option<CommandId>, granted: bool) -> Self {
+        let asker = Asker::Application { id, granted };
+        Self { correlation: None, style: Answer::Response, asker }
+    }
+
+    /// It is part of the answer to `resume_session`.
+    pub(in crate::hub) fn resumes(&self) -> bool {
+        self.asker == Asker::Session
+    }
+
+    /// The connection subscribes whatever its client may.
+    pub(in crate::hub) fn is_granted(&self) -> bool {
+        matches!(self.asker, Asker::Application { granted: true, .. })
+    }
+
+    /// The application's command, if it is one.
+    pub(in crate::hub) fn command(&self) -> Option<Option<CommandId>> {
+        match self.asker {
+            Asker::Application { id, .. } => Some(id),
+            Asker::Client | Asker::Session => None,
+        }
     }
 }
 
@@ -299,11 +332,11 @@ impl Connections {
         env: &mut Env,
         id: ConnId,
         channel: &str,
-        why: Withdrawn,
+        why: &str,
     ) {
         let timestamp = env.timestamp();
         let stamp = env.stamp(&timestamp);
-        self.send(env, id, Envelope::withdrawn(stamp, channel, why.as_str()));
+        self.send(env, id, Envelope::withdrawn(stamp, channel, why));
     }
 
     /// The same, with what exactly was wrong or missing.
@@ -353,6 +386,13 @@ impl Connections {
         let client = self.get(id).map(|conn| conn.ip);
         env.tally.error_of(reason, client, None);
         self.send_error(env, id, reason, correlation);
+    }
+
+    /// Tells a connection that the application has made it a subscriber.
+    pub(in crate::hub) fn send_subscribed(&mut self, env: &mut Env, id: ConnId, channel: &str) {
+        let timestamp = env.timestamp();
+        let stamp = env.stamp(&timestamp);
+        self.send(env, id, Envelope::made_subscriber(stamp, channel));
     }
 
     /// Queues a message for one connection.

@@ -85,6 +85,7 @@ pub(in crate::hub) fn answer(kind: OrderKind, closed: u32, spread: Option<Spread
         OrderKind::Revoke => "revoked",
         OrderKind::Disconnect => "disconnected",
         OrderKind::EndSessions => "ended",
+        OrderKind::Send => "sent",
     };
     let nodes = spread.map_or_else(String::new, |spread| {
         let Spread { nodes, confirmed, .. } = spread;

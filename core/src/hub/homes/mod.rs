@@ -196,6 +196,15 @@ impl Homes {
         self.subscribed
     }
 
+    /// Them, with their places and how many subscribers each has on all hubs.
+    pub(super) fn heard(&self) -> impl Iterator<Item = (u32, &Arc<str>, u32)> {
+        let home = |index| Some((index, self.slots.get(index)?));
+        let homes = self.slots.indices().filter_map(home);
+        homes
+            .map(|(index, home)| (index, &home.name, home.subscribers()))
+            .filter(|(.., subscribers)| *subscribers > 0)
+    }
+
     /// Bytes of what is kept.
     #[cfg(test)]
     pub(super) fn kept_bytes(&self) -> usize {

@@ -25,7 +25,7 @@ pub(super) use self::{
     lease::Due,
     links::{Overall, Verdict},
     message::{NodesMessage, Roll},
-    order::{Entry, Order, OrderId, WhomError},
+    order::{Entry, Order, OrderId, USER_BYTES_MAX, WhomError},
     spreading::Spread,
     told::Told,
     visits::{Contact, Terms as VisitTerms, Tracking},

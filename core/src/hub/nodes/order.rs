@@ -7,15 +7,23 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::told::Hex;
-use crate::{auth::Revocation, hub::bus::NodeId};
+use crate::{
+    auth::Revocation,
+    hub::{
+        application::{DirectMessage, Disconnect, RetryAdvice},
+        bus::NodeId,
+    },
+};
 
 /// What all hubs of all nodes are to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::hub) enum Order {
     /// Revoke tokens, and end the connections that go by them.
     Revoke(Revocation),
-    /// End connections.
-    Disconnect(Whom),
+    /// End connections, in the application's words or the server's own.
+    Disconnect(Whom, Option<Box<Disconnect>>),
+    /// Send to a user's connections.
+    Send { user: Arc<str>, message: DirectMessage },
     /// End sessions that had begun by this moment of the wall clock, whether or not a connection has them.
     EndSessions { of: Whom, begun_by: Duration },
 }
@@ -30,6 +38,8 @@ pub enum OrderKind {
     Disconnect,
     /// Ending sessions.
     EndSessions,
+    /// Sending to connections.
+    Send,
 }
 
 /// Whose connections an operator ends.
@@ -108,8 +118,9 @@ impl Order {
     pub(in crate::hub) fn kind(&self) -> OrderKind {
         match self {
             Self::Revoke(_) => OrderKind::Revoke,
-            Self::Disconnect(_) => OrderKind::Disconnect,
+            Self::Disconnect(..) => OrderKind::Disconnect,
             Self::EndSessions { .. } => OrderKind::EndSessions,
+            Self::Send { .. } => OrderKind::Send,
         }
     }
 
@@ -120,12 +131,22 @@ impl Order {
                 let names = [&revocation.id, &revocation.user].into_iter().flatten();
                 names.map(|name| name.len()).sum()
             }
-            Self::Disconnect(of) | Self::EndSessions { of, .. } => match of {
+            Self::Disconnect(of, _) | Self::EndSessions { of, .. } => match of {
                 Whom::User(user) => user.len(),
                 Whom::Connection(_) => 0,
             },
+            Self::Send { user, message } => {
+                user.len() + message.event().len() + message.data().len()
+            }
         };
-        size_of::<Self>() + names
+        let words = match self {
+            Self::Disconnect(_, Some(how)) => size_of::<Disconnect>() + how.text.len(),
+            Self::Disconnect(_, None)
+            | Self::Revoke(_)
+            | Self::EndSessions { .. }
+            | Self::Send { .. } => 0,
+        };
+        size_of::<Self>() + names + words
     }
 }
 
@@ -156,15 +177,97 @@ struct WrittenEntry<'a> {
     /// Of `end_sessions`, in milliseconds since the Unix epoch.
     #[serde(default)]
     begun_by: u64,
+    #[serde(borrow, default)]
+    send: Option<&'a RawValue>,
+    /// Of `disconnect`. A node of an earlier version passes over it, and ends connections in the server's own words.
+    #[serde(borrow, default)]
+    close: Option<&'a RawValue>,
+}
+
+/// What is to be sent to a user's connections.
+#[derive(Serialize, Deserialize)]
+struct WrittenSend<'a> {
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+impl WrittenSend<'_> {
+    fn read(json: &RawValue) -> Option<Order> {
+        let WrittenSend { user, event, data } = serde_json::from_str(json.get()).ok()?;
+        let message = DirectMessage::new(&event, data.get());
+        Some(Order::Send { user: user.into(), message })
+    }
+
+    /// Data that is no JSON is an empty object elsewhere: it was the application's to see to that.
+    fn write(user: &str, message: &DirectMessage) -> String {
+        let empty = serde_json::from_str::<&RawValue>("{}");
+        let data = serde_json::from_str::<&RawValue>(message.data()).or(empty);
+        let written = |data| WrittenSend { user: user.into(), event: message.event().into(), data };
+        // Writing plain data into memory cannot fail.
+        data.and_then(|data| serde_json::to_string(&written(data))).unwrap_or_default()
+    }
+}
+
+/// How connections are to be ended.
+#[derive(Serialize, Deserialize)]
+struct WrittenClose<'a> {
+    code: u16,
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+    /// In milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    #[serde(default)]
+    never: bool,
+    #[serde(default)]
+    at_once: bool,
+}
+
+impl WrittenClose<'_> {
+    /// Nothing if this version would not send it.
+    fn read(json: &RawValue) -> Option<Box<Disconnect>> {
+        let written: WrittenClose<'_> = serde_json::from_str(json.get()).ok()?;
+        let WrittenClose { code, text, retry_after, never, at_once } = written;
+        let after = retry_after.map(|millis| RetryAdvice::After(Duration::from_millis(millis)));
+        let retry = if never { Some(RetryAdvice::Never) } else { after };
+        let how = Disconnect { code, text: text.into(), retry, at_once };
+        how.check().is_ok().then(|| Box::new(how))
+    }
+
+    fn write(how: &Disconnect) -> String {
+        let after = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (retry_after, never) = match how.retry {
+            Some(RetryAdvice::After(time)) => (Some(after(time)), false),
+            Some(RetryAdvice::Never) => (None, true),
+            None => (None, false),
+        };
+        let text = (&*how.text).into();
+        let written =
+            WrittenClose { code: how.code, text, retry_after, never, at_once: how.at_once };
+        // Writing plain data into memory cannot fail.
+        serde_json::to_string(&written).unwrap_or_default()
+    }
 }
 
 impl Entry {
     /// Reads one. `None`: a node of a later version may have written it, and nobody here knows what to do.
     pub(in crate::hub) fn parse(json: &[u8]) -> Option<Self> {
         let written: WrittenEntry<'_> = serde_json::from_slice(json).ok()?;
+        if let (Some(send), None, None) = (written.send, written.revoke, written.disconnect) {
+            let order = WrittenSend::read(send)?;
+            let (id, from) = (OrderId(written.id.0), NodeId(written.node.0));
+            return Some(Self { id, from, order });
+        }
         let order = match (written.revoke, written.disconnect, written.end_sessions) {
             (Some(of), None, None) => Order::Revoke(Revocation::parse(of.get()).ok()?),
-            (None, Some(whom), None) => Order::Disconnect(Whom::parse(whom.get()).ok()?),
+            (None, Some(whom), None) => {
+                let how = written.close.and_then(WrittenClose::read);
+                Order::Disconnect(Whom::parse(whom.get()).ok()?, how)
+            }
             (None, None, Some(whom)) => {
                 let of = Whom::parse(whom.get()).ok()?;
                 Order::EndSessions { of, begun_by: Duration::from_millis(written.begun_by) }
@@ -178,7 +281,12 @@ impl Entry {
         let Self { id, from, order } = self;
         let (word, what) = match order {
             Order::Revoke(revocation) => ("revoke", revocation.to_json()),
-            Order::Disconnect(whom) => ("disconnect", whom.to_json()),
+            Order::Disconnect(whom, None) => ("disconnect", whom.to_json()),
+            Order::Disconnect(whom, Some(how)) => {
+                let close = WrittenClose::write(how);
+                ("disconnect", format!(r#"{},"close":{close}"#, whom.to_json()))
+            }
+            Order::Send { user, message } => ("send", WrittenSend::write(user, message)),
             Order::EndSessions { of, begun_by } => {
                 ("begun_by", format!(r#"{},"end_sessions":{}"#, begun_by.as_millis(), of.to_json()))
             }
@@ -188,7 +296,7 @@ impl Entry {
 }
 
 /// Bytes of a user's name.
-const USER_BYTES_MAX: usize = 256;
+pub(in crate::hub) const USER_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -225,7 +333,24 @@ mod tests {
         let revocation = Revocation::parse(r#"{"jti":"t1","until":7}"#).unwrap();
         let orders = [
             (Order::Revoke(revocation), r#""revoke":{"jti":"t1","until":7}"#),
-            (Order::Disconnect(Whom::User("ada".into())), r#""disconnect":{"user":"ada"}"#),
+            (Order::Disconnect(Whom::User("ada".into()), None), r#""disconnect":{"user":"ada"}"#),
+            (
+                Order::Disconnect(
+                    Whom::User("ada".into()),
+                    Some(Box::new(
+                        Disconnect::new(4000, "elsewhere")
+                            .retry_after(Duration::from_millis(1_500)),
+                    )),
+                ),
+                r#""disconnect":{"user":"ada"},"close":{"code":4000,"text":"elsewhere","retry_after":1500,"never":false,"at_once":false}"#,
+            ),
+            (
+                Order::Send {
+                    user: "ada".into(),
+                    message: DirectMessage::new("a\"b", r#"{"n": [1]}"#),
+                },
+                r#""send":{"user":"ada","event":"a\"b","data":{"n": [1]}}"#,
+            ),
             (
                 Order::EndSessions {
                     of: Whom::User("ada".into()),

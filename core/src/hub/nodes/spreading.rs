@@ -58,6 +58,8 @@ impl Spread {
         match (self, kind) {
             (Self { told: true, .. }, _) => Ok(()),
             (_, OrderKind::Disconnect) => Err(Reason::DisconnectedHere),
+            // As many as could be reached are counted.
+            (_, OrderKind::Send) => Ok(()),
             (Self { kept: true, .. }, OrderKind::Revoke) => Err(Reason::RevokedHere),
             // Which is what is promised: at once here, elsewhere as soon as that is possible.
             (Self { kept: true, .. }, OrderKind::EndSessions) => Ok(()),
@@ -107,7 +109,7 @@ impl Spreading {
     fn send(&mut self, calls: &mut Calls, entry: Entry, terms: Terms) {
         let keep = match entry.order {
             Order::Revoke(_) | Order::EndSessions { .. } => terms.revocation_keep,
-            Order::Disconnect(_) => DISCONNECT_KEEP,
+            Order::Disconnect(..) | Order::Send { .. } => DISCONNECT_KEEP,
         };
         let (id, command) = (calls.name(), entry.to_json().into());
         calls.send(BusCommand::Control { id, command, keep });
@@ -116,7 +118,7 @@ impl Spreading {
 
     /// Keeps an order until the bus is back, if that makes sense then. Whether it is kept.
     fn keep(&mut self, entry: Entry, terms: Terms) -> bool {
-        if matches!(entry.order, Order::Disconnect(_)) {
+        if matches!(entry.order, Order::Disconnect(..) | Order::Send { .. }) {
             return false;
         }
         // What is asked for again while nobody can be told is told once.
@@ -256,7 +258,7 @@ mod tests {
     }
 
     fn disconnect(id: u64) -> Entry {
-        let order = Order::Disconnect(Whom::User("ada".into()));
+        let order = Order::Disconnect(Whom::User("ada".into()), None);
         Entry { id: OrderId(id), from: NodeId(1), order }
     }
 

@@ -3,6 +3,7 @@
 
 mod adopted;
 mod anew;
+mod application;
 mod bus;
 mod cluster;
 mod credit;

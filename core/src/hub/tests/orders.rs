@@ -51,6 +51,41 @@ fn a_revocation_is_answered_when_every_node_has_confirmed_it() {
 }
 
 #[test]
+fn a_user_is_sent_to_and_ended_on_every_node() {
+    let mut cluster = cluster(3, 2);
+    let places = [(0, 0), (0, 1), (1, 1), (2, 0), (2, 1)];
+    let ada = places.map(|(node, shard)| client(&mut cluster, node, shard, "ada").0);
+    ada.iter().for_each(|client| drop(client.take()));
+    let (eve, _) = client(&mut cluster, 2, 1, "eve");
+    eve.take();
+    let (id, user) = (Some(CommandId(5)), || "ada".into());
+    let message = DirectMessage::new("mail", r#"{"n":7}"#);
+    let command = Command::SendEverywhere { id, user: user(), message };
+    let done = |cluster: &mut Cluster, command| {
+        let now = cluster.nodes[0].now;
+        cluster.nodes[0].hubs[0].handle_command(now, command);
+        cluster.run();
+        let outputs = &mut cluster.nodes[0].outputs;
+        let is = |output: &Output| matches!(output, Output::Done { .. });
+        let at = outputs.iter().position(is).expect("an answer");
+        let Output::Done { result, .. } = outputs.remove(at) else { unreachable!() };
+        result.map(|done| done.subscribers)
+    };
+
+    assert_eq!(done(&mut cluster, command), Ok(5));
+    for client in &ada {
+        assert_eq!(client.take_numbers(), [7]);
+    }
+    let how = Box::new(Disconnect::new(4002, "bye"));
+    let whom = Recipient::User(user());
+    assert_eq!(done(&mut cluster, Command::Dismiss { id, whom, how }), Ok(5));
+    for client in &ada {
+        assert_eq!(client.take_close(), Some((4002, "bye".into())));
+    }
+    assert!(eve.take().is_empty() && eve.take_close().is_none());
+}
+
+#[test]
 fn alone_on_its_bus_a_node_waits_for_nobody() {
     let mut cluster = cluster(1, 2);
     let answer = post(&mut cluster, "/revoke", &json!({"jti": "t1"}));
