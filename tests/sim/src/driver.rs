@@ -330,12 +330,14 @@ impl World {
             Output::Connected { conn, .. } => {
                 self.digest.number(conn.index() as u64);
                 self.tally.connected += 1;
+                self.app_connected(conn);
                 self.notes.iter_mut().for_each(|notes| notes.connected.push(conn));
             }
             Output::Disconnected { conn, reason } => {
                 self.digest.number(conn.index() as u64);
                 self.digest.number(reason as u64);
                 self.tally.disconnected += 1;
+                self.app_disconnected(conn);
                 let unwanted = matches!(
                     reason,
                     Reason::Disconnected
@@ -383,6 +385,20 @@ impl World {
                 self.digest.number(page.attached + page.detached);
                 self.notes.iter_mut().for_each(|notes| notes.pages.push((id, page.clone())));
             }
+            Output::Subscribed { conn, channel } => {
+                self.digest.bytes(channel.as_bytes());
+                self.oracle.heard_in(conn, &channel);
+                self.notes.iter_mut().for_each(|notes| notes.hear(conn, &channel, None));
+            }
+            Output::Unsubscribed { conn, channel, leave } => {
+                self.digest.bytes(channel.as_bytes());
+                self.oracle.heard_out(conn, &channel);
+                self.notes.iter_mut().for_each(|notes| notes.hear(conn, &channel, Some(leave)));
+            }
+            Output::Handled { id, result } => match &mut self.notes {
+                Some(notes) => notes.handled.push((id, result)),
+                None => self.app_handled(id, &result),
+            },
             Output::Store(command) => self.store(hub, command),
             Output::Bus(_) => unreachable!("no world has a bus"),
             Output::Drained => {

@@ -9,8 +9,8 @@ use mahavishnu_core::{
     config::Config,
     entropy::Seed,
     hub::{
-        Command, CommandId, ConnId, DrainPlan, Listener, Place, Placement, Publication, Published,
-        SessionInfo, SessionPage, ShardId, Whose,
+        Command, CommandId, ConnId, Disconnect, DrainPlan, Handled, Leave, Listener, Place,
+        Placement, Publication, Published, Recipient, SessionInfo, SessionPage, ShardId, Whose,
     },
     reason::Reason,
 };
@@ -60,6 +60,17 @@ pub(crate) struct Notes {
     pub(crate) ended: Vec<(ConnId, Reason)>,
     pub(crate) done: Vec<(CommandId, Result<Published, Reason>)>,
     pub(crate) pages: Vec<(CommandId, SessionPage)>,
+    pub(crate) handled: Vec<(CommandId, Result<Handled, Reason>)>,
+    pub(crate) heard: Vec<Heard>,
+}
+
+/// A connection that came to a channel, or left it for this reason.
+pub type Heard = (ConnId, Box<str>, Option<Leave>);
+
+impl Notes {
+    pub(crate) fn hear(&mut self, conn: ConnId, channel: &str, leave: Option<Leave>) {
+        self.heard.push((conn, channel.into(), leave));
+    }
 }
 
 impl Hand {
@@ -70,6 +81,7 @@ impl Hand {
         let counts = Arc::new(Counts::default());
         let Setup { mut config, handlers, .. } = setup;
         config.hooks.lifecycle = true;
+        config.hooks.subscriptions = true;
         let sabotage = Sabotage::new(Wrong::Nothing);
         let mut world = World::with_config(&options, config, sabotage, counts.clone(), false);
         world.app.handlers = Some(handlers);
@@ -234,6 +246,42 @@ impl Hand {
             ended += u64::from(done.expect("sessions are ended").subscribers);
         }
         ended
+    }
+
+    /// A command about connections for one hub, under the id that it is given, and what comes of it.
+    pub fn ask(
+        &mut self,
+        hub: usize,
+        command: impl FnOnce(CommandId) -> Command,
+    ) -> Result<Handled, Reason> {
+        let id = self.command_id();
+        let command = command(id);
+        self.act(|world| world.command(hub, command));
+        self.noted(|notes| take(&mut notes.handled, id))
+    }
+
+    /// Hubs.
+    #[must_use]
+    pub fn hubs(&self) -> usize {
+        self.world.nodes.len()
+    }
+
+    /// Ends connections in the application's words, and says how many.
+    pub fn dismiss(&mut self, whom: Recipient, how: Disconnect) -> Result<u32, Reason> {
+        let id = self.command_id();
+        let hub = match &whom {
+            Recipient::Connection(conn) => usize::from(conn.shard().0),
+            Recipient::User(_) => 0,
+        };
+        let command = Command::Dismiss { id: Some(id), whom, how: Box::new(how) };
+        self.act(|world| world.command(hub, command));
+        self.noted(|notes| take(&mut notes.done, id)).map(|done| done.subscribers)
+    }
+
+    /// What the application has heard of subscriptions so far, in order.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Heard> {
+        self.world.notes.iter().flat_map(|notes| notes.heard.clone()).collect()
     }
 
     fn command_id(&mut self) -> CommandId {

@@ -63,6 +63,14 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     ("auth", "nobody is let in without a good token, nobody with one is kept out"),
     ("answers", "every request is answered once; nothing is answered that was not asked"),
     (
+        "direct",
+        "what the application sends to a connection comes in order, or it was told otherwise",
+    ),
+    (
+        "heard",
+        "the application hears of each subscription and its end, in turns, and of what clients are told",
+    ),
+    (
         "framing",
         "a server sends whole, unmasked, minimal frames, one close frame, and nothing after it",
     ),

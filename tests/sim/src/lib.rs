@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod acts;
 mod app;
 mod client;
 mod clock;
@@ -41,7 +42,7 @@ mod world;
 
 pub use app::{After, Handlers};
 pub use cluster::{ClusterOptions, ClusterReport, Fault, run_cluster};
-pub use hand::{Hand, Line, Setup};
+pub use hand::{Hand, Heard, Line, Setup};
 pub use invariants::INVARIANTS;
 pub use oracle::Violation;
 pub use run::{Report, run};

@@ -47,6 +47,8 @@ impl World {
         self.counts.begin_anew();
         self.tally.disconnected = self.tally.connected;
         self.app.forget();
+        self.acts.forget();
+        self.oracle.heard_nothing_more();
         self.store.process_ends();
         self.drop_links();
         let kept = self.store.disk.channels.values();

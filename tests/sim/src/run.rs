@@ -87,6 +87,9 @@ impl World {
                     .fail("convergence", || format!("probes do not arrive: {missing} {held:?}"));
             }
         }
+        if self.oracle.violation.is_none() {
+            self.check_heard();
+        }
         match self.options.ending {
             0 => self.leave(),
             1 => self.drain(Duration::ZERO),
@@ -105,6 +108,7 @@ impl World {
     fn heal(&mut self) {
         self.healing = true;
         self.app.healing = true;
+        self.app_heals();
         self.story.say(self.clock.nanos, "HEAL");
         for client in 0..self.clients.len() {
             let who = &mut self.clients[client];

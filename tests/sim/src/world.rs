@@ -12,6 +12,7 @@ use mahavishnu_core::{
 };
 
 use crate::{
+    acts::Acts,
     app::Application,
     client::{Client, Kind, Phase, Tokens, USERS, Wishes},
     clock::{Agenda, Clock, MICRO, MILLI, Nanos, SECOND, START_UNIX},
@@ -57,6 +58,8 @@ pub(crate) enum Event {
     Revoke,
     Reload,
     Look,
+    /// The application does something by itself.
+    Act,
     /// The process is to end.
     Restart,
     /// The store begins a group of this life of the process, and then has written it or not.
@@ -78,6 +81,7 @@ pub(crate) struct World {
     pub(crate) links: Vec<Link>,
     pub(crate) clients: Vec<Client>,
     pub(crate) app: Application,
+    pub(crate) acts: Acts,
     pub(crate) oracle: Oracle,
     pub(crate) digest: Digest,
     pub(crate) story: Story,
@@ -137,6 +141,7 @@ impl World {
             links: Vec::new(),
             clients: people(options),
             app: Application::new(options),
+            acts: Acts::new(options),
             oracle: Oracle::new(options),
             digest: Digest::new(),
             story: Story::new(verbose),
@@ -184,6 +189,10 @@ impl World {
         }
         for _ in 0..self.options.restarts {
             self.agenda.plan(self.restarting.below(duration), Event::Restart);
+        }
+        let mut acting = Random::new(self.options.seed, 12);
+        for _ in 0..self.options.app_acts {
+            self.agenda.plan(acting.below(duration), Event::Act);
         }
         self.agenda.plan(SECOND, Event::Look);
     }
@@ -281,6 +290,7 @@ impl World {
                 invariants::look_around(self);
                 self.agenda.plan(self.clock.nanos + SECOND, Event::Look);
             }
+            Event::Act => self.app_acts(),
             Event::Restart => self.plan_restart(),
             Event::Write(life) => self.write(life),
             Event::Commit(life) => self.commit(life),
@@ -308,6 +318,7 @@ impl World {
             | Event::Revoke
             | Event::Reload
             | Event::Look
+            | Event::Act
             | Event::Restart
             | Event::Write(_)
             | Event::Commit(_) => None,

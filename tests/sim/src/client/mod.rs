@@ -3,6 +3,7 @@
 mod attend;
 mod behaviour;
 mod document;
+mod granted;
 mod recall;
 mod resume;
 
@@ -149,6 +150,8 @@ pub(crate) struct Client {
     recall: Random,
     /// Channels of which a subscription may be over without the client's having been told.
     unsure: BTreeSet<u64>,
+    /// Channels into which the application has put it, with the last number that came.
+    pub(crate) granted: BTreeMap<String, u64>,
     /// Comes back at once when its connection is gone.
     pub(crate) eager: bool,
     /// Does not read at present.
@@ -213,6 +216,7 @@ impl Client {
             close_text_is_elsewhere: false,
             recall,
             unsure: BTreeSet::new(),
+            granted: BTreeMap::new(),
             eager: false,
             paused: false,
             deaf: false,
@@ -409,6 +413,7 @@ impl Client {
                     oracle.fail("rights", || format!("client {who}: its token expires not"));
                 }
             }
+            "event" if self.on_applications(&message, oracle) => {}
             "event" if message["event"] == "channel.gap" => self.on_gap(&message["data"], oracle),
             "event"
                 if let Some(event) = message["event"].as_str()
@@ -613,6 +618,7 @@ impl Client {
         }
         self.left.fill((0, 0));
         self.unsure.clear();
+        self.granted.clear();
         self.pending.clear();
         self.partial = Vec::new();
         self.asked = None;

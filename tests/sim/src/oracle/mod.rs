@@ -5,6 +5,7 @@
 //! must see the numbers without a hole. Both together mean: no loss, no duplicate, no reordering, unless a gap was
 //! announced that accounts for exactly the hole.
 
+mod direct;
 mod documents;
 mod logs;
 mod members;
@@ -13,7 +14,10 @@ mod stored;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{documents::Documents, logs::Log, members::Members, sessions::Sessions, stored::Ledger};
+use self::{
+    direct::Direct, documents::Documents, logs::Log, members::Members, sessions::Sessions,
+    stored::Ledger,
+};
 pub(crate) use self::{
     documents::{Carried, Condition, document},
     logs::{Asked, Gap, Id, Look, Side, Since, Wish},
@@ -120,6 +124,7 @@ pub(crate) struct Oracle {
     members: Members,
     sessions: Sessions,
     ledger: Ledger,
+    direct: Direct,
     /// By channel: how many publications anybody made, refused ones included.
     published: Vec<u64>,
     /// What all of them would count for if they were kept.
@@ -166,6 +171,7 @@ impl Oracle {
             members: Members::default(),
             sessions: Sessions::default(),
             ledger: Ledger::default(),
+            direct: Direct::default(),
             published: vec![0; channels],
             weight: 0,
             names: channel_names(options.channels),

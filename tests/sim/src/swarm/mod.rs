@@ -208,6 +208,10 @@ options! {
     store_queue_bytes,
     /// How often the process ends and is started again.
     restarts,
+    /// How often the application does something by itself.
+    app_acts,
+    /// Whether it hears of subscriptions.
+    hears,
     /// How it ends: 0 all clients leave, 1 a drain at once, 2 a drain over a while.
     ending,
 }
@@ -227,6 +231,7 @@ impl Options {
         this.draw_sessions(&mut Random::new(seed, 6));
         this.draw_documents(&mut Random::new(seed, 7));
         this.draw_store(&mut Random::new(seed, 8));
+        this.draw_acts(&mut Random::new(seed, 10));
         // Many quick clients live short, and crumbs are costly: seeds take milliseconds, so that many can be searched.
         let costly = if this.chunk_max < 100 { 10 } else { 1 };
         let actions = ACTIONS_MAX * if this.clients() > 200 { 10 } else { 1 };
@@ -330,6 +335,11 @@ impl Options {
         self.revoked = r.below(2) * self.auth;
     }
 
+    fn draw_acts(&mut self, r: &mut Random) {
+        self.app_acts = if r.chance(500) { r.range(1, 80) } else { 0 };
+        self.hears = r.below(2);
+    }
+
     fn draw_stalls(&mut self, r: &mut Random) {
         self.shard_queue_bytes = r.pick(&[1_000, 10_000, 1 << 20, 64 << 20]);
         if r.chance(600) {
@@ -381,6 +391,9 @@ impl Options {
                 .collect();
         }
         config.history = self.history(generation);
+        // The application's own channels are nobody's log.
+        let own = Pattern::parse("app:*").expect("a pattern");
+        config.history.rules.insert(0, (own, mahavishnu_core::config::Keep::OFF));
         config.presence = self.presence();
         config.store = self.store == 1;
         config.compat.offsets = self.offsets == 1;
@@ -388,6 +401,7 @@ impl Options {
         config.hooks.authorize_subscribe = self.ask_subscribe == 1;
         config.hooks.authorize_publish = self.ask_publish == 1;
         config.hooks.lifecycle = true;
+        config.hooks.subscriptions = self.hears == 1;
         config
     }
 
