@@ -11,17 +11,22 @@ use std::{
 use mahavishnu_core::{
     config::Config,
     entropy::Seed,
-    hub::{ConnId, DrainPlan, Listener, Published, RequestError},
+    hub::{
+        ChannelInfo, ConnId, ConnectionInfo, Disconnect, DrainPlan, Listener, Published,
+        RequestError, Roll,
+    },
     reason::Reason,
     trace::Writer,
 };
-use mahavishnu_driver::{BroadcastError, Handle, Runtime, Server};
+use mahavishnu_driver::{
+    BroadcastError, CommandError, Cursor, Handle, Listed, LookError, Runtime, SendError, Server,
+};
 use mahavishnu_smol::Smol;
 use mahavishnu_tokio::Tokio;
 use serde_json::Value;
 
 use crate::{
-    backend::{Answer, Driven, Setup},
+    backend::{Answer, Did, Driven, Moved, Setup, Wish},
     own::Own,
     rig::EXPOSITION,
     stream::Stream,
@@ -76,6 +81,7 @@ pub(crate) struct Running<R: Host> {
     metrics: SocketAddr,
     connected: Arc<Mutex<Vec<ConnId>>>,
     ended: Arc<Mutex<Vec<(ConnId, Reason)>>>,
+    moved: Arc<Mutex<Vec<Moved>>>,
     trace: Arc<Mutex<Option<Writer<Vec<u8>>>>>,
 }
 
@@ -83,7 +89,9 @@ impl<R: Host> Running<R> {
     pub(crate) fn start(setup: Setup) -> Self {
         let connected = Arc::<Mutex<Vec<ConnId>>>::default();
         let ended = Arc::<Mutex<Vec<(ConnId, Reason)>>>::default();
+        let moved = Arc::<Mutex<Vec<Moved>>>::default();
         let (came, went) = (connected.clone(), ended.clone());
+        let (entered, left) = (moved.clone(), moved.clone());
         let mut builder = Server::<R>::builder()
             .config(setup.config)
             .shards(setup.shards)
@@ -91,7 +99,13 @@ impl<R: Host> Running<R> {
             .listen("127.0.0.1:0")
             .listen_metrics("127.0.0.1:0", || EXPOSITION.to_owned())
             .on_connect(move |conn, _, _| came.lock().unwrap().push(conn))
-            .on_disconnect(move |conn, why| went.lock().unwrap().push((conn, why)));
+            .on_disconnect(move |conn, why| went.lock().unwrap().push((conn, why)))
+            .on_subscribe(move |conn, channel| {
+                entered.lock().unwrap().push((conn, channel.into(), None));
+            })
+            .on_unsubscribe(move |conn, channel, why| {
+                left.lock().unwrap().push((conn, channel.into(), Some(why)));
+            });
         let trace = Arc::new(Mutex::new(Writer::new(Vec::new()).ok()));
         if setup.record {
             let trace = trace.clone();
@@ -128,6 +142,7 @@ impl<R: Host> Running<R> {
             stopping: Mutex::default(),
             connected,
             ended,
+            moved,
             trace,
         }
     }
@@ -174,7 +189,8 @@ impl<R: Host> Driven for Running<R> {
     }
 
     fn disconnect(&self, conn: ConnId) {
-        R::block_on(self.handle.disconnect(conn));
+        let ended = R::block_on(self.handle.disconnect(conn, Disconnect::default()));
+        assert_eq!(ended, Ok(true));
     }
 
     fn reload(&self, config: &Config) {
@@ -199,12 +215,97 @@ impl<R: Host> Driven for Running<R> {
         R::block_on(self.handle.end_sessions_of(user)).expect("a running server")
     }
 
+    fn wish(&self, wish: Wish<'_>) -> Did {
+        let handle = &self.handle;
+        R::block_on(async {
+            match wish {
+                Wish::Send(conn, event, data) => {
+                    sent(handle.send(conn, event, data).await.map(|()| 1))
+                }
+                Wish::SendToUser(user, event, data) => {
+                    sent(handle.send_to_user(user, event, data).await.map(|sent| sent.reached))
+                }
+                Wish::TryBroadcast(channel, event, data) => {
+                    handle.try_broadcast(channel, event, data).expect("room for one");
+                    Did::Done(0)
+                }
+                Wish::Subscribe(conn, channel) => {
+                    did(handle.subscribe(conn, channel).await.map(u32::from))
+                }
+                Wish::SubscribeIfPermitted(conn, channel) => {
+                    did(handle.subscribe_if_permitted(conn, channel).await.map(u32::from))
+                }
+                Wish::Unsubscribe(conn, channel) => {
+                    did(handle.unsubscribe(conn, channel).await.map(u32::from))
+                }
+                Wish::Disconnect(conn, how) => {
+                    did(handle.disconnect(conn, how).await.map(u32::from))
+                }
+                Wish::DisconnectUser(user, how) => did(handle.disconnect_user(user, how).await),
+            }
+        })
+    }
+
+    fn roll(&self, of: &Roll) -> (u64, Vec<String>) {
+        let handle = &self.handle;
+        let id = |one: ConnectionInfo| one.connection_id.to_string();
+        let channel = |one: ChannelInfo| format!("{}={}", one.channel, one.subscribers);
+        match of {
+            Roll::Connections => all(|after| R::block_on(handle.connections(2, after)), id),
+            Roll::User(user) => all(|after| R::block_on(handle.connections_of(user, 2, after)), id),
+            Roll::Subscribers(name) => {
+                all(|after| R::block_on(handle.subscribers(name, 2, after)), id)
+            }
+            Roll::Channels => all(|after| R::block_on(handle.channels(2, after)), channel),
+        }
+    }
+
+    fn moved(&self) -> Vec<Moved> {
+        self.moved.lock().unwrap().clone()
+    }
+
     fn connected(&self) -> Vec<ConnId> {
         self.connected.lock().unwrap().clone()
     }
 
     fn ended(&self) -> Vec<(ConnId, Reason)> {
         self.ended.lock().unwrap().clone()
+    }
+}
+
+fn sent(result: Result<u32, SendError>) -> Did {
+    match result {
+        Ok(count) => Did::Done(count),
+        Err(SendError::Gone) => Did::Gone,
+        Err(SendError::Slow) => Did::Slow,
+        Err(SendError::Refused(reason)) => Did::Refused(reason),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn did(result: Result<u32, CommandError>) -> Did {
+    match result {
+        Ok(count) => Did::Done(count),
+        Err(CommandError::Gone) => Did::Gone,
+        Err(CommandError::Refused(reason)) => Did::Refused(reason),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// All of a list, part by part.
+fn all<T>(
+    ask: impl Fn(Option<Cursor>) -> Result<Listed<T>, LookError>,
+    name: impl Fn(T) -> String,
+) -> (u64, Vec<String>) {
+    let (mut names, mut after) = (Vec::new(), None);
+    loop {
+        let part = ask(after).expect("a list");
+        assert!(part.items.len() <= 2, "no more than was asked for");
+        names.extend(part.items.into_iter().map(&name));
+        after = part.next;
+        if after.is_none() {
+            return (part.total, names);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use mahavishnu_core::{
     config::Config,
-    hub::{ConnId, DrainPlan, Listener, Published, RequestError},
+    hub::{ConnId, Disconnect, DrainPlan, Leave, Listener, Published, RequestError, Roll},
     reason::Reason,
 };
 use mahavishnu_smol::Smol;
@@ -119,6 +119,43 @@ pub struct App {
     pub publish: Option<fn(&str) -> Answer<bool>>,
 }
 
+/// What the application does to connections.
+#[derive(Clone, Debug)]
+pub enum Wish<'a> {
+    /// Send to one.
+    Send(ConnId, &'a str, &'a Value),
+    /// Send to all of a user's.
+    SendToUser(&'a str, &'a str, &'a Value),
+    /// Broadcast without waiting for anything.
+    TryBroadcast(&'a str, &'a str, &'a Value),
+    /// Make one a subscriber, whatever its client may.
+    Subscribe(ConnId, &'a str),
+    /// The same if its client may.
+    SubscribeIfPermitted(ConnId, &'a str),
+    /// Take one out of a channel.
+    Unsubscribe(ConnId, &'a str),
+    /// End one.
+    Disconnect(ConnId, Disconnect),
+    /// End all of a user's.
+    DisconnectUser(&'a str, Disconnect),
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Did {
+    /// It was done to so many.
+    Done(u32),
+    /// The connection had no room.
+    Slow,
+    /// The connection was gone.
+    Gone,
+    /// The core refused it.
+    Refused(Reason),
+}
+
+/// A connection that came to a channel, or left it for this reason.
+pub type Moved = (ConnId, Box<str>, Option<Leave>);
+
 /// A running server, whatever drives it.
 pub(crate) trait Driven {
     /// A socket whose client's side holds about `room` bytes that were not read.
@@ -136,6 +173,14 @@ pub(crate) trait Driven {
     fn connected(&self) -> Vec<ConnId>;
     /// Those that ended.
     fn ended(&self) -> Vec<(ConnId, Reason)>;
+
+    /// The application does something to connections.
+    fn wish(&self, wish: Wish<'_>) -> Did;
+    /// Names of what is listed, in parts of two, and how many there are: `connection_id`s, or channels with the number of their
+    /// subscribers.
+    fn roll(&self, of: &Roll) -> (u64, Vec<String>);
+    /// Who came to which channel, and left it, as the application has heard so far.
+    fn moved(&self) -> Vec<Moved>;
 
     fn pass(&self, time: Duration) {
         std::thread::sleep(time);

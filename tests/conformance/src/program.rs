@@ -7,7 +7,7 @@ use std::{io, panic, sync::Mutex, time::Duration};
 
 use mahavishnu_core::{
     config::{Config, Keep, PlainOnTls, SlowPolicy},
-    hub::{ConnId, DrainPlan, Listener, Published},
+    hub::{ConnId, DrainPlan, Listener, Published, Roll},
     reason::Reason,
 };
 use mahavishnu_tests::{Server, http, stream};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::{
     Raw,
-    backend::{App, Driven, Setup},
+    backend::{App, Did, Driven, Moved, Setup, Wish},
     post,
     rig::base,
     secure,
@@ -238,6 +238,9 @@ fn plain_on_tls(plain: PlainOnTls) -> &'static str {
     }
 }
 
+/// Why.
+const NO_APPLICATION: &str = "only an application speaks to connections";
+
 impl Driven for Running {
     fn connect(&self, listener: Listener, room: Option<usize>) -> io::Result<Stream> {
         let address = match listener {
@@ -293,6 +296,18 @@ impl Driven for Running {
 
     fn end_sessions_of(&self, _: &str) -> u64 {
         not_applicable("the program has no application to ask");
+    }
+
+    fn wish(&self, _: Wish<'_>) -> Did {
+        not_applicable(NO_APPLICATION)
+    }
+
+    fn roll(&self, _: &Roll) -> (u64, Vec<String>) {
+        not_applicable(NO_APPLICATION)
+    }
+
+    fn moved(&self) -> Vec<Moved> {
+        not_applicable(NO_APPLICATION)
     }
 
     fn disconnect(&self, _: ConnId) {

@@ -7,14 +7,14 @@ use std::{
 
 use mahavishnu_core::{
     config::Config,
-    hub::{ConnId, DrainPlan, Listener, Published},
+    hub::{ConnId, DrainPlan, Listener, Published, Roll},
     reason::{Counted, Reason},
 };
 use serde_json::Value;
 
 use crate::{
     Client, DEADLINE, Raw,
-    backend::{Backend, Driven},
+    backend::{Backend, Did, Driven, Moved, Wish},
     stream::Stream,
 };
 
@@ -161,6 +161,24 @@ impl Rig {
         self.driven.disconnect(conn);
     }
 
+    /// Does something to connections, as the application does.
+    #[must_use]
+    pub fn wish(&self, wish: Wish<'_>) -> Did {
+        self.driven.wish(wish)
+    }
+
+    /// What the application is listed: how many there are, and their names.
+    #[must_use]
+    pub fn roll(&self, of: &Roll) -> (u64, Vec<String>) {
+        self.driven.roll(of)
+    }
+
+    /// Waits until the application has heard so often of somebody who came to a channel or left it.
+    #[must_use]
+    pub fn moved(&self, count: usize) -> Vec<Moved> {
+        self.until("subscriptions", || Some(self.driven.moved()).filter(|all| all.len() >= count))
+    }
+
     /// Puts a new configuration in force.
     pub fn reload(&self, mut config: Config) {
         config.service.label = self.label.as_str().into();
@@ -194,6 +212,12 @@ impl Rig {
     #[must_use]
     pub fn connected(&self, count: usize) -> Vec<ConnId> {
         self.until("connections", || Some(self.driven.connected()).filter(|c| c.len() == count))
+    }
+
+    /// The connections that were let in so far.
+    #[must_use]
+    pub fn connected_now(&self) -> Vec<ConnId> {
+        self.driven.connected()
     }
 
     /// Wall-clock time of the server, since the Unix epoch.

@@ -6,14 +6,17 @@ use bytes::Bytes;
 use mahavishnu_core::{
     auth::Verb,
     config::Config,
-    hub::{ConnId, DrainPlan, Listener, Publication, Published, Whose},
+    hub::{
+        Command, CommandId, ConnId, DirectMessage, DrainPlan, Handled, Listener, Publication,
+        Published, Recipient, Roll, Sent, Whose,
+    },
     reason::Reason,
 };
 use mahavishnu_sim::{Hand, Handlers};
 use serde_json::Value;
 
 use crate::{
-    backend::{App, Driven, Setup},
+    backend::{App, Did, Driven, Moved, Setup, Wish},
     stream::{Pipe, Stream},
 };
 
@@ -91,6 +94,82 @@ impl Driven for Running {
         self.0.borrow_mut().end_sessions(&Whose::User(user.into()))
     }
 
+    fn wish(&self, wish: Wish<'_>) -> Did {
+        let mut hand = self.0.borrow_mut();
+        let message = |event: &str, data: &Value| DirectMessage::new(event, &data.to_string());
+        match wish {
+            Wish::Send(conn, event, data) => {
+                let (to, message) = (Recipient::Connection(conn), message(event, data));
+                about(&mut hand, conn, |id| Command::Send { id: Some(id), to, message })
+            }
+            Wish::SendToUser(user, event, data) => {
+                let to = Recipient::User(user.into());
+                let mut reached = 0;
+                for hub in 0..hand.hubs() {
+                    let (to, message) = (to.clone(), message(event, data));
+                    let send = |id| Command::Send { id: Some(id), to, message };
+                    match hand.ask(hub, send) {
+                        Ok(Handled::Sent(sent)) => reached += sent.reached,
+                        other => return said(other),
+                    }
+                }
+                Did::Done(reached)
+            }
+            Wish::TryBroadcast(channel, event, data) => {
+                let publication = Publication::new(channel, event, Bytes::from(data.to_string()));
+                let _ = hand.broadcast(publication);
+                Did::Done(0)
+            }
+            Wish::Subscribe(conn, channel) | Wish::SubscribeIfPermitted(conn, channel) => {
+                let (granted, channel) = (matches!(wish, Wish::Subscribe(..)), channel.into());
+                about(&mut hand, conn, |id| Command::Subscribe {
+                    id: Some(id),
+                    conn,
+                    channel,
+                    granted,
+                })
+            }
+            Wish::Unsubscribe(conn, channel) => {
+                let channel = channel.into();
+                about(&mut hand, conn, |id| Command::Unsubscribe { id: Some(id), conn, channel })
+            }
+            Wish::Disconnect(conn, how) => {
+                hand.dismiss(Recipient::Connection(conn), how).map_or_else(Did::Refused, Did::Done)
+            }
+            Wish::DisconnectUser(user, how) => {
+                let whom = Recipient::User(user.into());
+                hand.dismiss(whom, how).map_or_else(Did::Refused, Did::Done)
+            }
+        }
+    }
+
+    fn roll(&self, of: &Roll) -> (u64, Vec<String>) {
+        let mut hand = self.0.borrow_mut();
+        let (mut total, mut names) = (0, Vec::new());
+        for hub in 0..hand.hubs() {
+            let mut after = None;
+            loop {
+                let of = of.clone();
+                let listed = hand.ask(hub, |id| Command::List { id, of, limit: 2, after });
+                let Ok(Handled::Listed(page)) = listed else { panic!("{listed:?}") };
+                let ids = page.connections.iter().map(|one| one.connection_id.to_string());
+                names.extend(ids);
+                let channels = page.channels.iter();
+                names.extend(channels.map(|one| format!("{}={}", one.channel, one.subscribers)));
+                after = page.next;
+                if after.is_none() {
+                    total += page.total;
+                    break;
+                }
+            }
+        }
+        (total, names)
+    }
+
+    fn moved(&self) -> Vec<Moved> {
+        self.0.borrow().heard()
+    }
+
     fn connected(&self) -> Vec<ConnId> {
         self.0.borrow().connected()
     }
@@ -118,6 +197,22 @@ impl Driven for Running {
         let hand = self.0.borrow();
         // A family is one or the other.
         hand.counter(family, &labels) + hand.gauge(family, &labels) as u64
+    }
+}
+
+/// Asks the hub of a connection.
+fn about(hand: &mut Hand, conn: ConnId, command: impl FnOnce(CommandId) -> Command) -> Did {
+    said(hand.ask(usize::from(conn.shard().0), command))
+}
+
+fn said(result: Result<Handled, Reason>) -> Did {
+    match result {
+        Ok(Handled::Sent(Sent { reached: 0, .. })) => Did::Slow,
+        Ok(Handled::Sent(sent)) => Did::Done(sent.reached),
+        Ok(Handled::Changed(changed)) => Did::Done(u32::from(changed)),
+        Ok(Handled::Gone) => Did::Gone,
+        Ok(Handled::Listed(_)) => panic!("nobody has asked for a list"),
+        Err(reason) => Did::Refused(reason),
     }
 }
 

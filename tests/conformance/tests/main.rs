@@ -88,6 +88,18 @@ conformance! {
             a_token_is_refreshed_for_the_same_user_only,
             a_token_that_has_expired_lets_nobody_in,
         ;
+        application:
+            a_message_for_one_connection_reaches_it_alone_and_in_order,
+            a_message_for_a_user_reaches_all_of_its_connections,
+            who_has_no_room_for_a_message_is_told_of,
+            the_application_puts_connections_into_channels,
+            a_grant_holds_whatever_the_token_permits,
+            the_application_hears_of_every_subscription,
+            the_application_ends_connections_in_its_own_words,
+            all_connections_of_a_user_are_ended,
+            connections_and_channels_are_listed_over_all_shards,
+            a_broadcast_need_not_be_waited_for,
+        ;
         messages:
             every_message_has_the_nine_fields_in_their_order,
             a_subscription_is_confirmed_and_delivers_until_it_ends,

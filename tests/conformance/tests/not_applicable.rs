@@ -77,7 +77,27 @@ const LIST: &[(&str, &[&str])] = &[
             "the_application_ends_the_sessions_of_a_user",
         ],
     ),
-    ("the program has no application to tell of connections", &["disconnected"]),
+    (
+        "the program has no application to tell of connections",
+        &[
+            "a_grant_holds_whatever_the_token_permits",
+            "a_message_for_a_user_reaches_all_of_its_connections",
+            "a_message_for_one_connection_reaches_it_alone_and_in_order",
+            "all_connections_of_a_user_are_ended",
+            "disconnected",
+            "the_application_ends_connections_in_its_own_words",
+            "the_application_hears_of_every_subscription",
+            "the_application_puts_connections_into_channels",
+            "who_has_no_room_for_a_message_is_told_of",
+        ],
+    ),
+    (
+        "only an application speaks to connections",
+        &[
+            "a_broadcast_need_not_be_waited_for",
+            "connections_and_channels_are_listed_over_all_shards",
+        ],
+    ),
     ("no setting says `channel_bytes_max`", &["a_name_may_be_as_long_as_the_limit"]),
     (
         "no setting says `channels_max`",

@@ -1,5 +1,6 @@
 //! The bodies: what every driver's server must do.
 
+pub(crate) mod application;
 pub(crate) mod auth;
 pub(crate) mod catch_up;
 pub(crate) mod drain;
