@@ -32,6 +32,8 @@ pub(super) struct Client {
     /// Whether bytes were sent that a client that behaves would not send: then less can be expected.
     pub(super) wild: bool,
     pub(super) ended: bool,
+    /// The number of the last message that was for it alone.
+    direct: u64,
 }
 
 /// Where the conversation is.
@@ -67,6 +69,7 @@ impl Client {
             positions: BTreeMap::new(),
             wild: false,
             ended: false,
+            direct: 0,
         }
     }
 
@@ -136,6 +139,22 @@ impl Client {
             ("event", Some("channel.gap")) => self.on_gap(&message),
             ("event", Some("session.created" | "session.token_expiring")) => {}
             ("event", Some("channel.withdrawn")) => self.on_withdrawn(&message),
+            ("event", Some("channel.subscribed")) => {
+                let channel = message["data"]["channel"].as_str().expect("a channel");
+                let seen = self.channels.entry(channel.to_owned()).or_default();
+                if !seen.subscribed {
+                    *seen = Seen { subscribed: true, next: None, left_by: seen.left_by };
+                }
+            }
+            ("event", Some("session.closing")) => {
+                assert_eq!(message["data"]["reason"], "disconnect", "{message}");
+            }
+            ("event", Some("direct")) => {
+                let number = message["data"]["n"].as_u64().expect("a number");
+                assert!(message["room"].is_null(), "it is of no channel: {message}");
+                assert!(number > self.direct, "{number} behind {}", self.direct);
+                self.direct = number;
+            }
             ("event", _) => self.on_broadcast(&message, rules),
             ("response", Some("keep_session")) => {
                 let session = message["data"]["session"].as_str().expect("a name");

@@ -12,6 +12,7 @@
 //! - Silence ends every connection within its deadlines, and then nothing is held any more.
 //! - The same script gives the same bytes.
 
+mod application;
 mod client;
 mod ops;
 mod rig;

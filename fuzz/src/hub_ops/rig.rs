@@ -1,7 +1,7 @@
 //! Some hubs with their clients, driven by a script.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{DefaultHasher, Hasher},
     io,
     sync::{Arc, LazyLock},
@@ -27,6 +27,7 @@ use mahavishnu_sim::turn;
 use serde_json::{Value, json};
 
 use super::{
+    application::Direct,
     client::{self, Client, Rules},
     ops::{Answer, Control, Ending, Http, Op, Setup, Slow, Time, Token, What},
     store::Store,
@@ -37,7 +38,7 @@ use crate::trace::{START_UNIX, start};
 /// The hubs of one process, their sockets, and what is under way between them.
 pub(super) struct Rig {
     hubs: Vec<Hub>,
-    now: Now,
+    pub(super) now: Now,
     setup: Setup,
     /// `None` once a reload has changed the policy.
     slow: Option<Slow>,
@@ -59,6 +60,10 @@ pub(super) struct Rig {
     store: Store,
     /// Connections that the application was told of.
     told: BTreeMap<ConnId, bool>,
+    /// Who subscribes to what, as it was told.
+    heard: BTreeSet<(ConnId, Arc<str>)>,
+    /// What it has sent to connections.
+    pub(super) direct: Direct,
     requests: u32,
     reloads: u32,
     drains: bool,
@@ -90,6 +95,8 @@ impl Rig {
             published: Vec::new(),
             commands: Vec::new(),
             told: BTreeMap::new(),
+            heard: BTreeSet::new(),
+            direct: Direct::default(),
             requests: 0,
             reloads: 0,
             drains: false,
@@ -152,6 +159,9 @@ impl Rig {
                 }
                 self.carry((u16::from(*from) % count, u16::from(*to) % count));
             }
+            Op::Publish { shard, channel, wide, .. } if *channel >= 192 => {
+                self.act(*shard, *channel - 192, *wide);
+            }
             Op::Publish { shard, channel, wide, ask } => {
                 let publication = self.publication(*channel, *wide);
                 let id = ask.then(|| {
@@ -162,9 +172,12 @@ impl Rig {
             }
             Op::Answer { which, how } => self.answer(*which, *how),
             Op::Disconnect { conn } => {
-                let Some(conn) = self.pick(*conn) else { return };
+                let Some(id) = self.pick(*conn) else { return };
+                if *conn >= 192 {
+                    return self.dismiss(id, *conn - 192);
+                }
                 let now = self.now;
-                self.hub(conn).handle_command(now, Command::Disconnect { conn });
+                self.hub(id).handle_command(now, Command::Disconnect { conn: id });
             }
             Op::Reload { setup } => self.reload(setup),
             Op::Drain { seconds } => self.drain(*seconds),
@@ -454,6 +467,13 @@ impl Rig {
                 self.mail.entry((shard as u16, to.0)).or_default().push_back(batch);
             }
             Output::Looked { .. } | Output::Sessions { .. } => {}
+            Output::Handled { id, result } => self.on_handled(shard, id, &result),
+            Output::Subscribed { conn, channel } => {
+                assert!(self.heard.insert((conn, channel)), "in a channel twice");
+            }
+            Output::Unsubscribed { conn, channel, .. } => {
+                assert!(self.heard.remove(&(conn, channel)), "out of a channel, and never in it");
+            }
             Output::Store(command) => self.store.take(shard, command),
             Output::Bus(_) => unreachable!("no configuration here has a bus"),
             Output::Drained => {
@@ -563,6 +583,8 @@ impl Rig {
             self.told.values().all(|connected| !connected),
             "the application was not told of an end"
         );
+        assert!(self.heard.is_empty(), "the application was not told of all that have left");
+        assert!(self.direct.is_answered(), "a command about a connection was not answered");
         assert!(self.commands.iter().all(|waits| !waits), "a command was not done");
     }
 
@@ -587,12 +609,12 @@ impl Rig {
         panic!("the hubs do not come to rest");
     }
 
-    fn pick(&self, which: u8) -> Option<ConnId> {
+    pub(super) fn pick(&self, which: u8) -> Option<ConnId> {
         let count = self.all.len();
         (count > 0).then(|| self.all[usize::from(which) % count])
     }
 
-    fn hub(&mut self, id: ConnId) -> &mut Hub {
+    pub(super) fn hub(&mut self, id: ConnId) -> &mut Hub {
         &mut self.hubs[usize::from(id.shard().0)]
     }
 }
@@ -617,6 +639,7 @@ fn config(setup: &Setup) -> Config {
     config.hooks.authorize_subscribe = setup.ask_subscribe;
     config.hooks.authorize_publish = setup.ask_publish;
     config.hooks.lifecycle = true;
+    config.hooks.subscriptions = true;
     config.store = setup.has_store();
     config
 }
@@ -675,7 +698,7 @@ fn carrying(mut message: Value) -> Value {
     message
 }
 
-fn channel_name(which: u8) -> &'static str {
+pub(super) fn channel_name(which: u8) -> &'static str {
     CHANNELS[usize::from(which) % CHANNELS.len()]
 }
 
