@@ -10,7 +10,7 @@ use mahavishnu_core::{
     auth::{self, TokenSpec},
     config::Config,
     entropy::Seed,
-    hub::{Command, ConnId, Hub, Listener, Peer, Place, Publication},
+    hub::{Command, ConnId, DirectMessage, Hub, Listener, Peer, Place, Publication, Recipient},
     metrics::Metrics,
     time::Now,
 };
@@ -106,6 +106,22 @@ impl Stage {
         }
     }
 
+    /// So many clients with a token, each of a user of its own. Their names.
+    pub fn open_users(&mut self, count: usize) -> Vec<Arc<str>> {
+        let names: Vec<Arc<str>> = (0..count).map(|n| format!("user-{n}").into()).collect();
+        for name in &names {
+            let token = token_of(name, &["workflow:read"]);
+            self.open_with(&format!("Authorization: Bearer {token}\r\n"));
+        }
+        names
+    }
+
+    /// The application sends to a user.
+    pub fn send(&mut self, user: &Arc<str>, message: &DirectMessage) {
+        let (to, message) = (Recipient::User(user.clone()), message.clone());
+        self.hub.handle_command(self.now, Command::Send { id: None, to, message });
+    }
+
     /// Bytes of a client.
     pub fn feed(&mut self, conn: ConnId, wire: &mut [u8]) {
         self.hub.handle_bytes(self.now, conn, wire);
@@ -189,8 +205,12 @@ impl io::Write for Sink {
 /// A token that is good for an hour.
 #[must_use]
 pub fn token(permissions: &[&str]) -> String {
+    token_of("ada", permissions)
+}
+
+fn token_of(user: &str, permissions: &[&str]) -> String {
     let spec = TokenSpec {
-        user: Some("ada"),
+        user: Some(user),
         permissions,
         issued_at: START_UNIX,
         expires_in: Some(Duration::from_secs(3600)),

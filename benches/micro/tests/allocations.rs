@@ -2,6 +2,7 @@
 //! times for a round and for an answer. The counts are of this thread, so tests may run beside each other.
 
 use allocation_counter::{AllocationInfo, measure};
+use mahavishnu_core::hub::DirectMessage;
 use mahavishnu_microbenches::{CHANNEL, Stage, frames};
 
 /// What a round keeps apart from the members' outboxes: the buffer that the channel's frames are gathered in, the
@@ -14,6 +15,9 @@ const PER_KEPT_ROUND: u64 = 2;
 /// The buffer that a connection's answers are gathered in until they are written. It is given back then: an idle
 /// connection keeps none.
 const PER_ANSWERED_CONNECTION: u64 = 1;
+
+/// A message for connections: its frame, and the segment that they share.
+const PER_DIRECT: u64 = 2;
 
 const MEMBERS: usize = 1_000;
 const PAYLOAD: usize = 128;
@@ -33,6 +37,23 @@ fn a_delivered_message_costs_no_allocation_however_many_members_there_are() {
         assert_eq!(per_turn, PER_ROUND + PER_COMMAND, "{members} members; cold: {cold:?}");
         assert_eq!(stage.connections(), members as u64);
     }
+}
+
+#[test]
+fn a_message_for_a_user_costs_its_frame_and_what_shares_it() {
+    const USERS: usize = 100;
+    let (mut stage, _) = Stage::with_publisher();
+    let names = stage.open_users(USERS);
+    let message = DirectMessage::new("bench.tick", &frames::object(PAYLOAD));
+
+    let (cold, per_turn) = warm(|| {
+        for name in &names {
+            stage.send(name, &message);
+        }
+        stage.turn();
+    });
+
+    assert_eq!(per_turn, PER_DIRECT * USERS as u64, "cold: {cold:?}");
 }
 
 #[test]

@@ -3,11 +3,15 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use mahavishnu_core::ws::{Outbox, Segment, encode_text};
+use mahavishnu_core::{
+    hub::DirectMessage,
+    ws::{Outbox, Segment, encode_text},
+};
 use mahavishnu_microbenches::{Stage, frames};
 
 pub(crate) fn benches(criterion: &mut Criterion) {
     hubs(criterion);
+    users(criterion);
     outboxes(criterion);
 }
 
@@ -31,6 +35,27 @@ fn hubs(criterion: &mut Criterion) {
             });
             assert_eq!(stage.connections(), subscribers as u64, "somebody was sent away");
         }
+    }
+    group.finish();
+}
+
+/// The same message for so many users, one after the other, and one turn: what a delivery costs beside a broadcast's.
+fn users(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("direct");
+    for count in [1, 1_000, 10_000] {
+        let (mut stage, _) = Stage::with_publisher();
+        let names = stage.open_users(count);
+        let message = DirectMessage::new("bench.tick", &frames::object(128));
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::new("128 B", count), |bencher| {
+            bencher.iter(|| {
+                for name in &names {
+                    stage.send(name, black_box(&message));
+                }
+                stage.turn();
+            });
+        });
+        assert_eq!(stage.connections(), count as u64 + 1, "somebody was sent away");
     }
     group.finish();
 }
