@@ -44,7 +44,7 @@ pub enum SendError {
     Gone,
     /// The connection has no room for it: more than
     /// [`outbox_bytes_max`](mahavishnu_core::limits::Delivery::outbox_bytes_max) would wait for it. It was closed as a slow
-    /// reader, if [`SlowReaders::default`](mahavishnu_core::config::SlowReaders::default) says so, and has lost this message
+    /// reader, if that is the default of [`SlowReaders`](mahavishnu_core::config::SlowReaders), and has lost this message
     /// otherwise.
     Slow,
     /// The core refused it: no event's name or one that is too long, or data over the message limit.

@@ -58,8 +58,8 @@ impl DirectMessage {
 pub struct Sent {
     /// Connections that it was handed to.
     pub reached: u32,
-    /// Connections that had no room for it. They were closed, if that is what
-    /// [`SlowReaders::default`](crate::config::SlowReaders::default) says, and have lost it otherwise.
+    /// Connections that had no room for it. They were closed, if that is the default of
+    /// [`SlowReaders`](crate::config::SlowReaders), and have lost it otherwise.
     pub slow: u32,
 }
 
