@@ -19,6 +19,7 @@ mod faults;
 mod files;
 mod history;
 mod init;
+mod interface;
 mod rights;
 mod server;
 mod token;
