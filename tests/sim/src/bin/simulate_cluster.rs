@@ -88,6 +88,7 @@ struct Sums {
     answers: [u64; 3],
     gaps: [u64; 2],
     recoveries: [u64; 2],
+    queued: [u64; 2],
     resumed: [u64; 2],
     sessions: u64,
     steps: u64,
@@ -104,6 +105,7 @@ impl Sums {
         all(&mut self.answers, &report.answers);
         all(&mut self.gaps, &report.gaps);
         all(&mut self.recoveries, &report.recoveries);
+        all(&mut self.queued, &report.queued);
         all(&mut self.resumed, &report.resumed);
         self.sessions += report.sessions;
         self.steps += report.steps;

@@ -8,6 +8,7 @@ use super::{
     attend::{Attending, Wish},
     options::ClusterOptions,
     oracle::{Member, Oracle, Position},
+    queue::Audit,
     resume::Keeping,
 };
 use crate::{
@@ -61,9 +62,19 @@ pub(super) struct Client {
     is_sent_away: bool,
     pub(super) attending: Attending,
     pub(super) keeping: Keeping,
+    /// It does nothing but listen to all channels, and what it has heard.
+    pub(super) audit: Option<Box<Audit>>,
 }
 
 impl Client {
+    /// One that listens to everything with positions, and leaves by no will of its own.
+    pub(super) fn listener(index: usize, options: &ClusterOptions) -> Self {
+        let quiet =
+            ClusterOptions { positions_pm: 1_000, attend_pm: 0, sessions_pm: 0, ..options.clone() };
+        let wanted = (0..options.channels).collect();
+        Self { wanted, audit: Some(Box::default()), ..Self::new(index, &quiet) }
+    }
+
     pub(super) fn new(index: usize, options: &ClusterOptions) -> Self {
         let mut random = Random::new(options.seed, 100 + index as u64);
         let positions = random.chance(options.positions_pm);
@@ -86,6 +97,7 @@ impl Client {
             is_sent_away: false,
             attending: Attending::new(index, options),
             keeping: Keeping::new(index, options),
+            audit: None,
         }
     }
 
@@ -155,6 +167,9 @@ impl Client {
             } else if on && !self.healing && self.attending.leaves() {
                 self.unsubscribe(channel);
             }
+        }
+        if self.audit.is_some() {
+            return false;
         }
         self.attend_again(oracle);
         self.ask_for_list();
@@ -260,6 +275,9 @@ impl Client {
                 Some(event) => {
                     let member = self.members.entry(event.channel).or_default();
                     oracle.delivered(member, &event, who);
+                    if let Some(audit) = &mut self.audit {
+                        audit.numbers.insert(event.number);
+                    }
                 }
                 None => self.on_message(payload, oracle),
             },
@@ -298,6 +316,9 @@ impl Client {
         if message["event"] == "channel.gap" {
             let name = message["data"]["channel"].as_str().unwrap_or_default();
             let channel = name.rsplit(':').next().and_then(|number| number.parse().ok());
+            if let (Some(audit), Some(channel)) = (&mut self.audit, channel) {
+                audit.misses(channel);
+            }
             let member = self.members.entry(channel.unwrap_or(u64::MAX)).or_default();
             return oracle.missing(member, &message["data"], who);
         }
@@ -315,6 +336,9 @@ impl Client {
             Pending::Subscribe(channel, since, wish) if !refused => {
                 let member = self.members.entry(channel).or_default();
                 oracle.started(member, since.as_ref(), data, who);
+                if let Some(audit) = &mut self.audit {
+                    audit.starts(channel, data["recovered"] == true);
+                }
                 if let Some(wish) = wish {
                     self.attending.begin(channel, wish);
                 }

@@ -10,6 +10,7 @@ mod fault;
 mod options;
 mod oracle;
 mod process;
+mod queue;
 mod redis;
 mod resume;
 mod world;
@@ -35,6 +36,8 @@ pub struct ClusterReport {
     pub gaps: [u64; 2],
     /// Subscriptions that got what was missed, and those that were told that they cannot.
     pub recoveries: [u64; 2],
+    /// Entries that back-ends have written into queues: to be published, and those that cannot be.
+    pub queued: [u64; 2],
     /// Sessions that were resumed, and those that went with what Redis has lost.
     pub resumed: [u64; 2],
     /// Faults that happened, by name and number.

@@ -9,7 +9,7 @@ use mahavishnu_core::{
     wire,
 };
 
-use super::fault::Fault;
+use super::{fault::Fault, queue};
 use crate::{clock::MILLI, random::Random, swarm::channel_name};
 
 macro_rules! options {
@@ -107,6 +107,8 @@ options! {
     attend_pm,
     /// Clients per 1000 that keep a session.
     sessions_pm,
+    /// Writes of a back-end into queues per 1000 actions; 0, which no world draws otherwise: there is neither.
+    queue_pm,
 }
 
 impl ClusterOptions {
@@ -193,8 +195,10 @@ impl ClusterOptions {
         config.history.default = keep;
         config.history.rules = (0..self.channels).map(|channel| (pattern(channel), keep)).collect();
         config.presence = (0..self.channels).map(|channel| (pattern(channel), true)).collect();
+        let queues = if self.queue_pm > 0 { queue::sources().into() } else { Vec::new() };
         config.bus = Some(config::Bus {
             node_name: format!("node-{node}").into(),
+            ingress: queues.into_iter().map(Arc::new).collect(),
             ..config::Bus::default()
         });
         Arc::new(config)

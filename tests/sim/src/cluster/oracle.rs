@@ -7,6 +7,8 @@
 //! - No event comes twice on a connection, unless it was told that the numbers begin anew (`duplicate`).
 //! - What was published with success has its number, so that by the rules above everybody gets it (`answered`).
 //! - What was refused reaches nobody (`refused`).
+//!
+//! Of what back-ends write into queues see `queue`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +37,8 @@ struct Publication {
     fate: Fate,
     reached: u64,
     id: Option<[u8; ID_BYTES]>,
+    /// It was written into a queue: if Redis forgets that it was published it is published again.
+    queued: bool,
 }
 
 /// Where somebody is in a channel.
@@ -90,6 +94,8 @@ pub(super) struct Oracle {
     pub(super) answers: [u64; 3],
     pub(super) gaps: [u64; 2],
     pub(super) recoveries: [u64; 2],
+    /// Entries of queues that are to be published, and those that cannot be.
+    pub(super) queued: [u64; 2],
     pub(super) asked: Asked,
     pub(super) violation: Option<Violation>,
     pub(super) now: Nanos,
@@ -111,6 +117,7 @@ impl Oracle {
             answers: [0; 3],
             gaps: [0; 2],
             recoveries: [0; 2],
+            queued: [0; 2],
             asked: Asked::default(),
             violation: None,
             now: 0,
@@ -126,8 +133,37 @@ impl Oracle {
     /// Somebody is about to publish.
     pub(super) fn publish(&mut self, channel: u64, padding: usize) -> Number {
         let fate = Fate::Unknown;
-        self.publications.push(Publication { channel, padding, fate, reached: 0, id: None });
+        let publication =
+            Publication { channel, padding, fate, reached: 0, id: None, queued: false };
+        self.publications.push(publication);
         (self.publications.len() - 1) as Number
+    }
+
+    /// Somebody is about to write into a queue.
+    pub(super) fn publish_queued(&mut self, channel: u64, padding: usize) -> Number {
+        let number = self.publish(channel, padding);
+        self.publications[number as usize].queued = true;
+        number
+    }
+
+    /// It cannot be published.
+    pub(super) fn withhold(&mut self, number: Number) {
+        self.publications[number as usize].fate = Fate::Refused;
+    }
+
+    /// To how many it has come.
+    pub(super) fn reached(&self, number: Number) -> u64 {
+        self.publications[number as usize].reached
+    }
+
+    /// Where it is, if somebody with positions has got it.
+    pub(super) fn place(&self, number: Number) -> Option<(String, u64)> {
+        self.at.get(&number).cloned()
+    }
+
+    /// Whether it may be there twice.
+    fn may_come_again(&self, number: Number) -> bool {
+        self.loses_data && self.publications[number as usize].queued
     }
 
     pub(super) fn fate(&self, number: Number) -> Fate {
@@ -166,7 +202,7 @@ impl Oracle {
         let there = *self.places.entry(place).or_insert(number);
         let (known_epoch, known) =
             self.at.entry(number).or_insert_with(|| (epoch.to_owned(), offset)).clone();
-        let twice = known_epoch == epoch && known != offset;
+        let twice = known_epoch == epoch && known != offset && !self.may_come_again(number);
         if there == number && !twice {
             return;
         }
@@ -219,7 +255,8 @@ impl Oracle {
         };
         found.reached += 1;
         let same = found.channel == channel && found.padding == event.padding;
-        let same = same && *found.id.get_or_insert(id) == id;
+        let again = self.loses_data && found.queued;
+        let same = same && (*found.id.get_or_insert(id) == id || again);
         let fate = found.fate;
         if !same {
             return self.fail("content", || format!("client {who} got {event:?}"));
@@ -230,7 +267,7 @@ impl Oracle {
         if !member.on {
             self.fail("membership", || format!("client {who} got {number} unasked"));
         }
-        if !member.seen.insert(number) {
+        if !member.seen.insert(number) && !again {
             self.fail("duplicate", || format!("client {who} got {number} twice"));
         }
         match (&mut member.position, event.offset) {

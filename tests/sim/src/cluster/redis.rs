@@ -310,6 +310,7 @@ impl World {
                 }
             }
         }
+        self.collect_queues();
         self.redis.pass(now);
         if let Some(due) = self.redis.due() {
             let at = due.as_nanos() as Nanos;

@@ -15,6 +15,7 @@ use super::{
     options::ClusterOptions,
     oracle::{Fate, Oracle},
     process::Process,
+    queue::Queues,
     redis::{Arrival, Request},
 };
 use crate::{
@@ -29,6 +30,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     Wake(usize),
+    BackEnd(usize),
     ToHub(usize, u64, Vec<u8>),
     ResetToHub((usize, usize), u64, usize, u64),
     ToClient(usize, u64, Vec<u8>),
@@ -53,6 +55,7 @@ pub(super) struct World {
     pub(super) agenda: Agenda<Event>,
     pub(super) nodes: Vec<Process>,
     pub(super) clients: Vec<Client>,
+    pub(super) queues: Queues,
     pub(super) redis: Group,
     pub(super) oracle: Oracle,
     pub(super) digest: Digest,
@@ -83,12 +86,18 @@ impl World {
             _ => Version::VALKEY_9_1,
         };
         let lag = Duration::from_millis(options.lag_ms);
+        let count = options.clients as usize;
+        let mut clients: Vec<_> = (0..count).map(|at| Client::new(at, options)).collect();
+        if options.queue_pm > 0 {
+            clients.push(Client::listener(count, options));
+        }
         let mut this = Self {
             options: options.clone(),
             clock: Clock::new(),
             agenda: Agenda::new(),
             nodes: Vec::new(),
-            clients: (0..options.clients as usize).map(|at| Client::new(at, options)).collect(),
+            clients,
+            queues: Queues::new(options.seed, options.queue_pm),
             redis: Group::new(version, 1, lag),
             oracle: Oracle::new(options),
             digest: Digest::new(),
@@ -128,6 +137,9 @@ impl World {
             let at = self.random.below(SECOND);
             self.agenda.plan(at, Event::Wake(client));
         }
+        for back_end in 0..self.queues.len() {
+            self.agenda.plan(SECOND, Event::BackEnd(back_end));
+        }
         let duration = self.options.duration();
         for (fault, count) in Fault::ALL.into_iter().zip(self.options.faults) {
             for _ in 0..count {
@@ -141,9 +153,11 @@ impl World {
         self.run_until(self.options.duration());
         self.heal();
         self.converge();
+        self.empty_queues();
         self.wait_until_ready();
         self.probe();
         self.compare_members();
+        self.compare_queues();
         for client in 0..self.clients.len() {
             for (channel, member) in &self.clients[client].members {
                 self.oracle.check_end(*channel, member, client);
@@ -173,6 +187,7 @@ impl World {
         }
         match event {
             Event::Wake(client) => self.wake(client),
+            Event::BackEnd(index) => self.wake_back_end(index),
             Event::ToHub(client, session, bytes) => {
                 let found = &self.clients[client];
                 if found.session == session && !self.nodes[found.at.0].dead {
@@ -415,6 +430,7 @@ impl World {
             answers: self.oracle.answers,
             gaps: self.oracle.gaps,
             recoveries: self.oracle.recoveries,
+            queued: self.oracle.queued,
             resumed: self.oracle.resumed,
             faults: names.zip(self.struck).collect(),
             sessions: self.sessions,
