@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http::HeaderName;
 use ipnet::IpNet;
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     limits::Limits,
     origin::is_loopback,
     protocol::{CorrelationRule, StatusRequest},
+    reason::Reason,
     spans::Tracing,
     tls,
 };
@@ -43,6 +45,8 @@ pub struct Config {
     pub hosts: Hosts,
     /// Who may subscribe and publish where. Default [`Policy::mahavishnu`].
     pub policy: Policy,
+    /// Who may publish at all.
+    pub publishing: Publishing,
     /// Who may publish when there is no authentication.
     pub anonymous_publish: AnonymousPublish,
     /// What happens to subscribers that read too slowly.
@@ -97,6 +101,7 @@ impl Default for Config {
             origins: Origins::default(),
             hosts: Hosts::default(),
             policy: Policy::mahavishnu(),
+            publishing: Publishing::default(),
             anonymous_publish: AnonymousPublish::default(),
             slow_readers: SlowReaders::default(),
             history: History::default(),
@@ -121,6 +126,15 @@ impl Config {
     #[must_use]
     pub fn is_own(&self, channel: &str) -> bool {
         self.statistics && channel == STATISTICS
+    }
+
+    /// Why nobody from outside may publish to `channel`, if so.
+    #[must_use]
+    pub fn publishing_off(&self, channel: &str) -> Option<Reason> {
+        if self.publishing == Publishing::ApplicationOnly {
+            return Some(Reason::PublishingOff);
+        }
+        self.is_own(channel).then_some(Reason::PublishForbidden)
     }
 
     /// Whether `channel` has presence.
@@ -250,6 +264,17 @@ impl Origins {
             (Self::Only(list), Some(header)) => list.iter().any(|origin| origin.fits(header)),
         }
     }
+}
+
+/// Who may publish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Publishing {
+    /// Clients whom the policy lets, or who need no permission: over WebSocket, by `POST /publish`, and by queues of the bus.
+    #[default]
+    Clients,
+    /// Nobody from outside, whatever a token says: only the embedding application, here and on other nodes. Others are refused
+    /// with [`Reason::PublishingOff`](crate::reason::Reason::PublishingOff); `authorize_publish` is asked about nothing.
+    ApplicationOnly,
 }
 
 /// Who may publish on a server that requires no authentication.
@@ -513,6 +538,15 @@ pub struct Hooks {
     pub lifecycle: bool,
     /// Whether it is told of connections that become subscribers of channels and cease to be. Default false.
     pub subscriptions: bool,
+    /// Whether every handshake, and every request over HTTP that a permission decides on, is put to the application first,
+    /// which says whose it is: [`Output::Authenticate`](crate::hub::Output::Authenticate). Default false.
+    pub authenticate: bool,
+    /// Whether the application is told what is known of each connection:
+    /// [`Introduction`](crate::hub::Introduction). Default false.
+    pub introduce: bool,
+    /// Header fields of handshakes and requests that are told with it. Default none. Bytes are bounded by
+    /// [`kept_request_bytes_max`](crate::limits::Requests::kept_request_bytes_max).
+    pub keep_headers: Vec<HeaderName>,
 }
 
 /// How metrics are labelled.

@@ -120,6 +120,7 @@ pub mod spans;
 pub mod tls;
 pub mod trace;
 
+pub use http;
 pub use ipnet;
 pub use mahavishnu_wire as wire;
 pub use mahavishnu_wire::{entropy, protocol, reason, time, ws};

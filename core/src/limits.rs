@@ -331,6 +331,12 @@ pub struct Requests {
     /// data. Default 64 MiB. Over it: `SERVER_ERROR` "Server busy" for requests, decisions and scrapes, and 1013 for
     /// newcomers if the application hears of them, until it is below again.
     pub handlers_bytes_max: usize,
+    /// Time for the application to say whose a handshake or a request over HTTP is. Default 5 s: less than clients wait for
+    /// a handshake. Over it: a handshake is accepted and closed with 1013, so that its client comes back; a request gets 503.
+    pub authenticate_timeout: Duration,
+    /// Bytes of a handshake's path and of those of its header fields that the application wants to know, names included.
+    /// Default 4 KiB. Over it: 431.
+    pub kept_request_bytes_max: usize,
 }
 
 impl Default for Requests {
@@ -339,6 +345,8 @@ impl Default for Requests {
             requests_in_flight_max: 32,
             request_timeout: Duration::from_secs(30),
             handlers_bytes_max: 64 * 1024 * 1024,
+            authenticate_timeout: Duration::from_secs(5),
+            kept_request_bytes_max: 4 * 1024,
         }
     }
 }

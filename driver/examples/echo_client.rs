@@ -40,7 +40,6 @@ async fn run<W: Waiter>() -> Result<(), Box<dyn Error>> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
     let mut entropy = Entropy::new(Seed(seed));
-    let limits = drive::limits();
     let mut echo = Echo::<W>::new(deflate, None)?;
     for case in 1..=count {
         let request = ClientRequest {
@@ -53,7 +52,7 @@ async fn run<W: Waiter>() -> Result<(), Box<dyn Error>> {
         // The one thing that is waited for in the old way: nothing else goes on meanwhile.
         let stream = TcpStream::connect(host)?;
         stream.set_nonblocking(true)?;
-        let ws = Connection::client(drive::now(), &limits, request, entropy.fork());
+        let ws = Connection::client(drive::now(), request, entropy.fork());
         echo.add(poller::TcpStream::from_std(stream), ws, None)?;
         echo.run().await?;
     }

@@ -15,10 +15,11 @@ use std::{
 };
 
 use async_channel::{Receiver, Sender};
+use http::HeaderName;
 use mahavishnu_core::{
     config::{Bus, Config},
     entropy::Seed,
-    hub::{Command, ConnId, DrainPlan, Listener, Place, Placement, ShardId, StoreEvent},
+    hub::{Command, DrainPlan, Listener, Place, Placement, ShardId, StoreEvent},
     reason::Reason,
     spans::Spans,
 };
@@ -27,7 +28,10 @@ use mio::net as polled;
 use tracing::error;
 
 use crate::{
-    app::{App, Authorize, Handlers, Request, RequestResult, guard},
+    app::{
+        Answering, App, AuthenticateResult, Authorize, Connected, Handlers, Handshake, Request,
+        RequestResult, guard,
+    },
     handle::Handle,
     listen::{self, Open},
     mailbox::{Mail, Mailbox},
@@ -64,6 +68,8 @@ pub struct Builder<R> {
     pub(crate) handlers: Handlers,
     store: Option<Kept>,
     redis: Option<LinkConfig>,
+    /// What was to be kept and cannot be.
+    no_header: Option<Box<str>>,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -166,7 +172,57 @@ impl<R: Runtime> Builder<R> {
     {
         self.handlers
             .requests
-            .insert(event.into(), Arc::new(move |request| Box::pin(handler(request))));
+            .insert(event.into(), Answering::new(Arc::new(move |it| Box::pin(handler(it)))));
+        self
+    }
+
+    /// Says of each handshake whose it is and what they may do, before anything else is done with it: by a cookie, a session
+    /// store, an API key. [`Access::pass`] leaves it to the tokens and certificates of the configuration, so that this stands
+    /// beside them or in their place; a token that comes with a handshake of which something is said is not looked at.
+    ///
+    /// ```
+    /// # use mahavishnu_driver::{Runtime, Server};
+    /// # fn with_keys<R: Runtime>() {
+    /// use mahavishnu_driver::{Access, Refusal};
+    ///
+    /// let builder = Server::<R>::builder().authenticate(|handshake| async move {
+    ///     let Some(key) = handshake.header("x-api-key") else { return Ok(Access::pass()) };
+    ///     match key {
+    ///         "correct horse battery staple" => Ok(Access::of("ada").subscribe(["workflow:*"])),
+    ///         _ => Err(Refusal::unauthorized()),
+    ///     }
+    /// });
+    /// # drop(builder);
+    /// # }
+    /// ```
+    ///
+    /// The same is asked of the requests over HTTP that a permission decides on: `POST /publish`, `/revoke` and `/disconnect`,
+    /// `GET /history`, `/state` and `/connections`. [`Handshake::is_websocket`] tells them apart.
+    ///
+    /// Nothing more of the connection is read until it is answered, for which there is
+    /// [`Requests::authenticate_timeout`](mahavishnu_core::limits::Requests::authenticate_timeout), 5 s. Over it, and if the
+    /// handler panics, a handshake is accepted and closed with 1013, so that its client comes back. What is under way is
+    /// bounded by `handlers_bytes_max`, as for all handlers. Default: nobody is asked.
+    pub fn authenticate<F, A>(mut self, handler: F) -> Self
+    where
+        F: Fn(Handshake) -> A + Send + Sync + 'static,
+        A: Future<Output = AuthenticateResult> + Send + 'static,
+    {
+        self.handlers.authenticate = Some(Arc::new(move |it| Box::pin(handler(it))));
+        self
+    }
+
+    /// Header fields of handshakes that are kept with the connection, for [`Connected::header`]. Their bytes and those of the
+    /// path are bounded by
+    /// [`Requests::kept_request_bytes_max`](mahavishnu_core::limits::Requests::kept_request_bytes_max), 4 KiB; over it a
+    /// handshake is answered with 431. What is no name of a header field is refused by [`start`](Self::start). Default: none.
+    pub fn keep_headers<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Self {
+        for name in names {
+            match name.parse::<HeaderName>() {
+                Ok(name) => self.handlers.keep_headers.push(name),
+                Err(_) => self.no_header = Some(name.into()),
+            }
+        }
         self
     }
 
@@ -191,10 +247,7 @@ impl<R: Runtime> Builder<R> {
     }
 
     /// Hears of connections that are through handshake and authentication. Default: nothing.
-    pub fn on_connect(
-        mut self,
-        handler: impl Fn(ConnId, SocketAddr, Option<Arc<str>>) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn on_connect(mut self, handler: impl Fn(Connected) + Send + Sync + 'static) -> Self {
         self.handlers.connect = Some(Arc::new(handler));
         self
     }
@@ -203,7 +256,7 @@ impl<R: Runtime> Builder<R> {
     /// one, or for the plan's deadline. Default: nothing.
     pub fn on_disconnect(
         mut self,
-        handler: impl Fn(ConnId, Reason) + Send + Sync + 'static,
+        handler: impl Fn(Connected, Reason) + Send + Sync + 'static,
     ) -> Self {
         self.handlers.disconnect = Some(Arc::new(handler));
         self
@@ -291,7 +344,8 @@ impl<R: Runtime> Builder<R> {
     /// # Errors
     ///
     /// The first address that cannot be resolved (within 10 s) or bound, named in the error: of the kind `NotFound` if a
-    /// name has none. Or the runtime has to be entered first; or there is both a store and a Redis, which is `InvalidInput`.
+    /// name has none. Or the runtime has to be entered first; or there is both a store and a Redis, or a header field that
+    /// [`keep_headers`](Self::keep_headers) names cannot be one, which is `InvalidInput`.
     pub async fn start(self) -> io::Result<Server<R>> {
         let (mut server, shards) = self.assemble(None).await?;
         for (end, start) in shards {
@@ -315,6 +369,10 @@ impl<R: Runtime> Builder<R> {
         let runtime = R::current()?;
         if self.store.is_some() && self.redis.is_some() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, TWO_STORES));
+        }
+        if let Some(name) = self.no_header {
+            let text = format!("{name:?} is no name of a header field that could be kept");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let stays = |(opening, _): &(Opening, Listener)| {
             matches!(opening, Opening::Open(_) | Opening::OpenUnix(_))
@@ -367,6 +425,13 @@ impl<R: Runtime> Builder<R> {
             Some(redis) => Some((Arc::new(redis), Resolver::start(mailboxes.clone())?)),
             None => None,
         };
+        let handle = Handle {
+            mailboxes: mailboxes.clone(),
+            placement,
+            hooks,
+            store: config.store,
+            redis: config.bus.is_some(),
+        };
         let mut kept = kept.into_iter();
         for ((inbox, mailbox), shard) in inboxes.into_iter().zip(mailboxes.iter()).zip(0u16..) {
             let start = Start {
@@ -374,7 +439,7 @@ impl<R: Runtime> Builder<R> {
                 place: Place { shard: ShardId(shard), shards, seed },
                 mailboxes: mailboxes.clone(),
                 inbox,
-                app: App::new(handlers.clone(), runtime.clone(), mailbox.clone()),
+                app: App::new(handlers.clone(), runtime.clone(), mailbox.clone(), handle.clone()),
                 listeners: std::mem::take(&mut listeners),
                 listeners_stay,
                 store: to_store.clone(),
@@ -386,13 +451,7 @@ impl<R: Runtime> Builder<R> {
             starts.push((end, start));
         }
         let server = Server {
-            handle: Handle {
-                mailboxes,
-                placement,
-                hooks,
-                store: config.store,
-                redis: config.bus.is_some(),
-            },
+            handle,
             addresses,
             threads,
             ended,
@@ -447,6 +506,7 @@ impl<R> Default for Builder<R> {
             handlers: Handlers::default(),
             store: None,
             redis: None,
+            no_header: None,
             runtime: PhantomData,
         }
     }

@@ -36,6 +36,7 @@ mod owner;
 pub mod poller;
 mod publish;
 mod pulse;
+mod recorder;
 mod refusals;
 mod reports;
 mod resolve;
@@ -50,7 +51,10 @@ mod store;
 
 pub use self::{
     adopt::{AdoptError, Adoption},
-    app::{Authorize, Request, RequestResult},
+    app::{
+        Access, AuthenticateResult, Authorize, Connected, Handshake, Refusal, Request,
+        RequestResult,
+    },
     builder::{Builder, Server, ServerFailed},
     direct::{Message, SendError, TryError},
     handle::{BroadcastError, Handle, RevokeError},

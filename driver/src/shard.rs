@@ -12,8 +12,8 @@ use std::{
 use async_channel::Sender;
 use mahavishnu_core::{
     config::Config,
-    hub::{Command, ConnId, Handler, Hub, Listener, Output, Peer, Place, StoreEvent},
-    metrics::Metrics,
+    hub::{Command, ConnId, Handler, Hub, Listener, Output, Peer, Place, ShardId, StoreEvent},
+    metrics::{Metrics, describe},
     trace::Recorded,
     ws::ReadBuffer,
 };
@@ -31,6 +31,7 @@ use crate::{
     mailbox::{Inbox, Mail, Mailbox, Waiting},
     owner::{Owner, place},
     poller::{Poller, TcpStream},
+    recorder::with_installed,
     refusals,
     resolve::Resolver,
     runtime::Runtime,
@@ -76,6 +77,8 @@ pub(crate) struct Shard<R: Runtime> {
     metrics: Metrics,
     /// The recorder has not panicked.
     counts: bool,
+    /// It was told what is counted, by the first shard.
+    described: bool,
     /// The link's, and those of connections by their indices.
     pub(crate) sockets: Poller<Owner, R::Waiter>,
     pub(crate) scratch: ReadBuffer,
@@ -130,6 +133,7 @@ impl<R: Runtime> Shard<R> {
             wire,
             metrics: Metrics::new(),
             counts: true,
+            described: false,
             sockets,
             scratch: ReadBuffer::new(SCRATCH_BYTES),
             listening,
@@ -416,15 +420,18 @@ impl<R: Runtime> Shard<R> {
     /// Hands what the hub has counted to the recorder that the application has installed.
     fn record_metrics(&mut self) {
         let now = self.clock.now().mono;
-        let Self { hub, wire, metrics, counts: true, .. } = self else { return };
+        let Self { hub, wire, metrics, counts: true, described, place, .. } = self else { return };
         // The recorder is the application's, too.
         let recorded = guard(|| {
-            metrics::with_recorder(|recorder| {
+            with_installed(|recorder| {
+                if !std::mem::replace(described, true) && place.shard == ShardId(0) {
+                    describe(recorder);
+                }
                 metrics.record(recorder, now, hub.tally());
                 if let Some(wire) = wire {
                     wire.record_metrics(recorder, &hub.hub().config().service.label);
                 }
-            });
+            })
         });
         if recorded.is_err() {
             error!(
@@ -484,7 +491,7 @@ impl<R: Runtime> Shard<R> {
                 }
             }
             Output::Drained => self.drained = true,
-            Output::Connected { conn, peer, ref user, ref identity } => {
+            Output::Connected { conn, peer, ref user, ref identity, .. } => {
                 let certificate = identity.as_ref().map(|identity| &*identity.subject);
                 debug!(shard = self.place.shard.0, conn = conn.index(), %peer, authenticated = user.is_some(), certificate, "open");
                 self.app.ask(output);
@@ -506,7 +513,9 @@ impl<R: Runtime> Shard<R> {
             Output::Request { .. }
             | Output::Authorize { .. }
             | Output::Subscribed { .. }
-            | Output::Unsubscribed { .. } => self.app.ask(output),
+            | Output::Unsubscribed { .. }
+            | Output::Authenticate { .. }
+            | Output::Refreshed { .. } => self.app.ask(output),
         }
     }
 

@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use crate::{
     app::guard,
     mailbox::{Mail, Mailbox},
+    recorder::with_installed,
 };
 
 /// Keeps channels, documents and sessions over restarts. `mahavishnu-store` has one that keeps them in a file.
@@ -152,12 +153,75 @@ impl Records {
     }
 }
 
+/// What a store has to count.
+enum Counted {
+    /// A group was committed, or not, after so long.
+    Group { kept: bool, took: Duration },
+    /// What was committed could not be forced to the disk.
+    SyncFailed,
+}
+
+/// Counts for the recorder that the application has installed, or will have.
+#[derive(Debug)]
+struct Counting {
+    server: Arc<str>,
+    metrics: Option<StoreMetrics>,
+    /// Groups that were committed, or not, and what could not be forced to the disk, before there was a recorder.
+    unheard: (u64, u64, u64),
+    /// The recorder has panicked.
+    failed: bool,
+}
+
+impl Counting {
+    fn new(server: Arc<str>) -> Self {
+        let mut this = Self { server, metrics: None, unheard: (0, 0, 0), failed: false };
+        this.tell(None);
+        this
+    }
+
+    fn count(&mut self, counted: &Counted) {
+        self.tell(Some(counted));
+        if self.metrics.is_none() {
+            match counted {
+                Counted::Group { kept: true, .. } => self.unheard.0 += 1,
+                Counted::Group { kept: false, .. } => self.unheard.1 += 1,
+                Counted::SyncFailed => self.unheard.2 += 1,
+            }
+        }
+    }
+
+    /// The recorder is the application's.
+    fn tell(&mut self, counted: Option<&Counted>) {
+        let Self { server, metrics, unheard, failed: false } = self else { return };
+        let told = guard(|| {
+            if metrics.is_none() {
+                *metrics = with_installed(|recorder| {
+                    let fresh = StoreMetrics::new(recorder, server.clone());
+                    let (committed, failed, syncs_failed) = std::mem::take(unheard);
+                    fresh.catch_up(committed, failed, syncs_failed);
+                    fresh
+                });
+            }
+            match (metrics, counted) {
+                (Some(metrics), Some(Counted::Group { kept, took })) => {
+                    metrics.committed(*kept, *took);
+                }
+                (Some(metrics), Some(Counted::SyncFailed)) => metrics.sync_failed(),
+                (None, _) | (_, None) => {}
+            }
+        });
+        if told.is_err() {
+            error!("the recorder of metrics panicked: the store gives it nothing more");
+            self.failed = true;
+        }
+    }
+}
+
 /// The store at work, on a thread of its own.
 pub(crate) struct Keeper {
     store: Option<Box<dyn Store>>,
     mailboxes: Arc<[Mailbox]>,
-    /// `None`: the recorder has panicked.
-    metrics: Option<StoreMetrics>,
+    counting: Counting,
     /// What nobody waits for and could not be kept yet.
     put_off: Vec<StoreCommand>,
     /// Since when it has failed, and when that was last told.
@@ -168,13 +232,10 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(store: Box<dyn Store>, mailboxes: Arc<[Mailbox]>, server: &Arc<str>) -> Self {
-        let metrics = guard(|| {
-            metrics::with_recorder(|recorder| StoreMetrics::new(recorder, server.clone()))
-        });
         Self {
             store: Some(store),
             mailboxes,
-            metrics: metrics.ok(),
+            counting: Counting::new(server.clone()),
             put_off: Vec::new(),
             failing: None,
             sync_at: None,
@@ -258,7 +319,7 @@ impl Keeper {
         let took = began.elapsed();
         match result {
             Ok(()) => {
-                self.count(|metrics| metrics.committed(true, took));
+                self.counting.count(&Counted::Group { kept: true, took });
                 self.put_off.clear();
                 if self.sync_at.is_none() {
                     let every = self.store.as_ref().and_then(|store| store.sync_every());
@@ -271,7 +332,7 @@ impl Keeper {
                 true
             }
             Err(error) => {
-                self.count(|metrics| metrics.committed(false, took));
+                self.counting.count(&Counted::Group { kept: false, took });
                 self.fail(&error);
                 false
             }
@@ -282,18 +343,8 @@ impl Keeper {
         self.sync_at = None;
         let Some(store) = &mut self.store else { return };
         if let Err(error) = told(guard(|| store.sync())) {
-            self.count(StoreMetrics::sync_failed);
+            self.counting.count(&Counted::SyncFailed);
             warn!(%error, "what is kept could not be forced to the disk: a power cut may take it");
-        }
-    }
-
-    /// The recorder is the application's.
-    fn count(&mut self, count: impl FnOnce(&StoreMetrics)) {
-        if let Some(metrics) = &self.metrics
-            && guard(|| count(metrics)).is_err()
-        {
-            error!("the recorder of metrics panicked: the store gives it nothing more");
-            self.metrics = None;
         }
     }
 

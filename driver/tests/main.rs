@@ -11,6 +11,7 @@
 mod on_each {
     pub(crate) mod adopt;
     pub(crate) mod handlers;
+    pub(crate) mod identity;
     pub(crate) mod poller;
     pub(crate) mod redis;
     pub(crate) mod server;
@@ -161,6 +162,14 @@ on_each! {
         a_recorder_that_panics_ends_no_shard,
         numbers_that_panic_are_asked_for_again,
     }
+    identity {
+        every_handler_meets_the_same_connection,
+        what_is_kept_with_a_connection_is_not_dropped_on_a_shard,
+        handlers_broadcast_to_the_shards_that_wait_for_them,
+        what_cannot_be_kept_is_said_at_the_start,
+        a_recorder_may_be_installed_after_the_start,
+        an_answer_that_is_no_object_is_told_to_the_developer,
+    }
     poller {
         an_end_that_came_with_data_is_read,
         an_end_is_told_once,
@@ -229,7 +238,7 @@ fn an_application_that_is_over_is_answered_for() {
     let builder = Server::<Tokio>::builder()
         .listen("127.0.0.1:0")
         .on_request("ask", |_| std::future::pending())
-        .on_connect(|_, _, _| {});
+        .on_connect(|_| {});
     let server = runtime.block_on(builder.start()).unwrap();
     let mut client = on_each::server::Client::connect(server.local_addr().unwrap());
     client.send("ask", &serde_json::json!({}));

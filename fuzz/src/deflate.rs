@@ -33,7 +33,7 @@ pub fn run(input: &[u8]) {
 fn frames(stream: &[u8], cuts: Cuts) -> Trace {
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() };
     let habits = Habits { late: false, refuse: false, close: false, echo: false };
-    let mut trace = Trace::new(Connection::server(start(), &limits), limits, habits);
+    let mut trace = Trace::new(Connection::server(start()), limits, habits);
     trace.feed(HANDSHAKE, Cuts::Whole);
     assert_eq!(trace.connection.window_bits(), 15, "compression is agreed on");
     trace.events.clear();
@@ -63,10 +63,10 @@ fn there_and_back(message: &[u8], flags: u8) {
         subprotocols: Vec::new(),
         deflate: true,
     };
-    let mut client = Connection::client(now, &limits, request, Entropy::new(Seed::from(1)));
-    let mut server = Connection::server(now, &limits);
+    let mut client = Connection::client(now, request, Entropy::new(Seed::from(1)));
+    let mut server = Connection::server(now);
     let mut wire = Vec::new();
-    let _ = client.flush(now, &limits, &mut wire);
+    let _ = client.flush(now, &mut wire);
     let Some(Event::Upgrade(request)) = server.receive(now, &limits, &mut &mut wire[..]) else {
         panic!("a handshake");
     };
@@ -77,7 +77,7 @@ fn there_and_back(message: &[u8], flags: u8) {
     server.send_binary_deflated(&mut deflater, message);
     server.send_binary_deflated(&mut deflater, message);
     let mut wire = Vec::new();
-    let _ = server.flush(now, &limits, &mut wire);
+    let _ = server.flush(now, &mut wire);
     let mut wire = &mut wire[..];
     let mut inflater = Inflater::new();
     let mut came = 0;

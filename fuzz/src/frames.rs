@@ -46,7 +46,7 @@ fn trace(stream: &[u8], cuts: Cuts, flags: u8) -> Trace {
     let habits = Habits { late: false, refuse: false, close: false, echo: flags & NO_ECHO == 0 };
     let mut trace = match role(flags) {
         Role::Server => {
-            let mut trace = Trace::new(Connection::server(start(), &limits), limits, habits);
+            let mut trace = Trace::new(Connection::server(start()), limits, habits);
             trace.feed(HANDSHAKE, Cuts::Whole);
             trace
         }
@@ -59,7 +59,7 @@ fn trace(stream: &[u8], cuts: Cuts, flags: u8) -> Trace {
                 deflate: false,
             };
             let entropy = Entropy::new(Seed::from(1));
-            let connection = Connection::client(start(), &limits, request, entropy);
+            let connection = Connection::client(start(), request, entropy);
             let mut trace = Trace::new(connection, limits, habits);
             trace.feed(b"", Cuts::Whole);
             let answer = answer(&trace.written);

@@ -25,7 +25,7 @@ pub fn run(input: &[u8]) {
 
 fn trace(stream: &[u8], cuts: Cuts, flags: u8) -> Trace {
     let limits = limits(flags);
-    let connection = Connection::server(start(), &limits);
+    let connection = Connection::server(start());
     // With small limits what is kept behind a request depends on the cuts, so there requests are answered at once.
     let late = flags & LATE != 0 && flags & SMALL == 0;
     let habits =

@@ -187,9 +187,9 @@ impl Trace {
                     let close = http::HeaderValue::from_static("close");
                     response.headers_mut().insert(http::header::CONNECTION, close);
                 }
-                self.connection.respond(self.now, &self.limits, response);
+                self.connection.respond(self.now, response);
             }
-            Event::Text(text) if self.habits.echo => self.connection.send_text(text.as_bytes()),
+            Event::Text(text) if self.habits.echo => self.connection.send_text(&text),
             Event::Binary(data) if self.habits.echo => self.connection.send_binary(&data),
             Event::Text(_)
             | Event::Binary(_)
@@ -204,7 +204,7 @@ impl Trace {
     }
 
     fn flush(&mut self) -> Flush {
-        self.connection.flush(self.now, &self.limits, &mut self.written)
+        self.connection.flush(self.now, &mut self.written)
     }
 }
 

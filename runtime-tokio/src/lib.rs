@@ -40,10 +40,11 @@ use tokio::runtime;
 
 pub use mahavishnu_core as core;
 pub use mahavishnu_driver::{
-    AdoptError, Adoption, Authorize, BroadcastError, ChannelInfo, ChannelState, CommandError,
-    ConnectionInfo, Cursor, Disconnect, Handle, History, HistoryEvent, HistoryRange, Leave, Listed,
-    LookError, Message, Presence, PresenceMember, Publish, Request, RequestResult, RetryAdvice,
-    RevokeError, SendError, Sent, ServerFailed, Session, SessionCounts, Stopped, TryError,
+    Access, AdoptError, Adoption, AuthenticateResult, Authorize, BroadcastError, ChannelInfo,
+    ChannelState, CommandError, Connected, ConnectionInfo, Cursor, Disconnect, Handle, Handshake,
+    History, HistoryEvent, HistoryRange, Leave, Listed, LookError, Message, Presence,
+    PresenceMember, Publish, Refusal, Request, RequestResult, RetryAdvice, RevokeError, SendError,
+    Sent, ServerFailed, Session, SessionCounts, Stopped, TryError,
 };
 pub use mahavishnu_driver::{bytes, http};
 

@@ -2,7 +2,7 @@
 
 use mahavishnu_core::{
     auth::{Claims, Moment, Policy, Verb, Why},
-    config::WhileAway,
+    config::{Publishing, WhileAway},
 };
 
 use crate::{
@@ -24,6 +24,9 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
         "publish" => Verb::Publish,
         _ => Verb::Subscribe,
     };
+    if verb == Verb::Publish && loaded.settings.publishing == Publishing::ApplicationOnly {
+        return denied("nobody from outside publishes here (MAHAVISHNU_PUBLISHING=application)");
+    }
     if let (Verb::Publish, Some(line)) = (verb, without_redis(&loaded, &args.channel)?) {
         out::line(line)?;
     }

@@ -57,6 +57,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         origins: origins(settings),
         hosts: hosts(settings),
         policy,
+        publishing: settings.publishing,
         anonymous_publish: match settings.allow_remote_publish {
             true => AnonymousPublish::Anywhere,
             false => AnonymousPublish::Loopback,
@@ -290,7 +291,7 @@ const ALL: &str = "*";
 
 #[cfg(test)]
 mod tests {
-    use mahavishnu_core::config::{Keep, PlainOnTls, WhileAway};
+    use mahavishnu_core::config::{Keep, PlainOnTls, Publishing, WhileAway};
 
     use super::*;
     use crate::settings::testing::load;
@@ -332,6 +333,7 @@ mod tests {
             ("TOKEN_IN_SUBPROTOCOL", "true"),
             ("TELL_PERMISSIONS", "true"),
             ("ALLOW_REMOTE_PUBLISH", "true"),
+            ("PUBLISHING", "application"),
             ("METRICS_CHANNEL_NAMES", "true"),
             ("RATE_LIMIT", "100"),
             ("RATE_LIMIT_LOOPBACK", "true"),
@@ -396,6 +398,7 @@ mod tests {
         assert_eq!(config.auth.query_parameter.as_deref(), Some("token"));
         assert!(config.policy.labels().any(|label| label == "quality:*"));
         assert_eq!(config.anonymous_publish, AnonymousPublish::Anywhere);
+        assert_eq!(config.publishing, Publishing::ApplicationOnly);
         assert!(config.metrics.channel_names);
         assert_eq!(config.plain_on_tls, PlainOnTls::Nothing);
         assert_eq!(config.certificate_warning, Duration::from_secs(7 * 86_400));

@@ -59,7 +59,7 @@ impl Peer {
             deflate: false,
         };
         Self {
-            ws: Connection::client(now, &limits, request, entropy),
+            ws: Connection::client(now, request, entropy),
             stream: Some(stream),
             limits,
             inbox: VecDeque::new(),
@@ -70,11 +70,11 @@ impl Peer {
     }
 
     pub(crate) fn send(&mut self, text: &str) {
-        self.ws.send_text(text.as_bytes());
+        self.ws.send_text(text);
     }
 
     pub(crate) fn close(&mut self, now: Now) {
-        self.ws.close(now, &self.limits, Reason::Shutdown, CloseWhen::AfterData);
+        self.ws.close(now, Reason::Shutdown, CloseWhen::AfterData);
     }
 
     /// The socket goes, without a word.
@@ -106,7 +106,7 @@ impl Peer {
     fn flush(&mut self, now: Now) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         let waiting = self.ws.outbox().bytes();
-        let flush = self.ws.flush(now, &self.limits, stream);
+        let flush = self.ws.flush(now, stream);
         let left = self.ws.outbox().bytes();
         match flush {
             Flush::Drained | Flush::Blocked => {}

@@ -59,6 +59,7 @@ mod tls_files;
 mod traps;
 mod verify;
 mod verify_scripts;
+mod watching;
 
 /// What `MAHAVISHNU_TEST_SETTINGS` says, or the server's default.
 fn runtime() -> String {

@@ -39,17 +39,17 @@
 //!                     let stamp = Stamp { id: ids.uuid(), timestamp: &timestamp };
 //!                     let mut pong = Vec::new();
 //!                     Envelope::pong(stamp, message.correlation(CorrelationRule::Tolerant)).write(&mut pong);
-//!                     server.send_text(&pong);
+//!                     server.send_encoded(&pong);
 //!                 }
 //!             }
 //!             other => println!("{other:?}"),
 //!         }
 //!     }
-//!     let _ = server.flush(now, &limits, socket); // Says what to do with the socket.
+//!     let _ = server.flush(now, socket); // Says what to do with the socket.
 //! }
 //!
 //! let now = Now { mono: Instant::now(), unix: Duration::from_secs(1_770_000_000) };
-//! let mut server = Connection::server(now, &Limits::default());
+//! let mut server = Connection::server(now);
 //! let mut ids = Entropy::new(Seed::from(7));
 //!
 //! let mut handshake = b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -70,7 +70,8 @@
 //! # A client
 //!
 //! The same from the other side. Its masks are drawn from the seed that it is given (RFC 6455 §5.3), which outside of tests
-//! comes from the operating system.
+//! comes from the operating system. `examples/watch.rs` is such a client whole, over a `TcpStream`, with TLS by rustls or
+//! without.
 //!
 //! ```
 //! use std::time::Duration;
@@ -91,25 +92,25 @@
 //!     subprotocols: Vec::new(),
 //!     deflate: false,
 //! };
-//! let mut client = Connection::client(now, &limits, request, Entropy::new(Seed::from(7)));
+//! let mut client = Connection::client(now, request, Entropy::new(Seed::from(7)));
 //! let mut socket = Vec::new();
-//! let _ = client.flush(now, &limits, &mut socket);
+//! let _ = client.flush(now, &mut socket);
 //! assert!(socket.starts_with(b"GET / HTTP/1.1\r\n"));
 //!
-//! # let mut server = Connection::server(now, &limits);
+//! # let mut server = Connection::server(now);
 //! # let mut at_server = socket.clone();
 //! # assert!(matches!(server.receive(now, &limits, &mut &mut at_server[..]), Some(Event::Upgrade(_))));
 //! # server.accept(now, &Accept::default());
-//! # let event = br#"{"id":"1","type":"event","event":"pool.scaled","room":"pool:7","data":{"worker_count":3}}"#;
+//! # let event = r#"{"id":"1","type":"event","event":"pool.scaled","room":"pool:7","data":{"worker_count":3}}"#;
 //! # server.send_text(event);
 //! # let mut answer = Vec::new();
-//! # let _ = server.flush(now, &limits, &mut answer);
+//! # let _ = server.flush(now, &mut answer);
 //! // What the server answers, and an event right behind.
 //! let mut wire = &mut answer[..];
 //! while let Some(event) = client.receive(now, &limits, &mut wire) {
 //!     match event {
 //!         Event::Accepted(_) => {
-//!             client.send_text(Request::Subscribe { channel: "pool:7" }.to_text(Some("1")).as_bytes());
+//!             client.send_text(&Request::Subscribe { channel: "pool:7" }.to_text(Some("1")));
 //!         }
 //!         Event::Text(text) => {
 //!             let message = Message::read(&text)?;
@@ -119,7 +120,7 @@
 //!         other => panic!("{other:?}"),
 //!     }
 //! }
-//! # let _ = client.flush(now, &limits, &mut socket);
+//! # let _ = client.flush(now, &mut socket);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

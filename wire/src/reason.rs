@@ -277,6 +277,12 @@ reasons! {
     TokenStale "token_stale": None, None, Some("AUTH_FAILED"), Message("token_stale"), Never, "The token has expired: refresh it";
     /// A token that is to replace the connection's is another user's.
     OtherUser "other_user": None, None, Some("AUTH_FAILED"), Message("other_user"), Never, "The token is another user's";
+    /// The application does not know whose the handshake or request is.
+    Unauthorized "unauthorized": Some(1008), Some(401), Some("AUTH_FAILED"), Connection("auth_unauthorized"), Never, "Not authenticated";
+    /// The application knows whose the handshake or request is, and does not let them in.
+    AccessDenied "access_denied": Some(1008), Some(403), Some("FORBIDDEN"), Connection("auth_denied"), Never, "Access denied";
+    /// The application has not said whose the handshake is: it took longer than `authenticate_timeout`, has failed, or cannot say at present.
+    Undecided "undecided": Some(1013), Some(503), Some("SERVER_ERROR"), Connection("auth_undecided"), Later, "Authentication is not available at present";
     /// A browser's page of another origin than those allowed.
     OriginForbidden "origin_forbidden": None, Some(403), None, Connection("origin_forbidden"), Never, "Origin not allowed";
     /// A request by a name that is none of the server's: a web page may have pointed it here.
@@ -293,6 +299,8 @@ reasons! {
     SubscribeForbidden "subscribe_forbidden": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Not authorized to subscribe to this channel";
     /// No permission to publish to this channel.
     PublishForbidden "publish_forbidden": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Not authorized to publish to this channel";
+    /// Nobody publishes here but the server's own application.
+    PublishingOff "publishing_off": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Only the server's application publishes here";
     /// No permission to revoke tokens.
     RevokeForbidden "revoke_forbidden": None, Some(403), Some("FORBIDDEN"), Message("forbidden"), Never, "Not authorized to revoke tokens";
     /// A revocation whose JSON does not fit, or that names nothing.

@@ -99,14 +99,14 @@ pub fn measured(work: impl FnOnce()) {
 /// A connection behind its handshake.
 #[must_use]
 pub fn open_connection(now: Now, limits: &Limits) -> Connection {
-    let mut connection = Connection::server(now, limits);
+    let mut connection = Connection::server(now);
     let mut head = frames::upgrade("");
     let event = connection.receive(now, limits, &mut &mut *head);
     assert!(matches!(event, Some(Event::Upgrade(_))), "the handshake failed");
     drop(event);
     connection.accept(now, &Accept::default());
     let mut sink = Vec::new();
-    let _ = connection.flush(now, limits, &mut sink);
+    let _ = connection.flush(now, &mut sink);
     connection
 }
 

@@ -10,16 +10,8 @@ use crate::reason::Reason;
 impl Hub {
     /// Why a new connection may not stay, if so.
     pub(super) fn admission(&mut self, id: ConnId) -> Option<Reason> {
-        let limits = &self.env.config.limits;
-        if self.drain.has_begun() {
-            return Some(Reason::Shutdown);
-        }
-        if self.questions.backlog() == Backlog::All {
-            return Some(Reason::Busy);
-        }
-        if self.peers.open() >= limits.connections.connections_max as u64 || self.is_cluster_full()
-        {
-            return Some(Reason::MaxConnections);
+        if let Some(reason) = self.lacks_room() {
+            return Some(reason);
         }
         // What hubs tell each other of their connections is a turn old, so that two could admit the last one at the same
         // time; the home of everyone knows.
@@ -30,6 +22,18 @@ impl Hub {
             let who = Visitors::counted_address(&self.env.config.limits, address)?;
             self.enter(id, who)
         })
+    }
+
+    /// Why nobody may come in at present, if so.
+    pub(super) fn lacks_room(&self) -> Option<Reason> {
+        let max = self.env.config.limits.connections.connections_max as u64;
+        if self.drain.has_begun() {
+            return Some(Reason::Shutdown);
+        }
+        if self.questions.backlog() == Backlog::All {
+            return Some(Reason::Busy);
+        }
+        (self.peers.open() >= max || self.is_cluster_full()).then_some(Reason::MaxConnections)
     }
 
     /// Whether all nodes together have as many connections as they may.

@@ -13,7 +13,7 @@ use super::{
     connections::{Admission, AnswerTo, Conn, Phase},
     drain::Step,
     forwarded::is_trusted,
-    handshake::{self, Accepted},
+    handshake::{self, Accepted, Word},
     http::Refused,
     presence::Why,
     publishing::Message,
@@ -136,7 +136,7 @@ impl Hub {
             Event::Text(text) => self.on_message(id, &protocol::decode_text(&text)),
             Event::Binary(payload) => self.on_message(id, &protocol::decode(&payload)),
             Event::Compressed(message) => self.on_compressed(id, message),
-            Event::Upgrade(request) => self.on_upgrade(id, &request),
+            Event::Upgrade(request) => self.on_upgrade(id, *request),
             Event::Http(request) => self.on_http(id, &request),
             Event::Pong { .. } | Event::Accepted(_) => {}
             Event::Closed(reason) => self.retire(id, reason),
@@ -168,7 +168,7 @@ impl Hub {
 impl Hub {
     /// A WebSocket handshake. Over a limit it is accepted and closed with 1013: clients of this protocol give up for
     /// good when a handshake is answered with an HTTP error, but come back after a close.
-    fn on_upgrade(&mut self, id: ConnId, request: &Request<()>) {
+    fn on_upgrade(&mut self, id: ConnId, request: Request<()>) {
         let Some(conn) = self.connections.get(id) else { return };
         if conn.listener == Listener::Metrics {
             return self.answer_reason(id, Reason::NotFound);
@@ -176,8 +176,21 @@ impl Hub {
         if self.connections.is_restricted(id) {
             return self.refuse_http(id, &Reason::TlsRequired.into());
         }
-        let outcome = match handshake::judge(&self.env, &self.tokens, conn, request) {
-            Ok(accepted) => self.on_accepted(id, accepted),
+        if let Err(reason) = self.keep_at_hand(id, &request) {
+            return self.refuse_http(id, &reason.into());
+        }
+        match self.env.config.hooks.authenticate {
+            false => self.shake_hands(id, &request, Word::Unasked),
+            true => self.ask_whose_handshake(id, request),
+        }
+    }
+
+    /// Accepts a handshake, or does not, by what the application says of it or by what the configuration says.
+    pub(super) fn shake_hands(&mut self, id: ConnId, request: &Request<()>, word: Word) {
+        let Some(conn) = self.connections.get(id) else { return };
+        let is_admitted = !matches!(word, Word::Unasked);
+        let outcome = match handshake::judge(&self.env, &self.tokens, conn, request, word) {
+            Ok(accepted) => self.on_accepted(id, accepted, is_admitted),
             Err(reason) => {
                 self.refuse_http(id, &reason.into());
                 Err(reason)
@@ -188,15 +201,20 @@ impl Hub {
         }
     }
 
-    /// Why it may not stay, if so.
-    fn on_accepted(&mut self, id: ConnId, accepted: Accepted<'_>) -> Result<(), Reason> {
-        let Some(conn) = self.connections.edit(id) else { return Ok(()) };
-        conn.local = accepted.local;
-        if let Some(client) = accepted.client {
-            // Which port the client has is only known to the proxy.
-            (conn.ip, conn.port) = (client, 0);
-        }
-        let refusal = self.admission(id);
+    /// Why it may not stay, if so. Who had to wait `is_admitted` since it came.
+    fn on_accepted(
+        &mut self,
+        id: ConnId,
+        accepted: Accepted<'_>,
+        is_admitted: bool,
+    ) -> Result<(), Reason> {
+        let refusal = if is_admitted {
+            None
+        } else {
+            let Some(conn) = self.connections.edit(id) else { return Ok(()) };
+            handshake::place(conn, accepted.local, accepted.client);
+            self.admission(id)
+        };
         let Some(conn) = self.connections.edit(id) else { return Ok(()) };
         conn.ws.accept(self.env.now, &accepted.answer());
         if let Some(reason) = refusal {
@@ -239,7 +257,9 @@ impl Hub {
         self.peers.welcomed();
         self.connections.send_welcome(&mut self.env, id, name);
         if self.env.config.hooks.lifecycle {
-            self.outputs.push_back(Output::Connected { conn: id, peer, user, identity });
+            let introduction = self.introduce(id);
+            let output = Output::Connected { conn: id, peer, user, identity, introduction };
+            self.outputs.push_back(output);
         }
         self.plan_token(id);
         Ok(())
@@ -251,6 +271,10 @@ impl Hub {
         let renamed = conn.user() != token.claims.user;
         let left = if renamed { conn.exit_as_user() } else { None };
         let active = conn.is_active();
+        if active && self.env.config.hooks.introduce {
+            let claims = Box::new(token.claims.clone());
+            self.outputs.push_back(Output::Refreshed { conn: id, claims });
+        }
         if renamed && active {
             self.connections.unlist_user(id);
         }
@@ -754,6 +778,7 @@ impl Hub {
 
     /// The socket is gone.
     pub(super) fn remove(&mut self, id: ConnId) {
+        self.forget_at_hand(id);
         if self.connections.remove(&mut self.env, id) {
             self.check_drained();
         }

@@ -14,6 +14,7 @@ impl Hub {
             Command::Publish { id, publication } => self.on_publish_command(id, publication),
             Command::Reply { id, result } => self.on_reply(id, result),
             Command::Decide { id, allow } => self.on_decision(id, allow),
+            Command::Authenticated { id, outcome } => self.on_authenticated(id, outcome),
             Command::Exposition { conn: _, text } => {
                 for conn in self.scrapes.take() {
                     self.respond(conn, answers::exposition(text.clone()));

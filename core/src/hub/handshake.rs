@@ -31,32 +31,80 @@ impl Accepted<'_> {
     }
 }
 
+/// What has been said of whose a handshake is.
+pub(super) enum Word {
+    /// Nobody was asked.
+    Unasked,
+    /// The application has nothing to say.
+    None,
+    /// The application says this.
+    Vouched(Claims),
+}
+
 /// Whether a handshake may be accepted: origin, token, extensions.
 pub(super) fn judge<'r>(
     env: &Env,
     tokens: &Tokens,
     conn: &Conn,
     request: &'r Request<()>,
+    word: Word,
 ) -> Result<Accepted<'r>, Reason> {
     let (config, headers) = (&env.config, request.headers());
+    check_target(config, headers)?;
+    let Token { value, subprotocol } = Token::of(request, config);
+    let token = match (word, value.filter(|_| !config.auth.keys.is_empty())) {
+        (Word::Vouched(claims), _) if tokens.is_withdrawn(env, &claims) => {
+            return Err(Reason::Unauthorized);
+        }
+        (Word::Vouched(claims), _) => Some(tokens::Token::of_application(env.now, claims)),
+        (Word::Unasked | Word::None, Some(value)) => {
+            Some(tokens.verify(env, &value).map_err(|_| Reason::AuthFailed)?)
+        }
+        (Word::Unasked | Word::None, None) => None,
+    };
+    let deflate = match config.deflate.enabled {
+        false => None,
+        true => ws::Deflate::choose(headers)?,
+    };
+    let (local, client) = whence(config, conn, headers);
+    Ok(Accepted { token, subprotocol, deflate, local, client })
+}
+
+/// Whether a handshake is for a name of this server, and from a page that may connect.
+pub(super) fn check_target(config: &Config, headers: &HeaderMap) -> Result<(), Reason> {
     if !is_host_allowed(config, headers) {
         return Err(Reason::HostForbidden);
     }
     if !is_origin_allowed(config, headers) {
         return Err(Reason::OriginForbidden);
     }
-    let Token { value, subprotocol } = Token::of(request, config);
-    let token = match value.filter(|_| !config.auth.keys.is_empty()) {
-        Some(value) => Some(tokens.verify(env, &value).map_err(|_| Reason::AuthFailed)?),
-        None => None,
-    };
-    let deflate = match config.deflate.enabled {
-        false => None,
-        true => ws::Deflate::choose(headers)?,
-    };
+    Ok(())
+}
+
+/// Whether a handshake comes from this machine, past nobody, and whose it is if a trusted proxy says so.
+fn whence(config: &Config, conn: &Conn, headers: &HeaderMap) -> (bool, Option<IpAddr>) {
     let local = conn.is_loopback() && is_direct(headers);
-    let client = forwarded::client_address(conn.ip, headers, &config.trusted_proxies);
-    Ok(Accepted { token, subprotocol, deflate, local, client })
+    (local, forwarded::client_address(conn.ip, headers, &config.trusted_proxies))
+}
+
+/// Notes where a handshake comes from.
+pub(super) fn locate(config: &Config, conn: &mut Conn, headers: &HeaderMap) {
+    let (local, client) = whence(config, conn, headers);
+    place(conn, local, client);
+}
+
+/// Notes where a connection comes from.
+pub(super) fn place(conn: &mut Conn, local: bool, client: Option<IpAddr>) {
+    conn.local = local;
+    if let Some(client) = client {
+        // Which port the client has is only known to the proxy.
+        (conn.ip, conn.port) = (client, 0);
+    }
+}
+
+/// The subprotocol that an answer to a handshake agrees on.
+pub(super) fn subprotocol<'r>(config: &Config, request: &'r Request<()>) -> Option<Cow<'r, str>> {
+    Token::of(request, config).subprotocol
 }
 
 /// What the client's certificate says and permits, as if a token had said it; `None` if no grant names it.

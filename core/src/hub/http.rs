@@ -19,8 +19,8 @@ use super::{
     types::{ConnId, Placement, Publication, PublicationOptions},
 };
 use crate::{
-    auth::Verb,
-    config::{Bus, Config},
+    auth::{Claims, Verb},
+    config::{Bus, Config, Publishing},
     metrics::Forbidden,
     protocol::{self, DecodeError, MessageOptions, publish},
     reason::Reason,
@@ -267,14 +267,17 @@ pub(super) fn check_publish(
     env: &Env,
     tokens: &Tokens,
     placement: &Placement,
-    (id, conn): (ConnId, &Conn),
+    (id, conn, vouched): (ConnId, &Conn, Option<&Claims>),
     request: &Request<Payload<'_>>,
 ) -> Result<(Publisher, Vec<Publication>), Refused> {
     let (config, headers) = (&env.config, request.headers());
+    if config.publishing == Publishing::ApplicationOnly {
+        return Err(Reason::PublishingOff.into());
+    }
     if !is_json(headers) {
         return Err(Reason::NotJson.into());
     }
-    let claims = claims(env, tokens, conn, headers)?;
+    let claims = claims(env, tokens, (conn, vouched), headers)?;
     let user = claims.as_ref().and_then(|claims| claims.user.clone());
     let access = claims.map(|claims| (config.policy.access(&claims.permissions), claims.grants));
     let limits = &config.limits;

@@ -10,6 +10,7 @@ use super::{
     types::{Backlog, ConnId, Listener, Output},
 };
 use crate::{
+    config::Publishing,
     reason::Reason,
     ws::{CloseWhen, Payload},
 };
@@ -75,14 +76,10 @@ impl Hub {
             {
                 self.refuse_http(id, &Reason::LengthRequired.into());
             }
-            (Listener::Main, "/publish") if *request.method() == Method::POST => {
-                self.on_http_publish(id, request);
-            }
-            (Listener::Main, "/revoke") if *request.method() == Method::POST => {
-                self.on_http_revoke(id, request);
-            }
-            (Listener::Main, "/disconnect") if *request.method() == Method::POST => {
-                self.on_http_disconnect(id, request);
+            (Listener::Main, "/publish" | "/revoke" | "/disconnect")
+                if *request.method() == Method::POST =>
+            {
+                self.on_permitted_request(id, request);
             }
             (Listener::Main, "/publish" | "/revoke" | "/disconnect") => {
                 self.answer_not_allowed(id, "POST")
@@ -93,14 +90,40 @@ impl Hub {
                 self.respond(id, answers::refusal(Reason::NotFound, Some(&detail), None));
             }
             _ if !reads => self.answer_not_allowed(id, "GET, HEAD"),
-            (Listener::Main, "/connections") => self.on_http_connections(id, request),
-            (Listener::Main, _) if let Some(resource) = resource => {
-                self.on_http_look(id, resource, request);
-            }
+            (Listener::Main, _) if is_guarded => self.on_permitted_request(id, request),
             (Listener::Main, path) if path == "/ws" || path.starts_with("/ws/") => {
                 self.respond(id, answers::upgrade_required(Reason::UpgradeRequired, request));
             }
             _ => self.answer_reason(id, Reason::NotFound),
+        }
+    }
+
+    /// A request that a permission decides on: if the application wants to say so, whose it is.
+    fn on_permitted_request(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
+        let off = self.env.config.publishing == Publishing::ApplicationOnly;
+        if off && request.uri().path() == "/publish" {
+            // Whoever it is.
+            return self.refuse_http(id, &Reason::PublishingOff.into());
+        }
+        if let Err(reason) = self.keep_at_hand(id, request) {
+            return self.refuse_http(id, &reason.into());
+        }
+        match self.env.config.hooks.authenticate {
+            false => self.carry_out_request(id, request),
+            true => self.ask_whose_request(id, request),
+        }
+    }
+
+    /// It is known whose it is, or it will be found out by what the configuration says.
+    pub(super) fn carry_out_request(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
+        let path = request.uri().path();
+        match (path, Resource::at(path)) {
+            ("/publish", _) => self.on_http_publish(id, request),
+            ("/revoke", _) => self.on_http_revoke(id, request),
+            ("/disconnect", _) => self.on_http_disconnect(id, request),
+            ("/connections", _) => self.on_http_connections(id, request),
+            (_, Some(resource)) => self.on_http_look(id, resource, request),
+            (_, None) => self.answer_reason(id, Reason::NotFound),
         }
     }
 
@@ -145,6 +168,7 @@ impl Hub {
             let close = header::HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
+        self.forget_at_hand(id);
         self.connections.respond(&mut self.env, id, response);
     }
 

@@ -128,7 +128,8 @@ impl Hub {
         request: &Request<Payload<'_>>,
     ) {
         let Some(conn) = self.connections.get(id) else { return };
-        match check_read(&self.env, &self.tokens, conn, resource, request) {
+        let sender = (conn, self.vouched_at_hand(id));
+        match check_read(&self.env, &self.tokens, sender, resource, request) {
             Ok(Read { channel, user, query }) => {
                 let look = looks::Look { looker: Looker::Http { conn: id }, channel, query };
                 self.look_if_allowed(id, user, Box::new(look));

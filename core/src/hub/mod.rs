@@ -14,6 +14,7 @@ mod append;
 mod appending;
 mod application;
 mod attending;
+mod authenticating;
 mod bus;
 mod channels;
 mod clients;
@@ -35,6 +36,7 @@ mod http;
 mod http_requests;
 mod ingress;
 mod interest;
+mod introduction;
 mod joining;
 mod keeping;
 mod leasing;
@@ -85,6 +87,7 @@ use self::{
     follow::Following,
     homes::Homes,
     ingress::Ingress,
+    introduction::AtHands,
     nodes::{Nodes, Tracking},
     peers::{Census, Peers},
     presence::{Presence, Watchers},
@@ -100,6 +103,7 @@ pub use self::{
         ChannelInfo, ConnectionInfo, DirectMessage, Disconnect, Handled, Leave, Recipient,
         RetryAdvice, Roll, RollPage, Sent,
     },
+    authenticating::{Authentication, Denial, Refusal, RefusedBy},
     bus::{
         Alive, Append, AppendError, Appended, AttendanceEvent, BusCommand, BusError, BusEvent,
         BusState, CallId, ChannelEvent, Heal, HealEntry, IngressEntry, IngressOwner, LinkEvent,
@@ -111,6 +115,7 @@ pub use self::{
         Visits, Writer,
     },
     due::{Timeout, TimeoutReason},
+    introduction::{Data, Introduction},
     nodes::{LinkCounts, NodeInfo, OrderKind, Whom},
     peers::ShardMessage,
     store::{
@@ -152,6 +157,7 @@ pub struct Hub {
     visits: Tracking,
     peers: Peers,
     questions: Questions,
+    at_hand: AtHands,
     visitors: Visitors,
     /// Sessions that are at home here.
     sessions: Sessions,
@@ -248,6 +254,7 @@ impl Hub {
             visits: Tracking::new(names),
             peers: Peers::new(place),
             questions: Questions::new(now.mono),
+            at_hand: AtHands::new(),
             drain: Drain::default(),
             scrapes: http::Scrapes::default(),
             statistics: Statistics::default(),
@@ -367,6 +374,7 @@ impl Hub {
         self.keys.check();
         self.visits.check();
         self.questions.check(&self.connections);
+        assert!(self.at_hand.keys().all(|id| self.connections.get(*id).is_some()), "at hand");
         self.sessions.check();
         let phases = self.connections.ids().into_iter().filter_map(|id| self.connections.get(id));
         let open = phases.filter(|conn| conn.phase.is_open()).count();

@@ -26,7 +26,12 @@ impl Hub {
         let peer = self.connections.get(id).map(|conn| conn.peer());
         let mut audit = Box::new(Audit { peer, ..Audit::default() });
         let asker = Asker::Http(id);
-        match errands::orders::revocation(&self.env, &self.tokens, request, &mut audit) {
+        match errands::orders::revocation(
+            &self.env,
+            &self.tokens,
+            (self.vouched_at_hand(id), request),
+            &mut audit,
+        ) {
             Ok(revocation) => self.revoke(asker, audit, revocation),
             Err(refused) => self.fail_order(asker, audit, &refused),
         }
@@ -37,7 +42,12 @@ impl Hub {
         let kind = OrderKind::Disconnect;
         let mut audit = Box::new(Audit { peer, kind, ..Audit::default() });
         let asker = Asker::Http(id);
-        match errands::orders::disconnect(&self.env, &self.tokens, request, &mut audit) {
+        match errands::orders::disconnect(
+            &self.env,
+            &self.tokens,
+            (self.vouched_at_hand(id), request),
+            &mut audit,
+        ) {
             Ok(whom) => self.disconnect(asker, audit, Order::Disconnect(whom, None)),
             Err(refused) => self.fail_order(asker, audit, &refused),
         }

@@ -48,8 +48,8 @@ impl Hub {
             .channel
             .filter(|name| protocol::channel_is_valid(name, limits.channel_bytes_max))
             .ok_or(Reason::InvalidChannel)?;
-        if config.is_own(channel) {
-            return Err(Reason::PublishForbidden.into());
+        if let Some(reason) = config.publishing_off(channel) {
+            return Err(reason.into());
         }
         let event = message
             .event
@@ -254,7 +254,8 @@ impl Hub {
     pub(super) fn on_http_publish(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
         let Some(conn) = self.connections.get(id) else { return };
         let placement = self.homes.placement();
-        let checked = check_publish(&self.env, &self.tokens, &placement, (id, conn), request);
+        let sender = (id, conn, self.vouched_at_hand(id));
+        let checked = check_publish(&self.env, &self.tokens, &placement, sender, request);
         let (mut publisher, mut publications) = match checked {
             Ok(checked) => checked,
             Err(refused) => {

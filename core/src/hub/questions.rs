@@ -1,7 +1,8 @@
 //! Questions to the embedding application: requests that it answers, subscriptions and publishes that it decides on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use http::Request;
 use serde_json::value::RawValue;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     slab::Slab,
     types::{Backlog, ConnId, Publication, RequestId},
 };
-use crate::{reason::Reason, time::Instant, time::Timers};
+use crate::{limits, reason::Reason, time::Instant, time::Timers};
 
 /// Those that wait for an answer.
 #[derive(Debug)]
@@ -55,6 +56,23 @@ pub(super) enum About {
     },
     /// Something that who may subscribe may know.
     Look(Box<Look>),
+    /// Whose a request over HTTP is, or without a body a handshake.
+    Whose {
+        request: Arc<Request<()>>,
+        body: Option<Vec<u8>>,
+    },
+}
+
+impl About {
+    fn timeout(&self, limits: &limits::Requests) -> Duration {
+        match self {
+            Self::Whose { .. } => limits.authenticate_timeout,
+            Self::Request { .. }
+            | Self::Subscribe { .. }
+            | Self::Publish { .. }
+            | Self::Look(_) => limits.request_timeout,
+        }
+    }
 }
 
 impl Questions {
@@ -103,10 +121,11 @@ impl Questions {
         if self.backlog != Backlog::None {
             return Some(Err((about, Reason::Busy)));
         }
+        let timeout = about.timeout(&limits.requests);
         let (index, generation) = self.slots.insert(Question { conn: id, about })?;
         let request = RequestId { index, generation };
         connections.edit(id)?.asks(request);
-        self.timers.arm(env.now.mono + limits.requests.request_timeout, request);
+        self.timers.arm(env.now.mono + timeout, request);
         Some(Ok((request, user)))
     }
 
@@ -210,8 +229,6 @@ pub(super) fn is_object(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         config::Config,

@@ -28,13 +28,22 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Token {
     pub(super) claims: Claims,
-    /// When it was, by the wall clock.
-    accepted: Duration,
+    /// When it was, by the wall clock: nanoseconds since the Unix epoch.
+    accepted: u64,
     /// When the first of this user's on this connection was, in seconds since the Unix epoch.
     since_seconds: u64,
-    /// The key that it was signed with, as a number that means nothing outside this hub. `None`: it stands for a
-    /// certificate.
-    key: Option<NonZeroU64>,
+    source: Source,
+}
+
+/// Who says what a token says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// It was signed with this key, as a number that means nothing outside this hub.
+    Key(NonZeroU64),
+    /// It stands for a certificate.
+    Certificate,
+    /// It stands for what the application has said.
+    Application,
 }
 
 /// When something is due about a token, by the wall clock.
@@ -74,7 +83,17 @@ impl Withdrawn {
 impl Token {
     /// What a client's certificate says and permits, as if a token had said it.
     pub(super) fn of_certificate(now: Now, claims: Claims) -> Self {
-        Self { claims, accepted: now.unix, since_seconds: now.unix.as_secs(), key: None }
+        Self::new(now, claims, Source::Certificate)
+    }
+
+    /// What the application says of a client, likewise.
+    pub(super) fn of_application(now: Now, claims: Claims) -> Self {
+        Self::new(now, claims, Source::Application)
+    }
+
+    fn new(now: Now, claims: Claims, source: Source) -> Self {
+        let accepted = u64::try_from(now.unix.as_nanos()).unwrap_or(u64::MAX);
+        Self { claims, accepted, since_seconds: now.unix.as_secs(), source }
     }
 
     /// When its connection said for the first time whose it is, by the wall clock.
@@ -86,7 +105,10 @@ impl Token {
     fn schedule(&self, leeway: Duration, limits: &Limits) -> Option<Schedule> {
         let expire = self.claims.expires?.saturating_add(leeway);
         // Of a short token half is left alone, or a client that refreshes when it is warned would do nothing else.
-        let lead = limits.auth.token_warning.min(expire.saturating_sub(self.accepted) / 2);
+        let lead = limits
+            .auth
+            .token_warning
+            .min(expire.saturating_sub(Duration::from_nanos(self.accepted)) / 2);
         let warn = (!lead.is_zero()).then(|| expire.saturating_sub(lead));
         Some(Schedule { warn, expire, close: expire.saturating_add(limits.auth.token_grace) })
     }
@@ -118,14 +140,14 @@ impl Tokens {
     pub(super) fn verify(&self, env: &Env, token: &str) -> Result<Token, Denied> {
         let (auth, unix) = (&env.config.auth, env.now.unix);
         let (claims, key) = auth.keys.verify_by(token, unix, &auth.rules)?;
-        if self.is_revoked(env, &claims) {
+        if self.is_withdrawn(env, &claims) {
             return Err(Denied::Revoked);
         }
-        let key = Some(key.number(&self.key_numbers));
-        Ok(Token { claims, accepted: unix, since_seconds: unix.as_secs(), key })
+        Ok(Token::new(env.now, claims, Source::Key(key.number(&self.key_numbers))))
     }
 
-    fn is_revoked(&self, env: &Env, claims: &Claims) -> bool {
+    /// Whether somebody has revoked a token that says this.
+    pub(super) fn is_withdrawn(&self, env: &Env, claims: &Claims) -> bool {
         let now = self.moment(env);
         self.revocations.has(now, claims) || env.config.auth.revoked.has(now, claims)
     }
@@ -191,9 +213,9 @@ impl Tokens {
         let token = rare.token.clone()?;
         rare.access = Some(Box::new(env.config.policy.access(&token.claims.permissions)));
         let removed = |key: NonZeroU64| auth.end_removed_keys && !numbers.contains(&key);
-        if self.is_revoked(env, &token.claims) {
+        if self.is_withdrawn(env, &token.claims) {
             Some(Reason::TokenRevoked)
-        } else if token.key.is_some_and(removed) {
+        } else if matches!(token.source, Source::Key(key) if removed(key)) {
             Some(Reason::KeyRemoved)
         } else {
             None
@@ -207,7 +229,7 @@ pub(super) fn put(env: &Env, conn: &mut Conn, mut token: Token) {
     let rare = conn.rare_mut();
     let before = rare.token.as_ref().filter(|before| before.claims.user == token.claims.user);
     token.since_seconds = before.map_or(token.since_seconds, |before| before.since_seconds);
-    rare.certified = token.key.is_none();
+    rare.certified = token.source == Source::Certificate;
     rare.token = Some(Arc::new(token));
     rare.access = Some(Box::new(access));
     rare.warned = false;

@@ -132,14 +132,19 @@ impl Connection {
 impl Hub {
     /// `GET /connections`: where is a user connected?
     pub(super) fn on_http_connections(&mut self, id: ConnId, request: &Request<Payload<'_>>) {
-        match self.check_connections(request) {
+        match self.check_connections(id, request) {
             Ok(user) => self.look_for_connections(id, user),
             Err(refused) => self.refuse_http(id, &refused),
         }
     }
 
-    fn check_connections(&self, request: &Request<Payload<'_>>) -> Result<Arc<str>, Refused> {
-        let (_, is_full) = orders::operator(&self.env, &self.tokens, request)?;
+    fn check_connections(
+        &self,
+        id: ConnId,
+        request: &Request<Payload<'_>>,
+    ) -> Result<Arc<str>, Refused> {
+        let asked = (self.vouched_at_hand(id), request);
+        let (_, is_full) = orders::operator(&self.env, &self.tokens, asked)?;
         if !is_full {
             return Err(Reason::OperatorsOnly.into());
         }

@@ -526,6 +526,7 @@ impl Hub {
         if let Some((request, user)) = self.ask(id, about) {
             let user = named.or(user);
             let identity = self.connections.get(id).and_then(|conn| conn.identity());
+            let introduction = self.introduce_caller(id);
             self.outputs.push_back(Output::Authorize {
                 id: request,
                 conn: id,
@@ -533,11 +534,16 @@ impl Hub {
                 verb,
                 channel,
                 identity,
+                introduction,
             });
         }
     }
 
-    fn ask(&mut self, id: ConnId, about: About) -> Option<(RequestId, Option<Arc<str>>)> {
+    pub(super) fn ask(
+        &mut self,
+        id: ConnId,
+        about: About,
+    ) -> Option<(RequestId, Option<Arc<str>>)> {
         match self.questions.ask(&self.env, &mut self.connections, id, about)? {
             Ok(asked) => Some(asked),
             Err((about, reason)) => {
@@ -595,7 +601,9 @@ impl Hub {
                 self.fail_question(conn, about, Reason::SubscribeForbidden);
             }
             About::Publish { .. } => self.fail_question(conn, about, Reason::PublishForbidden),
-            About::Request { .. } => self.fail_question(conn, about, Reason::RequestFailed),
+            About::Request { .. } | About::Whose { .. } => {
+                self.fail_question(conn, about, Reason::RequestFailed);
+            }
         }
         self.go_on_resuming(conn);
     }
@@ -603,7 +611,10 @@ impl Hub {
     pub(super) fn on_failed(&mut self, handler: Handler) {
         self.env.tally.handler_failed(handler);
         match handler {
-            Handler::Request(id) | Handler::Subscribe(id) | Handler::Publish(id) => {
+            Handler::Request(id)
+            | Handler::Subscribe(id)
+            | Handler::Publish(id)
+            | Handler::Authenticate(id) => {
                 // It may have been answered before, or be over.
                 let question = self.questions.answered(&mut self.connections, id);
                 if let Some(Question { conn, about }) = question {
@@ -636,6 +647,9 @@ impl Hub {
             }
             About::Publish { publisher, .. } => self.fail_publish(publisher, reason),
             About::Look(look) => self.on_seen(look.looker, Err(reason)),
+            About::Whose { request, body } => {
+                self.on_undecided(conn, &request, body.is_none(), reason);
+            }
         }
     }
 }

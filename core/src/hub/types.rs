@@ -13,13 +13,15 @@ use uuid::Uuid;
 
 use super::{
     application::{DirectMessage, Disconnect, Handled, Leave, Recipient, Roll},
+    authenticating::Authentication,
     bus::{BusCommand, NodeId, TakenFrom},
+    introduction::Introduction,
     nodes::{OrderKind, Whom},
     peers::ShardMessage,
     store::{SessionId, StoreCommand},
 };
 use crate::{
-    auth::{Revocation, Verb},
+    auth::{Claims, Revocation, Verb},
     config::Config,
     entropy::{Entropy, KeyedState, Seed},
     protocol::{Condition, Epoch, MessageOptions, Position, TraceParent},
@@ -354,6 +356,13 @@ pub enum Command {
         /// Whether it may happen.
         allow: bool,
     },
+    /// The answer to [`Output::Authenticate`].
+    Authenticated {
+        /// The question.
+        id: RequestId,
+        /// What becomes of the handshake or request.
+        outcome: Authentication,
+    },
     /// The answer to [`Output::Metrics`].
     Exposition {
         /// The connection that asked.
@@ -570,6 +579,8 @@ pub enum Handler {
     Record,
     /// The answer to [`Output::Statistics`].
     Statistics,
+    /// Says whose a handshake is, see [`Output::Authenticate`].
+    Authenticate(RequestId),
 }
 
 impl Handler {
@@ -585,6 +596,7 @@ impl Handler {
         "statistics",
         "on_subscribe",
         "on_unsubscribe",
+        "authenticate",
     ];
 
     /// The name's place in the list.
@@ -601,6 +613,7 @@ impl Handler {
             Self::Statistics => 7,
             Self::Subscribed => 8,
             Self::Unsubscribed => 9,
+            Self::Authenticate(_) => 10,
         }
     }
 
@@ -678,6 +691,29 @@ pub enum Output {
         channel: Box<str>,
         /// Who it is by its certificate, if clients must have one.
         identity: Option<Arc<Identity>>,
+        /// What is known of who asks over HTTP, and so is no connection that was [`Output::Connected`]: if the application
+        /// wants to know.
+        introduction: Option<Box<Introduction>>,
+    },
+    /// Whose is this handshake, or this request over HTTP? [`Command::Authenticated`] answers. Until then nothing more of
+    /// the connection is read.
+    Authenticate {
+        /// Names the answer.
+        id: RequestId,
+        /// The connection. It is none that the application has heard of.
+        conn: ConnId,
+        /// Its address.
+        peer: SocketAddr,
+        /// Who it is by its certificate, if clients must have one.
+        identity: Option<Arc<Identity>>,
+        /// Whether it came through TLS of this server.
+        secure: bool,
+        /// Method, target and header fields, as they came.
+        request: Arc<http::Request<()>>,
+        /// Whether it is a handshake.
+        upgrade: bool,
+        /// Bytes of its body, which wait with the hub.
+        body_bytes: usize,
     },
     /// A connection got through handshake and authentication.
     Connected {
@@ -689,6 +725,15 @@ pub enum Output {
         user: Option<Arc<str>>,
         /// Who it is by its certificate, if clients must have one.
         identity: Option<Arc<Identity>>,
+        /// What else is known of it, if the application wants to know.
+        introduction: Option<Box<Introduction>>,
+    },
+    /// Another token is in force on a connection that was [`Output::Connected`], only if the application wants to know.
+    Refreshed {
+        /// The connection.
+        conn: ConnId,
+        /// What the token says.
+        claims: Box<Claims>,
     },
     /// A connection that was [`Output::Connected`] ended.
     Disconnected {

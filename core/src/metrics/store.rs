@@ -33,6 +33,14 @@ impl StoreMetrics {
         }
     }
 
+    /// Groups that were committed, or not, and what could not be forced to the disk, before there was a recorder. How long
+    /// each took is not known any more.
+    pub fn catch_up(&self, committed: u64, failed: u64, syncs_failed: u64) {
+        self.commits.increment(committed);
+        self.failed_commits.increment(failed);
+        self.failed_syncs.increment(syncs_failed);
+    }
+
     /// A group was committed, or not, after so long.
     pub fn committed(&self, kept: bool, took: Duration) {
         if kept {

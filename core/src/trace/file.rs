@@ -164,6 +164,7 @@ impl<'t> Input<'t> {
             | Call::PublishWith { .. }
             | Call::Reply { .. }
             | Call::Decide { .. }
+            | Call::Authenticated { .. }
             | Call::Revoke { .. }
             | Call::Look { .. }
             | Call::Sessions { .. }

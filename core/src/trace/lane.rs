@@ -178,6 +178,7 @@ impl<'t> Lane<'t> {
             | Call::EndSessions { .. }
             | Call::Reply { .. }
             | Call::Decide { .. }
+            | Call::Authenticated { .. }
             | Call::Exposition { .. }
             | Call::Statistics(_)
             | Call::Failed { .. }
@@ -241,6 +242,10 @@ impl<'t> Lane<'t> {
             Call::Decide { question: asked, allow } => {
                 Command::Decide { id: question(*asked), allow: *allow }
             }
+            Call::Authenticated { question: asked, outcome } => {
+                let outcome = outcome.to_authentication()?;
+                Command::Authenticated { id: question(*asked), outcome }
+            }
             Call::Exposition { conn, text } => Command::Exposition {
                 conn: conn_id(self.place.shard, *conn),
                 text: Bytes::copy_from_slice(text),
@@ -257,6 +262,7 @@ impl<'t> Lane<'t> {
                 7 => Handler::Statistics,
                 8 => Handler::Subscribed,
                 9 => Handler::Unsubscribed,
+                10 => Handler::Authenticate(question(*of)),
                 _ => return None,
             }),
             Call::Backlog(backlog) => Command::Backlog(match backlog {

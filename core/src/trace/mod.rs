@@ -26,6 +26,7 @@ pub use replay::{Mismatch, Report, replay};
 use std::{borrow::Cow, fmt, hash::Hasher, io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use http::HeaderName;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 use uuid::Uuid;
@@ -35,8 +36,12 @@ use self::{
     stored::Stored,
 };
 use crate::{
+    auth::{Claims, Grants, Pattern},
     config::{Config, Hooks},
-    hub::{Listener, Look, Output, PublicationOptions, Whose},
+    hub::{
+        Authentication, Denial, Listener, Look, Output, PublicationOptions, Refusal, RefusedBy,
+        Whose,
+    },
     protocol::{Condition, Epoch, Position},
     time::{Instant, Now},
     ws::Flush,
@@ -205,6 +210,11 @@ enum Call<'a> {
         of: Named<'a>,
     },
     Statistics(#[serde(borrow)] &'a [u8]),
+    Authenticated {
+        question: Conn,
+        #[serde(borrow)]
+        outcome: Judged<'a>,
+    },
     Send {
         id: Option<u64>,
         #[serde(borrow)]
@@ -245,6 +255,89 @@ enum Call<'a> {
         limit: u32,
         after: Option<u32>,
     },
+}
+
+/// What the application says of somebody.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Judged<'a> {
+    Pass,
+    Access {
+        #[serde(borrow)]
+        user: Option<Cow<'a, str>>,
+        permissions: Vec<Cow<'a, str>>,
+        expires: Option<Duration>,
+        issued_at: Option<Duration>,
+        id: Option<Cow<'a, str>>,
+        /// Patterns, for subscribing and publishing.
+        subscribe: Vec<String>,
+        publish: Vec<String>,
+    },
+    /// By the numbers of its variants.
+    Refuse {
+        denial: u8,
+        by: u8,
+    },
+}
+
+impl<'a> Judged<'a> {
+    fn of(outcome: &'a Authentication) -> Self {
+        match outcome {
+            Authentication::Pass => Self::Pass,
+            Authentication::Access { claims, data: _ } => {
+                let Claims { user, permissions, expires, issued_at, id, grants } = &**claims;
+                let written =
+                    |patterns: &[Pattern]| patterns.iter().map(Pattern::to_string).collect();
+                Self::Access {
+                    user: user.as_deref().map(Cow::Borrowed),
+                    permissions: permissions.iter().map(|name| Cow::Borrowed(&**name)).collect(),
+                    expires: *expires,
+                    issued_at: *issued_at,
+                    id: id.as_deref().map(Cow::Borrowed),
+                    subscribe: written(&grants.subscribe),
+                    publish: written(&grants.publish),
+                }
+            }
+            Authentication::Refuse(Refusal { denial, by }) => {
+                let denial = match denial {
+                    Denial::Unauthorized => 0,
+                    Denial::Forbidden => 1,
+                    Denial::Later => 2,
+                };
+                Self::Refuse { denial, by: u8::from(*by == RefusedBy::Close) }
+            }
+        }
+    }
+
+    fn to_authentication(&self) -> Option<Authentication> {
+        Some(match self {
+            Self::Pass => Authentication::Pass,
+            Self::Access { user, permissions, expires, issued_at, id, subscribe, publish } => {
+                let read = |patterns: &[String]| {
+                    patterns.iter().map(|text| Pattern::parse(text).ok()).collect::<Option<_>>()
+                };
+                let grants = Grants { subscribe: read(subscribe)?, publish: read(publish)? };
+                let claims = Claims {
+                    user: user.as_deref().map(Into::into),
+                    permissions: permissions.iter().map(|name| (&**name).into()).collect(),
+                    expires: *expires,
+                    issued_at: *issued_at,
+                    id: id.as_deref().map(Into::into),
+                    grants,
+                };
+                Authentication::Access { claims: Box::new(claims), data: None }
+            }
+            Self::Refuse { denial, by } => {
+                let denial = match denial {
+                    0 => Denial::Unauthorized,
+                    1 => Denial::Forbidden,
+                    2 => Denial::Later,
+                    _ => return None,
+                };
+                let by = if *by == 0 { RefusedBy::Status } else { RefusedBy::Close };
+                Authentication::Refuse(Refusal { denial, by })
+            }
+        })
+    }
 }
 
 /// Which sessions the application means.
@@ -370,6 +463,9 @@ struct Wanted<'a> {
     authorize_publish: bool,
     /// Of what it is told: a bit for each kind. Earlier versions wrote the first one only, as a boolean.
     told: u8,
+    /// Header fields that are told.
+    #[serde(borrow)]
+    headers: Vec<&'a str>,
 }
 
 /// In [`Wanted::told`].
@@ -378,6 +474,12 @@ const LIFECYCLE: u8 = 1;
 /// In [`Wanted::told`].
 const SUBSCRIPTIONS: u8 = 2;
 
+/// Whether it says whose something is.
+const AUTHENTICATE: u8 = 4;
+
+/// Whether connections are introduced to it.
+const INTRODUCE: u8 = 8;
+
 impl<'a> Wanted<'a> {
     fn of(hooks: &'a Hooks) -> Self {
         Self {
@@ -385,7 +487,10 @@ impl<'a> Wanted<'a> {
             authorize_subscribe: hooks.authorize_subscribe,
             authorize_publish: hooks.authorize_publish,
             told: (u8::from(hooks.lifecycle) * LIFECYCLE)
-                | (u8::from(hooks.subscriptions) * SUBSCRIPTIONS),
+                | (u8::from(hooks.subscriptions) * SUBSCRIPTIONS)
+                | (u8::from(hooks.authenticate) * AUTHENTICATE)
+                | (u8::from(hooks.introduce) * INTRODUCE),
+            headers: hooks.keep_headers.iter().map(HeaderName::as_str).collect(),
         }
     }
 
@@ -396,6 +501,9 @@ impl<'a> Wanted<'a> {
             authorize_publish: self.authorize_publish,
             lifecycle: self.told & LIFECYCLE != 0,
             subscriptions: self.told & SUBSCRIPTIONS != 0,
+            authenticate: self.told & AUTHENTICATE != 0,
+            introduce: self.told & INTRODUCE != 0,
+            keep_headers: self.headers.iter().filter_map(|name| name.parse().ok()).collect(),
         }
     }
 }

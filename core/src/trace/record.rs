@@ -5,8 +5,8 @@ use std::io::{self, IoSlice, Write};
 use uuid::Uuid;
 
 use super::{
-    Asked, Call, Carried, Conn, Digest, Listed, Named, Record, Stored, Taken, To, Wanted, Words,
-    application::placed, flush_number, nanos, output_digest,
+    Asked, Call, Carried, Conn, Digest, Judged, Listed, Named, Record, Stored, Taken, To, Wanted,
+    Words, application::placed, flush_number, nanos, output_digest,
 };
 use crate::{
     config::Config,
@@ -93,13 +93,17 @@ impl Recorder {
                     .map_err(|error| (&*error.code, &*error.message)),
             },
             Command::Decide { id, allow } => Call::Decide { question: question(id), allow: *allow },
+            Command::Authenticated { id, outcome } => {
+                Call::Authenticated { question: question(id), outcome: Judged::of(outcome) }
+            }
             Command::Exposition { conn, text } => Call::Exposition { conn: pair(*conn), text },
             Command::Statistics(data) => Call::Statistics(data),
             Command::Failed(handler) => {
                 let of = match handler {
-                    Handler::Request(id) | Handler::Subscribe(id) | Handler::Publish(id) => {
-                        question(id)
-                    }
+                    Handler::Request(id)
+                    | Handler::Subscribe(id)
+                    | Handler::Publish(id)
+                    | Handler::Authenticate(id) => question(id),
                     Handler::Metrics(conn) => pair(*conn),
                     Handler::Connect
                     | Handler::Disconnect

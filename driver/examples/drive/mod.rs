@@ -128,7 +128,7 @@ impl<W: Waiter> Echo<W> {
                 Err(error) => return Err(error),
             };
             let session = tls.as_ref().and_then(Session::new);
-            let ws = Connection::server(now(), &self.limits);
+            let ws = Connection::server(now());
             self.add(stream, ws, session)?;
         }
         Ok(())
@@ -157,7 +157,7 @@ impl<W: Waiter> Echo<W> {
     fn flush(&mut self, now: Now, index: usize) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
         let (stream, peer) = socket.split();
-        let flush = peer.flush(now, &self.limits, stream);
+        let flush = peer.flush(now, stream);
         if let Some(due) = peer.look_sooner(&self.limits) {
             self.timers.push(Reverse((due, index)));
         }

@@ -42,11 +42,11 @@ impl Peer {
     }
 
     /// Writes what `sink` takes.
-    pub(crate) fn flush(&mut self, now: Now, limits: &Limits, mut sink: impl Write) -> Flush {
+    pub(crate) fn flush(&mut self, now: Now, mut sink: impl Write) -> Flush {
         match &mut self.tls {
-            None => self.ws.flush(now, limits, &mut sink),
+            None => self.ws.flush(now, &mut sink),
             Some(tls) => {
-                let flush = self.ws.flush(now, limits, &mut tls.writer(&mut sink));
+                let flush = self.ws.flush(now, &mut tls.writer(&mut sink));
                 tls.finish(flush, &mut sink)
             }
         }

@@ -1,37 +1,53 @@
 //! The embedding application's side: its handlers, and how a shard reaches them.
 
+mod access;
 mod call;
+mod connected;
 mod guard;
 mod line;
 
-use std::{collections::HashMap, fmt, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
+use http::HeaderName;
 use mahavishnu_core::{
     auth::Verb,
     config::Hooks,
-    hub::{Backlog, Command, ConnId, Handler, Leave, Output, RequestError, RequestId, ShardId},
+    hub::{
+        Backlog, Command, ConnId, Handler, Introduction, Leave, Output, RequestError, RequestId,
+        ShardId,
+    },
     reason::Reason,
     spans::Spans,
-    tls::Identity,
 };
 use serde_json::Value;
 use tracing::error;
 
 pub(crate) use self::guard::guard;
+pub use self::{
+    access::{Access, AuthenticateResult, Handshake, Refusal},
+    connected::Connected,
+};
 use self::{
     call::{Call, Load},
+    connected::Shared,
     line::{Job, Lines},
 };
-use crate::{mailbox::Mailbox, runtime::Runtime};
+use crate::{handle::Handle, mailbox::Mailbox, runtime::Runtime};
 
 /// A client's request that the application answers.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The connection.
-    pub conn: ConnId,
-    /// The user, if the connection is authenticated.
-    pub user: Option<Arc<str>>,
+    /// Who asks.
+    pub connected: Connected,
     /// The request's event, for example `get_pool_status`.
     pub event: Box<str>,
     /// The request's `data`, always an object.
@@ -41,26 +57,24 @@ pub struct Request {
 /// Something that the policy allows and that the application decides on.
 #[derive(Clone, Debug)]
 pub struct Authorize {
-    /// The connection.
-    pub conn: ConnId,
-    /// The user, if the connection is authenticated.
-    pub user: Option<Arc<str>>,
+    /// Who wants it.
+    pub connected: Connected,
     /// Subscribe or publish.
     pub verb: Verb,
     /// The channel.
     pub channel: Box<str>,
-    /// Who it is by its certificate, if clients must have one.
-    pub identity: Option<Arc<Identity>>,
 }
 
-/// `data` of the answer, an object, or the error that the client gets.
+/// `data` of the answer, or the error that the client gets. `data` is a JSON object, as the protocol has it: for anything else
+/// the client gets `SERVER_ERROR` "The request failed", and the log says once for each event whose handler it was.
 pub type RequestResult = Result<Value, RequestError>;
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type OnRequest = Arc<dyn Fn(Request) -> BoxFuture<RequestResult> + Send + Sync>;
 type OnAuthorize = Arc<dyn Fn(Authorize) -> BoxFuture<bool> + Send + Sync>;
-type OnConnect = Arc<dyn Fn(ConnId, SocketAddr, Option<Arc<str>>) + Send + Sync>;
-type OnDisconnect = Arc<dyn Fn(ConnId, Reason) + Send + Sync>;
+type OnAuthenticate = Arc<dyn Fn(Handshake) -> BoxFuture<AuthenticateResult> + Send + Sync>;
+type OnConnect = Arc<dyn Fn(Connected) + Send + Sync>;
+type OnDisconnect = Arc<dyn Fn(Connected, Reason) + Send + Sync>;
 type OnSubscribe = Arc<dyn Fn(ConnId, &str) + Send + Sync>;
 type OnUnsubscribe = Arc<dyn Fn(ConnId, &str, Leave) + Send + Sync>;
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
@@ -68,10 +82,47 @@ type Statistics = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 type Record = Arc<dyn Fn(ShardId, &[u8]) + Send + Sync>;
 type OnSpans = Arc<dyn Fn(ShardId, Spans) + Send + Sync>;
 
+/// A handler of requests.
+#[derive(Clone)]
+pub(crate) struct Answering {
+    handler: OnRequest,
+    /// The log was told that it answers with something that is no object.
+    was_no_object: Arc<AtomicBool>,
+}
+
+impl Answering {
+    pub(crate) fn new(handler: OnRequest) -> Self {
+        Self { handler, was_no_object: Arc::default() }
+    }
+
+    /// The developer has to know, and need not know each time.
+    #[cold]
+    fn complain(&self, event: &str, answer: &Value) {
+        if self.was_no_object.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let got = match answer {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(_) => "a string",
+            Value::Array(_) => "an array",
+            Value::Object(_) => "an object",
+        };
+        error!(
+            event,
+            got,
+            "the application's handler has to answer with a JSON object: clients get SERVER_ERROR instead"
+        );
+    }
+}
+
 /// The application's handlers. Without one, what it would decide on is allowed and what it would hear is not told.
 #[derive(Clone, Default)]
 pub(crate) struct Handlers {
-    pub(crate) requests: HashMap<Box<str>, OnRequest>,
+    pub(crate) requests: HashMap<Box<str>, Answering>,
+    pub(crate) authenticate: Option<OnAuthenticate>,
+    pub(crate) keep_headers: Vec<HeaderName>,
     pub(crate) subscribe: Option<OnAuthorize>,
     pub(crate) publish: Option<OnAuthorize>,
     pub(crate) connect: Option<OnConnect>,
@@ -94,7 +145,20 @@ impl Handlers {
             // Always told: the shard logs it.
             lifecycle: true,
             subscriptions: self.subscribed.is_some() || self.unsubscribed.is_some(),
+            authenticate: self.authenticate.is_some(),
+            introduce: self.meets(),
+            keep_headers: self.keep_headers.clone(),
         }
+    }
+
+    /// Whether any of them is told of connections.
+    fn meets(&self) -> bool {
+        !self.requests.is_empty()
+            || self.authenticate.is_some()
+            || self.subscribe.is_some()
+            || self.publish.is_some()
+            || self.connect.is_some()
+            || self.disconnect.is_some()
     }
 }
 
@@ -112,6 +176,9 @@ pub(crate) struct App<R: Runtime> {
     mailbox: Mailbox,
     lines: Lines,
     load: Arc<Load>,
+    shared: Arc<Shared>,
+    /// Those that are there, if any handler is told of connections.
+    connected: HashMap<ConnId, Connected>,
     /// What the hub was told of it.
     backlog: Backlog,
     /// It has panicked: what comes after that would be no record.
@@ -122,9 +189,18 @@ pub(crate) struct App<R: Runtime> {
 
 impl<R: Runtime> App<R> {
     /// `mailbox` is the shard's own: answers come back through it.
-    pub(crate) fn new(handlers: Arc<Handlers>, runtime: R, mailbox: Mailbox) -> Self {
+    pub(crate) fn new(
+        handlers: Arc<Handlers>,
+        runtime: R,
+        mailbox: Mailbox,
+        handle: Handle,
+    ) -> Self {
+        let spawner = runtime.clone();
+        let spawn = Box::new(move |task: BoxFuture<()>| spawner.spawn(task));
         Self {
             handlers: Some(handlers),
+            shared: Arc::new(Shared { handle, spawn }),
+            connected: HashMap::new(),
             runtime,
             mailbox,
             lines: Lines::default(),
@@ -136,21 +212,39 @@ impl<R: Runtime> App<R> {
     }
 
     /// Puts an output to the application.
-    pub(crate) fn ask(&self, output: Output) {
+    pub(crate) fn ask(&mut self, output: Output) {
         let Some(handlers) = self.handlers.clone() else { return };
         match output {
             Output::Request { id, conn, user, event, data } => {
                 let call = self.call(Handler::Request(id), event.len() + data.len());
-                let request = Asked { id, conn, user, event, data };
+                let connected = self.meet(conn, user, None);
+                let request = Asked { id, connected, event, data };
                 self.put(conn, Box::pin(request.answer(handlers, call)));
             }
-            Output::Authorize { id, conn, user, verb, channel, identity } => {
+            Output::Authenticate {
+                id,
+                conn,
+                peer,
+                identity,
+                secure,
+                request,
+                upgrade,
+                body_bytes,
+            } => {
+                let call = self.call(Handler::Authenticate(id), weight(&request) + body_bytes);
+                let shared = self.shared.clone();
+                let handshake =
+                    Handshake { conn, request, peer, identity, secure, upgrade, shared };
+                self.put(conn, Box::pin(authenticate(handlers, call, id, handshake)));
+            }
+            Output::Authorize { id, conn, user, verb, channel, introduction, .. } => {
                 let handler = match verb {
                     Verb::Subscribe => Handler::Subscribe(id),
                     Verb::Publish => Handler::Publish(id),
                 };
                 let call = self.call(handler, channel.len());
-                let wish = Authorize { conn, user, verb, channel, identity };
+                let connected = self.meet(conn, user, introduction);
+                let wish = Authorize { connected, verb, channel };
                 self.put(conn, Box::pin(decide(handlers, call, id, wish)));
             }
             Output::Metrics { conn } => {
@@ -173,15 +267,28 @@ impl<R: Runtime> App<R> {
                     }
                 });
             }
-            Output::Connected { conn, peer, user, .. } if handlers.connect.is_some() => {
-                self.notice(Handler::Connect, conn, 0, move || {
-                    handlers.connect.as_ref().map(|handler| handler(conn, peer, user))
-                });
+            Output::Connected { conn, user, introduction: Some(introduction), .. } => {
+                let connected = Connected::new(conn, true, user, *introduction, &self.shared);
+                self.connected.insert(conn, connected.clone());
+                if handlers.connect.is_some() {
+                    self.notice(Handler::Connect, conn, 0, move || {
+                        handlers.connect.as_ref().map(|handler| handler(connected))
+                    });
+                }
             }
-            Output::Disconnected { conn, reason } if handlers.disconnect.is_some() => {
-                self.notice(Handler::Disconnect, conn, 0, move || {
-                    handlers.disconnect.as_ref().map(|handler| handler(conn, reason))
-                });
+            Output::Refreshed { conn, claims } => {
+                if let Some(connected) = self.connected.get_mut(&conn) {
+                    *connected = connected.refreshed(*claims);
+                }
+            }
+            Output::Disconnected { conn, reason } => {
+                if let Some(connected) = self.connected.remove(&conn)
+                    && handlers.disconnect.is_some()
+                {
+                    self.notice(Handler::Disconnect, conn, 0, move || {
+                        handlers.disconnect.as_ref().map(|handler| handler(connected, reason))
+                    });
+                }
             }
             Output::Subscribed { conn, channel } if handlers.subscribed.is_some() => {
                 self.notice(Handler::Subscribed, conn, channel.len(), move || {
@@ -197,7 +304,6 @@ impl<R: Runtime> App<R> {
             | Output::Subscribed { .. }
             | Output::Unsubscribed { .. }
             | Output::Handled { .. }
-            | Output::Disconnected { .. }
             | Output::Done { .. }
             | Output::Audit { .. }
             | Output::Shard { .. }
@@ -209,6 +315,20 @@ impl<R: Runtime> App<R> {
             | Output::Bus(_)
             | Output::Drained => {}
         }
+    }
+
+    /// Whom something is about: a connection that the application has heard of, or somebody over HTTP.
+    fn meet(
+        &self,
+        conn: ConnId,
+        user: Option<Arc<str>>,
+        introduction: Option<Box<Introduction>>,
+    ) -> Connected {
+        let known = self.connected.get(&conn).filter(|_| introduction.is_none());
+        known.cloned().unwrap_or_else(|| {
+            let introduction = introduction.map_or_else(Introduction::nobody, |known| *known);
+            Connected::new(conn, false, user, introduction, &self.shared)
+        })
     }
 
     /// Whether what goes into the hub is wanted.
@@ -328,16 +448,15 @@ impl<R: Runtime> fmt::Debug for App<R> {
 /// A request as it comes from the hub.
 struct Asked {
     id: RequestId,
-    conn: ConnId,
-    user: Option<Arc<str>>,
+    connected: Connected,
     event: Box<str>,
     data: Bytes,
 }
 
 impl Asked {
     async fn answer(self, handlers: Arc<Handlers>, mut call: Call) {
-        let Self { id, conn, user, event, data } = self;
-        let Some(handler) = handlers.requests.get(&event) else { return };
+        let Self { id, connected, event, data } = self;
+        let Some(answering) = handlers.requests.get(&event) else { return };
         // JSON that has no value here: a number out of range, half of a surrogate pair.
         let Ok(data) = serde_json::from_slice(&data) else {
             let row = Reason::Decode.row();
@@ -345,8 +464,11 @@ impl Asked {
             let error = RequestError { code: code.into(), message: row.text.into() };
             return call.answer(Command::Reply { id, result: Err(error) }).await;
         };
-        let request = Request { conn, user, event: event.clone(), data };
-        if let Some(result) = call.make_async(|| handler(request)).await {
+        let request = Request { connected, event: event.clone(), data };
+        if let Some(result) = call.make_async(|| (answering.handler)(request)).await {
+            if let Some(answer) = result.as_ref().ok().filter(|answer| !answer.is_object()) {
+                answering.complain(&event, answer);
+            }
             let result = result.map(|data| Bytes::from(data.to_string()));
             call.answer(Command::Reply { id, result }).await;
         }
@@ -365,4 +487,31 @@ async fn decide(handlers: Arc<Handlers>, mut call: Call, id: RequestId, wish: Au
     if let Some(allow) = allow {
         call.answer(Command::Decide { id, allow }).await;
     }
+}
+
+async fn authenticate(
+    handlers: Arc<Handlers>,
+    mut call: Call,
+    id: RequestId,
+    handshake: Handshake,
+) {
+    let shared = handshake.shared.clone();
+    let result = match &handlers.authenticate {
+        Some(handler) => call.make_async(|| handler(handshake)).await,
+        None => Some(Ok(Access::pass())),
+    };
+    let Some(result) = result else { return };
+    let outcome = match result {
+        Ok(access) => access.into_authentication(&shared),
+        Err(refusal) => refusal.into_authentication(),
+    };
+    call.answer(Command::Authenticated { id, outcome }).await;
+}
+
+/// Bytes of a head, about.
+fn weight(request: &http::Request<()>) -> usize {
+    let fields = request.headers().iter();
+    let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let target = request.uri();
+    fields + target.path().len() + target.query().map_or(0, str::len)
 }

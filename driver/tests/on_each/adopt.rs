@@ -173,7 +173,7 @@ pub(crate) fn a_request_that_is_refused_leaves_nothing<R: Host>() {
 pub(crate) fn a_connection_whose_socket_never_comes_ends<R: Host>() {
     let (tell, told) = std::sync::mpsc::channel();
     let builder = Server::<R>::builder()
-        .on_disconnect(move |conn, reason| tell.send((conn, reason)).unwrap());
+        .on_disconnect(move |connected, reason| tell.send((connected.conn(), reason)).unwrap());
     let server = start(builder);
     let handle = server.handle();
     let adoption = adopt::<R>(&handle, &handshake()).unwrap();

@@ -113,9 +113,9 @@ impl Drop for PanicsWhenDropped {
 const PANICS: &str = "panics";
 
 /// Counts calls that failed, by server and handler, for all tests of the process.
-struct Counts(Mutex<Vec<(Key, Arc<AtomicU64>)>>);
+pub(crate) struct Counts(Mutex<Vec<(Key, Arc<AtomicU64>)>>);
 
-static COUNTS: LazyLock<&'static Counts> = LazyLock::new(|| {
+pub(crate) static COUNTS: LazyLock<&'static Counts> = LazyLock::new(|| {
     let counts: &'static Counts = Box::leak(Box::new(Counts(Mutex::default())));
     metrics::set_global_recorder(counts).expect("no other recorder in these tests");
     counts
@@ -151,7 +151,7 @@ impl Recorder for &'static Counts {
 
 impl Counts {
     /// Waits until so many calls of a handler have failed, and looks that they are not more.
-    fn expect(&self, server: &str, handler: &str, count: u64) {
+    pub(crate) fn expect(&self, server: &str, handler: &str, count: u64) {
         let now = || {
             let all = self.0.lock().unwrap();
             let has = |key: &Key, value: &str| key.labels().any(|label| label.value() == value);
@@ -163,7 +163,7 @@ impl Counts {
     }
 }
 
-fn eventually(mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(mut holds: impl FnMut() -> bool) {
     let until = std::time::Instant::now() + TIMEOUT;
     while !holds() {
         assert!(std::time::Instant::now() < until, "it never holds");
@@ -172,7 +172,7 @@ fn eventually(mut holds: impl FnMut() -> bool) {
 }
 
 /// A configuration under whose name nobody else counts.
-fn named<R>(test: &str) -> (Config, String) {
+pub(crate) fn named<R>(test: &str) -> (Config, String) {
     let name = format!("{test} on {}", std::any::type_name::<R>());
     let mut config = Config::default();
     config.service.label = name.as_str().into();
@@ -259,7 +259,7 @@ pub(crate) fn one_who_only_listens_may_panic<R: Host>() {
     let builder = Server::<R>::builder()
         .config(config)
         .listen_metrics("127.0.0.1:0", || panic_any(Bomb(2)))
-        .on_connect(|_, _, _| panic!("a text"))
+        .on_connect(|_| panic!("a text"))
         .on_disconnect(|_, _| panic_any(Bomb(2)))
         .on_subscribe(|_, _| panic_any(Bomb(2)))
         .on_unsubscribe(|_, _, _| panic!("a text"))
@@ -334,7 +334,7 @@ pub(crate) fn what_a_handler_spawns_does_not_run_on_a_shard<R: Host>() {
     let (tell, told) = mpsc::channel();
     let tell_request = tell.clone();
     let builder = builder
-        .on_connect(move |_, _, _| {
+        .on_connect(move |_| {
             let tell = tell.clone();
             R::spawn_here(async move {
                 give_way().await;
@@ -373,7 +373,7 @@ pub(crate) fn of_one_connection_the_application_hears_in_order<R: Host>() {
     let note = |heard: &Arc<Mutex<Vec<String>>>, what: String| heard.lock().unwrap().push(what);
     let [came, asked, went] = [0; 3].map(|_| heard.clone());
     let builder = Server::<R>::builder()
-        .on_connect(move |_, _, _| {
+        .on_connect(move |_| {
             block(&told);
             note(&came, "came".into());
         })
@@ -427,7 +427,7 @@ pub(crate) fn what_the_application_is_not_done_with_is_bounded<R: Host>() {
                 Ok(json!({}))
             }
         })
-        .on_connect(|_, _, _| {});
+        .on_connect(|_| {});
     let (server, address) = start(builder);
     let mut client = Client::connect(address);
     let mut refused = |text: &str| {
@@ -476,7 +476,7 @@ pub(crate) fn what_handlers_hold_is_not_dropped_on_a_shard<R: Host>() {
     }
     let (tell, told) = mpsc::channel();
     let held = Held(tell);
-    let builder = Server::<R>::builder().shards(2).on_connect(move |_, _, _| {
+    let builder = Server::<R>::builder().shards(2).on_connect(move |_| {
         let _ = &held;
     });
     let (server, _) = start(builder);

@@ -53,6 +53,11 @@ impl Client {
         client
     }
 
+    /// One that was welcomed.
+    pub(crate) fn of(socket: WebSocket<TcpStream>) -> Self {
+        Self(socket)
+    }
+
     /// Whether a connection is let in.
     pub(crate) fn is_let_in(address: SocketAddr) -> bool {
         matches!(Self::open(address).0.read(), Ok(Message::Text(_)))
@@ -247,8 +252,8 @@ pub(crate) fn the_application_hears_of_clients_and_ends_them<R: Host>() {
     let (tell, told) = mpsc::channel();
     let (tell_end, told_end) = mpsc::channel();
     let builder = Server::<R>::builder()
-        .on_connect(move |conn, _, _| tell.send(conn).unwrap())
-        .on_disconnect(move |conn, reason| tell_end.send((conn, reason)).unwrap());
+        .on_connect(move |connected| tell.send(connected.conn()).unwrap())
+        .on_disconnect(move |connected, reason| tell_end.send((connected.conn(), reason)).unwrap());
     let (server, address) = start(builder);
     let first = Client::connect(address);
     let conn = told.recv_timeout(TIMEOUT).unwrap();
@@ -266,7 +271,8 @@ pub(crate) fn the_application_hears_of_clients_and_ends_them<R: Host>() {
 pub(crate) fn a_plain_handler_speaks_without_waiting<R: Host>() {
     let handle = Arc::<OnceLock<Handle>>::default();
     let known = handle.clone();
-    let builder = Server::<R>::builder().shards(2).on_connect(move |conn, _, _| {
+    let builder = Server::<R>::builder().shards(2).on_connect(move |connected| {
+        let conn = connected.conn();
         let handle = known.get().expect("nobody connects before");
         handle.try_subscribe(conn, "lobby").expect("room for one");
         handle.try_send(conn, "hello", &json!({ "n": 1 })).expect("room for one");

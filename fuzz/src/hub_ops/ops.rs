@@ -42,6 +42,11 @@ impl Setup {
     pub(super) fn has_store(&self) -> bool {
         self.shards / 3 % 4 == 1
     }
+
+    /// Whether the application is asked whose a handshake or request is: likewise.
+    pub(super) fn asks_whose(&self) -> bool {
+        self.shards / 12 % 4 == 1
+    }
 }
 
 /// The slow-reader policy of all channels.

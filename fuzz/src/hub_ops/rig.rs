@@ -10,12 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use mahavishnu_core::{
-    auth::{self, TokenSpec},
+    auth::{self, Claims, TokenSpec},
     config::{AnonymousPublish, Config, SlowPolicy, SlowReaders},
     entropy::Seed,
     hub::{
-        Command, CommandId, ConnId, DrainPlan, Hub, Listener, Output, Peer, Place, Publication,
-        RequestError, RequestId, ShardId, ShardMessage, StoreEvent,
+        Authentication, Command, CommandId, ConnId, Denial, DrainPlan, Handler, Hub, Listener,
+        Output, Peer, Place, Publication, Refusal, RefusedBy, RequestError, RequestId, ShardId,
+        ShardMessage, StoreEvent,
     },
     limits::{self, Limits},
     time::Now,
@@ -50,6 +51,8 @@ pub(super) struct Rig {
     /// Batches under way, by sender and receiver.
     mail: BTreeMap<(u16, u16), VecDeque<Vec<ShardMessage>>>,
     questions: Vec<(usize, RequestId, ConnId)>,
+    /// Those of them, and of those before, that ask whose something is.
+    whose: BTreeSet<(usize, RequestId)>,
     /// The channel of each broadcast, by its number.
     published: Vec<String>,
     /// Commands that wait for [`Output::Done`].
@@ -84,11 +87,12 @@ impl Rig {
             now,
             setup: *setup,
             slow: Some(setup.slow),
-            ever_open: !setup.auth,
+            ever_open: !setup.auth || setup.asks_whose(),
             clients: BTreeMap::new(),
             all: Vec::new(),
             mail: BTreeMap::new(),
             questions: Vec::new(),
+            whose: BTreeSet::new(),
             sessions: Vec::new(),
             positions: BTreeMap::new(),
             store: Store::default(),
@@ -357,7 +361,20 @@ impl Rig {
         if which < 200 {
             self.questions.remove(at);
         }
+        let whose = self.whose.contains(&(shard, id));
+        let authenticated = |outcome| Command::Authenticated { id, outcome };
+        let refusal = |by| Authentication::Refuse(Refusal { denial: Denial::Forbidden, by });
         let command = match how {
+            // The wrong answer, once in a while.
+            _ if whose && which % 8 == 7 => Command::Decide { id, allow: true },
+            Answer::Data if whose => {
+                let claims = Claims { user: Some("vouched".into()), ..Claims::default() };
+                authenticated(Authentication::Access { claims: Box::new(claims), data: None })
+            }
+            Answer::NotAnObject if whose => Command::Failed(Handler::Authenticate(id)),
+            Answer::Error if whose => authenticated(refusal(RefusedBy::Close)),
+            Answer::Allow if whose => authenticated(Authentication::Pass),
+            Answer::Deny if whose => authenticated(refusal(RefusedBy::Status)),
             Answer::Data => Command::Reply { id, result: Ok(Bytes::from_static(b"{\"a\":1}")) },
             Answer::NotAnObject => Command::Reply { id, result: Ok(Bytes::from_static(b"[1]")) },
             Answer::Error => {
@@ -377,7 +394,7 @@ impl Rig {
         if self.reloads > RELOADS_MAX {
             return;
         }
-        self.ever_open |= !setup.auth;
+        self.ever_open |= !setup.auth || setup.asks_whose();
         if setup.slow != self.setup.slow {
             self.slow = None;
         }
@@ -441,6 +458,15 @@ impl Rig {
                 assert!(self.all.contains(&conn), "a question of nobody");
                 assert!(!self.questions.iter().any(|(at, known, _)| (*at, *known) == (shard, id)));
                 self.questions.push((shard, id, conn));
+            }
+            Output::Authenticate { id, conn, .. } => {
+                assert!(self.all.contains(&conn), "a question of nobody");
+                assert!(!self.told.contains_key(&conn), "a question about who is in");
+                self.questions.push((shard, id, conn));
+                self.whose.insert((shard, id));
+            }
+            Output::Refreshed { conn, .. } => {
+                assert_eq!(self.told.get(&conn), Some(&true), "another token of nobody");
             }
             Output::Connected { conn, .. } => {
                 assert!(self.told.insert(conn, true).is_none(), "connected twice");
@@ -640,6 +666,8 @@ fn config(setup: &Setup) -> Config {
     config.hooks.authorize_publish = setup.ask_publish;
     config.hooks.lifecycle = true;
     config.hooks.subscriptions = true;
+    config.hooks.authenticate = setup.asks_whose();
+    config.hooks.introduce = setup.asks_whose();
     config.store = setup.has_store();
     config
 }

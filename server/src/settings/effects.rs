@@ -1,5 +1,7 @@
 //! Settings that have no effect because of another one: who sets them believes in something that does not happen.
 
+use mahavishnu_core::config::Publishing;
+
 use super::{Settings, table::table};
 
 /// One reason for which settings have no effect.
@@ -92,6 +94,15 @@ const IDLE: &[Idle] = &[
         names: &["MAHAVISHNU_ALLOW_REMOTE_PUBLISH"],
         is: |settings, _| settings.auth_enabled,
         why: "with MAHAVISHNU_AUTH_ENABLED a token says who may publish",
+    },
+    Idle {
+        names: &[
+            "MAHAVISHNU_ALLOW_REMOTE_PUBLISH",
+            "MAHAVISHNU_INGRESS_STREAM",
+            "MAHAVISHNU_INGRESS_LIST",
+        ],
+        is: |settings, _| settings.publishing == Publishing::ApplicationOnly,
+        why: "with MAHAVISHNU_PUBLISHING=application nobody from outside publishes",
     },
     Idle {
         names: &[

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use mahavishnu_core::{
     auth::TokenRules,
-    config::{Keep, PlainOnTls, WhileAway},
+    config::{Keep, PlainOnTls, Publishing, WhileAway},
     protocol::StatusRequest,
     tls::Grant,
 };
@@ -188,6 +188,9 @@ settings! {
         tell_permissions: bool = false, Bool, ["TELL_PERMISSIONS"], Live;
         /// Without authentication, let others than this machine publish.
         allow_remote_publish: bool = false, Bool, ["ALLOW_REMOTE_PUBLISH"], Live;
+        /// Who may publish: clients whom the policy lets, or nobody from outside (application): neither over WebSocket nor by
+        /// HTTP nor by queues of Redis. What other nodes' applications publish is delivered.
+        publishing: Publishing = Publishing::Clients, PUBLISHING, ["PUBLISHING"], Live;
     }
     "Metrics" {
         /// Serve Prometheus metrics on a port of their own.
@@ -402,6 +405,9 @@ settings! {
 
 const RUNTIMES: OneOf<Runtime> =
     OneOf(&[(Runtime::Tokio.name(), Runtime::Tokio), (Runtime::Smol.name(), Runtime::Smol)]);
+
+const PUBLISHING: OneOf<Publishing> =
+    OneOf(&[("clients", Publishing::Clients), ("application", Publishing::ApplicationOnly)]);
 
 const PLAIN: OneOf<PlainOnTls> = OneOf(&[
     ("health", PlainOnTls::Health),

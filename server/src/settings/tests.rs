@@ -92,6 +92,7 @@ const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("TOKEN_IN_SUBPROTOCOL", "false", "TRUE", "true", "t", "true or false"),
     ("TELL_PERMISSIONS", "false", "yes", "true", "2", "true or false"),
     ("ALLOW_REMOTE_PUBLISH", "false", "true", "true", "all", "true or false"),
+    ("PUBLISHING", "clients", "Application", "application", "nobody", "clients or application"),
     ("METRICS_ENABLED", "true", "off", "false", "", "true or false"),
     ("METRICS_HOST", "", "0.0.0.0", "0.0.0.0", "0.0.0.0:1", "an IP address or a host name"),
     ("METRICS_PORT", "9090", "9100", "9100", "65536", "a whole number from 0 to 65535"),

@@ -85,7 +85,7 @@ impl Link {
             subprotocols: Vec::new(),
             deflate: true,
         };
-        let ws = Connection::client(now(), &limits, request, entropy);
+        let ws = Connection::client(now(), request, entropy);
         Ok(Self {
             stream,
             ws,
@@ -105,7 +105,7 @@ impl Link {
 
     /// Queues a text message; [`next`](Self::next) writes it.
     pub(crate) fn send(&mut self, text: &str) {
-        self.ws.send_text(text.as_bytes());
+        self.ws.send_text(text);
     }
 
     /// Waits for news. `None` at `until`.
@@ -131,7 +131,7 @@ impl Link {
 
     /// Says goodbye, and waits a little for the server to do the same.
     pub(crate) fn finish(&mut self, reason: Reason) {
-        self.ws.close(now(), &self.limits, reason, CloseWhen::AfterData);
+        self.ws.close(now(), reason, CloseWhen::AfterData);
         let until = Instant::now() + GOODBYE;
         while let Some(news) = self.next(Some(until)) {
             if matches!(news, News::Ended(_)) {
@@ -141,7 +141,7 @@ impl Link {
     }
 
     fn write(&mut self) {
-        match self.ws.flush(now(), &self.limits, &mut self.stream) {
+        match self.ws.flush(now(), &mut self.stream) {
             Flush::Drained => {}
             // The timeout of a blocking socket.
             Flush::Blocked => {
@@ -205,7 +205,7 @@ impl Link {
             Some(Event::Text(text)) => self.news.push_back(News::Text(text.into_string())),
             // The goodbye, if there is one, is still to be written, so the end is told when the socket is done with.
             Some(Event::Closed(_)) => {
-                let _ = self.ws.flush(now(), &self.limits, &mut self.stream);
+                let _ = self.ws.flush(now(), &mut self.stream);
                 let end = self.ending();
                 self.ended(end);
             }

@@ -12,21 +12,22 @@ use mahavishnu_core::{
     config::Config,
     entropy::Seed,
     hub::{
-        ChannelInfo, ConnId, ConnectionInfo, Disconnect, DrainPlan, Listener, Published,
-        RequestError, Roll,
+        ChannelInfo, ConnId, ConnectionInfo, Denial, Disconnect, DrainPlan, Listener, Published,
+        RefusedBy, RequestError, Roll,
     },
     reason::Reason,
     trace::Writer,
 };
 use mahavishnu_driver::{
-    BroadcastError, CommandError, Cursor, Handle, Listed, LookError, Runtime, SendError, Server,
+    Access, AuthenticateResult, BroadcastError, CommandError, Cursor, Handle, Listed, LookError,
+    Refusal, Runtime, SendError, Server,
 };
 use mahavishnu_smol::Smol;
 use mahavishnu_tokio::Tokio;
 use serde_json::Value;
 
 use crate::{
-    backend::{Answer, Did, Driven, Moved, Setup, Wish},
+    backend::{Answer, Did, Driven, Moved, Said, Setup, Wish},
     own::Own,
     rig::EXPOSITION,
     stream::Stream,
@@ -98,8 +99,8 @@ impl<R: Host> Running<R> {
             .seed(Seed::from(setup.seed))
             .listen("127.0.0.1:0")
             .listen_metrics("127.0.0.1:0", || EXPOSITION.to_owned())
-            .on_connect(move |conn, _, _| came.lock().unwrap().push(conn))
-            .on_disconnect(move |conn, why| went.lock().unwrap().push((conn, why)))
+            .on_connect(move |connected| came.lock().unwrap().push(connected.conn()))
+            .on_disconnect(move |connected, why| went.lock().unwrap().push((connected.conn(), why)))
             .on_subscribe(move |conn, channel| {
                 entered.lock().unwrap().push((conn, channel.into(), None));
             })
@@ -133,6 +134,12 @@ impl<R: Host> Running<R> {
                 async move { take::<R, bool>(answer).await }
             });
         }
+        if let Some(says) = setup.app.authenticate {
+            builder = builder.authenticate(move |handshake| {
+                let answer = says(handshake.request());
+                async move { access(take::<R, Said>(answer).await) }
+            });
+        }
         let server = R::block_on(builder.start()).expect("a server that starts");
         Self {
             handle: server.handle(),
@@ -145,6 +152,21 @@ impl<R: Host> Running<R> {
             moved,
             trace,
         }
+    }
+}
+
+fn access(said: Said) -> AuthenticateResult {
+    let refusal = |denial| match denial {
+        Denial::Unauthorized => Refusal::unauthorized(),
+        Denial::Forbidden => Refusal::forbidden(),
+        _ => Refusal::later(),
+    };
+    match said {
+        Said::Pass => Ok(Access::pass()),
+        Said::Is(user, channels) => Ok(Access::of(user).subscribe([channels]).publish([channels])),
+        Said::No(denial, RefusedBy::Status) => Err(refusal(denial)),
+        Said::No(denial, RefusedBy::Close) => Err(refusal(denial).closing()),
+        Said::Panics => panic!("the application's"),
     }
 }
 

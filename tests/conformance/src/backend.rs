@@ -7,7 +7,11 @@ use std::{
 
 use mahavishnu_core::{
     config::Config,
-    hub::{ConnId, Disconnect, DrainPlan, Leave, Listener, Published, RequestError, Roll},
+    http::Request,
+    hub::{
+        ConnId, Denial, Disconnect, DrainPlan, Leave, Listener, Published, RefusedBy, RequestError,
+        Roll,
+    },
     reason::Reason,
 };
 use mahavishnu_smol::Smol;
@@ -57,6 +61,8 @@ impl Backend {
             setup.app.requests.iter().map(|(event, _)| Box::from(*event)).collect();
         setup.config.hooks.authorize_subscribe = setup.app.subscribe.is_some();
         setup.config.hooks.authorize_publish = setup.app.publish.is_some();
+        setup.config.hooks.authenticate = setup.app.authenticate.is_some();
+        setup.config.hooks.introduce = setup.app.authenticate.is_some();
         let driven: Box<dyn Driven> = match self {
             Self::Tokio => Box::new(adapters::Running::<Tokio>::start(setup)),
             Self::Smol => Box::new(adapters::Running::<Smol>::start(setup)),
@@ -108,6 +114,9 @@ pub type Answer<T> = Option<(Duration, T)>;
 /// Answers a request, given its data.
 pub type OnRequest = fn(&Value) -> Answer<Result<Value, RequestError>>;
 
+/// Says whose a handshake or a request is, given its head.
+pub type OnAuthenticate = fn(&Request<()>) -> Answer<Said>;
+
 /// The embedding application: what it answers, and what it decides.
 #[derive(Clone, Debug, Default)]
 pub struct App {
@@ -117,6 +126,21 @@ pub struct App {
     pub subscribe: Option<fn(&str) -> Answer<bool>>,
     /// Decides on publishes, given the channel.
     pub publish: Option<fn(&str) -> Answer<bool>>,
+    /// Says whose a handshake or a request over HTTP is, given its head.
+    pub authenticate: Option<OnAuthenticate>,
+}
+
+/// What the application says of a handshake or a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Said {
+    /// The configuration decides.
+    Pass,
+    /// It is this user's, who may subscribe and publish to these channels.
+    Is(&'static str, &'static str),
+    /// Nobody who may come in.
+    No(Denial, RefusedBy),
+    /// It panics.
+    Panics,
 }
 
 /// What the application does to connections.

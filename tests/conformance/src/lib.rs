@@ -19,7 +19,7 @@ mod stream;
 pub mod token;
 mod watch;
 
-pub use backend::{Answer, App, Backend, Did, Moved, OnRequest, Setup, Wish};
+pub use backend::{Answer, App, Backend, Did, Moved, OnAuthenticate, OnRequest, Said, Setup, Wish};
 pub use mahavishnu_tests::{
     Heard,
     http::Response,

@@ -6,7 +6,7 @@
 use std::{io, panic, sync::Mutex, time::Duration};
 
 use mahavishnu_core::{
-    config::{Config, Keep, PlainOnTls, SlowPolicy},
+    config::{Config, Keep, PlainOnTls, Publishing, SlowPolicy},
     hub::{ConnId, DrainPlan, Listener, Published, Roll},
     reason::Reason,
 };
@@ -47,8 +47,12 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(setup: Setup) -> Self {
         let Setup { config, shards, app, settings, .. } = setup;
-        let App { requests, subscribe, publish } = app;
-        if !requests.is_empty() || subscribe.is_some() || publish.is_some() {
+        let App { requests, subscribe, publish, authenticate } = app;
+        if !requests.is_empty()
+            || subscribe.is_some()
+            || publish.is_some()
+            || authenticate.is_some()
+        {
             not_applicable("the program has no application to ask");
         }
         let dir = tempfile::tempdir().expect("a directory");
@@ -104,6 +108,10 @@ fn said(
     }
     say! {
         "AUTH_ENABLED": auth.required, bool::to_string;
+        "PUBLISHING": publishing, |whose: &_| match whose {
+            Publishing::Clients => "clients".to_owned(),
+            Publishing::ApplicationOnly => "application".to_owned(),
+        };
         "JWT_END_REMOVED_KEYS": auth.end_removed_keys, bool::to_string;
         "JWT_LEEWAY": auth.rules.leeway, seconds;
         "TOKEN_IN_QUERY": auth.query_parameter, |name: &Option<_>| name.is_some().to_string();

@@ -4,11 +4,11 @@ use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use mahavishnu_core::{
-    auth::Verb,
+    auth::{Claims, Grants, Pattern, Verb},
     config::Config,
     hub::{
-        Command, CommandId, ConnId, DirectMessage, DrainPlan, Handled, Listener, Publication,
-        Published, Recipient, Roll, Sent, Whose,
+        Authentication, Command, CommandId, ConnId, DirectMessage, DrainPlan, Handled, Listener,
+        Publication, Published, Recipient, Refusal, Roll, Sent, Whose,
     },
     reason::Reason,
 };
@@ -16,7 +16,7 @@ use mahavishnu_sim::{Hand, Handlers};
 use serde_json::Value;
 
 use crate::{
-    backend::{App, Did, Driven, Moved, Setup, Wish},
+    backend::{App, Did, Driven, Moved, Said, Setup, Wish},
     stream::{Pipe, Stream},
 };
 
@@ -32,7 +32,7 @@ impl Running {
 }
 
 fn handlers(app: App) -> Handlers {
-    let App { requests, subscribe, publish } = app;
+    let App { requests, subscribe, publish, authenticate } = app;
     Handlers {
         request: Box::new(move |event, data| {
             let (_, handler) = requests.iter().find(|(known, _)| *known == event)?;
@@ -47,7 +47,29 @@ fn handlers(app: App) -> Handlers {
             };
             decide.map_or(Some((Duration::ZERO, true)), |decide| decide(channel))
         }),
+        authenticate: Box::new(move |request| {
+            let Some(says) = authenticate else {
+                return Some((Duration::ZERO, Some(Authentication::Pass)));
+            };
+            let (delay, said) = says(request)?;
+            Some((delay, outcome(said)))
+        }),
     }
+}
+
+/// `None`: it panics.
+fn outcome(said: Said) -> Option<Authentication> {
+    Some(match said {
+        Said::Pass => Authentication::Pass,
+        Said::Is(user, channels) => {
+            let channels = vec![Pattern::parse(channels).expect("a pattern")];
+            let grants = Grants { subscribe: channels.clone(), publish: channels };
+            let claims = Claims { user: Some(user.into()), grants, ..Claims::default() };
+            Authentication::Access { claims: Box::new(claims), data: None }
+        }
+        Said::No(denial, by) => Authentication::Refuse(Refusal { denial, by }),
+        Said::Panics => return None,
+    })
 }
 
 impl Driven for Running {

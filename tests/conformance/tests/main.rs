@@ -100,6 +100,16 @@ conformance! {
             connections_and_channels_are_listed_over_all_shards,
             a_broadcast_need_not_be_waited_for,
         ;
+        authenticate:
+            the_application_says_whose_a_handshake_is,
+            an_application_that_says_nothing_leaves_it_to_tokens,
+            what_is_sent_before_it_is_known_whose_it_is_waits,
+            an_application_that_cannot_say_is_asked_again_later,
+            a_refusal_is_a_status_or_a_close,
+            the_application_says_whose_a_request_over_http_is,
+            who_leaves_before_it_is_known_whose_it_is_leaves_nothing,
+            a_server_that_stops_lets_nobody_in_who_was_asked_about,
+        ;
         messages:
             every_message_has_the_nine_fields_in_their_order,
             a_subscription_is_confirmed_and_delivers_until_it_ends,
@@ -394,6 +404,9 @@ conformance! {
         TokenRevoked: tokens::token_revoked;
         KeyRemoved: tokens::key_removed;
         OtherUser: tokens::other_user;
+        Unauthorized: tokens::unauthorized;
+        AccessDenied: tokens::access_denied;
+        Undecided: tokens::undecided;
         HostForbidden: tokens::host_forbidden;
         OriginForbidden: tokens::origin_forbidden;
         RevokeForbidden: tokens::revoke_forbidden;
@@ -404,6 +417,7 @@ conformance! {
         Decode: messages::decode;
         SubscribeForbidden: messages::subscribe_forbidden;
         PublishForbidden: messages::publish_forbidden;
+        PublishingOff: messages::publishing_off;
         SessionUnknown: messages::session_unknown;
         SessionHeld: messages::session_held;
         SessionsFull: capacity::sessions_full;

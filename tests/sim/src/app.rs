@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use bytes::Bytes;
 use mahavishnu_core::{
     auth::Verb,
-    hub::{Command, RequestError, RequestId},
+    http::Request,
+    hub::{Authentication, Command, Denial, Handler, Refusal, RefusedBy, RequestError, RequestId},
 };
 
 use crate::{
@@ -30,6 +31,7 @@ pub type After<T> = Option<(Duration, T)>;
 
 type OnRequest = dyn Fn(&str, &[u8]) -> After<Result<Bytes, RequestError>>;
 type OnAuthorize = dyn Fn(Verb, &str) -> After<bool>;
+type OnAuthenticate = dyn Fn(&Request<()>) -> After<Option<Authentication>>;
 
 /// An application that knows what it wants.
 pub struct Handlers {
@@ -37,6 +39,8 @@ pub struct Handlers {
     pub request: Box<OnRequest>,
     /// Decides on a subscription or a publish, given the channel.
     pub authorize: Box<OnAuthorize>,
+    /// Says whose a handshake or a request over HTTP is, given its head. `None`: it panics.
+    pub authenticate: Box<OnAuthenticate>,
 }
 
 impl fmt::Debug for Handlers {
@@ -88,6 +92,33 @@ impl Application {
         }
         let allow = self.healing || !self.random.chance(100);
         self.plan(options, hub, Command::Decide { id, allow })
+    }
+
+    /// Whose is it? Chance leaves it to the configuration, cannot say at present, panics, or never says anything.
+    pub(crate) fn on_authenticate(
+        &mut self,
+        options: &Options,
+        hub: usize,
+        id: RequestId,
+        request: &Request<()>,
+    ) -> Option<(Nanos, u64)> {
+        if let Some(handlers) = &self.handlers {
+            let (delay, outcome) = (handlers.authenticate)(request)?;
+            let failed = Command::Failed(Handler::Authenticate(id));
+            let said = outcome.map(|outcome| Command::Authenticated { id, outcome });
+            return Some(self.keep(delay, hub, said.unwrap_or(failed)));
+        }
+        let command = match self.random.below(20) {
+            0 if !self.healing => Command::Failed(Handler::Authenticate(id)),
+            1 if !self.healing => {
+                let refusal = Refusal { denial: Denial::Later, by: RefusedBy::default() };
+                Command::Authenticated { id, outcome: Authentication::Refuse(refusal) }
+            }
+            // An application may be wrong.
+            2 if !self.healing => Command::Decide { id, allow: true },
+            _ => Command::Authenticated { id, outcome: Authentication::Pass },
+        };
+        self.plan(options, hub, command)
     }
 
     fn plan(&mut self, options: &Options, hub: usize, command: Command) -> Option<(Nanos, u64)> {

@@ -327,6 +327,17 @@ impl World {
                     self.agenda.plan(now + delay, Event::Answer(ticket));
                 }
             }
+            Output::Authenticate { id, request, body_bytes, .. } => {
+                self.digest.bytes(request.uri().path().as_bytes());
+                self.digest.number(body_bytes as u64);
+                let planned = self.app.on_authenticate(&self.options, hub, id, &request);
+                if let Some((delay, ticket)) = planned {
+                    self.agenda.plan(now + delay, Event::Answer(ticket));
+                }
+            }
+            Output::Refreshed { claims, .. } => {
+                self.digest.bytes(claims.user.as_deref().unwrap_or_default().as_bytes());
+            }
             Output::Connected { conn, .. } => {
                 self.digest.number(conn.index() as u64);
                 self.tally.connected += 1;

@@ -55,6 +55,7 @@ fn candidates(name: &str, value: u64) -> Vec<u64> {
         "shards" | "channels" | "burst_max" | "think_ms" | "duration_ms" => 1,
         "subscribers" | "publishers" | "posters" | "sluggards" | "hostile" | "storming" => 0,
         "reset_pm" | "half_close_pm" | "wall_jumps" | "reloads" | "auth" | "ask_subscribe" => 0,
+        "ask_whose" => 0,
         "ask_publish" | "app_silent_pm" | "app_ms" | "link_us" | "turn_us" | "padding_max" => 0,
         // What these are is part of the world, not of its size.
         _ => return Vec::new(),

@@ -7,7 +7,7 @@ use super::{
     outbox::Outbox,
     state::{Ended, Finish, LAST, State},
 };
-use crate::{limits::Limits, reason::Reason, time::Now};
+use crate::{reason::Reason, time::Now};
 
 /// What the peer's close frame said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub enum CloseWhen {
 impl Connection {
     /// Begins the close handshake with the reason's code and text; [`Event::Closed`](super::Event::Closed) follows when it is over. A request
     /// that is waiting for its answer is refused instead; a connection that has nothing to say any more just ends.
-    pub fn close(&mut self, now: Now, _limits: &Limits, reason: Reason, when: CloseWhen) {
+    pub fn close(&mut self, now: Now, reason: Reason, when: CloseWhen) {
         let row = reason.row();
         self.close_by(now, reason, row.close, reason.close_text(), when);
     }
@@ -74,14 +74,7 @@ impl Connection {
     /// Like [`close`](Self::close) with a code and text of the application's. A code that must not be sent
     /// ([`may_be_sent`]) is replaced by 1000; a text over 123 bytes is cut. Reported as
     /// `Disconnected` by a server and `Finished` by a client.
-    pub fn close_with(
-        &mut self,
-        now: Now,
-        _limits: &Limits,
-        code: u16,
-        text: &str,
-        when: CloseWhen,
-    ) {
+    pub fn close_with(&mut self, now: Now, code: u16, text: &str, when: CloseWhen) {
         let reason = if self.peer_masks { Reason::Disconnected } else { Reason::Finished };
         let code = if may_be_sent(code) { code } else { 1000 };
         self.close_by(now, reason, Some(code), text, when);

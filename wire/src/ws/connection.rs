@@ -44,19 +44,14 @@ pub struct Connection {
 impl Connection {
     /// A server's end of a socket that was just accepted.
     #[must_use]
-    pub fn server(now: Now, _limits: &Limits) -> Self {
+    pub fn server(now: Now) -> Self {
         Self::new(now, State::Head(None), None)
     }
 
     /// A client's end of a socket that was just connected; queues the handshake. `entropy` must be this connection's
     /// own: masks are drawn from it.
     #[must_use]
-    pub fn client(
-        now: Now,
-        _limits: &Limits,
-        request: ClientRequest,
-        mut entropy: Entropy,
-    ) -> Self {
+    pub fn client(now: Now, request: ClientRequest, mut entropy: Entropy) -> Self {
         let (head, accept_key) = negotiate::client_head(&request, &mut entropy);
         let shake = Shake {
             reader: HeadReader::default(),
@@ -135,7 +130,7 @@ impl Connection {
     /// Answers an HTTP request. Whether the connection is kept depends on the request and on `Connection: close` in
     /// `response`. Call [`receive`](Self::receive) next, with an empty
     /// slice if nothing is at hand. Ignored unless a request is waiting for its answer.
-    pub fn respond(&mut self, now: Now, _limits: &Limits, response: Response<Bytes>) {
+    pub fn respond(&mut self, now: Now, response: Response<Bytes>) {
         let State::Exchange(exchange) = &self.state else { return };
         let mut manner = exchange.manner;
         if negotiate::has_token(response.headers(), &CONNECTION, "close") {

@@ -9,7 +9,7 @@ use super::{
     outbox::Outbox,
     state::{Ended, Finish, State},
 };
-use crate::{limits::Limits, reason::Reason, time::Now};
+use crate::{reason::Reason, time::Now};
 
 /// What [`Connection::flush`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Flush {
 impl Connection {
     /// Writes what `sink` takes, until nothing is left or it would block. A short write is followed by another try: that
     /// makes edge-triggered readiness notice when there is room again.
-    pub fn flush(&mut self, now: Now, _limits: &Limits, sink: &mut dyn io::Write) -> Flush {
+    pub fn flush(&mut self, now: Now, sink: &mut dyn io::Write) -> Flush {
         if matches!(self.state, State::Ended(Ended { finish: Finish::Drop, .. })) {
             return Flush::Closed;
         }

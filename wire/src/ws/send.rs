@@ -7,9 +7,14 @@ use super::{
 };
 
 impl Connection {
-    /// Queues a text message for this connection alone. `payload` must be UTF-8. Ignored unless open.
-    pub fn send_text(&mut self, payload: &[u8]) {
-        self.send(Opcode::Text, payload);
+    /// Queues a text message for this connection alone. Ignored unless open.
+    pub fn send_text(&mut self, text: &str) {
+        self.send(Opcode::Text, text.as_bytes());
+    }
+
+    /// The same of bytes that are UTF-8, which nobody checks: what [`Envelope::write`](crate::protocol::Envelope::write) makes.
+    pub fn send_encoded(&mut self, text: &[u8]) {
+        self.send(Opcode::Text, text);
     }
 
     /// Queues a binary message for this connection alone. Ignored unless open.
@@ -22,7 +27,7 @@ impl Connection {
     pub fn forward_text(&mut self, text: Text<'_>) {
         match text.into_frame_room() {
             Ok((bytes, headroom)) => self.forward(Opcode::Text, bytes, headroom),
-            Err(text) => self.send_text(text.as_bytes()),
+            Err(text) => self.send_text(&text),
         }
     }
 

@@ -294,7 +294,7 @@ mod tests {
         let now = crate::time::Now { mono: Instant::now(), unix: std::time::Duration::ZERO };
         let conn = |address: &str, proxied| {
             let peer = Peer { address: address.parse().unwrap(), listener: Listener::Main };
-            let ws = ws::Connection::server(now, &wire::Limits::default());
+            let ws = ws::Connection::server(now);
             Conn { proxied, ..Conn::new(Transport::default(), ws, peer) }
         };
         assert!(conn("127.0.0.1:1", false).is_loopback());

@@ -27,7 +27,7 @@ impl Connections {
     /// Begins the close handshake of a WebSocket connection (RFC 6455 §7.1.2). [`retire`](Self::retire) has to follow.
     pub(in crate::hub) fn close(&mut self, env: &Env, id: ConnId, reason: Reason, when: CloseWhen) {
         if let Some(conn) = self.edit(id) {
-            conn.ws.close(env.now, &env.config.limits.wire, reason, when);
+            conn.ws.close(env.now, reason, when);
             self.mark_dirty(id.index);
         }
     }
@@ -36,7 +36,7 @@ impl Connections {
     pub(in crate::hub) fn close_as(&mut self, env: &Env, id: ConnId, how: &Disconnect) {
         let when = if how.at_once { CloseWhen::AtOnce } else { CloseWhen::AfterData };
         if let Some(conn) = self.edit(id) {
-            conn.ws.close_with(env.now, &env.config.limits.wire, how.code, &how.text, when);
+            conn.ws.close_with(env.now, how.code, &how.text, when);
             self.mark_dirty(id.index);
         }
     }

@@ -86,8 +86,8 @@ impl Connections {
     ) -> Option<Written> {
         let found = self.slots.get_at_mut(id.index, id.generation)?;
         let mut sink = Counting { sink, bytes: 0 };
-        let (ws, now, limits) = (&mut found.ws, env.now, &env.config.limits.wire);
-        let flush = found.transport.flush(&mut sink, |sink| ws.flush(now, limits, sink));
+        let (ws, now) = (&mut found.ws, env.now);
+        let flush = found.transport.flush(&mut sink, |sink| ws.flush(now, sink));
         found.blocked = flush == Flush::Blocked;
         env.tally.sent_bytes += sink.bytes;
         Some(Written {
@@ -108,9 +108,8 @@ impl Connections {
         pieces: &mut Vec<Bytes>,
     ) -> Option<Written> {
         let found = self.slots.get_at_mut(id.index, id.generation)?;
-        let (now, limits, before) = (env.now, &env.config.limits.wire, pieces.len());
-        let flush =
-            found.transport.flush_owned(&mut found.ws, now, limits, bytes_max.max(1), pieces);
+        let (now, before) = (env.now, pieces.len());
+        let flush = found.transport.flush_owned(&mut found.ws, now, bytes_max.max(1), pieces);
         found.blocked = flush == Flush::Blocked;
         env.tally.sent_bytes +=
             pieces.iter().skip(before).map(|piece| piece.len() as u64).sum::<u64>();

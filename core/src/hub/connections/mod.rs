@@ -191,7 +191,7 @@ impl Connections {
             Some(header) => Layer::ProxyHeader(header).into(),
             None => Self::transport_of(&env.config, peer.listener),
         };
-        let ws = ws::Connection::server(env.now, &env.config.limits.wire);
+        let ws = ws::Connection::server(env.now);
         let (index, generation) = self.slots.insert(Box::new(Conn::new(transport, ws, peer)))?;
         let id = ConnId { index, generation, shard: self.shard };
         self.edit(id);
@@ -238,7 +238,7 @@ impl Connections {
     pub(super) fn respond(&mut self, env: &mut Env, id: ConnId, response: Response<Bytes>) {
         let Some(conn) = self.edit_if(id, |conn| conn.ws.is_http()) else { return };
         let status = response.status().as_u16();
-        conn.ws.respond(env.now, &env.config.limits.wire, response);
+        conn.ws.respond(env.now, response);
         if conn.listener != Listener::Metrics {
             env.tally.answered(status);
         }
@@ -246,6 +246,13 @@ impl Connections {
         self.eviction.step_out(&mut self.slots, id.index);
         self.mark_dirty(id.index);
         if more {
+            self.resume.push_back(id);
+        }
+    }
+
+    /// A handshake was answered later than it came: goes on with what its client had sent ahead, if that is anything.
+    pub(super) fn go_on(&mut self, id: ConnId) {
+        if self.get(id).is_some_and(|conn| conn.ws.is_open() && conn.ws.has_buffered_input()) {
             self.resume.push_back(id);
         }
     }

@@ -405,7 +405,7 @@ impl Connections {
         let Some(conn) = self.edit_if(id, |conn| conn.ws.is_open()) else { return };
         let deflate = &env.config.deflate;
         if conn.ws.window_bits() == 0 || !deflate.enabled {
-            conn.ws.send_text(&env.scratch);
+            conn.ws.send_encoded(&env.scratch);
         } else {
             conn.ws.send_text_deflated(env.codecs.deflater(deflate), &env.scratch);
         }

@@ -17,7 +17,6 @@ use crate::{
     reason::Reason,
     time::Now,
     tls::{self, Progress, Session},
-    wire,
     ws::{self, Flush},
 };
 
@@ -72,7 +71,6 @@ impl Transport {
         &mut self,
         ws: &mut ws::Connection,
         now: Now,
-        limits: &wire::Limits,
         bytes_max: usize,
         pieces: &mut Vec<Bytes>,
     ) -> Flush {
@@ -80,7 +78,7 @@ impl Transport {
             return ws.flush_owned(now, bytes_max, pieces);
         };
         let mut records = Records { bytes: Vec::new(), bytes_max };
-        let flush = ws.flush(now, limits, &mut session.writer(&mut records));
+        let flush = ws.flush(now, &mut session.writer(&mut records));
         let flush = session.finish(flush, &mut records);
         if !records.bytes.is_empty() {
             pieces.push(records.bytes.into());

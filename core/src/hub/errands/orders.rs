@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Request;
 
 use crate::{
-    auth::{Revocation, RevocationError},
+    auth::{Claims, Revocation, RevocationError},
     hub::{
         env::Env,
         handshake::bearer,
@@ -18,17 +18,20 @@ use crate::{
     ws::Payload,
 };
 
+/// A request, and what the application has said of who has sent it.
+type Asked<'r> = (Option<&'r Claims>, &'r Request<Payload<'r>>);
+
 /// `POST /revoke`: content type, token with full access, shape. Notes in `audit` what it finds out.
 pub(in crate::hub) fn revocation(
     env: &Env,
     tokens: &Tokens,
-    request: &Request<Payload<'_>>,
+    (vouched, request): Asked<'_>,
     audit: &mut Audit,
 ) -> Result<Revocation, Refused> {
     if !is_json(request.headers()) {
         return Err(Reason::NotJson.into());
     }
-    let (user, is_full) = operator(env, tokens, request)?;
+    let (user, is_full) = operator(env, tokens, (vouched, request))?;
     audit.user = user;
     if !is_full {
         return Err(Reason::RevokeForbidden.into());
@@ -45,13 +48,13 @@ pub(in crate::hub) fn revocation(
 pub(in crate::hub) fn disconnect(
     env: &Env,
     tokens: &Tokens,
-    request: &Request<Payload<'_>>,
+    (vouched, request): Asked<'_>,
     audit: &mut Audit,
 ) -> Result<Whom, Refused> {
     if !is_json(request.headers()) {
         return Err(Reason::NotJson.into());
     }
-    let (user, is_full) = operator(env, tokens, request)?;
+    let (user, is_full) = operator(env, tokens, (vouched, request))?;
     audit.user = user;
     if !is_full {
         return Err(Reason::OperatorsOnly.into());
@@ -69,9 +72,13 @@ pub(in crate::hub) fn disconnect(
 pub(in crate::hub) fn operator(
     env: &Env,
     tokens: &Tokens,
-    request: &Request<Payload<'_>>,
+    (vouched, request): Asked<'_>,
 ) -> Result<(Option<Arc<str>>, bool), Reason> {
     let config = &env.config;
+    if let Some(claims) = vouched {
+        let is_full = config.policy.access(&claims.permissions).is_full();
+        return Ok((claims.user.clone(), is_full));
+    }
     let token = bearer(request.headers()).filter(|_| !config.auth.keys.is_empty());
     let token = token.ok_or(Reason::AuthRequired)?;
     let token = tokens.verify(env, token).map_err(|_| Reason::AuthFailed)?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::{
-    config::{Config, IngressKind},
+    config::{Config, IngressKind, Publishing},
     hub::{
         questions::is_object,
         types::{Publication, PublicationOptions},
@@ -29,6 +29,9 @@ pub(super) fn read(
     kind: IngressKind,
     fields: Option<&[(Bytes, Bytes)]>,
 ) -> Result<Found, Reason> {
+    if config.publishing == Publishing::ApplicationOnly {
+        return Err(Reason::PublishingOff);
+    }
     let fields = fields.ok_or(Reason::MessageTooBig)?;
     let found = match kind {
         IngressKind::Stream => of_fields(fields)?,
@@ -140,6 +143,14 @@ mod tests {
         assert_eq!(options.state.as_deref(), Some(&br#"{"s":2}"#[..]));
         let of_list = list(&format!(r#"{json},"id":"job-7","state":{{"s":2}}}}"#)).unwrap();
         assert_eq!(of_list, of_stream);
+    }
+
+    #[test]
+    fn where_only_the_application_publishes_nothing_is_taken_out_of_a_queue() {
+        let config = Config { publishing: Publishing::ApplicationOnly, ..Config::default() };
+        let entry = fields(&[("channel", "c"), ("event", "e")]);
+        let refused = read(&config, IngressKind::Stream, Some(&entry));
+        assert_eq!(refused, Err(Reason::PublishingOff));
     }
 
     #[test]

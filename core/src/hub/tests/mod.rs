@@ -4,6 +4,7 @@
 mod adopted;
 mod anew;
 mod application;
+mod authenticate;
 mod bus;
 mod cluster;
 mod credit;

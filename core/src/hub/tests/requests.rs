@@ -121,7 +121,7 @@ fn a_handler_that_fails_is_answered_for_and_counted() {
     }
     rig.hubs[0].handle_command(rig.now, Command::Failed(Handler::Connect));
     let failed = rig.hubs[0].tally().handlers_failed().to_vec();
-    assert_eq!(failed, [2, 2, 2, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(failed, [2, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod application;
 pub(crate) mod auth;
+pub(crate) mod authenticate;
 pub(crate) mod catch_up;
 pub(crate) mod drain;
 pub(crate) mod handshake;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mahavishnu_conformance::{App, Backend, Setup, token};
-use mahavishnu_core::{hub::RequestError, reason::Reason};
+use mahavishnu_conformance::{App, Backend, Setup, post, token};
+use mahavishnu_core::{config::Publishing, hub::RequestError, reason::Reason};
 use serde_json::{Value, json};
 
 use super::{answered, is_error};
@@ -89,6 +89,27 @@ pub(crate) fn publish_forbidden(backend: Backend, reason: Reason) {
     let data = json!({ "channel": "workflow:1", "event": "e" });
     is_error(&client.request("publish", &data), reason);
     rig.expect_error_counted(reason);
+}
+
+/// Whatever a token says, and wherever it comes in; the application still may.
+pub(crate) fn publishing_off(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| {
+        token::demand(config);
+        config.publishing = Publishing::ApplicationOnly;
+    });
+    let admin = token::good(rig.unix(), "root", &["admin"]);
+    let mut client = rig.login(&admin);
+    client.subscribe("global");
+    let data = json!({ "channel": "global", "event": "e" });
+    is_error(&client.request("publish", &data), reason);
+    rig.expect_error_counted(reason);
+    let bearer = format!("Bearer {admin}");
+    answered(&rig.raw().exchange(&post(&[("Authorization", &bearer)], &data)), reason);
+    answered(&rig.raw().exchange(&post(&[], &data)), reason);
+    if backend != Backend::Program {
+        assert_eq!(rig.broadcast("global", &json!({ "n": 1 })), 1);
+        assert_eq!(client.numbers(1), [1]);
+    }
 }
 
 /// The application's own error is passed on; what is no answer is a failure of its own.

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use mahavishnu_conformance::{Backend, HANDSHAKE, Response, Rig, Setup, base, post, token};
+use mahavishnu_conformance::{
+    App, Backend, HANDSHAKE, OnAuthenticate, Response, Rig, Said, Setup, base, post, token,
+};
 use mahavishnu_core::{
     config::{Config, Hosts, Origin, Origins},
+    hub::{Denial, RefusedBy},
     reason::Reason,
 };
 use serde_json::{Value, json};
@@ -186,4 +189,37 @@ pub(crate) fn origin_forbidden(backend: Backend, reason: Reason) {
     raw.write(from("https://app.example").as_bytes());
     assert!(raw.read_head().starts_with("HTTP/1.1 101 "));
     rig.hello().expect_silence();
+}
+
+/// A server whose application says this of everybody.
+fn saying(backend: Backend, says: OnAuthenticate) -> Rig {
+    let app = App { authenticate: Some(says), ..App::default() };
+    backend.start_with(Setup { app, ..Setup::new(|_| {}) })
+}
+
+fn refused_by_the_application(rig: &Rig, reason: Reason) {
+    answered(&rig.raw().exchange(HANDSHAKE.as_bytes()), reason);
+    rig.expect_error_counted(reason);
+    let publish = post(&[], &json!({ "channel": "c", "event": "e" }));
+    answered(&rig.raw().exchange(&publish), reason);
+}
+
+pub(crate) fn unauthorized(backend: Backend, reason: Reason) {
+    let says: OnAuthenticate =
+        |_| Some((Duration::ZERO, Said::No(Denial::Unauthorized, RefusedBy::Status)));
+    refused_by_the_application(&saying(backend, says), reason);
+}
+
+pub(crate) fn access_denied(backend: Backend, reason: Reason) {
+    let says: OnAuthenticate =
+        |_| Some((Duration::ZERO, Said::No(Denial::Forbidden, RefusedBy::Status)));
+    refused_by_the_application(&saying(backend, says), reason);
+}
+
+pub(crate) fn undecided(backend: Backend, reason: Reason) {
+    let rig = saying(backend, |_| Some((Duration::ZERO, Said::Panics)));
+    assert_eq!(rig.client().expect_close(1013), reason.row().text);
+    rig.expect_end(reason);
+    let publish = post(&[], &json!({ "channel": "c", "event": "e" }));
+    answered(&rig.raw().exchange(&publish), reason);
 }

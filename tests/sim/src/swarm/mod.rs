@@ -106,6 +106,8 @@ options! {
     ask_subscribe,
     /// Whether the application decides on publishes.
     ask_publish,
+    /// Whether the application is asked whose a handshake or request is.
+    ask_whose,
     /// Questions per 1000 that the application never answers.
     app_silent_pm,
     /// Time that the application takes to answer, at most.
@@ -232,6 +234,7 @@ impl Options {
         this.draw_documents(&mut Random::new(seed, 7));
         this.draw_store(&mut Random::new(seed, 8));
         this.draw_acts(&mut Random::new(seed, 10));
+        this.ask_whose = u64::from(Random::new(seed, 9).chance(200));
         // Many quick clients live short, and crumbs are costly: seeds take milliseconds, so that many can be searched.
         let costly = if this.chunk_max < 100 { 10 } else { 1 };
         let actions = ACTIONS_MAX * if this.clients() > 200 { 10 } else { 1 };
@@ -400,6 +403,8 @@ impl Options {
         config.hooks.requests.insert("ask".into());
         config.hooks.authorize_subscribe = self.ask_subscribe == 1;
         config.hooks.authorize_publish = self.ask_publish == 1;
+        config.hooks.authenticate = self.ask_whose == 1;
+        config.hooks.introduce = self.ask_whose == 1;
         config.hooks.lifecycle = true;
         config.hooks.subscriptions = self.hears == 1;
         config

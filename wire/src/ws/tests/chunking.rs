@@ -20,9 +20,9 @@ fn run(bytes: &[u8], cuts: &[usize], limits: &Limits) -> (Vec<String>, Vec<u8>) 
                     Event::Upgrade(_) => harness.connection.accept(harness.now, &Accept::default()),
                     Event::Http(_) => {
                         let body = bytes::Bytes::from_static(b"answer");
-                        harness.connection.respond(harness.now, limits, http::Response::new(body));
+                        harness.connection.respond(harness.now, http::Response::new(body));
                     }
-                    Event::Text(text) => harness.connection.send_text(text.as_bytes()),
+                    Event::Text(text) => harness.connection.send_text(&text),
                     Event::Binary(data) => harness.connection.send_binary(&data),
                     Event::Compressed(_)
                     | Event::Accepted(_)

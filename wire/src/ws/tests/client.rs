@@ -19,7 +19,7 @@ fn client() -> Harness {
         subprotocols: vec!["one".to_owned(), "two".to_owned()],
         deflate: false,
     };
-    let connection = Connection::client(now, &limits, request, Entropy::new(Seed::from(1)));
+    let connection = Connection::client(now, request, Entropy::new(Seed::from(1)));
     Harness { connection, limits, now, sink: Sink::endless() }
 }
 
@@ -58,7 +58,7 @@ fn the_request_asks_for_what_was_wanted() {
 #[test]
 fn messages_flow_both_ways_and_client_frames_are_masked() {
     let (mut client, mut server) = open_pair();
-    client.connection.send_text("grüß".as_bytes());
+    client.connection.send_text("grüß");
     client.connection.send_binary(&[7; 70_000]);
     client.connection.ping(client.now);
     let _ = client.flush();
@@ -67,7 +67,7 @@ fn messages_flow_both_ways_and_client_frames_are_masked() {
         matches!(&events[..], [Event::Text(text), Event::Binary(data)] if &**text == "grüß" && **data == [7; 70_000]),
         "{events:?}"
     );
-    server.connection.send_text(b"back");
+    server.connection.send_text("back");
     let _ = server.flush();
     let events = client.receive(&server.written());
     assert!(
@@ -103,7 +103,7 @@ fn masked_frames_from_a_server_are_refused() {
 #[test]
 fn a_client_closes_in_order() {
     let (mut client, mut server) = open_pair();
-    client.connection.close(client.now, &client.limits, Reason::Finished, CloseWhen::AfterData);
+    client.connection.close(client.now, Reason::Finished, CloseWhen::AfterData);
     assert_eq!(client.flush(), Flush::Drained);
     assert!(matches!(server.receive(&client.written())[..], [Event::Closed(Reason::PeerClosed)]));
     assert_eq!(server.flush(), Flush::Fin);
@@ -162,7 +162,7 @@ fn a_path_cannot_smuggle_header_lines() {
         subprotocols: vec!["p\r\nZ: 3".to_owned()],
         deflate: false,
     };
-    let connection = Connection::client(now, &limits, request, Entropy::new(Seed::from(1)));
+    let connection = Connection::client(now, request, Entropy::new(Seed::from(1)));
     let mut client = Harness { connection, limits, now, sink: Sink::endless() };
     let _ = client.flush();
     assert_eq!(client.written_text().lines().filter(|line| line.contains(": ")).count(), 6);

@@ -9,14 +9,14 @@ fn close_frame(code: u16, text: &str) -> Vec<u8> {
 
 impl Harness {
     fn close(&mut self, reason: Reason, when: CloseWhen) {
-        self.connection.close(self.now, &self.limits, reason, when);
+        self.connection.close(self.now, reason, when);
     }
 }
 
 #[test]
 fn the_peers_code_is_echoed_behind_what_is_queued() {
     let mut harness = Harness::open(Limits::default());
-    harness.connection.send_text(b"answer");
+    harness.connection.send_text("answer");
     let events = harness.receive(&masked(CLOSE, &close_frame(3333, "bye")));
     assert!(matches!(events[..], [Event::Closed(Reason::PeerClosed)]));
     assert_eq!(harness.flush(), Flush::Fin);
@@ -48,7 +48,7 @@ fn nothing_behind_the_peers_close_is_looked_at() {
 #[test]
 fn our_close_waits_for_the_peers() {
     let mut harness = Harness::open(Limits::default());
-    harness.connection.send_text(b"last");
+    harness.connection.send_text("last");
     harness.close(Reason::Shutdown, CloseWhen::AfterData);
     assert!(!harness.connection.is_open());
     assert_eq!(harness.flush(), Flush::Drained);
@@ -66,8 +66,8 @@ fn our_close_waits_for_the_peers() {
 fn closing_at_once_drops_what_is_queued_at_the_next_frame_boundary() {
     let mut harness = Harness::open(Limits::default());
     harness.sink = Sink { room: 4, ..Sink::default() };
-    harness.connection.send_text(b"begun");
-    harness.connection.send_text(b"dropped");
+    harness.connection.send_text("begun");
+    harness.connection.send_text("dropped");
     assert_eq!(harness.flush(), Flush::Blocked);
     harness.close(Reason::SlowReader, CloseWhen::AtOnce);
     assert_eq!(harness.connection.messages_dropped(), 1);
@@ -91,10 +91,10 @@ fn a_close_right_after_accept_comes_behind_the_101() {
 fn nothing_follows_our_close_frame() {
     let mut harness = Harness::open(Limits::default());
     harness.close(Reason::Disconnected, CloseWhen::AfterData);
-    harness.connection.send_text(b"late");
+    harness.connection.send_text("late");
     harness.connection.ping(harness.now);
     harness.close(Reason::Shutdown, CloseWhen::AtOnce);
-    harness.connection.close_with(harness.now, &harness.limits, 4000, "", CloseWhen::AtOnce);
+    harness.connection.close_with(harness.now, 4000, "", CloseWhen::AtOnce);
     harness.expect_frames(&[(CLOSE, &close_frame(1008, "Disconnected by the server"))]);
 }
 
@@ -112,13 +112,7 @@ fn broadcasts_are_refused_after_our_close_frame() {
 fn an_applications_code_is_sent_if_it_may_be() {
     for (code, sent) in [(4321, 4321), (1005, 1000)] {
         let mut harness = Harness::open(Limits::default());
-        harness.connection.close_with(
-            harness.now,
-            &harness.limits,
-            code,
-            "why",
-            CloseWhen::AfterData,
-        );
+        harness.connection.close_with(harness.now, code, "why", CloseWhen::AfterData);
         harness.expect_frames(&[(CLOSE, &close_frame(sent, "why"))]);
     }
 }
@@ -162,7 +156,7 @@ fn a_peer_that_does_not_end_its_stream_is_dropped() {
 fn a_peer_that_does_not_read_is_dropped() {
     let mut harness = Harness::open(Limits::default());
     harness.sink.room = 0;
-    harness.connection.send_text(b"unread");
+    harness.connection.send_text("unread");
     harness.receive(b"\x81\x01a");
     assert_eq!(harness.flush(), Flush::Blocked);
     assert!(harness.wait(Duration::from_secs(5)).is_empty());
@@ -250,7 +244,7 @@ fn check_history(steps: &[Step]) {
             }
             Step::Wait => harness.wait(Duration::from_secs(310)),
             Step::Send => {
-                harness.connection.send_text(b"out");
+                harness.connection.send_text("out");
                 Vec::new()
             }
             Step::Blocked => {

@@ -12,7 +12,7 @@ fn ok(body: &'static [u8]) -> Response<Bytes> {
 
 impl Harness {
     fn respond(&mut self, body: &'static [u8]) -> Vec<Event<'static>> {
-        self.connection.respond(self.now, &self.limits, ok(body));
+        self.connection.respond(self.now, ok(body));
         self.receive(b"")
     }
 
@@ -67,7 +67,7 @@ fn large_bodies_are_not_copied() {
     let mut harness = Harness::server(Limits::default());
     harness.receive(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n");
     let body = Bytes::from(vec![b'x'; 100_000]);
-    harness.connection.respond(harness.now, &harness.limits, Response::new(body.clone()));
+    harness.connection.respond(harness.now, Response::new(body.clone()));
     harness.sink.room = "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".len();
     assert_eq!(harness.flush(), Flush::Blocked);
     assert_eq!(harness.connection.outbox().head().as_ptr(), body.as_ptr());
@@ -426,13 +426,13 @@ fn a_stream_that_ends_early_is_reported() {
 fn closing_an_http_connection_answers_what_is_pending() {
     let mut harness = Harness::server(Limits::default());
     harness.receive(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n");
-    harness.connection.close(harness.now, &harness.limits, Reason::Shutdown, CloseWhen::AfterData);
+    harness.connection.close(harness.now, Reason::Shutdown, CloseWhen::AfterData);
     assert!(matches!(harness.receive(b"")[..], [Event::Closed(Reason::Shutdown)]));
     assert_eq!(harness.flush(), Flush::Fin);
     assert!(harness.written_text().starts_with("HTTP/1.1 503 "));
 
     let mut idle = Harness::server(Limits::default());
-    idle.connection.close(idle.now, &idle.limits, Reason::Shutdown, CloseWhen::AfterData);
+    idle.connection.close(idle.now, Reason::Shutdown, CloseWhen::AfterData);
     assert!(matches!(idle.receive(b"")[..], [Event::Closed(Reason::Shutdown)]));
     assert_eq!(idle.flush(), Flush::Fin);
     assert!(idle.written().is_empty());

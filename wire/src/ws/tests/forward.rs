@@ -109,8 +109,8 @@ fn what_is_sent_on_counts_as_the_connections_own() {
 fn nothing_is_sent_on_after_the_close() {
     let mut harness = Harness::open(Limits::default());
     let event = receive_in_pieces(&mut harness, &masked(BINARY, &[7; 70_000]), 4096);
-    let (now, limits) = (harness.now, harness.limits.clone());
-    harness.connection.close(now, &limits, crate::reason::Reason::Shutdown, CloseWhen::AtOnce);
+    let now = harness.now;
+    harness.connection.close(now, crate::reason::Reason::Shutdown, CloseWhen::AtOnce);
     let _ = harness.flush();
     harness.written();
 

@@ -63,7 +63,7 @@ struct Harness {
 impl Harness {
     fn server(limits: Limits) -> Self {
         let now = start();
-        Self { connection: Connection::server(now, &limits), limits, now, sink: Sink::endless() }
+        Self { connection: Connection::server(now), limits, now, sink: Sink::endless() }
     }
 
     /// An open server connection; the handshake is written and forgotten.
@@ -110,7 +110,7 @@ impl Harness {
     }
 
     fn flush(&mut self) -> Flush {
-        self.connection.flush(self.now, &self.limits, &mut self.sink)
+        self.connection.flush(self.now, &mut self.sink)
     }
 
     /// What was written since the last call.

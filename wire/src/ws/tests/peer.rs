@@ -56,7 +56,7 @@ fn ours(role: Role) -> Harness {
                 subprotocols: Vec::new(),
                 deflate: false,
             };
-            let connection = Connection::client(now, &limits, request, Entropy::new(Seed::from(1)));
+            let connection = Connection::client(now, request, Entropy::new(Seed::from(1)));
             let mut client = Harness { connection, limits, now, sink: Sink::endless() };
             let mut server = Harness::server(Limits::default());
             let _ = client.flush();
@@ -175,7 +175,7 @@ fn the_close_handshake_is_understood_in_both_roles_and_directions() {
     for role in [Role::Client, Role::Server] {
         let mut ours = ours(role);
         let mut peer = WebSocket::from_raw_socket(Pipe::default(), other(role), config());
-        ours.connection.close_with(ours.now, &ours.limits, 4001, "why", CloseWhen::AfterData);
+        ours.connection.close_with(ours.now, 4001, "why", CloseWhen::AfterData);
         let _ = ours.flush();
         peer.get_mut().input = Cursor::new(ours.written());
         let Ok(Message::Close(Some(close))) = peer.read() else { panic!("a close frame") };

@@ -13,7 +13,7 @@ fn a_connection_is_small() {
 fn an_open_idle_connection_owns_no_buffer() {
     let mut harness = Harness::open(Limits::default());
     harness.receive(&[masked(0x01, &[b'a'; 5000]), masked(PING, b""), masked(0x80, b"b")].concat());
-    harness.connection.send_text(b"reply");
+    harness.connection.send_text("reply");
     let _ = harness.flush();
 
     assert!(harness.connection.holds_no_buffer());
@@ -59,7 +59,7 @@ fn an_event_does_not_borrow_the_connection() {
     else {
         panic!("a message")
     };
-    harness.connection.send_text(text.as_bytes());
+    harness.connection.send_text(&text);
     harness.expect_frames(&[(TEXT, b"echo")]);
 }
 
@@ -94,7 +94,7 @@ fn violations_end_the_connection_with_their_code() {
     for (bytes, reason, code) in cases {
         for step in [1, bytes.len()] {
             let mut harness = Harness::open(Limits::default());
-            harness.connection.send_text(b"earlier");
+            harness.connection.send_text("earlier");
             let events: Vec<_> =
                 bytes.chunks(step).flat_map(|chunk| harness.receive(chunk)).collect();
             assert!(
@@ -253,7 +253,7 @@ fn reading_pauses_while_answers_are_not_read() {
     let mut harness = Harness::open(Limits { outbox_read_watermark: 10, ..Limits::default() });
     harness.sink.room = 0;
     assert!(harness.connection.wants_read(&harness.limits));
-    harness.connection.send_text(b"an answer");
+    harness.connection.send_text("an answer");
     assert!(!harness.connection.wants_read(&harness.limits));
     harness.sink.room = usize::MAX;
     let _ = harness.flush();
@@ -288,7 +288,7 @@ fn silence_brings_a_ping_and_then_the_end() {
 fn a_silent_peers_backlog_is_dropped() {
     let mut harness = Harness::open(Limits::default());
     harness.wait(Duration::from_secs(20));
-    harness.connection.send_text(b"dropped");
+    harness.connection.send_text("dropped");
     harness.wait(Duration::from_secs(20));
     harness.expect_frames(&[(PING, &[0, 0, 0, 1]), (CLOSE, b"\x03\xf3Keepalive ping timeout")]);
     assert_eq!(harness.connection.messages_dropped(), 1);
@@ -330,7 +330,7 @@ fn without_pings_an_idle_connection_times_out() {
 #[test]
 fn a_socket_error_ends_everything() {
     let mut harness = Harness::open(Limits::default());
-    harness.connection.send_text(b"lost");
+    harness.connection.send_text("lost");
     harness.sink.broken = true;
     assert_eq!(harness.flush(), Flush::Closed);
     assert_eq!(harness.connection.reason(), Some(Reason::Io));
@@ -351,7 +351,7 @@ fn end_of_stream_without_a_close_handshake_is_reported() {
 fn flushing_goes_on_until_the_socket_blocks() {
     let mut harness = Harness::open(Limits::default());
     harness.sink = Sink { room: 5, ..Sink::default() };
-    harness.connection.send_text(b"0123456789");
+    harness.connection.send_text("0123456789");
     assert_eq!(harness.flush(), Flush::Blocked);
     assert_eq!(harness.sink.written.len(), 5);
     harness.sink.room = 100;
