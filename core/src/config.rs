@@ -10,7 +10,7 @@ use crate::{
     auth::{KeySet, Pattern, Policy, Revocations, TokenRules},
     limits::Limits,
     origin::is_loopback,
-    protocol::{CorrelationRule, StatusRequest},
+    protocol::{CorrelationRule, StatusRequest, WelcomeExtra},
     reason::Reason,
     spans::Tracing,
     tls,
@@ -178,12 +178,16 @@ impl ConnectionsBound {
 /// The server's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Label `server` of all metrics and `server` in the welcome. Default `mahavishnu`.
+    /// Label `server` of all metrics. Default `mahavishnu`.
     pub label: Arc<str>,
+    /// `server` in the welcome. Default `None`: as `label`.
+    pub server: Option<Arc<str>>,
     /// `server` in `/health`. Default `mahavishnu`.
     pub name: Arc<str>,
     /// `message` in the welcome. Default "Connected to Mahavishnu orchestration".
     pub greeting: Arc<str>,
+    /// What the welcome has behind `authenticated`, in this order. Default: all of it.
+    pub welcome: Arc<[WelcomeExtra]>,
     /// Redis as `/health` reports it: `passing` when nothing depends on it. Default `passing`.
     pub redis_check: &'static str,
     /// The exposition of metrics as `/health` reports it. Default `passing`.
@@ -194,8 +198,10 @@ impl Default for Service {
     fn default() -> Self {
         Self {
             label: "mahavishnu".into(),
+            server: None,
             name: "mahavishnu".into(),
             greeting: "Connected to Mahavishnu orchestration".into(),
+            welcome: WelcomeExtra::ALL.into(),
             redis_check: "passing",
             metrics_check: "passing",
         }

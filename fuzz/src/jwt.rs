@@ -121,6 +121,7 @@ struct Rules {
     audience: Option<u8>,
     issuer: bool,
     leeway: u8,
+    audience_optional: bool,
 }
 
 fn play(script: &Script<'_>) {
@@ -240,7 +241,7 @@ fn model(
     }
     let ours = |value: &Value| rules.audience.iter().flatten().any(|name| value == name.as_str());
     let meant = match claims.get("aud") {
-        None | Some(Value::Null) => rules.audience.is_none(),
+        None | Some(Value::Null) => rules.audience.is_none() || rules.audience_optional,
         Some(Value::Array(names)) => names.iter().all(Value::is_string) && names.iter().any(ours),
         Some(value) => ours(value),
     };
@@ -417,6 +418,7 @@ fn rules(rules: &Rules) -> TokenRules {
             1 => vec!["ours".to_owned()],
             _ => vec!["mine".to_owned(), "ours".to_owned()],
         }),
+        audience_optional: rules.audience_optional,
         issuer: rules.issuer.then(|| "ours".to_owned()),
         leeway: Duration::from_secs(u64::from(rules.leeway)),
         ..TokenRules::default()

@@ -12,6 +12,8 @@ pub struct TokenRules {
     /// Audiences that we answer to. Default `None`: a token with any `aud` is refused (RFC 7519 §4.1.3). If set, a
     /// token must name one of them.
     pub audience: Option<Vec<String>>,
+    /// Take tokens without `aud` although `audience` is set: of a service whose older helpers name none. Default false.
+    pub audience_optional: bool,
     /// The only issuer whose tokens are taken. Default `None`: `iss` is not looked at.
     pub issuer: Option<String>,
     /// Tolerance for clocks that differ, applied to `exp`, `nbf` and `iat`. Default 0; the server's setting
@@ -26,6 +28,7 @@ impl Default for TokenRules {
         Self {
             require_exp: false,
             audience: None,
+            audience_optional: false,
             issuer: None,
             leeway: Duration::ZERO,
             token_bytes_max: 8 * 1024,

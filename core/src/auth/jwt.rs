@@ -139,7 +139,7 @@ fn check_audience(claims: &Map<String, Value>, rules: &TokenRules) -> Result<(),
             .is_some_and(|name| rules.audience.iter().flatten().any(|audience| audience == name))
     };
     let fits = match claims.get("aud") {
-        None | Some(Value::Null) => rules.audience.is_none(),
+        None | Some(Value::Null) => rules.audience.is_none() || rules.audience_optional,
         Some(Value::Array(names)) => names.iter().all(Value::is_string) && names.iter().any(ours),
         Some(name) => ours(name),
     };

@@ -34,6 +34,40 @@ pub struct Welcome<'a> {
     pub secure: bool,
     /// Messages per second that are accepted. `None`: no limit, and the field is left out.
     pub rate_limit: Option<u32>,
+    /// What follows `authenticated`, in this order.
+    pub extras: &'a [WelcomeExtra],
+}
+
+/// A field at the end of a welcome. Services differ in which they have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WelcomeExtra {
+    /// `secure`: whether the connection is encrypted.
+    Secure,
+    /// `tls_mode`: the same as `WS` or `WSS`.
+    TlsMode,
+    /// `rate_limit`: messages per second that are accepted.
+    RateLimit,
+}
+
+impl WelcomeExtra {
+    /// All of them, as a server has them that is none of the known services in particular.
+    pub const ALL: &'static [Self] = &[Self::Secure, Self::TlsMode, Self::RateLimit];
+
+    /// The extra with this name, as the field is called. `None`: there is none.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|extra| extra.as_str() == name).copied()
+    }
+
+    /// The name of the field.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Secure => "secure",
+            Self::TlsMode => "tls_mode",
+            Self::RateLimit => "rate_limit",
+        }
+    }
 }
 
 /// Events that a subscriber did not get.

@@ -3,7 +3,7 @@
 use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
-    answers::{Expiring, Gap, GapPosition, Start, Welcome},
+    answers::{Expiring, Gap, GapPosition, Start, Welcome, WelcomeExtra},
     json::write_string,
     names::Kind,
     position::Position,
@@ -266,19 +266,30 @@ fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome<'_>) {
     write_string(out, welcome.message);
     out.extend_from_slice(b",\"authenticated\":");
     write_bool(out, welcome.authenticated);
-    // Services differ in how they say it, so both ways are there.
-    out.extend_from_slice(b",\"secure\":");
-    write_bool(out, welcome.secure);
-    out.extend_from_slice(if welcome.secure {
-        b",\"tls_mode\":\"WSS\""
-    } else {
-        b",\"tls_mode\":\"WS\""
-    });
-    if let Some(rate) = welcome.rate_limit {
-        out.extend_from_slice(b",\"rate_limit\":");
-        write_number(out, rate.into());
+    for extra in welcome.extras {
+        write_welcome_extra(out, welcome, *extra);
     }
     out.push(b'}');
+}
+
+fn write_welcome_extra(out: &mut Vec<u8>, welcome: &Welcome<'_>, extra: WelcomeExtra) {
+    match extra {
+        WelcomeExtra::Secure => {
+            out.extend_from_slice(b",\"secure\":");
+            write_bool(out, welcome.secure);
+        }
+        WelcomeExtra::TlsMode => out.extend_from_slice(if welcome.secure {
+            b",\"tls_mode\":\"WSS\""
+        } else {
+            b",\"tls_mode\":\"WS\""
+        }),
+        WelcomeExtra::RateLimit => {
+            if let Some(rate) = welcome.rate_limit {
+                out.extend_from_slice(b",\"rate_limit\":");
+                write_number(out, rate.into());
+            }
+        }
+    }
 }
 
 fn write_gap(out: &mut Vec<u8>, gap: &Gap<'_>) {
@@ -544,13 +555,17 @@ mod tests {
                     authenticated: number.is_multiple_of(2),
                     secure: number.is_multiple_of(3),
                     rate_limit: offset.map(|offset| offset as u32),
+                    extras: if number.is_multiple_of(5) { &[] } else { WelcomeExtra::ALL },
                 };
                 let mut data = json!({
                     "connection_id": id.to_string(), "server": word, "message": word,
-                    "authenticated": welcome.authenticated, "secure": welcome.secure,
-                    "tls_mode": if welcome.secure { "WSS" } else { "WS" },
+                    "authenticated": welcome.authenticated,
                 });
-                if let Some(rate) = welcome.rate_limit {
+                if !welcome.extras.is_empty() {
+                    data["secure"] = json!(welcome.secure);
+                    data["tls_mode"] = json!(if welcome.secure { "WSS" } else { "WS" });
+                }
+                if let Some(rate) = welcome.rate_limit.filter(|_| !welcome.extras.is_empty()) {
                     data["rate_limit"] = json!(rate);
                 }
                 (Data::Welcome(welcome), data)

@@ -49,7 +49,7 @@ mod status;
 mod timestamp;
 mod traceparent;
 
-pub use answers::{Expiring, Gap, GapPosition, Stamp, Start, Welcome};
+pub use answers::{Expiring, Gap, GapPosition, Stamp, Start, Welcome, WelcomeExtra};
 pub use decode::{CorrelationRule, DecodeError, Incoming, decode, decode_text};
 pub use envelope::{Data, Envelope};
 pub use history::{HistoryRequest, write_history_event};

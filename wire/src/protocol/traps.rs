@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Answer, CorrelationRule, DecodeError, Envelope, Gap, Intent, Kind, Stamp, Timestamp, Welcome,
-    decode_text,
+    WelcomeExtra, decode_text,
 };
 use crate::reason::Reason;
 
@@ -219,6 +219,7 @@ fn every_message() -> Vec<Value> {
         authenticated: false,
         secure: false,
         rate_limit: Some(100),
+        extras: WelcomeExtra::ALL,
     };
     let gap = Gap {
         channel: "pool:7",

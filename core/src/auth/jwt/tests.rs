@@ -277,6 +277,23 @@ fn any_audience_is_refused_unless_it_is_ours() {
 }
 
 #[test]
+fn an_audience_may_be_left_out_where_that_is_allowed() {
+    let rules = TokenRules {
+        audience: Some(vec!["crackerjack".into()]),
+        audience_optional: true,
+        ..TokenRules::default()
+    };
+    for (claims, fits) in [
+        (json!({}), true),
+        (json!({ "aud": "crackerjack" }), true),
+        (json!({ "aud": "elsewhere" }), false),
+        (json!({ "aud": [] }), false),
+    ] {
+        assert_eq!(keys().verify(&sign(&claims), NOW, &rules).is_ok(), fits, "{claims}");
+    }
+}
+
+#[test]
 fn an_issuer_counts_only_if_one_is_asked_for() {
     let rules = TokenRules { issuer: Some("crackerjack".into()), ..TokenRules::default() };
     for (claims, fits) in [

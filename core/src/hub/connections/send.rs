@@ -81,11 +81,12 @@ impl Connections {
         let service = env.config.service.clone();
         let welcome = Welcome {
             connection_id: name,
-            server: &service.label,
+            server: service.server.as_ref().unwrap_or(&service.label),
             message: &service.greeting,
             authenticated,
             secure,
             rate_limit: env.config.limits.connections.messages_per_second.filter(|rate| *rate > 0),
+            extras: &service.welcome,
         };
         let timestamp = env.timestamp();
         let stamp = env.stamp(&timestamp);

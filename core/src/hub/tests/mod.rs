@@ -40,6 +40,7 @@ mod trace;
 #[cfg(feature = "jwt")]
 mod tracking;
 mod visitors;
+mod welcomes;
 
 use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc, time::Duration};
 
