@@ -25,7 +25,7 @@ use mahavishnu_core::{
 };
 use mahavishnu_links::LinkConfig;
 use mio::net as polled;
-use tracing::error;
+use tracing::{Span, error};
 
 use crate::{
     app::{
@@ -339,7 +339,8 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// Binds every address and starts the shards. Where handlers run is the runtime's to say, see [`Runtime::current`].
+    /// Binds every address and starts the shards. Where handlers run is the runtime's to say, see [`Runtime::current`]. The
+    /// server's threads log within the `tracing` span that is current here: one for each server tells their lines apart.
     ///
     /// # Errors
     ///
@@ -350,7 +351,9 @@ impl<R: Runtime> Builder<R> {
         let (mut server, shards) = self.assemble(None).await?;
         for (end, start) in shards {
             let thread = std::thread::Builder::new().name(format!("shard-{}", end.shard));
-            match thread.spawn(move || end.after(start)) {
+            // What it logs is told apart by it from what other servers of this process log.
+            let span = Span::current();
+            match thread.spawn(move || span.in_scope(|| end.after(start))) {
                 Ok(thread) => server.threads.push(thread),
                 Err(error) => {
                     drain_all(&server.handle.mailboxes);
@@ -414,8 +417,9 @@ impl<R: Runtime> Builder<R> {
                 // The server has stopped when this one has, too.
                 let tell = tell.clone();
                 let thread = std::thread::Builder::new().name("store".into());
+                let span = Span::current();
                 threads.push(thread.spawn(move || {
-                    keeper.run(&commands);
+                    span.in_scope(|| keeper.run(&commands));
                     drop(tell);
                 })?);
                 (Some(to_store), store::deal(contents, &placement, shards))
