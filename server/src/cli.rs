@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use mahavishnu_core::protocol::Epoch;
 
+pub(crate) use crate::fleet::arguments::{
+    FleetArgs, FleetCommand, FleetStartArgs, ServiceCommand, ServiceListArgs, ServiceShowArgs,
+};
 use crate::{
     history::{After, Since},
     settings::{DOT_ENV, Override, Request},
@@ -31,6 +34,12 @@ pub(crate) enum Command {
     /// Run and control the server.
     #[command(subcommand)]
     Websocket(WebsocketCommand),
+    /// Run and control all services of the family in one process.
+    #[command(subcommand)]
+    Fleet(FleetCommand),
+    /// Show the services of the family that a server can be.
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Make and look into tokens.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -188,7 +197,7 @@ pub(crate) struct RedisArgs {
 
 impl RedisArgs {
     pub(crate) fn request(&self) -> Request {
-        Request { env_file: self.env_file.clone(), overrides: Vec::new() }
+        Request { env_file: self.env_file.clone(), overrides: Vec::new(), ..Request::default() }
     }
 }
 
@@ -250,6 +259,9 @@ pub(crate) struct ServerArgs {
     /// File of MAHAVISHNU_ variables [default: .env if there is one]. The environment wins over it.
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Option<PathBuf>,
+    /// Which service of the family it is, or a file (.toml) that describes another one [default: none in particular].
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
     /// Directory of the PID file.
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<String>,
@@ -304,6 +316,7 @@ impl ServerArgs {
     /// What to read settings from.
     pub(crate) fn request(&self) -> Request {
         let flags = [
+            ("MAHAVISHNU_SERVICE", "--service", &self.service),
             ("MAHAVISHNU_STATE_DIR", "--state-dir", &self.state_dir),
             ("MAHAVISHNU_HOST", "--host", &self.host),
             ("MAHAVISHNU_PORT", "--port", &self.port),
@@ -329,7 +342,11 @@ impl ServerArgs {
             .into_iter()
             .filter_map(|(name, flag, value)| Some((name, flag, value.clone()?)))
             .chain(auto.into_iter().flatten());
-        Request { env_file: self.env_file.clone(), overrides: overrides.collect() }
+        Request {
+            env_file: self.env_file.clone(),
+            overrides: overrides.collect(),
+            ..Request::default()
+        }
     }
 }
 
@@ -367,7 +384,11 @@ impl FindArgs {
     pub(crate) fn request(&self) -> Request {
         let state_dir: Option<Override> =
             self.state_dir.clone().map(|dir| ("MAHAVISHNU_STATE_DIR", "--state-dir", dir));
-        Request { env_file: self.env_file.clone(), overrides: state_dir.into_iter().collect() }
+        Request {
+            env_file: self.env_file.clone(),
+            overrides: state_dir.into_iter().collect(),
+            ..Request::default()
+        }
     }
 }
 
@@ -413,7 +434,7 @@ pub(crate) struct CertCheckArgs {
 
 impl CertCheckArgs {
     pub(crate) fn request(&self) -> Request {
-        Request { env_file: self.env_file.clone(), overrides: Vec::new() }
+        Request { env_file: self.env_file.clone(), overrides: Vec::new(), ..Request::default() }
     }
 }
 
@@ -422,6 +443,10 @@ pub(crate) struct TokenCreateArgs {
     /// File of MAHAVISHNU_ variables with the secret [default: .env if there is one].
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Option<PathBuf>,
+    /// The service that it is for: its variables have the secret, and its tokens' audience and issuer are put in
+    /// [default: MAHAVISHNU_SERVICE].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
     /// Whom the token is for: its user_id and sub.
     #[arg(long)]
     pub(crate) user: String,
@@ -444,6 +469,9 @@ pub(crate) struct TokenInspectArgs {
     /// File of MAHAVISHNU_ variables with the keys [default: .env if there is one].
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Option<PathBuf>,
+    /// The service that it is for: its variables have the keys [default: MAHAVISHNU_SERVICE].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
     /// The token [default: MAHAVISHNU_TOKEN]; - reads it from standard input.
     pub(crate) token: Option<String>,
 }
@@ -491,7 +519,7 @@ pub(crate) struct PolicyShowArgs {
 
 impl PolicyShowArgs {
     pub(crate) fn request(&self) -> Request {
-        Request { env_file: self.env_file.clone(), overrides: Vec::new() }
+        Request { env_file: self.env_file.clone(), overrides: Vec::new(), ..Request::default() }
     }
 }
 

@@ -22,10 +22,14 @@ use crate::{
 
 /// Ends the server with SIGTERM and waits until it has gone.
 pub(crate) fn stop(args: &StopArgs) -> Result<Exit, Failure> {
-    let candidates = candidates(&loaded(&args.find)?)?;
-    let (dir, server) = match running(&candidates)? {
+    stop_in(&candidates(&loaded(&args.find)?)?, args)
+}
+
+/// The same with who has one of these directories.
+pub(crate) fn stop_in(candidates: &Candidates, args: &StopArgs) -> Result<Exit, Failure> {
+    let (dir, server) = match running(candidates)? {
         Ok(running) => running,
-        Err(found) => return not_running(found, &candidates),
+        Err(found) => return not_running(found, candidates),
     };
     let pid = server.pid;
     let process = server.open()?;
@@ -107,8 +111,12 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
 
 /// Has the server read its settings again, and says what became of it.
 pub(crate) fn reload(args: &FindArgs) -> Result<Exit, Failure> {
-    let candidates = candidates(&loaded(args)?)?;
-    match running(&candidates)? {
+    reload_in(&candidates(&loaded(args)?)?)
+}
+
+/// The same with who has one of these directories.
+pub(crate) fn reload_in(candidates: &Candidates) -> Result<Exit, Failure> {
+    match running(candidates)? {
         Ok((dir, server)) => {
             let pid = server.pid;
             let process = server.open()?;
@@ -134,7 +142,7 @@ pub(crate) fn reload(args: &FindArgs) -> Result<Exit, Failure> {
                 lines: problems.into_iter().chain([refused]).collect(),
             })
         }
-        Err(_) => Err(nothing(&candidates, "not running")),
+        Err(_) => Err(nothing(candidates, "not running")),
     }
 }
 

@@ -90,6 +90,26 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "mahavishnu websocket start",
             "mahavishnu websocket start --env-file production.env",
             "mahavishnu websocket start --host 0.0.0.0 --port 8690 --auto-cert",
+            "mahavishnu websocket start --service crackerjack",
+        ],
+    ),
+    (
+        "fleet start",
+        &[
+            "mahavishnu fleet start                        # all seven on 127.0.0.1",
+            "mahavishnu fleet start --env-file fleet.env --metrics-port 9090",
+            "mahavishnu fleet start --only crackerjack,akosha --with ./my-service.toml",
+        ],
+    ),
+    ("fleet stop", &["mahavishnu fleet stop", "mahavishnu fleet stop --timeout 30 --force"]),
+    ("fleet status", &["mahavishnu fleet status", "mahavishnu fleet status --json"]),
+    ("fleet reload", &["mahavishnu fleet reload --env-file fleet.env"]),
+    ("service list", &["mahavishnu service list", "mahavishnu service list --json"]),
+    (
+        "service show",
+        &[
+            "mahavishnu service show crackerjack",
+            "mahavishnu service show crackerjack --toml > my-service.toml",
         ],
     ),
     (

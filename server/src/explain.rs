@@ -141,8 +141,8 @@ fn about(loaded: &Loaded, claims: &Claims) -> [String; 2] {
     };
     let own = claims.grants.subscribe.len() + claims.grants.publish.len();
     let own = if own == 0 { String::new() } else { format!(" and {own} channel patterns") };
-    let service = &loaded.settings.auth_policy;
-    let filed = loaded.policies.policy(service).is_some_and(|(_, filed)| filed);
+    let service = loaded.policy_name();
+    let filed = loaded.policy().is_some_and(|(_, filed)| filed);
     let origin = match &loaded.settings.policy_file {
         Some(path) if filed => path.display().to_string(),
         _ => "built in".to_owned(),

@@ -39,6 +39,16 @@ pub(crate) fn ask(url: &str, settings: &Settings, dir: &Path) -> Result<Value, S
     }
 }
 
+/// The status of `/ready` of the server at `url`; `None`: it does not answer.
+pub(crate) fn ready(url: &str, settings: &Settings, dir: &Path) -> Option<u16> {
+    let target = Target::parse(url).ok()?;
+    let agent = match target.tls {
+        true => client::agent_over(pinned(settings, dir).ok()?, TIMEOUT),
+        false => client::agent(TIMEOUT),
+    };
+    Some(agent.get(target.http("/ready")).call().ok()?.status().as_u16())
+}
+
 fn in_plain(url: &str) -> Result<Value, String> {
     ask_by(&client::agent(TIMEOUT), url)
 }

@@ -18,6 +18,7 @@ mod examples;
 mod exit;
 mod explain;
 mod exposition;
+mod fleet;
 mod handed;
 mod health;
 mod history;
@@ -40,6 +41,7 @@ mod redis;
 mod replay;
 mod revoked;
 mod running;
+mod service;
 mod settings;
 mod start;
 mod statistics;
@@ -58,8 +60,8 @@ use std::process::ExitCode;
 
 use crate::{
     cli::{
-        CertCommand, Command, ConfigCommand, MigrateCommand, PolicyCommand, TokenCommand,
-        WebsocketCommand,
+        CertCommand, Command, ConfigCommand, FleetCommand, MigrateCommand, PolicyCommand,
+        ServiceCommand, TokenCommand, WebsocketCommand,
     },
     exit::{Exit, Failure},
 };
@@ -90,6 +92,12 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Websocket(WebsocketCommand::Stop(args)) => control::stop(&args),
         Command::Websocket(WebsocketCommand::Status(args)) => control::status(&args),
         Command::Websocket(WebsocketCommand::Reload(args)) => control::reload(&args),
+        Command::Fleet(FleetCommand::Start(args)) => start::start_fleet(&args),
+        Command::Fleet(FleetCommand::Stop(args)) => fleet::stop(&args),
+        Command::Fleet(FleetCommand::Status(args)) => fleet::status(&args),
+        Command::Fleet(FleetCommand::Reload(args)) => fleet::reload(&args),
+        Command::Service(ServiceCommand::List(args)) => service::list(&args),
+        Command::Service(ServiceCommand::Show(args)) => service::show(&args),
         Command::Token(TokenCommand::Create(args)) => token::create(&args),
         Command::Token(TokenCommand::Inspect(args)) => token::inspect(&args),
         Command::Token(TokenCommand::Revoke(args)) => revoked::revoke(&args),

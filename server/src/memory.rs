@@ -1,7 +1,10 @@
 //! How much memory there is, and what fits into it: connections, what waits for them, what has come only in part; and for
 //! how many sockets there are file descriptors.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use mahavishnu_core::{config::ConnectionsBound, limits::Limits};
 use mahavishnu_driver::links::LinkLimits;
@@ -91,6 +94,14 @@ impl BusBytes {
     }
 }
 
+/// Servers that this process has, each of which is entitled to as much as the others.
+static SERVERS: AtomicU64 = AtomicU64::new(1);
+
+/// From now on what this process may have is for so many servers together.
+pub(crate) fn share_among(servers: usize) {
+    SERVERS.store(servers as u64, Ordering::Relaxed);
+}
+
 impl Capacity {
     /// Reads the system's limits if the settings say so.
     pub(crate) fn of(settings: &Settings) -> Self {
@@ -99,8 +110,11 @@ impl Capacity {
             MemoryLimit::Auto => available(),
             MemoryLimit::Bytes(bytes) => Some(bytes),
         };
+        let servers = SERVERS.load(Ordering::Relaxed).max(1);
+        let share = |all: u64| all / servers;
         // The server raises its limit to the maximum.
-        Self::within(memory, settings).among(getrlimit(Resource::Nofile).maximum, settings)
+        let files = getrlimit(Resource::Nofile).maximum;
+        Self::within(memory.map(share), settings).among(files.map(share), settings)
     }
 
     /// How many connections a server with these settings has where it may open so many files.

@@ -57,9 +57,32 @@ pub(crate) fn span(seconds: u64) -> String {
     if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
 }
 
+/// Rows as lines, each column as wide as what is in it.
+pub(crate) fn columns<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) -> Vec<String> {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{one_line, span};
+    use super::{columns, one_line, span};
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let rows = [["a", "bcd"], ["äöü", "e"]].map(|row| row.map(str::to_owned));
+        assert_eq!(columns(rows), ["a    bcd", "äöü  e"]);
+        assert_eq!(columns::<1>([]), [""; 0]);
+    }
 
     #[test]
     fn what_is_printed_stays_on_its_line() {

@@ -66,6 +66,11 @@ impl Candidates {
         Self { dirs, explicit: false }
     }
 
+    /// The same, each a directory of this name further down.
+    pub(crate) fn below(self, name: &str) -> Self {
+        Self { dirs: self.dirs.iter().map(|dir| dir.join(name)).collect(), ..self }
+    }
+
     /// The directories in words, with why one could not be looked into: a service's are its user's alone.
     pub(crate) fn looked(&self) -> Vec<String> {
         let shown = |dir: &PathBuf| match look(dir) {
@@ -346,14 +351,15 @@ fn prepare(dir: &Path) -> Result<(), Failure> {
     let failure =
         |error: &io::Error| Failure::io(format!("state directory {}", dir.display()), error);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failure(&error))?;
-    if dir == temporary_dir() {
-        let meta = fs::symlink_metadata(dir).map_err(|error| failure(&error))?;
+    let shared = temporary_dir();
+    if dir.starts_with(&shared) {
+        let meta = fs::symlink_metadata(&shared).map_err(|error| failure(&error))?;
         // Anyone may have made it first, to read or to swap what we keep there.
         let ours = meta.is_dir()
             && meta.uid() == rustix::process::geteuid().as_raw()
             && meta.mode() & 0o022 == 0;
         if !ours {
-            let text = format!("state directory {} belongs to somebody else", dir.display());
+            let text = format!("state directory {} belongs to somebody else", shared.display());
             return Err(Failure::new(Exit::Permission, text));
         }
     }

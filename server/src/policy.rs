@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 use mahavishnu_core::auth::{Pattern, Policy, Rule};
+use mahavishnu_profiles::Profile;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -18,6 +19,15 @@ pub(crate) struct PolicyFile {
     policies: BTreeMap<String, Policy>,
     /// What is allowed but probably not meant, one line each.
     pub(crate) warnings: Vec<String>,
+}
+
+/// The rules that a service has by itself. `None`: they are more than a policy has room for.
+pub(crate) fn of_profile(profile: &Profile) -> Option<Policy> {
+    match &profile.access {
+        Some(access) => Policy::from_access(access).ok(),
+        // It has none: full access alone opens anything, and nobody has that.
+        None => Policy::new(Vec::new(), Vec::new(), Vec::new()).ok(),
+    }
 }
 
 /// One service's table.
@@ -134,10 +144,13 @@ pub(crate) fn show(args: &PolicyShowArgs) -> Result<Exit, Failure> {
         (None, true) => {
             Policy::services().filter(|name| *name != "dhara").map(str::to_owned).collect()
         }
-        (None, false) => vec![loaded.settings.auth_policy.clone()],
+        (None, false) => vec![loaded.policy_name().to_owned()],
     };
+    // Of a service that only its file describes nobody else knows the rules.
+    let own = loaded.policy_name().to_owned();
     for service in services {
         let found = match args.built_in {
+            _ if service == own && Policy::for_service(&own).is_none() => loaded.policy(),
             true => Policy::for_service(&service).map(|policy| (policy, false)),
             false => loaded.policies.policy(&service),
         };

@@ -69,6 +69,17 @@ fn render(handle: &PrometheusHandle) -> String {
     ordered
 }
 
+/// Of an exposition, the series of these servers: their name is the first label of each.
+pub(crate) fn of_servers(text: &str, labels: &[&str]) -> String {
+    let wanted: Vec<_> = labels.iter().map(|label| format!("{{server=\"{label}\"")).collect();
+    let is_of = |line: &str| {
+        let labels = line.find('{').and_then(|at| line.get(at..)).unwrap_or_default();
+        wanted.iter().any(|wanted| labels.starts_with(wanted))
+    };
+    let kept = text.lines().filter(|line| line.is_empty() || line.starts_with('#') || is_of(line));
+    kept.flat_map(|line| [line, "\n"]).collect()
+}
+
 /// The recorder's order is that of a hash table: sorted, two scrapes can be compared by eye. Buckets are in order
 /// already.
 fn push_block(text: &mut String, block: &str, kind: Type) {
@@ -146,6 +157,25 @@ mod tests {
         assert_eq!(names, FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>());
         let labels: Vec<_> = text.lines().filter_map(|line| line.split('"').nth(1)).collect();
         assert_eq!(labels, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_is_of_one_server_is_told_without_the_others() {
+        let recorder = builder().unwrap().build_recorder();
+        for server in ["akosha", "akosha-2", "fleet"] {
+            let label = || vec![Label::new("server", server)];
+            let counter = Key::from_parts("websocket_connections_total", label());
+            recorder.register_counter(&counter, &METADATA).increment(1);
+            let histogram = Key::from_parts("websocket_latency_seconds", label());
+            recorder.register_histogram(&histogram, &METADATA).record(0.003);
+        }
+        let whole = render(&recorder.handle());
+        let part = of_servers(&whole, &["akosha", "fleet"]);
+        assert!(!part.contains("akosha-2"), "{part}");
+        for line in whole.lines().filter(|line| !line.contains("akosha-2")) {
+            assert!(part.lines().any(|kept| kept == line), "{line}");
+        }
+        assert!(part.contains("websocket_latency_seconds_bucket{server=\"akosha\",le=\"1\"} 1\n"));
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::{
 };
 
 use crate::{
-    cli::{Command, WebsocketCommand},
+    cli::{Command, FleetCommand, WebsocketCommand},
     examples,
+    fleet::{self, Chosen},
     process::Identity,
     settings::{self, Loaded, Request},
 };
@@ -21,6 +22,43 @@ use crate::{
 ///
 /// Why that cannot be done, in words: the process is another user's, or is not what it is taken for.
 pub(crate) fn settings_of(server: &Identity) -> Result<Loaded, String> {
+    let Seen { line, environment, cwd } = look(server)?;
+    let request = request(&line, &cwd).ok_or(NOT_OURS)?;
+    load(&request, &environment, &cwd)
+}
+
+/// Reads those of a fleet: its services, each with its settings.
+///
+/// # Errors
+///
+/// As [`settings_of`].
+pub(crate) fn fleet_of(server: &Identity) -> Result<Vec<(Chosen, Loaded)>, String> {
+    let Seen { line, environment, cwd } = look(server)?;
+    let Command::Fleet(FleetCommand::Start(args)) = command(&line).ok_or(NOT_OURS)? else {
+        return Err("it runs one server and no fleet".to_owned());
+    };
+    let chosen = fleet::chosen(&args).map_err(|failure| failure.lines.join("; "))?;
+    let read = |mut chosen: Chosen| {
+        chosen.request.env_file = chosen.request.env_file.map(|file| cwd.join(file));
+        let loaded = load(&chosen.request, &environment, &cwd)?;
+        Ok((chosen, loaded))
+    };
+    chosen.into_iter().map(read).collect()
+}
+
+fn load(request: &Request, environment: &[u8], cwd: &Path) -> Result<Loaded, String> {
+    settings::load_of(request, variables(environment), cwd)
+        .map_err(|failure| failure.lines.join("; "))
+}
+
+/// What the kernel says of a process. This one stands where that one does from then on.
+struct Seen {
+    line: Vec<u8>,
+    environment: Vec<u8>,
+    cwd: PathBuf,
+}
+
+fn look(server: &Identity) -> Result<Seen, String> {
     let sure = || match server.open() {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err("it has just ended".to_owned()),
@@ -40,21 +78,31 @@ pub(crate) fn settings_of(server: &Identity) -> Result<Loaded, String> {
     let (line, environment) = (read("cmdline")?, read("environ")?);
     // What was read is the server's only if it is still the one.
     sure()?;
-    let request = request(&line, &cwd).ok_or("its command line is none of this program's")?;
+    if command(&line).is_none() {
+        return Err(NOT_OURS.to_owned());
+    }
     // Files are named from where it is.
     std::env::set_current_dir(&cwd).map_err(|error| refused("directory", &error))?;
-    settings::load_of(&request, variables(&environment), &cwd)
-        .map_err(|failure| failure.lines.join("; "))
+    Ok(Seen { line, environment, cwd })
+}
+
+const NOT_OURS: &str = "its command line is none of this program's";
+
+/// What it was called with.
+fn command(line: &[u8]) -> Option<Command> {
+    let words = line.strip_suffix(b"\0").unwrap_or(line).split(|byte| *byte == 0);
+    let words = words.map(|word| OsString::from_vec(word.to_vec()));
+    let command = examples::read(words).ok()?.command;
+    let runs = matches!(
+        command,
+        Command::Websocket(WebsocketCommand::Start(_)) | Command::Fleet(FleetCommand::Start(_))
+    );
+    runs.then_some(command)
 }
 
 /// What it was told by its flags.
 fn request(line: &[u8], cwd: &Path) -> Option<Request> {
-    let words = line.strip_suffix(b"\0").unwrap_or(line).split(|byte| *byte == 0);
-    let words = words.map(|word| OsString::from_vec(word.to_vec()));
-    let Command::Websocket(WebsocketCommand::Start(args)) = examples::read(words).ok()?.command
-    else {
-        return None;
-    };
+    let Command::Websocket(WebsocketCommand::Start(args)) = command(line)? else { return None };
     let mut request = args.request();
     request.env_file = request.env_file.map(|file| cwd.join(file));
     Some(request)

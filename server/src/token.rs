@@ -16,12 +16,12 @@ use crate::{
     cli::{Lifetime, TokenCreateArgs, TokenInspectArgs},
     exit::{Exit, Failure},
     out, publish,
-    settings::{self, KEY_VARIABLES, Key, Loaded, Request, Secret},
+    settings::{self, KEY_VARIABLES, Key, Loaded, Request, Secret, Service},
 };
 
 /// Makes a token. Only the token goes to standard output.
 pub(crate) fn create(args: &TokenCreateArgs) -> Result<Exit, Failure> {
-    let loaded = loaded(args.env_file.clone())?;
+    let loaded = loaded(args.env_file.clone(), args.service.clone())?;
     let key = signing_key(&loaded, args.secret.as_deref(), args.kid.as_deref())?;
     if let Err(weak) = auth::check_secret(key.secret.reveal().as_bytes()) {
         out::note(format_args!(
@@ -40,6 +40,8 @@ pub(crate) fn create(args: &TokenCreateArgs) -> Result<Exit, Failure> {
     let permissions: Vec<&str> = args.permissions.iter().map(String::as_str).collect();
     let id = Entropy::new(seed()?).uuid().to_string();
     let audience = loaded.settings.jwt_audience.first().map(String::as_str);
+    let service = loaded.service.as_ref().map(Service::profile);
+    let own_issuer = service.and_then(|profile| profile.tokens.issuer.as_deref());
     let spec = TokenSpec {
         user: Some(&args.user),
         permissions: &permissions,
@@ -48,17 +50,16 @@ pub(crate) fn create(args: &TokenCreateArgs) -> Result<Exit, Failure> {
         kid: key.kid.as_deref(),
         id: Some(&id),
         audience,
-        issuer: loaded.settings.jwt_issuer.as_deref(),
+        issuer: loaded.settings.jwt_issuer.as_deref().or(own_issuer),
     };
     let token = auth::issue(key.secret.reveal().as_bytes(), &spec)
         .map_err(|error| Failure::new(Exit::General, format!("no token made: {error}")))?;
     for line in create_notes(&args.user, &permissions, now, expires_in) {
         out::note(line);
     }
-    if let (true, Err(denied)) = (
-        !loaded.keys.is_empty(),
-        key_set(&loaded.keys)?.verify(&token, now, &loaded.settings.token_rules()),
-    ) {
+    if let (true, Err(denied)) =
+        (!loaded.keys.is_empty(), key_set(&loaded.keys)?.verify(&token, now, &loaded.token_rules()))
+    {
         out::note(format_args!("warning: a server with these settings refuses it: {denied}"));
     }
     out::line(token)?;
@@ -76,7 +77,7 @@ pub(crate) fn inspect(args: &TokenInspectArgs) -> Result<Exit, Failure> {
             )
         })?,
     };
-    let loaded = loaded(args.env_file.clone())?;
+    let loaded = loaded(args.env_file.clone(), args.service.clone())?;
     let parts = auth::inspect(&token).ok_or_else(|| Failure::new(Exit::General, "not a token"))?;
     let now = unix_now();
     for (title, name) in [("header", "header"), ("claims", "claims")] {
@@ -91,7 +92,7 @@ pub(crate) fn inspect(args: &TokenInspectArgs) -> Result<Exit, Failure> {
         out::line("not verified: there is no key; set MAHAVISHNU_JWT_SECRET")?;
         return Ok(Exit::Ok);
     }
-    match key_set(&loaded.keys)?.verify(&token, now, &loaded.settings.token_rules()) {
+    match key_set(&loaded.keys)?.verify(&token, now, &loaded.token_rules()) {
         Ok(_) => {
             out::line("valid")?;
             Ok(Exit::Ok)
@@ -136,12 +137,22 @@ pub(crate) fn unix_now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-fn loaded(env_file: Option<std::path::PathBuf>) -> Result<Loaded, Failure> {
-    let loaded = settings::load(&Request { env_file, overrides: Vec::new() })?;
+fn loaded(
+    env_file: Option<std::path::PathBuf>,
+    service: Option<String>,
+) -> Result<Loaded, Failure> {
+    let service = service.map(|service| ("MAHAVISHNU_SERVICE", "--service", service));
+    let overrides = service.into_iter().collect();
+    let loaded = settings::load(&Request { env_file, overrides, ..Request::default() })?;
     loaded.demand_sound(
         &[
             KEY_VARIABLES,
-            &["MAHAVISHNU_JWT_EXPIRY", "MAHAVISHNU_JWT_AUDIENCE", "MAHAVISHNU_JWT_ISSUER"],
+            &[
+                "MAHAVISHNU_SERVICE",
+                "MAHAVISHNU_JWT_EXPIRY",
+                "MAHAVISHNU_JWT_AUDIENCE",
+                "MAHAVISHNU_JWT_ISSUER",
+            ],
         ]
         .concat(),
     )?;
@@ -198,8 +209,8 @@ fn create_notes(
 
 /// Permissions that open nothing, because no rule is about them.
 fn unknown_permissions(loaded: &Loaded, permissions: &[String]) -> Vec<String> {
-    let service = &loaded.settings.auth_policy;
-    let Some((policy, _)) = loaded.policies.policy(service) else { return Vec::new() };
+    let service = loaded.policy_name();
+    let Some((policy, _)) = loaded.policy() else { return Vec::new() };
     let known = policy.permissions();
     // As the policy takes them.
     let normal = |text: &str| match policy.is_lower_case() {

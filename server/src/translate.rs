@@ -10,10 +10,11 @@ use mahavishnu_core::{
         WhileAwayRules,
     },
     limits::{self, Limits},
-    protocol::CorrelationRule,
+    protocol::{CorrelationRule, WelcomeExtra},
     spans::Tracing,
     wire,
 };
+use mahavishnu_profiles::{Extra, Profile};
 use rustix::system::uname;
 
 use crate::{
@@ -28,15 +29,11 @@ use crate::{
 pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
     let settings = &loaded.settings;
     let capacity = Capacity::of(settings);
-    let (policy, _) = loaded.policies.policy(&settings.auth_policy).ok_or_else(|| {
-        Failure::new(Exit::Configuration, format!("no policy {:?}", settings.auth_policy))
+    let (policy, _) = loaded.policy().ok_or_else(|| {
+        Failure::new(Exit::Configuration, format!("no policy {:?}", loaded.policy_name()))
     })?;
     Ok(Config {
-        service: Service {
-            name: settings.server_name.as_str().into(),
-            metrics_check: if settings.metrics_enabled { "passing" } else { "disabled" },
-            ..Service::default()
-        },
+        service: service(loaded),
         limits: limits(settings, &capacity),
         connections_bound: capacity.bound,
         trusted_proxies: settings.trusted_proxies.clone(),
@@ -46,7 +43,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         auth: Auth {
             required: settings.auth_enabled,
             keys: token::key_set(&loaded.keys)?,
-            rules: settings.token_rules(),
+            rules: loaded.token_rules(),
             end_removed_keys: settings.jwt_end_removed_keys,
             revoked: loaded.revoked.clone(),
             query_parameter: settings.token_in_query.then(|| QUERY_PARAMETER.into()),
@@ -91,6 +88,30 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             .then_some(Tracing { sampler: loaded.telemetry.sampler, users: settings.trace_users }),
         ..Config::default()
     })
+}
+
+/// What the server calls itself, and says to whoever connects.
+fn service(loaded: &Loaded) -> Service {
+    let settings = &loaded.settings;
+    let plain = Service {
+        name: settings.server_name.as_str().into(),
+        metrics_check: if settings.metrics_enabled { "passing" } else { "disabled" },
+        ..Service::default()
+    };
+    let Some(service) = &loaded.service else { return plain };
+    let Profile { label, welcome, .. } = &**service.profile();
+    let extra = |extra: &Extra| match extra {
+        Extra::Secure => WelcomeExtra::Secure,
+        Extra::RateLimit => WelcomeExtra::RateLimit,
+        Extra::TlsMode => WelcomeExtra::TlsMode,
+    };
+    Service {
+        label: label.clone().into(),
+        server: Some(welcome.server.clone().into()),
+        greeting: welcome.message.clone().into(),
+        welcome: welcome.extras.iter().map(extra).collect(),
+        ..plain
+    }
 }
 
 fn limits(settings: &Settings, capacity: &Capacity) -> Limits {

@@ -102,7 +102,7 @@ fn wrong_use_is_a_general_failure_and_help_is_none() {
 #[test]
 fn the_table_for_the_documentation_is_markdown() {
     let done = Place::new().run("config docs").expect(0);
-    assert!(done.out.starts_with("### Listening\n\n| Variable |"), "{}", done.out);
+    assert!(done.out.starts_with("### Service\n\n| Variable |"), "{}", done.out);
     assert!(
         done.out.contains("| `MAHAVISHNU_JWT_EXPIRY`, `MAHAVISHNU_TOKEN_EXPIRY` | `3600` |"),
         "{}",

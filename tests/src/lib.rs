@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod collector;
 pub mod dialogue;
 pub mod faults;
+pub mod fleet;
 pub mod foreign;
 pub mod http;
 pub mod json;

@@ -17,8 +17,11 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-const BOARDS: [&str; 2] =
-    ["grafana/WebSocket_Monitoring.json", "grafana/Mahavishnu_Operations.json"];
+const BOARDS: [&str; 3] = [
+    "grafana/WebSocket_Monitoring.json",
+    "grafana/Mahavishnu_Operations.json",
+    "grafana/Mahavishnu_Fleet.json",
+];
 
 /// How long it may take until there are two scrapes of everything: some seconds, but for a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -42,7 +42,7 @@ fn analyze(args: &[&str]) -> String {
 fn systemd_finds_nothing_wrong_with_the_units() {
     let dir = tempfile::tempdir().unwrap();
     let units = units(dir.path());
-    assert_eq!(units.len(), 4);
+    assert_eq!(units.len(), 5);
     for unit in &units {
         let text = analyze(&["verify", "--man=no", unit.to_str().unwrap()]);
         assert!(!text.contains("mahavishnu"), "{text}");
@@ -76,6 +76,12 @@ fn the_template_differs_from_the_unit_in_its_names_alone() {
         .replace("server %i\n", "server\n");
     assert_eq!(named, single);
     assert_ne!(template, single);
+    let fleet = read("mahavishnu-fleet.service")
+        .replace("fleet.env", "production.env")
+        .replace("mahavishnu fleet ", "mahavishnu websocket ")
+        .replace("Directory=mahavishnu-fleet", "Directory=mahavishnu")
+        .replace("Mahavishnu fleet: all services in one process", "Mahavishnu WebSocket server");
+    assert_eq!(fleet, single);
 }
 
 #[test]

@@ -21,6 +21,8 @@ mod cluster_presence;
 mod cluster_sessions;
 mod dialogues;
 mod draining;
+mod fleet;
+mod fleet_tools;
 mod formats;
 mod guide;
 mod heads;

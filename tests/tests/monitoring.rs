@@ -22,8 +22,11 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-const BOARDS: [&str; 2] =
-    ["grafana/WebSocket_Monitoring.json", "grafana/Mahavishnu_Operations.json"];
+const BOARDS: [&str; 3] = [
+    "grafana/WebSocket_Monitoring.json",
+    "grafana/Mahavishnu_Operations.json",
+    "grafana/Mahavishnu_Fleet.json",
+];
 
 /// Whether a command succeeds, and what it says.
 fn run(program: &str, args: &[&Path]) -> (bool, String) {
@@ -53,6 +56,7 @@ fn the_readers_of_the_files_find_nothing_wrong() {
         (deploy("prometheus/prometheus.yml"), deploy("prometheus/alerts/mahavishnu.yml"));
     for (program, args) in [
         ("promtool", [word("check"), word("config"), &config].to_vec()),
+        ("promtool", [word("check"), word("config"), &deploy("prometheus/fleet.yml")].to_vec()),
         ("promtool", [word("check"), word("rules"), word("--lint-fatal"), &rules].to_vec()),
         ("amtool", [word("check-config"), &deploy("prometheus/alertmanager.yml")].to_vec()),
     ] {

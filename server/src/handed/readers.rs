@@ -39,7 +39,11 @@ fn readers(dir: &Path) -> Vec<Reader> {
             good: "# note\nMAHAVISHNU_PORT=1\nMAHAVISHNU_HOST=::1\n".into(),
             may_be_empty: true,
             read: Box::new(|path| {
-                let request = Request { env_file: Some(path.into()), overrides: Vec::new() };
+                let request = Request {
+                    env_file: Some(path.into()),
+                    overrides: Vec::new(),
+                    ..Request::default()
+                };
                 let loaded = settings::load(&request)?;
                 let whole = [8686, 1].contains(&loaded.settings.port);
                 assert!(whole && !loaded.settings.host.contains('\r'), "{:?}", loaded.settings);

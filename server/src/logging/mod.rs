@@ -13,12 +13,16 @@ use std::{
     time::Duration,
 };
 
-use tracing::{Level, error, info, level_filters::LevelFilter, warn};
+use tracing::{Event, Level, error, info, level_filters::LevelFilter, warn};
 use tracing_subscriber::{
     Registry,
-    fmt::{self, MakeWriter, writer::MakeWriterExt},
+    fmt::{
+        self, FmtContext, FormatEvent, FormattedFields, MakeWriter,
+        format::{JsonFields, Writer},
+        writer::MakeWriterExt,
+    },
     layer::{Layer, SubscriberExt},
-    registry::LookupSpan,
+    registry::{LookupSpan, Scope},
     reload,
     util::SubscriberInitExt,
 };
@@ -33,7 +37,7 @@ use crate::{
 };
 
 /// The log of this process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
     level: reload::Handle<LevelFilter, Registry>,
 }
@@ -144,7 +148,42 @@ where
     match format {
         // Colours would be escape codes in a file.
         LogFormat::Text => layer.with_ansi(false).with_target(false).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
+        LogFormat::Json => {
+            let json = layer.json().flatten_event(true).with_current_span(false);
+            json.with_span_list(false).map_event_format(WithSpans).boxed()
+        }
+    }
+}
+
+/// JSON lines in which what spans say, the `server` of a fleet's, is a member like any other.
+struct WithSpans<F>(F);
+
+impl<S, F> FormatEvent<S, JsonFields> for WithSpans<F>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    F: FormatEvent<S, JsonFields>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, JsonFields>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        let spans = context.event_scope().into_iter().flat_map(Scope::from_root);
+        for span in spans {
+            let extensions = span.extensions();
+            let fields = extensions.get::<FormattedFields<JsonFields>>();
+            let members = fields.and_then(|fields| fields.strip_prefix('{')?.strip_suffix('}'));
+            let object = line.trim_end().strip_suffix('}').map(str::len);
+            if let Some((members, end)) = members.filter(|text| !text.is_empty()).zip(object) {
+                let members = format!(",{members}}}\n");
+                line.truncate(end);
+                line.push_str(&members);
+            }
+        }
+        writer.write_str(&line)
     }
 }
 
@@ -203,6 +242,39 @@ mod tests {
         assert!(text.ends_with(" lost=7\n"), "{text}");
         let json: serde_json::Value = serde_json::from_slice(&notice(LogFormat::Json, 7)).unwrap();
         assert_eq!((json["level"].as_str(), json["lost"].as_u64()), (Some("WARN"), Some(7)));
+    }
+
+    #[test]
+    fn what_a_span_says_is_a_member_of_the_line() {
+        let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let sink = kept.clone();
+        #[derive(Clone)]
+        struct Sink(Arc<Mutex<Vec<u8>>>);
+        impl Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let writer = move || Sink(sink.clone());
+        let registry = tracing_subscriber::registry().with(layer(LogFormat::Json, writer));
+        tracing::subscriber::with_default(registry, || {
+            info!(port = 1, "alone");
+            tracing::error_span!("service", server = "akosha").in_scope(|| info!(port = 2, "one"));
+        });
+        let text = String::from_utf8(kept.lock().unwrap().clone()).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!((lines[0]["port"].as_u64(), lines[0].get("server")), (Some(1), None));
+        assert_eq!(
+            (lines[1]["port"].as_u64(), lines[1]["server"].as_str()),
+            (Some(2), Some("akosha"))
+        );
+        assert_eq!((lines[1].get("span"), lines[1]["message"].as_str()), (None, Some("one")));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use mahavishnu_core::auth::Revocations;
+use mahavishnu_core::auth::{Policy, Revocations, TokenRules};
 
 use super::{
     PREFIX, Settings,
@@ -16,6 +16,7 @@ use super::{
     keys::{self, Key},
     passwords::Passwords,
     reader::{Problem, Reader},
+    service::Service,
     sources::{Given, Request, Source, Sources},
     table::table,
     value::MASK,
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     exit::{Exit, Failure},
     handed,
-    policy::PolicyFile,
+    policy::{self, PolicyFile},
     revoked,
     telemetry::Telemetry,
 };
@@ -47,6 +48,10 @@ pub(crate) struct Loaded {
     pub(crate) telemetry_given: Vec<(String, String, Source)>,
     /// Where each value came from, by full name.
     pub(crate) origins: BTreeMap<&'static str, Source>,
+    /// Under which name it was given, if under another one.
+    pub(crate) spellings: BTreeMap<&'static str, String>,
+    /// Which service it is, if one in particular.
+    pub(crate) service: Option<Service>,
 }
 
 /// Reads the sources that `request` names. Fails only if a source cannot be read; what is wrong with the settings
@@ -68,7 +73,7 @@ pub(crate) fn load_of(
 pub(crate) fn evaluate(sources: &Sources) -> Loaded {
     let mut reader = Reader::new(sources);
     let settings = Settings::read(&mut reader);
-    let Reader { problems, mut warnings, origins, .. } = reader;
+    let Reader { problems, mut warnings, origins, spellings, .. } = reader;
     warnings.extend(unknown_names(sources));
     let (telemetry, telemetry_given) = read_telemetry(sources, &mut warnings);
     let mut loaded = Loaded {
@@ -82,6 +87,8 @@ pub(crate) fn evaluate(sources: &Sources) -> Loaded {
         telemetry,
         telemetry_given,
         origins,
+        spellings,
+        service: sources.service().cloned(),
     };
     loaded.load_keys();
     loaded.load_files();
@@ -103,7 +110,34 @@ impl Loaded {
     pub(crate) fn key_file(&self) -> Option<PathBuf> {
         match self.origins.get(self.keys.first()?.source())? {
             Source::File(path) => std::path::absolute(path).ok(),
-            Source::Flag(_) | Source::Environment | Source::Default => None,
+            Source::Flag(_) | Source::Environment | Source::Service(_) | Source::Default => None,
+        }
+    }
+
+    /// Who may subscribe and publish where, and whether MAHAVISHNU_POLICY_FILE says so.
+    pub(crate) fn policy(&self) -> Option<(Policy, bool)> {
+        let unsaid = self.origins.get("MAHAVISHNU_AUTH_POLICY") == Some(&Source::Default);
+        // A service that only its file describes has its rules there, too.
+        match self.service.as_ref().filter(|_| unsaid) {
+            Some(service) => Some((policy::of_profile(service.profile())?, false)),
+            None => self.policies.policy(&self.settings.auth_policy),
+        }
+    }
+
+    /// Whose rules [`policy`](Self::policy) has.
+    pub(crate) fn policy_name(&self) -> &str {
+        let unsaid = self.origins.get("MAHAVISHNU_AUTH_POLICY") == Some(&Source::Default);
+        let own = self.service.as_ref().filter(|_| unsaid);
+        own.map_or(&self.settings.auth_policy, |service| &service.profile().name)
+    }
+
+    /// What is asked of tokens.
+    pub(crate) fn token_rules(&self) -> TokenRules {
+        let audience = self.origins.get("MAHAVISHNU_JWT_AUDIENCE");
+        TokenRules {
+            // Some helpers of a service name it, and some name nobody.
+            audience_optional: matches!(audience, Some(Source::Service(_))),
+            ..self.settings.token_rules()
         }
     }
 
@@ -199,8 +233,14 @@ impl Loaded {
         let required = self.settings.auth_enabled;
         let doubts = self.keys.iter().filter_map(|key| Some((key.source(), key.doubt()?)));
         self.warnings.extend(doubts.map(|(name, doubt)| format!("{name}: {doubt}")));
-        let faults: Vec<_> =
-            self.keys.iter().filter_map(|key| Some((key.source(), key.fault()?))).collect();
+        let published = |key: &Key| {
+            let tokens = &self.service.as_ref()?.profile().tokens;
+            let secret = key.secret.reveal();
+            let known = tokens.refused_secrets.iter().any(|known| **known == *secret);
+            known.then(|| PUBLISHED.to_owned())
+        };
+        let fault = |key: &Key| Some((key.source(), key.fault().or_else(|| published(key))?));
+        let faults: Vec<_> = self.keys.iter().filter_map(fault).collect();
         for (name, fault) in faults {
             if required {
                 self.problem(name, fault);
@@ -214,6 +254,13 @@ impl Loaded {
             self.problem("MAHAVISHNU_AUTH_ENABLED", text);
         }
         // What the core would refuse whatever the switch says: too many keys, or the text of a key file as a secret.
+        if let Some(service) = &self.service
+            && self.policy().is_none()
+        {
+            let name = &service.profile().name;
+            let text = format!("the rights of {name} are too many, or one has no pattern");
+            self.problem("MAHAVISHNU_SERVICE", text);
+        }
         if let Err(failure) = crate::token::key_set(&self.keys) {
             self.problems.extend(failure.lines.into_iter().map(|line| Problem {
                 name: "MAHAVISHNU_JWT_KEYS",
@@ -352,7 +399,10 @@ impl Loaded {
             let text = "MAHAVISHNU_TRACE_USERS has no effect: no spans are exported (OTEL_EXPORTER_OTLP_ENDPOINT)";
             self.warnings.push(text.into());
         }
-        self.warnings.extend(without_effect(&self.settings, !self.keys.is_empty()));
+        // Nobody has asked for what a service has by itself.
+        let by_itself = |name: &str| matches!(self.origins.get(name), Some(Source::Service(_)));
+        let idle = without_effect(&self.settings, !self.keys.is_empty(), by_itself);
+        self.warnings.extend(idle);
     }
 
     fn check_limits(&mut self) {
@@ -425,6 +475,7 @@ fn unknown_names(sources: &Sources) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut others = Vec::new();
     let unknown = |name: &&str| !known.contains(name) && name.starts_with(PREFIX);
+    // The service's own program has variables that we know nothing of.
     for name in sources.names().filter(unknown) {
         let bare = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
         let nearest = known
@@ -446,7 +497,7 @@ fn unknown_names(sources: &Sources) -> Vec<String> {
 }
 
 /// Whether two listeners on one port would collide.
-fn overlap(a: &str, b: &str) -> bool {
+pub(crate) fn overlap(a: &str, b: &str) -> bool {
     let any = |host: &str| host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
     a.eq_ignore_ascii_case(b) || any(a) || any(b)
 }
@@ -464,6 +515,9 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
+
+/// What is wrong with a key that a service has in its code.
+const PUBLISHED: &str = "this secret is written in the service's public code, so everybody has it; `openssl rand -base64 32` makes a real one";
 
 /// Variables that keys come from.
 pub(crate) const KEY_VARIABLES: &[&str] =

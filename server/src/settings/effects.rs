@@ -233,12 +233,16 @@ const IDLE: &[Idle] = &[
 ];
 
 /// A line for each reason that applies, with the settings that are not at their default and have no effect for it.
-pub(super) fn without_effect(settings: &Settings, has_keys: bool) -> Vec<String> {
+pub(super) fn without_effect(
+    settings: &Settings,
+    has_keys: bool,
+    passed_over: impl Fn(&str) -> bool,
+) -> Vec<String> {
     let (table, shown) = (table(), settings.shown());
     let is_meant = |name: &str| {
         let given = shown.iter().find(|(shown, _)| *shown == name);
         let row = table.iter().find(|row| row.name() == name);
-        given.zip(row).is_some_and(|((_, value), row)| *value != row.default)
+        !passed_over(name) && given.zip(row).is_some_and(|((_, value), row)| *value != row.default)
     };
     let line = |idle: &Idle| {
         let names: Vec<_> = idle.names.iter().copied().filter(|name| is_meant(name)).collect();

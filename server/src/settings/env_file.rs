@@ -21,19 +21,22 @@ pub(super) struct BadLine {
     pub(super) why: &'static str,
 }
 
+/// Whether a name that does not begin as ours do is a setting all the same: a service's own.
+pub(super) type Own<'a> = &'a dyn Fn(&str) -> bool;
+
 /// The settings of a text in its order, those of other programs left out; or all lines that are wrong.
-pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Vec<BadLine>> {
+pub(super) fn parse(text: &str, own: Own<'_>) -> Result<Vec<Entry>, Vec<BadLine>> {
     let lines: Vec<&str> = text.lines().collect();
     let (mut entries, mut bad) = (Vec::<Entry>::new(), Vec::new());
     let mut at = 0;
     while let Some(rest) = lines.get(at..).filter(|rest| !rest.is_empty()) {
-        let (taken, found) = match Line::of(rest.first().copied().unwrap_or_default()) {
+        let (taken, found) = match Line::of(rest.first().copied().unwrap_or_default(), own) {
             Line::Nothing => (1, Ok(None)),
             Line::Wrong(why) => (1, Err(why)),
             Line::Exported(name) if entries.iter().any(|entry| entry.name == name) => (1, Ok(None)),
             Line::Exported(_) => (1, Err(NO_VALUE)),
-            Line::Foreign(value) => foreign(value, rest),
-            Line::Ours(name, value) => ours(name, value, rest),
+            Line::Foreign(value) => foreign(value, rest, own),
+            Line::Ours(name, value) => ours(name, value, rest, own),
         };
         match found {
             Ok(entry) => entries.extend(entry),
@@ -57,7 +60,7 @@ enum Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(line: &'a str) -> Self {
+    fn of(line: &'a str, own: Own<'_>) -> Self {
         let line = bare(line);
         if line.is_empty() || line.starts_with(['#', ';']) {
             return Self::Nothing;
@@ -71,7 +74,8 @@ impl<'a> Line<'a> {
             Some((name, value)) => (name.trim_end(), Some(value)),
             None => (assignment.trim_end(), None),
         };
-        if super::sources::is_ours(name) && !name.starts_with(super::PREFIX) {
+        let others = super::sources::is_ours(name) || own(name);
+        if others && !name.starts_with(super::PREFIX) {
             return match value {
                 Some(value) => Self::Ours(name, value),
                 None if exported.is_some() => Self::Exported(name),
@@ -98,8 +102,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn is_ours(line: &str) -> bool {
-        matches!(Line::of(line), Line::Ours(..) | Line::Wrong(_))
+    fn is_ours(line: &str, own: Own<'_>) -> bool {
+        matches!(Line::of(line, own), Line::Ours(..) | Line::Wrong(_))
     }
 }
 
@@ -118,7 +122,11 @@ fn bare(line: &str) -> &str {
 
 /// How many lines another program's value takes. That it goes on over one of ours is refused: readers disagree on what
 /// is meant.
-fn foreign(value: &str, rest: &[&str]) -> (usize, Result<Option<Entry>, &'static str>) {
+fn foreign(
+    value: &str,
+    rest: &[&str],
+    own: Own<'_>,
+) -> (usize, Result<Option<Entry>, &'static str>) {
     let value = value.trim_start();
     let mut taken = 1;
     if let Some(quote) = value.chars().next().filter(|first| ['"', '\''].contains(first)) {
@@ -132,7 +140,7 @@ fn foreign(value: &str, rest: &[&str]) -> (usize, Result<Option<Entry>, &'static
             taken += 1;
         }
     }
-    if rest.iter().take(taken).skip(1).any(|line| Line::is_ours(line)) {
+    if rest.iter().take(taken).skip(1).any(|line| Line::is_ours(line, own)) {
         return (1, Err(OVER_OURS));
     }
     (taken, Ok(None))
@@ -148,13 +156,19 @@ fn closes(line: &str, quote: char) -> bool {
 }
 
 /// A setting, and how many lines it takes.
-fn ours(name: &str, value: &str, rest: &[&str]) -> (usize, Result<Option<Entry>, &'static str>) {
+fn ours(
+    name: &str,
+    value: &str,
+    rest: &[&str],
+    own: Own<'_>,
+) -> (usize, Result<Option<Entry>, &'static str>) {
     // With room for all that may belong to it, nothing is moved and no copy of a secret stays behind.
     let room = value.len() + rest.iter().skip(1).map(|line| line.len() + 1).sum::<usize>();
     let mut reader = Value {
         line: value.trim_start().chars().peekable(),
         further: rest.get(1..).unwrap_or_default(),
         taken: 1,
+        own,
         text: Zeroizing::new(String::with_capacity(room)),
     };
     match reader.read(is_secret(name)) {
@@ -178,6 +192,7 @@ struct Value<'a> {
     line: Peekable<Chars<'a>>,
     further: &'a [&'a str],
     taken: usize,
+    own: Own<'a>,
     text: Zeroizing<String>,
 }
 
@@ -268,7 +283,7 @@ impl Value<'_> {
     /// The value goes on. Not over another setting: then something is missing before it.
     fn next_line(&mut self) -> Result<(), &'static str> {
         let (next, further) = self.further.split_first().ok_or(GOES_ON)?;
-        if Line::is_ours(next) {
+        if Line::is_ours(next, self.own) {
             return Err(GOES_ON);
         }
         self.line = next.chars().peekable();
@@ -295,6 +310,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn parse(text: &str) -> Result<Vec<Entry>, Vec<BadLine>> {
+        super::parse(text, &|name| name.starts_with("OWN_"))
+    }
+
+    #[test]
+    fn a_services_own_names_are_settings_too() {
+        let entries = parse("OWN_X='a'\nOTHER_X=b\nexport OWN_Y=c # note\n").unwrap();
+        let read: Vec<_> = entries.iter().map(|one| (&*one.name, one.value.as_str())).collect();
+        assert_eq!(read, [("OWN_X", "a"), ("OWN_Y", "c")]);
+        assert_eq!(parse("OWN_X='a' b\n").unwrap_err().len(), 1, "as strict as with ours");
+    }
 
     fn value(line: &str) -> Result<String, &'static str> {
         match parse(&format!("MAHAVISHNU_X={line}\n")) {

@@ -12,7 +12,8 @@ use super::{
     Settings,
     check::{Loaded, evaluate},
     reader::{Reload, Variable},
-    sources::{DOT_ENV, Override, Request, Source, Sources},
+    service::is_file,
+    sources::{DOT_ENV, Override, Request, SERVICE, Source, Sources},
     table::table,
     value::MASK,
 };
@@ -29,6 +30,9 @@ pub(crate) struct InForce {
     /// The file of variables, whole; `named` by a flag, else found in the working directory.
     pub(crate) env_file: PathBuf,
     named: bool,
+    /// Whether it is one of a fleet's.
+    #[serde(default)]
+    in_fleet: bool,
     settings: Vec<Entry>,
 }
 
@@ -72,6 +76,7 @@ impl InForce {
             salt: salt.to_owned(),
             env_file: std::path::absolute(&file).unwrap_or(file),
             named: request.env_file.is_some(),
+            in_fleet: request.in_fleet,
             settings: entries(loaded, salt),
         }
     }
@@ -110,8 +115,11 @@ impl InForce {
         let absent = file.is_none() && !self.named && path.symlink_metadata().is_err();
         let env_file = Some(if absent { PathBuf::from("/dev/null") } else { path.to_owned() });
         let rows = table();
-        let alone = read(Request { env_file: env_file.clone(), overrides: Vec::new() })?;
-        let whole = read(Request { env_file, overrides: self.overrides() })?;
+        let in_fleet = self.in_fleet;
+        // Which service it is says how the file is to be read.
+        let service = self.overrides().into_iter().filter(|(name, ..)| *name == SERVICE).collect();
+        let alone = read(Request { env_file: env_file.clone(), overrides: service, in_fleet })?;
+        let whole = read(Request { env_file, overrides: self.overrides(), in_fleet })?;
         let (filed, next) = (entries(&alone, &self.salt), entries(&whole, &self.salt));
         let mut found = Vec::new();
         for (row, (filed, next)) in rows.iter().zip(filed.iter().zip(&next)) {
@@ -222,6 +230,9 @@ fn digest(settings: &Settings, name: &str, salt: &str) -> Option<String> {
     }
     let one = |path: &Option<PathBuf>| path.iter().cloned().collect();
     let files: Vec<PathBuf> = match name {
+        "MAHAVISHNU_SERVICE" => {
+            settings.service.iter().filter(|said| is_file(said)).map(PathBuf::from).collect()
+        }
         "MAHAVISHNU_CERT_FILE" => settings.cert_file.clone(),
         "MAHAVISHNU_KEY_FILE" => settings.key_file.clone(),
         "MAHAVISHNU_CA_FILE" => one(&settings.ca_file),
@@ -288,7 +299,8 @@ mod tests {
             std::fs::write(&path, file).unwrap();
             let overrides =
                 flags.iter().map(|(name, value)| (*name, "--flag", (*value).to_owned()));
-            let request = Request { env_file: Some(path), overrides: overrides.collect() };
+            let overrides = overrides.collect();
+            let request = Request { env_file: Some(path), overrides, ..Request::default() };
             let loaded = read(request.clone()).unwrap();
             let running = InForce::of(&loaded, &request, &InForce::salt().unwrap());
             Self { dir, running }

@@ -26,6 +26,11 @@ pub(crate) trait Kind {
     fn is_secret(&self) -> bool {
         false
     }
+
+    /// Whether it is true or false, for which services have words of their own.
+    fn is_switch(&self) -> bool {
+        false
+    }
 }
 
 /// true or false, in the spellings that operators use.
@@ -48,6 +53,10 @@ impl Kind for Bool {
 
     fn allowed(&self) -> String {
         "true or false (also 1/0, yes/no, on/off)".into()
+    }
+
+    fn is_switch(&self) -> bool {
+        true
     }
 }
 

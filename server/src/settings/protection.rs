@@ -32,7 +32,7 @@ pub(crate) fn weakened(old: &Loaded, new: &Loaded) -> Weakened {
             continue;
         }
         match new.origins.get(name) {
-            None | Some(Source::Default) => weakened.lost.push(name),
+            None | Some(Source::Default | Source::Service(_)) => weakened.lost.push(name),
             Some(_) => weakened.said.push(name),
         }
     }

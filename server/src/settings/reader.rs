@@ -56,11 +56,19 @@ pub(crate) struct Reader<'a> {
     pub(crate) warnings: Vec<String>,
     /// Where each variable's value came from, by full name.
     pub(crate) origins: BTreeMap<&'static str, Source>,
+    /// Under which name it was given, if under another one.
+    pub(crate) spellings: BTreeMap<&'static str, String>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(sources: &'a Sources) -> Self {
-        Self { sources, problems: Vec::new(), warnings: Vec::new(), origins: BTreeMap::new() }
+        Self {
+            sources,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            origins: BTreeMap::new(),
+            spellings: BTreeMap::new(),
+        }
     }
 
     /// The value of the variable with these `names`, or `default` if it is not given or malformed.
@@ -71,14 +79,18 @@ impl<'a> Reader<'a> {
         default: K::Value,
     ) -> K::Value {
         let name = names.first().copied().unwrap_or_default();
-        if let Some((first, second)) = self.sources.conflicts(names) {
+        let sources = self.sources;
+        if let Some((first, second)) = sources.conflicts(names) {
             self.warnings.push(format!("{first} and {second} differ: {first} counts"));
         }
-        let Some((spelling, given)) = self.sources.find(names) else {
+        let Some((spelling, given)) = sources.find(names) else {
             self.origins.insert(name, Source::Default);
             return default;
         };
         self.origins.insert(name, given.origin.clone());
+        if spelling != name {
+            self.spellings.insert(name, spelling.to_owned());
+        }
         if let Some(text) = given.text.as_ref().filter(|text| !kind.is_secret() && is_quoted(text))
         {
             self.warnings.push(format!(
@@ -87,7 +99,9 @@ impl<'a> Reader<'a> {
                 given.origin
             ));
         }
-        let parsed = given.text.as_ref().and_then(|text| kind.parse(text));
+        let text = given.text.as_ref().map(|text| text.as_str());
+        let word = text.filter(|_| kind.is_switch()).and_then(|text| self.word(spelling, text));
+        let parsed = word.or(text).and_then(|text| kind.parse(text));
         parsed.unwrap_or_else(|| {
             let shown = match &given.text {
                 Some(_) if kind.is_secret() => "the value".to_owned(),
@@ -102,6 +116,21 @@ impl<'a> Reader<'a> {
             self.problems.push(Problem { name, line, exit: Exit::Configuration });
             default
         })
+    }
+}
+
+impl Reader<'_> {
+    /// A switch in our words, if it is given by a name of the service's own: then the words are the service's, too.
+    fn word(&mut self, spelling: &str, text: &str) -> Option<&'static str> {
+        let service = self.sources.service()?;
+        let (word, differs) = service.switch(spelling, text)?;
+        if differs {
+            let (shown, name) = (quoted(text), &service.profile().name);
+            self.warnings.push(format!(
+                "{spelling}: {shown} means {word} to {name}, though it means the opposite elsewhere; write true or false"
+            ));
+        }
+        Some(word)
     }
 }
 

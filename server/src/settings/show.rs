@@ -11,7 +11,10 @@ pub(crate) fn show(loaded: &Loaded) -> String {
         let line = match (value.as_str(), origin) {
             ("", Source::Default) => format!("# {name} is not set"),
             ("", origin) => format!("{name}=''  # {origin}"),
-            (value, origin) => format!("{name}={}  # {origin}", quoted(value)),
+            (value, origin) => match loaded.spellings.get(name) {
+                Some(spelling) => format!("{name}={}  # {origin}, as {spelling}", quoted(value)),
+                None => format!("{name}={}  # {origin}", quoted(value)),
+            },
         };
         text.push_str(&line);
         text.push('\n');
@@ -84,7 +87,7 @@ pub(crate) fn changes(old: &Loaded, new: &Loaded) -> Changes {
             .ne(new.keys.iter().filter(|key| key.source() == name));
         let content = match name {
             "MAHAVISHNU_POLICY_FILE" => {
-                let of = |loaded: &Loaded| loaded.policies.policy(&loaded.settings.auth_policy);
+                let of = Loaded::policy;
                 of(old) != of(new) && old.settings.auth_policy == new.settings.auth_policy
             }
             "MAHAVISHNU_REVOKED_FILE" => old.revoked != new.revoked,

@@ -1,15 +1,19 @@
-//! Where settings come from: flags win over the process environment, which wins over a file. Nothing is ever written
-//! to the process environment.
+//! Where settings come from: flags win over the process environment, which wins over a file, which wins over what the
+//! service has by itself. Nothing is ever written to the process environment.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use zeroize::Zeroizing;
 
-use super::env_file;
+use super::{
+    env_file::{self, Own},
+    service::Service,
+};
 use crate::{
     exit::{Exit, Failure},
     handed::{self, Refused},
@@ -30,6 +34,8 @@ pub(crate) enum Source {
     Flag(&'static str),
     Environment,
     File(PathBuf),
+    /// What this service has, if nobody says otherwise.
+    Service(Arc<str>),
     Default,
 }
 
@@ -39,6 +45,7 @@ impl std::fmt::Display for Source {
             Self::Flag(flag) => f.write_str(flag),
             Self::Environment => f.write_str("environment"),
             Self::File(path) => path.display().fmt(f),
+            Self::Service(name) => write!(f, "service {name}"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -53,11 +60,14 @@ pub(crate) struct Request {
     /// `--env-file`. Without it `.env` in the working directory is read if it is there.
     pub(crate) env_file: Option<PathBuf>,
     pub(crate) overrides: Vec<Override>,
+    /// Whether it is one of a fleet's: see [`Service::load`] and [`is_shared`].
+    pub(crate) in_fleet: bool,
 }
 
 /// All given variables, best source first.
 pub(crate) struct Sources {
     layers: Vec<BTreeMap<String, Given>>,
+    service: Option<Service>,
 }
 
 impl Sources {
@@ -74,50 +84,87 @@ impl Sources {
         environment: impl Iterator<Item = (String, OsString)>,
         working_directory: &Path,
     ) -> Result<Self, Failure> {
-        let flags = request.overrides.iter().map(|(name, flag, value)| {
-            (
-                (*name).to_owned(),
-                Given { text: Some(value.clone().into()), origin: Source::Flag(flag) },
-            )
+        let flags: BTreeMap<_, _> = request
+            .overrides
+            .iter()
+            .map(|(name, flag, value)| {
+                let given = Given { text: Some(value.clone().into()), origin: Source::Flag(flag) };
+                ((*name).to_owned(), given)
+            })
+            .collect();
+        let environment = environment.map(|(name, value)| {
+            let text = value.into_string().ok().map(Zeroizing::new);
+            (name, Given { text, origin: Source::Environment })
         });
-        let environment = environment.filter(|(name, _)| is_ours(name)).map(|(name, value)| {
-            (
-                name,
-                Given {
-                    text: value.into_string().ok().map(Zeroizing::new),
-                    origin: Source::Environment,
-                },
-            )
-        });
-        let file = match &request.env_file {
-            Some(path) => read_file(path)?,
-            None => {
-                let path = working_directory.join(DOT_ENV);
-                // A directory of this name is a Python environment; anything else is meant.
-                if path.symlink_metadata().is_ok() && !path.is_dir() {
-                    read_file(&path)?
-                } else {
-                    BTreeMap::new()
-                }
-            }
+        let mut environment: BTreeMap<_, _> = environment.collect();
+        let dot_env = working_directory.join(DOT_ENV);
+        // A directory of this name is a Python environment; anything else is meant.
+        let is_file = || dot_env.symlink_metadata().is_ok() && !dot_env.is_dir();
+        let path = request.env_file.clone().or_else(|| is_file().then(|| dot_env.clone()));
+        let text = path.as_deref().map(read_file).transpose()?;
+        let entries = |own: Own<'_>| match path.as_deref().zip(text.as_ref()) {
+            Some((path, text)) => parse_file(path, text, own),
+            None => Ok(BTreeMap::new()),
         };
-        Ok(Self { layers: vec![flags.collect(), environment.collect(), file] })
+        let mut file = entries(&|_| false)?;
+        let said = [&flags, &environment, &file].into_iter().find_map(|layer| layer.get(SERVICE));
+        let said = said.and_then(|given| given.text.as_ref());
+        let service = match said.filter(|text| !text.is_empty()) {
+            Some(said) => Service::load(said, working_directory, request.in_fleet)?,
+            None => None,
+        };
+        let of_service = |name: &str| service.as_ref().is_some_and(|service| service.reads(name));
+        if service.is_some() {
+            // Once more: now it is known which other names are settings.
+            file = entries(&of_service)?;
+        }
+        environment.retain(|name, _| is_ours(name) || of_service(name));
+        if request.in_fleet {
+            // What only one of them can have is not meant for all.
+            let own = service.as_ref().is_some_and(Service::is_common);
+            let keep = |name: &String| own || of_service(name) || is_shared(name);
+            environment.retain(|name, _| keep(name));
+            file.retain(|name, _| keep(name));
+        }
+        let defaults = service.iter().flat_map(Service::defaults).collect();
+        Ok(Self { layers: vec![flags, environment, file, defaults], service })
     }
 
-    /// The best value given under one of `names`; within a source an earlier name wins.
+    /// The service that these are the settings of, if they name one.
+    pub(crate) fn service(&self) -> Option<&Service> {
+        self.service.as_ref()
+    }
+
+    /// The best value given under one of `names`; within a source the service's own name wins, and then an earlier one.
     pub(crate) fn find<'a>(&'a self, names: &[&'a str]) -> Option<(&'a str, &'a Given)> {
+        let own = self.own_names(names);
+        let own = own.iter().map(String::as_str).collect::<Vec<_>>();
+        let get = |layer: &'a BTreeMap<String, Given>, name: &str| {
+            layer.get_key_value(name).map(|(name, given)| (name.as_str(), given))
+        };
         self.layers
             .iter()
-            .find_map(|layer| names.iter().find_map(|name| Some((*name, layer.get(*name)?))))
+            .find_map(|layer| own.iter().chain(names).find_map(|name| get(layer, name)))
     }
 
     /// Names in one source that stand for the same variable but differ in value.
-    pub(crate) fn conflicts<'a>(&'a self, names: &'a [&str]) -> Option<(&'a str, &'a str)> {
-        self.layers.iter().find_map(|layer| {
-            let mut given = names.iter().filter_map(|name| Some((*name, &layer.get(*name)?.text)));
-            let (first, value) = given.next()?;
-            given.find(|(_, other)| *other != value).map(|(second, _)| (first, second))
+    pub(crate) fn conflicts(&self, names: &[&str]) -> Option<(String, String)> {
+        let own = self.own_names(names);
+        let own = own.iter().map(String::as_str).collect::<Vec<_>>();
+        // A service's own name is meant to win over the common one.
+        [own.as_slice(), names].into_iter().find_map(|names| {
+            self.layers.iter().find_map(|layer| {
+                let mut given =
+                    names.iter().filter_map(|name| Some((*name, &layer.get(*name)?.text)));
+                let (first, value) = given.next()?;
+                let (second, _) = given.find(|(_, other)| *other != value)?;
+                Some((first.to_owned(), second.to_owned()))
+            })
         })
+    }
+
+    fn own_names(&self, names: &[&str]) -> Vec<String> {
+        self.service.as_ref().map(|service| service.spellings(names)).unwrap_or_default()
     }
 
     /// The variables of OpenTelemetry that were given, by name.
@@ -134,15 +181,25 @@ impl Sources {
     }
 }
 
+/// Whether what a variable says in the common sources of a fleet is meant for all its services: all but names, ports and
+/// files, of which each has its own.
+pub(super) fn is_shared(name: &str) -> bool {
+    let bare = name.strip_prefix(super::PREFIX).unwrap_or(name);
+    !OF_ONE.contains(&bare)
+}
+
 /// Whether a variable is read, or looked at because it may be misspelt.
 pub(super) fn is_ours(name: &str) -> bool {
     name.starts_with(super::PREFIX) || telemetry::is_read(name)
 }
 
+fn read_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    handed::text(path).map_err(|refused| Failure::new(refused.exit, refused.text))
+}
+
 /// The variables of a file that are ours. The last of equal names wins, as in a shell.
-fn read_file(path: &Path) -> Result<BTreeMap<String, Given>, Failure> {
-    let text = handed::text(path).map_err(|refused| Failure::new(refused.exit, refused.text))?;
-    let entries = env_file::parse(&text).map_err(|bad| Failure {
+fn parse_file(path: &Path, text: &str, own: Own<'_>) -> Result<BTreeMap<String, Given>, Failure> {
+    let entries = env_file::parse(text, own).map_err(|bad| Failure {
         exit: Exit::Configuration,
         // The line itself may hold a secret: only its number is shown.
         lines: bad.iter().map(|bad| Refused::at(path, bad.number, bad.why).text).collect(),
@@ -152,6 +209,26 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, Given>, Failure> {
     };
     Ok(entries.into_iter().map(given).collect())
 }
+
+/// What names the service.
+pub(crate) const SERVICE: &str = "MAHAVISHNU_SERVICE";
+
+/// What one service of a fleet has and no other.
+const OF_ONE: [&str; 13] = [
+    "LISTEN_UNIX",
+    "PORT",
+    "METRICS_PORT",
+    "SERVER_NAME",
+    "AUTH_POLICY",
+    "JWT_AUDIENCE",
+    "JWT_ISSUER",
+    "STATUS_REQUESTS",
+    "REDIS_PREFIX",
+    "INGRESS_STREAM",
+    "INGRESS_LIST",
+    "HISTORY_FILE",
+    "RECORD_FILE",
+];
 
 /// The file in the working directory that counts if none is named.
 pub(crate) const DOT_ENV: &str = ".env";
@@ -182,8 +259,11 @@ mod tests {
             "MAHAVISHNU_A=file\nMAHAVISHNU_B=file\nMAHAVISHNU_C='file'\nPATH=x\n",
         )
         .unwrap();
-        let request =
-            Request { env_file: None, overrides: vec![("MAHAVISHNU_A", "--a", "flag".into())] };
+        let request = Request {
+            env_file: None,
+            overrides: vec![("MAHAVISHNU_A", "--a", "flag".into())],
+            in_fleet: false,
+        };
         let vars = environment(&[("MAHAVISHNU_A", "env"), ("MAHAVISHNU_B", "env"), ("HOME", "/")]);
         let sources = Sources::assemble(&request, vars, dir.path()).unwrap();
         assert_eq!(text(&sources, "MAHAVISHNU_A").as_deref(), Some("flag"));
@@ -198,11 +278,15 @@ mod tests {
         std::fs::write(dir.path().join(".env"), "MAHAVISHNU_A=dot\n").unwrap();
         let named = dir.path().join("production.env");
         std::fs::write(&named, "\u{feff}export MAHAVISHNU_B=\"named\" # note\n").unwrap();
-        let request = Request { env_file: Some(named), overrides: Vec::new() };
+        let request = Request { env_file: Some(named), overrides: Vec::new(), in_fleet: false };
         let sources = Sources::assemble(&request, environment(&[]), dir.path()).unwrap();
         assert_eq!(text(&sources, "MAHAVISHNU_A"), None);
         assert_eq!(text(&sources, "MAHAVISHNU_B").as_deref(), Some("named"));
-        let missing = Request { env_file: Some(dir.path().join("none")), overrides: Vec::new() };
+        let missing = Request {
+            env_file: Some(dir.path().join("none")),
+            overrides: Vec::new(),
+            in_fleet: false,
+        };
         let failure = Sources::assemble(&missing, environment(&[]), dir.path()).err().unwrap();
         assert_eq!(failure.exit, Exit::Configuration);
         assert!(failure.lines[0].ends_with("none: No such file or directory"), "{failure}");
@@ -230,7 +314,7 @@ mod tests {
             Sources::assemble(&Request::default(), vars, Path::new("/nonexistent")).unwrap();
         assert_eq!(
             sources.conflicts(&["MAHAVISHNU_X", "MAHAVISHNU_WS_X"]),
-            Some(("MAHAVISHNU_X", "MAHAVISHNU_WS_X"))
+            Some(("MAHAVISHNU_X".to_owned(), "MAHAVISHNU_WS_X".to_owned()))
         );
         assert_eq!(sources.find(&["MAHAVISHNU_X", "MAHAVISHNU_WS_X"]).unwrap().0, "MAHAVISHNU_X");
     }

@@ -22,6 +22,7 @@ use super::{
     networks::Networks,
     reader::{Reader, Reload, Variable},
     redis::{Endpoint, Endpoints, KeyPrefix},
+    service::ServiceProfile,
     status::StatusRequests,
     value::{Correlation, LogFormat, LogLevel, NamedKey, Runtime, Secret, Shards, SlowReader},
 };
@@ -67,6 +68,12 @@ macro_rules! settings {
 }
 
 settings! {
+    "Service" {
+        /// Which service of the family this server is, in its ports, names, limits, permissions and requests, and which
+        /// variables it reads besides these: `mahavishnu service list` has the names. A file describes another one. Not set:
+        /// none in particular.
+        service: Option<String> = None, Maybe(ServiceProfile), ["SERVICE"], Restart;
+    }
     "Listening" {
         /// Address that WebSocket, health and publishing listen on. 0.0.0.0 is every IPv4 address, :: every address, a name
         /// all of its own.

@@ -114,7 +114,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.env");
         std::fs::write(&path, text).unwrap();
-        let request = Request { env_file: Some(path), overrides: Vec::new() };
+        let request = Request { env_file: Some(path), overrides: Vec::new(), ..Request::default() };
         evaluate(&Sources::assemble(&request, std::iter::empty(), Path::new("/")).unwrap())
     }
 

@@ -16,6 +16,7 @@ use crate::exit::{Exit, Failure};
 /// Variable, default as shown, a good value, how that is shown, a bad value, what the error offers instead.
 /// An empty bad value: there is none.
 const ROWS: &[(&str, &str, &str, &str, &str, &str)] = &[
+    ("SERVICE", "", "Crackerjack", "crackerjack", "nobody", "one of mahavishnu, "),
     ("HOST", "127.0.0.1", "[::1]", "::1", "256.1.1.1", "an IP address or a host name"),
     ("PORT", "8686", "0", "0", "http", "a whole number from 0 to 65535"),
     ("LISTEN_UNIX", "", "/run/m.sock", "/run/m.sock", "", ""),
@@ -415,14 +416,16 @@ fn what_is_shown_can_be_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("shown.env");
     std::fs::write(&path, super::show(&first)).unwrap();
-    let request = Request { env_file: Some(path.clone()), overrides: Vec::new() };
+    let request =
+        Request { env_file: Some(path.clone()), overrides: Vec::new(), ..Request::default() };
     let again = evaluate(&Sources::assemble(&request, std::iter::empty(), dir.path()).unwrap());
     assert_eq!(again.settings.shown(), first.settings.shown());
     assert_eq!(again.origins.get("MAHAVISHNU_PORT"), Some(&Source::File(path.clone())));
     for name in ["it's", "$HOME", r"a\nb", "a # b", " a ", "\"a\"", "'a'", "é", "a;b"] {
         let first = load(&[("SERVER_NAME", name)]);
         std::fs::write(&path, super::show(&first)).unwrap();
-        let request = Request { env_file: Some(path.clone()), overrides: Vec::new() };
+        let request =
+            Request { env_file: Some(path.clone()), overrides: Vec::new(), ..Request::default() };
         let again = Sources::assemble(&request, std::iter::empty(), dir.path()).unwrap();
         assert_eq!(evaluate(&again).settings.server_name, first.settings.server_name, "{name}");
     }

@@ -2,8 +2,10 @@
 //!
 //! What is here does not wait; `serve.rs` does, on any runtime.
 
+mod fleet;
 mod handover;
 mod serve;
+mod unit;
 mod watch;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -11,19 +13,20 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use mahavishnu_core::{
     config::{Config, PlainOnTls},
     hub::{DrainPlan, ShardId},
-    metrics::{
-        count_dropped_log_lines, count_otlp, count_refused_reloads, tell_memory_limit, tell_process,
-    },
+    metrics::{count_refused_reloads, tell_memory_limit},
     spans::{Spans, Tracing},
 };
 use mahavishnu_driver::{ServerFailed, links::LinkConfig};
 use mahavishnu_store::{Contents, Store, StoreError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::{error, info, warn};
+use tracing::{Span, error, info, warn};
 
-use self::handover::Sockets;
+use self::{
+    handover::Sockets,
+    unit::{Listening, Place, Process, Unit, exposition, tell},
+};
 use crate::{
-    aside::{Aside, READ_TIMEOUT, Reading},
+    aside::{Aside, Reading},
     banner::{Addresses, Banner},
     cli::ServerArgs,
     config,
@@ -32,15 +35,15 @@ use crate::{
     manager::Manager,
     memory::Capacity,
     pid::{Candidates, Claim},
-    prometheus,
     record::Recording,
     redis,
     running::Recorder,
-    settings::{self, InForce, Loaded, LogFormat, Request, Runtime, Settings},
+    settings::{self, InForce, Loaded, LogFormat, Request, Settings},
     statistics::Statistics,
-    telemetry::{self, Counts, Exporters},
-    tls, translate, usage,
+    tls, translate,
 };
+
+pub(crate) use self::fleet::start as start_fleet;
 
 /// Runs the server until it is told to stop.
 pub(crate) fn start(args: &ServerArgs) -> Result<Exit, Failure> {
@@ -58,65 +61,31 @@ fn run(args: &ServerArgs, manager: Manager) -> Result<Exit, Failure> {
     let sockets = Sockets::take()?;
     let mut request = args.request();
     request.overrides.extend(sockets.overrides()?);
-    let (loaded, mut config) = read_all(&request)?;
+    let (loaded, config) = read_all(&request)?;
     let claim = Claim::take(&Candidates::new(loaded.settings.state_dir.as_deref()))?;
     let log = Log::start(loaded.settings.log_format, loaded.settings.log_level)?;
-    let tls = tls::load(&loaded.settings, Some(claim.dir()))?;
-    config.tls = tls.server;
-    let redis = redis::link_config(&loaded)?;
-    for warning in loaded.warnings.iter().chain(&tls.warnings) {
-        warn!("{warning}");
-    }
+    prepare_process(&loaded.settings);
+    let runtime = loaded.settings.runtime;
+    let counted = loaded.settings.metrics_enabled || loaded.settings.page;
+    let whole = match counted || loaded.telemetry.metrics.is_some() {
+        true => Some(exposition(config.clone())?),
+        false => None,
+    };
     if let Some(warning) = sockets.warning(&loaded.settings) {
         warn!("{warning}");
     }
-    if !loaded.settings.core_files {
+    let place = Place { claim, log, whole, manager: &manager, fleet: false };
+    let mut unit = Unit::build(request, loaded, config, place, Span::none())?;
+    unit.plan = unit.plan.map(|plan| Plan { sockets, ..plan });
+    Process { units: vec![unit], manager, claim: None, banner: None }.serve(runtime)
+}
+
+/// What is said to the system once, before anything else.
+fn prepare_process(settings: &Settings) {
+    if !settings.core_files {
         forbid_core_files();
     }
     raise_file_limit();
-    warn_of_capacity(&loaded.settings);
-    let counts = telemetry::counts();
-    let counted = loaded.settings.metrics_enabled || loaded.settings.page;
-    let render = match counted || loaded.telemetry.metrics.is_some() {
-        true => Some(exposition(&config, loaded.telemetry.is_on().then(|| counts.clone()))?),
-        false => None,
-    };
-    // Behind everything else it is dropped first, when the server has ended: then it sends what is left.
-    let exporters = Exporters::start(&loaded.telemetry, &loaded.settings, render.clone(), &counts)?;
-    metrics::with_recorder(|recorder| {
-        count_refused_reloads(recorder, &config, 0);
-        tell_memory_limit(recorder, &config, memory_limit(&loaded.settings));
-    });
-    let recording = record(&loaded.settings)?;
-    if loaded.settings.history_file.is_some() {
-        manager.starting("reading the history file");
-    }
-    let history = open_history(&loaded.settings)?;
-    let salt = InForce::salt()?;
-    let in_force = InForce::of(&loaded, &request, &salt);
-    let recorder = Recorder::new(claim.dir(), in_force);
-    let aside = Aside::new(READ_TIMEOUT);
-    let lease = loaded.settings.node_lease;
-    let joined = redis.clone().map(|redis| Joined { redis, lease });
-    let running = Running { request, loaded, joined, recorder, salt, claim, log, aside, manager };
-    let settings = &running.loaded.settings;
-    let plan = Plan {
-        history,
-        redis,
-        sockets,
-        spans: exporters.spans(),
-        ..Plan::new(settings, config, render, recording)
-    };
-    match running.loaded.settings.runtime {
-        #[cfg(feature = "tokio")]
-        Runtime::Tokio => serve::on_tokio(running, plan),
-        #[cfg(feature = "smol")]
-        Runtime::Smol => serve::on_smol(running, plan),
-        // Settings that ask for another were refused when they were read.
-        #[cfg(not(all(feature = "tokio", feature = "smol")))]
-        other => Err(Failure::new(Exit::Configuration, other.missing())),
-    }
-    .map(|()| Exit::Ok)
 }
 
 /// Everything that a running server holds besides its sockets.
@@ -132,8 +101,8 @@ struct Running {
     log: Log,
     /// Where a reload reads its files.
     aside: Aside,
-    /// Who wants to know how the server is.
-    manager: Manager,
+    /// Whether there are others in this process: then nothing is printed for this one alone.
+    fleet: bool,
 }
 
 /// What makes a server one of several, as it was at the start.
@@ -151,6 +120,8 @@ struct Plan {
     main: String,
     unix: Option<PathBuf>,
     metrics: Option<(String, Render)>,
+    /// What an operator changes to have other ports.
+    port_names: [String; 2],
     statistics: Statistics,
     /// Those that are open already, in place of these addresses.
     sockets: Sockets,
@@ -187,6 +158,7 @@ impl Plan {
             unix: settings.listen_unix.clone(),
             metrics: render
                 .map(|render| (listen_address(metrics_host, settings.metrics_port), render)),
+            port_names: ["--port".to_owned(), "--metrics-port".to_owned()],
             statistics,
             sockets: Sockets::default(),
             shards: settings.shards.resolve(),
@@ -204,7 +176,7 @@ impl Running {
         &mut self,
         main: &[SocketAddr],
         metrics: Option<SocketAddr>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Listening, Failure> {
         let [first, ..] = main else {
             return Err(Failure::new(Exit::General, "the server does not listen"));
         };
@@ -215,7 +187,7 @@ impl Running {
         let announced = self.claim.announce(&format!("{scheme}://{}", addresses.main));
         announced.map_err(|error| Failure::io(self.claim.dir().display(), &error))?;
         self.write_record();
-        if settings.log_format == LogFormat::Text {
+        if settings.log_format == LogFormat::Text && !self.fleet {
             let program = std::env::args().next().unwrap_or_else(|| "mahavishnu".into());
             let key_file = self.loaded.key_file();
             let banner = Banner {
@@ -229,13 +201,20 @@ impl Running {
         }
         // The first two as this machine reaches them, the others as they are bound.
         let metrics_socket = metrics.map(|metrics| metrics.to_string());
-        let metrics = addresses.metrics.as_deref().unwrap_or("off");
         let unix = settings.listen_unix.iter().map(|path| path.display().to_string());
         let sockets = main.iter().map(ToString::to_string).chain(unix).collect::<Vec<_>>();
-        let sockets = sockets.join(", ");
+        let listening = Listening {
+            name: self.name().to_owned(),
+            websocket: addresses.main.clone(),
+            metrics: addresses.metrics.clone(),
+            auth: settings.auth_enabled,
+            tls: settings.tls_enabled,
+            sockets: sockets.join(", "),
+        };
+        let metrics = addresses.metrics.as_deref().unwrap_or("off");
         info!(
             address = addresses.main,
-            sockets,
+            sockets = listening.sockets,
             metrics,
             metrics_socket,
             runtime = settings.runtime.name(),
@@ -245,20 +224,45 @@ impl Running {
             pid = std::process::id(),
             "listening"
         );
-        self.manager.ready(&sockets);
         // After the banner: a line that nobody has asked for is not to be the first.
         tell_capacity(settings);
-        Ok(())
+        Ok(listening)
+    }
+
+    /// What an operator changes to have other ports.
+    fn port_names(&self) -> [String; 2] {
+        let prefix = self.loaded.service.as_ref().filter(|_| self.fleet);
+        match prefix.map(|service| &service.profile().environment.prefix) {
+            Some(prefix) => ["PORT", "METRICS_PORT"].map(|name| format!("{prefix}_{name}")),
+            None => ["--port", "--metrics-port"].map(str::to_owned),
+        }
+    }
+
+    /// What went wrong, with who it was if there are others.
+    fn named(&self, failure: Failure) -> Failure {
+        match self.fleet {
+            true => by(self.name(), failure),
+            false => failure,
+        }
+    }
+
+    /// What it is called among others.
+    fn name(&self) -> &str {
+        let service = self.loaded.service.as_ref();
+        service.map_or("mahavishnu", |service| &service.profile().name)
     }
 
     /// Begins to read all sources again, certificates included. Files that the log is written to are opened anew first:
     /// whatever else is wrong, somebody may have moved them away.
-    fn read_again(&self) -> Reading<Fresh> {
-        self.manager.reloading();
+    /// `reopen`: nobody else of this process does.
+    fn read_again(&self, reopen: bool) -> Reading<Fresh> {
         let (request, dir) = (self.request.clone(), self.claim.dir().to_owned());
-        let salt = self.salt.clone();
+        let (salt, span) = (self.salt.clone(), Span::current());
         self.aside.start(move || {
-            logging::reopen();
+            let _entered = span.entered();
+            if reopen {
+                logging::reopen();
+            }
             let (loaded, mut config) = read_all(&request)?;
             let tls = tls::load(&loaded.settings, Some(&dir))?;
             config.tls = tls.server;
@@ -271,33 +275,45 @@ impl Running {
         })
     }
 
-    /// What was read is to be in force, unless something is wrong with it: that is logged and counted, and the old
-    /// configuration stays as a whole.
-    fn judge(&mut self, read: Result<Fresh, Failure>) -> Option<Fresh> {
-        let fresh = match read.and_then(|read| self.demand_protection(read)) {
-            Ok(read) => read,
-            Err(failure) => {
-                for line in &failure.lines {
-                    error!("reload: {line}");
-                }
-                error!(
-                    audit = "reload",
-                    by = "SIGHUP",
-                    "reload refused: the configuration stays as it was"
-                );
-                if let Ok(config) = translate::core_config(&self.loaded) {
-                    metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 1));
-                }
-                self.tell(failure.lines);
-                return None;
-            }
-        };
+    /// What was read may be in force, unless something is wrong with it.
+    fn check(&self, read: Result<Fresh, Failure>) -> Result<Fresh, Failure> {
+        read.and_then(|read| self.demand_same_service(read))
+            .and_then(|read| self.demand_protection(read))
+    }
+
+    /// Something is wrong: that is logged and counted, and the old configuration stays as a whole.
+    fn refuse(&self, failure: &Failure) {
+        for line in &failure.lines {
+            error!("reload: {line}");
+        }
+        error!(
+            audit = "reload",
+            by = "SIGHUP",
+            "reload refused: the configuration stays as it was"
+        );
+        if let Ok(config) = translate::core_config(&self.loaded) {
+            metrics::with_recorder(|recorder| count_refused_reloads(recorder, &config, 1));
+        }
+    }
+
+    /// What was read is to be in force.
+    fn accept(&self, fresh: Fresh) -> Fresh {
         let changes = settings::changes(&self.loaded, &fresh.loaded);
         if !changes.restart.is_empty() {
             warn!("changed, but not before the next start: {}", changes.restart.join(", "));
         }
+        // Of a fleet all have the same.
         self.log.set_level(fresh.loaded.settings.log_level);
-        Some(self.keep_telemetry(self.keep_redis(fresh)))
+        self.keep_telemetry(self.keep_redis(fresh))
+    }
+
+    /// Another service would have other ports, labels and documents.
+    fn demand_same_service(&self, fresh: Fresh) -> Result<Fresh, Failure> {
+        if self.loaded.settings.service == fresh.loaded.settings.service {
+            return Ok(fresh);
+        }
+        let text = "MAHAVISHNU_SERVICE: a reload cannot make another service of this one; restart";
+        Err(Failure::new(Exit::Configuration, text))
     }
 
     /// What a reload cannot change about Redis stays.
@@ -337,12 +353,9 @@ impl Running {
         Ok(fresh)
     }
 
-    /// Tells whoever asked for a reload what became of it. The service manager first: its own command waits for the other.
+    /// Tells whoever asked this server for a reload what became of it.
     fn tell(&mut self, problems: Vec<String>) {
-        self.manager.reloaded(problems.first().map(String::as_str));
-        if let Err(error) = self.claim.reloaded(problems) {
-            warn!("{}: {}", self.claim.dir().display(), plain(&error));
-        }
+        tell(&mut self.claim, problems);
     }
 
     /// Says in the state directory what is in force. Nobody is served worse without it.
@@ -369,11 +382,10 @@ impl Running {
         self.loaded = loaded;
         self.recorder.in_force.reloaded(in_force);
         self.write_record();
-        self.tell(Vec::new());
     }
 
-    /// How to stop, with so many sockets open.
-    fn drain_plan(&mut self, sockets: usize) -> DrainPlan {
+    /// How to stop.
+    fn drain_plan(&self) -> DrainPlan {
         let Settings { drain_notice, drain_window, drain_timeout, .. } = self.loaded.settings;
         let deadline = drain_window.saturating_add(drain_timeout);
         info!(
@@ -381,7 +393,6 @@ impl Running {
             deadline_seconds = deadline.as_secs_f64(),
             "stopping"
         );
-        self.manager.stopping(drain_notice.saturating_add(deadline), sockets);
         DrainPlan { notice: drain_notice, window: drain_window, deadline }
     }
 }
@@ -400,22 +411,6 @@ fn read_all(request: &Request) -> Result<(Loaded, Config), Failure> {
     config::demand(&loaded)?;
     let config = translate::core_config(&loaded)?;
     Ok((loaded, config))
-}
-
-/// What a scrape gets.
-fn exposition(config: &Config, exported: Option<Arc<Counts>>) -> Result<Render, Failure> {
-    let render = prometheus::install()?;
-    let config = config.clone();
-    Ok(Arc::new(move || {
-        metrics::with_recorder(|recorder| {
-            count_dropped_log_lines(recorder, &config, logging::dropped());
-            tell_process(recorder, &config, &usage::now());
-            for (which, total) in exported.iter().flat_map(|counts| counts.told()) {
-                count_otlp(recorder, &config, which, total);
-            }
-        });
-        render()
-    }))
 }
 
 /// Begins to record, if that is wanted.
@@ -463,13 +458,19 @@ fn history_failure(path: &str, error: &StoreError) -> Failure {
     Failure::new(Exit::General, format!("{path}: {error}{hint}"))
 }
 
+/// What went wrong with a service of a fleet.
+pub(crate) fn by(name: &str, failure: Failure) -> Failure {
+    let lines = failure.lines.into_iter().map(|line| format!("{name}: {line}"));
+    Failure { exit: failure.exit, lines: lines.collect() }
+}
+
 /// Half a server would look healthy and serve nobody: whoever supervises it starts a whole one.
 fn shard_failure(error: &ServerFailed) -> Failure {
     Failure::new(Exit::General, error.to_string())
 }
 
 /// A listener that could not be had, with what to do about it. `main` tells which of the two it was.
-fn bind_failure(error: &io::Error, main: &str) -> Failure {
+fn bind_failure(error: &io::Error, main: &str, port_names: &[String; 2]) -> Failure {
     let text = plain(error);
     if text.starts_with('/') {
         let hint = if error.kind() == io::ErrorKind::AddrInUse {
@@ -481,7 +482,8 @@ fn bind_failure(error: &io::Error, main: &str) -> Failure {
         };
         return Failure::new(Exit::General, format!("cannot listen on {text}{hint}"));
     }
-    let option = if text.starts_with(&format!("{main}: ")) { "--port" } else { "--metrics-port" };
+    let [port, metrics_port] = port_names;
+    let option = if text.starts_with(&format!("{main}: ")) { port } else { metrics_port };
     let (exit, hint) = if error.kind() == io::ErrorKind::AddrInUse {
         (
             Exit::General,
@@ -553,8 +555,10 @@ mod tests {
 
     #[test]
     fn a_port_that_cannot_be_had_is_one_line_with_advice() {
-        let failed =
-            |kind, text: &str| bind_failure(&io::Error::new(kind, text.to_owned()), "127.0.0.1:1");
+        let names = ["--port".to_owned(), "--metrics-port".to_owned()];
+        let failed = |kind, text: &str| {
+            bind_failure(&io::Error::new(kind, text.to_owned()), "127.0.0.1:1", &names)
+        };
         let used =
             failed(io::ErrorKind::AddrInUse, "127.0.0.1:1: Address already in use (os error 98)");
         let expected = "cannot listen on 127.0.0.1:1: Address already in use; another program listens there: stop it or choose another --port";

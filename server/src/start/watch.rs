@@ -4,21 +4,38 @@ use std::{convert::Infallible, future::pending, thread, time::Duration};
 
 use async_channel::{Receiver, bounded};
 use mahavishnu_driver::{Handle, Pulse};
-use tracing::{error, warn};
+use tracing::{Span, error, warn};
 
 use super::serve::first;
 use crate::{exit::Failure, manager::Manager};
 
-/// Looks now and then whether the server is alive, and tells the service manager only if it is.
+/// Looks now and then whether the servers are alive, and tells the service manager only if it is.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// `None`: nobody wants to know.
     ticks: Option<Receiver<()>>,
     interval: Duration,
     /// A question that not all shards have answered yet.
-    pulse: Option<Pulse>,
+    pulse: Option<Vec<Pulse>>,
     /// Times that it was asked for in vain.
     late: u32,
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) handle: Handle,
+    /// In which it logs.
+    pub(super) span: Span,
+}
+
+impl Served {
+    fn tell_missing(&self, seconds: f64, shards: &[u16]) {
+        if !shards.is_empty() {
+            let _entered = self.span.enter();
+            error!(seconds, "no turn was taken by shards {shards:?}");
+        }
+    }
 }
 
 /// What was waited for.
@@ -37,7 +54,7 @@ impl Watch {
     }
 
     /// Goes on for ever. It may be given up and called again.
-    pub(super) async fn keep(&mut self, handle: &Handle, manager: &Manager) -> Infallible {
+    pub(super) async fn keep(&mut self, served: &[Served], manager: &Manager) -> Infallible {
         loop {
             let ticks = &self.ticks;
             let tick = async {
@@ -48,7 +65,11 @@ impl Watch {
             };
             let complete = async {
                 match &mut self.pulse {
-                    Some(pulse) => pulse.complete().await,
+                    Some(pulses) => {
+                        for pulse in pulses {
+                            pulse.complete().await;
+                        }
+                    }
                     None => pending().await,
                 }
                 Event::Complete
@@ -59,16 +80,20 @@ impl Watch {
                     if std::mem::take(&mut self.late) > 1 {
                         warn!("all shards take turns again");
                     }
-                    manager.alive(handle.sockets());
+                    manager.alive(served.iter().map(|one| one.handle.sockets()).sum());
                 }
                 Event::Tick => match &mut self.pulse {
-                    None => self.pulse = Some(handle.pulse()),
-                    Some(pulse) => {
+                    None => {
+                        self.pulse = Some(served.iter().map(|one| one.handle.pulse()).collect())
+                    }
+                    Some(pulses) => {
                         self.late += 1;
                         let seconds = (self.interval * self.late).as_secs_f64();
                         // Once is what a busy machine does.
                         if self.late > 1 {
-                            error!(seconds, "no turn was taken by shards {:?}", pulse.missing());
+                            for (one, pulse) in served.iter().zip(pulses) {
+                                one.tell_missing(seconds, &pulse.missing());
+                            }
                         }
                     }
                 },

@@ -11,9 +11,9 @@ use std::{collections::BTreeSet, path::Path};
 use mahavishnu_core::metrics::{FAMILIES, Family, Type};
 use serde_json::{Value, json};
 
-use self::panels::{Board, OPERATIONS, Panel, Row, Show, WEBSOCKET};
+use self::panels::{Board, FLEET, OPERATIONS, Panel, Row, Show, WEBSOCKET};
 
-const BOARDS: [&Board; 2] = [&WEBSOCKET, &OPERATIONS];
+const BOARDS: [&Board; 3] = [&WEBSOCKET, &OPERATIONS, &FLEET];
 
 #[test]
 fn the_boards_are_what_the_table_says() {

@@ -133,6 +133,107 @@ pub(super) const WEBSOCKET: Board = Board {
     }],
 };
 
+/// All services of the family beside each other, in one process or in several.
+pub(super) const FLEET: Board = Board {
+    file: "Mahavishnu_Fleet.json",
+    uid: "mahavishnu-fleet",
+    title: "Mahavishnu Fleet",
+    about: "All services of the family on one board, one line for each. What is of the process alone has the server \"fleet\" where one process has all of them.",
+    by_instance: false,
+    columns: 3,
+    rows: &[
+        Row { title: "Services", needs: None, panels: SERVICES },
+        Row { title: "Traffic of each", needs: None, panels: SERVICES_TRAFFIC },
+        Row { title: "The processes", needs: None, panels: PROCESSES },
+    ],
+};
+
+const OF_SERVER: &[&str] = &["server"];
+
+const SERVICES: &[Panel] = &[
+    panel(
+        "Services that are ready",
+        "short",
+        "Instances of each service to which balancers send clients.",
+        &[By("mahavishnu_ready", OF_SERVER)],
+    ),
+    panel(
+        "Connections of each service",
+        "short",
+        "Connections at present.",
+        &[By("websocket_connections_active", OF_SERVER)],
+    ),
+    panel(
+        "Channels and subscriptions of each service",
+        "short",
+        "Channels that have subscribers, and subscriptions of all connections.",
+        &[By("mahavishnu_channels", OF_SERVER), By("mahavishnu_subscriptions", OF_SERVER)],
+    ),
+];
+
+const SERVICES_TRAFFIC: &[Panel] = &[
+    panel(
+        "Received by each service",
+        "mps",
+        "Messages received per second, the refused ones included.",
+        &[Of("websocket_messages_total", OF_SERVER, r#"direction="received""#)],
+    ),
+    panel(
+        "Sent by each service",
+        "mps",
+        "Messages sent per second, each copy of a broadcast counted.",
+        &[Of("websocket_messages_total", OF_SERVER, r#"direction="sent""#)],
+    ),
+    panel(
+        "Published by each service",
+        "ops",
+        "Messages published per second, whether anybody subscribes or not.",
+        &[By("websocket_broadcast_total", OF_SERVER)],
+    ),
+    panel(
+        "Broadcast latency of each service",
+        "s",
+        "From a publish until every subscriber that is due in the same turn was written to.",
+        &[Quantiles("websocket_broadcast_duration_seconds", OF_SERVER)],
+    ),
+    panel(
+        "Refused by each service",
+        "cps",
+        "Messages per second that were refused or did not arrive, and connections that ended in an error.",
+        &[
+            By("websocket_message_errors_total", OF_SERVER),
+            By("websocket_connection_errors_total", OF_SERVER),
+        ],
+    ),
+    panel(
+        "Kept and waiting in each service",
+        "bytes",
+        "Memory for what is kept of channels, and for what waits for slow readers.",
+        &[By("mahavishnu_history_bytes", OF_SERVER), By("mahavishnu_queued_bytes", OF_SERVER)],
+    ),
+];
+
+const PROCESSES: &[Panel] = &[
+    panel(
+        "Memory of the processes",
+        "bytes",
+        "What each process has in RAM.",
+        &[By("process_resident_memory_bytes", EACH)],
+    ),
+    panel(
+        "Processor time of the processes",
+        "short",
+        "Cores in use.",
+        &[By("process_cpu_seconds_total", EACH)],
+    ),
+    panel(
+        "Files of the processes",
+        "short",
+        "Open files and sockets.",
+        &[By("process_open_fds", EACH)],
+    ),
+];
+
 /// Everything that only this server has.
 pub(super) const OPERATIONS: Board = Board {
     file: "Mahavishnu_Operations.json",
