@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::HeaderName;
 use ipnet::IpNet;
+use mahavishnu_profiles::Profile;
 
 use crate::{
     auth::{KeySet, Pattern, Policy, Revocations, TokenRules},
@@ -65,6 +66,10 @@ pub struct Config {
     /// Requests for the status of a thing that are answered by the document of its channel; the first of a name counts.
     /// Default: none, so that they are unknown.
     pub status_requests: Vec<StatusRequest>,
+    /// What the service that this server is makes of its events: documents, and answers from them. Default `None`: nothing.
+    pub profile: Option<Arc<Profile>>,
+    /// A back-end that answers requests over channels. Default `None`: there is none.
+    pub backend: Option<Backend>,
     /// Compression of messages.
     pub deflate: DeflateConfig,
     /// When the server stops, clients are told by `session.closing` to come back after a time of their own, spread evenly over
@@ -109,6 +114,8 @@ impl Default for Config {
             bus: None,
             presence: Vec::new(),
             status_requests: Vec::new(),
+            profile: None,
+            backend: None,
             deflate: DeflateConfig::default(),
             drain_return: Duration::ZERO,
             compat: Compat::default(),
@@ -125,7 +132,37 @@ impl Config {
     /// Whether `channel` is one to which the server alone publishes.
     #[must_use]
     pub fn is_own(&self, channel: &str) -> bool {
-        self.statistics && channel == STATISTICS
+        (self.statistics && channel == STATISTICS)
+            || self.is_hidden(channel)
+            || self.is_for_backend(channel)
+    }
+
+    /// Whether `channel` is one of the service's own: the server alone publishes to it, and of those with a token only who may do
+    /// everything subscribes.
+    #[must_use]
+    pub fn is_hidden(&self, channel: &str) -> bool {
+        self.profile.is_some() && channel.starts_with(SERVICE_CHANNELS)
+    }
+
+    /// Whether there are channels to which nobody from outside publishes.
+    pub(crate) fn has_own(&self) -> bool {
+        self.publishing == Publishing::ApplicationOnly
+            || self.statistics
+            || self.profile.is_some()
+            || self.backend.is_some()
+    }
+
+    /// Whether `channel` is the one by which a back-end hears of requests.
+    #[must_use]
+    pub fn is_for_backend(&self, channel: &str) -> bool {
+        self.backend.as_ref().is_some_and(|backend| *channel == *backend.channel)
+    }
+
+    /// Whether a token is one of a back-end: it may do everything, or has the permission [`SERVE`].
+    #[must_use]
+    pub fn serves(&self, claims: &crate::auth::Claims) -> bool {
+        claims.permissions.iter().any(|permission| **permission == *SERVE)
+            || self.policy.access(&claims.permissions).is_full()
     }
 
     /// Why nobody from outside may publish to `channel`, if so.
@@ -150,6 +187,26 @@ impl Config {
         self.store && self.bus.is_none()
     }
 }
+
+/// A back-end that answers requests over channels: the server publishes them to it, and it answers by the request `answer` or
+/// `POST /answer`. While nobody subscribes, the profile's documents answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Where requests are published. Default `system:requests`. The server alone publishes there; who may do everything, or has
+    /// the permission [`SERVE`], subscribes and answers; on a server without authentication who may publish there.
+    pub channel: Arc<str>,
+    /// Requests that it answers besides those of which the profile says so. Default none.
+    pub requests: BTreeSet<Box<str>>,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self { channel: "system:requests".into(), requests: BTreeSet::new() }
+    }
+}
+
+/// The permission of back-ends that answer requests.
+pub const SERVE: &str = "service:communicate";
 
 /// What bounds the number of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -573,6 +630,9 @@ impl Default for MetricsConfig {
 /// The channel of numbers about this server, if [`Config::statistics`] says so. Each node has its own: what is told there goes
 /// to no bus and no log, and has no number.
 pub const STATISTICS: &str = "system:stats";
+
+/// What names of channels begin with into which the service's [profile](Config::profile) gathers events of others.
+pub const SERVICE_CHANNELS: &str = "system:service:";
 
 /// A file for browsers. With it go headers by which it loads from this server alone, runs scripts of this server alone and is
 /// framed by nobody.

@@ -196,6 +196,7 @@ impl Rig {
                 retention,
                 state: None,
                 condition: None,
+                basis: None,
                 once: None,
                 taken: None,
             })),

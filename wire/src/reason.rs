@@ -345,6 +345,8 @@ reasons! {
     RequestsInFlight "requests_in_flight": None, Some(429), Some("RATE_LIMIT_EXCEEDED"), Message("requests_in_flight"), Later, "Too many requests in flight";
     /// The application's answer was an error, or no JSON object.
     RequestFailed "request_failed": None, Some(500), Some("SERVER_ERROR"), Message("request_failed"), Later, "The request failed";
+    /// A back-end answers what is not asked: its id is none of a request that waits, or that was answered or is over by now.
+    NotAsked "not_asked": None, Some(409), Some("CONFLICT"), Message("not_asked"), Never, "No request of this id waits for an answer";
     /// A shard's queue is full: the publisher has to slow down.
     Busy "busy": Some(1013), Some(503), Some("SERVER_ERROR"), Message("busy"), Later, "Server busy";
     /// The store cannot keep the message, so it is not published: its disk is full, or fails.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Hub,
-    append::{Kind, Outcome, Pending, Round, UnderWay},
+    append::{Kind, Known, Outcome, Pending, Round, UnderWay},
     bus::{Append, AppendError, Appended, BusCommand, BusError, CallId, Live, Once},
     follow::Phase,
     peers::Ticket,
@@ -27,8 +27,9 @@ impl Hub {
         publication: Publication,
         once: Option<Box<Once>>,
     ) {
+        let folds = self.is_folded(&publication);
         let waiting = Waiting::new(&mut self.env, ticket, credit, publication);
-        let pending = Pending { waiting, since: self.env.now.mono, once };
+        let pending = Pending { waiting, since: self.env.now.mono, once, folds };
         let config = self.env.config.bus.as_ref();
         let rule = config.map(|bus| bus.while_away.of(&pending.waiting.publication.channel));
         match rule.filter(|_| !self.following.is_up()) {
@@ -120,7 +121,7 @@ impl Hub {
 
     fn under_way(&mut self, channel: &Arc<str>, round: Vec<Pending>) -> Option<UnderWay> {
         let first = round.first()?;
-        let (first_id, alone) = (first.waiting.id, first.is_alone());
+        let (first_id, alone) = (first.waiting.id, first.is_alone() || first.folds);
         let mut records = Vec::new();
         round.iter().for_each(|pending| record::push(&mut records, pending.waiting.message()));
         let count = u32::try_from(round.len()).unwrap_or(u32::MAX);
@@ -133,11 +134,24 @@ impl Hub {
                 let (state, condition) = options
                     .map_or((None, None), |options| (options.state.clone(), options.condition));
                 let taken = options.and_then(|options| options.taken.clone());
+                let (state, basis) = match first.folds {
+                    true => self.fold_next(channel, &round),
+                    false => (state, None),
+                };
                 let (kept, bytes) = self.homes.kept_of(channel);
                 let kept = (kept + u64::from(count), bytes + records.len());
                 let retention = self.retention(channel, kept);
                 let epoch = Epoch::from_random(self.env.entropy.next_u64());
-                Kind::Append(Box::new(Round { epoch, retention, state, condition, once, taken }))
+                Kind::Append(Box::new(Round {
+                    epoch,
+                    retention,
+                    state,
+                    condition,
+                    basis,
+                    refolds: 0,
+                    once,
+                    taken,
+                }))
             }
         };
         Some(UnderWay {
@@ -176,6 +190,7 @@ impl Hub {
                 retention: round.retention,
                 state: round.state.clone(),
                 condition: round.condition,
+                basis: round.basis,
                 once: round.once.clone(),
                 taken: round.taken.clone(),
             })),
@@ -197,6 +212,7 @@ impl Hub {
             Ok(appended) => self.on_made(&channel, appended),
             Err(AppendError::Behind(_)) => self.on_behind(&channel),
             Err(AppendError::Healed) => self.on_healed_before(&channel),
+            Err(AppendError::OtherBasis(document)) => self.on_other_basis(&channel, document),
             Err(AppendError::StateConflict) => self.fail_append(&channel, Reason::StateConflict),
             Err(AppendError::KeyConflict) => self.fail_append(&channel, Reason::KeyReused),
             // Whoever took it finds out, and takes it no further.
@@ -210,9 +226,10 @@ impl Hub {
     pub(super) fn on_bus_announced(&mut self, id: CallId, result: Result<u32, BusError>) {
         let Some(channel) = self.appending.answered(id) else { return };
         match result {
-            Ok(_) => {
+            Ok(nodes) => {
+                let others = self.others(&channel, nodes);
                 let Some(done) = self.appending.done(&self.env, &channel) else { return };
-                let subscribers = self.homes.subscribers(&channel);
+                let subscribers = self.homes.subscribers(&channel) + others;
                 self.note_published(&channel, done.round.len());
                 for pending in done.round {
                     let published = Published { subscribers, ..Published::default() };
@@ -236,6 +253,14 @@ impl Hub {
             // Which messages it was is not known if it was made before: under its key it may have been another's.
             let records = Some(records.clone()).filter(|_| !repeated);
             let (count, state) = (*count, round.state.clone());
+            if round.basis.is_some()
+                && !repeated
+                && let Some(json) = &state
+            {
+                let last = Position { epoch, offset: first + u64::from(count) - 1 };
+                let known = Known(Some((last, json.clone())));
+                self.appending.learn(channel, known);
+            }
             if !repeated || self.homes.last_known(channel).is_some_and(|at| at.epoch == epoch) {
                 self.on_live(channel, Live::Round { epoch, first, count, records, state });
             }
@@ -245,16 +270,29 @@ impl Hub {
                 followed.own = first;
             }
         }
-        self.conclude(channel, appended.first);
+        let others = self.others(channel, appended.nodes);
+        self.conclude_heard(channel, appended.first, others);
+    }
+
+    /// Of so many nodes that were told of a round how many are others, if that matters: to a back-end's channel somebody may
+    /// subscribe there.
+    fn others(&self, channel: &str, nodes: u32) -> u32 {
+        let own = u32::from(self.following.find(channel).is_some());
+        if self.env.config.is_for_backend(channel) { nodes.saturating_sub(own) } else { 0 }
     }
 
     /// What is under way was appended there.
     pub(super) fn conclude(&mut self, channel: &Arc<str>, first: Position) {
+        self.conclude_heard(channel, first, 0);
+    }
+
+    /// The same, where `others` are other nodes that may have somebody who is told.
+    fn conclude_heard(&mut self, channel: &Arc<str>, first: Position, others: u32) {
         let Some(done) = self.appending.done(&self.env, channel) else { return };
         if self.env.spans.is_some() {
             self.trace_append(channel, &done, Ok(()));
         }
-        let subscribers = self.homes.subscribers(channel);
+        let subscribers = self.homes.subscribers(channel) + others;
         self.note_published(channel, done.round.len());
         for (pending, offset) in done.round.into_iter().zip(first.offset..) {
             let published = Published { subscribers, offset, epoch: Some(first.epoch) };
@@ -297,7 +335,7 @@ impl Hub {
         }
     }
 
-    fn fail_append(&mut self, channel: &Arc<str>, reason: Reason) {
+    pub(super) fn fail_append(&mut self, channel: &Arc<str>, reason: Reason) {
         let Some(done) = self.appending.done(&self.env, channel) else { return };
         // What became of it when it was first sent nobody knows.
         let unsure = done.tried && reason == Reason::NotKept;

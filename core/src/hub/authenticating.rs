@@ -134,6 +134,8 @@ impl Hub {
             about @ (About::Request { .. }
             | About::Subscribe { .. }
             | About::Publish { .. }
+            | About::Backend { .. }
+            | About::Answering { .. }
             | About::Look(_)) => {
                 self.fail_question(conn, about, Reason::RequestFailed);
                 self.go_on_resuming(conn);

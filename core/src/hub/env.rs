@@ -32,6 +32,10 @@ pub(super) struct Env {
     pub(super) codecs: Codecs,
     /// Messages may have to be kept elsewhere before they are published: there is a store, or a bus.
     pub(super) keeps: bool,
+    /// Not every message is published as it is: it may have to be kept, or a document follows from it.
+    pub(super) minds: bool,
+    /// There are channels to which nobody else publishes.
+    pub(super) owns: bool,
     /// Where messages are put together before they are copied behind their frame header.
     pub(super) scratch: Vec<u8>,
     /// Only if spans are wanted.
@@ -54,6 +58,8 @@ impl Env {
             tally: Tally::new(config.clone(), keys, place.shard.0),
             codecs: Codecs::default(),
             keeps: config.store || config.bus.is_some(),
+            minds: minds(&config),
+            owns: config.has_own(),
             scratch: Vec::new(),
             spans: Collector::new(&config, place),
             formatted: (now.unix, Timestamp::from_unix(now.unix)),
@@ -96,6 +102,8 @@ impl Env {
         let keys = self.entropy.hash_keys();
         self.tally.reload(config.clone(), keys);
         self.keeps = config.store || config.bus.is_some();
+        self.minds = minds(&config);
+        self.owns = config.has_own();
         self.spans = Collector::reload(self.spans.take(), &config, self.place);
         self.config = config;
     }
@@ -111,6 +119,10 @@ impl Env {
             self.scratch = Vec::new();
         }
     }
+}
+
+fn minds(config: &Config) -> bool {
+    config.store || config.bus.is_some() || config.profile.is_some()
 }
 
 /// A larger buffer is given back at the end of a turn.

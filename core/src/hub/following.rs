@@ -107,10 +107,10 @@ impl Hub {
                 if of == epoch && first == top + 1 =>
             {
                 match messages(&records, count).zip(last(first, count)) {
-                    Some((messages, _)) => {
+                    Some((messages, last)) => {
                         self.deliver_next(place, &messages);
                         if let Some(document) = state {
-                            let of = (first, Some(&document));
+                            let of = (last, Some(&document));
                             self.put_document(place, of);
                         }
                     }
@@ -254,7 +254,8 @@ impl Hub {
     }
 
     fn put_document(&mut self, place: Place, document: (u64, Option<&bytes::Bytes>)) {
-        let Some(followed) = self.following.get(place) else { return };
+        let Some(followed) = self.following.get_mut(place) else { return };
+        followed.doubted = false;
         let (name, home) = (followed.name.clone(), followed.home);
         self.homes.put_document(&mut self.env, (home, &name), document);
     }
@@ -510,7 +511,7 @@ impl Hub {
     /// Another life of the channel's numbers has begun, behind `position`: nobody knows what was lost by that.
     pub(super) fn adopt(&mut self, place: Place, position: Position, why: Epochs) {
         let Some(followed) = self.following.get_mut(place) else { return };
-        followed.holed = false;
+        (followed.holed, followed.doubted) = (false, true);
         let (name, home) = (followed.name.clone(), followed.home);
         self.seal_channel(&name);
         self.renumber(place, position);

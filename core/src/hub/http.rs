@@ -335,6 +335,11 @@ pub(super) fn check_publish(
     Ok((Publisher { key: key.map(Box::new), ..Via::Http(id).plainly() }, publications))
 }
 
+/// Whether a request without a token or a certificate may post on this server, which then wants none.
+pub(super) fn may_post_anonymously(config: &Config, conn: &Conn, headers: &HeaderMap) -> bool {
+    may_publish_anonymously(config, conn.is_loopback() && is_direct(headers))
+}
+
 /// An answer about this instance's state, as the method that asked for it has it (RFC 9110 §9.3.7).
 pub(super) fn to_question(mut answer: Answer, method: &Method) -> Answer {
     if *method == Method::OPTIONS {

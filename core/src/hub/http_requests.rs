@@ -70,7 +70,7 @@ impl Hub {
             (Listener::Main, "/health" | "/ready" | "/") => {
                 self.answer_not_allowed(id, answers::ASKED_BY);
             }
-            (Listener::Main, "/publish" | "/revoke" | "/disconnect")
+            (Listener::Main, "/publish" | "/revoke" | "/disconnect" | "/answer")
                 if *request.method() == Method::POST
                     && !answers::declares_body(request.headers()) =>
             {
@@ -78,6 +78,11 @@ impl Hub {
             }
             (Listener::Main, "/publish" | "/revoke" | "/disconnect")
                 if *request.method() == Method::POST =>
+            {
+                self.on_permitted_request(id, request);
+            }
+            (Listener::Main, "/answer")
+                if *request.method() == Method::POST && self.env.config.backend.is_some() =>
             {
                 self.on_permitted_request(id, request);
             }
@@ -119,6 +124,7 @@ impl Hub {
         let path = request.uri().path();
         match (path, Resource::at(path)) {
             ("/publish", _) => self.on_http_publish(id, request),
+            ("/answer", _) => self.on_http_answer(id, request),
             ("/revoke", _) => self.on_http_revoke(id, request),
             ("/disconnect", _) => self.on_http_disconnect(id, request),
             ("/connections", _) => self.on_http_connections(id, request),

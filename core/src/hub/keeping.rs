@@ -19,7 +19,6 @@ use crate::{
 impl Hub {
     /// Whether a message of a channel that is at home here has to be kept before it is published. A document is kept
     /// whether messages are or not, and then the channel's numbers have to be, too. With a bus that is so with all of them.
-    #[inline]
     pub(super) fn is_stored(&self, channel: &str, with_document: bool) -> bool {
         self.env.keeps && self.has_to_be_kept(channel, with_document)
     }
@@ -31,6 +30,7 @@ impl Hub {
             || !self.env.config.history.of(channel).is_off()
             || self.homes.has_document(channel)
             || self.storing.has(channel)
+            || self.folds(channel)
     }
 
     pub(super) fn is_publication_stored(&self, publication: &Publication) -> bool {
@@ -84,7 +84,9 @@ impl Hub {
         let (mut records, mut round, mut state) = (Vec::new(), Vec::new(), None::<StoredState>);
         let mut document = log.document;
         let mut next = log.position.offset + 1;
-        for one in waiting {
+        let folds = self.folds(channel);
+        let mut before = folds.then(|| self.homes.document_of(channel)).flatten();
+        for mut one in waiting {
             let options = one.publication.options.as_deref();
             let condition = options.and_then(|options| options.condition);
             let holds = condition.is_none_or(|condition| {
@@ -96,7 +98,12 @@ impl Hub {
                 self.answer_stored(one, Err(Reason::StateConflict));
                 continue;
             }
+            if folds {
+                self.fold_waiting(&mut one, before.as_deref());
+            }
+            let options = one.publication.options.as_deref();
             if let Some(json) = options.and_then(|options| options.state.clone()) {
+                before = folds.then(|| json.clone());
                 document = next;
                 state = Some(StoredState { offset: next, document: json });
             }

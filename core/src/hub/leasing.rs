@@ -62,6 +62,8 @@ impl Hub {
                     self.answer_spread(done);
                 }
                 Some(Told::Claimed { to, held }) => self.pass_claimed(to, held),
+                Some(Told::Given(given)) => self.on_given(given),
+                Some(Told::Taken { from, taken }) => self.on_taken_elsewhere(from, taken),
                 // Or a node of a later version says something that nobody here knows.
                 Some(Told::Alive(_)) | None => {}
             },

@@ -4,8 +4,6 @@
 use std::sync::Arc;
 
 use http::Request;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::{
     Hub,
@@ -42,28 +40,14 @@ impl Hub {
                 let query = Query::State;
                 self.look(id, event::GET_STATE, channel.as_deref(), query, correlation);
             }
+            event::ANSWER if self.env.config.backend.is_some() => {
+                self.on_answer_request(id, data, correlation);
+            }
             event::KEEP_SESSION => self.on_keep_session(id, data, correlation),
             event::RESUME_SESSION => self.on_resume_session(id, data, correlation),
             event::GET_PRESENCE => self.on_get_presence(id, data, correlation),
-            _ => self.on_status_request(id, name, data, correlation),
+            _ => self.on_inquiry(id, name, data, correlation),
         }
-    }
-
-    /// A request that a channel's document may answer.
-    fn on_status_request(&mut self, id: ConnId, name: &str, data: &str, correlation: Option<&str>) {
-        let mut requests = self.env.config.status_requests.iter();
-        let request = requests.find(|request| request.event() == name);
-        let Some((request, thing)) = request.and_then(|it| Some((it, it.thing(data)?))) else {
-            return self.refuse(id, Reason::UnknownRequest, correlation);
-        };
-        let channel = request.channel(&thing);
-        let looker = Looker::Status {
-            conn: id,
-            request: Arc::new(request.clone()),
-            thing: thing.into(),
-            answer: Box::new(AnswerTo::new(correlation, Answer::Response)),
-        };
-        self.look_of_client(id, looker, Some(&channel), Query::State, correlation);
     }
 
     fn on_get_history(&mut self, id: ConnId, data: &str, correlation: Option<&str>) {
@@ -86,19 +70,6 @@ impl Hub {
         query: Query,
         correlation: Option<&str>,
     ) {
-        let answer = Box::new(AnswerTo::new(correlation, Answer::Response));
-        let looker = Looker::Message { conn: id, event, answer };
-        self.look_of_client(id, looker, channel, query, correlation);
-    }
-
-    fn look_of_client(
-        &mut self,
-        id: ConnId,
-        looker: Looker,
-        channel: Option<&str>,
-        query: Query,
-        correlation: Option<&str>,
-    ) {
         let config = &self.env.config;
         let max = config.limits.channels.channel_bytes_max;
         // Other services have requests of these names without a channel: to those this one is as unknown as ever.
@@ -116,6 +87,8 @@ impl Hub {
         if let Some(reason) = self.look_refusal(channel, query) {
             return self.refuse(id, reason, correlation);
         }
+        let answer = Box::new(AnswerTo::new(correlation, Answer::Response));
+        let looker = Looker::Message { conn: id, event, answer };
         let look = looks::Look { looker, channel: channel.into(), query };
         self.look_if_allowed(id, None, Box::new(look));
     }
@@ -191,9 +164,15 @@ impl Hub {
         let looks::Look { looker, channel, query } = look;
         self.seal_channel(&channel);
         let result = match query {
-            Query::History(_) | Query::State if known == Known::Nothing => Err(Reason::BusAway),
+            Query::History(_) | Query::State | Query::Document if known == Known::Nothing => {
+                Err(Reason::BusAway)
+            }
             Query::History(range) => self.homes.history(&mut self.env, &channel, range),
             Query::State => Ok(self.homes.state(&mut self.env, &channel)),
+            Query::Document => {
+                let document = self.homes.document_of(&channel).unwrap_or_default();
+                Ok(String::from_utf8(document.into()).unwrap_or_default().into())
+            }
             Query::Presence(page) => {
                 return self.presence.ask(Asked { from, looker, channel, page });
             }
@@ -210,11 +189,7 @@ impl Hub {
     /// The home has answered.
     pub(super) fn on_seen(&mut self, looker: Looker, result: Result<Box<str>, Reason>) {
         match (looker, result) {
-            (Looker::Status { conn, request, thing, answer }, result) => {
-                let result = result.map(|json| request.answer(&thing, document(&json)).into());
-                let name = request.event();
-                self.answer_seen(conn, name, result, answer.correlation.as_deref());
-            }
+            (Looker::Inquiry(inquiry), result) => self.go_on_inquiring(inquiry, result),
             (Looker::Message { conn, event, answer }, result) => {
                 self.answer_seen(conn, event, result, answer.correlation.as_deref());
             }
@@ -227,7 +202,7 @@ impl Hub {
         }
     }
 
-    fn answer_seen(
+    pub(super) fn answer_seen(
         &mut self,
         conn: ConnId,
         event: &str,
@@ -248,14 +223,4 @@ impl Hub {
             Err(reason) => self.refuse(conn, reason, correlation),
         }
     }
-}
-
-/// The document in what a home says of a channel's.
-fn document(state: &str) -> Option<&str> {
-    #[derive(Deserialize)]
-    struct State<'a> {
-        #[serde(borrow)]
-        state: Option<&'a RawValue>,
-    }
-    serde_json::from_str::<State<'_>>(state).ok()?.state.map(RawValue::get)
 }

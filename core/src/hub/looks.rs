@@ -1,15 +1,14 @@
 //! Questions to a channel's home about what it knows, and who asks them.
 
-use std::sync::Arc;
-
 use super::{
     connections::AnswerTo,
+    inquiring::Inquiry,
     presence::Page,
     types::{CommandId, ConnId},
 };
 use crate::{
     limits::Limits,
-    protocol::{HistoryRequest, Position, StatusRequest},
+    protocol::{HistoryRequest, Position},
 };
 
 /// Who wants to know.
@@ -17,8 +16,8 @@ use crate::{
 pub(super) enum Looker {
     /// A client, by a request of this name.
     Message { conn: ConnId, event: &'static str, answer: Box<AnswerTo> },
-    /// A client, by a request for the status of a thing of this name.
-    Status { conn: ConnId, request: Arc<StatusRequest>, thing: Box<str>, answer: Box<AnswerTo> },
+    /// A client, by a request that documents answer.
+    Inquiry(Box<Inquiry>),
     /// A client over HTTP.
     Http { conn: ConnId },
     /// The embedding application.
@@ -33,6 +32,16 @@ pub(super) struct Look {
     pub(super) query: Query,
 }
 
+impl Looker {
+    /// Bytes that it takes besides itself.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Inquiry(inquiry) => inquiry.weight(),
+            Self::Message { .. } | Self::Http { .. } | Self::Command { .. } => 0,
+        }
+    }
+}
+
 /// What somebody wants to know of a channel. The answer is a JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Query {
@@ -40,6 +49,8 @@ pub(super) enum Query {
     History(Range),
     /// Its document.
     State,
+    /// The same and nothing about it; empty if there is none.
+    Document,
     /// Who is in it.
     Presence(Page),
 }

@@ -71,7 +71,9 @@ impl Hub {
         let id = self.calls.name();
         let same = found.filter(|found| found.position.epoch == anchor.position.epoch);
         let document = self.homes.document(home);
-        let document = document.filter(|_| same.is_none_or(|found| found.document == 0));
+        // One that came with a message which the bus has is the bus's own; a later one was lost with its message.
+        let lost = |(at, _): &(u64, _)| same.is_none_or(|found| found.document < *at);
+        let document = document.filter(lost);
         let newest = self.id_here(followed, anchor.position.offset);
         let mark = (self.env.entropy.next_u64() % MARK_MAX).max(1);
         let heal = Heal {

@@ -10,6 +10,7 @@
 //! once.
 
 mod admitting;
+mod answering;
 mod append;
 mod appending;
 mod application;
@@ -27,6 +28,7 @@ mod drive;
 mod due;
 mod env;
 mod errands;
+mod folding;
 mod follow;
 mod following;
 mod forwarded;
@@ -35,6 +37,7 @@ mod homes;
 mod http;
 mod http_requests;
 mod ingress;
+mod inquiring;
 mod interest;
 mod introduction;
 mod joining;
@@ -105,14 +108,14 @@ pub use self::{
     },
     authenticating::{Authentication, Denial, Refusal, RefusedBy},
     bus::{
-        Alive, Append, AppendError, Appended, AttendanceEvent, BusCommand, BusError, BusEvent,
-        BusState, CallId, ChannelEvent, Heal, HealEntry, IngressEntry, IngressOwner, LinkEvent,
-        Live, Moved, Node, NodeEvent, NodeId, Once, Page as BusPage, PageEntry, PresenceAbsence,
-        PresenceChange, PresenceChanged, PresenceEnd, PresenceEntry, PresenceMember,
-        PresenceMembers, PresenceMove, PresenceNews, Retention, SessionAnswer, SessionCall,
-        SessionClaimed, SessionHeld, SessionKey, SessionRenewed, SessionState, SessionWish,
-        Standing, Take, Taken, TakenFrom, Visit, VisitChange, VisitEvent, VisitName, Visited,
-        Visits, Writer,
+        Alive, Append, AppendError, Appended, AttendanceEvent, Basis, BusCommand, BusError,
+        BusEvent, BusState, CallId, ChannelEvent, Heal, HealEntry, IngressEntry, IngressOwner,
+        LinkEvent, Live, Moved, Node, NodeEvent, NodeId, Once, Page as BusPage, PageEntry,
+        PresenceAbsence, PresenceChange, PresenceChanged, PresenceEnd, PresenceEntry,
+        PresenceMember, PresenceMembers, PresenceMove, PresenceNews, Retention, SessionAnswer,
+        SessionCall, SessionClaimed, SessionHeld, SessionKey, SessionRenewed, SessionState,
+        SessionWish, Standing, Take, Taken, TakenFrom, Visit, VisitChange, VisitEvent, VisitName,
+        Visited, Visits, Writer,
     },
     due::{Timeout, TimeoutReason},
     introduction::{Data, Introduction},

@@ -48,7 +48,9 @@ impl Hub {
             .channel
             .filter(|name| protocol::channel_is_valid(name, limits.channel_bytes_max))
             .ok_or(Reason::InvalidChannel)?;
-        if let Some(reason) = config.publishing_off(channel) {
+        if self.env.owns
+            && let Some(reason) = config.publishing_off(channel)
+        {
             return Err(reason.into());
         }
         let event = message
@@ -141,7 +143,7 @@ impl Hub {
         } else if publication.options.is_some() {
             self.on_publish_command_with(publisher, publication);
         } else if self.homes.of(&publication.channel) == self.env.place.shard
-            && !self.is_stored(&publication.channel, false)
+            && self.is_plain(&publication.channel)
         {
             match self.broadcast(Broadcast::of(&publication)) {
                 Ok(published) => {
@@ -216,7 +218,7 @@ impl Hub {
         if !asks
             && !traced
             && self.homes.of(broadcast.channel) == self.env.place.shard
-            && !self.is_stored(broadcast.channel, false)
+            && self.is_plain(broadcast.channel)
         {
             // The usual case: nothing is copied but into the channel's round.
             match self.broadcast(broadcast) {
@@ -314,7 +316,10 @@ impl Hub {
         }
     }
 
-    fn carry_out(&mut self, publisher: Publisher, publications: Vec<Publication>) {
+    fn carry_out(&mut self, mut publisher: Publisher, mut publications: Vec<Publication>) {
+        if self.env.config.profile.is_some() {
+            publisher.copies = self.add_copies(&mut publications);
+        }
         // What is refused reaches nobody: first the question, then the broadcasts.
         let crowded = self.waiting(&publications) > 0 && self.errands.is_crowded(&self.env);
         if crowded || self.is_busy_for(&publications) {
@@ -494,7 +499,9 @@ impl Hub {
 
     /// All messages are broadcast: tells the publisher.
     fn finish_publish(&mut self, publisher: Publisher, results: &[Outcome]) {
-        let Publisher { via, key, span } = publisher;
+        let Publisher { via, key, span, copies } = publisher;
+        let told = results.len().saturating_sub(copies);
+        let results = results.get(..told).unwrap_or_default();
         if let Some(open) = span {
             self.trace_published(*open, results);
         }
@@ -532,6 +539,7 @@ impl Hub {
                 }
             }
             Via::Queue(slot) => self.ingress.answered(&mut self.env, slot, Ok(())),
+            Via::Backend(request) => self.on_backend_told(request, results),
         }
     }
 
@@ -555,6 +563,7 @@ impl Hub {
             Via::Http(conn) => self.refuse_http(conn, &reason.into()),
             Via::Command(id) => self.fail_command(id, reason),
             Via::Queue(slot) => self.ingress.answered(&mut self.env, slot, Err(reason)),
+            Via::Backend(request) => self.on_backend_untold(request, reason),
         }
     }
 
@@ -611,6 +620,9 @@ impl Hub {
 
     /// Broadcasts a message with what it carries, whatever is under way.
     fn broadcast_whole(&mut self, publication: &Publication) -> Published {
+        if self.env.minds && self.is_folded(publication) {
+            return self.broadcast_folded(publication);
+        }
         let broadcast = Broadcast::of(publication);
         let done = match &publication.options {
             None => self.homes.broadcast(&mut self.env, broadcast),

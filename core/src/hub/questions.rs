@@ -61,6 +61,16 @@ pub(super) enum About {
         request: Arc<Request<()>>,
         body: Option<Vec<u8>>,
     },
+    /// A back-end is to answer it, not the application.
+    Backend {
+        event: Box<str>,
+        data: Box<str>,
+        answer: AnswerTo,
+    },
+    /// A back-end's answer is on its way to who has asked; `None`: it came over HTTP.
+    Answering {
+        answer: Option<AnswerTo>,
+    },
 }
 
 impl About {
@@ -70,8 +80,15 @@ impl About {
             Self::Request { .. }
             | Self::Subscribe { .. }
             | Self::Publish { .. }
+            | Self::Backend { .. }
+            | Self::Answering { .. }
             | Self::Look(_) => limits.request_timeout,
         }
+    }
+
+    /// Whether it is the application that is to say something.
+    fn is_for_application(&self) -> bool {
+        !matches!(self, Self::Backend { .. } | Self::Answering { .. })
     }
 }
 
@@ -118,7 +135,7 @@ impl Questions {
         if conn.rare().asked.len() >= usize::from(limits.requests.requests_in_flight_max) {
             return Some(Err((about, Reason::RequestsInFlight)));
         }
-        if self.backlog != Backlog::None {
+        if self.backlog != Backlog::None && about.is_for_application() {
             return Some(Err((about, Reason::Busy)));
         }
         let timeout = about.timeout(&limits.requests);
@@ -138,6 +155,17 @@ impl Questions {
         let question = self.take(connections, id)?;
         self.silent = false;
         Some(question)
+    }
+
+    /// Takes a question back if it is such a one.
+    pub(super) fn take_if(
+        &mut self,
+        connections: &mut Connections,
+        id: RequestId,
+        is_one: impl Fn(&About) -> bool,
+    ) -> Option<Question> {
+        let question = self.slots.get_at(id.index, id.generation)?;
+        if is_one(&question.about) { self.take(connections, id) } else { None }
     }
 
     /// The connection does not want the channel any more: if the application is still to decide on that, its decision
@@ -186,7 +214,7 @@ impl Questions {
     ) -> Option<Question> {
         let (_, id) = self.timers.pop_due(until)?;
         let question = self.take(connections, id)?;
-        self.silent = true;
+        self.silent |= question.about.is_for_application();
         Some(question)
     }
 

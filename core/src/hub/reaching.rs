@@ -49,7 +49,7 @@ impl Hub {
                     Side::Before(before) => newest(u64::from(limit) + 1, before.min(next)),
                     Side::Last => newest(u64::from(limit) + 1, next),
                 },
-                Query::State | Query::Presence(_) => return None,
+                Query::State | Query::Document | Query::Presence(_) => return None,
             },
         };
         let within = wanted >= floor && wanted < until && next - wanted <= most + 1;

@@ -77,8 +77,12 @@ pub(super) fn check_read(
     let channel = channel.filter(|channel| protocol::channel_is_valid(channel, max));
     let channel = channel.ok_or(Reason::InvalidChannel)?;
     let allowed = claims.as_ref().is_none_or(|claims| {
+        if config.is_for_backend(channel) {
+            return config.serves(claims);
+        }
         let access = config.policy.access(&claims.permissions);
         config.policy.decide_with(&access, &claims.grants, Verb::Subscribe, channel).allowed
+            && (access.is_full() || !config.is_hidden(channel))
     });
     if !allowed {
         return Err(Refused::forbidden(config, Verb::Subscribe, channel));

@@ -245,7 +245,7 @@ impl Hub {
         let (via, conn) = match &publisher.via {
             Via::Message { conn, .. } => (Entrance::Message, Some(*conn)),
             Via::Http(conn) => (Entrance::Http, Some(*conn)),
-            Via::Command(_) => (Entrance::Application, None),
+            Via::Command(_) | Via::Backend(_) => (Entrance::Application, None),
             Via::Queue(_) => (Entrance::Queue, None),
         };
         let operation = Operation::Publish {

@@ -151,6 +151,11 @@ impl Storing {
         queue.next.drain(..count).collect()
     }
 
+    /// A message that waits has grown by so much.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
     /// A message is not sent to the store after all.
     pub(super) fn drop_out(&mut self, waiting: &Waiting) {
         self.bytes -= waiting.weight();

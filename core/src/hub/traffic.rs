@@ -109,6 +109,8 @@ impl Hub {
             }
             Inner::CarriedOut { ticket, closed } => self.on_carried_out(ticket, closed),
             Inner::Session(message) => self.on_session_message(*message),
+            Inner::Given(given) => self.on_given(given),
+            Inner::GivenTold { request, taken } => self.on_given_told(request, taken),
             Inner::Nodes(message) => self.on_nodes_message(from, *message),
             Inner::Enter { who, conn, contact } => {
                 if let Some(reason) = self.on_enter(who, conn, contact) {
@@ -473,7 +475,12 @@ impl Hub {
         correlation: Option<&str>,
     ) {
         if !self.env.config.hooks.requests.contains(event) {
-            return self.on_own_request(id, event, data, correlation);
+            let is_asked =
+                self.env.config.backend.is_some() && self.ask_backend(id, event, data, correlation);
+            if !is_asked {
+                self.on_own_request(id, event, data, correlation);
+            }
+            return;
         }
         let data = Bytes::copy_from_slice(data.as_bytes());
         let event: Box<str> = event.into();
@@ -601,7 +608,10 @@ impl Hub {
                 self.fail_question(conn, about, Reason::SubscribeForbidden);
             }
             About::Publish { .. } => self.fail_question(conn, about, Reason::PublishForbidden),
-            About::Request { .. } | About::Whose { .. } => {
+            About::Request { .. }
+            | About::Backend { .. }
+            | About::Answering { .. }
+            | About::Whose { .. } => {
                 self.fail_question(conn, about, Reason::RequestFailed);
             }
         }
@@ -642,9 +652,13 @@ impl Hub {
             About::Subscribe { channel, answer, .. } if answer.resumes() => {
                 self.on_judged(conn, &channel, Err(reason));
             }
-            About::Request { answer, .. } | About::Subscribe { answer, .. } => {
+            About::Request { answer, .. }
+            | About::Subscribe { answer, .. }
+            | About::Backend { answer, .. }
+            | About::Answering { answer: Some(answer) } => {
                 self.refuse_active(conn, reason, answer.correlation.as_deref());
             }
+            About::Answering { answer: None } => self.refuse_http(conn, &reason.into()),
             About::Publish { publisher, .. } => self.fail_publish(publisher, reason),
             About::Look(look) => self.on_seen(look.looker, Err(reason)),
             About::Whose { request, body } => {

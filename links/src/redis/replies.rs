@@ -142,6 +142,12 @@ pub(crate) fn appended(frame: &Frame) -> Result<Result<Appended, AppendError>, O
     if kind == b"behind" {
         return Ok(Err(AppendError::Behind(items.rest()?)));
     }
+    if kind == b"other" && !items.is_empty() {
+        let (position, document) = (items.position()?, items.bytes()?);
+        let document = Bytes::copy_from_slice(document);
+        let result = Err(AppendError::OtherBasis(Some((position, document))));
+        return if items.is_empty() { Ok(result) } else { Err(Odd) };
+    }
     let result = match kind {
         b"ok" => {
             Ok(Appended { first: items.position()?, nodes: small(items.next()?)?, repeated: false })
@@ -149,6 +155,7 @@ pub(crate) fn appended(frame: &Frame) -> Result<Result<Appended, AppendError>, O
         b"seen" => Ok(Appended { first: items.position()?, nodes: 0, repeated: true }),
         b"healed" => Err(AppendError::Healed),
         b"state" => Err(AppendError::StateConflict),
+        b"other" => Err(AppendError::OtherBasis(None)),
         b"key" => Err(AppendError::KeyConflict),
         b"owner" => Err(AppendError::NotOwner),
         b"gone" => Err(AppendError::Gone),

@@ -5,8 +5,8 @@ use std::{fmt::Write, sync::Arc, time::Duration};
 use mahavishnu_core::{
     config::{IngressKind, IngressSource},
     hub::{
-        Alive, Append, BusCommand, Heal, PresenceChange, PresenceEnd, Retention, SessionCall,
-        SessionHeld, SessionState, SessionWish, Take, VisitChange,
+        Alive, Append, Basis, BusCommand, Heal, PresenceChange, PresenceEnd, Retention,
+        SessionCall, SessionHeld, SessionState, SessionWish, Take, VisitChange,
     },
     protocol::{Epoch, Position},
 };
@@ -160,6 +160,13 @@ impl Requests {
             ),
             None => (NOTHING, NOTHING),
         };
+        let (basis, basis_epoch) = match &append.basis {
+            Some(Basis::Document(at)) => {
+                (at.offset.min(NUMBER_MAX).into(), at.epoch.as_str().into())
+            }
+            Some(Basis::Nothing) => (0_u64.into(), NOTHING),
+            None => (NOTHING, NOTHING),
+        };
         let args = [
             (&writer).into(),
             append.id.0.into(),
@@ -181,6 +188,8 @@ impl Requests {
             (&owner).into(),
             entry.into(),
             append.again.map_or(NOTHING, |seen| seen.min(NUMBER_MAX).into()),
+            basis,
+            basis_epoch,
         ];
         self.eval(out, Script::Append, &keys, &args);
     }
@@ -428,8 +437,9 @@ pub(crate) fn script(command: &BusCommand) -> Option<Script> {
 pub(crate) fn is_sound(command: &BusCommand) -> bool {
     match command {
         BusCommand::Append(append) => {
-            let Append { id, count, known, state, condition, once, taken, .. } = &**append;
-            let alone = state.is_some() || condition.is_some() || once.is_some() || taken.is_some();
+            let Append { id, count, known, state, condition, basis, once, taken, .. } = &**append;
+            let own = state.is_some() && basis.is_none();
+            let alone = own || condition.is_some() || once.is_some() || taken.is_some();
             id.0 <= SEQUENCE_MAX
                 && if alone { *count == 1 } else { *count >= 1 }
                 && known.is_none_or(is_position)
@@ -624,6 +634,7 @@ mod tests {
             retention: RETENTION,
             state: None,
             condition: None,
+            basis: None,
             once: None,
             taken: None,
         }
@@ -682,13 +693,33 @@ mod tests {
             "86400000",
             &live,
         ]);
-        expected.extend([epoch, "8", "1", "", "", "", "00000000000000ff", "300000", "", "", ""]);
+        expected.extend([
+            epoch,
+            "8",
+            "1",
+            "",
+            "",
+            "",
+            "00000000000000ff",
+            "300000",
+            "",
+            "",
+            "",
+            "",
+            "",
+        ]);
         assert_eq!(words(&out), expected);
 
         out.clear();
         let again = BusCommand::Append(Box::new(Append { again: Some(6), known, ..append() }));
         requests.bus(&mut out, &again, false);
-        assert_eq!(words(&out).last().map(String::as_str), Some("6"));
+        assert_eq!(words(&out).iter().rev().nth(2).map(String::as_str), Some("6"));
+
+        out.clear();
+        let basis = Some(Basis::Document(Position { epoch: self::epoch(), offset: 9 }));
+        let folded = BusCommand::Append(Box::new(Append { basis, ..append() }));
+        requests.bus(&mut out, &folded, false);
+        assert!(words(&out).ends_with(&["9".into(), self::epoch().as_str().into()]));
     }
 
     #[test]
@@ -735,6 +766,11 @@ mod tests {
         assert!(!sound(|append| append.state = Some(Bytes::new())));
         assert!(!sound(|append| {
             append.state = Some(Bytes::from_static(b"{}"));
+            append.count = 2;
+        }));
+        assert!(sound(|append| {
+            append.state = Some(Bytes::from_static(b"{}"));
+            append.basis = Some(Basis::Nothing);
             append.count = 2;
         }));
         assert!(!sound(

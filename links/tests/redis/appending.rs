@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use mahavishnu_core::{
     hub::{
-        Append, AppendError, Appended, BusError, BusPage, CallId, ChannelEvent, Live, Once,
+        Append, AppendError, Appended, Basis, BusError, BusPage, CallId, ChannelEvent, Live, Once,
         PageEntry, Retention, Standing,
     },
-    protocol::Condition,
+    protocol::{Condition, Position},
 };
 use mahavishnu_test_redis::{Kind, Options, Redis};
 
@@ -117,6 +117,44 @@ fn documents_change_under_conditions() {
             a.follow("c", epoch(1)),
             Standing { position: at(follow, 3), document: 2, mark: 0 }
         );
+    });
+}
+
+#[test]
+fn a_document_is_made_of_the_one_that_is_there_or_not_at_all() {
+    on_each(|redis| {
+        let (mut a, mut b) = (Node::start(redis, 1), Node::start(redis, 2));
+        let made_of = |node: &mut Node, basis, state: Option<&'static str>| {
+            let state = state.map(Bytes::from);
+            let append = Append { basis: Some(basis), state, ..node.new_append("c", "r") };
+            node.append(append).map(|made| made.first)
+        };
+        let there = |at: Position, json: &'static str| {
+            Err(AppendError::OtherBasis(Some((at, Bytes::from(json)))))
+        };
+        let other = Basis::Document(at(epoch(7), 1));
+        let none = Err(AppendError::OtherBasis(None));
+        assert_eq!(made_of(&mut a, other, Some("{\"n\":0}")), none, "there are not even numbers");
+        let first = made_of(&mut a, Basis::Nothing, Some("{\"n\":1}")).unwrap();
+        assert_eq!(first.offset, 1);
+        let of_a = there(first, "{\"n\":1}");
+        assert_eq!(made_of(&mut b, Basis::Nothing, Some("{\"n\":2}")), of_a, "it was faster");
+        assert_eq!(made_of(&mut b, Basis::Nothing, None), of_a, "also if it were to stay");
+        assert_eq!(made_of(&mut b, other, Some("{\"n\":2}")), of_a, "of another life");
+        let second = made_of(&mut b, Basis::Document(first), Some("{\"n\":2}")).unwrap();
+        assert_eq!(second, Position { offset: 2, ..first });
+        // What leaves the document says so by its basis all the same.
+        assert_eq!(made_of(&mut a, Basis::Document(second), None).unwrap().offset, 3);
+        assert_eq!(made_of(&mut a, Basis::Document(first), None), there(second, "{\"n\":2}"));
+        // A repeated one was made, whatever the document is by now.
+        let append = Append {
+            basis: Some(Basis::Document(second)),
+            state: Some(Bytes::from("{\"n\":4}")),
+            ..a.new_append("c", "r")
+        };
+        let made = a.append(append.clone()).unwrap();
+        assert_eq!(a.append(append), Ok(Appended { nodes: 0, repeated: true, ..made }));
+        assert_eq!(a.read("c", 0, 0).unwrap().document.as_deref(), Some(&b"{\"n\":4}"[..]));
     });
 }
 

@@ -244,6 +244,7 @@ impl Node {
             retention: RETENTION,
             state: None,
             condition: None,
+            basis: None,
             once: None,
             taken: None,
         }
@@ -258,7 +259,7 @@ impl Node {
     pub(crate) fn appended(&mut self, id: CallId) -> AppendResult {
         self.find("an append's answer", |event| match event {
             BusEvent::Channel(ChannelEvent::Appended { id: of, result }) if *of == id => {
-                Some(*result)
+                Some(result.clone())
             }
             _ => None,
         })

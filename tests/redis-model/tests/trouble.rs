@@ -227,6 +227,7 @@ impl Trouble {
                 retention: RETENTION,
                 state: None,
                 condition: None,
+                basis: None,
                 once: None,
                 taken: None,
             });

@@ -99,6 +99,8 @@ pub mod event {
     pub const CHANNEL_WITHDRAWN: &str = "channel.withdrawn";
     /// Events were lost: the reader was too slow, or they are no longer kept.
     pub const CHANNEL_GAP: &str = "channel.gap";
+    /// A back-end answers a request.
+    pub const ANSWER: &str = "answer";
     /// Asks who is in a channel.
     pub const GET_PRESENCE: &str = "get_presence";
     /// Somebody came into a channel, or says something else of itself.

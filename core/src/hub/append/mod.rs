@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use self::queue::Queue;
-pub(super) use self::queue::{Kind, Pending, Round, UnderWay};
+pub(super) use self::queue::{Kind, Known, Pending, Round, UnderWay};
 use super::{
-    bus::{CallId, Writer},
+    bus::{Basis, CallId, Writer},
     env::Env,
     storing::Waiting,
     types::{Place, Published},
@@ -141,7 +142,7 @@ impl Appending {
 
     /// These are sent.
     pub(super) fn begin(&mut self, channel: &Arc<str>, under_way: UnderWay) {
-        self.bytes += under_way.records.len();
+        self.bytes += under_way.own_bytes();
         if let Some(queue) = self.queues.get_mut(channel) {
             self.calls.insert(under_way.id, channel.clone());
             queue.send(Some(under_way));
@@ -227,6 +228,34 @@ impl Appending {
         self.resting.push_back((env.now.mono + RESTED_AFTER, channel.clone()));
     }
 
+    /// The document that the next message of a channel is folded from, as far as the bus has told it.
+    pub(super) fn known(&self, channel: &str) -> Option<&Known> {
+        self.queues.get(channel)?.known.as_deref()
+    }
+
+    /// The bus has told a channel's document, or was given it.
+    pub(super) fn learn(&mut self, channel: &str, known: Known) {
+        if let Some(queue) = self.queues.get_mut(channel) {
+            self.bytes += known.weight();
+            let before = queue.known.replace(Box::new(known));
+            self.bytes -= before.map_or(0, |before| before.weight());
+        }
+    }
+
+    /// What is under way was folded from another document, and is to be sent again at once. It is certain that it was not made.
+    pub(super) fn refold(&mut self, channel: &Arc<str>, state: Option<Bytes>, basis: Basis) {
+        let Some(queue) = self.queues.get_mut(channel) else { return };
+        let Some(under_way) = &mut queue.under_way else { return };
+        let before = under_way.own_bytes();
+        if let Kind::Append(round) = &mut under_way.kind {
+            (round.state, round.basis) = (state, Some(basis));
+            round.refolds += 1;
+        }
+        self.bytes = self.bytes - before + under_way.own_bytes();
+        queue.wake();
+        self.ready.push_back(channel.clone());
+    }
+
     /// Whether what is under way was sent before, and nobody knows what became of it. Once its first message has come, it was
     /// appended.
     pub(super) fn is_unsure(&self, channel: &str) -> bool {
@@ -284,7 +313,9 @@ impl Appending {
 
 impl Appending {
     fn forget(&mut self, channel: &str) {
-        self.queues.remove(channel);
+        let queue = self.queues.remove(channel);
+        let known = queue.and_then(|queue| queue.known);
+        self.bytes -= known.map_or(0, |known| known.weight());
         self.adrift.remove(channel);
     }
 }

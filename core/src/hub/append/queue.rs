@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     hub::{
-        bus::{CallId, Once, Retention, TakenFrom},
+        bus::{Basis, CallId, Once, Retention, TakenFrom},
         storing::Waiting,
     },
     protocol::{Condition, Epoch, Position},
@@ -22,6 +22,8 @@ pub(in crate::hub) struct Pending {
     pub(in crate::hub) since: Instant,
     /// Published once, whoever publishes it again where.
     pub(in crate::hub) once: Option<Box<Once>>,
+    /// The channel's document follows from it.
+    pub(in crate::hub) folds: bool,
 }
 
 impl Pending {
@@ -78,6 +80,10 @@ pub(in crate::hub) struct Round {
     pub(in crate::hub) retention: Retention,
     pub(in crate::hub) state: Option<Bytes>,
     pub(in crate::hub) condition: Option<Condition>,
+    /// What the document was folded from, if it was.
+    pub(in crate::hub) basis: Option<Basis>,
+    /// How often it was folded anew.
+    pub(in crate::hub) refolds: u32,
     pub(in crate::hub) once: Option<Once>,
     pub(in crate::hub) taken: Option<Box<TakenFrom>>,
 }
@@ -88,8 +94,19 @@ impl UnderWay {
         self.tried.then(|| self.missed.unwrap_or(top).min(top))
     }
 
+    /// Bytes that it takes besides those of its messages.
+    pub(super) fn own_bytes(&self) -> usize {
+        let folded = match &self.kind {
+            Kind::Append(round) if round.basis.is_some() => {
+                round.state.as_ref().map_or(0, Bytes::len)
+            }
+            Kind::Append(_) | Kind::Announce => 0,
+        };
+        self.records.len() + folded
+    }
+
     pub(super) fn weight(&self) -> usize {
-        self.records.len() + self.round.iter().map(Pending::weight).sum::<usize>()
+        self.own_bytes() + self.round.iter().map(Pending::weight).sum::<usize>()
     }
 }
 
@@ -98,6 +115,8 @@ impl UnderWay {
 pub(super) struct Queue {
     pub(super) next: VecDeque<Pending>,
     pub(super) under_way: Option<UnderWay>,
+    /// The channel's document, as the bus has told or was given it, for the next one to be folded from.
+    pub(super) known: Option<Box<Known>>,
     state: State,
     /// When the oldest of them has waited long enough.
     pub(super) due: (Instant, u64),
@@ -115,7 +134,7 @@ enum State {
 
 impl Queue {
     pub(super) fn new(first: Pending, due: (Instant, u64)) -> Self {
-        Self { next: [first].into(), under_way: None, state: State::Ready, due }
+        Self { next: [first].into(), under_way: None, known: None, state: State::Ready, due }
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -138,10 +157,12 @@ impl Queue {
     /// The next messages, as many as make a round.
     pub(super) fn take(&mut self, round_bytes_max: usize) -> Vec<Pending> {
         let (mut bytes, mut count) = (0, 0);
+        let folds = self.next.front().is_some_and(|first| first.folds);
         for pending in &self.next {
             bytes += pending.waiting.publication.weight();
             let alone = pending.is_alone();
-            if count > 0 && (alone || bytes > round_bytes_max) {
+            let is_other = alone || pending.folds != folds || bytes > round_bytes_max;
+            if count > 0 && is_other {
                 break;
             }
             count += 1;
@@ -191,7 +212,7 @@ impl Queue {
                 expired.push((pending.waiting, reason));
             }
             if self.state != State::Sent {
-                freed += under_way.records.len();
+                freed += under_way.own_bytes();
                 self.under_way = None;
             }
         }
@@ -207,6 +228,26 @@ impl Queue {
     #[cfg(debug_assertions)]
     pub(super) fn weight(&self) -> usize {
         let next = self.next.iter().map(Pending::weight).sum::<usize>();
-        next + self.under_way.as_ref().map_or(0, UnderWay::weight)
+        let known = self.known.as_ref().map_or(0, |known| known.weight());
+        next + self.under_way.as_ref().map_or(0, UnderWay::weight) + known
+    }
+}
+
+/// A channel's document, and the message that it came with. `None`: it has none.
+#[derive(Clone, Debug)]
+pub(in crate::hub) struct Known(pub(in crate::hub) Option<(Position, Bytes)>);
+
+impl Known {
+    pub(in crate::hub) fn basis(&self) -> Basis {
+        self.0.as_ref().map_or(Basis::Nothing, |(at, _)| Basis::Document(*at))
+    }
+
+    pub(in crate::hub) fn json(&self) -> Option<&str> {
+        let (_, json) = self.0.as_ref()?;
+        std::str::from_utf8(json).ok()
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + self.0.as_ref().map_or(0, |(_, json)| json.len())
     }
 }

@@ -209,7 +209,7 @@ pub struct Append {
     pub writer: Writer,
     /// The channel.
     pub channel: Arc<str>,
-    /// How many messages, at least one; exactly one with `state`, `condition`, `once` or `taken`.
+    /// How many messages, at least one; exactly one with `condition`, `once`, `taken`, or `state` without a `basis`.
     pub count: u32,
     /// The messages, see [`record`](crate::record).
     pub records: Bytes,
@@ -224,14 +224,25 @@ pub struct Append {
     pub epoch: Epoch,
     /// How long it is kept.
     pub retention: Retention,
-    /// The channel's document from now on: a JSON object, as text.
+    /// The channel's document from now on: a JSON object, as text. It comes with the last of the messages.
     pub state: Option<Bytes>,
     /// Only if the channel's document is this one.
     pub condition: Option<Condition>,
+    /// What `state` was made of: only if the channel's document is still this one. Looked at after `condition`.
+    pub basis: Option<Basis>,
     /// Only if nothing was published under this key.
     pub once: Option<Once>,
     /// Only if it is still there, and then it is not any more.
     pub taken: Option<Box<TakenFrom>>,
+}
+
+/// The document that another one is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The channel has none.
+    Nothing,
+    /// The one that came with this message.
+    Document(Position),
 }
 
 /// The idempotency key of a message.

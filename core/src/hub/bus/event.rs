@@ -225,7 +225,7 @@ pub enum Live {
         count: u32,
         /// The messages. `None`: too large for this way, to be read.
         records: Option<Bytes>,
-        /// The document that came with it.
+        /// The document that came with its last message.
         state: Option<Bytes>,
     },
     /// Messages of which nothing is kept.
@@ -267,7 +267,7 @@ pub struct Appended {
 }
 
 /// Why an append was not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendError {
     /// The bus has less than the hub, or another epoch. `None`: nothing.
     Behind(Option<Position>),
@@ -276,6 +276,9 @@ pub enum AppendError {
     Healed,
     /// The document is another one.
     StateConflict,
+    /// The document is another one than the append's [`basis`](super::Append::basis): this one, and the message that it came
+    /// with. `None`: there is none.
+    OtherBasis(Option<(Position, Bytes)>),
     /// Something else was published under the key.
     KeyConflict,
     /// It was taken from a queue that is another owner's by now.

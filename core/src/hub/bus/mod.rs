@@ -15,7 +15,9 @@ mod visit;
 
 pub(super) use self::calls::Calls;
 pub use self::{
-    command::{Append, BusCommand, CallId, Heal, HealEntry, NodeId, Once, Retention, Writer},
+    command::{
+        Append, Basis, BusCommand, CallId, Heal, HealEntry, NodeId, Once, Retention, Writer,
+    },
     event::{
         AppendError, Appended, AttendanceEvent, BusError, BusEvent, BusState, ChannelEvent,
         LinkEvent, Live, Moved, Node, NodeEvent, Page, PageEntry, Standing, VisitEvent,

@@ -174,15 +174,28 @@ impl Conn {
     /// connection comes from.
     pub(in crate::hub) fn may(&self, config: &Config, verb: Verb, channel: &str) -> bool {
         let rare = self.rare();
+        if verb == Verb::Subscribe && config.is_for_backend(channel) {
+            return self.serves(config);
+        }
         match (&rare.token, verb) {
             (Some(token), _) => {
                 let access = rare.access.as_deref().unwrap_or(&Access::NONE);
-                config.policy.decide_with(access, &token.claims.grants, verb, channel).allowed
+                let grants = &token.claims.grants;
+                config.policy.decide_with(access, grants, verb, channel).allowed
+                    && (verb == Verb::Publish || access.is_full() || !config.is_hidden(channel))
             }
             (None, Verb::Subscribe) => !config.auth.required,
             (None, Verb::Publish) => {
                 !config.auth.required && may_publish_anonymously(config, self.local)
             }
+        }
+    }
+
+    /// Whether it is a back-end's.
+    pub(in crate::hub) fn serves(&self, config: &Config) -> bool {
+        match &self.rare().token {
+            Some(token) => config.serves(&token.claims),
+            None => !config.auth.required && may_publish_anonymously(config, self.local),
         }
     }
 

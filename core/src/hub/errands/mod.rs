@@ -18,7 +18,7 @@ use super::{
     peers::Ticket,
     slab::Slab,
     spans::Open,
-    types::{Audit, CommandId, ConnId, Publication, Published},
+    types::{Audit, CommandId, ConnId, Publication, Published, RequestId},
 };
 
 /// The errands of a hub.
@@ -58,6 +58,8 @@ pub(super) struct Publisher {
     pub(super) key: Option<Box<KeyUse>>,
     /// What is told of it, if that is traced.
     pub(super) span: Option<Box<Open>>,
+    /// So many of its last messages are copies for channels of the server's own, of which it is told nothing.
+    pub(super) copies: usize,
 }
 
 /// How a publish came, and so how it is answered.
@@ -71,6 +73,8 @@ pub(super) enum Via {
     Command(Option<CommandId>),
     /// Out of a queue of the bus, under this number.
     Queue(u64),
+    /// The server itself, of a request that a back-end is to answer.
+    Backend(RequestId),
 }
 
 /// An idempotency key, named together with its owner, and a digest of what is to be published under it.
@@ -83,7 +87,7 @@ pub(super) struct KeyUse {
 impl Via {
     /// Without a key.
     pub(super) fn plainly(self) -> Publisher {
-        Publisher { via: self, key: None, span: None }
+        Publisher { via: self, key: None, span: None, copies: 0 }
     }
 }
 

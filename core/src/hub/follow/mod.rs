@@ -82,6 +82,8 @@ pub(super) struct Followed {
     past: VecDeque<Position>,
     /// Up to here its messages are those of the bus: their ids were compared.
     pub(super) verified: Option<Position>,
+    /// The document here may be of another history than the bus's.
+    pub(super) doubted: bool,
     /// A hole was found that is not filled or told of yet.
     pub(super) holed: bool,
     /// What is read for those who want more than the home keeps.
@@ -186,6 +188,7 @@ impl Following {
             emptied: None,
             past: VecDeque::new(),
             verified: None,
+            doubted: false,
             holed: false,
             reach: None,
             floor: 0,

@@ -40,7 +40,9 @@ impl Parked {
                 let presence = presence.as_ref().map_or(0, |presence| presence.weight());
                 presence + wish.as_ref().map_or(0, |_| size_of::<Wish>())
             }
-            Self::Look { look, .. } => size_of::<Look>() + look.channel.len(),
+            Self::Look { look, .. } => {
+                size_of::<Look>() + look.channel.len() + look.looker.weight()
+            }
         };
         size_of::<(Instant, Self)>() + own
     }

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+
 use super::{Broadcast, Broadcasted, Homes, home::Home, log::Log};
 use crate::{
     hub::{
@@ -30,6 +32,12 @@ impl Homes {
     pub(in crate::hub) fn has_document(&self, channel: &str) -> bool {
         let home = self.names.get(channel).and_then(|index| self.slots.get(*index));
         home.is_some_and(|home| home.document.is_some())
+    }
+
+    /// The document of a channel that is at home here.
+    pub(in crate::hub) fn document_of(&self, channel: &str) -> Option<Bytes> {
+        let home = self.names.get(channel).and_then(|index| self.slots.get(*index))?;
+        home.document.as_ref().map(|document| document.json().clone())
     }
 
     /// A round of the channel is about to be stored: until that is over it is not forgotten. What was published before has

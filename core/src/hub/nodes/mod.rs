@@ -321,6 +321,11 @@ impl Nodes {
         self.lease.is_informed()
     }
 
+    /// Tells all nodes something that matters now only.
+    pub(super) fn tell_all(&self, calls: &mut Calls, told: Told) {
+        calls.send(tell(told));
+    }
+
     /// Tells the hub that had a session that it was claimed.
     pub(super) fn tell_claimed(&self, calls: &mut Calls, to: Writer, held: SessionHeld) {
         calls.send(tell(Told::Claimed { to, held }));
@@ -344,7 +349,7 @@ fn terms(env: &Env) -> Terms {
 
 /// Something for all nodes that matters now only.
 fn tell(told: Told) -> BusCommand {
-    BusCommand::Tell { message: Bytes::from(told.to_json()) }
+    BusCommand::Tell { message: Bytes::from(told.into_json()) }
 }
 
 /// How long this node counts as there without a sign of life; `None`: it has no bus.

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     hub::{
+        answering::Given,
         bus::Once,
         channels::Missing,
         errands::{Kept, Verdict},
@@ -14,7 +15,7 @@ use crate::{
         nodes::{Contact, NodesMessage, Order},
         presence::{Attendance, Attended, Departure, Why},
         sessions::SessionMessage,
-        types::{ConnId, Publication, Published, ShardId},
+        types::{ConnId, Publication, Published, RequestId, ShardId},
         visitors::Who,
     },
     protocol::TraceParent,
@@ -115,6 +116,10 @@ pub(in crate::hub) enum Inner {
     Look(Box<Look>),
     /// From the home: this, a JSON object.
     Seen { looker: Looker, result: Result<Box<str>, Reason> },
+    /// A back-end's answer, to the hub that has asked.
+    Given(Box<Given>),
+    /// What became of it, to the hub that it came to.
+    GivenTold { request: RequestId, taken: bool },
     /// To the home of an idempotency key: may this request, of so many bytes, be carried out?
     Claim { ticket: Ticket, key: Box<str>, digest: u64, bytes: u32 },
     /// From the home of the key.
@@ -189,8 +194,13 @@ impl Inner {
             Self::Presence { channel, segment } => channel.len() + segment.len(),
             // What is missed is in the log as well, and shared by all who missed it.
             Self::Joined { channel, .. } => channel.len() + size_of::<Start>(),
-            Self::Look(look) => size_of::<Look>() + look.channel.len(),
-            Self::Seen { result, .. } => result.as_ref().map_or(0, |json| json.len()),
+            Self::Look(look) => size_of::<Look>() + look.channel.len() + look.looker.weight(),
+            Self::Seen { looker, result } => {
+                result.as_ref().map_or(0, |json| json.len()) + looker.weight()
+            }
+            Self::Given(given) => {
+                size_of::<Given>() + given.reply.as_ref().map_or(0, |data| data.len())
+            }
             Self::Leave { channel, .. } | Self::Absent { channel, .. } => channel.len(),
             Self::Deliver { channel, plain, positioned, .. } => {
                 return round_weight(channel, plain, positioned.as_deref());
@@ -208,6 +218,7 @@ impl Inner {
             Self::Exit { who: Who::User(user), .. } | Self::Survey { user, .. } => user.len(),
             Self::Surveyed { found, .. } => found.len() * size_of::<Contact>(),
             Self::Published { .. }
+            | Self::GivenTold { .. }
             | Self::CarriedOut { .. }
             | Self::Refused { .. }
             | Self::Claimed { .. }

@@ -3,6 +3,7 @@
 
 mod adopted;
 mod anew;
+mod answering;
 mod application;
 mod authenticate;
 mod bus;
@@ -12,6 +13,7 @@ mod deadlines;
 mod deflate;
 mod delivery;
 mod eviction;
+mod folding;
 mod membership;
 mod memory;
 mod nodes;

@@ -224,6 +224,7 @@ pub(super) fn append(id: u64) -> BusCommand {
         retention: RETENTION,
         state: None,
         condition: None,
+        basis: None,
         once: None,
         taken: None,
     }))

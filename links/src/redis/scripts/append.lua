@@ -9,8 +9,10 @@
 --       16 digest           17 life of the key in ms         18 who has taken it from the queue or ''
 --       19 which entry it was
 --       20 '', or of an append of unknown outcome: the number up to which the writer has seen all messages
+--       21 '', or the number of the document that this one was made of, 0: of none            22 its epoch or ''
 -- Reply  {'ok', epoch, first, listeners} | {'seen', epoch, first} | {'behind'} | {'behind', epoch, top} |
---        {'healed'} | {'state'} | {'key'} | {'owner'} | {'gone'}
+--        {'healed'} | {'state'} | {'key'} | {'owner'} | {'gone'} |
+--        {'other'} | {'other', epoch, number of the document that there is, document}
 local meta, log, document, once = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner, queue
 if ARGV[18] ~= '' then
@@ -48,11 +50,15 @@ if ARGV[10] ~= '' and (epoch ~= ARGV[10] or top < tonumber(ARGV[11])) then
 end
 -- What is repeated may be among messages that were put back, and then its writer is not known any more.
 if ARGV[20] ~= '' and (healed or 0) > tonumber(ARGV[20]) then return {'healed'} end
-if ARGV[14] ~= '' or state ~= '' then
+if ARGV[14] ~= '' or state ~= '' or ARGV[21] ~= '' then
   -- Without numbers there is no document either: what may lie there is of an epoch that is gone.
   local at = epoch and tonumber(redis.call('HGET', document, 'o') or '0') or 0
   if ARGV[14] ~= '' and at ~= tonumber(ARGV[14]) then return {'state'} end
   if ARGV[15] ~= '' and epoch ~= ARGV[15] then return {'state'} end
+  if ARGV[21] ~= '' and (at ~= tonumber(ARGV[21]) or at > 0 and epoch ~= ARGV[22]) then
+    if at == 0 then return {'other'} end
+    return {'other', epoch, at, redis.call('HGET', document, 'v') or '{}'}
+  end
 end
 local new = top + count
 if new > 99999999999999 then return redis.error_reply('ERR numbers are used up') end
@@ -79,7 +85,7 @@ if keep > 0 then
 end
 redis.call('HSET', meta, 'e', epoch, 's', id, writer, ARGV[2] .. ':' .. first)
 if state ~= '' then
-  redis.call('HSET', document, 'o', first, 'v', state)
+  redis.call('HSET', document, 'o', id, 'v', state)
   redis.call('PEXPIRE', document, ARGV[8])
 end
 if found or ARGV[12] == '1' then

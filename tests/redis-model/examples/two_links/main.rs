@@ -74,6 +74,7 @@ impl Two {
             retention: RETENTION,
             state: None,
             condition: None,
+            basis: None,
             once: None,
             taken: None,
         };

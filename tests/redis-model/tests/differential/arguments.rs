@@ -146,6 +146,12 @@ impl Arguments {
         } else {
             String::new()
         };
+        let basis = if dice.chance(30) {
+            let at = ask(&["HGET", &key("d", channel), "o"]).filter(|_| dice.chance(80));
+            at.unwrap_or_else(|| dice.one(&["0", "1", "2"]).to_owned())
+        } else {
+            String::new()
+        };
         let wanted_epoch = if dice.chance(10) { epoch.clone() } else { String::new() };
         let records = match dice.below(40) {
             0 => "x".repeat(300_000),
@@ -174,6 +180,9 @@ impl Arguments {
             if brief { "1" } else { "60000" },
             if taken { dice.one(OWNERS) } else { "" },
             if taken { dice.one(ENTRIES) } else { "" },
+            if dice.chance(20) { dice.one(&["0", "1", "2"]) } else { "" },
+            &basis,
+            &epoch,
         ];
         (keys, words(&arguments))
     }

@@ -5,7 +5,9 @@
     reason = "a bus is told more, which is not about channels"
 )]
 
+mod answering;
 mod appends;
+mod folding;
 mod holes;
 mod ingress;
 mod interest;
@@ -183,7 +185,15 @@ impl Nodes {
             Some(old) if at_old => old,
             _ => &mut self.server,
         };
-        let (reply, pushed) = server.execute(&command);
+        let (mut reply, pushed) = server.execute(&command);
+        if let Some(BusEvent::Channel(ChannelEvent::Appended { result: Ok(appended), .. })) =
+            &mut reply
+            && let Some((channel, _)) = pushed.first()
+        {
+            let links = self.links.values().filter(|link| link.up && link.at_old == at_old);
+            let told = links.filter(|link| link.follows.contains_key(channel)).count();
+            appended.nodes = u32::try_from(told).unwrap();
+        }
         self.tell_all(&command);
         if !push_first {
             self.link(node, hub).told.extend(reply.clone());

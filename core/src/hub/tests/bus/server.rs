@@ -106,7 +106,7 @@ pub(super) struct Channel {
     pub(super) epoch: Epoch,
     pub(super) top: u64,
     pub(super) entries: Vec<PageEntry>,
-    document: Option<(u64, Bytes)>,
+    pub(super) document: Option<(u64, Bytes)>,
     writers: BTreeMap<Writer, (CallId, u64)>,
     /// The highest number that was put back.
     healed: u64,
@@ -450,7 +450,8 @@ impl Server {
             return Err(AppendError::Bus(BusError::Full));
         }
         assert!(append.count > 0);
-        let alone = append.state.is_some() || append.condition.is_some() || append.once.is_some();
+        let own = append.state.is_some() && append.basis.is_none();
+        let alone = own || append.condition.is_some() || append.once.is_some();
         let alone = alone || append.taken.is_some();
         assert!(append.count == 1 || !alone, "it is an append of its own");
         let repeated = |first| Ok(Appended { first, nodes: 0, repeated: true });
@@ -495,6 +496,15 @@ impl Server {
                 return Err(AppendError::StateConflict);
             }
         }
+        if let Some(basis) = append.basis {
+            let document = known.and_then(|known| Some((known.epoch, known.document.as_ref()?)));
+            let document =
+                document.map(|(epoch, (at, json))| (Position { epoch, offset: *at }, json.clone()));
+            let there = document.as_ref().map_or(Basis::Nothing, |(at, _)| Basis::Document(*at));
+            if basis != there {
+                return Err(AppendError::OtherBasis(document));
+            }
+        }
         if let Some(taken) = &append.taken {
             self.queue.entries.remove(&number(&taken.entry));
         }
@@ -510,7 +520,7 @@ impl Server {
             channel.trim((channel.top + 1).saturating_sub(append.retention.messages));
         }
         if let Some(state) = &append.state {
-            channel.document = Some((first, state.clone()));
+            channel.document = Some((channel.top, state.clone()));
         }
         channel.writers.insert(append.writer, (append.id, first));
         let at = Position { epoch: channel.epoch, offset: first };
@@ -576,7 +586,8 @@ impl Server {
         channel.top = heal.to.offset;
         channel.healed = channel.top;
         channel.mark = heal.mark;
-        if channel.document.is_none() {
+        let at = channel.document.as_ref().map_or(0, |(at, _)| *at);
+        if heal.document.as_ref().is_some_and(|(given, _)| *given > at) {
             channel.document.clone_from(&heal.document);
         }
         let live = Live::Healed { position: heal.to, mark: heal.mark, newest: heal.newest };
