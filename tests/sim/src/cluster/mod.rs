@@ -7,6 +7,7 @@
 mod attend;
 mod client;
 mod fault;
+mod folds;
 mod options;
 mod oracle;
 mod process;

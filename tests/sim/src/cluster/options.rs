@@ -9,7 +9,7 @@ use mahavishnu_core::{
     wire,
 };
 
-use super::{fault::Fault, queue};
+use super::{fault::Fault, folds, queue};
 use crate::{clock::MILLI, random::Random, swarm::channel_name};
 
 macro_rules! options {
@@ -109,6 +109,8 @@ options! {
     sessions_pm,
     /// Writes of a back-end into queues per 1000 actions; 0, which no world draws otherwise: there is neither.
     queue_pm,
+    /// Whether events make documents: 0 no, 1 yes.
+    folds,
 }
 
 impl ClusterOptions {
@@ -162,6 +164,7 @@ impl ClusterOptions {
             fault_ms: r.pick(&[100, 1_000, 4_000, 12_000]),
             attend_pm: r.pick(&[0, 0, 500, 1_000]),
             sessions_pm: r.pick(&[0, 0, 500, 1_000]),
+            folds: r.pick(&[0, 0, 1]),
             ..Self::zero(seed)
         }
     }
@@ -196,6 +199,7 @@ impl ClusterOptions {
         config.history.rules = (0..self.channels).map(|channel| (pattern(channel), keep)).collect();
         config.presence = (0..self.channels).map(|channel| (pattern(channel), true)).collect();
         let queues = if self.queue_pm > 0 { queue::sources().into() } else { Vec::new() };
+        config.profile = (self.folds == 1).then(|| folds::PROFILE.clone());
         config.bus = Some(config::Bus {
             node_name: format!("node-{node}").into(),
             ingress: queues.into_iter().map(Arc::new).collect(),

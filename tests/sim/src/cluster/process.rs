@@ -257,6 +257,10 @@ impl World {
                 hub.mail_at[to] = hub.mail_at[to].max(self.clock.nanos + delay);
                 self.agenda.plan(hub.mail_at[to], Event::Mail(node, life, shard, to));
             }
+            Output::Looked { id, result } => {
+                let answer = result.ok().and_then(|json| serde_json::from_slice(&json).ok());
+                self.looked.insert(id.0, answer.unwrap_or_default());
+            }
             Output::Done { id, result } => self.on_done(id.0, result),
             Output::Disconnected { conn, reason } => {
                 self.story.ended(self.clock.nanos, node, conn, reason);

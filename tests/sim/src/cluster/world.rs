@@ -12,6 +12,7 @@ use super::{
     ClusterReport,
     client::Client,
     fault::Fault,
+    folds::Looked,
     options::ClusterOptions,
     oracle::{Fate, Oracle},
     process::Process,
@@ -74,6 +75,8 @@ pub(super) struct World {
     pub(super) sessions: u64,
     /// What hubs have answered to who asked whether they are ready.
     pub(super) readiness: BTreeMap<u64, Vec<u8>>,
+    /// What the application was told of channels.
+    pub(super) looked: Looked,
     pub(super) struck: [u64; Fault::ALL.len()],
     steps: u64,
 }
@@ -113,6 +116,7 @@ impl World {
             connections: 0,
             sessions: 0,
             readiness: BTreeMap::new(),
+            looked: Looked::new(),
             struck: [0; Fault::ALL.len()],
             steps: 0,
         };
@@ -158,6 +162,7 @@ impl World {
         self.probe();
         self.compare_members();
         self.compare_queues();
+        self.compare_documents();
         for client in 0..self.clients.len() {
             for (channel, member) in &self.clients[client].members {
                 self.oracle.check_end(*channel, member, client);
