@@ -5,9 +5,9 @@ use std::{convert::identity, sync::Arc, time::Duration};
 use mahavishnu_core::{
     auth::Pattern,
     config::{
-        AnonymousPublish, Auth, Bus, Compat, Config, DeflateConfig, History, Hosts, IngressKind,
-        IngressSource, MetricsConfig, Origin, Origins, Service, SlowPolicy, SlowReaders,
-        WhileAwayRules,
+        AnonymousPublish, Auth, Backend, Bus, Compat, Config, DeflateConfig, History, Hosts,
+        IngressKind, IngressSource, MetricsConfig, Origin, Origins, Service, SlowPolicy,
+        SlowReaders, WhileAwayRules,
     },
     limits::{self, Limits},
     protocol::{CorrelationRule, WelcomeExtra},
@@ -64,6 +64,10 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
         bus: settings.has_redis().then(|| bus(settings)).transpose()?,
         presence: by_channel("PRESENCE_RULES", &settings.presence_rules, identity)?,
         status_requests: settings.status_requests.clone(),
+        backend: settings.backend_channel.as_ref().map(|channel| Backend {
+            channel: channel.as_str().into(),
+            requests: settings.backend_requests.iter().map(|name| name.as_str().into()).collect(),
+        }),
         deflate: deflate(settings)?,
         drain_return: settings.drain_return,
         compat: Compat {
@@ -410,6 +414,8 @@ mod tests {
             ("INGRESS_STREAM", "in"),
             ("INGRESS_LIST", "list"),
             ("STATUS_REQUESTS", "get_pool_status=pool:{pool_id}"),
+            ("BACKEND_CHANNEL", "system:requests"),
+            ("BACKEND_REQUESTS", "get_a,get_b"),
         ]))
         .unwrap();
         assert_eq!(&*config.service.name, "prod");
@@ -428,6 +434,8 @@ mod tests {
         assert_eq!(config.slow_readers.of("global"), SlowPolicy::Gap);
         assert_eq!(config.drain_return, Duration::from_secs(7));
         assert_eq!(config.status_requests[0].channel("7"), "pool:7");
+        let requests = ["get_a", "get_b"].map(Into::into).into();
+        assert_eq!(config.backend, Some(Backend { requests, ..Backend::default() }));
         assert_eq!(config.compat.correlation, CorrelationRule::Id);
         assert!(!config.compat.mirror_status);
         assert_eq!((config.deflate.level, config.deflate.threshold_bytes), (6, 100));

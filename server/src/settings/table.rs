@@ -340,6 +340,11 @@ settings! {
         /// `get_workflow_status=workflow:{workflow_id},get_pool_status=pool:{pool_id}`. Without a document the answer has the
         /// status `not_found`. Not set: such requests are unknown. Who may subscribe to the channel may ask.
         status_requests: Vec<StatusRequest> = Vec::new(), StatusRequests, ["STATUS_REQUESTS"], Live;
+        /// The channel on which a back-end hears of requests that it is to answer, `system:requests` for example: those that the
+        /// service's profile leaves to it, and BACKEND_REQUESTS. Not set: there is no such back-end.
+        backend_channel: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["BACKEND_CHANNEL"], Live;
+        /// Requests that the back-end of BACKEND_CHANNEL answers besides: `get_test_status,get_weather`.
+        backend_requests: Vec<String> = Vec::new(), List, ["BACKEND_REQUESTS"], Live;
         /// Compress messages for clients that offer permessage-deflate. The document on compression tells what it costs
         /// and saves.
         deflate: bool = false, Bool, ["DEFLATE"], Live;

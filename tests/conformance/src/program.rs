@@ -6,7 +6,7 @@
 use std::{io, panic, sync::Mutex, time::Duration};
 
 use mahavishnu_core::{
-    config::{Config, Keep, PlainOnTls, Publishing, SlowPolicy},
+    config::{self, Config, Keep, PlainOnTls, Publishing, SlowPolicy},
     hub::{ConnId, DrainPlan, Listener, Published, Roll},
     reason::Reason,
 };
@@ -147,6 +147,9 @@ fn said(
         "DRAIN_RETURN": drain_return, seconds;
         "STATUS_REQUESTS": status_requests, |requests: &Vec<_>| {
             requests.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        };
+        "BACKEND_CHANNEL": backend, |backend: &Option<config::Backend>| {
+            backend.as_ref().map_or_else(String::new, |backend| backend.channel.to_string())
         };
         "SESSION_SECONDS": limits.sessions.session_window, seconds;
         "SESSIONS_MAX": limits.sessions.sessions_max, usize::to_string;

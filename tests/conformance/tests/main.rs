@@ -207,6 +207,7 @@ conformance! {
             a_document_is_read_by_who_may_subscribe,
             get_state_without_a_channel_is_somebody_elses,
             requests_for_a_status_are_answered_from_documents,
+            events_make_documents_and_documents_answer,
         ;
         shards:
             a_broadcast_reaches_subscribers_of_every_shard,
@@ -420,6 +421,7 @@ conformance! {
         PublishingOff: messages::publishing_off;
         SessionUnknown: messages::session_unknown;
         SessionHeld: messages::session_held;
+        NotAsked: messages::not_asked;
         SessionsFull: capacity::sessions_full;
         PresenceOff: presence::presence_off;
         PresenceInfo: presence::presence_info;

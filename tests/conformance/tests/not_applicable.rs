@@ -153,6 +153,7 @@ const LIST: &[(&str, &[&str])] = &[
         &["pings_are_answered_before_authentication_up_to_a_limit"],
     ),
     ("no setting says `position_keep`", &["numbers_end_with_their_epoch"]),
+    ("no setting says `profile`", &["events_make_documents_and_documents_answer"]),
     ("no setting says `publish_batch_max`", &["the_batch_of_a_publish_is_limited"]),
     ("no setting says `publishes_in_flight_max`", &["busy"]),
     ("no setting says `queued_bytes_max`", &["outboxes_full"]),

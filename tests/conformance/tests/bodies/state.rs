@@ -2,6 +2,7 @@
 
 use mahavishnu_conformance::{Backend, Client, Rig, Setup, post, token};
 use mahavishnu_core::{config::Keep, protocol::StatusRequest};
+use mahavishnu_profiles::Profile;
 use serde_json::{Value, json};
 
 fn with_state(channel: &str, n: u64) -> Value {
@@ -153,6 +154,41 @@ pub(crate) fn requests_for_a_status_are_answered_from_documents(backend: Backend
         ("get_pool_status", json!({ "pool_id": 7 }), "UNKNOWN_REQUEST"),
         ("get_pool_status", json!({ "pool_id": "a\u{0}" }), "INVALID_CHANNEL"),
         ("get_adapter_status", json!({ "adapter_id": "7" }), "UNKNOWN_REQUEST"),
+    ] {
+        assert_eq!(client.request(event, data)["error_code"], code, "{event}");
+    }
+}
+
+/// By the profile of the service, whichever way events come in.
+pub(crate) fn events_make_documents_and_documents_answer(backend: Backend) {
+    let configure = |config: &mut mahavishnu_core::config::Config| {
+        config.profile = Profile::builtin("mahavishnu");
+    };
+    let rig = backend.start_with(Setup { shards: 2, ..Setup::new(configure) });
+    let mut client = rig.hello();
+    let ask = |client: &mut Client| {
+        client.request("get_workflow_status", json!({ "workflow_id": "7" }))["data"].clone()
+    };
+    assert_eq!(ask(&mut client), json!({ "workflow_id": "7", "status": "not_found" }));
+    let event =
+        |event: &str, data: Value| json!({ "channel": "workflow:7", "event": event, "data": data });
+    let started = event("workflow.started", json!({ "workflow_id": "7", "total_stages": 3 }));
+    assert_eq!(client.request("publish", started)["data"]["status"], "published");
+    let stage = |name: &str| {
+        let data = json!({ "workflow_id": "7", "stage_name": name, "result": {} });
+        event("workflow.stage_completed", data)
+    };
+    let body = json!({ "messages": [stage("build"), stage("test"), stage("test")] });
+    let answer = rig.raw().exchange(&post(&[], &body));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let status = |status: &str| json!({ "workflow_id": "7", "status": status, "stages_completed": 2, "total_stages": 3 });
+    assert_eq!(ask(&mut client), status("running"));
+    let done = event("workflow.completed", json!({ "workflow_id": "7", "result": {} }));
+    client.request("publish", done);
+    assert_eq!(ask(&mut client), status("completed"));
+    for (event, data, code) in [
+        ("get_workflow_status", json!({}), "INVALID_CHANNEL"),
+        ("get_test_status", json!({ "run_id": "7" }), "UNKNOWN_REQUEST"),
     ] {
         assert_eq!(client.request(event, data)["error_code"], code, "{event}");
     }

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use mahavishnu_conformance::{App, Backend, Setup, post, token};
-use mahavishnu_core::{config::Publishing, hub::RequestError, reason::Reason};
+use mahavishnu_core::{
+    config::{self, Publishing},
+    hub::RequestError,
+    reason::Reason,
+};
 use serde_json::{Value, json};
 
 use super::{answered, is_error};
@@ -52,6 +56,13 @@ pub(crate) fn session_held(backend: Backend, reason: Reason) {
     let kept = client.request("keep_session", json!({}));
     let session = json!({ "session": kept["data"]["session"] });
     is_error(&client.request("resume_session", session), reason);
+    rig.expect_error_counted(reason);
+}
+
+pub(crate) fn not_asked(backend: Backend, reason: Reason) {
+    let rig = backend.start(|config| config.backend = Some(config::Backend::default()));
+    let answer = json!({ "request_id": "0000000000000001.0.0.0", "data": {} });
+    is_error(&rig.hello().request("answer", answer), reason);
     rig.expect_error_counted(reason);
 }
 
