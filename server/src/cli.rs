@@ -568,16 +568,24 @@ pub(crate) struct PublishArgs {
     /// Publish only in this epoch of the channel's numbers.
     #[arg(long, value_name = "EPOCH", requires = "if_offset", value_parser = epoch)]
     pub(crate) if_epoch: Option<Epoch>,
-    /// Print channel, subscribers and position as a JSON object.
+    /// Print channel, subscribers and position as a JSON object, one for each channel.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Channel, e.g. workflow:42.
+    /// Publish an event of this service in its way: NAME as `service list` has it, or the file of a profile. Then the first word is
+    /// the event, channels are the event's own, and its members are given by flags of their names: --run-id 7.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// With --service: a member of the event's data, also one whose name is a flag of this command. JSON, or else a text. May be
+    /// given often; it counts before what DATA says.
+    #[arg(long = "field", value_name = "NAME=VALUE", requires = "service")]
+    pub(crate) fields: Vec<String>,
+    /// Channel, e.g. workflow:42; with --service the event, e.g. test.completed.
     pub(crate) channel: String,
-    /// Name of the event, e.g. workflow.completed.
-    pub(crate) event: String,
-    /// JSON object; - reads it from standard input, @FILE from a file.
-    #[arg(default_value = "{}")]
-    pub(crate) data: String,
+    /// Name of the event, e.g. workflow.completed; with --service DATA.
+    #[arg(required_unless_present = "service")]
+    pub(crate) event: Option<String>,
+    /// JSON object; - reads it from standard input, @FILE from a file [default: {}].
+    pub(crate) data: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -11,7 +11,7 @@ use clap::{
     },
 };
 
-use crate::cli::Cli;
+use crate::{cli::Cli, members};
 
 /// The command line as users have it.
 pub(crate) fn command() -> Command {
@@ -28,7 +28,7 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
 
 /// Reads arguments, the program's name first.
 pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let matches = command().try_get_matches_from(words)?;
+    let matches = command().try_get_matches_from(members::as_fields(words))?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))
 }
 
@@ -159,6 +159,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "mahavishnu publish workflow:42 workflow.started '{\"workflow_id\":\"42\"}'",
             "date +'{\"at\":\"%s\"}' | mahavishnu publish workflow:42 workflow.ticked -",
             "mahavishnu publish --url https://ws.example.com --token \"$TOKEN\" global deployed @event.json",
+            "mahavishnu publish --service crackerjack test.started --run-id 7 --test-suite unit --total-tests 90",
         ],
     ),
     (
@@ -274,7 +275,7 @@ mod tests {
                     .collect();
                 assert!(!ours.is_empty(), "{line}");
                 for words in &ours {
-                    let parsed = command().try_get_matches_from(words);
+                    let parsed = read(words.iter().map(OsString::from));
                     assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
                 }
                 let shown: Vec<&str> = path.split_whitespace().collect();

@@ -26,6 +26,7 @@ mod init;
 mod logging;
 mod manager;
 mod manual;
+mod members;
 mod memory;
 mod migrate;
 mod out;

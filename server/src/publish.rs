@@ -11,6 +11,7 @@ use crate::{
     cli::PublishArgs,
     client,
     exit::{Exit, Failure},
+    members::{self, Told},
     out, reach,
     url::Target,
 };
@@ -18,11 +19,13 @@ use crate::{
 /// Publishes, and says how many subscribers it reached.
 pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
     let target = Target::from_args(args.client.url.as_deref())?;
-    if args.data == "-" && args.state.as_deref() == Some("-") {
+    let from_input = |word: &Option<String>| word.as_deref() == Some("-");
+    let data = if args.service.is_some() { &args.event } else { &args.data };
+    if from_input(data) && from_input(&args.state) {
         let why = "DATA and --state cannot both come from standard input";
         return Err(Failure::new(Exit::General, why));
     }
-    let data = object("DATA", read(&args.data)?)?;
+    let told = told(args)?;
     let state = args.state.as_ref().map(|state| object("--state", read(state)?)).transpose()?;
     let options = MessageOptions {
         positions: args.json,
@@ -30,17 +33,57 @@ pub(crate) fn publish(args: &PublishArgs) -> Result<Exit, Failure> {
         condition: args.if_offset.map(|offset| Condition { offset, epoch: args.if_epoch }),
         traceparent: None,
     };
-    let body = body(&args.channel, &args.event, &data, options);
+    let body = told.body(options)?;
     let token = token(args.client.token.as_deref());
     let key = args.idempotency_key.as_deref();
     let (status, answer) =
         client::post(&target, "/publish", token.as_deref(), key, &body, TIMEOUT)?;
-    let told = outcome(&target, status, &answer, args)?;
-    out::line(told.line)?;
-    if told.reached == 0 {
-        out::note(nobody(&args.channel));
+    for became in outcome(&target, status, &answer, (&told, args.json))? {
+        out::line(&became.line)?;
+        if became.reached == 0 {
+            out::note(nobody(&became.channel));
+        }
     }
     Ok(Exit::Ok)
+}
+
+/// What is to be published.
+fn told(args: &PublishArgs) -> Result<Told, Failure> {
+    let event = args.event.as_deref().unwrap_or_default();
+    let Some(service) = &args.service else {
+        let data = object("DATA", read(args.data.as_deref().unwrap_or("{}"))?)?;
+        return Ok(Told {
+            event: event.into(),
+            channels: vec![args.channel.as_str().into()],
+            data,
+        });
+    };
+    if args.data.is_some() {
+        let why = "with --service there is no CHANNEL: EVENT, then DATA";
+        return Err(Failure::new(Exit::General, why));
+    }
+    // The words are one fewer.
+    let data = if event.is_empty() { "{}" } else { event };
+    members::event(service, &args.channel, &object("DATA", read(data)?)?, &args.fields)
+}
+
+impl Told {
+    /// The body of the request: one message, or one for each channel.
+    fn body(&self, options: MessageOptions<'_>) -> Result<Vec<u8>, Failure> {
+        let Self { event, channels, data } = self;
+        match &channels[..] {
+            [channel] => Ok(body(channel, event, data, options)),
+            _ if options.state.is_some() || options.condition.is_some() => {
+                let why = "the event goes to several channels: a document is one channel's";
+                Err(Failure::new(Exit::General, why))
+            }
+            several => {
+                let each = several.iter().map(|channel| body(channel, event, data, options));
+                let messages = each.collect::<Vec<_>>().join(&b","[..]);
+                Ok([b"{\"messages\":[", &messages[..], b"]}"].concat())
+            }
+        }
+    }
 }
 
 /// For whoever expected somebody to listen.
@@ -89,53 +132,69 @@ fn body(channel: &str, event: &str, data: &str, options: MessageOptions<'_>) -> 
     body
 }
 
-/// What became of it.
+/// What became of one message.
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
+struct Became {
+    channel: Box<str>,
     line: String,
     /// How many subscribers.
     reached: u64,
 }
 
-/// What to print, or why not.
+/// What to print of each message, or why there is none.
 fn outcome(
     target: &Target,
     status: u16,
     answer: &str,
-    args: &PublishArgs,
-) -> Result<Told, Failure> {
-    let answer: Map<String, Value> = serde_json::from_str(answer).unwrap_or_default();
+    (told, json): (&Told, bool),
+) -> Result<Vec<Became>, Failure> {
+    let mut answer: Map<String, Value> = serde_json::from_str(answer).unwrap_or_default();
+    let channels = &told.channels;
     if status != 200 {
         let mut failure = client::refused("not published", status, &answer, target.tls);
         match answer.get("error_code").and_then(Value::as_str) {
             Some(error_code::CONFLICT) => failure.exit = Exit::Conflict,
             Some(error_code::FORBIDDEN) => {
-                failure.lines.push(reach::forbidden_hint(&args.channel, "publish"));
+                let hints =
+                    channels.iter().map(|channel| reach::forbidden_hint(channel, "publish"));
+                failure.lines.extend(hints);
             }
             Some(_) | None => {}
         }
         return Err(failure);
     }
-    let Some(count) = answer.get("subscribers").and_then(Value::as_u64) else {
-        return Err(Failure::new(
-            Exit::General,
-            format!("{}: answered, but not as a Mahavishnu server does", target.http("/publish")),
-        ));
+    // What became of each is not told by every server.
+    let messages = match answer.remove("messages") {
+        Some(Value::Array(messages)) => messages,
+        Some(_) | None => vec![Value::Object(answer)],
     };
-    // What became of it is not told by every server.
-    let message = answer.get("messages").and_then(|messages| messages.get(0)).cloned();
-    let message = message.unwrap_or(Value::Object(answer));
-    if args.json {
-        return Ok(Told { line: message.to_string(), reached: count });
+    let became = channels
+        .iter()
+        .zip(&messages)
+        .map(|(channel, message)| became(channel, message, channels.len() > 1, json));
+    let became: Option<Vec<_>> = became.collect();
+    became.filter(|all| !all.is_empty()).ok_or_else(|| {
+        let url = target.http("/publish");
+        Failure::new(Exit::General, format!("{url}: answered, but not as a Mahavishnu server does"))
+    })
+}
+
+/// `several`: the line says which channel.
+fn became(channel: &str, message: &Value, several: bool, json: bool) -> Option<Became> {
+    let reached = message.get("subscribers").and_then(Value::as_u64)?;
+    let channel = Box::from(channel);
+    if json {
+        return Some(Became { channel, line: message.to_string(), reached });
     }
-    let plural = if count == 1 { "" } else { "s" };
+    let plural = if reached == 1 { "" } else { "s" };
     let epoch = message.get("epoch").and_then(Value::as_str).and_then(Epoch::parse);
     let position = match (message.get("offset").and_then(Value::as_u64), epoch) {
         (Some(offset), Some(epoch)) => format!("; offset {offset} in epoch {epoch}"),
         _ => String::new(),
     };
-    let line = format!("published; reached {count} subscriber{plural}{position}");
-    Ok(Told { line, reached: count })
+    let place = if several { format!(" to {channel}") } else { String::new() };
+    let line = format!("published{place}; reached {reached} subscriber{plural}{position}");
+    Some(Became { channel, line, reached })
 }
 
 const TIMEOUT: Duration = Duration::from_secs(35);
@@ -179,13 +238,15 @@ mod tests {
         );
     }
 
-    fn told(status: u16, answer: &str, flags: &[&str]) -> Result<Told, Failure> {
+    fn became(status: u16, answer: &str, flags: &[&str]) -> Result<Became, Failure> {
         use clap::Parser as _;
 
         let words = ["mahavishnu", "publish", "c", "e"];
         let cli = crate::cli::Cli::try_parse_from(words.iter().chain(flags)).unwrap();
         let crate::cli::Command::Publish(args) = cli.command else { panic!("not publish") };
-        outcome(&Target::parse("http://h:1").unwrap(), status, answer, &args)
+        let target = Target::parse("http://h:1").unwrap();
+        let mut all = outcome(&target, status, answer, (&told(&args).unwrap(), args.json))?;
+        Ok(all.remove(0))
     }
 
     #[test]
@@ -195,30 +256,27 @@ mod tests {
             format!(r#"{{{rest},"messages":[{message}]}}"#)
         };
         let plain = answer(r#"{"channel":"c","subscribers":1}"#);
-        let reached = told(200, &plain, &[]).unwrap();
-        assert_eq!(
-            reached,
-            Told { line: "published; reached 1 subscriber".to_owned(), reached: 1 }
-        );
+        let reached = became(200, &plain, &[]).unwrap();
+        assert_eq!((&*reached.line, reached.reached), ("published; reached 1 subscriber", 1));
         let message = r#"{"channel":"c","subscribers":1,"epoch":"0123456789","offset":7}"#;
-        let placed = told(200, &answer(message), &[]).unwrap().line;
+        let placed = became(200, &answer(message), &[]).unwrap().line;
         assert_eq!(placed, "published; reached 1 subscriber; offset 7 in epoch 0123456789");
-        let printed = told(200, &answer(message), &["--json"]).unwrap().line;
+        let printed = became(200, &answer(message), &["--json"]).unwrap().line;
         assert_eq!(printed.parse::<Value>().unwrap(), message.parse::<Value>().unwrap());
         let conflict = r#"{"status":"error","error_code":"CONFLICT","error_message":"Changed"}"#;
-        assert_eq!(told(409, conflict, &[]).unwrap_err().exit, Exit::Conflict);
+        assert_eq!(became(409, conflict, &[]).unwrap_err().exit, Exit::Conflict);
         let busy = r#"{"status":"error","error_code":"SERVER_ERROR","error_message":"Used"}"#;
-        assert_eq!(told(409, busy, &[]).unwrap_err().exit, Exit::General);
-        let lines = told(500, "<html>", &[]).unwrap_err().lines;
+        assert_eq!(became(409, busy, &[]).unwrap_err().exit, Exit::General);
+        let lines = became(500, "<html>", &[]).unwrap_err().lines;
         assert_eq!(lines, ["not published: HTTP 500"]);
-        assert_eq!(told(200, "hello", &[]).unwrap_err().exit, Exit::General);
+        assert_eq!(became(200, "hello", &[]).unwrap_err().exit, Exit::General);
     }
 
     #[test]
     fn a_refusal_says_what_to_do() {
         let refused = |status, code: &str, message: &str| {
             let answer = json!({ "status": "error", "error_code": code, "error_message": message });
-            told(status, &answer.to_string(), &[]).unwrap_err()
+            became(status, &answer.to_string(), &[]).unwrap_err()
         };
         let failure = refused(403, "FORBIDDEN", "Not\nauthorized");
         assert_eq!(failure.exit, Exit::Permission);
@@ -229,9 +287,32 @@ mod tests {
         assert!(failure.to_string().ends_with("(give a token by --token or MAHAVISHNU_TOKEN)"));
         let failure = refused(401, "AUTH_FAILED", "Invalid or expired token");
         assert!(failure.to_string().contains("`mahavishnu token inspect`"), "{failure}");
-        let lines = told(426, "{}", &[]).unwrap_err().lines;
+        let lines = became(426, "{}", &[]).unwrap_err().lines;
         assert!(lines[0].contains("the port speaks TLS: use wss:// or https://"), "{lines:?}");
-        let lines = told(502, "<html>", &[]).unwrap_err().lines;
+        let lines = became(502, "<html>", &[]).unwrap_err().lines;
         assert!(lines[0].contains("is the server behind it running?"), "{lines:?}");
+    }
+
+    #[test]
+    fn an_event_of_several_channels_says_what_became_of_each() {
+        let fields =
+            ["team_id=1", "team_name=a", "goal=g", "mode=m", "user_id=u"].map(str::to_owned);
+        let told = members::event("mahavishnu", "team.created", "{}", &fields).unwrap();
+        let body = told.body(MessageOptions::default()).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let channels: Vec<_> = body["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["channel"].as_str().unwrap())
+            .collect();
+        assert_eq!(channels, ["goal-teams", "goal-teams:u"]);
+        let answer = r#"{"status":"published","messages":[{"subscribers":2},{"subscribers":0}]}"#;
+        let target = Target::parse("http://h:1").unwrap();
+        let all = outcome(&target, 200, answer, (&told, false)).unwrap();
+        assert_eq!(all[0].line, "published to goal-teams; reached 2 subscribers");
+        assert_eq!((&*all[1].channel, all[1].reached), ("goal-teams:u", 0));
+        let state = MessageOptions { state: Some("{}"), ..MessageOptions::default() };
+        assert!(told.body(state).is_err());
     }
 }

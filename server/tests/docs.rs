@@ -8,6 +8,7 @@ use mahavishnu_core::{
     metrics::{FAMILIES, Type},
     reason::{Counted, Reason},
 };
+use mahavishnu_profiles::{Event, FieldKind, Profile};
 
 /// The document is about builds with all runtimes: the default of one is another without it.
 #[test]
@@ -97,17 +98,76 @@ fn the_recipe_of_a_snapshot_is_the_one_that_is_run() {
     compare("docs/history.md", "snapshot", &format!("\n```python\n{}\n```\n", recipe.trim_end()));
 }
 
+/// The classes of the services in the module for back-ends.
+#[test]
+fn the_python_module_has_every_broadcast_of_every_profile() {
+    let mut text = String::from("\n");
+    for profile in Profile::builtins().iter().filter(|profile| !profile.events.is_empty()) {
+        let name: String = profile.title.chars().filter(char::is_ascii_alphanumeric).collect();
+        text += &format!("\nclass {name}(Service):\n    \"\"\"{}.\"\"\"\n", profile.title);
+        for event in &profile.events {
+            text += &method(event);
+        }
+        text += "\n";
+    }
+    let path = "clients/python/mahavishnu_events.py";
+    compare_between(path, ("# services begin\n", "\n# services end"), &text);
+}
+
+/// A broadcast as a method.
+fn method(event: &Event) -> String {
+    let (mut needed, mut left_out, mut fields) = (Vec::new(), Vec::new(), Vec::new());
+    for field in &event.fields {
+        let (name, mark) = (&field.name, if field.required { "" } else { "?" });
+        fields.push(match field.kind {
+            FieldKind::Text(None) => format!("\"{name}{mark}\""),
+            ref kind => format!("\"{name}{mark}: {kind}\""),
+        });
+        match field.required {
+            true => needed.push(name.to_string()),
+            false => left_out.push(format!("{name}=OMITTED")),
+        }
+    }
+    left_out.extend(event.arguments.iter().map(|name| format!("{name}=None")));
+    let members = event.fields.iter().map(|field| &field.name).chain(&event.arguments);
+    let given: Vec<_> = members.map(|name| format!("\"{name}\": {name}")).collect();
+    let rooms: Vec<_> = event.rooms.iter().map(|room| format!("\"{room}\"")).collect();
+    let mut signature = vec!["self".to_owned()];
+    signature.extend(needed);
+    signature.extend(left_out);
+    signature.extend(event.more.then(|| "metadata=None".to_owned()));
+    signature.extend(["*", "idempotency_key=None"].map(str::to_owned));
+    signature.extend(event.more.then(|| "**more".to_owned()));
+    format!(
+        "\n    def broadcast_{}({}):\n        \"\"\"{} to {}.\"\"\"\n        fields = [{}]\n        given = {{{}}}\n        return self._broadcast(\"{}\", [{}], fields, given, {}, idempotency_key)\n",
+        event.method,
+        signature.join(", "),
+        event.name,
+        event.rooms.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+        fields.join(", "),
+        given.join(", "),
+        event.name,
+        rooms.join(", "),
+        if event.more { "(metadata, more)" } else { "()" },
+    )
+}
+
 /// Compares the part of a document between `<!-- NAME begin -->` and `<!-- NAME end -->` with what it must be.
 #[track_caller]
 pub(crate) fn compare(document: &str, name: &str, expected: &str) {
+    let (begin, end) = (format!("<!-- {name} begin -->\n"), format!("\n<!-- {name} end -->"));
+    compare_between(document, (&begin, &end), expected);
+}
+
+#[track_caller]
+fn compare_between(document: &str, (begin, end): (&str, &str), expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
     let text = std::fs::read_to_string(&path).unwrap();
-    let (begin, end) = (format!("<!-- {name} begin -->\n"), format!("\n<!-- {name} end -->"));
-    let (before, rest) = text.split_once(&begin).unwrap();
-    let (present, after) = rest.split_once(&end).unwrap();
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (present, after) = rest.split_once(end).unwrap_or(("", rest));
     let expected = expected.trim_end();
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, [before, &begin, expected, &end, after].concat()).unwrap();
+        std::fs::write(&path, [before, begin, expected, end, after].concat()).unwrap();
     } else {
         assert!(
             present == expected,

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use mahavishnu_tests::{
-    Server,
+    Server, binary,
     foreign::{curl, node, python, python_command},
     token::{self, SECRET},
 };
@@ -57,6 +57,16 @@ fn the_services_python_client_works_without_authentication() {
 fn the_services_python_client_works_with_authentication() {
     let server = Server::with_auth(&[]);
     is_ok(&python("services_client.py", &[&server.ws_url(), &token::of("ada", &["admin"])]));
+}
+
+/// Of every service, by the module for back-ends and by `publish --service`.
+#[test]
+fn every_broadcast_of_the_family_comes_as_its_service_makes_it() {
+    let server = Server::start();
+    is_ok(&python(
+        "family_events.py",
+        &[&server.url(), &server.ws_url(), &binary::path().display().to_string()],
+    ));
 }
 
 #[test]
