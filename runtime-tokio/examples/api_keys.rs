@@ -47,6 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Whose key it is, and what they may do for an hour.
+#[expect(clippy::unused_async, reason = "a real one waits for its database")]
 async fn who(handshake: Handshake, accounts: Arc<Accounts>) -> AuthenticateResult {
     let key = handshake.header("x-api-key").ok_or(Refusal::unauthorized())?;
     // A database would be asked here, for 5 s at most.
