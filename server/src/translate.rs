@@ -34,6 +34,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
     })?;
     Ok(Config {
         service: service(loaded),
+        profile: loaded.service.as_ref().map(|service| service.profile().clone()),
         limits: limits(settings, &capacity),
         connections_bound: capacity.bound,
         trusted_proxies: settings.trusted_proxies.clone(),

@@ -119,10 +119,9 @@ fn method(event: &Event) -> String {
     let (mut needed, mut left_out, mut fields) = (Vec::new(), Vec::new(), Vec::new());
     for field in &event.fields {
         let (name, mark) = (&field.name, if field.required { "" } else { "?" });
-        fields.push(match field.kind {
-            FieldKind::Text(None) => format!("\"{name}{mark}\""),
-            ref kind => format!("\"{name}{mark}: {kind}\""),
-        });
+        let plain = field.kind == FieldKind::Text(None);
+        let kind = if plain { String::new() } else { format!(": {}", field.kind) };
+        fields.push(format!("\"{name}{mark}{kind}\""));
         match field.required {
             true => needed.push(name.to_string()),
             false => left_out.push(format!("{name}=OMITTED")),

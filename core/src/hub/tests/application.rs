@@ -41,14 +41,16 @@ fn page(rig: &mut Rig, shard: usize, of: Roll, limit: u32, after: Option<u32>) -
 fn heard(rig: &mut Rig) -> Vec<String> {
     let mut lines = Vec::new();
     rig.outputs.retain(|output| {
-        match output {
-            Output::Subscribed { channel, .. } => lines.push(format!("+{channel}")),
-            Output::Unsubscribed { channel, leave, .. } => {
-                lines.push(format!("-{channel} {leave:?}"));
-            }
-            Output::Disconnected { .. } => lines.push("end".to_owned()),
-            _ => return true,
-        }
+        let line = if let Output::Subscribed { channel, .. } = output {
+            format!("+{channel}")
+        } else if let Output::Unsubscribed { channel, leave, .. } = output {
+            format!("-{channel} {leave:?}")
+        } else if matches!(output, Output::Disconnected { .. }) {
+            "end".to_owned()
+        } else {
+            return true;
+        };
+        lines.push(line);
         false
     });
     lines
@@ -359,9 +361,9 @@ fn who_is_taken_out_while_its_home_is_asked_is_told_both() {
     let got = client.take();
     let words: Vec<_> = got.iter().map(|got| got["event"].as_str().unwrap()).collect();
     assert_eq!(words, ["subscribe", "channel.withdrawn"]);
-    let other = rig.outputs.iter().find_map(|output| match output {
-        Output::Handled { id: CommandId(2), result } => Some(result.clone()),
-        _ => None,
+    let other = rig.outputs.iter().find_map(|output| {
+        let Output::Handled { id: CommandId(2), result } = output else { return None };
+        Some(result.clone())
     });
     assert_eq!(other, Some(Ok(Handled::Changed(false))));
     assert_eq!(heard(&mut rig), [""; 0], "it has never been in");

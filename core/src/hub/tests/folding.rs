@@ -277,9 +277,9 @@ fn the_application_decides_who_may_ask() {
         let asked: Vec<_> = rig
             .outputs
             .iter()
-            .filter_map(|output| match output {
-                Output::Authorize { id, channel, .. } => Some((*id, channel.clone())),
-                _ => None,
+            .filter_map(|output| {
+                let Output::Authorize { id, channel, .. } = output else { return None };
+                Some((*id, channel.clone()))
             })
             .collect();
         let [(id, channel)] = &asked[..] else { panic!("{asked:?}") };
