@@ -165,9 +165,11 @@ fn outcome(
     }
     // What became of each is not told by every server.
     let messages = match answer.remove("messages") {
-        Some(Value::Array(messages)) => messages,
-        Some(_) | None => vec![Value::Object(answer)],
+        Some(Value::Array(messages)) if !messages.is_empty() => messages,
+        Some(_) | None => vec![Value::Object(answer.clone())],
     };
+    // Of one message it is enough to know what became of all.
+    let all = answer.get("subscribers").filter(|_| channels.len() == 1);
     let became = channels
         .iter()
         .zip(&messages)
@@ -180,11 +182,10 @@ fn outcome(
 }
 
 /// `several`: the line says which channel.
-fn became(channel: &str, message: &Value, several: bool, json: bool) -> Option<Became> {
-    let reached = message.get("subscribers").and_then(Value::as_u64)?;
+fn became(channel: &str, message: &Value, reached: u64, (several, json): (bool, bool)) -> Became {
     let channel = Box::from(channel);
     if json {
-        return Some(Became { channel, line: message.to_string(), reached });
+        return Became { channel, line: message.to_string(), reached };
     }
     let plural = if reached == 1 { "" } else { "s" };
     let epoch = message.get("epoch").and_then(Value::as_str).and_then(Epoch::parse);
@@ -194,7 +195,7 @@ fn became(channel: &str, message: &Value, several: bool, json: bool) -> Option<B
     };
     let place = if several { format!(" to {channel}") } else { String::new() };
     let line = format!("published{place}; reached {reached} subscriber{plural}{position}");
-    Some(Became { channel, line, reached })
+    Became { channel, line, reached }
 }
 
 const TIMEOUT: Duration = Duration::from_secs(35);

@@ -18,7 +18,9 @@ fn a_welcome_has_the_names_and_fields_of_its_service() {
         (&[WelcomeExtra::Secure, WelcomeExtra::RateLimit], r#","secure":false,"rate_limit":100"#),
     ] {
         let mut rig = Rig::new(1, Config { service: service(extras), ..Config::default() });
-        let text = rig.connect_with(0, "").take_text();
+        let frames = rig.connect_with(0, "").take_frames();
+        let [(_, payload)] = &frames[..] else { panic!("{frames:?}") };
+        let text = std::str::from_utf8(payload).unwrap();
         let data = format!(
             r#","server":"name","message":"Connected to it","authenticated":false{end}}},"timestamp""#
         );
