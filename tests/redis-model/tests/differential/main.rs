@@ -89,7 +89,7 @@ fn a_difference_is_told_in_few_steps() {
         found.map(|found| shrink(&server, &steps, found.text, sabotage).0)
     });
     let steps = found.expect("somebody hears himself in one of twenty runs");
-    assert!(steps.len() <= 3, "{steps:#?}");
+    assert!(steps.len() <= 4, "{steps:#?}");
 }
 
 /// One run, and if it finds a difference, the fewest steps that do.
