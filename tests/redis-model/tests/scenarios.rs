@@ -28,7 +28,7 @@ fn append(writer: &str, seq: u32, records: &str, known: Option<u32>) -> Vec<Stri
     let epoch = if known.is_some() { EPOCH } else { "" };
     let arguments = [
         writer, &seq, "1", records, EPOCH, "100", "60000", "3600000", "live", epoch, &top, "1", "",
-        "", "", "", "", "", "", "",
+        "", "", "", "", "", "", "", "", "",
     ];
     call("append", &["m", "l", "d"], &arguments)
 }
