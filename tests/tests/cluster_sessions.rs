@@ -115,6 +115,12 @@ fn a_session_is_taken_from_a_connection_that_still_hangs(runtime: &str) {
 
     // A client that has done what it wanted has no session any more.
     third.close();
+    wait::until("its end", || {
+        let keys = cluster.redis.ask(&["KEYS", "mahavishnu:*:s:*"]);
+        let key = keys.items().first().map(|key| key.text());
+        let holder = key.map(|key| format!("{:?}", cluster.redis.ask(&["HGET", &key, "h"])));
+        holder.is_none_or(|holder| !holder.contains('.')).then_some(())
+    });
     let mut last = cluster.nodes[2].hello();
     let answer = last.request("resume_session", &resume);
     assert_eq!(answer["error_code"], "SESSION_UNKNOWN", "{answer}");

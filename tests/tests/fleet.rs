@@ -366,8 +366,11 @@ fn a_reload_is_of_all_or_of_none() {
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(rate("mahavishnu"), 7);
     for (service, _) in SERVICES {
-        let generation = value(&fleet.metrics(service), "mahavishnu_config_generation", service);
-        assert_eq!(generation, Some(2.0), "{service}");
+        wait::until(service, || {
+            let generation =
+                value(&fleet.metrics(service), "mahavishnu_config_generation", service);
+            (generation == Some(2.0)).then_some(())
+        });
     }
 }
 
