@@ -170,10 +170,10 @@ fn outcome(
     };
     // Of one message it is enough to know what became of all.
     let all = answer.get("subscribers").filter(|_| channels.len() == 1);
-    let became = channels
-        .iter()
-        .zip(&messages)
-        .map(|(channel, message)| became(channel, message, channels.len() > 1, json));
+    let became = channels.iter().zip(&messages).map(|(channel, message)| {
+        let reached = message.get("subscribers").or(all).and_then(Value::as_u64)?;
+        Some(became(channel, message, reached, (channels.len() > 1, json)))
+    });
     let became: Option<Vec<_>> = became.collect();
     became.filter(|all| !all.is_empty()).ok_or_else(|| {
         let url = target.http("/publish");

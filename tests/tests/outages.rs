@@ -66,7 +66,13 @@ fn the_services_python_client_goes_through_a_restart_of_its_node() {
         nodes.iter().map(count).sum::<u64>()
     };
     wait::until("three subscriptions", || (subscribed(&cluster.nodes) == 3).then_some(()));
+    let sent = |node: &Server| {
+        let labels = [("direction", "sent"), ("message_type", "event")];
+        node.metrics().count("websocket_messages_total", &labels)
+    };
+    let before = sent(&cluster.nodes[0]);
     cluster.nodes[1].post("pool:1", "pool.scaled", &json!({ "n": 1 }));
+    wait::until("the first at its node", || (sent(&cluster.nodes[0]) > before).then_some(()));
 
     cluster.nodes[0].terminate();
     cluster.nodes[1].post("pool:1", "pool.scaled", &json!({ "n": 2 }));
