@@ -107,7 +107,11 @@ pub(crate) fn watch(
     let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned())?;
     let socket = tcp.try_clone()?;
-    let tls = StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, tcp);
+    let mut tls = StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, tcp);
+    // Once it is in the connection's hands, an error of the stream is only told as `Reason::Io`.
+    while tls.conn.is_handshaking() {
+        tls.conn.complete_io(&mut tls.sock)?;
+    }
     run(ws, tls, &socket, channel, told)
 }
 
