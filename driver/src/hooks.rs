@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use mahavishnu_core::hub::{ConnId, Leave};
+use mahavishnu_core::hub::Leave;
 
-use crate::{Builder, Runtime};
+use crate::{Builder, Connected, Runtime};
 
 impl<R: Runtime> Builder<R> {
     /// Hears of connections that become subscribers of a channel, in whatever way: by their clients' will, by a session that
@@ -18,12 +18,17 @@ impl<R: Runtime> Builder<R> {
     /// # use mahavishnu_driver::{Runtime, Server};
     /// # fn example<R: Runtime>() {
     /// let builder = Server::<R>::builder()
-    ///     .on_subscribe(|conn, channel| println!("{conn:?} came to {channel}"))
-    ///     .on_unsubscribe(|conn, channel, why| println!("{conn:?} left {channel}: {why:?}"));
+    ///     .on_subscribe(|connected, channel| println!("{:?} came to {channel}", connected.user()))
+    ///     .on_unsubscribe(|connected, channel, why| {
+    ///         println!("{:?} left {channel}: {why:?}", connected.user());
+    ///     });
     /// # drop(builder);
     /// # }
     /// ```
-    pub fn on_subscribe(mut self, handler: impl Fn(ConnId, &str) + Send + Sync + 'static) -> Self {
+    pub fn on_subscribe(
+        mut self,
+        handler: impl Fn(Connected, &str) + Send + Sync + 'static,
+    ) -> Self {
         self.handlers.subscribed = Some(Arc::new(handler));
         self
     }
@@ -32,7 +37,7 @@ impl<R: Runtime> Builder<R> {
     /// ends it has heard before `on_disconnect`. Default: nothing.
     pub fn on_unsubscribe(
         mut self,
-        handler: impl Fn(ConnId, &str, Leave) + Send + Sync + 'static,
+        handler: impl Fn(Connected, &str, Leave) + Send + Sync + 'static,
     ) -> Self {
         self.handlers.unsubscribed = Some(Arc::new(handler));
         self

@@ -164,6 +164,7 @@ on_each! {
     }
     identity {
         every_handler_meets_the_same_connection,
+        who_hears_of_subscriptions_meets_the_connection,
         what_is_kept_with_a_connection_is_not_dropped_on_a_shard,
         handlers_broadcast_to_the_shards_that_wait_for_them,
         what_cannot_be_kept_is_said_at_the_start,

@@ -236,7 +236,10 @@ fn what_is_handed_over_and_cannot_be_served_is_refused() {
     let file = std::fs::File::open("/dev/null").unwrap();
     for no_listener in [file.into(), UnixStream::pair().unwrap().0.into(), connected().into()] {
         let why = refused(no_listener, "main:metrics");
-        assert!(why.contains("\"metrics\"") && why.contains("no TCP or Unix socket that listens"), "{why}");
+        assert!(
+            why.contains("\"metrics\"") && why.contains("no TCP or Unix socket that listens"),
+            "{why}"
+        );
     }
     let why = refused(listener().into(), "main:other");
     assert!(why.contains("\"other\"") && why.contains("main or metrics"), "{why}");

@@ -75,8 +75,8 @@ type OnAuthorize = Arc<dyn Fn(Authorize) -> BoxFuture<bool> + Send + Sync>;
 type OnAuthenticate = Arc<dyn Fn(Handshake) -> BoxFuture<AuthenticateResult> + Send + Sync>;
 type OnConnect = Arc<dyn Fn(Connected) + Send + Sync>;
 type OnDisconnect = Arc<dyn Fn(Connected, Reason) + Send + Sync>;
-type OnSubscribe = Arc<dyn Fn(ConnId, &str) + Send + Sync>;
-type OnUnsubscribe = Arc<dyn Fn(ConnId, &str, Leave) + Send + Sync>;
+type OnSubscribe = Arc<dyn Fn(Connected, &str) + Send + Sync>;
+type OnUnsubscribe = Arc<dyn Fn(Connected, &str, Leave) + Send + Sync>;
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
 type Statistics = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 type Record = Arc<dyn Fn(ShardId, &[u8]) + Send + Sync>;
@@ -159,6 +159,8 @@ impl Handlers {
             || self.publish.is_some()
             || self.connect.is_some()
             || self.disconnect.is_some()
+            || self.subscribed.is_some()
+            || self.unsubscribed.is_some()
     }
 }
 
@@ -291,13 +293,16 @@ impl<R: Runtime> App<R> {
                 }
             }
             Output::Subscribed { conn, channel } if handlers.subscribed.is_some() => {
+                let connected = self.meet(conn, None, None);
                 self.notice(Handler::Subscribed, conn, channel.len(), move || {
-                    handlers.subscribed.as_ref().map(|handler| handler(conn, &channel))
+                    handlers.subscribed.as_ref().map(|handler| handler(connected, &channel))
                 });
             }
             Output::Unsubscribed { conn, channel, leave } if handlers.unsubscribed.is_some() => {
+                let connected = self.meet(conn, None, None);
                 self.notice(Handler::Unsubscribed, conn, channel.len(), move || {
-                    handlers.unsubscribed.as_ref().map(|handler| handler(conn, &channel, leave))
+                    let handler = handlers.unsubscribed.as_ref();
+                    handler.map(|handler| handler(connected, &channel, leave))
                 });
             }
             Output::Connected { .. }

@@ -9,7 +9,12 @@ use std::{
 
 use mahavishnu_driver::{
     Access, Connected, Refusal, Server,
-    core::{auth::Verb, config::Config, reason::Reason},
+    core::{
+        auth::{TokenSpec, Verb, issue},
+        config::Config,
+        hub::Leave,
+        reason::Reason,
+    },
 };
 use serde_json::{Value, json};
 use tracing::{Event, Metadata, Subscriber, field::Visit, span};
@@ -113,6 +118,70 @@ pub(crate) fn every_handler_meets_the_same_connection<R: Host>() {
     let stream = std::net::TcpStream::connect(address).unwrap();
     let refused = tungstenite::client(format!("ws://{address}/"), stream);
     assert!(refused.unwrap_err().to_string().contains("401"));
+    end(server);
+}
+
+/// Those who hear of subscriptions meet the connection too, also where no other handler is told of any.
+pub(crate) fn who_hears_of_subscriptions_meets_the_connection<R: Host>() {
+    let (tell, told) = mpsc::channel();
+    let left = tell.clone();
+    let secret = b"q8ZtV1mC0y7hTn3sLw5xJ2kRbG9dFaEu";
+    let mut config = Config::default();
+    config.auth.keys.add_secret(None, secret).unwrap();
+    let builder = Server::<R>::builder()
+        .config(config)
+        .shards(2)
+        .keep_headers(["x-tenant"])
+        .on_subscribe(move |connected, channel| {
+            connected.set_data(1_u8);
+            tell.send((card(&connected), channel.to_owned(), None)).unwrap();
+        })
+        .on_unsubscribe(move |connected, channel, why| {
+            left.send((card(&connected), channel.to_owned(), Some(why))).unwrap();
+        });
+    let (server, address) = start(builder);
+    let mut request = format!("ws://{address}/live").into_client_request().unwrap();
+    request.headers_mut().insert("x-tenant", "acme".parse().unwrap());
+    let stream = std::net::TcpStream::connect(address).unwrap();
+    let (mut socket, _) = tungstenite::client(request, stream).unwrap();
+    let Message::Text(welcome) = socket.read().unwrap() else { panic!("no welcome") };
+    let welcome: Value = serde_json::from_str(&welcome).unwrap();
+    let mut client = Client::of(socket);
+    client.request("subscribe", &json!({ "channel": "a" }));
+    // It says only now who it is.
+    let spec = TokenSpec { user: Some("ada"), permissions: &["admin"], ..TokenSpec::default() };
+    let token = issue(secret, &spec).unwrap();
+    let said = client.request("auth", &json!({ "token": token }));
+    assert_eq!(said["data"]["status"], "authenticated", "{said}");
+    client.request("subscribe", &json!({ "channel": "b" }));
+    client.request("unsubscribe", &json!({ "channel": "a" }));
+    drop(client);
+
+    let expected = |user: Option<&str>| {
+        json!({
+            "id": welcome["data"]["connection_id"],
+            "user": user,
+            "may": false,
+            "path": "/live",
+            "tenant": "acme",
+            "cookie": null,
+            "local": true,
+            "kept": null,
+            "other": true,
+            "websocket": true,
+        })
+    };
+    let (nobody, ada) = (expected(None), expected(Some("ada")));
+    let gone = Leave::Ended(Reason::Eof);
+    for (who, channel, why) in [
+        (&nobody, "a", None),
+        (&ada, "b", None),
+        (&ada, "a", Some(Leave::Client)),
+        (&ada, "b", Some(gone)),
+    ] {
+        let (met, heard, left) = told.recv_timeout(TIMEOUT).unwrap();
+        assert_eq!((&met, &*heard, left), (who, channel, why));
+    }
     end(server);
 }
 

@@ -101,11 +101,11 @@ impl<R: Host> Running<R> {
             .listen_metrics("127.0.0.1:0", || EXPOSITION.to_owned())
             .on_connect(move |connected| came.lock().unwrap().push(connected.conn()))
             .on_disconnect(move |connected, why| went.lock().unwrap().push((connected.conn(), why)))
-            .on_subscribe(move |conn, channel| {
-                entered.lock().unwrap().push((conn, channel.into(), None));
+            .on_subscribe(move |connected, channel| {
+                entered.lock().unwrap().push((connected.conn(), channel.into(), None));
             })
-            .on_unsubscribe(move |conn, channel, why| {
-                left.lock().unwrap().push((conn, channel.into(), Some(why)));
+            .on_unsubscribe(move |connected, channel, why| {
+                left.lock().unwrap().push((connected.conn(), channel.into(), Some(why)));
             });
         let trace = Arc::new(Mutex::new(Writer::new(Vec::new()).ok()));
         if setup.record {
