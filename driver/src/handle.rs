@@ -35,6 +35,7 @@ pub struct Handle {
 
 /// Why a broadcast was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BroadcastError {
     /// `data` did not serialise to a JSON object.
     NotAnObject,
@@ -59,6 +60,7 @@ impl std::error::Error for BroadcastError {}
 
 /// Why tokens were not revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RevokeError {
     /// The core refused it: it names nothing, or there are too many.
     Refused(Reason),

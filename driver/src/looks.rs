@@ -36,6 +36,7 @@ impl ChannelState {
 
 /// Which messages of a channel's log are wanted: see [`Handle::history`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HistoryRange {
     /// The newest ones.
     Newest,
@@ -105,6 +106,7 @@ pub struct PresenceMember {
 
 /// Why a question about a channel was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LookError {
     /// The core refused it: an invalid channel, or [`Reason::NotRecovered`]: the position is of an epoch that has passed, or
     /// beyond the last message.

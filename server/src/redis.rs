@@ -108,7 +108,7 @@ fn tls(settings: &Settings) -> Result<Option<tls::Client>, Failure> {
             ClientError::Certificate => CERT_FILE,
             ClientError::Key | ClientError::Mismatch => KEY_FILE,
             ClientError::Name => "MAHAVISHNU_REDIS_TLS_NAME",
-            ClientError::Library => "MAHAVISHNU_REDIS_TLS",
+            ClientError::Library | _ => "MAHAVISHNU_REDIS_TLS",
         };
         Failure::new(Exit::Configuration, format!("{name}: {error}"))
     })

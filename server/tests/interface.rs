@@ -35,6 +35,29 @@ fn what_is_promised_is_there() {
     assert!(checked > 100, "only {checked} methods were found in the table");
 }
 
+/// Errors get variants: who matches them has to be ready for that from the first version on.
+#[test]
+fn errors_are_open_for_variants() {
+    let mut checked = 0;
+    for folder in ["driver", "runtime-tokio", "runtime-smol", "testkit", "store", "links", "core"] {
+        let inner: &[_] = if folder == "core" { &["auth", "tls"] } else { &[""] };
+        for source in
+            inner.iter().flat_map(|part| sources(&root().join(folder).join("src").join(part)))
+        {
+            let text = fs::read_to_string(&source).unwrap();
+            let lines: Vec<_> = text.lines().collect();
+            for pair in lines.windows(2) {
+                let error = declared(pair[1], "pub enum ").filter(|name| name.ends_with("Error"));
+                if let Some(error) = error {
+                    assert_eq!(pair[0], "#[non_exhaustive]", "{error} in {}", source.display());
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 15, "only {checked} errors were found");
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }

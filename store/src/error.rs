@@ -6,6 +6,7 @@ use rusqlite::ErrorCode;
 
 /// Why a file cannot be used, or why a group is not kept. None of the texts has anything of what is stored in it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum StoreError {
     /// Another process has it open.
     Locked,

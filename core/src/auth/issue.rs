@@ -30,6 +30,7 @@ pub struct TokenSpec<'a> {
 
 /// Why no token could be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum IssueError {
     /// The secret is empty.
     NoSecret,

@@ -154,6 +154,7 @@ impl fmt::Debug for KeySet {
 
 /// Why a key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyError {
     /// The secret is guessable.
     Weak(WeakSecret),

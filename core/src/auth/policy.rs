@@ -99,6 +99,7 @@ pub enum Why {
 
 /// Why a policy cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PolicyError {
     /// More than 64 rules.
     TooManyRules,

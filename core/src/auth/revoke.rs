@@ -22,6 +22,7 @@ pub struct Revocation {
 
 /// Why a revocation is refused. Says what to mend, never what was in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RevocationError {
     /// Not a JSON object of the four members, with times in whole seconds since the Unix epoch.
     Shape,

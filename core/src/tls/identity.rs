@@ -54,6 +54,7 @@ pub struct Grant {
 
 /// A pattern that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PatternError {
     /// Not `field:name`, or the field is none of the known ones.
     Field,

@@ -35,6 +35,7 @@ pub struct ListFacts {
 
 /// Why a document is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RevocationListError {
     /// No `BEGIN X509 CRL`.
     Nothing,

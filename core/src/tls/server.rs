@@ -39,6 +39,7 @@ pub struct Certified {
 
 /// Why a certificate and a key cannot be used together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CertifiedError {
     /// The certificate at this place of the chain, counted from 1, cannot be read.
     Unreadable(usize),

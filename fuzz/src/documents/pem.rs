@@ -91,6 +91,7 @@ fn lists(document: &[u8], twice: &[u8]) {
                 RevocationListError::Pem(error) => is_placed(error, document),
                 RevocationListError::Unreadable(place) => assert!(place >= 1),
                 RevocationListError::Nothing => {}
+                other => panic!("{other:?} is to be judged here"),
             }
             assert!(double.add_pem(twice).is_err(), "it is no better twice");
         }

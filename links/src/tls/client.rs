@@ -40,6 +40,7 @@ struct Documents {
 
 /// Why a client cannot be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientError {
     /// The document of authorities holds no certificate that could be one of an authority.
     Authorities,

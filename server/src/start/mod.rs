@@ -453,7 +453,7 @@ fn history_failure(path: &str, error: &StoreError) -> Failure {
             "; MAHAVISHNU_HISTORY_FILE is a file of the server's own, which it makes if it is not there"
         }
         StoreError::Version(_) => "; a newer version of the server has written it",
-        StoreError::Full | StoreError::Io(_) | StoreError::Order => "",
+        StoreError::Full | StoreError::Io(_) | StoreError::Order | _ => "",
     };
     Failure::new(Exit::General, format!("{path}: {error}{hint}"))
 }

@@ -210,7 +210,8 @@ fn key_matches(pair: &Pair, chain: &Chain, problems: &mut Vec<String>) -> Option
                 CertifiedError::OldVersion | CertifiedError::UnknownCritical => &pair.certificate,
                 CertifiedError::Unreadable(_)
                 | CertifiedError::UnsupportedKey(_)
-                | CertifiedError::Mismatch => &pair.key,
+                | CertifiedError::Mismatch
+                | _ => &pair.key,
             };
             problems.push(format!("{}: {error}", show(file)));
             (error == CertifiedError::Mismatch).then_some(false)

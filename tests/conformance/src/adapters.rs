@@ -194,9 +194,7 @@ impl<R: Host> Driven for Running<R> {
     fn broadcast(&self, channel: &str, event: &str, data: &Value) -> Result<Published, Reason> {
         R::block_on(self.handle.broadcast(channel, event, data)).map_err(|error| match error {
             BroadcastError::Refused(reason) => reason,
-            BroadcastError::NotAnObject | BroadcastError::Stopped => {
-                panic!("{error}")
-            }
+            _ => panic!("{error}"),
         })
     }
 
