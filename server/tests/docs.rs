@@ -2,7 +2,11 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p mahavishnu docs` writes them anew.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use mahavishnu_core::{
     metrics::{FAMILIES, Type},
@@ -92,6 +96,76 @@ fn the_test_of_handlers_is_the_one_that_is_run() {
     compare("docs/embedding.md", "handlers", &format!("\n```rust\n{}\n```\n", example.trim_end()));
 }
 
+/// All other code of the document, each piece between its marks in the source.
+#[test]
+fn the_code_of_embedding_is_what_is_run() {
+    let source = include_str!("../../runtime-tokio/tests/embedding.rs");
+    let mut lines = source.lines();
+    let mut names = vec!["embed".to_owned(), "handlers".to_owned()];
+    while let Some(line) = lines.next() {
+        let Some(name) = line.trim().strip_prefix("// [").and_then(|rest| rest.strip_suffix(']'))
+        else {
+            continue;
+        };
+        let indent = line.len() - line.trim_start().len();
+        let shown = lines.by_ref().take_while(|line| line.trim() != "// [end]");
+        let shown: Vec<_> = shown.map(|line| line.get(indent..).unwrap_or_default()).collect();
+        compare("docs/embedding.md", name, &format!("\n```rust\n{}\n```\n", shown.join("\n")));
+        names.push(name.to_owned());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/embedding.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    for name in &names {
+        assert_eq!(document.matches(&format!("<!-- {name} begin -->")).count(), 1, "{name}");
+    }
+    assert_eq!(document.matches("\n```rust\n").count(), names.len(), "code that nobody runs");
+}
+
+/// What a program costs on either runtime, in lines.
+#[test]
+fn the_lines_of_the_examples_are_counted() {
+    let axum = include_str!("../../runtime-tokio/examples/axum.rs");
+    let on_tokio = include_str!("../../runtime-tokio/examples/hyper.rs");
+    let on_smol = include_str!("../../runtime-smol/examples/jobs.rs");
+    let handlers = include_str!("../../testkit/examples/handlers.rs");
+    let program = |text: &'static str| {
+        text.lines().take_while(|line| *line != "#[cfg(test)]").collect::<Vec<_>>()
+    };
+    let (axum, on_tokio, on_smol) = (program(axum), program(on_tokio), program(on_smol));
+    let differ = |left: &[&str], right: &[&str]| {
+        let common = common(left, right);
+        format!("{} for {}", right.len() - common, left.len() - common)
+    };
+    let (all, service) = (handlers.lines().count(), program(handlers).len());
+    let table = format!(
+        "| Program | tokio | smol | Lines of smol's for lines of tokio's |\n|---|---|---|---|\n\
+        | jobs watched live, the router is axum's | `axum.rs`, {} | there is no axum without tokio | – |\n\
+        | the same, the router written by hand on hyper | `hyper.rs`, {} | `jobs.rs`, {} | {} |\n\
+        | a service's handlers, and beside it {} lines of tests in virtual time | `handlers.rs`, {} | the same file | 0 |\n",
+        axum.len(),
+        on_tokio.len(),
+        on_smol.len(),
+        differ(&on_tokio, &on_smol),
+        all - service,
+        service,
+    );
+    compare("docs/embedding.md", "lines", &format!("\n{table}"));
+}
+
+/// How many lines two texts have in common, in order.
+fn common(left: &[&str], right: &[&str]) -> usize {
+    let mut counts = vec![0; right.len() + 1];
+    for line in left {
+        let mut before = 0;
+        for (at, other) in right.iter().enumerate() {
+            let here = counts[at + 1];
+            counts[at + 1] = if line == other { before + 1 } else { here.max(counts[at]) };
+            before = here;
+        }
+    }
+    counts[right.len()]
+}
+
 #[test]
 fn the_recipe_of_a_snapshot_is_the_one_that_is_run() {
     let recipe = include_str!("../../clients/python/snapshot.py");
@@ -160,6 +234,9 @@ pub(crate) fn compare(document: &str, name: &str, expected: &str) {
 
 #[track_caller]
 fn compare_between(document: &str, (begin, end): (&str, &str), expected: &str) {
+    /// Tests that rewrite parts of one document do it one after the other.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
     let text = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once(begin).unwrap();
