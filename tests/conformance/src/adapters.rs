@@ -2,12 +2,13 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, LazyLock, Mutex},
     thread::JoinHandle,
     time::Duration,
 };
 
+use bytes::Bytes;
 use mahavishnu_core::{
     config::Config,
     entropy::Seed,
@@ -25,12 +26,13 @@ use mahavishnu_driver::{
 use mahavishnu_smol::Smol;
 use mahavishnu_tokio::Tokio;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{
-    backend::{Answer, Did, Driven, Moved, Said, Setup, Wish},
+    backend::{Answer, Did, Driven, Moved, Said, Setup, Way, Wish},
     own::Own,
     rig::EXPOSITION,
-    stream::Stream,
+    stream::{Stream, unix},
 };
 
 /// A runtime, as an application around the server uses it.
@@ -73,6 +75,9 @@ impl Host for Own {
     }
 }
 
+/// The file of its Unix socket.
+const SOCKET: &str = "socket";
+
 /// A server on the runtime `R`.
 pub(crate) struct Running<R: Host> {
     server: Mutex<Option<Server<R>>>,
@@ -84,6 +89,8 @@ pub(crate) struct Running<R: Host> {
     ended: Arc<Mutex<Vec<(ConnId, Reason)>>>,
     moved: Arc<Mutex<Vec<Moved>>>,
     trace: Arc<Mutex<Option<Writer<Vec<u8>>>>>,
+    /// Where its Unix socket is, if it has one.
+    dir: Option<TempDir>,
 }
 
 impl<R: Host> Running<R> {
@@ -107,6 +114,10 @@ impl<R: Host> Running<R> {
             .on_unsubscribe(move |connected, channel, why| {
                 left.lock().unwrap().push((connected.conn(), channel.into(), Some(why)));
             });
+        let dir = setup.unix.then(|| tempfile::tempdir().expect("a directory"));
+        if let Some(dir) = &dir {
+            builder = builder.listen_unix(dir.path().join(SOCKET), Some(0o600));
+        }
         let trace = Arc::new(Mutex::new(Writer::new(Vec::new()).ok()));
         if setup.record {
             let trace = trace.clone();
@@ -151,6 +162,7 @@ impl<R: Host> Running<R> {
             ended,
             moved,
             trace,
+            dir,
         }
     }
 }
@@ -189,6 +201,24 @@ impl<R: Host> Driven for Running<R> {
             Listener::Adopted => return Err(io::ErrorKind::Unsupported.into()),
         };
         mahavishnu_tests::stream::connect(None, address, room).map(Stream::Tcp)
+    }
+
+    fn connect_by(&self, way: Way) -> io::Result<Stream> {
+        match way {
+            Way::Unix => {
+                let dir = self.dir.as_ref().expect("it listens at a Unix socket");
+                unix(&dir.path().join(SOCKET))
+            }
+            Way::HandedOver => {
+                let listener = TcpListener::bind("127.0.0.1:0")?;
+                let address = listener.local_addr()?;
+                let client = mahavishnu_tests::stream::connect(None, address, None)?;
+                let (socket, peer) = listener.accept()?;
+                let taken = self.handle.adopt_socket(socket, Bytes::new(), Some(peer));
+                R::block_on(taken).map_err(io::Error::other)?;
+                Ok(Stream::Tcp(client))
+            }
+        }
     }
 
     fn broadcast(&self, channel: &str, event: &str, data: &Value) -> Result<Published, Reason> {

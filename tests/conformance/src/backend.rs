@@ -87,6 +87,8 @@ pub struct Setup {
     pub app: App,
     /// What the program is told beside, where its settings cannot be read off the configuration.
     pub settings: Vec<(&'static str, &'static str)>,
+    /// Whether it listens at a Unix socket, too: [`Way::Unix`].
+    pub unix: bool,
     /// Whether the adapter records what goes into the server. The simulator has no recorder.
     pub record: bool,
 }
@@ -103,6 +105,7 @@ impl Setup {
             seed: 7,
             app: App::default(),
             settings: Vec::new(),
+            unix: false,
             record: false,
         }
     }
@@ -141,6 +144,15 @@ pub enum Said {
     No(Denial, RefusedBy),
     /// It panics.
     Panics,
+}
+
+/// How a client comes otherwise than to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By a Unix socket, if [`Setup::unix`] says so: it has no address.
+    Unix,
+    /// Somebody else has accepted the socket, from an address of this machine, and hands it over.
+    HandedOver,
 }
 
 /// What the application does to connections.
@@ -184,6 +196,8 @@ pub type Moved = (ConnId, Box<str>, Option<Leave>);
 pub(crate) trait Driven {
     /// A socket whose client's side holds about `room` bytes that were not read.
     fn connect(&self, listener: Listener, room: Option<usize>) -> io::Result<Stream>;
+    /// A socket otherwise.
+    fn connect_by(&self, way: Way) -> io::Result<Stream>;
     fn broadcast(&self, channel: &str, event: &str, data: &Value) -> Result<Published, Reason>;
     fn drain(&self, plan: DrainPlan);
     fn is_drained(&self) -> bool;

@@ -19,7 +19,9 @@ mod stream;
 pub mod token;
 mod watch;
 
-pub use backend::{Answer, App, Backend, Did, Moved, OnAuthenticate, OnRequest, Said, Setup, Wish};
+pub use backend::{
+    Answer, App, Backend, Did, Moved, OnAuthenticate, OnRequest, Said, Setup, Way, Wish,
+};
 pub use mahavishnu_tests::{
     Heard,
     http::Response,

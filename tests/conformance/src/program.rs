@@ -3,7 +3,7 @@
 //! The program has no application and a fixed clock, and not every limit has a setting. A body that needs what it cannot
 //! have ends where that shows, by [`NotApplicable`]: `tests/not_applicable.rs` has the list of those that may.
 
-use std::{io, panic, sync::Mutex, time::Duration};
+use std::{io, panic, path::PathBuf, sync::Mutex, time::Duration};
 
 use mahavishnu_core::{
     config::{self, Config, Keep, PlainOnTls, Publishing, SlowPolicy},
@@ -17,11 +17,11 @@ use tempfile::TempDir;
 
 use crate::{
     Raw,
-    backend::{App, Did, Driven, Moved, Setup, Wish},
+    backend::{App, Did, Driven, Moved, Setup, Way, Wish},
     post,
     rig::base,
     secure,
-    stream::Stream,
+    stream::{Stream, unix},
     token,
 };
 
@@ -46,7 +46,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(setup: Setup) -> Self {
-        let Setup { config, shards, app, settings, .. } = setup;
+        let Setup { config, shards, app, settings, unix, .. } = setup;
         let App { requests, subscribe, publish, authenticate } = app;
         if !requests.is_empty()
             || subscribe.is_some()
@@ -66,7 +66,11 @@ impl Running {
         let hosts = settings.iter().find(|(name, _)| *name == "ALLOWED_HOSTS");
         let hosts = hosts.map_or("*", |(_, names)| *names);
         let shards = shards.to_string();
-        let server = Server::with_file(&[("SHARDS", &shards), ("ALLOWED_HOSTS", hosts)], &first);
+        let socket = socket_in(&dir);
+        let listens = unix.then_some(("LISTEN_UNIX", socket.to_str().expect("a path")));
+        let given = [("SHARDS", &*shards), ("ALLOWED_HOSTS", hosts)];
+        let given: Vec<_> = given.into_iter().chain(listens).collect();
+        let server = Server::with_file(&given, &first);
         if first != wanted {
             server.reload(&wanted);
         }
@@ -82,6 +86,11 @@ impl Running {
     fn server(&self) -> std::sync::MutexGuard<'_, Server> {
         self.server.lock().expect("no body panics with it")
     }
+}
+
+/// Where it listens, if it is to.
+fn socket_in(dir: &TempDir) -> PathBuf {
+    dir.path().join("socket")
 }
 
 /// The settings file that says what a configuration does.
@@ -260,6 +269,13 @@ impl Driven for Running {
             Listener::Adopted => return Err(io::ErrorKind::Unsupported.into()),
         };
         stream::connect(None, address, room).map(Stream::Tcp)
+    }
+
+    fn connect_by(&self, way: Way) -> io::Result<Stream> {
+        match way {
+            Way::Unix => unix(&socket_in(&self.dir)),
+            Way::HandedOver => not_applicable("only an application hands sockets over"),
+        }
     }
 
     /// As another program on this machine does it: by HTTP.

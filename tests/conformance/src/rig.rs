@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     Client, DEADLINE, Raw,
-    backend::{Backend, Did, Driven, Moved, Wish},
+    backend::{Backend, Did, Driven, Moved, Way, Wish},
     stream::Stream,
 };
 
@@ -70,6 +70,11 @@ impl Rig {
     #[must_use]
     pub fn connect_narrow(&self, room: usize) -> Stream {
         self.driven.connect(Listener::Main, Some(room)).expect("a listening server")
+    }
+
+    /// A socket otherwise than to a port, if it is taken.
+    pub fn connect_by(&self, way: Way) -> io::Result<Stream> {
+        self.driven.connect_by(way)
     }
 
     /// A socket that speaks bytes.

@@ -16,7 +16,7 @@ use mahavishnu_sim::{Hand, Handlers};
 use serde_json::Value;
 
 use crate::{
-    backend::{App, Did, Driven, Moved, Said, Setup, Wish},
+    backend::{App, Did, Driven, Moved, Said, Setup, Way, Wish},
     stream::{Pipe, Stream},
 };
 
@@ -28,6 +28,14 @@ impl Running {
         let Setup { config, shards, seed, app, .. } = setup;
         let setup = mahavishnu_sim::Setup { config, seed, shards, handlers: handlers(app) };
         Self(Rc::new(RefCell::new(Hand::new(setup))))
+    }
+}
+
+impl Running {
+    fn open(&self, listener: Listener, has_address: bool, room: usize) -> io::Result<Stream> {
+        let line = self.0.borrow_mut().connect(listener, has_address, room);
+        let line = line.ok_or(io::ErrorKind::ConnectionRefused)?;
+        Ok(Stream::Pipe(Pipe::new(self.0.clone(), line)))
     }
 }
 
@@ -74,9 +82,14 @@ fn outcome(said: Said) -> Option<Authentication> {
 
 impl Driven for Running {
     fn connect(&self, listener: Listener, room: Option<usize>) -> io::Result<Stream> {
-        let line = self.0.borrow_mut().connect(listener, room.unwrap_or(ROOM));
-        let line = line.ok_or(io::ErrorKind::ConnectionRefused)?;
-        Ok(Stream::Pipe(Pipe::new(self.0.clone(), line)))
+        self.open(listener, true, room.unwrap_or(ROOM))
+    }
+
+    fn connect_by(&self, way: Way) -> io::Result<Stream> {
+        match way {
+            Way::Unix => self.open(Listener::Main, false, ROOM),
+            Way::HandedOver => self.open(Listener::Adopted, true, ROOM),
+        }
     }
 
     fn broadcast(&self, channel: &str, event: &str, data: &Value) -> Result<Published, Reason> {

@@ -5,6 +5,8 @@ use std::{
     fmt,
     io::{self, Read, Write},
     net::TcpStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
     rc::Rc,
     time::Duration,
 };
@@ -23,6 +25,14 @@ pub enum Stream {
     Pipe(Pipe),
     /// Either within TLS.
     Tls(Box<Secure>),
+}
+
+/// A client at a Unix socket: of a stream socket a TCP stream asks nothing else, but the address.
+pub(crate) fn unix(path: &Path) -> io::Result<Stream> {
+    let mut stream = TcpStream::from(OwnedFd::from(UnixStream::connect(path)?));
+    stream.set_patience(DEADLINE);
+    stream.set_write_patience(DEADLINE);
+    Ok(Stream::Tcp(stream))
 }
 
 /// The client's end of a simulated socket.

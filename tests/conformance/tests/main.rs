@@ -110,6 +110,10 @@ conformance! {
             who_leaves_before_it_is_known_whose_it_is_leaves_nothing,
             a_server_that_stops_lets_nobody_in_who_was_asked_about,
         ;
+        ways:
+            clients_come_by_a_unix_socket,
+            sockets_are_handed_over_to_the_server,
+        ;
         messages:
             every_message_has_the_nine_fields_in_their_order,
             a_subscription_is_confirmed_and_delivers_until_it_ends,

@@ -109,6 +109,7 @@ const LIST: &[(&str, &[&str])] = &[
             "connections_and_channels_are_listed_over_all_shards",
         ],
     ),
+    ("only an application hands sockets over", &["sockets_are_handed_over_to_the_server"]),
     ("no setting says `channel_bytes_max`", &["a_name_may_be_as_long_as_the_limit"]),
     (
         "no setting says `channels_max`",

@@ -92,7 +92,8 @@ impl World {
         }
         let client = &self.clients[end.client];
         let address = if client.local { [127, 0, 0, 1] } else { [192, 0, 2, 1] };
-        let peer = Peer { address: (address, 50_000).into(), listener: end.listener };
+        let address = end.has_address.then(|| (address, 50_000).into());
+        let peer = Peer::new(address, end.listener);
         let hub = end.hub;
         end.heard = self.clock.nanos;
         let node = &mut self.nodes[hub];

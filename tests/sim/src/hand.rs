@@ -90,8 +90,8 @@ impl Hand {
     }
 
     /// A socket to the hub that has the fewest. The server's side holds `room` bytes that the client has not read.
-    /// `None` once the server drains: nobody listens any more.
-    pub fn connect(&mut self, listener: Listener, room: usize) -> Option<Line> {
+    /// At a Unix socket it has no address. `None` once the server drains: nobody listens any more.
+    pub fn connect(&mut self, listener: Listener, has_address: bool, room: usize) -> Option<Line> {
         let world = &mut self.world;
         if world.draining || world.nodes.iter().any(|node| node.hub.is_draining()) {
             return None;
@@ -118,6 +118,7 @@ impl Hand {
             client: client.index,
             hub,
             listener,
+            has_address,
             conn: None,
             up: Pipe::new(ROOM),
             down: Pipe::new(room),

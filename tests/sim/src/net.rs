@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) client: usize,
     pub(crate) hub: usize,
     pub(crate) listener: Listener,
+    /// Whether its client has an address: none at a Unix socket.
+    pub(crate) has_address: bool,
     /// `None` before it is accepted and after the hub is rid of it.
     pub(crate) conn: Option<ConnId>,
     pub(crate) up: Pipe,

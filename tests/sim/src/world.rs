@@ -416,6 +416,7 @@ impl World {
             client,
             hub,
             listener: Listener::Main,
+            has_address: true,
             conn: None,
             up: Pipe::new(room),
             down: Pipe::new(room),

@@ -22,3 +22,4 @@ pub(crate) mod state;
 pub(crate) mod timeouts;
 pub(crate) mod tls;
 pub(crate) mod transport;
+pub(crate) mod ways;
