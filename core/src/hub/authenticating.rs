@@ -232,9 +232,24 @@ impl Hub {
         Claims { issued_at: claims.issued_at.or(Some(now)), ..claims }
     }
 
+    /// The handshake with which a connection waits to be known, if it does; whatever the application says of it now comes
+    /// too late.
+    pub(super) fn take_handshake(&mut self, id: ConnId) -> Option<Arc<Request<()>>> {
+        if !self.env.config.hooks.authenticate || !self.waits_to_be_known(id) {
+            return None;
+        }
+        let asked = self.connections.get(id)?.rare().asked.clone();
+        let is_handshake = |about: &About| matches!(about, About::Whose { body: None, .. });
+        asked.into_iter().find_map(|question| {
+            let taken = self.questions.take_if(&mut self.connections, question, is_handshake)?;
+            let About::Whose { request, .. } = taken.about else { return None };
+            Some(request)
+        })
+    }
+
     /// Accepts a handshake only to say why it may not stay: clients of this protocol give up for good when a handshake is
     /// answered with an HTTP error, and scripts in browsers do not see it.
-    fn turn_away(&mut self, id: ConnId, request: &Request<()>, reason: Reason) {
+    pub(super) fn turn_away(&mut self, id: ConnId, request: &Request<()>, reason: Reason) {
         let subprotocol = handshake::subprotocol(&self.env.config, request);
         let Some(conn) = self.connections.edit(id) else { return };
         let answer = crate::ws::Accept { subprotocol: subprotocol.as_deref(), deflate: None };

@@ -683,6 +683,10 @@ impl Hub {
 
     /// Ends a WebSocket connection for `reason`: membership and counts at once, the close handshake in its own time.
     pub(super) fn close(&mut self, id: ConnId, reason: Reason) {
+        if let Some(request) = self.take_handshake(id) {
+            self.turn_away(id, &request, reason);
+            return self.connections.go_on(id);
+        }
         // To these, what is queued is part of the problem, or no longer meant for them.
         let at_once = matches!(
             reason,

@@ -105,6 +105,27 @@ fn who_is_not_decided_about_in_time_comes_back() {
 }
 
 #[test]
+fn who_is_one_too_many_comes_back_wherever_it_is_counted() {
+    for shard in 0..2 {
+        let mut config = asking();
+        config.limits.connections.connections_per_address_max = Some(1);
+        config.limits.connections.connects_limit_loopback = true;
+        let mut rig = Rig::new(2, config);
+        let (first, id) = ask(&mut rig);
+        say(&mut rig, id, access("ada"));
+        let client = rig.socket(shard);
+        // The hub where addresses are counted may be the other one: then its word comes while the application is asked.
+        rig.bytes(&client, HANDSHAKE.as_bytes());
+        assert!(client.take_head().starts_with("HTTP/1.1 101 "), "shard {shard}");
+        let text = Reason::AddressConnections.row().text;
+        assert_eq!(client.take_close(), Some((1013, text.into())), "shard {shard}");
+        rig.hang_up(&client);
+        rig.hang_up(&first);
+        rig.assert_empty();
+    }
+}
+
+#[test]
 fn a_handler_that_fails_or_answers_something_else_decides_nothing() {
     let wrong = |id| {
         [

@@ -234,6 +234,7 @@ impl Options {
         this.draw_documents(&mut Random::new(seed, 7));
         this.draw_store(&mut Random::new(seed, 8));
         this.draw_acts(&mut Random::new(seed, 10));
+        this.ask_whose = u64::from(Random::new(seed, 9).chance(200));
         // Many quick clients live short, and crumbs are costly: seeds take milliseconds, so that many can be searched.
         let costly = if this.chunk_max < 100 { 10 } else { 1 };
         let actions = ACTIONS_MAX * if this.clients() > 200 { 10 } else { 1 };
