@@ -2,16 +2,18 @@
 
 use std::{
     ffi::OsString,
+    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use clap::CommandFactory;
-use mahavishnu_profiles::{Event, FieldKind, Profile, TEXT_BYTES_MAX};
+use mahavishnu_profiles::{Event, FieldKind, Profile};
 use serde_json::{Map, Value};
 
 use crate::{
     cli::Cli,
     exit::{Exit, Failure},
+    settings,
 };
 
 /// Has `publish --service S EVENT --run-id 7` say `--field run_id=7`: flags that the command does not have are members of the
@@ -102,22 +104,12 @@ pub(crate) fn event(
 }
 
 /// A service of the family, or of a file.
-fn profile(service: &str) -> Result<std::sync::Arc<Profile>, Failure> {
-    if let Some(known) = Profile::builtin(service) {
-        return Ok(known);
-    }
-    let wrong = |why: String| Failure::new(Exit::Configuration, why);
-    if !service.contains('/') && !service.ends_with(".toml") {
+fn profile(said: &str) -> Result<std::sync::Arc<Profile>, Failure> {
+    settings::profile(said, Path::new("."), "--service")?.ok_or_else(|| {
         let all: Vec<_> = Profile::builtins().iter().map(|profile| &*profile.name).collect();
-        return Err(wrong(format!("no service {service:?}: {}, or a file", all.join(", "))));
-    }
-    let size = std::fs::metadata(service).map_err(|error| Failure::io(service, &error))?.len();
-    if size > TEXT_BYTES_MAX as u64 {
-        return Err(wrong(format!("{service}: a profile has at most {TEXT_BYTES_MAX} bytes")));
-    }
-    let text = std::fs::read_to_string(service).map_err(|error| Failure::io(service, &error))?;
-    let profile = Profile::parse(&text).map_err(|error| wrong(format!("{service}: {error}")))?;
-    Ok(profile.into())
+        let why = format!("no service {said:?}: {}, or a file", all.join(", "));
+        Failure::new(Exit::Configuration, why)
+    })
 }
 
 /// A member as it was typed: a text where the event wants one, else JSON, else a text.

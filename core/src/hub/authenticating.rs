@@ -10,8 +10,9 @@ use super::{
     connections::Phase,
     handshake,
     introduction::Data,
+    output::Output,
     questions::{About, Question},
-    types::{ConnId, Output, RequestId},
+    types::{ConnId, RequestId},
 };
 use crate::{auth::Claims, reason::Reason, ws::Payload};
 

@@ -15,10 +15,11 @@ use super::{
     forwarded::is_trusted,
     handshake::{self, Accepted, Word},
     http::Refused,
+    output::Output,
     presence::Why,
     publishing::Message,
     tokens::{self, Token, Withdrawn},
-    types::{ConnId, DrainPlan, Listener, Output, Peer, ShardId},
+    types::{ConnId, DrainPlan, Listener, Peer, ShardId},
 };
 use crate::{
     auth::Claims,

@@ -1,11 +1,6 @@
 //! What the application or the operator wants: which department does it.
 
-use super::{
-    Hub,
-    connections::Phase,
-    http as answers,
-    types::{Command, Output},
-};
+use super::{Hub, connections::Phase, http as answers, output::Output, types::Command};
 use crate::reason::Reason;
 
 impl Hub {

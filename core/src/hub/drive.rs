@@ -11,9 +11,10 @@ use super::{
     connections::{AfterHeader, HANDSHAKE, Path, Phase, Written},
     due::{Timeout, TimeoutReason},
     homes::Sealed,
+    output::Output,
     peers::{Inner, ShardMessage, round_weight},
     store::StoreEvent,
-    types::{Command, ConnId, Output, Peer, ShardId},
+    types::{Command, ConnId, Peer, ShardId},
 };
 use crate::{
     reason::Reason,

@@ -6,8 +6,9 @@ use http::{Method, Request, Response, StatusCode, header};
 use super::{
     Hub, handshake,
     http::{self as answers, Refused, Standing},
+    output::Output,
     reads::Resource,
-    types::{Backlog, ConnId, Listener, Output},
+    types::{Backlog, ConnId, Listener},
 };
 use crate::{
     config::Publishing,

@@ -9,8 +9,9 @@ use super::{
     attending::Wishes,
     channels::Joined,
     connections::AnswerTo,
+    output::Output,
     presence::Why,
-    types::{CommandId, ConnId, Output},
+    types::{CommandId, ConnId},
 };
 use crate::{auth::Verb, protocol, reason::Reason};
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{
     Hub,
     bus::Once,
+    output::Output,
     peers::{Inner, Ticket},
     store::{AppendId, StoreCommand, StoreEvent, StoredRound, StoredState},
     storing::Waiting,
-    types::{Output, Publication, Published},
+    types::{Publication, Published},
 };
 use crate::{
     protocol::{Stamp, Timestamp},

@@ -11,11 +11,12 @@ use super::{
     homes::Known,
     http::Refused,
     looks::{self, Looker, Query, Range},
+    output::Output,
     peers::Inner,
     presence::{Asked, Page},
     questions::About,
     reads::{Read, Resource, check_read},
-    types::{CommandId, ConnId, Look, Output, ShardId},
+    types::{CommandId, ConnId, Look, ShardId},
 };
 use crate::{
     auth::Verb,

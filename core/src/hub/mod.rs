@@ -50,6 +50,7 @@ mod looks;
 mod mending;
 mod nodes;
 mod ordering;
+mod output;
 mod peers;
 mod presence;
 mod publishing;
@@ -120,14 +121,15 @@ pub use self::{
     due::{Timeout, TimeoutReason},
     introduction::{Data, Introduction},
     nodes::{LinkCounts, NodeInfo, OrderKind, Whom},
+    output::{Audit, Output},
     peers::ShardMessage,
     store::{
         AppendId, SessionId, StoreCommand, StoreEvent, StoredChannel, StoredRound, StoredState,
     },
     types::{
-        Audit, Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Look, NO_ADDRESS,
-        Output, Peer, Place, Placement, Publication, PublicationOptions, Published, RequestError,
-        RequestId, SessionInfo, SessionPage, ShardId, Whose,
+        Backlog, Command, CommandId, ConnId, DrainPlan, Handler, Listener, Look, NO_ADDRESS, Peer,
+        Place, Placement, Publication, PublicationOptions, Published, RequestError, RequestId,
+        SessionInfo, SessionPage, ShardId, Whose,
     },
 };
 use crate::{config::Config, entropy::Entropy, metrics::Tally, time::Now};

@@ -15,8 +15,9 @@ use super::{
     errands::{self, Asker, OrderDone},
     http::Refused,
     nodes::{Entry, NodesMessage, Order, OrderKind, Spread, USER_BYTES_MAX, Whom},
+    output::{Audit, Output},
     peers::{Inner, Ticket},
-    types::{Audit, CommandId, ConnId, Output, Published, ShardId},
+    types::{CommandId, ConnId, Published, ShardId},
 };
 use crate::{auth::Revocation, reason::Reason, ws::Payload};
 

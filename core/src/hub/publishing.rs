@@ -9,10 +9,11 @@ use super::{
     errands::{self, ClaimDone, KeyUse, Outcome, Owner, PublishDone, Publisher, Verdict, Via},
     homes::{Broadcast, Broadcasted},
     http::{Refused, check_publish},
+    output::Output,
     peers::{Inner, PublishOnce, Ticket, publish_weight},
     questions::{channels_of, is_object},
     spans,
-    types::{CommandId, ConnId, Output, Publication, PublicationOptions, Published},
+    types::{CommandId, ConnId, Publication, PublicationOptions, Published},
 };
 use crate::{
     auth::Verb,

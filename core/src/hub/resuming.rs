@@ -11,6 +11,7 @@ use super::{
     connections::{AnswerTo, Conn},
     homes::Since,
     http::Refused,
+    output::Output,
     peers::Inner,
     presence::Why,
     sessions::{
@@ -18,7 +19,7 @@ use super::{
         SessionMessage, Terms, Verdict,
     },
     store::SessionId,
-    types::{CommandId, ConnId, Output, Published, Whose},
+    types::{CommandId, ConnId, Published, Whose},
     visitors::Who,
 };
 use crate::{

@@ -8,10 +8,11 @@ use super::{
     bus::{BusError, CallId, SessionAnswer, SessionHeld, Writer},
     errands::Asker,
     nodes::{NodesMessage, Order, Whom},
+    output::Output,
     peers::Inner,
     sessions::{About, Outcome, Taken},
     store::SessionId,
-    types::{CommandId, ConnId, Output, Published, ShardId, Whose},
+    types::{CommandId, ConnId, Published, ShardId, Whose},
     visitors::Who,
 };
 use crate::reason::Reason;

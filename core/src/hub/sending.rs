@@ -3,7 +3,8 @@
 use super::{
     Hub,
     application::{DirectMessage, Handled, Recipient, Sent},
-    types::{CommandId, ConnId, Output},
+    output::Output,
+    types::{CommandId, ConnId},
 };
 use crate::{
     config::SlowPolicy,

@@ -5,11 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{
-    Hub,
-    questions::is_object,
-    types::{Backlog, Output},
-};
+use super::{Hub, output::Output, questions::is_object, types::Backlog};
 use crate::{config::STATISTICS, record, time::Instant};
 
 /// When they are due, at the channel's home.

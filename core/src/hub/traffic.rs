@@ -14,11 +14,12 @@ use super::{
     follow::Parked,
     homes::{Form, Known, Lost, Sealed, Start, Wish},
     http::Refused,
+    output::Output,
     peers::{Inner, Joiner, PublishOnce, Withheld},
     presence::{Attended, Departure, Why},
     questions::{About, Question, is_object},
     tokens::Withdrawn,
-    types::{Backlog, ConnId, Handler, Output, Publication, RequestError, RequestId, ShardId},
+    types::{Backlog, ConnId, Handler, Publication, RequestError, RequestId, ShardId},
     visitors::Who,
 };
 use crate::{

@@ -33,7 +33,7 @@ pub(crate) use in_force::{Difference, Effect, InForce};
 pub(crate) use keys::Key;
 pub(crate) use protection::weakened;
 pub(crate) use redis::Endpoint;
-pub(crate) use service::{Service, is_file};
+pub(crate) use service::{Service, is_file, profile};
 pub(crate) use show::{changes, docs, show};
 pub(crate) use sources::{DOT_ENV, Override, Request};
 pub(crate) use table::Settings;

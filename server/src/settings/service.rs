@@ -40,10 +40,7 @@ impl Service {
         working_directory: &Path,
         in_fleet: bool,
     ) -> Result<Option<Self>, Failure> {
-        let profile = match is_file(said) {
-            false => Profile::builtin(&said.to_ascii_lowercase()),
-            true => Some(read(&working_directory.join(said))?),
-        };
+        let profile = profile(said, working_directory, "MAHAVISHNU_SERVICE")?;
         Ok(profile.map(|profile| {
             let mut this = Self { profile, in_fleet, names: BTreeSet::new() };
             this.names = table().iter().flat_map(|row| this.spellings(row.names)).collect();
@@ -167,9 +164,20 @@ pub(crate) fn is_file(said: &str) -> bool {
     said.contains('/') || said.ends_with(".toml")
 }
 
-fn read(path: &Path) -> Result<Arc<Profile>, Failure> {
-    let failure =
-        |exit: Exit, text: String| Failure::new(exit, format!("MAHAVISHNU_SERVICE: {text}"));
+/// The profile that `said` names; errors name the option in which it was `said`.
+pub(crate) fn profile(
+    said: &str,
+    working_directory: &Path,
+    option: &str,
+) -> Result<Option<Arc<Profile>>, Failure> {
+    match is_file(said) {
+        false => Ok(Profile::builtin(&said.to_ascii_lowercase())),
+        true => read(&working_directory.join(said), option).map(Some),
+    }
+}
+
+fn read(path: &Path, option: &str) -> Result<Arc<Profile>, Failure> {
+    let failure = |exit: Exit, text: String| Failure::new(exit, format!("{option}: {text}"));
     let text = handed::text(path).map_err(|refused| failure(refused.exit, refused.text))?;
     let profile = Profile::parse(&text).map_err(|error| {
         let text = format!("{}: {error}", path.display());

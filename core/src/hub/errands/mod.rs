@@ -15,10 +15,11 @@ pub(super) use self::keys::{Kept, Keys, Owner, Verdict, owned};
 use super::{
     env::Env,
     nodes::{Contact, OrderId, OrderKind, Spread},
+    output::Audit,
     peers::Ticket,
     slab::Slab,
     spans::Open,
-    types::{Audit, CommandId, ConnId, Publication, Published, RequestId},
+    types::{CommandId, ConnId, Publication, Published, RequestId},
 };
 
 /// The errands of a hub.
