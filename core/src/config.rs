@@ -16,7 +16,11 @@ use crate::{
     spans::Tracing,
     tls,
 };
-pub use crate::{hosts::Hosts, origin::Origin};
+pub use crate::{
+    dialect::{Dialect, Dialects},
+    hosts::Hosts,
+    origin::Origin,
+};
 
 /// Everything a hub needs to know. Shared by all shards; replaced as a whole on reload.
 #[derive(Clone, Debug)]
@@ -75,6 +79,8 @@ pub struct Config {
     /// When the server stops, clients are told by `session.closing` to come back after a time of their own, spread evenly over
     /// this one, so that they do not all come at once. Default zero: they are told nothing.
     pub drain_return: Duration,
+    /// Which protocol clients speak. Default: the family's, on every path.
+    pub dialects: Dialects,
     /// Rules that keep old clients working.
     pub compat: Compat,
     /// What the embedding application wants to be asked or told.
@@ -118,6 +124,7 @@ impl Default for Config {
             backend: None,
             deflate: DeflateConfig::default(),
             drain_return: Duration::ZERO,
+            dialects: Dialects::default(),
             compat: Compat::default(),
             hooks: Hooks::default(),
             metrics: MetricsConfig::default(),

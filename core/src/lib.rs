@@ -110,6 +110,7 @@
 
 pub mod auth;
 pub mod config;
+mod dialect;
 mod hosts;
 pub mod hub;
 pub mod limits;

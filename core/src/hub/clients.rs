@@ -18,19 +18,19 @@ use super::{
     output::Output,
     presence::Why,
     publishing::Message,
+    raw::{Decoded, Raw},
+    session_buddy,
     tokens::{self, Token, Withdrawn},
     types::{ConnId, DrainPlan, Listener, Peer, ShardId},
 };
 use crate::{
     auth::Claims,
-    protocol::{self, Answer, DecodeError, Incoming, Intent},
+    config::Dialect,
+    protocol::{self, Answer, Incoming, Intent},
     reason::Reason,
     tls::Progress,
     ws::{CloseWhen, Compressed, Event},
 };
-
-/// What came of reading a message.
-type Decoded<'a> = Result<Incoming<'a>, DecodeError>;
 
 /// From the socket.
 impl Hub {
@@ -134,8 +134,8 @@ impl Hub {
 
     fn on_event(&mut self, id: ConnId, event: Event<'_>) {
         match event {
-            Event::Text(text) => self.on_message(id, &protocol::decode_text(&text)),
-            Event::Binary(payload) => self.on_message(id, &protocol::decode(&payload)),
+            Event::Text(text) => self.on_message(id, Raw::Text(&text)),
+            Event::Binary(payload) => self.on_message(id, Raw::Binary(&payload)),
             Event::Compressed(message) => self.on_compressed(id, message),
             Event::Upgrade(request) => self.on_upgrade(id, *request),
             Event::Http(request) => self.on_http(id, &request),
@@ -157,8 +157,8 @@ impl Hub {
         }
         let mut inflater = self.env.codecs.take_inflater();
         match self.connections.inflate(&self.env, id, &mut inflater, message) {
-            Some(Event::Text(text)) => self.on_message(id, &protocol::decode_text(&text)),
-            Some(Event::Binary(payload)) => self.on_message(id, &protocol::decode(&payload)),
+            Some(Event::Text(text)) => self.on_message(id, Raw::Text(&text)),
+            Some(Event::Binary(payload)) => self.on_message(id, Raw::Binary(&payload)),
             _ => {}
         }
         self.env.codecs.put_inflater(inflater);
@@ -217,6 +217,7 @@ impl Hub {
             self.admission(id)
         };
         let Some(conn) = self.connections.edit(id) else { return Ok(()) };
+        conn.dialect = accepted.dialect;
         conn.ws.accept(self.env.now, &accepted.answer());
         if let Some(reason) = refusal {
             self.close(id, reason);
@@ -226,6 +227,7 @@ impl Hub {
         let certified = handshake::certified(&self.env, conn);
         if accepted.token.is_none() && certified.is_none() && self.env.config.auth.required {
             let auth_timeout = self.env.config.limits.auth.auth_timeout;
+            let auth_timeout = session_buddy::auth_timeout(accepted.dialect, auth_timeout);
             conn.rare_mut().deadline = Some(self.env.now.mono + auth_timeout);
             self.peers.opened();
             return Ok(());
@@ -239,7 +241,7 @@ impl Hub {
     }
 
     /// From here on the connection counts, gets answers and can subscribe; or why it may not.
-    fn activate(&mut self, id: ConnId) -> Result<(), Reason> {
+    pub(super) fn activate(&mut self, id: ConnId) -> Result<(), Reason> {
         if let Some(reason) = self.enter_user(id) {
             self.close(id, reason);
             return Err(reason);
@@ -257,6 +259,7 @@ impl Hub {
         self.connections.list_user(id);
         self.peers.welcomed();
         self.connections.send_welcome(&mut self.env, id, name);
+        self.join_feed(id);
         if self.env.config.hooks.lifecycle {
             let introduction = self.introduce(id);
             let output = Output::Connected { conn: id, peer, user, identity, introduction };
@@ -267,7 +270,7 @@ impl Hub {
     }
 
     /// Puts a token in force, in the place of the one before.
-    fn set_token(&mut self, id: ConnId, token: Token) {
+    pub(super) fn set_token(&mut self, id: ConnId, token: Token) {
         let Some(conn) = self.connections.edit(id) else { return };
         let renamed = conn.user() != token.claims.user;
         let left = if renamed { conn.exit_as_user() } else { None };
@@ -309,7 +312,7 @@ impl Hub {
 
     /// A token on a connection that is already active: the connection stays, whatever comes of it. A connection that
     /// has a user keeps to that user.
-    fn on_late_token(
+    pub(super) fn on_late_token(
         &mut self,
         id: ConnId,
         (event, status): (&str, &str),
@@ -424,12 +427,16 @@ impl Hub {
 
 /// Messages.
 impl Hub {
-    /// A complete text or binary message, read.
-    fn on_message(&mut self, id: ConnId, decoded: &Decoded<'_>) {
-        match self.connections.get(id).map(|conn| conn.phase) {
-            Some(Phase::Active) => self.on_active_message(id, decoded),
-            Some(Phase::Unauthenticated { pings }) => self.on_first_message(id, pings, decoded),
-            Some(Phase::Http | Phase::Gone) | None => {}
+    /// A complete text or binary message.
+    #[inline]
+    fn on_message(&mut self, id: ConnId, message: Raw<'_>) {
+        match self.connections.get(id).map(|conn| (conn.dialect, conn.phase)) {
+            Some((Dialect::Family, Phase::Active)) => self.on_active_message(id, &message.decode()),
+            Some((Dialect::Family, Phase::Unauthenticated { pings })) => {
+                self.on_first_message(id, pings, &message.decode());
+            }
+            Some((Dialect::SessionBuddy, phase)) => self.on_asked(id, phase, message.bytes()),
+            Some((Dialect::Family, Phase::Http | Phase::Gone)) | None => {}
         }
     }
 
@@ -759,6 +766,7 @@ impl Hub {
             self.trace_first_auth(id, Err(reason));
         }
         let Some(ended) = self.connections.retire(&mut self.env, id, reason) else { return };
+        self.feed.leave(id);
         if ended.open {
             self.peers.closed();
         }

@@ -96,6 +96,7 @@ impl Hub {
         self.presence.expire(&mut self.env);
         self.sessions.write_postponed(&self.env);
         self.ask_for_statistics();
+        self.ask_for_feed();
         if self.env.config.bus.is_some() {
             self.on_bus_time();
             self.share_sessions();
@@ -384,7 +385,8 @@ impl Hub {
         let bus = bus.map(|at| timeout(at, TimeoutReason::Bus));
         let statistics = self.statistics.next_deadline();
         let statistics = statistics.map(|at| timeout(at, TimeoutReason::Statistics));
-        [connection, question, session, drain, history, bus, statistics]
+        let feed = self.feed.next_deadline().map(|at| timeout(at, TimeoutReason::Feed));
+        [connection, question, session, drain, history, bus, statistics, feed]
             .into_iter()
             .flatten()
             .min_by_key(|timeout| timeout.at)

@@ -32,6 +32,8 @@ pub enum TimeoutReason {
     Bus,
     /// Numbers about the server, for who wants to see them.
     Statistics,
+    /// Figures of skills, for those who speak Session-Buddy's protocol.
+    Feed,
     /// The end of a drain.
     Drain,
 }

@@ -10,7 +10,13 @@ use super::{
     forwarded,
     tokens::{self, Tokens},
 };
-use crate::{auth::Claims, config::Config, origin::is_loopback, reason::Reason, ws};
+use crate::{
+    auth::Claims,
+    config::{Config, Dialect},
+    origin::is_loopback,
+    reason::Reason,
+    ws,
+};
 
 /// A handshake that may be accepted, as far as the request goes.
 pub(super) struct Accepted<'r> {
@@ -22,6 +28,8 @@ pub(super) struct Accepted<'r> {
     pub(super) local: bool,
     /// Whose it is, if a trusted proxy says so.
     pub(super) client: Option<IpAddr>,
+    /// What is spoken on its path.
+    pub(super) dialect: Dialect,
 }
 
 impl Accepted<'_> {
@@ -67,7 +75,8 @@ pub(super) fn judge<'r>(
         true => ws::Deflate::choose(headers)?,
     };
     let (local, client) = whence(config, conn, headers);
-    Ok(Accepted { token, subprotocol, deflate, local, client })
+    let dialect = config.dialects.of(request.uri().path());
+    Ok(Accepted { token, subprotocol, deflate, local, client, dialect })
 }
 
 /// Whether a handshake is for a name of this server, and from a page that may connect.

@@ -196,6 +196,7 @@ impl Hub {
             }
             (Looker::Http { conn }, Ok(json)) => self.answer_json(conn, json.into_string().into()),
             (Looker::Http { conn }, Err(reason)) => self.refuse_http(conn, &reason.into()),
+            (Looker::Feed, result) => self.tell_feed(result),
             (Looker::Command { id }, result) => {
                 let result = result.map(|json| json.into_string().into());
                 self.outputs.push_back(Output::Looked { id, result });

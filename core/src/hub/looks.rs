@@ -22,6 +22,8 @@ pub(super) enum Looker {
     Http { conn: ConnId },
     /// The embedding application.
     Command { id: CommandId },
+    /// This hub itself, for those who are sent the figures of skills.
+    Feed,
 }
 
 /// A question.
@@ -37,7 +39,7 @@ impl Looker {
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Inquiry(inquiry) => inquiry.weight(),
-            Self::Message { .. } | Self::Http { .. } | Self::Command { .. } => 0,
+            Self::Message { .. } | Self::Http { .. } | Self::Command { .. } | Self::Feed => 0,
         }
     }
 }

@@ -28,6 +28,7 @@ mod drive;
 mod due;
 mod env;
 mod errands;
+mod feed;
 mod folding;
 mod follow;
 mod following;
@@ -55,11 +56,13 @@ mod peers;
 mod presence;
 mod publishing;
 mod questions;
+mod raw;
 mod reaching;
 mod reads;
 mod resuming;
 mod roaming;
 mod sending;
+mod session_buddy;
 mod sessions;
 mod sharing;
 mod slab;
@@ -88,6 +91,7 @@ use self::{
     drain::Drain,
     env::Env,
     errands::{Errands, Keys},
+    feed::Feed,
     follow::Following,
     homes::Homes,
     ingress::Ingress,
@@ -170,6 +174,8 @@ pub struct Hub {
     drain: Drain,
     scrapes: http::Scrapes,
     statistics: Statistics,
+    /// Who is sent the figures of skills.
+    feed: Feed,
     outputs: VecDeque<Output>,
     turn: Turn,
 }
@@ -263,6 +269,7 @@ impl Hub {
             drain: Drain::default(),
             scrapes: http::Scrapes::default(),
             statistics: Statistics::default(),
+            feed: Feed::default(),
             outputs: VecDeque::new(),
             turn: Turn::default(),
             env,
@@ -381,6 +388,7 @@ impl Hub {
         self.questions.check(&self.connections);
         assert!(self.at_hand.keys().all(|id| self.connections.get(*id).is_some()), "at hand");
         self.sessions.check();
+        self.feed.check(&self.connections);
         let phases = self.connections.ids().into_iter().filter_map(|id| self.connections.get(id));
         let open = phases.filter(|conn| conn.phase.is_open()).count();
         self.peers.check(&self.env, open);

@@ -11,9 +11,9 @@ use super::{
     *,
 };
 use crate::{
-    config::{Config, ConnectionsBound},
+    config::{Config, ConnectionsBound, Dialect},
     hub::Handler,
-    protocol::Kind,
+    protocol::{Kind, session_buddy::Word},
     reason::{Counted, Reason},
     time::Instant,
     ws::Work,
@@ -158,6 +158,8 @@ struct Handles {
     inflated: WorkHandles,
     received: Vec<Counter>,
     sent: Vec<Counter>,
+    /// None unless Session-Buddy's protocol is spoken.
+    told: Vec<Counter>,
     latency: Vec<Histogram>,
     errors: Vec<Counter>,
     dropped: Vec<Counter>,
@@ -199,6 +201,10 @@ impl Handles {
         };
         let messages = |kind: &Kind, direction: &'static str| {
             source.counter(MESSAGES, &[("message_type", kind.as_str()), ("direction", direction)])
+        };
+        let told = |word: &Word| {
+            let labels = [("message_type", word.as_str()), ("direction", "sent")];
+            source.counter(MESSAGES, &labels)
         };
         let sent = |kind: &Kind| match SENT_KINDS.contains(kind) {
             true => messages(kind, "sent"),
@@ -253,6 +259,11 @@ impl Handles {
             inflated: WorkHandles::new(&source, "received"),
             received: Kind::ALL.iter().map(|kind| messages(kind, "received")).collect(),
             sent: Kind::ALL.iter().map(sent).collect(),
+            told: if config.dialects.include(Dialect::SessionBuddy) {
+                Word::ALL.iter().map(told).collect()
+            } else {
+                Vec::new()
+            },
             latency: Kind::ALL
                 .iter()
                 .map(|kind| source.histogram(LATENCY, &[("message_type", kind.as_str())]))
@@ -317,6 +328,7 @@ impl Handles {
         shift(&mut tally.presence_members, &self.presence_members);
         tally.received.publish(&self.received);
         tally.sent.publish(&self.sent);
+        tally.told.publish(&self.told);
         tally.statuses.publish(&self.statuses);
         tally.resumes.publish(&self.resumes);
         tally.presence.publish(&self.presence_events);

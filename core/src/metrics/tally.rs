@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     entropy::{KeyedMap, KeyedState},
     hub::Handler,
-    protocol::Kind,
+    protocol::{Kind, session_buddy::Word},
     reason::Reason,
     time::Instant,
     ws::Work,
@@ -79,6 +79,8 @@ pub struct Tally {
     pub(crate) inflated: Work,
     pub(super) received: Counts<{ Kind::ALL.len() }>,
     pub(super) sent: Counts<{ Kind::ALL.len() }>,
+    /// Of Session-Buddy's protocol.
+    pub(super) told: Counts<{ Word::ALL.len() }>,
     pub(super) errors: Counts<{ Reason::ALL.len() }>,
     pub(super) dropped: Counts<{ Reason::ALL.len() }>,
     pub(super) closed: Counts<{ Reason::ALL.len() }>,
@@ -184,6 +186,7 @@ impl Tally {
             inflated: Work::default(),
             received: Counts::default(),
             sent: Counts::default(),
+            told: Counts::default(),
             errors: Counts::default(),
             dropped: Counts::default(),
             closed: Counts::default(),
@@ -273,6 +276,11 @@ impl Tally {
         self.sent.add(kind.index(), count);
     }
 
+    /// Messages of Session-Buddy's protocol were sent.
+    pub(crate) fn told(&mut self, word: Word, count: u64) {
+        self.told.add(word.index(), count);
+    }
+
     pub(crate) fn error(&mut self, reason: Reason) {
         self.error_of(reason, None, None);
     }
@@ -332,6 +340,16 @@ impl Tally {
     #[cfg(test)]
     pub(crate) fn resumes(&mut self) -> &[u64] {
         self.resumes.take()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn errors_of(&self, reason: Reason) -> u64 {
+        self.errors.each[reason as usize]
+    }
+
+    #[cfg(test)]
+    pub(crate) fn dropped_of(&self, reason: Reason) -> u64 {
+        self.dropped.each[reason as usize]
     }
 
     #[cfg(test)]

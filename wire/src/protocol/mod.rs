@@ -44,6 +44,7 @@ pub mod publish;
 mod publish_options;
 mod request;
 mod scan;
+pub mod session_buddy;
 mod sessions;
 mod status;
 mod timestamp;

@@ -71,6 +71,13 @@ impl Connection {
         self.close_by(now, reason, row.close, reason.close_text(), when);
     }
 
+    /// Like [`close`](Self::close) with another code and text than the reason's: where a protocol of its own has its own. A code
+    /// that must not be sent is replaced by 1000; a text over 123 bytes is cut.
+    pub fn close_as(&mut self, now: Now, reason: Reason, code: u16, text: &str, when: CloseWhen) {
+        let code = if may_be_sent(code) { code } else { 1000 };
+        self.close_by(now, reason, Some(code), text, when);
+    }
+
     /// Like [`close`](Self::close) with a code and text of the application's. A code that must not be sent
     /// ([`may_be_sent`]) is replaced by 1000; a text over 123 bytes is cut. Reported as
     /// `Disconnected` by a server and `Finished` by a client.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     auth::{Access, Verb},
-    config::{AnonymousPublish, Config},
+    config::{AnonymousPublish, Config, Dialect},
     hub::{
         types::{Listener, Peer, RequestId},
         visitors::{Allowance, Entered, Who, network},
@@ -30,6 +30,8 @@ pub(in crate::hub) struct Conn {
     pub(super) transport: Transport,
     pub(in crate::hub) ws: ws::Connection,
     pub(in crate::hub) phase: Phase,
+    /// What its client speaks.
+    pub(in crate::hub) dialect: Dialect,
     /// The client, or the last proxy that is not trusted to name it.
     pub(in crate::hub) ip: IpAddr,
     pub(in crate::hub) port: u16,
@@ -100,6 +102,7 @@ impl Conn {
             transport,
             ws,
             phase: Phase::Http,
+            dialect: Dialect::Family,
             ip: peer.address.ip(),
             port: peer.address.port(),
             listener: peer.listener,

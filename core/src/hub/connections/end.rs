@@ -5,6 +5,7 @@ use crate::{
     hub::{
         application::Disconnect,
         env::Env,
+        session_buddy,
         types::ConnId,
         visitors::{Entered, Who, network},
     },
@@ -27,7 +28,10 @@ impl Connections {
     /// Begins the close handshake of a WebSocket connection (RFC 6455 §7.1.2). [`retire`](Self::retire) has to follow.
     pub(in crate::hub) fn close(&mut self, env: &Env, id: ConnId, reason: Reason, when: CloseWhen) {
         if let Some(conn) = self.edit(id) {
-            conn.ws.close(env.now, reason, when);
+            match session_buddy::farewell(conn.dialect, reason) {
+                None => conn.ws.close(env.now, reason, when),
+                Some((code, text)) => conn.ws.close_as(env.now, reason, code, text, when),
+            }
             self.mark_dirty(id.index);
         }
     }

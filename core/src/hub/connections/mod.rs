@@ -334,6 +334,28 @@ impl Connections {
         true
     }
 
+    /// Gives a connection a message that makes older ones with its tag pointless. Those that wait with no byte written it takes
+    /// the place of: how many. `None` if it has no room.
+    pub(super) fn give_newest(
+        &mut self,
+        id: ConnId,
+        segment: &Segment,
+        bytes_max: usize,
+    ) -> Option<u32> {
+        let conn = self.slots.get_at_mut(id.index, id.generation)?;
+        let outbox = conn.ws.outbox_mut();
+        let replaceable = outbox.replaceable(segment.tag());
+        if outbox.bytes() + segment.len() > bytes_max + replaceable {
+            return None;
+        }
+        let replaced = outbox.replace(segment);
+        if replaced.is_none() {
+            outbox.push(segment);
+        }
+        conn.line_up_to_flush(&mut self.dirty, id.index);
+        Some(replaced.unwrap_or_default())
+    }
+
     /// A member that does not keep up.
     pub(super) fn member(&mut self, index: u32) -> Option<&mut Conn> {
         self.slots.get_mut(index).map(AsMut::as_mut)

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Conn, Connections, Gap};
 use crate::{
+    config::Dialect,
     hub::{
         env::Env,
         http::Refused,
@@ -15,6 +16,7 @@ use crate::{
     },
     protocol::{
         self, Answer, Envelope, GapPosition, Position, PresenceChanges, ResumedSession, Welcome,
+        session_buddy::Told,
     },
     reason::Reason,
 };
@@ -404,15 +406,41 @@ impl Connections {
         env.scratch.clear();
         message.write(&mut env.scratch);
         let Some(conn) = self.edit_if(id, |conn| conn.ws.is_open()) else { return };
-        let deflate = &env.config.deflate;
-        if conn.ws.window_bits() == 0 || !deflate.enabled {
-            conn.ws.send_encoded(&env.scratch);
-        } else {
-            conn.ws.send_text_deflated(env.codecs.deflater(deflate), &env.scratch);
+        if conn.dialect != Dialect::Family {
+            return self.send_instead(env, id, &message);
         }
+        send_scratch(env, conn);
         env.tally.sent(message.kind, 1);
         // Now, so that whoever has an answer is written to in the order of the answers.
         self.mark_dirty(id.index);
+    }
+
+    /// What a client that speaks another protocol is sent in the place of a message of the family's: mostly nothing.
+    #[cold]
+    fn send_instead(&mut self, env: &mut Env, id: ConnId, message: &Envelope<'_>) {
+        if let Some(told) = Told::instead_of(message) {
+            self.send_told(env, id, told);
+        }
+    }
+
+    /// Queues a message of Session-Buddy's protocol for one connection.
+    pub(in crate::hub) fn send_told(&mut self, env: &mut Env, id: ConnId, told: Told<'_>) {
+        env.scratch.clear();
+        told.write(&mut env.scratch);
+        let Some(conn) = self.edit_if(id, |conn| conn.ws.is_open()) else { return };
+        send_scratch(env, conn);
+        env.tally.told(told.word(), 1);
+        self.mark_dirty(id.index);
+    }
+}
+
+/// Queues the text of the work space, compressed if that was agreed on.
+fn send_scratch(env: &mut Env, conn: &mut Conn) {
+    let deflate = &env.config.deflate;
+    if conn.ws.window_bits() == 0 || !deflate.enabled {
+        conn.ws.send_encoded(&env.scratch);
+    } else {
+        conn.ws.send_text_deflated(env.codecs.deflater(deflate), &env.scratch);
     }
 }
 

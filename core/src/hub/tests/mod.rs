@@ -26,6 +26,7 @@ mod publishing;
 mod recovery;
 mod requests;
 mod resume;
+mod session_buddy;
 mod session_records;
 mod sessions;
 mod shards;
@@ -147,9 +148,14 @@ impl Rig {
 
     /// A client through the handshake. Its first message is still to be taken.
     pub(super) fn connect_with(&mut self, shard: usize, headers: &str) -> Client {
+        self.connect_to(shard, "/", headers)
+    }
+
+    /// The same on another path.
+    pub(super) fn connect_to(&mut self, shard: usize, path: &str, headers: &str) -> Client {
         let client = self.socket(shard);
         let head = format!(
-            "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
         );
         self.bytes(&client, head.as_bytes());
