@@ -5,8 +5,8 @@ use std::{convert::identity, sync::Arc, time::Duration};
 use mahavishnu_core::{
     auth::Pattern,
     config::{
-        AnonymousPublish, Auth, Backend, Bus, Compat, Config, DeflateConfig, History, Hosts,
-        IngressKind, IngressSource, MetricsConfig, Origin, Origins, Service, SlowPolicy,
+        AnonymousPublish, Auth, Backend, Bus, Compat, Config, DeflateConfig, Dialects, History,
+        Hosts, IngressKind, IngressSource, MetricsConfig, Origin, Origins, Service, SlowPolicy,
         SlowReaders, WhileAwayRules,
     },
     limits::{self, Limits},
@@ -69,6 +69,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             channel: channel.as_str().into(),
             requests: settings.backend_requests.iter().map(|name| name.as_str().into()).collect(),
         }),
+        dialects: Dialects { paths: settings.dialect_paths.clone(), ..Dialects::default() },
         deflate: deflate(settings)?,
         drain_return: settings.drain_return,
         compat: Compat {
@@ -417,6 +418,7 @@ mod tests {
             ("STATUS_REQUESTS", "get_pool_status=pool:{pool_id}"),
             ("BACKEND_CHANNEL", "system:requests"),
             ("BACKEND_REQUESTS", "get_a,get_b"),
+            ("DIALECT_PATHS", "/session-buddy=session-buddy"),
         ]))
         .unwrap();
         assert_eq!(&*config.service.name, "prod");
@@ -437,6 +439,8 @@ mod tests {
         assert_eq!(config.status_requests[0].channel("7"), "pool:7");
         let requests = ["get_a", "get_b"].map(Into::into).into();
         assert_eq!(config.backend, Some(Backend { requests, ..Backend::default() }));
+        assert_eq!(config.dialects.of("/session-buddy"), Dialect::SessionBuddy);
+        assert_eq!(config.dialects.of("/"), Dialect::Family);
         assert_eq!(config.compat.correlation, CorrelationRule::Id);
         assert!(!config.compat.mirror_status);
         assert_eq!((config.deflate.level, config.deflate.threshold_bytes), (6, 100));

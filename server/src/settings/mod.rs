@@ -3,6 +3,7 @@
 mod by_channel;
 mod bytes;
 mod check;
+mod dialects;
 mod effects;
 mod env_file;
 mod grants;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use mahavishnu_core::{
     auth::TokenRules,
-    config::{Keep, PlainOnTls, Publishing, WhileAway},
+    config::{Dialect, Keep, PlainOnTls, Publishing, WhileAway},
     protocol::StatusRequest,
     tls::Grant,
 };
@@ -14,6 +14,7 @@ use mahavishnu_store::Fsync;
 use super::{
     by_channel::{ByChannel, ChannelRule, Kept, OnOff},
     bytes::{Memory, MemoryLimit},
+    dialects::DialectPaths,
     grants::Grants,
     kind::{
         Bool, Host, HostList, Int, KeyList, Kind, List, Maybe, OffOr, OneOf, OrOff, OriginList,
@@ -345,6 +346,10 @@ settings! {
         backend_channel: Option<String> = None, Maybe(Text { bytes_max: 256 }), ["BACKEND_CHANNEL"], Live;
         /// Requests that the back-end of BACKEND_CHANNEL answers besides: `get_test_status,get_weather`.
         backend_requests: Vec<String> = Vec::new(), List, ["BACKEND_REQUESTS"], Live;
+        /// Paths on which WebSocket clients speak another protocol: `/session-buddy=session-buddy`. On all others it is the
+        /// family's. Whoever may connect there is sent the figures of skills once a second. Connections that are open stay as
+        /// they are.
+        dialect_paths: Vec<(Box<str>, Dialect)> = Vec::new(), DialectPaths, ["DIALECT_PATHS"], Live;
         /// Compress messages for clients that offer permessage-deflate. The document on compression tells what it costs
         /// and saves.
         deflate: bool = false, Bool, ["DEFLATE"], Live;
