@@ -3,11 +3,12 @@
 use super::{
     Hub,
     application::{DirectMessage, Handled, Recipient, Sent},
+    connections::Conn,
     output::Output,
     types::{CommandId, ConnId},
 };
 use crate::{
-    config::SlowPolicy,
+    config::{Dialect, SlowPolicy},
     protocol::{Envelope, Kind},
     reason::Reason,
     ws::{self, Segment},
@@ -106,6 +107,11 @@ impl Hub {
 
     /// Gives a connection the message. False if it has no room and is to be closed for it.
     fn give_direct(&mut self, conn: ConnId, segment: &Segment, sent: &mut Sent) -> bool {
+        let speaks = |found: &Conn| found.dialect == Dialect::Family;
+        if !self.connections.get(conn).is_some_and(speaks) {
+            // Its protocol has no such message.
+            return true;
+        }
         let env = &mut self.env;
         let max = env.config.limits.delivery.outbox_bytes_max;
         if self.connections.give_aside(conn, segment, max) {

@@ -6,7 +6,7 @@
 use std::{io, panic, path::PathBuf, sync::Mutex, time::Duration};
 
 use mahavishnu_core::{
-    config::{self, Config, Keep, PlainOnTls, Publishing, SlowPolicy},
+    config::{self, Config, Dialect, Keep, PlainOnTls, Publishing, SlowPolicy},
     hub::{ConnId, DrainPlan, Listener, Published, Roll},
     reason::Reason,
 };
@@ -159,6 +159,10 @@ fn said(
         };
         "BACKEND_CHANNEL": backend, |backend: &Option<config::Backend>| {
             backend.as_ref().map_or_else(String::new, |backend| backend.channel.to_string())
+        };
+        "DIALECT_PATHS": dialects.paths, |paths: &Vec<_>| {
+            let pair = |(path, dialect): &(Box<str>, Dialect)| format!("{path}={}", dialect.as_str());
+            paths.iter().map(pair).collect::<Vec<_>>().join(",")
         };
         "SESSION_SECONDS": limits.sessions.session_window, seconds;
         "SESSIONS_MAX": limits.sessions.sessions_max, usize::to_string;

@@ -213,6 +213,10 @@ conformance! {
             requests_for_a_status_are_answered_from_documents,
             events_make_documents_and_documents_answer,
         ;
+        session_buddy:
+            session_buddys_clients_are_spoken_to_in_their_way,
+            session_buddys_clients_send_a_token_first,
+        ;
         shards:
             a_broadcast_reaches_subscribers_of_every_shard,
             connections_are_counted_over_all_shards,

@@ -15,6 +15,7 @@ pub(crate) mod presence;
 pub(crate) mod publish_options;
 pub(crate) mod reads;
 pub(crate) mod recovery;
+pub(crate) mod session_buddy;
 pub(crate) mod sessions;
 pub(crate) mod shards;
 pub(crate) mod slow;
