@@ -22,6 +22,7 @@ pub mod profiles;
 pub mod publish;
 pub mod records;
 pub mod seeds;
+pub mod session_buddy;
 mod trace;
 pub mod traces;
 
@@ -41,6 +42,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("links", links::run),
     ("profiles", profiles::run),
     ("outbox", outbox::run),
+    ("session_buddy", session_buddy::run),
 ];
 
 /// A target: panics if a property does not hold for these bytes.

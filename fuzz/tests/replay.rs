@@ -77,6 +77,11 @@ fn documents() {
 }
 
 #[test]
+fn session_buddy() {
+    replay("session_buddy");
+}
+
+#[test]
 fn records() {
     replay("records");
 }
