@@ -52,7 +52,9 @@ impl Skills {
         for skill in items(skills).into_iter().filter_map(Skill::read) {
             this.put(skill);
         }
-        for anomaly in items(anomalies).into_iter().filter_map(|item| Anomaly::read(item, None)) {
+        // The last first, so that those of one moment stay in their order.
+        let anomalies = items(anomalies).into_iter().rev();
+        for anomaly in anomalies.filter_map(|item| Anomaly::read(item, None)) {
             this.add(anomaly);
         }
         Some(this)
