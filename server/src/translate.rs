@@ -318,7 +318,7 @@ const ALL: &str = "*";
 
 #[cfg(test)]
 mod tests {
-    use mahavishnu_core::config::{Keep, PlainOnTls, Publishing, WhileAway};
+    use mahavishnu_core::config::{Dialect, Keep, PlainOnTls, Publishing, WhileAway};
 
     use super::*;
     use crate::settings::testing::load;
