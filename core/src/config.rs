@@ -11,7 +11,7 @@ use crate::{
     auth::{KeySet, Pattern, Policy, Revocations, TokenRules},
     limits::Limits,
     origin::is_loopback,
-    protocol::{CorrelationRule, StatusRequest, WelcomeExtra},
+    protocol::{CorrelationRule, StatusRequest, WelcomeExtra, session_buddy},
     reason::Reason,
     spans::Tracing,
     tls,
@@ -179,6 +179,12 @@ impl Config {
             return Some(Reason::PublishingOff);
         }
         self.is_own(channel).then_some(Reason::PublishForbidden)
+    }
+
+    /// Whether the document of `channel` is made of the figures of skills that are published there.
+    #[must_use]
+    pub fn folds_skills(&self, channel: &str) -> bool {
+        channel == session_buddy::CHANNEL && self.dialects.include(Dialect::SessionBuddy)
     }
 
     /// Whether `channel` has presence.

@@ -11,7 +11,7 @@ use super::{
     types::{ConnId, Place},
 };
 use crate::{
-    config::Config,
+    config::{Config, Dialect},
     entropy::{Entropy, KeyedState},
     metrics::Tally,
     protocol::{Stamp, Timestamp},
@@ -122,7 +122,10 @@ impl Env {
 }
 
 fn minds(config: &Config) -> bool {
-    config.store || config.bus.is_some() || config.profile.is_some()
+    config.store
+        || config.bus.is_some()
+        || config.profile.is_some()
+        || config.dialects.include(Dialect::SessionBuddy)
 }
 
 /// A larger buffer is given back at the end of a turn.

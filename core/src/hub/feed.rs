@@ -9,9 +9,6 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::{
     Hub,
     connections::Connections,
@@ -94,9 +91,9 @@ impl Feed {
     /// Tells everybody, if the home has answered. If it could not, nobody is told anything this time.
     fn tell(&mut self, env: &mut Env, connections: &mut Connections, result: Result<&str, Reason>) {
         self.asked = false;
-        let Ok(state) = result else { return };
+        let Ok(json) = result else { return };
         // Nothing was published: the lists are empty, as in the original.
-        let json = document(state).unwrap_or("{}");
+        let json = if json.is_empty() { "{}" } else { json };
         if self.known.as_ref().is_none_or(|(known, _)| **known != *json) {
             self.known = Some((json.into(), Skills::read(json).unwrap_or_default()));
         }
@@ -181,7 +178,7 @@ impl Hub {
         let (now, next) = (self.env.now.mono, at + INTERVAL);
         self.feed.next = Some(if next > now { next } else { now + INTERVAL });
         if !std::mem::replace(&mut self.feed.asked, true) {
-            let (looker, query) = (Looker::Feed, Query::State);
+            let (looker, query) = (Looker::Feed, Query::Document);
             self.carry_out_look(Box::new(Look { looker, channel: CHANNEL.into(), query }));
         }
     }
@@ -194,16 +191,6 @@ impl Hub {
             result.as_deref().map_err(|reason| *reason),
         );
     }
-}
-
-/// The document in what a home says of a channel's.
-fn document(state: &str) -> Option<&str> {
-    #[derive(Deserialize)]
-    struct State<'a> {
-        #[serde(borrow)]
-        state: Option<&'a RawValue>,
-    }
-    serde_json::from_str::<State<'_>>(state).ok()?.state.map(RawValue::get)
 }
 
 /// Before all others in an order.

@@ -3,10 +3,10 @@
 //! with what the store keeps, or by an append to the bus that holds only if the document is still the one that it was folded
 //! from. What a publisher says of a document itself counts more.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use mahavishnu_profiles::{Happened, Profile};
+use mahavishnu_profiles::Happened;
 use uuid::Uuid;
 
 use super::{
@@ -18,13 +18,14 @@ use super::{
     types::{Publication, Published},
 };
 use crate::{
-    protocol::{Position, Stamp},
+    config::Config,
+    protocol::{Position, Stamp, session_buddy::Skills},
     reason::Reason,
 };
 
 /// What it takes to fold.
 struct Folding<'a> {
-    profile: &'a Profile,
+    config: &'a Config,
     state_bytes_max: usize,
 }
 
@@ -37,8 +38,26 @@ impl Folding<'_> {
     ) -> Option<Bytes> {
         let id = id.to_string();
         let Broadcast { channel, event, data } = broadcast;
+        if self.config.folds_skills(channel) {
+            return self.fold_skills(before, broadcast, unix_ms);
+        }
         let happened = Happened { channel, event, data, id: &id, unix_ms };
-        self.profile.fold(before, &happened, self.state_bytes_max).map(Bytes::from)
+        let profile = self.config.profile.as_deref()?;
+        profile.fold(before, &happened, self.state_bytes_max).map(Bytes::from)
+    }
+
+    /// The figures of skills, whatever the service is: they are for those who speak Session-Buddy's protocol.
+    fn fold_skills(
+        &self,
+        before: Option<&str>,
+        broadcast: Broadcast<'_>,
+        unix_ms: u64,
+    ) -> Option<Bytes> {
+        let mut skills = before.and_then(Skills::read).unwrap_or_default();
+        let published = Duration::from_millis(unix_ms);
+        let changed = skills.fold(broadcast.event, broadcast.data, published);
+        let document = changed.then(|| skills.to_json_within(self.state_bytes_max))?;
+        (document.len() <= self.state_bytes_max).then(|| document.into())
     }
 
     fn fold_waiting(&self, before: Option<&str>, waiting: &Waiting) -> Option<Bytes> {
@@ -63,8 +82,9 @@ impl Hub {
     /// Whether the document of this channel, or another one, may follow from its messages.
     #[cold]
     pub(super) fn folds(&self, channel: &str) -> bool {
-        let profile = self.env.config.profile.as_ref();
-        profile.is_some_and(|profile| profile.folds(channel))
+        let config = &self.env.config;
+        let profile = config.profile.as_ref();
+        profile.is_some_and(|profile| profile.folds(channel)) || config.folds_skills(channel)
     }
 
     /// The same for a message that may carry a document.
@@ -75,9 +95,8 @@ impl Hub {
     }
 
     fn folding(&self) -> Option<Folding<'_>> {
-        let profile = self.env.config.profile.as_deref()?;
-        let state_bytes_max = self.env.config.limits.history.state_bytes_max;
-        Some(Folding { profile, state_bytes_max })
+        let config = &*self.env.config;
+        Some(Folding { config, state_bytes_max: config.limits.history.state_bytes_max })
     }
 
     /// Adds what goes to channels of the server's own besides. How many.

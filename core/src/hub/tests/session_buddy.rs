@@ -172,6 +172,51 @@ fn every_second_each_is_told_what_it_asked_for() {
 }
 
 #[test]
+fn what_is_published_of_skills_is_folded_whoever_publishes_it() {
+    for shards in [1, 3] {
+        let mut rig = Rig::new(shards, spoken(Config::default()));
+        let client = connect(&mut rig, 0);
+        let family = rig.connect(usize::from(shards) - 1);
+        let publish = |rig: &mut Rig, event: &str, data: Value| {
+            let answer = rig.request(
+                &family,
+                "publish",
+                &json!({"channel": CHANNEL, "event": event, "data": data}),
+            );
+            assert_eq!(answer["type"], "response");
+        };
+        publish(&mut rig, "skill.metrics", skill("a", 1));
+        publish(&mut rig, "skill.metrics", skill("b", 2));
+        publish(&mut rig, "skill.metrics", skill("a", 3));
+        publish(&mut rig, "skill.metrics", json!({"skill_name": "c"}));
+        publish(&mut rig, "skill.anomaly", anomaly("a", "2026-02-02T02:00:00Z"));
+        publish(&mut rig, "another.event", skill("d", 9));
+        rig.wait(SECOND);
+        let [update] = client.take().try_into().unwrap();
+        let expected = json!({
+            "top_skills": [skill("a", 3), skill("b", 2)],
+            "anomalies": [anomaly("a", "2026-02-02T02:00:00Z")],
+        });
+        assert_eq!(update["data"], expected);
+        let state = rig.request(&family, "get_state", &json!({"channel": CHANNEL}));
+        assert_eq!((&state["data"]["state"], &state["data"]["offset"]), (&expected, &json!(5)));
+    }
+}
+
+#[test]
+fn without_the_protocol_the_channel_is_one_like_any_other() {
+    let mut rig = Rig::alone();
+    let client = rig.connect(0);
+    rig.request(
+        &client,
+        "publish",
+        &json!({"channel": CHANNEL, "event": "skill.metrics", "data": skill("a", 1)}),
+    );
+    let state = rig.request(&client, "get_state", &json!({"channel": CHANNEL}));
+    assert_eq!(state["data"]["state"], Value::Null);
+}
+
+#[test]
 fn who_is_sent_the_same_shares_its_bytes() {
     let mut rig = Rig::alone_with(spoken(Config::default()));
     let clients: Vec<Client> = (0..50).map(|_| connect(&mut rig, 0)).collect();
