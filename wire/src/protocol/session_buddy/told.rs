@@ -235,6 +235,7 @@ mod tests {
             authenticated: false,
             secure: true,
             rate_limit: None,
+            extras: &[],
         };
         let word = |message: Envelope<'_>| Told::instead_of(&message).map(|told| told.word());
         assert_eq!(word(Envelope::welcome(stamp, welcome)), Some(Word::Connected));
