@@ -5,16 +5,16 @@ use std::{convert::identity, sync::Arc, time::Duration};
 use mahavishnu_core::{
     auth::Pattern,
     config::{
-        AnonymousPublish, Auth, Backend, Bus, Compat, Config, DeflateConfig, Dialects, History,
-        Hosts, IngressKind, IngressSource, MetricsConfig, Origin, Origins, Service, SlowPolicy,
-        SlowReaders, WhileAwayRules,
+        AnonymousPublish, Auth, Backend, Bus, Compat, Config, DeflateConfig, Dialect, Dialects,
+        History, Hosts, IngressKind, IngressSource, MetricsConfig, Origin, Origins, Service,
+        SlowPolicy, SlowReaders, WhileAwayRules,
     },
     limits::{self, Limits},
     protocol::{CorrelationRule, WelcomeExtra},
     spans::Tracing,
     wire,
 };
-use mahavishnu_profiles::{Extra, Profile};
+use mahavishnu_profiles::{Extra, Profile, Protocol};
 use rustix::system::uname;
 
 use crate::{
@@ -69,7 +69,7 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             channel: channel.as_str().into(),
             requests: settings.backend_requests.iter().map(|name| name.as_str().into()).collect(),
         }),
-        dialects: Dialects { paths: settings.dialect_paths.clone(), ..Dialects::default() },
+        dialects: Dialects { default: dialect(loaded), paths: settings.dialect_paths.clone() },
         deflate: deflate(settings)?,
         drain_return: settings.drain_return,
         compat: Compat {
@@ -94,6 +94,14 @@ pub(crate) fn core_config(loaded: &Loaded) -> Result<Config, Failure> {
             .then_some(Tracing { sampler: loaded.telemetry.sampler, users: settings.trace_users }),
         ..Config::default()
     })
+}
+
+/// What clients speak where no path says something else: what the service's do.
+fn dialect(loaded: &Loaded) -> Dialect {
+    match loaded.service.as_ref().map(|service| service.profile().protocol) {
+        Some(Protocol::SessionBuddy) => Dialect::SessionBuddy,
+        Some(Protocol::Family) | None => Dialect::Family,
+    }
 }
 
 /// What the server calls itself, and says to whoever connects.
