@@ -119,6 +119,7 @@ struct World {
     hub: Hub,
     now: Now,
     clients: Vec<Client>,
+    authenticates: bool,
     document: Skills,
 }
 
@@ -142,7 +143,8 @@ impl World {
         config.limits.auth.auth_timeout = Duration::from_secs(3600);
         let now = start();
         let hub = Hub::new(Arc::new(config), Place::alone(Seed::from(1)), now);
-        let mut world = Self { hub, now, clients: Vec::new(), document: Skills::default() };
+        let mut world =
+            Self { hub, now, clients: Vec::new(), authenticates, document: Skills::default() };
         for _ in 0..2 {
             world.connect(authenticates);
         }
@@ -240,7 +242,8 @@ impl World {
             self.document.top().iter().map(|skill| skill.name().to_owned()).collect();
         for client in &mut self.clients {
             let updates = client.take();
-            if client.closed {
+            // Who has not authenticated is told nothing.
+            if client.closed || self.authenticates {
                 assert!(updates.is_empty());
                 continue;
             }
