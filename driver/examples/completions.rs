@@ -2,7 +2,8 @@
 //!
 //! Here it is two threads for each socket, so that the loop can be read without a runtime: it submits operations and takes
 //! completions, and never waits for a single one. Broadcasts go out uncopied: all subscribers' operations share their bytes.
-//! docs/own-driver.md says why it is as it is. Run it, and connect with `wscat -c ws://127.0.0.1:8686`.
+//! docs/own-driver.md says why it is as it is. Run it, and connect with `wscat -c ws://127.0.0.1:8686`. With `--port PORT` it
+//! listens there, tells nothing by itself and lets everybody say as much as they like: `scripts/bench-chat` measures that.
 
 use std::{
     collections::HashMap,
@@ -34,11 +35,19 @@ const READ_AT_ONCE: usize = 16 * 1024;
 fn main() -> io::Result<()> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
-    let listener = TcpListener::bind("127.0.0.1:8686")?;
-    let mut driver = Driver::new(Config::default(), Seed(seed), listener)?;
+    let measured: Option<u16> = std::env::args().nth(2).and_then(|port| port.parse().ok());
+    let listener = TcpListener::bind(("127.0.0.1", measured.unwrap_or(8686)))?;
+    let mut config = Config::default();
+    if measured.is_some() {
+        config.limits.connections.messages_per_second = None;
+    }
+    let mut driver = Driver::new(config, Seed(seed), listener)?;
     let mut seconds = 0;
     loop {
         driver.run_until(Instant::now() + Duration::from_secs(1))?;
+        if measured.is_some() {
+            continue;
+        }
         seconds += 1;
         let data = format!(r#"{{"seconds":{seconds}}}"#);
         driver.command(Command::Publish {
