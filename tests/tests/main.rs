@@ -51,6 +51,7 @@ mod recording;
 mod recovering;
 mod redis;
 mod service_manager;
+mod services;
 mod session_buddy;
 mod shards;
 mod soak;

@@ -36,11 +36,13 @@ impl Hub {
     ) {
         match name {
             event::GET_HISTORY => self.on_get_history(id, data, correlation),
-            event::GET_STATE => {
-                let channel = protocol::state_channel(data);
-                let query = Query::State;
-                self.look(id, event::GET_STATE, channel.as_deref(), query, correlation);
-            }
+            event::GET_STATE => match protocol::state_channel(data) {
+                Some(channel) => {
+                    self.look(id, event::GET_STATE, Some(&channel), Query::State, correlation);
+                }
+                // A service of the family has a request of this name without a channel.
+                None => self.on_inquiry(id, name, data, correlation),
+            },
             event::ANSWER if self.env.config.backend.is_some() => {
                 self.on_answer_request(id, data, correlation);
             }

@@ -309,7 +309,10 @@ impl World {
         for client in open {
             let (code, link) = (self.clients[client].close_code, self.clients[client].link);
             // Who is one too many may have been welcomed before that was known, and what waits for all may be too much.
-            let tight = self.options.connections_max > 0 || self.options.queued_bytes < 1 << 20;
+            // So is who has come and of whom the application has not said in time who it is.
+            let tight = self.options.connections_max > 0
+                || self.options.queued_bytes < 1 << 20
+                || self.options.ask_whose == 1;
             let too_many = tight && code == Some(1013);
             if self.clients[client].is_good() && code != Some(1001) && !too_many {
                 self.oracle

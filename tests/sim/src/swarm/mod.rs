@@ -456,6 +456,7 @@ impl Options {
             sessions: self.session_limits(),
             requests: limits::Requests {
                 request_timeout: millis(self.request_ms),
+                authenticate_timeout: millis(self.request_ms),
                 requests_in_flight_max: self.in_flight as u16,
                 ..limits::Requests::default()
             },

@@ -9,6 +9,10 @@ impl Options {
         self.store_us = r.pick(&[0, 100, 5_000, 50_000]);
         self.store_fail_pm = r.pick(&[0, 0, 50, 300]);
         self.store_queue_bytes = r.pick(&[2_000, 16 << 20, 16 << 20]);
+        if self.store == 1 && self.store_us > 1_000 {
+            // A channel's rounds are kept one after the other: of tiny ones on a slow disk there is a line of minutes.
+            self.round_bytes = self.round_bytes.max(64 << 10);
+        }
         // What is kept of a channel may change while some of it waits.
         if self.store == 1 && r.chance(150) {
             (self.reloads, self.keep_changes) = (r.range(3, 8), 1);
