@@ -211,7 +211,8 @@ fn a_written_script_gives_the_same_bytes_on_every_driver() {
 fn what_tokio_recorded_gives_the_same_bytes_on_every_driver() {
     watched(|| {
         let script = recorded(Backend::Tokio, 11);
-        assert!(script.steps.len() > 200, "{} steps", script.steps.len());
+        // What comes while the machine is busy is read in one step.
+        assert!(script.steps.len() > 100, "{} steps", script.steps.len());
         differential(&script, 11);
     });
 }
@@ -220,7 +221,8 @@ fn what_tokio_recorded_gives_the_same_bytes_on_every_driver() {
 fn what_smol_recorded_gives_the_same_bytes_on_every_driver() {
     watched(|| {
         let script = recorded(Backend::Smol, 12);
-        assert!(script.steps.len() > 200, "{} steps", script.steps.len());
+        // What comes while the machine is busy is read in one step.
+        assert!(script.steps.len() > 100, "{} steps", script.steps.len());
         differential(&script, 12);
     });
 }
