@@ -7,6 +7,7 @@ use std::hint::black_box;
 
 use mahavishnu_core::{
     config::{Config, Keep},
+    hub::DirectMessage,
     protocol,
     time::Now,
     wire::Limits,
@@ -73,6 +74,11 @@ pub const CASES: &[Case] = &[
         name: "fanout-w64",
         operation: "member of 1,000 and round of 64 messages: handed out and flushed",
         run: || fan_out(64, Config::default()),
+    },
+    Case {
+        name: "direct",
+        operation: "message of 128 B to one of 1,000 users, all of them in a turn: command to flush",
+        run: direct,
     },
     Case { name: "turn-idle", operation: "turn with nothing to do", run: turns },
     Case {
@@ -166,6 +172,26 @@ fn fan_out(per_round: usize, config: Config) -> u64 {
     rounds(120);
     measured(|| rounds(ROUNDS));
     ROUNDS * MEMBERS as u64
+}
+
+/// What `handle.send_to_user` costs the core, to be held against a member of a fan-out of one message.
+fn direct() -> u64 {
+    const USERS: usize = 1_000;
+    const ROUNDS: u64 = 10;
+    let (mut stage, _) = Stage::with_publisher();
+    let names = stage.open_users(USERS);
+    let message = DirectMessage::new("bench.tick", &frames::object(128));
+    let mut rounds = |count: u64| {
+        for _ in 0..count {
+            for name in &names {
+                stage.send(name, black_box(&message));
+            }
+            stage.turn();
+        }
+    };
+    rounds(10);
+    measured(|| rounds(ROUNDS));
+    ROUNDS * USERS as u64
 }
 
 fn turns() -> u64 {
