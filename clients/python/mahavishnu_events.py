@@ -494,6 +494,22 @@ class Dhruva(Service):
         fields = ["storage_type"]
         given = {"storage_type": storage_type}
         return self._broadcast("storage.event", ["storage:{storage_type}"], fields, given, (metadata, more), idempotency_key)
+
+
+class SessionBuddy(Service):
+    """Session-Buddy."""
+
+    def broadcast_skill_metrics(self, skill_name, total_invocations, completion_rate, avg_duration_seconds, *, idempotency_key=None):
+        """skill.metrics to skills."""
+        fields = ["skill_name", "total_invocations: number", "completion_rate: any", "avg_duration_seconds: any"]
+        given = {"skill_name": skill_name, "total_invocations": total_invocations, "completion_rate": completion_rate, "avg_duration_seconds": avg_duration_seconds}
+        return self._broadcast("skill.metrics", ["skills"], fields, given, (), idempotency_key)
+
+    def broadcast_skill_anomaly(self, skill_name, anomaly_type, deviation_score, detected_at=OMITTED, *, idempotency_key=None):
+        """skill.anomaly to skills."""
+        fields = ["skill_name", "anomaly_type", "deviation_score: any", "detected_at?"]
+        given = {"skill_name": skill_name, "anomaly_type": anomaly_type, "deviation_score": deviation_score, "detected_at": detected_at}
+        return self._broadcast("skill.anomaly", ["skills"], fields, given, (), idempotency_key)
 # services end
 
 

@@ -58,6 +58,12 @@ fn all_services_run_in_one_process_each_as_itself() {
         );
         assert_eq!(welcome(raw), expected_welcome(server, message, end), "{service}");
     }
+    // One has a protocol of its own.
+    let stream = mahavishnu_tests::stream::connect(None, fleet.address("session-buddy"), None);
+    let frame = Raw::upgrade(stream.unwrap()).frame().unwrap();
+    let connected: Value = serde_json::from_slice(&frame.payload).unwrap();
+    assert_eq!(connected["type"], "connected");
+    assert_eq!(connected["message"], "Connected to Session-Buddy real-time metrics");
     for (service, _) in SERVICES {
         let health = http::get(fleet.address(service), "/health").json();
         assert_eq!(health["server"], service, "{health}");

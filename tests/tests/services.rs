@@ -75,6 +75,49 @@ fn each_service_answers_by_the_tokens_that_it_makes() {
     dialogues(&specs);
 }
 
+/// What it is told comes from a publisher with a token that it makes, its clients are its own.
+#[test]
+fn session_buddy_is_spoken_to_in_its_own_protocol() {
+    let secret = format!("{}-session-buddy", token::SECRET);
+    let secrets = SERVICES.map(|(_, prefix)| (format!("{prefix}_JWT_SECRET"), &*secret));
+    let variables = secrets.each_ref().map(|(name, value)| (&**name, *value));
+    let fleet = Fleet::start(&["--auth-enabled", "true"], &variables, "");
+    let address = fleet.address("session-buddy");
+    let token_of = |verb: &str| {
+        let permission = format!("session-buddy:{verb}");
+        token::sign_with(&secret, None, &token::claims("ada", &[&permission]))
+    };
+    let publish = |token: &str, event: &str, fields: &[&str]| {
+        let url = format!("http://{address}");
+        let mut args =
+            vec!["publish", "--url", &url, "--token", token, "--service", "session-buddy", event];
+        args.extend(fields.iter().flat_map(|field| ["--field", *field]));
+        fleet.run(&args)
+    };
+    let ruff = [
+        "skill_name=ruff-check",
+        "total_invocations=7",
+        "completion_rate=100",
+        "avg_duration_seconds=2",
+    ];
+    let pytest = [
+        "skill_name=pytest-run",
+        "total_invocations=42",
+        "completion_rate=92.5",
+        "avg_duration_seconds=5.2",
+    ];
+    let anomaly = ["skill_name=ruff-check", "anomaly_type=spike", "deviation_score=2.7"];
+    for (event, fields) in
+        [("skill.metrics", &ruff[..]), ("skill.metrics", &pytest), ("skill.anomaly", &anomaly)]
+    {
+        let refused = publish(&token_of("read"), event, fields);
+        assert_ne!(refused.code, Some(0), "{}", refused.stdout);
+        let done = publish(&token_of("write"), event, fields);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    }
+    python("session_buddy_client.py", &[&format!("ws://{address}"), &token_of("read")]);
+}
+
 #[test]
 fn what_was_told_is_known_after_a_restart() {
     let keep = tempfile::tempdir().unwrap();

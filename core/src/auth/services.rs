@@ -70,7 +70,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(Policy::for_service("session-buddy"), None);
+        assert_eq!(Policy::for_service("nobody"), None);
         assert_eq!(Policy::for_service("mahavishnu"), Some(Policy::mahavishnu()));
     }
 

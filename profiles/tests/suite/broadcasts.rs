@@ -70,6 +70,8 @@ const PLAIN: &[Row] = rows! {
     "akosha" "pattern_detected" {"pattern_id": "1", "pattern_type": "t", "description": "d", "confidence": 0.5, "v": 1} => "pattern.detected" ["patterns:t"];
     "akosha" "anomaly_detected" {"anomaly_id": "1", "anomaly_type": "t", "severity": "s", "description": "d", "metrics": {}} => "anomaly.detected" ["anomalies"];
     "akosha" "insight_generated" {"insight_id": "1", "insight_type": "t", "title": "t", "description": "d", "data": {}} => "insight.generated" ["insights"];
+    "session-buddy" "skill_metrics" {"skill_name": "s", "total_invocations": 3, "completion_rate": 92.5, "avg_duration_seconds": null} => "skill.metrics" ["skills"];
+    "session-buddy" "skill_anomaly" {"skill_name": "s", "anomaly_type": "spike", "deviation_score": 2.5, "detected_at": "t"} => "skill.anomaly" ["skills"];
     "akosha" "aggregation_completed" {"aggregation_id": "1", "aggregation_type": "t", "record_count": 3, "summary": {}} => "aggregation.completed" ["metrics"];
 };
 

@@ -211,6 +211,11 @@ fn the_rights_are_those_of_the_services() {
                 ("global", "", ""),
             ],
         ),
+        (
+            "session-buddy",
+            &["admin", "session-buddy:admin"],
+            &[("skills", "session-buddy:read", "")],
+        ),
     ];
     for (service, full, rules) in rows {
         let profile = Profile::builtin(service).unwrap();
@@ -243,7 +248,6 @@ fn the_rights_are_those_of_the_services() {
             assert!(access.rules.iter().any(|rule| fits(&rule.pattern)), "{service}: {channel}");
         }
     }
-    assert!(Profile::builtin("session-buddy").unwrap().access.is_none());
 }
 
 #[test]
