@@ -228,7 +228,7 @@ fn the_rules_that_are_shown_are_toml() {
     let all = server::run(dir.path(), &[], &["policy", "show", "--all", "--built-in"]);
     std::fs::write(&file, all.stdout).unwrap();
     let read: Value = serde_json::from_str(&python("read_toml.py", &[&path])).unwrap();
-    assert_eq!(read.as_object().unwrap().len(), 6, "{read}");
+    assert_eq!(read.as_object().unwrap().len(), 7, "{read}");
 }
 
 #[test]

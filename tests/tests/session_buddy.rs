@@ -48,7 +48,8 @@ fn publish(server: &Server, token: Option<&str>) {
 fn clients_in_python_hear_what_they_heard() {
     for (name, auth) in [("python_session_buddy", false), ("python_session_buddy_with_token", true)]
     {
-        for settings in SERVERS {
+        // Authentication is the core's: it knows no runtime, and shards come after it.
+        for settings in &SERVERS[..if auth { 1 } else { SERVERS.len() }] {
             let server = if auth { Server::with_auth(settings) } else { Server::with(settings) };
             publish(&server, auth.then(|| token::of("root", &["admin"])).as_deref());
             let line = Line::to(server.address());

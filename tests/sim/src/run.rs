@@ -309,10 +309,14 @@ impl World {
         for client in open {
             let (code, link) = (self.clients[client].close_code, self.clients[client].link);
             // Who is one too many may have been welcomed before that was known, and what waits for all may be too much.
-            // So is who has come and of whom the application has not said in time who it is.
+            // So is who has come and of whom the application has not said in time who it is, and who is told of more members
+            // that leave than its outbox holds, where that ends a connection.
+            let (by_policy, attended) =
+                (matches!(self.options.slow_policy, 0 | 3), self.options.attend_pm > 0);
             let tight = self.options.connections_max > 0
                 || self.options.queued_bytes < 1 << 20
-                || self.options.ask_whose == 1;
+                || self.options.ask_whose == 1
+                || by_policy && attended;
             let too_many = tight && code == Some(1013);
             if self.clients[client].is_good() && code != Some(1001) && !too_many {
                 self.oracle
