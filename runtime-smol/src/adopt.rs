@@ -1,7 +1,7 @@
 //! Connections of an application's own HTTP server, handed over to this one.
 //!
 //! [`Handle::adopt`](crate::Handle::adopt) takes the handshake and [`Adoption::attach`] the socket. What is here is for
-//! streams that are no sockets; [`hyper`](crate::hyper), a feature of this crate, does all of it in one call for whoever has
+//! streams that are no sockets; `hyper`, a feature of this crate, does all of it in one call for whoever has
 //! a server on hyper.
 
 use std::{io, os::unix::net::UnixStream, pin::pin, time::Duration};
