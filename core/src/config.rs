@@ -349,7 +349,7 @@ pub enum Publishing {
     #[default]
     Clients,
     /// Nobody from outside, whatever a token says: only the embedding application, here and on other nodes. Others are refused
-    /// with [`Reason::PublishingOff`](crate::reason::Reason::PublishingOff); `authorize_publish` is asked about nothing.
+    /// with [`Reason::PublishingOff`]; `authorize_publish` is asked about nothing.
     ApplicationOnly,
 }
 

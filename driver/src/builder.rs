@@ -27,6 +27,8 @@ use mahavishnu_links::LinkConfig;
 use mio::net as polled;
 use tracing::{Span, error};
 
+#[cfg(doc)]
+use crate::app::Access;
 use crate::{
     app::{
         Answering, App, AuthenticateResult, Authorize, Connected, Handlers, Handshake, Request,

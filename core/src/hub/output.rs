@@ -8,6 +8,8 @@ use std::{
 
 use bytes::Bytes;
 
+#[cfg(doc)]
+use super::types::Command;
 use super::{
     application::{Handled, Leave},
     bus::BusCommand,

@@ -119,7 +119,7 @@ impl Token {
 pub(super) struct Tokens {
     /// Those that were revoked since start.
     revocations: Revocations,
-    /// Makes numbers of keys: see [`Token::key`].
+    /// Makes numbers of keys: see [`Source::Key`].
     key_numbers: KeyedState,
     /// How many refused revocations may still be handed out for the log.
     refusals: Bucket,

@@ -11,12 +11,16 @@ use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 use uuid::Uuid;
 
+#[cfg(doc)]
+use super::output::Output;
 use super::{
     application::{DirectMessage, Disconnect, Recipient, Roll},
     authenticating::Authentication,
     bus::{NodeId, TakenFrom},
     store::SessionId,
 };
+#[cfg(doc)]
+use crate::reason::Reason;
 use crate::{
     auth::Revocation,
     config::Config,

@@ -185,7 +185,7 @@ impl Server {
     /// configuration's clock is its own. Revoking certificates is its verifier's business, for new connections only.
     ///
     /// Put in force by a reload, it holds for new connections. With the crate's features there is one version of rustls:
-    /// [`rustls`](super::rustls).
+    /// [`rustls`].
     ///
     /// # Errors
     ///

@@ -41,7 +41,7 @@ impl<'a> Asked<'a> {
     ///
     /// # Errors
     /// It is no JSON object, nests deeper than [`NESTING_MAX`](super::super::NESTING_MAX), or subscribes to something that is
-    /// neither null nor a name of at most [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX) bytes.
+    /// neither null nor a name of at most [`NAME_BYTES_MAX`] bytes.
     pub fn read(message: &'a str) -> Result<Self, DecodeError> {
         let [kind, skill, skill_name, token] = fields(message)?;
         Ok(match (kind.map(Value::string), token) {
