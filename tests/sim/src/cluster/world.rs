@@ -456,4 +456,4 @@ const PROBE_SECONDS: u64 = 120;
 const PROBES_MISSING: u32 = 3;
 const PROBES_REFUSED: u32 = 30;
 /// Events of one world.
-const STEPS_MAX: u64 = 20_000_000;
+const STEPS_MAX: u64 = 2_000_000;
