@@ -219,6 +219,7 @@ impl World {
             Fault::Freeze => {
                 let process = &mut self.nodes[node];
                 process.frozen_until = process.frozen_until.max(self.clock.nanos + 2 * time);
+                self.agenda.plan(process.frozen_until, Event::Thaw(node));
             }
         }
     }
@@ -267,6 +268,7 @@ impl World {
         for node in 0..self.nodes.len() {
             self.nodes[node].dark_until = 0;
             self.nodes[node].frozen_until = 0;
+            self.thaw(node);
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Process {
     pub(super) hubs: Vec<Shard>,
     /// It stands still until then.
     pub(super) frozen_until: Nanos,
+    /// What has come meanwhile, in its order.
+    pub(super) held: Vec<Event>,
     /// No connection to Redis can be made until then.
     pub(super) dark_until: Nanos,
     /// It has ended; a new one begins then.
@@ -70,7 +72,7 @@ impl Process {
             }
         };
         let hubs = (0..options.shards).map(shard).collect();
-        Self { life, hubs, frozen_until: 0, dark_until: 0, dead: false }
+        Self { life, hubs, frozen_until: 0, held: Vec::new(), dark_until: 0, dead: false }
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) enum Event {
     Undo(Fault),
     /// A process begins.
     Begin(usize, u64),
+    /// A process may go on.
+    Thaw(usize),
 }
 
 #[derive(Debug)]
@@ -187,8 +189,8 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
-        if let Some(until) = self.frozen_until(&event) {
-            return self.agenda.plan(until, event);
+        if let Some(node) = self.frozen(&event) {
+            return self.nodes[node].held.push(event);
         }
         match event {
             Event::Wake(client) => self.wake(client),
@@ -237,11 +239,12 @@ impl World {
                 self.collect();
             }
             Event::Begin(node, life) => self.begin(node, life),
+            Event::Thaw(node) => self.thaw(node),
         }
     }
 
-    /// What is for a process that stands still waits.
-    fn frozen_until(&self, event: &Event) -> Option<Nanos> {
+    /// What is for a process that stands still waits, and keeps its order.
+    fn frozen(&self, event: &Event) -> Option<usize> {
         let node = match event {
             Event::ToHub(client, session, _) if self.clients[*client].session == *session => {
                 self.clients[*client].at.0
@@ -253,8 +256,17 @@ impl World {
             | Event::ToLink(node, ..) => *node,
             _ => return None,
         };
-        let until = self.nodes[node].frozen_until;
-        (until > self.clock.nanos).then_some(until)
+        (self.nodes[node].frozen_until > self.clock.nanos).then_some(node)
+    }
+
+    /// If it stands still no longer, it gets what it was kept from.
+    pub(super) fn thaw(&mut self, node: usize) {
+        let process = &mut self.nodes[node];
+        if process.frozen_until <= self.clock.nanos {
+            for event in std::mem::take(&mut process.held) {
+                self.happen(event);
+            }
+        }
     }
 
     /// No more faults.
