@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::{
     Client, Metrics, http,
     server::{Done, Process, free_ports, run, spawn_in},
-    stream, wait,
+    stream, token, wait,
 };
 
 /// A service of the family: its name, and what its variables begin with.
@@ -24,6 +24,11 @@ pub const SERVICES: [(&str, &str); 7] = [
     ("akosha", "AKOSHA"),
     ("session-buddy", "SESSION_BUDDY"),
 ];
+
+/// The secret that a service of [`Fleet::with_auth`] signs with: each has its own.
+pub fn secret_of(service: &str) -> String {
+    format!("{}-{service}", token::SECRET)
+}
 
 /// A running fleet. Killed when dropped.
 #[derive(Debug)]
@@ -76,6 +81,13 @@ impl Fleet {
             assert!(log.contains("in use"), "the fleet did not start:\n{log}");
         }
         panic!("no free ports in ten attempts")
+    }
+
+    /// One whose services require authentication, each with a [secret](secret_of) of its own.
+    pub fn with_auth(flags: &[&str], file: &str) -> Self {
+        let secrets =
+            SERVICES.map(|(service, prefix)| (format!("{prefix}_JWT_SECRET"), secret_of(service)));
+        Self::start(&[&["--auth-enabled", "true"], flags].concat(), &pairs(&secrets), file)
     }
 
     /// The process id.

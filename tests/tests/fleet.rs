@@ -2,7 +2,7 @@
 
 use mahavishnu_tests::{
     Client, Metrics, Raw, Server,
-    fleet::{Fleet, SERVICES},
+    fleet::{Fleet, SERVICES, secret_of},
     http, server, token, wait,
 };
 use rustix::process::Signal;
@@ -123,24 +123,6 @@ fn one_metrics_port_has_all_services() {
     assert!(value(&metrics, "process_cpu_seconds_total", "fleet").is_some());
 }
 
-/// The secrets of the services, each its own.
-fn secrets() -> Vec<(String, String)> {
-    let secret =
-        |(service, prefix): (&str, &str)| (format!("{prefix}_JWT_SECRET"), secret_of(service));
-    SERVICES.map(secret).into()
-}
-
-fn secret_of(service: &str) -> String {
-    format!("{}-{service}", token::SECRET)
-}
-
-fn with_auth(flags: &[&str], file: &str) -> Fleet {
-    let secrets = secrets();
-    let pairs: Vec<_> =
-        secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    Fleet::start(&[&["--auth-enabled", "true"], flags].concat(), &pairs, file)
-}
-
 /// What a client may do that has this token: each channel, and whether it may be subscribed to.
 fn channels(fleet: &Fleet, service: &str, claims: &Value, rows: &[(&str, bool)]) {
     let text = token::sign_with(&secret_of(service), None, claims);
@@ -160,7 +142,7 @@ fn channels(fleet: &Fleet, service: &str, claims: &Value, rows: &[(&str, bool)])
 
 #[test]
 fn permissions_are_those_of_each_service_by_tokens_as_it_makes_them() {
-    let fleet = with_auth(&[], "");
+    let fleet = Fleet::with_auth(&[], "");
     // Crackerjack's own: without exp, with an issuer and an audience.
     let scopes = |scopes: &[&str]| json!({ "sub": "ci", "iss": "crackerjack", "aud": "crackerjack", "scopes": scopes });
     channels(
@@ -234,7 +216,7 @@ fn permissions_are_those_of_each_service_by_tokens_as_it_makes_them() {
 
 #[test]
 fn a_token_of_one_service_is_none_of_another() {
-    let fleet = with_auth(&[], "");
+    let fleet = Fleet::with_auth(&[], "");
     let mut client = fleet.client("akosha");
     let crackerjacks =
         token::sign_with(&secret_of("crackerjack"), None, &token::claims("a", &["admin"]));
@@ -254,7 +236,7 @@ fn a_token_of_one_service_is_none_of_another() {
 
 #[test]
 fn tokens_are_made_for_a_service() {
-    let fleet = with_auth(&[], "");
+    let fleet = Fleet::with_auth(&[], "");
     let made = fleet.run(&[
         "token",
         "create",

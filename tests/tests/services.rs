@@ -4,7 +4,7 @@
 use mahavishnu_tests::{
     Server,
     cluster::Cluster,
-    fleet::{Fleet, SERVICES},
+    fleet::{Fleet, SERVICES, secret_of},
     foreign::python,
     token,
 };
@@ -57,15 +57,11 @@ fn claims(service: &str) -> [Value; 2] {
 
 #[test]
 fn each_service_answers_by_the_tokens_that_it_makes() {
-    let secret = |service: &str| format!("{}-{service}", token::SECRET);
-    let secrets =
-        SERVICES.map(|(service, prefix)| (format!("{prefix}_JWT_SECRET"), secret(service)));
-    let variables: Vec<_> = secrets.iter().map(|(name, value)| (&**name, &**value)).collect();
-    let fleet = Fleet::start(&["--auth-enabled", "true"], &variables, "");
+    let fleet = Fleet::with_auth(&[], "");
     let specs: Vec<_> = family()
         .map(|service| {
             let [token, publish_token] =
-                claims(service).map(|claims| token::sign_with(&secret(service), None, &claims));
+                claims(service).map(|claims| token::sign_with(&secret_of(service), None, &claims));
             let mut spec = spec(&fleet, service, "all");
             spec["token"] = token.into();
             spec["publish_token"] = publish_token.into();
@@ -78,14 +74,11 @@ fn each_service_answers_by_the_tokens_that_it_makes() {
 /// What it is told comes from a publisher with a token that it makes, its clients are its own.
 #[test]
 fn session_buddy_is_spoken_to_in_its_own_protocol() {
-    let secret = format!("{}-session-buddy", token::SECRET);
-    let secrets = SERVICES.map(|(_, prefix)| (format!("{prefix}_JWT_SECRET"), &*secret));
-    let variables = secrets.each_ref().map(|(name, value)| (&**name, *value));
-    let fleet = Fleet::start(&["--auth-enabled", "true"], &variables, "");
+    let fleet = Fleet::with_auth(&[], "");
     let address = fleet.address("session-buddy");
     let token_of = |verb: &str| {
         let permission = format!("session-buddy:{verb}");
-        token::sign_with(&secret, None, &token::claims("ada", &[&permission]))
+        token::sign_with(&secret_of("session-buddy"), None, &token::claims("ada", &[&permission]))
     };
     let publish = |token: &str, event: &str, fields: &[&str]| {
         let url = format!("http://{address}");
