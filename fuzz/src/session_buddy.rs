@@ -335,7 +335,7 @@ mod tests {
             let talk = fs::read(entry.expect("an entry").path()).expect("a file");
             for at in 0..talk.len() {
                 run(&talk[..at]);
-                for value in *b"\"{\xff" {
+                for value in *b"\"\\{}\n0\xff" {
                     let mut damaged = talk.clone();
                     damaged[at] = value;
                     run(&damaged);
